@@ -1,0 +1,188 @@
+package callbackspec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Callback is what OSS says about one upload. A field that the template does not
+// send, or for which OSS has no value, is the zero value: "" or nil.
+type Callback struct {
+	Bucket      string
+	Object      string // the full object key
+	ETag        string // without quotes
+	Size        *int64 // bytes of the whole object
+	MimeType    string
+	ImageHeight *int32 // pixels; nil unless the content is an image
+	ImageWidth  *int32
+	ImageFormat string  // "jpg", "png", …
+	CRC64       *uint64 // CRC-64/XZ, as x-oss-hash-crc64ecma
+	ContentMD5  string  // Base64; "" after CompleteMultipartUpload
+	VPCID       string  // "" unless the uploader came through a VPC
+	ClientIP    netip.Addr
+	RequestID   string // of the upload
+	Operation   string // "PutObject", "PostObject", "CompleteMultipartUpload"
+
+	// Token is the upload token in its field TokenField.
+	Token string
+
+	// Vars is everything else in the body, by its name there, as JSON: text from a
+	// form body is a JSON string.
+	Vars map[string]json.RawMessage
+}
+
+// Fields maps the names in a body to the system variables, or [TokenField], that
+// they hold.
+type Fields map[string]string
+
+var identity = identityFields()
+
+func identityFields() Fields {
+	f := Fields{TokenField: TokenField}
+	for _, name := range SystemVariables {
+		f[name] = name
+	}
+	return f
+}
+
+// ParseFields reads "filename=object,height=imageInfo.height": names of a foreign
+// template on the left, system variables (or upcall_token) on the right. Variables
+// that are not mentioned keep their own names.
+func ParseFields(s string) (Fields, error) {
+	fields := identityFields()
+	if strings.TrimSpace(s) == "" {
+		return fields, nil
+	}
+	mapped := make(map[string]string) // variable -> name
+	for entry := range strings.SplitSeq(s, ",") {
+		name, variable, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		switch {
+		case !ok || name == "" || variable == "":
+			return nil, fmt.Errorf("%q is not name=variable, as in filename=object", entry)
+		case variable != TokenField && !slices.Contains(SystemVariables, variable):
+			return nil, fmt.Errorf("%q names no system variable: use one of %s, %s", entry, strings.Join(SystemVariables, ", "), TokenField)
+		case mapped[variable] != "":
+			return nil, fmt.Errorf("%s is mapped twice, from %s and from %s", variable, mapped[variable], name)
+		}
+		mapped[variable] = name
+	}
+	for variable := range mapped {
+		delete(fields, variable)
+	}
+	for variable, name := range mapped {
+		if other, taken := fields[name]; taken {
+			return nil, fmt.Errorf("%s holds both %s and %s", name, other, variable)
+		}
+		fields[name] = variable
+	}
+	return fields, nil
+}
+
+// Parse turns the body of a verified callback into a Callback. It takes every body
+// that OSS can send: both types, templates of other people (fields says how theirs
+// name things; nil means OSS's own names), and templates whose shape and type do not
+// agree. The error wraps [ErrUnsupportedType] or [ErrMalformed]; nothing of the body
+// is in it but the names of fields.
+func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
+	t, err := bodyType(contentType)
+	if err != nil {
+		return Callback{}, err
+	}
+	if fields == nil {
+		fields = identity
+	}
+	p := parser{fields: fields, seen: make(map[string]bool, len(fields))}
+	object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
+	switch {
+	case t == JSON && object:
+		err = p.jsonObject(body, textAsIs)
+	case t == JSON:
+		err = p.jsonPairs(body)
+	case object:
+		err = p.jsonObject(body, formUnescape)
+	default:
+		err = p.form(body)
+	}
+	if err != nil {
+		return Callback{}, err
+	}
+	return p.callback, nil
+}
+
+func bodyType(contentType string) (BodyType, error) {
+	switch contentType {
+	case "", string(Form): // OSS's default type
+		return Form, nil
+	case string(JSON):
+		return JSON, nil
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	if t := BodyType(media); err == nil && (t == Form || t == JSON) {
+		return t, nil
+	}
+	return "", fmt.Errorf("%w: OSS sends %s or %s", ErrUnsupportedType, Form, JSON)
+}
+
+// set stores the text of a system field. Empty text is an absent value: OSS has no
+// other way to say so in a form.
+func (c *Callback) set(variable, name, text string) error {
+	if text == "" {
+		return nil
+	}
+	if strings.HasPrefix(text, "${") {
+		return malformed("field %s holds the text of a variable: the template was percent-encoded before OSS saw it", name)
+	}
+	var err error
+	switch variable {
+	case "bucket":
+		c.Bucket = text
+	case "object":
+		c.Object = text
+	case "etag":
+		c.ETag = strings.Trim(text, `"`)
+	case "size":
+		c.Size, err = unsigned[int64](text, 63)
+	case "mimeType":
+		c.MimeType = text
+	case "imageInfo.height":
+		c.ImageHeight, err = unsigned[int32](text, 31)
+	case "imageInfo.width":
+		c.ImageWidth, err = unsigned[int32](text, 31)
+	case "imageInfo.format":
+		c.ImageFormat = text
+	case "crc64":
+		c.CRC64, err = unsigned[uint64](text, 64)
+	case "contentMd5":
+		c.ContentMD5 = text
+	case "vpcId":
+		c.VPCID = text
+	case "clientIp":
+		c.ClientIP, err = netip.ParseAddr(text)
+	case "reqId":
+		c.RequestID = text
+	case "operation":
+		c.Operation = text
+	case TokenField:
+		c.Token = text
+	}
+	if err != nil {
+		return malformed("field %s does not hold a valid %s", name, variable)
+	}
+	return nil
+}
+
+// unsigned reads decimal digits that fit the given number of bits.
+func unsigned[T int32 | int64 | uint64](text string, bits int) (*T, error) {
+	n, err := strconv.ParseUint(text, 10, bits)
+	if err != nil {
+		return nil, err
+	}
+	v := T(n)
+	return &v, nil
+}

@@ -1,0 +1,56 @@
+package callbackspec
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The rules that OSS applies to the two documents. A [FieldError] unwraps to one.
+var (
+	ErrNotBase64        = errors.New("not standard Base64")
+	ErrNotJSON          = errors.New("not a JSON document of the right shape")
+	ErrTooLarge         = errors.New("larger than 5 KB")
+	ErrNoURL            = errors.New("no callback URL")
+	ErrURLCount         = errors.New("more than five callback URLs")
+	ErrURL              = errors.New("not an HTTP or HTTPS URL")
+	ErrPort             = errors.New("port is not a number from 1 to 65535")
+	ErrNotASCII         = errors.New("character that must be percent-encoded")
+	ErrIPv6             = errors.New("IPv6 address")
+	ErrPrivateAddress   = errors.New("address that OSS cannot reach")
+	ErrHost             = errors.New("not a host name")
+	ErrEmptyBody        = errors.New("empty callback body")
+	ErrBodyType         = errors.New("unknown body type")
+	ErrTemplate         = errors.New("template syntax")
+	ErrVarName          = errors.New("name of a custom variable")
+	ErrVarValue         = errors.New("value of a custom variable")
+	ErrSignatureVersion = errors.New("unsupported signature version")
+	ErrAdditionalHeader = errors.New("additional header")
+)
+
+// The two ways in which a callback's body is refused by [Parse].
+var (
+	// ErrUnsupportedType means that the Content-Type is neither of OSS's two.
+	ErrUnsupportedType = errors.New("unsupported content type")
+	// ErrMalformed means that the body does not follow its Content-Type, or that a
+	// field of it cannot hold what it is meant to.
+	ErrMalformed = errors.New("malformed callback body")
+)
+
+// A FieldError is one broken rule: which field, what is wrong with it, and what to
+// write instead. It is one line and safe to show.
+type FieldError struct {
+	Field   string // the JSON name, e.g. "callbackUrl" or "x:uid"
+	Problem string
+	Mend    string
+	Rule    error // one of the sentinels above
+}
+
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("%s: %s; %s", e.Field, e.Problem, e.Mend)
+}
+
+func (e *FieldError) Unwrap() error { return e.Rule }
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+}

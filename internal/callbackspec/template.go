@@ -1,0 +1,198 @@
+package callbackspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// SystemVariables are the variables that OSS fills in by itself, in the order of the
+// default template (Callback reference, 2025-09-19). They are case sensitive.
+var SystemVariables = []string{
+	"bucket", "object", "etag", "size", "mimeType",
+	"imageInfo.height", "imageInfo.width", "imageInfo.format",
+	"crc64", "contentMd5", "vpcId", "clientIp", "reqId", "operation",
+}
+
+// numeric variables are not quoted in a JSON body.
+func numeric(variable string) bool {
+	switch variable {
+	case "size", "imageInfo.height", "imageInfo.width", "crc64":
+		return true
+	}
+	return false
+}
+
+// The upload token travels as a custom variable and arrives in a field of its own.
+const (
+	TokenField = "upcall_token"
+	TokenVar   = VarPrefix + TokenField
+)
+
+// Values holds what stands for each variable: system variables by their names,
+// custom ones with their prefix. A missing entry is a variable without a value.
+type Values map[string]string
+
+// DefaultBody returns the template that holds every system variable, the custom
+// variables varNames (without "x:") and, if asked, the upload token. Each field has
+// the name of its variable, custom ones without the prefix, as in OSS's own examples.
+func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) {
+	names := slices.Clone(SystemVariables)
+	for _, name := range slices.Sorted(slices.Values(varNames)) {
+		if err := checkVarName(VarPrefix + name); err != nil {
+			return "", err
+		}
+		if slices.Contains(names, name) || name == TokenField {
+			return "", &FieldError{VarPrefix + name, "has the name of a field that the body already has",
+				"choose another name, or give a callback body of your own", ErrVarName}
+		}
+		names = append(names, name)
+	}
+	if withToken {
+		names = append(names, TokenField)
+	}
+	var body strings.Builder
+	for i, name := range names {
+		variable := name
+		if i >= len(SystemVariables) {
+			variable = VarPrefix + name
+		}
+		body.WriteString(field(t, name, variable, i == 0))
+	}
+	if t == JSON {
+		return "{" + body.String() + "}", nil
+	}
+	return body.String(), nil
+}
+
+func field(t BodyType, name, variable string, first bool) string {
+	switch {
+	case t == JSON && first:
+		return fmt.Sprintf(`"%s":${%s}`, name, variable)
+	case t == JSON:
+		return fmt.Sprintf(`,"%s":${%s}`, name, variable)
+	case first:
+		return fmt.Sprintf("%s=${%s}", name, variable)
+	default:
+		return fmt.Sprintf("&%s=${%s}", name, variable)
+	}
+}
+
+// WithToken returns the template with a field for the upload token at its end, or as
+// it is if it refers to the token already.
+func WithToken(body string, t BodyType) (string, error) {
+	pieces, err := parseTemplate(body)
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(pieces, func(p piece) bool { return p.variable == TokenVar }) {
+		return body, nil
+	}
+	if t != JSON {
+		return body + field(t, TokenField, TokenVar, body == ""), nil
+	}
+	open, ok := strings.CutSuffix(strings.TrimRight(body, " \t\r\n"), "}")
+	if !ok || !strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
+		return "", &FieldError{"callbackBody", "is not a JSON object, so the upload token has no place in it",
+			`write a template such as {"object":${object}}`, ErrTemplate}
+	}
+	open = strings.TrimRight(open, " \t\r\n")
+	return open + field(t, TokenField, TokenVar, strings.HasSuffix(open, "{")) + "}", nil
+}
+
+// Expand fills a template in as OSS does. The substitution is textual. In a form body
+// each value is percent-encoded. In a JSON body text gets its quotes from OSS, numbers
+// are bare, and a variable without a value is null (OSS does not document that last
+// case). Whatever stands between the variables is sent as written.
+func Expand(body string, t BodyType, values Values) (string, error) {
+	pieces, err := parseTemplate(body)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, p := range pieces {
+		if p.variable == "" {
+			out.WriteString(p.constant)
+			continue
+		}
+		value, ok := values[p.variable]
+		custom := strings.HasPrefix(p.variable, VarPrefix)
+		switch {
+		case t != JSON:
+			out.WriteString(formEscape(value))
+		case !ok, value == "" && !custom:
+			out.WriteString("null")
+		case numeric(p.variable):
+			out.WriteString(value)
+		default:
+			out.Write(marshal(value))
+		}
+	}
+	return out.String(), nil
+}
+
+// A piece of a template is a constant or a variable.
+type piece struct{ constant, variable string }
+
+// parseTemplate splits a template. The error is a *FieldError for callbackBody.
+func parseTemplate(body string) ([]piece, error) {
+	var pieces []piece
+	wrong := func(mend, format string, args ...any) error {
+		return &FieldError{"callbackBody", fmt.Sprintf(format, args...), mend, ErrTemplate}
+	}
+	for body != "" {
+		constant, rest, found := strings.Cut(body, "$")
+		if constant != "" {
+			pieces = append(pieces, piece{constant: constant})
+		}
+		if !found {
+			break
+		}
+		if !strings.HasPrefix(rest, "{") {
+			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
+			return nil, wrong("write ${name}, or %24 in a form body", "has a lone $ before %q", clip(rest))
+		}
+		name, after, closed := strings.Cut(rest[1:], "}")
+		if !closed {
+			return nil, wrong("close it with }", "has ${%s without an end", clip(name))
+		}
+		if strings.HasPrefix(name, VarPrefix) {
+			if err := checkVarName(name); err != nil {
+				return nil, wrong("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", name)
+			}
+		} else if !slices.Contains(SystemVariables, name) {
+			return nil, wrong("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
+				"has the unknown variable ${%s}", clip(name))
+		}
+		pieces = append(pieces, piece{variable: name})
+		body = after
+	}
+	return pieces, nil
+}
+
+// clip shortens a piece of input for an error.
+func clip(s string) string {
+	if r := []rune(s); len(r) > 20 {
+		return string(r[:20]) + "…"
+	}
+	return s
+}
+
+// formEscape percent-encodes everything but RFC 3986's unreserved characters, in
+// upper-case hex, as genuinely signed form bodies show (how OSS spells a space is not
+// known; a receiver must take both spellings).
+func formEscape(s string) string {
+	const hex = "0123456789ABCDEF"
+	var out strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' {
+			out.WriteByte(c)
+			continue
+		}
+		out.WriteByte('%')
+		out.WriteByte(hex[c>>4])
+		out.WriteByte(hex[c&15])
+	}
+	return out.String()
+}

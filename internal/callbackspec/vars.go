@@ -1,0 +1,125 @@
+package callbackspec
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// VarPrefix starts the name of every custom variable.
+const VarPrefix = "x:"
+
+// Vars are the custom variables of one upload: the JSON document that the
+// x-oss-callback-var header, or the callback-var query parameter, carries in Base64.
+// Each key starts with "x:" and is lower case. A value reaches the receiver only if
+// the template refers to it.
+type Vars map[string]string
+
+// JSON returns the document, with sorted keys, unchecked.
+func (v Vars) JSON() []byte {
+	if v == nil {
+		v = Vars{}
+	}
+	return marshal(map[string]string(v))
+}
+
+// Encode checks v and returns the value of the x-oss-callback-var header. The error
+// joins one [FieldError] for each mistake.
+func (v Vars) Encode() (string, error) {
+	if err := v.Check(); err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(v.JSON()), nil
+}
+
+// DecodeVars reads the value of an x-oss-callback-var header and checks it.
+func DecodeVars(encoded string) (Vars, error) {
+	doc, err := decodeDocument("callback-var", encoded)
+	if err != nil {
+		return nil, err
+	}
+	// Pointers tell null from "": OSS takes strings only.
+	var values map[string]*string
+	if err := json.Unmarshal(doc, &values); err != nil {
+		return nil, notJSON("callback-var", err)
+	}
+	vars := make(Vars, len(values))
+	for name, value := range values {
+		if value == nil {
+			return nil, &FieldError{"callback-var", fmt.Sprintf("holds null in %s", name), "give a string", ErrNotJSON}
+		}
+		vars[name] = *value
+	}
+	if err := vars.Check(); err != nil {
+		return nil, err
+	}
+	return vars, nil
+}
+
+// Check applies OSS's rules and returns all mistakes, joined.
+func (v Vars) Check() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if err := checkVarName(name); err != nil {
+			errs = append(errs, err)
+		}
+		if value := v[name]; !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+			errs = append(errs, &FieldError{name, "has a value that is not text", "give UTF-8 without NUL, or Base64", ErrVarValue})
+		}
+	}
+	if n := base64.StdEncoding.EncodedLen(len(v.JSON())); n > MaxDocument {
+		errs = append(errs, tooLarge("callback-var", n))
+	}
+	return errors.Join(errs...)
+}
+
+// CheckReferences compares the variables with the template that they are sent with:
+// one that the template does not name would never arrive, and one that it names but
+// that has no value arrives in a form that OSS does not document.
+func (v Vars) CheckReferences(template string) error {
+	pieces, err := parseTemplate(template)
+	if err != nil {
+		return err
+	}
+	named := make(map[string]bool)
+	var errs []error
+	for _, piece := range pieces {
+		if !strings.HasPrefix(piece.variable, VarPrefix) || named[piece.variable] {
+			continue
+		}
+		named[piece.variable] = true
+		if _, ok := v[piece.variable]; !ok {
+			errs = append(errs, &FieldError{"callbackBody", fmt.Sprintf("refers to ${%s}, which has no value", piece.variable),
+				"give the variable a value or take it out", ErrTemplate})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if !named[name] {
+			errs = append(errs, &FieldError{name, "is not in the callback body and would not arrive",
+				fmt.Sprintf("add ${%s} to the template", name), ErrTemplate})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkVarName(name string) error {
+	bare, ok := strings.CutPrefix(name, VarPrefix)
+	if !ok {
+		return &FieldError{name, "does not start with x:", "write x:" + strings.ToLower(name), ErrVarName}
+	}
+	if bare == "" {
+		return &FieldError{name, "has no name after x:", "write x:uid, say", ErrVarName}
+	}
+	for _, c := range bare {
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.') {
+			return &FieldError{name, fmt.Sprintf("holds the character %q", c),
+				"use lower-case letters, digits, hyphen, underscore and dot", ErrVarName}
+		}
+	}
+	return nil
+}
