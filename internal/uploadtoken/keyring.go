@@ -1,0 +1,85 @@
+package uploadtoken
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxKeyID keeps the longest token within MaxLen.
+const maxKeyID = 24
+
+// WeakSecret is the length in bytes under which a secret can be guessed offline by
+// whoever holds one token.
+const WeakSecret = 16
+
+// A Keyring holds the secrets that tokens are made with. The first mints, all check,
+// so that a secret is replaced without refusing an upload: add the new one at the
+// end everywhere, then move it to the front at the issuers, then, when the last token
+// of the old one has expired, take the old one out.
+type Keyring struct{ keys []key }
+
+type key struct {
+	id     string
+	secret []byte
+}
+
+// String hides the secrets from logs.
+func (k *Keyring) String() string { return fmt.Sprintf("keyring of %d", len(k.keys)) }
+
+// ParseKeys reads "kid:secret[,kid:secret]". A key id is 1 to 24 lower-case letters,
+// digits, hyphens or underscores; a secret is any text without a comma. The error
+// names every mistake by its place in the list and never holds a secret.
+func ParseKeys(s string) (*Keyring, error) {
+	var ring Keyring
+	var errs []error
+	place := 0
+	for entry := range strings.SplitSeq(s, ",") {
+		place++
+		id, secret, ok := strings.Cut(strings.TrimSpace(entry), ":")
+		_, known := ring.find(id)
+		switch {
+		case !ok || secret == "":
+			errs = append(errs, fmt.Errorf("key %d is not kid:secret", place))
+		case !validKeyID(id):
+			errs = append(errs, fmt.Errorf("key %d: the key id is not 1 to %d lower-case letters, digits, hyphens or underscores", place, maxKeyID))
+		case known:
+			errs = append(errs, fmt.Errorf("key %d: the key id %s stands twice", place, id))
+		default:
+			ring.keys = append(ring.keys, key{id, []byte(secret)})
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &ring, nil
+}
+
+// Weak returns the ids of the keys whose secrets are shorter than WeakSecret.
+func (k *Keyring) Weak() []string {
+	var ids []string
+	for _, key := range k.keys {
+		if len(key.secret) < WeakSecret {
+			ids = append(ids, key.id)
+		}
+	}
+	return ids
+}
+
+func (k *Keyring) find(id string) (key, bool) {
+	for _, key := range k.keys {
+		if key.id == id {
+			return key, true
+		}
+	}
+	return key{}, false
+}
+
+func validKeyID(id string) bool {
+	if id == "" || len(id) > maxKeyID {
+		return false
+	}
+	return !strings.ContainsFunc(id, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_')
+	})
+}

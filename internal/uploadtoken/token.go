@@ -1,0 +1,160 @@
+// Package uploadtoken ties a callback to an upload that we issued.
+//
+// The OSS signature does not do that: its key has 512 bits, it covers no time, and any
+// OSS customer can have OSS sign a body of his choice for our URL. So the issuer mints
+// a token for each upload, the token travels as the custom variable x:upcall_token
+// inside the signed body, and the receiver checks it against the bucket and the object
+// key that stand in the same body.
+//
+// A token is
+//
+//	kid "." base64url( upload id [16] | expiry [5] | token tag [16] | bucket tag [16] | key tag [16] )
+//
+// where the expiry is in seconds since 1970, big endian, and each tag is the first half
+// of an HMAC-SHA-256 under the secret that kid names. Each tag covers the key id, the
+// upload id and the expiry; the bucket tag covers the bucket as well, the key tag the
+// bucket and the object key. Three tags instead of one tell a forged token from a
+// genuine one that was carried to another bucket or object, and let a callback that
+// names no object still be checked as far as it goes. 128 bits each leave a forger one
+// chance in 2^128 a try.
+//
+// The package imports the standard library only; both programs may import it.
+package uploadtoken
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// MaxLen is the length in bytes that no token exceeds.
+const MaxLen = 120
+
+const (
+	idLen     = 16
+	expiryLen = 5
+	tagLen    = 16
+	headLen   = idLen + expiryLen
+	blobLen   = headLen + 3*tagLen
+)
+
+var encoding = base64.RawURLEncoding.Strict()
+
+// The ways in which a token is refused.
+var (
+	// ErrForged means that no key of ours made this token: it is no token at all,
+	// names an unknown key, or was changed.
+	ErrForged = errors.New("upload token is not genuine")
+	// ErrForeignBucket means a genuine token of an upload to another bucket.
+	ErrForeignBucket = errors.New("upload token is for another bucket")
+	// ErrForeignKey means a genuine token of an upload to another object key.
+	ErrForeignKey = errors.New("upload token is for another object key")
+	// ErrExpired means a genuine token for this object whose time is over. Check
+	// returns the claims along with it.
+	ErrExpired = errors.New("upload token has expired")
+)
+
+// Claims are what a token says.
+type Claims struct {
+	UploadID [16]byte  // a UUID
+	Expires  time.Time // whole seconds; the token is good until then
+	Bucket   string
+	Object   string // the full object key
+}
+
+// Mint returns the token for c under the first key. It fails if a claim is missing or
+// the expiry cannot be written.
+func (k *Keyring) Mint(c Claims) (string, error) {
+	seconds := c.Expires.Unix()
+	switch {
+	case c.UploadID == [16]byte{}:
+		return "", errors.New("mint upload token: no upload id")
+	case c.Bucket == "" || c.Object == "":
+		return "", errors.New("mint upload token: no bucket or no object key")
+	case seconds <= 0 || seconds >= 1<<(8*expiryLen):
+		return "", fmt.Errorf("mint upload token: expiry %s is out of range", c.Expires.UTC().Format(time.RFC3339))
+	}
+	key := k.keys[0]
+	var wide [8]byte
+	binary.BigEndian.PutUint64(wide[:], uint64(seconds))
+	blob := make([]byte, 0, blobLen)
+	blob = append(blob, c.UploadID[:]...)
+	blob = append(blob, wide[8-expiryLen:]...)
+	head := blob[:headLen:headLen]
+	blob = append(blob, key.tag(head, "token")...)
+	blob = append(blob, key.tag(head, "bucket", c.Bucket)...)
+	blob = append(blob, key.tag(head, "key", c.Bucket, c.Object)...)
+	return key.id + "." + encoding.EncodeToString(blob), nil
+}
+
+// Check tells whether token was minted, by any of the keys, for an upload to this
+// bucket and object key, and is still good at the time now. An empty bucket or object
+// is one that the callback does not name: that tag cannot be checked and is passed
+// over, which gains an attacker nothing, as the callback then claims nothing about it.
+//
+// The error is ErrForged, ErrForeignBucket, ErrForeignKey or ErrExpired; with
+// ErrExpired the claims are valid.
+func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, error) {
+	// An attacker chooses the length: refuse before any work is done on it.
+	if len(token) > MaxLen {
+		return Claims{}, ErrForged
+	}
+	kid, encoded, _ := strings.Cut(token, ".")
+	key, ok := k.find(kid)
+	if !ok || len(encoded) != encoding.EncodedLen(blobLen) {
+		return Claims{}, ErrForged
+	}
+	var buf [blobLen]byte
+	// Decode skips line breaks, which would make a second spelling of a token.
+	if n, err := encoding.Decode(buf[:], []byte(encoded)); err != nil || n != blobLen {
+		return Claims{}, ErrForged
+	}
+	head, tags := buf[:headLen], buf[headLen:]
+	// hmac.Equal takes the same time wherever the first difference is, so that a
+	// forger cannot find a tag byte by byte.
+	if !hmac.Equal(tags[:tagLen], key.tag(head, "token")) {
+		return Claims{}, ErrForged
+	}
+	if bucket != "" && !hmac.Equal(tags[tagLen:2*tagLen], key.tag(head, "bucket", bucket)) {
+		return Claims{}, ErrForeignBucket
+	}
+	if bucket != "" && object != "" && !hmac.Equal(tags[2*tagLen:], key.tag(head, "key", bucket, object)) {
+		return Claims{}, ErrForeignKey
+	}
+	var wide [8]byte
+	copy(wide[8-expiryLen:], head[idLen:])
+	claims := Claims{
+		UploadID: [16]byte(head[:idLen]),
+		Expires:  time.Unix(int64(binary.BigEndian.Uint64(wide[:])), 0),
+		Bucket:   bucket,
+		Object:   object,
+	}
+	if !now.Before(claims.Expires) {
+		return claims, ErrExpired
+	}
+	return claims, nil
+}
+
+// tag is the first half of the HMAC over a domain, the key id, the token's head and
+// the parts, each preceded by its length so that no two inputs run together alike.
+func (k key) tag(head []byte, parts ...string) []byte {
+	mac := hmac.New(sha256.New, k.secret)
+	var length [4]byte
+	write := func(part []byte) {
+		binary.BigEndian.PutUint32(length[:], uint32(len(part)))
+		mac.Write(length[:])
+		mac.Write(part)
+	}
+	write([]byte("upcall upload token 1"))
+	write([]byte(k.id))
+	write(head)
+	for _, part := range parts {
+		write([]byte(part))
+	}
+	return mac.Sum(nil)[:tagLen]
+}
