@@ -1,0 +1,72 @@
+package setting_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"upcall/internal/setting"
+)
+
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	tests := []struct {
+		name        string
+		value, path string
+		want        string
+		wantErr     error
+	}{
+		{name: "not set"},
+		{name: "variable", value: "hunter2", want: "hunter2"},
+		{name: "variable as it is", value: " hunter2\n", want: " hunter2\n"},
+		{name: "file", path: file("plain", "hunter2"), want: "hunter2"},
+		{name: "file ends with a line break", path: file("lf", "hunter2\n"), want: "hunter2"},
+		{name: "file ends with a DOS line break", path: file("crlf", "hunter2\r\n"), want: "hunter2"},
+		{name: "spaces stay", path: file("spaces", " hunter2 \n"), want: " hunter2 "},
+		{name: "longest", path: file("longest", strings.Repeat("s", setting.MaxFile-1)+"\n"), want: strings.Repeat("s", setting.MaxFile-1)},
+
+		{name: "both", value: "hunter2", path: file("both", "hunter2"), wantErr: setting.ErrBoth},
+		{name: "no such file", path: filepath.Join(dir, "absent"), wantErr: setting.ErrUnreadable},
+		{name: "no such file is visible", path: filepath.Join(dir, "absent"), wantErr: os.ErrNotExist},
+		{name: "folder", path: dir, wantErr: setting.ErrUnreadable},
+		{name: "empty", path: file("empty", ""), wantErr: setting.ErrEmpty},
+		{name: "a line break only", path: file("blank", "\n"), wantErr: setting.ErrEmpty},
+		{name: "only one line break is dropped", path: file("two", "hunter2\n\n"), wantErr: setting.ErrNotText},
+		{name: "two lines", path: file("lines", "hunter2\nhunter3\n"), wantErr: setting.ErrNotText},
+		{name: "binary", path: file("binary", "hunter2\x00"), wantErr: setting.ErrNotText},
+		{name: "not UTF-8", path: file("latin1", "hunter2\xe9"), wantErr: setting.ErrNotText},
+		{name: "without end", path: "/dev/zero", wantErr: setting.ErrTooLong},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			env := map[string]string{"PASSWORD": tt.value, "PASSWORD_FILE": tt.path}
+			got, err := setting.Secret(func(name string) string { return env[name] }, "PASSWORD")
+			if !errors.Is(err, tt.wantErr) {
+				t.Fatalf("error %v, want %v", err, tt.wantErr)
+			}
+			if got != tt.want {
+				t.Errorf("secret %.40q, want %.40q", got, tt.want)
+			}
+			if err == nil {
+				return
+			}
+			if !strings.Contains(err.Error(), "PASSWORD_FILE") {
+				t.Errorf("error does not name the variable: %v", err)
+			}
+			if strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error holds the secret or a line break: %q", err)
+			}
+		})
+	}
+}
