@@ -1,0 +1,192 @@
+package embeddedpg
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// varDir is where root's data goes that the server's user could not reach elsewhere.
+const varDir = "/var/lib/upcall"
+
+// makeHome makes the directory that holds the data and returns its absolute path.
+func makeHome(config Config, user runAs) (string, error) {
+	if config.DataDir == "" {
+		return makeThrowaway(user)
+	}
+	home, err := filepath.Abs(config.DataDir)
+	if err != nil {
+		return "", fmt.Errorf("find data directory: %w", err)
+	}
+	if moved := user.place(home); moved != home {
+		config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "postgres data is kept elsewhere",
+			slog.String("wanted", home), slog.String("data_dir", moved),
+			slog.String("reason", "the user "+user.name+", whom PostgreSQL runs as, cannot enter the wanted path"))
+		home = moved
+	}
+	// Others may pass through but see nothing: what is inside has modes of its own.
+	if err := os.MkdirAll(home, user.dirMode()); err != nil {
+		return "", fmt.Errorf("make data directory: %w", err)
+	}
+	return home, nil
+}
+
+// makeThrowaway makes a temporary directory, in the first place that the server's user
+// can reach. It is his, so that the watchdog, which runs as the same user, can remove it.
+func makeThrowaway(user runAs) (string, error) {
+	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		if !user.canEnter(parent) {
+			continue
+		}
+		dir, err := os.MkdirTemp(parent, "upcall-postgres-")
+		if err != nil {
+			return "", fmt.Errorf("make temporary data directory: %w", err)
+		}
+		return dir, user.own(dir)
+	}
+	return "", fmt.Errorf("make temporary data directory: the user %s, whom PostgreSQL runs as, cannot enter %s: set TMPDIR to a directory that he can enter", user.name, os.TempDir())
+}
+
+// place returns path if the user can enter all that exists of it, else a directory for it in varDir.
+func (u runAs) place(path string) string {
+	if u.canEnter(path) {
+		return path
+	}
+	sum := sha256.Sum256([]byte(path))
+	return filepath.Join(varDir, filepath.Base(path)+"-"+hex.EncodeToString(sum[:4]))
+}
+
+// initialize makes the cluster if there is none, and returns its password.
+func (s *Server) initialize(ctx context.Context) (string, error) {
+	passwordFile := filepath.Join(s.home, "password")
+	switch _, err := os.Stat(filepath.Join(s.pgdata(), "PG_VERSION")); {
+	case err == nil:
+		password, err := os.ReadFile(passwordFile)
+		if err != nil {
+			return "", fmt.Errorf("read the password of existing data: %w", err)
+		}
+		return strings.TrimSpace(string(password)), nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("look at the data: %w", err)
+	}
+
+	password := rand.Text()
+	if err := writeSecret(passwordFile, password); err != nil {
+		return "", err
+	}
+	// initdb works beside the final place, so that one that was cut short is not
+	// taken for data. Its copy of the password must be readable by its user.
+	fresh, copied := s.pgdata()+".new", passwordFile+".new"
+	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700), s.user.own(fresh),
+		writeSecret(copied, password), s.user.own(copied)); err != nil {
+		return "", fmt.Errorf("prepare data directory: %w", err)
+	}
+	defer os.Remove(copied)
+	args := []string{"-D", fresh, "-U", role, "--pwfile=" + copied,
+		"-A", "scram-sha-256", "--encoding=UTF8", "--locale=C"}
+	if s.config.NoFsync {
+		args = append(args, "--no-sync")
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin.dir, "initdb"), args...)
+	cmd.Dir = s.home
+	cmd.Env = environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user.credential()}
+	cmd.WaitDelay = time.Second
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("initdb as user %s: %w: %s", s.user.name, err, tail(output))
+	}
+	if err := os.Rename(fresh, s.pgdata()); err != nil {
+		return "", fmt.Errorf("keep new data: %w", err)
+	}
+	return password, nil
+}
+
+// writeSecret writes a file that nobody but its owner can read, not even for a moment.
+func writeSecret(path, secret string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove old password: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write password: %w", err)
+	}
+	_, err = f.WriteString(secret + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write password: %w", err)
+	}
+	return nil
+}
+
+// acquireLock locks the file, which stays locked while any process has the returned
+// descriptor. A lock of a living owner is an error at once; if the owner is gone, its
+// server is being stopped, and acquireLock waits for that.
+func acquireLock(ctx context.Context, path string, timeout time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if owner := lockOwner(path); owner > 0 && processLives(owner) {
+			f.Close()
+			return nil, fmt.Errorf("%w by process %d: stop it, or choose another directory", ErrInUse, owner)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("%w by the server of a process that has ended, and that server does not stop: %w", ErrInUse, ctx.Err())
+		}
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	return f, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// lockOwner returns the process id in the lock file, 0 if there is none yet.
+func lockOwner(path string) int {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func processLives(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}

@@ -1,0 +1,288 @@
+package embeddedpg
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const ownerVariable = "UPCALL_EMBEDDEDPG_OWNER"
+
+// TestMain lets the test binary play the owner that gets killed.
+func TestMain(m *testing.M) {
+	if dir, ok := os.LookupEnv(ownerVariable); ok {
+		beOwner(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func beOwner(dir string) {
+	s, err := Start(context.Background(), Config{DataDir: dir, NoFsync: true})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	pid, err := s.postmaster()
+	fmt.Println(pid, s.DataDir(), err)
+	select {}
+}
+
+func start(t *testing.T, config Config) *Server {
+	t.Helper()
+	config.NoFsync = true
+	s, err := Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// reachableDir is a temporary directory that the server's user can enter, too;
+// t.TempDir is closed to him when the test runs as root.
+func reachableDir(t *testing.T) string {
+	t.Helper()
+	user, err := serverUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := makeThrowaway(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func query[T any](t *testing.T, url, sql string) T {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// eventually polls, since nothing tells us of the end of a process that is not ours.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not come true: %s", what)
+		}
+	}
+}
+
+func ended(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+func TestThrowaway(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MaxConnections: 17})
+	if got := query[string](t, s.URL(), "SHOW max_connections"); got != "17" {
+		t.Errorf("max_connections = %s, want 17", got)
+	}
+	if got := query[string](t, s.URL(), "SHOW listen_addresses"); got != "127.0.0.1" {
+		t.Errorf("listen_addresses = %q", got)
+	}
+	pid, err := s.postmaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if !ended(pid) {
+		t.Error("the server runs after Stop")
+	}
+	if _, err := os.Stat(s.DataDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("throwaway data is still there: %v", err)
+	}
+}
+
+func TestDurableByDefault(t *testing.T) {
+	t.Parallel()
+	s, err := Start(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
+		if got := query[string](t, s.URL(), "SHOW "+setting); got != "on" {
+			t.Errorf("%s = %s, want on", setting, got)
+		}
+	}
+}
+
+func TestDataStaysBetweenRuns(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(reachableDir(t), "deep", "data")
+	s := start(t, Config{DataDir: dir})
+	conn, err := pgx.Connect(t.Context(), s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE t AS SELECT 1 AS n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, Config{DataDir: dir})
+	query[int](t, s.URL(), "UPDATE t SET n = 2 RETURNING n")
+
+	// After a crash, on the same port.
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, Config{DataDir: dir, Port: s.Port()})
+	if got := query[int](t, s.URL(), "SELECT n FROM t"); got != 2 {
+		t.Errorf("n = %d, want 2", got)
+	}
+	info, err := os.Stat(filepath.Join(s.DataDir(), "password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("password file has mode %v", info.Mode())
+	}
+}
+
+func TestRefusesStrangers(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	for _, password := range []string{"", "wrong"} {
+		stranger := strings.Replace(s.URL(), s.password, password, 1)
+		_, err := pgx.Connect(t.Context(), stranger)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != "28P01" {
+			t.Errorf("password %q: got %v, want SQLSTATE 28P01", password, err)
+		}
+	}
+}
+
+func TestSecondOwnerIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{DataDir: reachableDir(t)})
+	_, err := Start(t.Context(), Config{DataDir: s.DataDir(), NoFsync: true})
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Errorf("got %v, want ErrInUse that names the process", err)
+	}
+	query[int](t, s.URL(), "SELECT 1")
+}
+
+func TestOtherVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]error{"12\n": ErrVersion, "junk": ErrVersion} {
+		dir := reachableDir(t)
+		if err := os.MkdirAll(filepath.Join(dir, "pgdata"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "pgdata", "PG_VERSION"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Start(t.Context(), Config{DataDir: dir}); !errors.Is(err, want) {
+			t.Errorf("PG_VERSION %q: got %v, want %v", content, err, want)
+		}
+	}
+}
+
+func TestFailedStartSaysWhy(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := reachableDir(t)
+	_, err = Start(t.Context(), Config{DataDir: dir, NoFsync: true, Port: taken.Addr().(*net.TCPAddr).Port})
+	if err == nil || !strings.Contains(err.Error(), "Address already in use") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v, want PostgreSQL's words in one line", err)
+	}
+	start(t, Config{DataDir: dir}) // nothing is held any more
+}
+
+func TestNothingIsLeftWhenTheOwnerIsKilled(t *testing.T) {
+	t.Parallel()
+	for name, dir := range map[string]string{"throwaway": "", "kept": reachableDir(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			owner := exec.Command(os.Args[0])
+			owner.Env = append(os.Environ(), ownerVariable+"="+dir)
+			output, err := owner.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := owner.Start(); err != nil {
+				t.Fatal(err)
+			}
+			line, err := bufio.NewReader(output).ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pid int
+			var home string
+			if _, err := fmt.Sscan(line, &pid, &home); err != nil {
+				t.Fatalf("owner said %q: %v", line, err)
+			}
+			if ended(pid) {
+				t.Fatal("the server does not run")
+			}
+			if err := owner.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			owner.Wait()
+			if dir != "" {
+				// A new owner need not wait for the old server itself.
+				start(t, Config{DataDir: dir})
+			}
+			eventually(t, "the server has ended", func() bool { return ended(pid) })
+			if dir == "" {
+				eventually(t, "the throwaway data is gone", func() bool {
+					_, err := os.Stat(home)
+					return errors.Is(err, os.ErrNotExist)
+				})
+			}
+		})
+	}
+}
+
+func TestStartStopsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Start(ctx, Config{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
