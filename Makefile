@@ -1,0 +1,31 @@
+# Every target works from a fresh clone with Go and make. PostgreSQL is found on the
+# machine, or fetched; see internal/embeddedpg.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test bench fuzz build
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## run the whole loop once and show the recorded rows
+	go run ./cmd/demo
+
+dev: ## keep PostgreSQL, emulator and receiver up, and print commands to try
+	go run ./cmd/demo --stay
+
+test: ## run everything CI runs: formatting, vet, and all tests with the race detector
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
+	go vet ./...
+	go test -race -timeout 15m ./...
+
+bench: ## measure the recorder against one INSERT a request, in one run
+	go run ./cmd/bench
+
+fuzz: ## fuzz every parser, 20 seconds each
+	@set -e; go list ./... | while read -r pkg; do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 20s $$pkg; \
+		done; done
+
+build: ## build the programs into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/issuer ./cmd/receiver ./cmd/ossemu

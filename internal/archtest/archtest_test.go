@@ -1,0 +1,134 @@
+// Package archtest holds the rules of the house as tests: who may import whom, and
+// that every package says what it is.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+type pkg struct {
+	ImportPath   string
+	Doc          string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Standard     bool
+}
+
+// load lists every package of the module with its imports, for all build tags.
+func load(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,Imports,TestImports,XTestImports", "upcall/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+	if len(pkgs) < 10 {
+		t.Fatalf("go list found %d packages; the rules would hold of nothing", len(pkgs))
+	}
+	return pkgs
+}
+
+// standardOnly are the packages that everything stands on. They import the standard
+// library, and of ours only each other's listed here.
+var standardOnly = []string{
+	"upcall/internal/callbackspec",
+	"upcall/internal/uploadtoken",
+	"upcall/internal/verify",
+}
+
+// confined names, for a library, the only packages that may import it. Tests may
+// import anything.
+var confined = map[string][]string{
+	"github.com/gin-gonic/gin":                     {"upcall/internal/intake"},
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/presign"},
+	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench"},
+	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
+	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/intake"},
+	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/setting"},
+	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest", "upcall/internal/bench"},
+	"upcall/internal/dbtest":                       {},
+	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/bench"},
+	"upcall/cmd":                                   {},
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, p := range load(t) {
+		for _, imported := range p.Imports {
+			if slices.Contains(standardOnly, p.ImportPath) && !standard(imported) {
+				t.Errorf("%s imports %s; it is to import the standard library only", p.ImportPath, imported)
+			}
+			for library, allowed := range confined {
+				if under(imported, library) && !slices.ContainsFunc(allowed, func(a string) bool { return under(p.ImportPath, a) }) {
+					t.Errorf("%s imports %s, which is for %v only", p.ImportPath, imported, allowed)
+				}
+			}
+		}
+	}
+}
+
+// TestConfinedExists fails when a rule is about a library that nobody imports any more.
+func TestConfinedExists(t *testing.T) {
+	t.Parallel()
+	pkgs := load(t)
+	for library := range confined {
+		if library == "upcall/cmd" {
+			continue // nobody imports a program, and that is the rule
+		}
+		if !slices.ContainsFunc(pkgs, func(p pkg) bool {
+			return slices.ContainsFunc(slices.Concat(p.Imports, p.TestImports, p.XTestImports), func(i string) bool { return under(i, library) })
+		}) {
+			t.Errorf("the rule about %s is about nothing: no package imports it", library)
+		}
+	}
+	for _, path := range standardOnly {
+		if !slices.ContainsFunc(pkgs, func(p pkg) bool { return p.ImportPath == path }) {
+			t.Errorf("there is no package %s", path)
+		}
+	}
+}
+
+// TestPackageComments fails for a package that does not say what it is.
+func TestPackageComments(t *testing.T) {
+	t.Parallel()
+	for _, p := range load(t) {
+		name := p.ImportPath[strings.LastIndexByte(p.ImportPath, '/')+1:]
+		program := under(p.ImportPath, "upcall/cmd")
+		switch {
+		case p.ImportPath == "upcall/internal/archtest": // tests only: go list sees no comment
+		case program && !strings.HasPrefix(strings.ToLower(p.Doc), name+" "):
+			t.Errorf("%s: the command's comment is to start with %q, got %q", p.ImportPath, name, p.Doc)
+		case !program && !strings.HasPrefix(p.Doc, "Package "+name+" "):
+			t.Errorf("%s: the package comment is to start with %q, got %q", p.ImportPath, "Package "+name, p.Doc)
+		}
+	}
+}
+
+func under(path, prefix string) bool {
+	return path == prefix || strings.HasPrefix(path, strings.TrimSuffix(prefix, "/")+"/")
+}
+
+// standard reports whether an import path is the standard library's: its first element
+// has no dot, and it is not of this module.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != "upcall"
+}
