@@ -1,0 +1,119 @@
+package verify
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// keyFresh is how long a fetched key is used before it is fetched again.
+	keyFresh = 10 * time.Minute
+	// keyRetry is how long a failed fetch stands for all requests, so that forged ones
+	// cannot make us hammer the key server.
+	keyRetry = 3 * time.Second
+)
+
+// trust makes the table of the keys that the operator trusts, by the value that
+// x-oss-pub-key-url has for each. The error joins all mistakes.
+func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) {
+	client := newKeyClient()
+	keys := make(map[string]*trustedKey, len(urls))
+	var errs []error
+	for i, raw := range urls {
+		if err := checkTrustURL(raw); err != nil {
+			errs = append(errs, fmt.Errorf("trusted key URL %d: %w", i+1, err))
+			continue
+		}
+		fetch := func() (*publicKey, error) { return fetchKey(client, raw) }
+		keys[base64.StdEncoding.EncodeToString([]byte(raw))] = &trustedKey{fetch: fetch, now: now}
+	}
+	return keys, errors.Join(errs...)
+}
+
+// checkTrustURL says what is wrong with a trusted key URL and how to mend it.
+func checkTrustURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil {
+		// A URL that does not parse is not shown: no telling where its password is.
+		return errors.New("not a URL: give the whole URL of the PEM file, such as https://host/key.pem")
+	}
+	shown := u.Redacted()
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return fmt.Errorf("%q is not an absolute http or https URL: give the whole URL of the PEM file, such as https://host/key.pem", shown)
+	case u.User != nil:
+		return fmt.Errorf("%q has a user name in it: leave it out", shown)
+	case strings.Contains(raw, "#"):
+		return fmt.Errorf("%q has a fragment: leave out what follows the #", shown)
+	// Over http, whoever is on the way could put his own key in place of OSS's.
+	case isOfficialHost(u.Hostname()) && u.Scheme != "https":
+		return fmt.Errorf("%q would be fetched without TLS: write https://", shown)
+	}
+	return nil
+}
+
+// isOfficialHost compares as DNS does, so that no spelling of the name is another host.
+func isOfficialHost(host string) bool {
+	return strings.EqualFold(strings.TrimSuffix(host, "."), officialHost)
+}
+
+// A trustedKey is a key that is fetched when it is first asked for, and kept.
+type trustedKey struct {
+	fetch func() (*publicKey, error)
+	now   func() time.Time
+
+	mu       sync.Mutex
+	key      *publicKey
+	err      error         // why there is no key
+	until    time.Time     // key or err stands until then
+	fetching chan struct{} // closed when the fetch under way is over; nil if none is
+}
+
+// get returns the key, and waits for it if it is being fetched. All who ask meanwhile
+// share the one fetch; the end of ctx ends only the caller's own waiting.
+func (t *trustedKey) get(ctx context.Context) (*publicKey, error) {
+	t.mu.Lock()
+	if t.now().Before(t.until) {
+		defer t.mu.Unlock()
+		return t.key, t.err
+	}
+	if t.fetching == nil {
+		t.fetching = make(chan struct{})
+		go t.refresh()
+	}
+	fetching := t.fetching
+	t.mu.Unlock()
+
+	select {
+	case <-fetching:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrCanceled, context.Cause(ctx))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.key, t.err
+}
+
+// refresh fetches the key. When that fails, an old key goes on being used: that its
+// server is away does not make it a worse key.
+func (t *trustedKey) refresh() {
+	key, err := t.fetch()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.key, t.err, t.until = key, nil, t.now().Add(keyFresh)
+	case t.key != nil:
+		t.until = t.now().Add(keyFresh)
+	default:
+		t.err, t.until = err, t.now().Add(keyRetry)
+	}
+	close(t.fetching)
+	t.fetching = nil
+}

@@ -1,0 +1,152 @@
+// Package verify tells whether a request is an OSS upload callback: raw bytes in, nil
+// or one sentinel error out.
+//
+// OSS signs a callback with RSASSA-PKCS1-v1_5 and MD5 over the path, the query and the
+// body (see [StringToSign]) and sends the signature, in Base64, as Authorization. That
+// is all it signs: no method, no other header, no time, no customer. So nil means that
+// OSS sent this content to this path once, for somebody; package uploadtoken tells for
+// whom.
+//
+// The key of OSS is compiled in. It has 512 bits, which crypto/rsa has refused since Go
+// 1.24, so keys below 1024 bits are checked by this package's own public operation. A
+// GODEBUG setting that brings the old behaviour back would weaken TLS and all else in
+// the process, and has no place in this module. Other keys come from the URLs that the
+// operator lists, and from no other place; what x-oss-pub-key-url says is compared, and
+// never fetched.
+//
+// The package imports the standard library only.
+package verify
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Longer values are refused before any work is done on them: a stranger chooses them.
+var (
+	maxSignature = strictBase64.EncodedLen(maxKeyBits / 8)
+	maxKeyURL    = strictBase64.EncodedLen(2 << 10)
+)
+
+// strictBase64 takes one spelling of the last character only.
+var strictBase64 = base64.StdEncoding.Strict()
+
+// Config is what a [Verifier] goes by. The zero value trusts OSS alone.
+type Config struct {
+	// TrustKeyURLs are further public keys to trust, as the exact URLs that
+	// x-oss-pub-key-url announces, http or https; each serves one PEM block PUBLIC KEY
+	// with an RSA key of 512 to 8192 bits. Whoever can change what such a URL serves
+	// can sign callbacks, so https is wise beyond the own machine. Default: none.
+	TrustKeyURLs []string
+	// Now is the clock by which fetched keys age. Default: time.Now.
+	Now func() time.Time
+}
+
+// A Verifier checks callbacks. It may be used by many goroutines at once.
+type Verifier struct {
+	pinned  *publicKey
+	trusted map[string]*trustedKey // by the value of x-oss-pub-key-url
+}
+
+// New returns a Verifier. The error joins all mistakes of the configuration. Nothing is
+// fetched before a request names a trusted key.
+func New(cfg Config) (*Verifier, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	pinned, err := parsePublicKey(pinnedPEM)
+	if err != nil {
+		return nil, fmt.Errorf("read pinned key: %w", err)
+	}
+	trusted, err := trust(cfg.TrustKeyURLs, cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{pinned: pinned, trusted: trusted}, nil
+}
+
+// A Request is what a signature is about, byte by byte as it was received. The header
+// values are "" where the header is absent.
+type Request struct {
+	Target           string // from the request line, e.g. "/oss/callback?id=1"
+	Body             []byte
+	Authorization    string
+	PubKeyURL        string // x-oss-pub-key-url
+	SignatureVersion string // x-oss-signature-version
+}
+
+// Verify returns nil if r was signed with a trusted key, and otherwise an error that
+// matches exactly one of this package's sentinels (see [Failure]). It fetches a trusted
+// key when the one at hand has aged, and waits for it no longer than ctx lasts.
+func (v *Verifier) Verify(ctx context.Context, r Request) error {
+	// The header is unsigned, so this stops no forger: it tells the operator what to
+	// mend where a signature of another version would only look wrong.
+	if r.SignatureVersion != "" && r.SignatureVersion != "1.0" {
+		return ErrSignatureVersion
+	}
+	signature, err := decodeSignature(r.Authorization)
+	if err != nil {
+		return err
+	}
+	signed, err := StringToSign(r.Target, r.Body)
+	if err != nil {
+		return err
+	}
+	// Last of all, so that a request that is wrong in itself causes no fetch.
+	key, err := v.keyOf(ctx, r.PubKeyURL)
+	if err != nil {
+		return err
+	}
+	return key.check(md5.Sum(signed), signature)
+}
+
+func decodeSignature(authorization string) ([]byte, error) {
+	switch {
+	case authorization == "":
+		return nil, ErrNoSignature
+	case len(authorization) > maxSignature:
+		return nil, ErrSignatureLength
+	}
+	signature, ok := decodeBase64(authorization)
+	if !ok {
+		return nil, ErrSignatureEncoding
+	}
+	return signature, nil
+}
+
+// keyOf returns the key that a value of x-oss-pub-key-url stands for. A Base64 text in
+// its one spelling stands for one URL only, so the values are compared as they come;
+// they are compared whole and letter by letter, because everything looser has been a
+// way in: prefixes ("…alicdn.com.evil.example"), user names ("…alicdn.com@evil"),
+// ports, and other files on the same CDN.
+func (v *Verifier) keyOf(ctx context.Context, header string) (*publicKey, error) {
+	if slices.Contains(pinnedHeaders[:], header) {
+		return v.pinned, nil
+	}
+	if key, ok := v.trusted[header]; ok {
+		return key.get(ctx)
+	}
+	if len(header) > maxKeyURL {
+		return nil, ErrKeyURLLength
+	}
+	url, ok := decodeBase64(header)
+	if !ok {
+		return nil, ErrKeyURLEncoding
+	}
+	return nil, ErrKeyURL.with("%.200q", url)
+}
+
+// decodeBase64 takes standard Base64 in its one spelling. The library skips line
+// breaks, even when strict.
+func decodeBase64(s string) ([]byte, bool) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, false
+	}
+	decoded, err := strictBase64.DecodeString(s)
+	return decoded, err == nil
+}
