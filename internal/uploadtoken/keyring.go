@@ -1,9 +1,12 @@
 package uploadtoken
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // maxKeyID keeps the longest token within MaxLen.
@@ -17,11 +20,18 @@ const WeakSecret = 16
 // so that a secret is replaced without refusing an upload: add the new one at the
 // end everywhere, then move it to the front at the issuers, then, when the last token
 // of the old one has expired, take the old one out.
-type Keyring struct{ keys []key }
+type Keyring struct{ keys []*key }
 
 type key struct {
-	id     string
-	secret []byte
+	id   string
+	weak bool      // the secret is shorter than WeakSecret
+	macs sync.Pool // of hash.Hash: HMACs under the secret
+}
+
+func newKey(id, secret string) *key {
+	k := &key{id: id, weak: len(secret) < WeakSecret}
+	k.macs.New = func() any { return hmac.New(sha256.New, []byte(secret)) }
+	return k
 }
 
 // String hides the secrets from logs.
@@ -46,7 +56,7 @@ func ParseKeys(s string) (*Keyring, error) {
 		case known:
 			errs = append(errs, fmt.Errorf("key %d: the key id %s stands twice", place, id))
 		default:
-			ring.keys = append(ring.keys, key{id, []byte(secret)})
+			ring.keys = append(ring.keys, newKey(id, secret))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -59,20 +69,20 @@ func ParseKeys(s string) (*Keyring, error) {
 func (k *Keyring) Weak() []string {
 	var ids []string
 	for _, key := range k.keys {
-		if len(key.secret) < WeakSecret {
+		if key.weak {
 			ids = append(ids, key.id)
 		}
 	}
 	return ids
 }
 
-func (k *Keyring) find(id string) (key, bool) {
+func (k *Keyring) find(id string) (*key, bool) {
 	for _, key := range k.keys {
 		if key.id == id {
 			return key, true
 		}
 	}
-	return key{}, false
+	return nil, false
 }
 
 func validKeyID(id string) bool {
