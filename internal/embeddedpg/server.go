@@ -74,7 +74,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A Server is a running PostgreSQL.
+// A Server is a running PostgreSQL. It stops when its owner does, and also when nothing
+// in its owner refers to it any more.
 type Server struct {
 	config   Config
 	home     string

@@ -1,0 +1,175 @@
+// Package dbtest gives each test a PostgreSQL database of its own. Only tests import it.
+//
+// All tests of one process share a server: the one that UPCALL_TEST_DATABASE_URL names
+// (its role must be allowed to create databases), or a private one that goes away with
+// the process. Databases are clones of a migrated template, so a test waits for one
+// about as long as for a file to be copied; tests run in parallel.
+package dbtest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/embeddedpg"
+	"upcall/migrations"
+)
+
+// Variable names the server to test on.
+const Variable = "UPCALL_TEST_DATABASE_URL"
+
+// setUpTimeout bounds each step here, so that a server that hangs fails the test.
+const setUpTimeout = time.Minute
+
+// URL returns the URL of an empty database with the newest schema, which is dropped at the test's end.
+func URL(t testing.TB) string {
+	t.Helper()
+	name, err := template()
+	if err != nil {
+		t.Fatalf("set up test database: %v", err)
+	}
+	return create(t, name)
+}
+
+// Empty returns the URL of a database without any schema, which is dropped at the test's end.
+func Empty(t testing.TB) string {
+	t.Helper()
+	return create(t, "template0")
+}
+
+// Pool returns a pool on a database as [URL] makes one. It is closed at the test's end.
+func Pool(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(context.Background(), URL(t))
+	if err != nil {
+		t.Fatalf("open test database: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// shared is the server that all tests of this process share.
+type shared struct {
+	url string
+	// A private server stops when nothing refers to it any more.
+	private *embeddedpg.Server
+}
+
+var server = sync.OnceValues(func() (shared, error) {
+	if given := os.Getenv(Variable); given != "" {
+		if u, err := url.Parse(given); err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
+			return shared{}, fmt.Errorf("%s is not a URL like postgres://user:password@host:5432/database", Variable)
+		}
+		return shared{url: given}, nil
+	}
+	// Never stopped by us: it stops, and its data is removed, when this process ends.
+	s, err := embeddedpg.Start(context.Background(), embeddedpg.Config{NoFsync: true, MaxConnections: 400})
+	if err != nil {
+		return shared{}, fmt.Errorf("no PostgreSQL to test on: install it (Debian: apt install postgresql), or set %s: %w", Variable, err)
+	}
+	return shared{s.URL(), s}, nil
+})
+
+// template returns the name of the migrated database that others are cloned from. It
+// stays on the server, for later runs with the same migrations.
+var template = sync.OnceValues(func() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+	defer cancel()
+	base, err := server()
+	if err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, base.url)
+	if err != nil {
+		return "", fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close(ctx)
+
+	name := "upcall_template_" + migrations.Digest()
+	hash := fnv.New64a()
+	hash.Write([]byte(name))
+	// Other test processes may be at it, too.
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(hash.Sum64())); err != nil {
+		return "", fmt.Errorf("lock template: %w", err)
+	}
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&there); err != nil {
+		return "", fmt.Errorf("look for template: %w", err)
+	}
+	if there {
+		return name, nil
+	}
+	// It gets its name when it is complete.
+	fresh := name + "_new"
+	for _, statement := range []string{
+		"DROP DATABASE IF EXISTS " + quote(fresh) + " WITH (FORCE)",
+		"CREATE DATABASE " + quote(fresh) + " TEMPLATE template0",
+	} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return "", fmt.Errorf("make template: %w", err)
+		}
+	}
+	if err := migrations.Up(ctx, onDatabase(base.url, fresh)); err != nil {
+		return "", fmt.Errorf("make template: %w", err)
+	}
+	if _, err := conn.Exec(ctx, "ALTER DATABASE "+quote(fresh)+" RENAME TO "+quote(name)); err != nil {
+		return "", fmt.Errorf("make template: %w", err)
+	}
+	return name, nil
+})
+
+// create makes a database and drops it at the test's end.
+func create(t testing.TB, template string) string {
+	t.Helper()
+	base, err := server()
+	if err != nil {
+		t.Fatalf("set up test database: %v", err)
+	}
+	name := "upcall_test_" + strings.ToLower(rand.Text())
+	if err := execute(base.url, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)); err != nil {
+		t.Fatalf("create test database: %v", err)
+	}
+	t.Cleanup(func() {
+		// By force: a test that failed may have left connections.
+		if err := execute(base.url, "DROP DATABASE "+quote(name)+" WITH (FORCE)"); err != nil {
+			t.Errorf("drop test database: %v", err)
+		}
+	})
+	return onDatabase(base.url, name)
+}
+
+func execute(base, statement string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, base)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("execute: %w", err)
+	}
+	return nil
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// onDatabase returns the URL with another database in it.
+func onDatabase(base, name string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		panic("dbtest: " + Variable + " was checked before") // server has parsed it
+	}
+	u.Path = "/" + name
+	return u.String()
+}

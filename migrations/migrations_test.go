@@ -1,0 +1,254 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/dbtest"
+	"upcall/migrations"
+)
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func execute(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func wantState(t *testing.T, url string, want migrations.State) {
+	t.Helper()
+	got, err := migrations.Status(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFilesAreNumberedWithoutGaps(t *testing.T) {
+	t.Parallel()
+	ups, err := filepath.Glob("*.up.sql")
+	if err != nil || len(ups) == 0 {
+		t.Fatalf("no migrations: %v", err)
+	}
+	for i, up := range ups {
+		if !strings.HasPrefix(up, fmt.Sprintf("%04d_", i+1)) {
+			t.Errorf("%s is number %d", up, i+1)
+		}
+		if _, err := os.Stat(strings.TrimSuffix(up, ".up.sql") + ".down.sql"); err != nil {
+			t.Errorf("%s has no way back: %v", up, err)
+		}
+	}
+	if int(migrations.Latest()) != len(ups) {
+		t.Errorf("Latest() = %d, want %d", migrations.Latest(), len(ups))
+	}
+}
+
+func TestUpAndDown(t *testing.T) {
+	t.Parallel()
+	url := dbtest.Empty(t)
+	conn := connect(t, url)
+	before := migrations.State{Latest: 1, Pending: []string{"0001_upload_events"}}
+	after := migrations.State{Version: 1, Latest: 1}
+
+	wantState(t, url, before)
+	if err := migrations.Check(t.Context(), conn); !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
+		t.Errorf("got %v, want ErrTooOld with the command to run", err)
+	}
+	if err := migrations.Down(t.Context(), url, 1); !errors.Is(err, migrations.ErrSteps) {
+		t.Errorf("down from nothing: got %v, want ErrSteps", err)
+	}
+	for range 2 {
+		if err := migrations.Up(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		wantState(t, url, after)
+		if err := migrations.Check(t.Context(), conn); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, steps := range []int{-1, 0, 2} {
+		if err := migrations.Down(t.Context(), url, steps); !errors.Is(err, migrations.ErrSteps) {
+			t.Errorf("down %d: got %v, want ErrSteps", steps, err)
+		}
+	}
+	if err := migrations.Down(t.Context(), url, 1); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, url, before)
+	var left int
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relname NOT LIKE 'schema_migrations%'").Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d things are left, %v", left, err)
+	}
+	if err := migrations.Up(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, url, after)
+}
+
+func TestTenAtOnce(t *testing.T) {
+	t.Parallel()
+	url := dbtest.Empty(t)
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			if err := migrations.Up(t.Context(), url); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	wantState(t, url, migrations.State{Version: 1, Latest: 1})
+}
+
+func TestNewerSchemaWillDo(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	conn := connect(t, url)
+	execute(t, conn, "UPDATE upcall.schema_migrations SET version = 1000")
+	if err := migrations.Check(t.Context(), conn); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDirty(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	conn := connect(t, url)
+	execute(t, conn, "UPDATE upcall.schema_migrations SET dirty = true")
+	wantState(t, url, migrations.State{Version: 1, Latest: 1, Dirty: true})
+	for name, err := range map[string]error{
+		"Up":    migrations.Up(t.Context(), url),
+		"Down":  migrations.Down(t.Context(), url, 1),
+		"Check": migrations.Check(t.Context(), conn),
+	} {
+		if !errors.Is(err, migrations.ErrDirty) || !strings.Contains(err.Error(), "UPDATE upcall.schema_migrations SET dirty = false") {
+			t.Errorf("%s: got %v, want ErrDirty with what to do", name, err)
+		}
+	}
+}
+
+func TestFailedMigrationLeavesNothing(t *testing.T) {
+	t.Parallel()
+	url := dbtest.Empty(t)
+	conn := connect(t, url)
+	execute(t, conn, "CREATE SCHEMA upcall")
+	execute(t, conn, "CREATE TABLE upcall.callback_ids (mine int)") // in the way of the last statement
+	err := migrations.Up(t.Context(), url)
+	if err == nil || !strings.Contains(err.Error(), `"callback_ids" already exists`) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v, want PostgreSQL's reason in one line", err)
+	}
+	if err := migrations.Up(t.Context(), url); !errors.Is(err, migrations.ErrDirty) {
+		t.Errorf("got %v, want ErrDirty", err)
+	}
+	// What the error tells to do works.
+	execute(t, conn, "DROP TABLE upcall.callback_ids")
+	execute(t, conn, "DELETE FROM upcall.schema_migrations")
+	if err := migrations.Up(t.Context(), url); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	conn := connect(t, url)
+
+	// Behind another migration.
+	holder := connect(t, url)
+	execute(t, holder, "SELECT pg_advisory_lock(x'757063616c6c0001'::bigint)")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := migrations.Up(ctx, url); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want DeadlineExceeded", err)
+	}
+	holder.Close(t.Context())
+
+	// Behind a transaction that uses the table.
+	execute(t, conn, "BEGIN")
+	execute(t, conn, "LOCK TABLE upcall.upload_events IN ACCESS SHARE MODE")
+	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := migrations.Down(ctx, url, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want DeadlineExceeded", err)
+	}
+}
+
+func TestErrorsHoldNoPassword(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	listener.Close()
+	wrong := strings.Replace(dbtest.Empty(t), "@", "hunter2@", 1)
+	for _, url := range []string{
+		"postgres://me:hunter2@" + closed + "/db",
+		"postgresql://me:hunter2@" + closed + "/db",
+		"host=127.0.0.1 port=1 user=me password=hunter2",
+		wrong,
+		"postgres://me:hunter2@[::1/db",
+		"postgres://me:hunter2%zz@host/db",
+		"postgres://me:hunter2@host/db?sslmode=odd",
+		"password=hunter2 port=x",
+		"hunter2",
+	} {
+		_, errStatus := migrations.Status(t.Context(), url)
+		for _, err := range []error{errStatus, migrations.Up(t.Context(), url), migrations.Down(t.Context(), url, 1)} {
+			if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: got %q", url, err)
+			}
+		}
+	}
+}
+
+func TestEveryColumnIsExplained(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, dbtest.URL(t))
+	rows, err := conn.Query(t.Context(), `
+		SELECT c.relname || '.' || a.attname, col_description(c.oid, a.attnum)
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0
+		  AND c.relname <> 'schema_migrations'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	var column string
+	var comment *string
+	if _, err := pgx.ForEachRow(rows, []any{&column, &comment}, func() error {
+		n++
+		if comment == nil || !strings.Contains(strings.ToLower(*comment), "null") {
+			t.Errorf("%s: its comment does not say when it is null", column)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n < 21 {
+		t.Errorf("only %d columns", n)
+	}
+}
