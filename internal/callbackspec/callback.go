@@ -3,6 +3,7 @@ package callbackspec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/netip"
@@ -97,17 +98,14 @@ func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
 	if fields == nil {
 		fields = identity
 	}
-	p := parser{fields: fields, seen: make(map[string]bool, len(fields))}
-	object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
-	switch {
-	case t == JSON && object:
-		err = p.jsonObject(body, textAsIs)
-	case t == JSON:
-		err = p.jsonPairs(body)
+	p := parser{fields: fields, percentEncoded: t == Form}
+	switch object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); {
 	case object:
-		err = p.jsonObject(body, formUnescape)
+		err = p.object(body)
+	case t == JSON:
+		err = p.jsonPairs(string(body))
 	default:
-		err = p.form(body)
+		err = p.form(string(body))
 	}
 	if err != nil {
 		return Callback{}, err
@@ -135,8 +133,8 @@ func (c *Callback) set(variable, name, text string) error {
 	if text == "" {
 		return nil
 	}
-	if strings.HasPrefix(text, "${") {
-		return malformed("field %s holds the text of a variable: the template was percent-encoded before OSS saw it", name)
+	if literal(variable, text) {
+		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it", printable(name))
 	}
 	var err error
 	switch variable {
@@ -163,7 +161,7 @@ func (c *Callback) set(variable, name, text string) error {
 	case "vpcId":
 		c.VPCID = text
 	case "clientIp":
-		c.ClientIP, err = netip.ParseAddr(text)
+		c.ClientIP, err = clientAddr(text)
 	case "reqId":
 		c.RequestID = text
 	case "operation":
@@ -172,9 +170,27 @@ func (c *Callback) set(variable, name, text string) error {
 		c.Token = text
 	}
 	if err != nil {
-		return malformed("field %s does not hold a valid %s", name, variable)
+		return malformed("field %s does not hold a valid %s", printable(name), variable)
 	}
 	return nil
+}
+
+// literal reports whether text is "${variable}", which is what arrives when OSS did
+// not see the braces. An object key may hold other variables' names.
+func literal(variable, text string) bool {
+	if variable == TokenField {
+		variable = TokenVar
+	}
+	return strings.HasPrefix(text, "${") && text == "${"+variable+"}"
+}
+
+// clientAddr reads an address; a zone means nothing outside the host that sees it.
+func clientAddr(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err == nil && addr.Zone() != "" {
+		err = errors.New("zone in an address")
+	}
+	return addr.Unmap(), err
 }
 
 // unsigned reads decimal digits that fit the given number of bits.

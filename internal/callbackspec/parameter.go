@@ -1,16 +1,12 @@
 package callbackspec
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -91,22 +87,47 @@ func (p Parameter) Encode(reach Reach) (string, error) {
 }
 
 // DecodeParameter reads the value of an x-oss-callback header and checks it as
-// [Parameter.Check] does. As with OSS, fields that it does not know are ignored.
+// [Parameter.Check] does. Names of fields are case sensitive; a field that is not one
+// of Parameter's is ignored.
 func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 	doc, err := decodeDocument("callback", encoded)
 	if err != nil {
 		return Parameter{}, err
 	}
-	var d parameterDocument
-	if err := json.Unmarshal(doc, &d); err != nil {
-		return Parameter{}, notJSON("callback", err)
+	var p Parameter
+	var urls string
+	var headers map[string]*string // pointers tell null from ""
+	for _, f := range []struct {
+		name, kind string
+		into       any
+	}{
+		{"callbackUrl", "string", &urls},
+		{"callbackHost", "string", &p.Host},
+		{"callbackBody", "string", &p.Body},
+		{"callbackBodyType", "string", &p.BodyType},
+		{"callbackSNI", "boolean", &p.SNI},
+		{"signatureVersion", "string", &p.SignatureVersion},
+		{"additionalHeaders", "object of strings", &headers},
+	} {
+		value, ok := doc[f.name]
+		if !ok {
+			continue
+		}
+		if kindOf(value) == "null" || json.Unmarshal([]byte(value), f.into) != nil {
+			return Parameter{}, &FieldError{f.name, "holds a JSON " + kindOf(value), "give a " + f.kind, ErrNotJSON}
+		}
 	}
-	p := Parameter{
-		Host: d.Host, SNI: d.SNI, Body: d.Body, BodyType: d.BodyType,
-		SignatureVersion: d.SignatureVersion, AdditionalHeaders: d.AdditionalHeaders,
+	if urls != "" {
+		p.URLs = strings.Split(urls, ";")
 	}
-	if d.URL != "" {
-		p.URLs = strings.Split(d.URL, ";")
+	for name, value := range headers {
+		if value == nil {
+			return Parameter{}, &FieldError{"additionalHeaders", "holds a JSON null", "give an object of strings", ErrNotJSON}
+		}
+		if p.AdditionalHeaders == nil {
+			p.AdditionalHeaders = make(map[string]string, len(headers))
+		}
+		p.AdditionalHeaders[name] = *value
 	}
 	if err := p.Check(reach); err != nil {
 		return Parameter{}, err
@@ -127,7 +148,7 @@ func (p Parameter) Check(reach Reach) error {
 }
 
 func (p Parameter) checkURLs(reach Reach) []error {
-	if len(p.URLs) == 0 {
+	if strings.Join(p.URLs, ";") == "" {
 		return []error{&FieldError{"callbackUrl", "is empty", "give the URL that OSS shall call", ErrNoURL}}
 	}
 	if len(p.URLs) > MaxURLs {
@@ -141,78 +162,15 @@ func (p Parameter) checkURLs(reach Reach) []error {
 	return errs
 }
 
-func checkURL(raw string, reach Reach) error {
-	wrong := func(rule error, mend, format string, args ...any) error {
-		return &FieldError{"callbackUrl", strconv.Quote(raw) + " " + fmt.Sprintf(format, args...), mend, rule}
-	}
-	for _, c := range raw {
-		if c <= ' ' || c >= 0x7f {
-			return wrong(ErrNotASCII, "percent-encode it, in the path and in the query", "holds the character %q", c)
-		}
-	}
-	if strings.Contains(raw, ";") {
-		return wrong(ErrURL, "give each URL on its own, or write %3B", "holds a semicolon, which separates URLs")
-	}
-	withScheme := raw
-	if !strings.Contains(raw, "://") {
-		withScheme = "http://" + raw
-	}
-	if err := checkPort(withScheme); err != nil {
-		return wrong(ErrPort, "write host:8080, say", "has a port that is not a number from 1 to 65535")
-	}
-	u, err := url.Parse(withScheme)
-	switch {
-	case err != nil:
-		return wrong(ErrURL, "write it as https://host/path", "cannot be parsed")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return wrong(ErrURL, "use http or https", "has the scheme %s", u.Scheme)
-	case u.Hostname() == "":
-		return wrong(ErrURL, "write it as https://host/path", "has no host")
-	case u.User != nil:
-		return wrong(ErrURL, "leave them out: a callback is authenticated by its signature", "holds a user name or password")
-	case u.Fragment != "" || strings.Contains(raw, "#"):
-		return wrong(ErrURL, "leave the part after # out", "has a fragment, which is never sent")
-	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && addr.Is6() {
-		return wrong(ErrIPv6, "use an IPv4 address or a name with an A record", "is an IPv6 address, which OSS does not call")
-	}
-	if reach == Public && PrivateHost(u.Hostname()) {
-		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet",
-			"is private: OSS cannot reach %s", u.Hostname())
-	}
-	return nil
-}
-
-// checkPort looks at the port before url.Parse does, whose error does not tell a bad
-// port from other mistakes.
-func checkPort(raw string) error {
-	_, rest, _ := strings.Cut(raw, "://")
-	authority := rest
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority = rest[:i]
-	}
-	authority = authority[strings.LastIndexByte(authority, '@')+1:]
-	i := strings.LastIndexByte(authority, ':')
-	if i < 0 || strings.HasSuffix(authority, "]") {
-		return nil
-	}
-	if port, err := strconv.ParseUint(authority[i+1:], 10, 16); err != nil || port == 0 {
-		return ErrPort
-	}
-	return nil
-}
-
 func (p Parameter) checkHost() error {
 	if p.Host == "" {
 		return nil
 	}
 	// A Host that holds a line break or a space would let whoever sets it write
 	// further header lines into the callback.
-	for _, c := range p.Host {
-		if c <= ' ' || c >= 0x7f || strings.ContainsRune("/?#@\\\"<>", c) {
-			return &FieldError{"callbackHost", fmt.Sprintf("%q holds the character %q", p.Host, c),
-				"give a host name, with a port if need be", ErrHost}
-		}
+	if _, rule := splitHostPort(p.Host); rule != nil {
+		return &FieldError{"callbackHost", fmt.Sprintf("is %q", clip(p.Host)),
+			"give a host name or an IPv4 address, with a port from 1 to 65535 if need be", rule}
 	}
 	return nil
 }
@@ -227,6 +185,8 @@ func (p Parameter) checkBody() error {
 	}
 	if p.Body == "" {
 		errs = append(errs, &FieldError{"callbackBody", "is empty", "give a template such as bucket=${bucket}&object=${object}", ErrEmptyBody})
+	} else if !storable(p.Body) {
+		errs = append(errs, &FieldError{"callbackBody", "is not text", "give UTF-8 without NUL", ErrTemplate})
 	} else if _, err := parseTemplate(p.Body); err != nil {
 		errs = append(errs, err)
 	}
@@ -268,46 +228,4 @@ func (p Parameter) checkAdditionalHeaders() []error {
 		}
 	}
 	return errs
-}
-
-func tooLarge(field string, n int) error {
-	return &FieldError{field, fmt.Sprintf("takes %d bytes in Base64", n),
-		"OSS allows 5120: shorten the template, the URLs or the variables", ErrTooLarge}
-}
-
-func notJSON(field string, err error) error {
-	problem := "is not the JSON that OSS expects"
-	if typeErr, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && typeErr.Field != "" {
-		problem = fmt.Sprintf("holds a %s in %s", typeErr.Value, typeErr.Field)
-	}
-	return &FieldError{field, problem, "see the fields and their types in the Callback reference", ErrNotJSON}
-}
-
-// decodeDocument undoes the Base64 of a document and makes sure that it is one JSON
-// object in which no key stands twice.
-func decodeDocument(field, encoded string) ([]byte, error) {
-	if len(encoded) > MaxDocument {
-		return nil, tooLarge(field, len(encoded))
-	}
-	// encoding/base64 skips line breaks; a header value cannot hold any.
-	doc, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, &FieldError{field, "is not standard Base64", "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", ErrNotBase64}
-	}
-	if _, err := decodeObject(doc); err != nil {
-		return nil, &FieldError{field, "is not one JSON object: " + err.Error(), "encode a JSON object in UTF-8", ErrNotJSON}
-	}
-	return doc, nil
-}
-
-// marshal writes v as compact JSON with &, < and > as they are: a template is full
-// of ampersands, and OSS counts bytes.
-func marshal(v any) []byte {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic("callbackspec: strings and maps of strings always marshal: " + err.Error())
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }

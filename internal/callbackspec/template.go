@@ -57,47 +57,64 @@ func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) 
 		if i >= len(SystemVariables) {
 			variable = VarPrefix + name
 		}
-		body.WriteString(field(t, name, variable, i == 0))
+		switch {
+		case t == JSON:
+			fmt.Fprintf(&body, `%c"%s":${%s}`, "{,"[min(i, 1)], name, variable)
+		case i > 0:
+			fmt.Fprintf(&body, "&%s=${%s}", name, variable)
+		default:
+			fmt.Fprintf(&body, "%s=${%s}", name, variable)
+		}
 	}
 	if t == JSON {
-		return "{" + body.String() + "}", nil
+		body.WriteByte('}')
 	}
 	return body.String(), nil
 }
 
-func field(t BodyType, name, variable string, first bool) string {
-	switch {
-	case t == JSON && first:
-		return fmt.Sprintf(`"%s":${%s}`, name, variable)
-	case t == JSON:
-		return fmt.Sprintf(`,"%s":${%s}`, name, variable)
-	case first:
-		return fmt.Sprintf("%s=${%s}", name, variable)
-	default:
-		return fmt.Sprintf("&%s=${%s}", name, variable)
-	}
-}
-
 // WithToken returns the template with a field for the upload token at its end, or as
-// it is if it refers to the token already.
+// it is if it refers to the token already. The template's shape, a JSON object or
+// name=value pairs, says where the field goes; the type says who writes the quotes.
 func WithToken(body string, t BodyType) (string, error) {
 	pieces, err := parseTemplate(body)
 	if err != nil {
 		return "", err
 	}
-	if slices.ContainsFunc(pieces, func(p piece) bool { return p.variable == TokenVar }) {
-		return body, nil
+	for _, p := range pieces {
+		if p.variable == TokenVar {
+			return body, nil
+		}
 	}
-	if t != JSON {
-		return body + field(t, TokenField, TokenVar, body == ""), nil
+	wrong := func(problem, mend string) error {
+		return &FieldError{"callbackBody", problem, mend, ErrTemplate}
 	}
-	open, ok := strings.CutSuffix(strings.TrimRight(body, " \t\r\n"), "}")
-	if !ok || !strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
-		return "", &FieldError{"callbackBody", "is not a JSON object, so the upload token has no place in it",
-			`write a template such as {"object":${object}}`, ErrTemplate}
+	for _, p := range pieces {
+		// Two fields of one name are refused where they arrive.
+		if strings.Contains(p.constant, TokenField) {
+			return "", wrong("names "+TokenField+" but does not hold ${"+TokenVar+"}", "rename that field or give it the variable")
+		}
 	}
-	open = strings.TrimRight(open, " \t\r\n")
-	return open + field(t, TokenField, TokenVar, strings.HasSuffix(open, "{")) + "}", nil
+	const space = " \t\r\n"
+	trimmed := strings.Trim(body, space)
+	switch {
+	case strings.HasPrefix(trimmed, "{") && strings.HasSuffix(trimmed, "}"):
+		value := "${" + TokenVar + "}"
+		if t != JSON {
+			value = `"` + value + `"`
+		}
+		open := strings.TrimRight(strings.TrimSuffix(trimmed, "}"), space)
+		if open != "{" {
+			open += ","
+		}
+		return open + `"` + TokenField + `":` + value + "}", nil
+	case strings.HasPrefix(trimmed, "{"), t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
+		return "", wrong("is neither a JSON object nor name=value pairs, so the upload token has no place in it",
+			`write a template such as {"object":${object}} for JSON, or object=${object} for a form`)
+	case trimmed == "":
+		return TokenField + "=${" + TokenVar + "}", nil
+	default:
+		return body + "&" + TokenField + "=${" + TokenVar + "}", nil
+	}
 }
 
 // Expand fills a template in as OSS does. The substitution is textual. In a form body
@@ -150,32 +167,24 @@ func parseTemplate(body string) ([]piece, error) {
 		}
 		if !strings.HasPrefix(rest, "{") {
 			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
-			return nil, wrong("write ${name}, or %24 in a form body", "has a lone $ before %q", clip(rest))
+			return nil, wrong(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %q", clip(rest))
 		}
 		name, after, closed := strings.Cut(rest[1:], "}")
 		if !closed {
-			return nil, wrong("close it with }", "has ${%s without an end", clip(name))
+			return nil, wrong("close it with }", "has ${%s without an end", printable(name))
 		}
 		if strings.HasPrefix(name, VarPrefix) {
 			if err := checkVarName(name); err != nil {
-				return nil, wrong("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", name)
+				return nil, wrong("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", printable(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
 			return nil, wrong("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
-				"has the unknown variable ${%s}", clip(name))
+				"has the unknown variable ${%s}", printable(name))
 		}
 		pieces = append(pieces, piece{variable: name})
 		body = after
 	}
 	return pieces, nil
-}
-
-// clip shortens a piece of input for an error.
-func clip(s string) string {
-	if r := []rune(s); len(r) > 20 {
-		return string(r[:20]) + "…"
-	}
-	return s
 }
 
 // formEscape percent-encodes everything but RFC 3986's unreserved characters, in

@@ -2,13 +2,11 @@ package callbackspec
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // VarPrefix starts the name of every custom variable.
@@ -43,17 +41,14 @@ func DecodeVars(encoded string) (Vars, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Pointers tell null from "": OSS takes strings only.
-	var values map[string]*string
-	if err := json.Unmarshal(doc, &values); err != nil {
-		return nil, notJSON("callback-var", err)
-	}
-	vars := make(Vars, len(values))
-	for name, value := range values {
-		if value == nil {
-			return nil, &FieldError{"callback-var", fmt.Sprintf("holds null in %s", name), "give a string", ErrNotJSON}
+	vars := make(Vars, len(doc))
+	for _, name := range slices.Sorted(maps.Keys(doc)) {
+		if value := doc[name]; kindOf(value) != "string" {
+			return nil, &FieldError{printable(name), "holds a JSON " + kindOf(value), "give a string", ErrNotJSON}
 		}
-		vars[name] = *value
+		if vars[name], err = unquote(doc[name]); err != nil {
+			return nil, &FieldError{printable(name), "is not a JSON string", "give a string", ErrNotJSON}
+		}
 	}
 	if err := vars.Check(); err != nil {
 		return nil, err
@@ -68,8 +63,8 @@ func (v Vars) Check() error {
 		if err := checkVarName(name); err != nil {
 			errs = append(errs, err)
 		}
-		if value := v[name]; !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
-			errs = append(errs, &FieldError{name, "has a value that is not text", "give UTF-8 without NUL, or Base64", ErrVarValue})
+		if value := v[name]; !storable(value) {
+			errs = append(errs, &FieldError{printable(name), "has a value that is not text", "give UTF-8 without NUL, or Base64", ErrVarValue})
 		}
 	}
 	if n := base64.StdEncoding.EncodedLen(len(v.JSON())); n > MaxDocument {
@@ -100,7 +95,7 @@ func (v Vars) CheckReferences(template string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if !named[name] {
-			errs = append(errs, &FieldError{name, "is not in the callback body and would not arrive",
+			errs = append(errs, &FieldError{printable(name), "is not in the callback body and would not arrive",
 				fmt.Sprintf("add ${%s} to the template", name), ErrTemplate})
 		}
 	}
@@ -108,17 +103,21 @@ func (v Vars) CheckReferences(template string) error {
 }
 
 func checkVarName(name string) error {
-	bare, ok := strings.CutPrefix(name, VarPrefix)
-	if !ok {
-		return &FieldError{name, "does not start with x:", "write x:" + strings.ToLower(name), ErrVarName}
+	wrong := func(problem, mend string) error {
+		return &FieldError{printable(name), problem, mend, ErrVarName}
 	}
-	if bare == "" {
-		return &FieldError{name, "has no name after x:", "write x:uid, say", ErrVarName}
+	bare, ok := strings.CutPrefix(name, VarPrefix)
+	switch {
+	case strings.HasPrefix(name, "X:"):
+		return wrong("does not start with x:", "write the x in lower case")
+	case !ok:
+		return wrong("does not start with x:", "write "+VarPrefix+printable(strings.ToLower(name)))
+	case bare == "":
+		return wrong("has no name after x:", "write x:uid, say")
 	}
 	for _, c := range bare {
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.') {
-			return &FieldError{name, fmt.Sprintf("holds the character %q", c),
-				"use lower-case letters, digits, hyphen, underscore and dot", ErrVarName}
+			return wrong(fmt.Sprintf("holds the character %q", c), "use lower-case letters, digits, hyphen, underscore and dot")
 		}
 	}
 	return nil

@@ -1,0 +1,65 @@
+package callbackspec
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+func tooLarge(field string, n int) error {
+	return &FieldError{field, fmt.Sprintf("takes %d bytes in Base64", n),
+		"OSS allows 5120: shorten the template, the URLs or the variables", ErrTooLarge}
+}
+
+// decodeDocument undoes the Base64 of a document and returns the members of its JSON
+// object, each value as it is written there.
+func decodeDocument(field, encoded string) (map[string]string, error) {
+	if len(encoded) > MaxDocument {
+		return nil, tooLarge(field, len(encoded))
+	}
+	// encoding/base64 skips line breaks; a header value cannot hold any.
+	doc, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") {
+		return nil, &FieldError{field, "is not standard Base64", "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", ErrNotBase64}
+	}
+	members := make(map[string]string)
+	err = scanObject(doc, func(name, value string) error {
+		members[name] = value
+		return nil
+	})
+	if err != nil {
+		return nil, &FieldError{field, "is not one JSON object: " + err.Error(), "encode a JSON object in UTF-8", ErrNotJSON}
+	}
+	return members, nil
+}
+
+// kindOf names the type of a JSON value.
+func kindOf(value string) string {
+	switch value[0] {
+	case '"':
+		return "string"
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// marshal writes v as compact JSON with &, < and > as they are: a template is full
+// of ampersands, and OSS counts bytes.
+func marshal(v any) []byte {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic("callbackspec: strings and maps of strings always marshal: " + err.Error())
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+}

@@ -1,0 +1,237 @@
+package callbackspec
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// What PostgreSQL's jsonb takes is less than what JSON allows: its parser is
+// recursive, and its numbers have a limit. OSS itself sends none so deep or so long.
+const (
+	maxDepth  = 64
+	maxNumber = 1000 // digits, and the absolute value of an exponent
+)
+
+// A scanner walks over JSON that encoding/json has found valid and refuses what that
+// lets pass and jsonb does not hold, or holds otherwise than the sender meant.
+type scanner struct {
+	doc string
+	at  int
+}
+
+// scanObject calls each for every member of the JSON object doc, in order, with the
+// value as it is written. It refuses invalid UTF-8, names that stand twice (one
+// reader takes the first, another the last), NUL, halves of surrogate pairs, numbers
+// and depths beyond the limits, and anything behind the object.
+func scanObject(doc []byte, each func(name, value string) error) error {
+	s, err := newScanner(doc)
+	switch {
+	case err != nil:
+		return err
+	case s.doc[s.at] != '{':
+		return errors.New("it is a JSON " + kindOf(s.doc[s.at:]))
+	}
+	return s.object(1, each)
+}
+
+// newScanner stands at the first byte of a valid JSON document.
+func newScanner(doc []byte) (*scanner, error) {
+	if !utf8.Valid(doc) {
+		return nil, errors.New("it is not UTF-8")
+	}
+	if !json.Valid(doc) {
+		var discard json.RawMessage
+		return nil, json.Unmarshal(doc, &discard) // says where it breaks off
+	}
+	s := &scanner{doc: string(doc)}
+	s.space()
+	return s, nil
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.doc) && strings.IndexByte(" \t\r\n", s.doc[s.at]) >= 0 {
+		s.at++
+	}
+}
+
+// value steps over the value that starts here.
+func (s *scanner) value(depth int) error {
+	switch s.doc[s.at] {
+	case '{':
+		return s.object(depth+1, nil)
+	case '[':
+		return s.array(depth + 1)
+	case '"':
+		_, err := s.text()
+		return err
+	}
+	start := s.at
+	for s.at < len(s.doc) && strings.IndexByte(",]} \t\r\n", s.doc[s.at]) < 0 {
+		s.at++
+	}
+	return checkNumber(s.doc[start:s.at])
+}
+
+func (s *scanner) object(depth int, each func(name, value string) error) error {
+	if depth > maxDepth {
+		return errors.New("it is nested too deep")
+	}
+	names := make([]string, 0, 24)
+	s.at++
+	for s.space(); s.doc[s.at] != '}'; s.space() {
+		if s.doc[s.at] == ',' {
+			s.at++
+			s.space()
+		}
+		quoted, err := s.text()
+		if err != nil {
+			return err
+		}
+		name, err := unquote(quoted)
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
+		s.space()
+		s.at++ // the colon
+		s.space()
+		start := s.at
+		if err := s.value(depth); err != nil {
+			return err
+		}
+		if each == nil {
+			continue
+		}
+		if err := each(name, s.doc[start:s.at]); err != nil {
+			return err
+		}
+	}
+	s.at++
+	slices.Sort(names)
+	for i := range len(names) - 1 {
+		if names[i] == names[i+1] {
+			return errors.New("field " + printable(names[i]) + " stands twice")
+		}
+	}
+	return nil
+}
+
+func (s *scanner) array(depth int) error {
+	if depth > maxDepth {
+		return errors.New("it is nested too deep")
+	}
+	s.at++
+	for s.space(); s.doc[s.at] != ']'; s.space() {
+		if s.doc[s.at] == ',' {
+			s.at++
+			s.space()
+		}
+		if err := s.value(depth); err != nil {
+			return err
+		}
+	}
+	s.at++
+	return nil
+}
+
+// text steps over a string and returns it with its quotes.
+func (s *scanner) text() (string, error) {
+	quoted := s.doc[s.at:][:stringEnd(s.doc[s.at:])]
+	s.at += len(quoted)
+	return quoted, checkEscapes(quoted)
+}
+
+// stringEnd returns the length of the JSON string that s starts with, or len(s) if it
+// has no end.
+func stringEnd(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
+		}
+	}
+	return len(s)
+}
+
+// checkEscapes refuses \u0000 and halves of surrogate pairs.
+func checkEscapes(quoted string) error {
+	for rest := quoted; ; {
+		i := strings.IndexByte(rest, '\\')
+		if i < 0 {
+			return nil
+		}
+		r, size := escaped(rest[i:])
+		low, lowSize := escaped(rest[i+size:])
+		switch {
+		case r == 0:
+			return errors.New("it holds NUL")
+		case !utf16.IsSurrogate(r):
+			rest = rest[i+size:]
+		case utf16.DecodeRune(r, low) == utf8.RuneError:
+			return errors.New("it holds half of a surrogate pair")
+		default:
+			rest = rest[i+size+lowSize:]
+		}
+	}
+}
+
+// escaped returns the rune of the \uXXXX at the start of s, or -1 if there is another
+// escape or none, and the length of the escape.
+func escaped(s string) (r rune, size int) {
+	if !strings.HasPrefix(s, `\u`) {
+		return -1, min(2, len(s))
+	}
+	n, err := strconv.ParseUint(s[2:6], 16, 16)
+	if err != nil {
+		return -1, 2
+	}
+	return rune(n), 6
+}
+
+// checkNumber refuses what jsonb's numbers do not hold; true, false and null pass.
+func checkNumber(literal string) error {
+	switch literal {
+	case "true", "false", "null":
+		return nil
+	}
+	mantissa, exponent := literal, "0"
+	if i := strings.IndexAny(literal, "eE"); i >= 0 {
+		mantissa, exponent = literal[:i], literal[i+1:]
+	}
+	n, err := strconv.Atoi(exponent)
+	if err != nil || len(mantissa) > maxNumber || max(n, -n) > maxNumber {
+		return errors.New("it holds a number beyond all measure")
+	}
+	return nil
+}
+
+// unquote returns the text of a valid JSON string.
+func unquote(quoted string) (string, error) {
+	if !strings.Contains(quoted, `\`) {
+		return quoted[1 : len(quoted)-1], nil
+	}
+	var text string
+	err := json.Unmarshal([]byte(quoted), &text)
+	return text, err
+}
+
+// quote returns text as a JSON string.
+func quote(text string) json.RawMessage {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return marshal(text)
+		}
+	}
+	raw := make(json.RawMessage, 0, len(text)+2)
+	return append(append(append(raw, '"'), text...), '"')
+}
+
+// storable reports whether PostgreSQL can hold s as text.
+func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

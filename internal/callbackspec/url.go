@@ -1,0 +1,92 @@
+package callbackspec
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// checkURL applies OSS's rules to one callback URL. They are stricter than package
+// net/url, so that no two readers of an accepted URL see different hosts in it.
+func checkURL(raw string, reach Reach) error {
+	wrong := func(rule error, mend, format string, args ...any) error {
+		return &FieldError{"callbackUrl", strconv.Quote(withoutSecrets(raw)) + " " + fmt.Sprintf(format, args...), mend, rule}
+	}
+	for _, c := range raw {
+		if c <= ' ' || c >= 0x7f {
+			return wrong(ErrNotASCII, "percent-encode it in the path or the query; write a host name in Punycode", "holds the character %q", c)
+		}
+	}
+	scheme, authority, path := splitURL(raw)
+	switch {
+	case strings.Contains(raw, ";"):
+		return wrong(ErrURL, "give each URL on its own, or write %3B", "holds a semicolon, which separates URLs")
+	case !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https"):
+		return wrong(ErrURL, "use http or https", "has the scheme %q", clip(scheme))
+	case strings.Contains(authority, "@"):
+		return wrong(ErrURL, "leave them out: a callback is authenticated by its signature", "holds a user name or password")
+	case strings.Contains(raw, "#"):
+		return wrong(ErrURL, "leave the part after # out", "has a fragment, which is never sent")
+	case authority == "":
+		return wrong(ErrURL, "write it as https://host/path", "has no host")
+	}
+	host, rule := splitHostPort(authority)
+	switch rule {
+	case ErrIPv6:
+		return wrong(rule, "use an IPv4 address or a name with an A record", "has an IPv6 address, which OSS does not call")
+	case ErrPort:
+		return wrong(rule, "write host:8080, say", "has a port that is not a number from 1 to 65535")
+	case ErrHost:
+		return wrong(rule, "use letters, digits, hyphens and dots; write other scripts in Punycode", "has a host that is no host name")
+	}
+	if reach == Public && PrivateHost(host) {
+		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet", "is private: OSS cannot reach %s", host)
+	}
+	if _, err := url.Parse("http://host" + path); err != nil {
+		return wrong(ErrURL, "percent-encode the path", "cannot be parsed")
+	}
+	return nil
+}
+
+// splitURL cuts a URL before its host and behind its port. The scheme is "http" if it
+// is missing, as in "example.com/path".
+func splitURL(raw string) (scheme, authority, path string) {
+	scheme, rest, found := strings.Cut(raw, "://")
+	if !found || strings.ContainsAny(scheme, "/?#") { // as in host/path?next=http://…
+		scheme, rest = "http", raw
+	}
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		return scheme, rest[:i], rest[i:]
+	}
+	return scheme, rest, ""
+}
+
+// splitHostPort returns the host of "host" or "host:8080", or the rule that it breaks.
+func splitHostPort(authority string) (host string, rule error) {
+	if addr, err := netip.ParseAddr(authority); strings.HasPrefix(authority, "[") || err == nil && addr.Is6() {
+		return "", ErrIPv6
+	}
+	host, port, found := strings.Cut(authority, ":")
+	if n, err := strconv.ParseUint(port, 10, 16); found && (err != nil || n == 0) {
+		return "", ErrPort
+	}
+	if !isHostName(host) {
+		return "", ErrHost
+	}
+	return host, nil
+}
+
+// withoutSecrets shortens a URL to what an error may show: no password and no query.
+func withoutSecrets(raw string) string {
+	shown, _, hadQuery := strings.Cut(raw, "?")
+	if i := strings.LastIndexByte(shown, '@'); i >= 0 {
+		shown = "…" + shown[i:]
+	}
+	shown = clip(shown)
+	if hadQuery {
+		shown += "?…"
+	}
+	return shown
+}
