@@ -1,7 +1,7 @@
-// Package setting reads the secrets among a program's settings: from an environment
+// Package setting reads the settings of a program. Secret takes one from an environment
 // variable, or from a file that a second variable names, as orchestrators mount them.
 //
-// It imports the standard library only and is for the programs under cmd.
+// Flags does the same for what is no secret. The package is for the programs under cmd.
 package setting
 
 import (

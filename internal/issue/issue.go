@@ -1,0 +1,163 @@
+// Package issue makes one upload ready to be handed out: the callback documents, the
+// upload token inside them, and the presigned URL over both.
+//
+// The programs that hand out uploads import it; it signs through package presign and
+// reads no configuration.
+package issue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/presign"
+	"upcall/internal/uploadtoken"
+)
+
+// TokenGrace is how much longer than its URL an upload token lives. OSS checks the URL
+// when the request arrives, and calls back when the last byte is stored: an upload that
+// begins in the last second of the URL may run for hours on a slow line, and its
+// callback is as genuine as any other.
+const TokenGrace = 24 * time.Hour
+
+// ErrReserved means a custom variable with the name of the upload token.
+var ErrReserved = errors.New("reserved name of a custom variable")
+
+// Config is what an Issuer works with.
+type Config struct {
+	// Presigner signs. Required.
+	Presigner *presign.Presigner
+
+	// Tokens mints the upload tokens. nil means none: callbacks are then not tied to
+	// the uploads issued here, and a receiver that requires tokens refuses them.
+	Tokens *uploadtoken.Keyring
+
+	// Now is the clock that a token's expiry is counted from. Default time.Now.
+	Now func() time.Time
+
+	// NewID makes upload ids. Default uuid.NewV7, whose ids sort by time.
+	NewID func() (uuid.UUID, error)
+}
+
+// An Issuer issues uploads. Several goroutines may use it.
+type Issuer struct {
+	cfg   Config
+	reach callbackspec.Reach
+}
+
+// New returns an issuer. The error says that there is no presigner.
+func New(cfg Config) (*Issuer, error) {
+	if cfg.Presigner == nil {
+		return nil, errors.New("configure issuer: no presigner")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.NewID == nil {
+		cfg.NewID = uuid.NewV7
+	}
+	return &Issuer{cfg: cfg, reach: Reach(cfg.Presigner.Host())}, nil
+}
+
+// Reach says which callback addresses make sense with an OSS endpoint's host. OSS
+// itself calls public addresses only. Where the endpoint is a private host, what
+// answers there is an emulator on the same machine or network, and that may call
+// anything. An empty host is OSS's own endpoint.
+func Reach(endpointHost string) callbackspec.Reach {
+	if endpointHost != "" && callbackspec.PrivateHost(endpointHost) {
+		return callbackspec.AnyAddress
+	}
+	return callbackspec.Public
+}
+
+// A Request says what shall be uploaded, and what shall happen then.
+type Request struct {
+	Object        presign.Object
+	Expires       time.Duration // of the URL; 1 s to 7 days
+	ContentLength *int64        // exact size in bytes; nil leaves it open
+	ContentMD5    string        // Base64; "" leaves it open
+	Callback      *Callback     // nil is a plain upload: nobody is told of it
+}
+
+// An Upload is one that was issued. As JSON it is what `issuer put --format json` prints.
+type Upload struct {
+	ID        uuid.UUID `json:"upload_id"`
+	Method    string    `json:"method"`
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expires_at"` // RFC 3339, UTC, whole seconds
+
+	// Headers are all that the uploader must send, by lower-case names.
+	Headers map[string]string `json:"headers"`
+
+	// Callback and CallbackVar are the two documents as OSS reads them. Each is null
+	// where the upload has none: both without a callback, CallbackVar also with a
+	// callback that has neither variables nor a token.
+	Callback    json.RawMessage `json:"callback"`
+	CallbackVar json.RawMessage `json:"callback_var"`
+}
+
+// Check returns all mistakes in r, joined, without signing. withToken says that a token
+// will be added.
+func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
+	put := presign.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5}
+	token := ""
+	if withToken {
+		token = tokenSample
+	}
+	_, err := r.Callback.encode(reach, token)
+	return errors.Join(put.Check(), err)
+}
+
+// Issue makes one upload. The error joins all mistakes in r; each is a
+// [callbackspec.FieldError].
+func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
+	id, err := i.cfg.NewID()
+	if err != nil {
+		return Upload{}, fmt.Errorf("make upload id: %w", err)
+	}
+	token, err := i.token(id, r)
+	if err != nil {
+		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
+	}
+	documents, err := r.Callback.encode(i.reach, token)
+	if err != nil {
+		return Upload{}, r.Check(i.reach, token != "")
+	}
+	signed, err := i.cfg.Presigner.Put(ctx, presign.Put{
+		Object:        r.Object,
+		Expires:       r.Expires,
+		ContentLength: r.ContentLength,
+		ContentMD5:    r.ContentMD5,
+		Callback:      documents.signed,
+	})
+	if err != nil {
+		return Upload{}, err
+	}
+	return Upload{
+		ID:          id,
+		Method:      signed.Method,
+		URL:         signed.URL,
+		ExpiresAt:   signed.ExpiresAt,
+		Headers:     signed.Headers,
+		Callback:    documents.parameter,
+		CallbackVar: documents.vars,
+	}, nil
+}
+
+func (i *Issuer) token(id uuid.UUID, r Request) (string, error) {
+	if i.cfg.Tokens == nil || r.Callback == nil {
+		return "", nil
+	}
+	return i.cfg.Tokens.Mint(uploadtoken.Claims{
+		UploadID: id,
+		Expires:  i.cfg.Now().Add(r.Expires + TokenGrace),
+		Bucket:   r.Object.Bucket,
+		Object:   r.Object.Key,
+	})
+}

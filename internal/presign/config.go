@@ -1,0 +1,173 @@
+package presign
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Config says for whom and to where URLs are signed.
+type Config struct {
+	// Region is the bucket's region without the prefix oss-, as in cn-hangzhou. It is
+	// part of the signature and has no default.
+	Region string
+
+	// Endpoint is a host, host:port or URL (https unless it says http). By default it
+	// follows from the region.
+	Endpoint string
+
+	// Internal takes the region's endpoint inside Alibaba Cloud's network. Not together
+	// with Endpoint. Default false.
+	Internal bool
+
+	// Accelerate takes the transfer-acceleration endpoint. Not together with Endpoint or
+	// Internal. Default false.
+	Accelerate bool
+
+	// CName says that Endpoint is a custom domain of the bucket, so that the bucket's
+	// name is not put before it. Default false.
+	CName bool
+
+	// PathStyle puts the bucket into the path. OSS itself refuses that; an emulator
+	// takes it. It is implied where Endpoint is an IP address. Default false.
+	PathStyle bool
+
+	// AccessKeyID and AccessKeySecret are required; SessionToken belongs to temporary
+	// (STS) credentials and may be "".
+	AccessKeyID, AccessKeySecret, SessionToken string
+}
+
+const ossDomain = ".aliyuncs.com"
+
+// Check returns all mistakes, joined.
+func (c Config) Check() error {
+	return errors.Join(c.checkRegion(), c.checkEndpoint(), c.checkStyle(), c.checkCredentials())
+}
+
+// Host is the endpoint's host name without its port, or "" if there is no endpoint, or
+// none that can be read.
+func (c Config) Host() string {
+	if c.Endpoint == "" {
+		return ""
+	}
+	u, err := parseEndpoint(c.Endpoint)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+func (c Config) checkRegion() error {
+	bare := strings.TrimSuffix(strings.ToLower(c.Region), ossDomain)
+	bare = strings.TrimSuffix(strings.TrimPrefix(bare, "oss-"), "-internal")
+	switch {
+	case c.Region == "" && regionOf(c.Host()) != "":
+		return wrong(ErrRegion, "region", "give "+regionOf(c.Host()), "is empty, and the signature needs it though the endpoint names it")
+	case c.Region == "":
+		return wrong(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
+	case !validRegion(bare):
+		return wrong(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is no region", c.Region)
+	case bare != c.Region:
+		return wrong(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
+	}
+	return nil
+}
+
+func validRegion(region string) bool {
+	return region != "" && !strings.HasPrefix(region, "-") && !strings.HasSuffix(region, "-") &&
+		!strings.ContainsFunc(region, func(r rune) bool {
+			return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
+		})
+}
+
+// regionOf returns the region that one of OSS's own endpoints names, whatever stands
+// before it, or "".
+func regionOf(host string) string {
+	name, ok := strings.CutSuffix(host, ossDomain)
+	if !ok {
+		return ""
+	}
+	if region, ok := strings.CutSuffix(name, ".oss"); ok { // dual stack
+		return region[strings.LastIndexByte(region, '.')+1:]
+	}
+	region, ok := strings.CutPrefix(name[strings.LastIndexByte(name, '.')+1:], "oss-")
+	if !ok || region == "accelerate" || region == "accelerate-overseas" {
+		return ""
+	}
+	return strings.TrimSuffix(region, "-internal")
+}
+
+func (c Config) checkEndpoint() error {
+	if c.Endpoint == "" {
+		return nil
+	}
+	bad := func(mend, problem string, args ...any) error {
+		return wrong(ErrEndpoint, "endpoint", mend, fmt.Sprintf("%q ", c.Endpoint)+problem, args...)
+	}
+	if strings.ContainsFunc(c.Endpoint, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "holds a character that no host has")
+	}
+	u, err := parseEndpoint(c.Endpoint)
+	if err != nil {
+		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "cannot be parsed")
+	}
+	port, portErr := strconv.ParseUint(u.Port(), 10, 16)
+	switch host := c.Host(); {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return bad("use http or https", "has the scheme %s", u.Scheme)
+	case host == "":
+		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "has no host")
+	case strings.HasSuffix(u.Host, ":"), u.Port() != "" && (portErr != nil || port == 0):
+		return bad("use 1 to 65535", "has a port that is no port")
+	case u.User != nil:
+		return wrong(ErrEndpoint, "endpoint", "leave them out: requests are signed", "holds a user name or password")
+	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "", strings.ContainsAny(c.Endpoint, "?#"):
+		return bad("give the host alone: bucket and key are settings of their own", "has a path or a query")
+	case !c.CName && strings.HasSuffix(host, ossDomain) && strings.Contains(strings.TrimSuffix(strings.TrimSuffix(host, ossDomain), ".oss"), "."):
+		return bad("leave the bucket out: it is put there by itself", "holds a bucket")
+	case regionOf(host) != "" && c.Region != "" && validRegion(c.Region) && !strings.HasPrefix(c.Region, "oss-") && regionOf(host) != c.Region:
+		return bad("change one of them", "is in the region %s, but the region is %s", regionOf(host), c.Region)
+	}
+	return nil
+}
+
+// checkStyle reports settings that exclude each other. The SDK would silently let one
+// of them win.
+func (c Config) checkStyle() error {
+	host := c.Host()
+	_, notAddress := netip.ParseAddr(host)
+	var errs []error
+	exclude := func(bad bool, field, mend, problem string) {
+		if bad {
+			errs = append(errs, wrong(ErrEndpoint, field, mend, "%s", problem))
+		}
+	}
+	exclude(c.Internal && c.Accelerate, "internal", "choose one", "there is no internal acceleration endpoint")
+	exclude(c.Internal && c.Endpoint != "", "internal", "leave one out", "chooses an endpoint, and one is given")
+	exclude(c.Accelerate && c.Endpoint != "", "accelerate", "leave one out", "chooses an endpoint, and one is given")
+	exclude(c.CName && c.Endpoint == "", "cname", "give the custom domain as the endpoint", "needs an endpoint")
+	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain", "the endpoint is an address and no domain")
+	exclude(c.CName && c.PathStyle, "cname", "leave path-style out", "a custom domain has no bucket in its path")
+	exclude(c.PathStyle && !c.CName && (c.Endpoint == "" || strings.HasSuffix(host, ossDomain)), "path-style",
+		"leave it out, or give the endpoint of an emulator", "is refused by OSS")
+	return errors.Join(errs...)
+}
+
+func (c Config) checkCredentials() error {
+	check := func(field, variable, value string, required bool) error {
+		switch {
+		case value == "" && required:
+			return wrong(ErrCredentials, field, "set "+variable+" or "+variable+"_FILE", "is not set")
+		// Never shown: it may be the secret with one stray character.
+		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+			return wrong(ErrCredentials, field, "check how "+variable+" was copied", "holds a space, a line break or a character that is not ASCII")
+		}
+		return nil
+	}
+	return errors.Join(
+		check("access key id", "OSS_ACCESS_KEY_ID", c.AccessKeyID, true),
+		check("access key secret", "OSS_ACCESS_KEY_SECRET", c.AccessKeySecret, true),
+		check("session token", "OSS_SESSION_TOKEN", c.SessionToken, false))
+}

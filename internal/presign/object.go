@@ -1,0 +1,275 @@
+package presign
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// An Object is the name of what is uploaded and what OSS keeps along with it.
+type Object struct {
+	Bucket string
+	Key    string
+
+	ContentType     string            // "" leaves it out of the signature: then the uploader must send none
+	StorageClass    string            // one of StorageClasses; "" means the bucket's
+	ACL             string            // one of ACLs; "" means the bucket's
+	Meta            map[string]string // x-oss-meta-*, by the name after the prefix
+	Tags            map[string]string // object tags, at most 10
+	ForbidOverwrite bool              // an object that has this key already stays as it is, and the upload fails
+
+	// Headers are further headers: any x-oss-* that has no setting of its own, and
+	// the standard ones that OSS stores. Names in any case.
+	Headers map[string]string
+}
+
+// StorageClasses are the values of x-oss-storage-class.
+var StorageClasses = []string{"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
+
+// ACLs are the values of x-oss-object-acl.
+var ACLs = []string{"default", "private", "public-read", "public-read-write"}
+
+// Limits of OSS for one object.
+const (
+	maxKey      = 1023 // bytes
+	maxMeta     = 8 << 10
+	maxTags     = 10
+	maxTagKey   = 128
+	maxTagValue = 256
+	metaPrefix  = "x-oss-meta-"
+)
+
+// storedHeaders are the headers outside x-oss-* that OSS keeps with an object. V4 signs
+// them only where they are named as additional headers.
+var storedHeaders = []string{"cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
+
+// additionalHeaders are signed whenever they are sent.
+var additionalHeaders = append([]string{"content-length"}, storedHeaders...)
+
+// reservedHeaders are part of the signature itself or have a setting of their own. A
+// caller who could set x-oss-date, say, would choose the time that is signed.
+var reservedHeaders = map[string]string{
+	"authorization":            "leave it out: the URL carries the signature",
+	"content-length":           "use content-length",
+	"content-md5":              "use content-md5",
+	"content-type":             "use content-type",
+	"x-oss-additional-headers": "leave it out: it is part of the signature",
+	"x-oss-callback":           "use callback-url",
+	"x-oss-callback-var":       "use var",
+	"x-oss-content-sha256":     "leave it out: it is part of the signature",
+	"x-oss-credential":         "leave it out: it is part of the signature",
+	"x-oss-date":               "leave it out: it is part of the signature",
+	"x-oss-expires":            "use expires",
+	"x-oss-forbid-overwrite":   "use forbid-overwrite",
+	"x-oss-object-acl":         "use acl",
+	"x-oss-security-token":     "set OSS_SESSION_TOKEN",
+	"x-oss-signature":          "leave it out: it is part of the signature",
+	"x-oss-signature-version":  "leave it out: it is part of the signature",
+	"x-oss-storage-class":      "use storage-class",
+	"x-oss-tagging":            "use tag",
+}
+
+// Check returns all mistakes, joined.
+func (o Object) Check() error {
+	return errors.Join(checkBucket(o.Bucket), checkKey(o.Key), o.checkContentType(), o.checkChoices(),
+		o.checkMeta(), o.checkTags(), o.checkHeaders())
+}
+
+func checkBucket(bucket string) error {
+	bad := func(mend, problem string) error { return wrong(ErrBucket, "bucket", mend, "%q %s", bucket, problem) }
+	notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
+	switch {
+	case bucket == "":
+		return wrong(ErrBucket, "bucket", "give its name", "is empty")
+	case strings.ContainsFunc(bucket, notAllowed):
+		return bad("use lower-case letters, digits and hyphens", "holds a character that no bucket has")
+	case len(bucket) < 3 || len(bucket) > 63:
+		return bad("OSS allows 3 to 63", fmt.Sprintf("has %d characters", len(bucket)))
+	case strings.HasPrefix(bucket, "-") || strings.HasSuffix(bucket, "-"):
+		return bad("start and end with a letter or digit", "starts or ends with a hyphen")
+	}
+	return nil
+}
+
+func checkKey(key string) error {
+	bad := func(mend, problem string) error { return wrong(ErrKey, "key", mend, "%s", problem) }
+	switch {
+	case key == "":
+		return bad("give the object's key", "is empty")
+	case len(key) > maxKey:
+		return bad("OSS allows 1023", fmt.Sprintf("has %d bytes", len(key)))
+	case !utf8.ValidString(key):
+		return bad("give it in UTF-8", "is not UTF-8")
+	case key[0] == '/' || key[0] == '\\':
+		return bad("leave it out: keys have no leading separator", fmt.Sprintf("starts with %q", key[0]))
+	case strings.ContainsRune(key, 0):
+		// OSS would take it, but no database field and no C client can hold it.
+		return bad("leave it out", "holds a NUL")
+	}
+	return nil
+}
+
+func (o Object) checkContentType() error {
+	if o.ContentType == "" {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(o.ContentType)
+	if err != nil || !strings.Contains(kind, "/") || badValue(o.ContentType) != "" {
+		return wrong(ErrContentType, "content-type", "give one such as image/jpeg", "%q is no media type", o.ContentType)
+	}
+	return nil
+}
+
+func (o Object) checkChoices() error {
+	choice := func(rule error, field, value string, choices []string) error {
+		if value == "" || slices.Contains(choices, value) {
+			return nil
+		}
+		return wrong(rule, field, "use one of "+strings.Join(choices, ", "), "%q is unknown", value)
+	}
+	return errors.Join(
+		choice(ErrStorageClass, "storage-class", o.StorageClass, StorageClasses),
+		choice(ErrACL, "acl", o.ACL, ACLs))
+}
+
+func (o Object) checkMeta() error {
+	var errs []error
+	size := 0
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(o.Meta)) {
+		value := o.Meta[name]
+		size += len(name) + len(value)
+		field, lower := "meta "+printable(name), strings.ToLower(name)
+		notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
+		switch {
+		case lower == "":
+			errs = append(errs, wrong(ErrMeta, "meta", "write name=value", "has an entry without a name"))
+		case strings.ContainsFunc(lower, notAllowed):
+			errs = append(errs, wrong(ErrMeta, field, "use letters, digits and hyphens", "holds a character that OSS does not take in a name"))
+		case seen[lower]:
+			errs = append(errs, wrong(ErrMeta, field, "leave one out", "is given twice: OSS does not tell the cases apart"))
+		case badValue(value) != "":
+			errs = append(errs, wrong(ErrMeta, field, "percent-encode the value, or leave the entry out", "has a value that %s", badValue(value)))
+		}
+		seen[lower] = true
+	}
+	if size > maxMeta {
+		errs = append(errs, wrong(ErrMeta, "meta", "OSS allows 8192", "takes %d bytes", size))
+	}
+	return errors.Join(errs...)
+}
+
+func (o Object) checkTags() error {
+	var errs []error
+	if n := len(o.Tags); n > maxTags {
+		errs = append(errs, wrong(ErrTag, "tag", "OSS allows 10", "there are %d", n))
+	}
+	notAllowed := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(" +-=._:/", r))
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Tags)) {
+		value, field := o.Tags[key], "tag "+printable(key)
+		switch {
+		case key == "":
+			errs = append(errs, wrong(ErrTag, "tag", "write key=value", "has an entry without a key"))
+		case len(key) > maxTagKey || len(value) > maxTagValue:
+			errs = append(errs, wrong(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue), "has %d and %d characters", len(key), len(value)))
+		case strings.ContainsFunc(key, notAllowed) || strings.ContainsFunc(value, notAllowed):
+			errs = append(errs, wrong(ErrTag, field, "use letters, digits, space and + - = . _ : /", "holds a character that OSS does not take in a tag"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o Object) checkHeaders() error {
+	var errs []error
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
+		field, lower := "header "+printable(name), strings.ToLower(name)
+		instead, reserved := reservedHeaders[lower]
+		notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
+		bad := func(mend, problem string, args ...any) {
+			errs = append(errs, wrong(ErrHeader, field, mend, problem, args...))
+		}
+		switch {
+		case name == "":
+			errs = append(errs, wrong(ErrHeader, "header", "write name=value", "has an entry without a name"))
+		case strings.ContainsFunc(lower, notAllowed):
+			bad("use letters, digits and hyphens", "is no header name that OSS knows")
+		case reserved:
+			bad(instead, "cannot be set here")
+		case strings.HasPrefix(lower, metaPrefix):
+			bad("use meta", "is user metadata")
+		case !strings.HasPrefix(lower, "x-oss-") && !slices.Contains(storedHeaders, lower):
+			bad("use x-oss-* or "+strings.Join(storedHeaders, ", ")+"; your own data goes into meta", "is no header that OSS keeps")
+		case seen[lower]:
+			bad("leave one out", "is given twice: names are the same in any case")
+		case badValue(o.Headers[name]) != "":
+			bad("percent-encode the value, or leave the header out", "has a value that %s", badValue(o.Headers[name]))
+		}
+		seen[lower] = true
+	}
+	return errors.Join(errs...)
+}
+
+// badValue says what keeps a value from being a header that arrives as it was signed,
+// or "".
+func badValue(value string) string {
+	switch {
+	case value == "":
+		return "is empty" // the SDK would drop it
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7f }):
+		// A line break would let whoever sets the value add headers of his own.
+		return "holds a control character or one that is not ASCII"
+	case strings.TrimSpace(value) != value:
+		return "starts or ends with a space" // HTTP drops it on the way
+	}
+	return ""
+}
+
+// headers returns what is to be sent and signed. o has been checked.
+func (o Object) headers() map[string]string {
+	headers := make(map[string]string, len(o.Meta)+len(o.Headers)+10)
+	set := func(name, value string) {
+		if value != "" {
+			headers[name] = value
+		}
+	}
+	set("content-type", o.ContentType)
+	set("x-oss-storage-class", o.StorageClass)
+	set("x-oss-object-acl", o.ACL)
+	if o.ForbidOverwrite {
+		set("x-oss-forbid-overwrite", "true")
+	}
+	set("x-oss-tagging", o.tagging())
+	for name, value := range o.Meta {
+		set(metaPrefix+strings.ToLower(name), value)
+	}
+	for name, value := range o.Headers {
+		set(strings.ToLower(name), value)
+	}
+	return headers
+}
+
+// tagging is the value of x-oss-tagging: key=value pairs, URL-encoded.
+func (o Object) tagging() string {
+	values := make(url.Values, len(o.Tags))
+	for key, value := range o.Tags {
+		values.Set(key, value)
+	}
+	return strings.ReplaceAll(values.Encode(), "+", "%20")
+}
+
+// printable makes a name safe and short enough for one line of an error.
+func printable(name string) string {
+	quoted := fmt.Sprintf("%q", name)
+	if len(name) <= 40 && quoted == `"`+name+`"` {
+		return name
+	}
+	return fmt.Sprintf("%.40q", name)
+}

@@ -1,0 +1,146 @@
+// Package presign makes presigned V4 URLs for OSS. It is the only user of the OSS SDK's
+// presigner, and no type of the SDK leaves it.
+//
+// Everything is checked before anything is signed: OSS would refuse most mistakes only
+// when somebody uploads, and the SDK some of them not at all. An error joins one
+// [callbackspec.FieldError] for each mistake, whose Rule is a sentinel of this package.
+package presign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/callbackspec"
+)
+
+// The rules that a [Config] and a [Put] are checked against.
+var (
+	ErrRegion        = errors.New("region")
+	ErrEndpoint      = errors.New("endpoint")
+	ErrCredentials   = errors.New("credentials")
+	ErrBucket        = errors.New("bucket name")
+	ErrKey           = errors.New("object key")
+	ErrExpires       = errors.New("expiry")
+	ErrContentLength = errors.New("content length")
+	ErrContentMD5    = errors.New("content MD5")
+	ErrContentType   = errors.New("content type")
+	ErrStorageClass  = errors.New("storage class")
+	ErrACL           = errors.New("ACL")
+	ErrMeta          = errors.New("user metadata")
+	ErrTag           = errors.New("object tag")
+	ErrHeader        = errors.New("header")
+	ErrCallback      = errors.New("callback")
+)
+
+// A Presigner signs for one account, region and endpoint. It needs no network and may
+// be used by several goroutines.
+//
+// Its clock is the system's: the SDK reads that itself when it writes x-oss-date and
+// takes no other.
+type Presigner struct {
+	client *oss.Client
+	host   string
+}
+
+// New checks c and returns a presigner. The error joins all mistakes.
+func New(c Config) (*Presigner, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	cfg := oss.NewConfig()
+	cfg.Region = oss.Ptr(c.Region)
+	if c.Endpoint != "" {
+		cfg.Endpoint = oss.Ptr(c.Endpoint)
+	}
+	cfg.UseInternalEndpoint = oss.Ptr(c.Internal)
+	cfg.UseAccelerateEndpoint = oss.Ptr(c.Accelerate)
+	cfg.UseCName = oss.Ptr(c.CName)
+	cfg.UsePathStyle = oss.Ptr(c.PathStyle)
+	cfg.AdditionalHeaders = additionalHeaders
+	cfg.CredentialsProvider = credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.AccessKeySecret, c.SessionToken)
+	return &Presigner{client: oss.NewClient(cfg), host: c.Host()}, nil
+}
+
+// Host is the host name of the configured endpoint, without bucket and port. It is ""
+// where the endpoint follows from the region.
+func (p *Presigner) Host() string { return p.host }
+
+// Signed is a request that whoever has it may send until it expires, any number of
+// times.
+type Signed struct {
+	Method    string
+	URL       string
+	ExpiresAt time.Time // UTC, whole seconds
+
+	// Headers are all the headers that the signature covers, by their lower-case names.
+	// The uploader must send each as it is: a missing or a changed one breaks the
+	// signature. Host is not among them, as V4 does not sign it.
+	Headers map[string]string
+}
+
+// Put presigns one PutObject. The error joins all mistakes in u.
+func (p *Presigner) Put(ctx context.Context, u Put) (Signed, error) {
+	if err := u.Check(); err != nil {
+		return Signed{}, err
+	}
+	request := &oss.PutObjectRequest{
+		Bucket:        oss.Ptr(u.Object.Bucket),
+		Key:           oss.Ptr(u.Object.Key),
+		RequestCommon: oss.RequestCommon{Headers: u.headers()},
+	}
+	if u.Callback.Carriage == InQuery && u.Callback.Parameter != "" {
+		request.Parameters = map[string]string{"callback": u.Callback.Parameter}
+		if u.Callback.Vars != "" {
+			request.Parameters["callback-var"] = u.Callback.Vars
+		}
+	}
+	return p.sign(ctx, request, u.Expires)
+}
+
+// sign presigns any request the SDK can presign, to end expires from now.
+func (p *Presigner) sign(ctx context.Context, request any, expires time.Duration) (Signed, error) {
+	for {
+		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK
+		// takes the end and reads the clock again for the start: if the second changed
+		// between the two, the URL would be one second short, and one of a single
+		// second refused from the beginning. Such a URL is signed again.
+		start := time.Now().Truncate(time.Second)
+		result, err := p.client.Presign(ctx, request, oss.PresignExpiration(start.Add(expires)))
+		if err != nil {
+			return Signed{}, fmt.Errorf("presign request: %w", err)
+		}
+		if !time.Now().Truncate(time.Second).Equal(start) {
+			continue
+		}
+		headers := make(map[string]string, len(result.SignedHeaders))
+		for name, value := range result.SignedHeaders {
+			headers[strings.ToLower(name)] = value
+		}
+		return Signed{
+			Method:    result.Method,
+			URL:       result.URL,
+			ExpiresAt: start.Add(expires).UTC(),
+			Headers:   headers,
+		}, nil
+	}
+}
+
+// wrong is one mistake. The problem must hold no secret.
+func wrong(rule error, field, mend, problem string, args ...any) error {
+	return &callbackspec.FieldError{Field: field, Problem: fmt.Sprintf(problem, args...), Mend: mend, Rule: rule}
+}
+
+// parseEndpoint adds the scheme that the SDK adds.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	if !strings.Contains(endpoint, "://") {
+		endpoint = "https://" + endpoint
+	}
+	return url.Parse(endpoint)
+}

@@ -1,0 +1,43 @@
+package setting
+
+import (
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Tag is the struct tag that names the environment variable behind a flag. It stands in
+// place of kong's own tag env, which reads the process's environment whatever the
+// program was given, so that no test could run beside another.
+const Tag = "setting"
+
+// Flags makes kong fill in, from env, each flag that the command line leaves out and
+// that has the tag setting:"NAME". A variable that is empty counts as not set. A flag
+// that may be given several times takes one value from each line of its variable.
+// The help shows the variable's name and never its value.
+func Flags(env func(string) string) []kong.Option {
+	return []kong.Option{
+		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+			name := flag.Tag.Get(Tag)
+			if name == "" || env(name) == "" {
+				return nil, nil
+			}
+			if !flag.IsSlice() {
+				return env(name), nil
+			}
+			var values []any
+			for line := range strings.Lines(env(name)) {
+				if line = strings.TrimRight(line, "\r\n"); line != "" {
+					values = append(values, line)
+				}
+			}
+			return values, nil
+		})),
+		kong.ValueFormatter(func(value *kong.Value) string {
+			if name := value.Tag.Get(Tag); name != "" {
+				return strings.TrimSuffix(value.Help, ".") + " ($" + name + ")."
+			}
+			return value.Help
+		}),
+	}
+}
