@@ -1,0 +1,138 @@
+package ossemu
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// PublicKeyPath is where the public key is served.
+const PublicKeyPath = "/_ossemu/callback_pub_key.pem"
+
+// ringSize is how many deliveries are remembered.
+const ringSize = 1000
+
+// A Delivery is one callback request that was sent, or that a fault kept from being
+// sent, and what came back. GET /_ossemu/callbacks lists them, newest last.
+type Delivery struct {
+	SentAt       time.Time   `json:"sent_at"`
+	RequestID    string      `json:"request_id"` // of the upload
+	Operation    string      `json:"operation"`
+	Bucket       string      `json:"bucket"`
+	Object       string      `json:"object"`
+	URL          string      `json:"url"`
+	Target       string      `json:"target"` // as on the request line
+	Host         string      `json:"host"`
+	Header       http.Header `json:"header"`
+	Body         string      `json:"body"`
+	StringToSign string      `json:"string_to_sign"`
+
+	Status       int         `json:"status"` // 0 if there was no answer
+	AnswerHeader http.Header `json:"answer_header,omitempty"`
+	Answer       string      `json:"answer"`
+	Error        string      `json:"error,omitempty"` // why OSS would call it failed; "" on success
+	Duration     int64       `json:"duration_ms"`
+}
+
+func (o outgoing) delivery(now time.Time) Delivery {
+	return Delivery{SentAt: now.UTC(), RequestID: o.requestID, Operation: o.operation, Bucket: o.bucket, Object: o.object,
+		URL: o.url.String(), Target: o.target, Host: o.host, Header: o.header, Body: o.body, StringToSign: o.stringToSign}
+}
+
+func (d Delivery) failed(why string) Delivery {
+	d.Error = why
+	return d
+}
+
+// A ring remembers the last deliveries.
+type ring struct {
+	mu         sync.Mutex
+	deliveries []Delivery
+}
+
+func (r *ring) add(d Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.deliveries) == ringSize {
+		r.deliveries = append(r.deliveries[:0], r.deliveries[1:]...)
+	}
+	r.deliveries = append(r.deliveries, d)
+}
+
+// list returns the deliveries of one object, or of all if object is "".
+func (r *ring) list(object string) []Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := []Delivery{}
+	for _, d := range r.deliveries {
+		if object == "" || d.Object == object {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+func (r *ring) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deliveries = nil
+}
+
+func (s *Server) servePublicKey(c *call) error {
+	return c.write(http.StatusOK, "application/x-pem-file", []byte(PublicKeyPEM))
+}
+
+func (s *Server) serveHealth(c *call) error {
+	return c.writeJSON(http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// serveCallbacks lists what was sent; ?object= picks one object key.
+func (s *Server) serveCallbacks(c *call) error {
+	return c.writeJSON(http.StatusOK, s.ring.list(c.query["object"]))
+}
+
+func (s *Server) forgetCallbacks(c *call) error {
+	s.ring.forget()
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) serveFaults(c *call) error {
+	return c.writeJSON(http.StatusOK, s.faults.get())
+}
+
+func (s *Server) putFaults(c *call) error {
+	data, err := io.ReadAll(io.LimitReader(c.r.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("read faults: %w", err)
+	}
+	f, err := parseFaults(data)
+	if err != nil {
+		return c.writeJSON(http.StatusBadRequest, map[string]any{
+			"error": map[string]string{"code": "bad_faults", "message": err.Error()},
+		})
+	}
+	s.faults.set(f)
+	return c.writeJSON(http.StatusOK, f)
+}
+
+func (c *call) writeJSON(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("marshal answer: %w", err)
+	}
+	return c.write(status, "application/json", append(body, '\n'))
+}
+
+func (c *call) write(status int, contentType string, body []byte) error {
+	h := c.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(body) // a client that is gone cannot be told
+	return nil
+}

@@ -1,0 +1,144 @@
+package ossemu
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// getObject serves GetObject and HeadObject.
+func (s *Server) getObject(c *call) error {
+	o, content, err := s.store.open(c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	defer content.Close() // only read
+	if err := checkConditions(c.r.Header, o); err != nil {
+		return err
+	}
+	first, length, partial, err := parseRange(c.r.Header.Get("Range"), o.Content.Size, c.r.Header.Get("x-oss-range-behavior") == "standard")
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	c.describe(o)
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Type", o.Meta.ContentType)
+	h.Set("Last-Modified", o.LastModified.Format(http.TimeFormat))
+	h.Set("x-oss-object-type", o.Type)
+	h.Set("x-oss-storage-class", o.Meta.StorageClass)
+	for name, value := range o.Meta.Headers {
+		h.Set(name, value)
+	}
+	if n := countTags(o.Meta.Tagging); n > 0 {
+		h.Set("x-oss-tagging-count", strconv.Itoa(n))
+	}
+	for _, name := range []string{"content-type", "content-language", "expires", "cache-control", "content-disposition", "content-encoding"} {
+		if v := c.query["response-"+name]; v != "" {
+			h.Set(name, v)
+		}
+	}
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	status := http.StatusOK
+	if partial {
+		status = http.StatusPartialContent
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+length-1, o.Content.Size))
+	}
+	if _, err := content.Seek(first, io.SeekStart); err != nil {
+		return fmt.Errorf("seek object: %w", err)
+	}
+	c.w.WriteHeader(status)
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
+	if _, err := io.CopyN(c.w, content, length); err != nil {
+		return fmt.Errorf("send object: %w", err)
+	}
+	return nil
+}
+
+func countTags(tagging string) int {
+	q, err := parseQuery(tagging)
+	if err != nil {
+		return 0
+	}
+	return len(q)
+}
+
+func (s *Server) deleteObject(c *call) error {
+	if err := s.store.delete(c.bucket, c.key); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// checkConditions applies If-Match and its kin, as RFC 9110 orders them.
+func checkConditions(h http.Header, o *object) error {
+	modified := o.LastModified.Truncate(time.Second)
+	if v := h.Get("If-Match"); v != "" {
+		if !etagListed(v, o.ETag) {
+			return errPrecondition.with("Condition", "If-Match")
+		}
+	} else if t, err := http.ParseTime(h.Get("If-Unmodified-Since")); err == nil && modified.After(t) {
+		return errPrecondition.with("Condition", "If-Unmodified-Since")
+	}
+	if v := h.Get("If-None-Match"); v != "" {
+		if etagListed(v, o.ETag) {
+			return errNotModified
+		}
+	} else if t, err := http.ParseTime(h.Get("If-Modified-Since")); err == nil && !modified.After(t) {
+		return errNotModified
+	}
+	return nil
+}
+
+func etagListed(list, etag string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.Trim(strings.TrimSpace(item), `"`); item == "*" || strings.EqualFold(item, etag) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseRange reads a Range header of one range. As OSS does, a range that is malformed
+// or outside gives the whole object, unless the request asks for the standard
+// behaviour.
+func parseRange(header string, size int64, standard bool) (first, length int64, partial bool, err error) {
+	whole := func() (int64, int64, bool, error) {
+		if standard && header != "" {
+			return 0, 0, false, errInvalidRange.with("ActualObjectSize", strconv.FormatInt(size, 10), "RangeRequested", header)
+		}
+		return 0, size, false, nil
+	}
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	from, to, dash := strings.Cut(spec, "-")
+	if !ok || !dash {
+		return whole()
+	}
+	if from == "" {
+		n, err := strconv.ParseInt(to, 10, 64)
+		if err != nil || n <= 0 || size == 0 {
+			return whole()
+		}
+		n = min(n, size)
+		return size - n, n, true, nil
+	}
+	a, err := strconv.ParseInt(from, 10, 64)
+	if err != nil || a < 0 || a >= size {
+		return whole()
+	}
+	b := size - 1
+	if to != "" {
+		n, err := strconv.ParseInt(to, 10, 64)
+		if err != nil || n < a || !standard && n >= size {
+			return whole()
+		}
+		b = min(n, size-1)
+	}
+	return a, b - a + 1, true, nil
+}

@@ -1,0 +1,308 @@
+package ossemu
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxPartNumber      = 10000
+	maxCompleteRequest = 4 << 20 // bytes of XML; ten thousand parts take about one million
+)
+
+func (s *Server) initiateUpload(c *call) error {
+	encode, err := encoder(c.query)
+	if err != nil {
+		return err
+	}
+	meta, err := metadataFrom(c.r.Header.Get)
+	if err != nil {
+		return err
+	}
+	meta.addUserMetadata(c.r.Header)
+	if c.r.Header.Get("x-oss-forbid-overwrite") == "true" {
+		if _, err := s.store.get(c.bucket, c.key); err == nil {
+			return errFileAlreadyExists
+		}
+	}
+	u, err := s.store.initiate(c.bucket, c.key, meta, s.cfg.Now().UTC())
+	if err != nil {
+		return err
+	}
+	return c.writeXML(http.StatusOK, struct {
+		XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
+		EncodingType          string   `xml:",omitempty"`
+		Bucket, Key, UploadId string
+	}{EncodingType: c.query["encoding-type"], Bucket: c.bucket, Key: encode(c.key), UploadId: u.ID})
+}
+
+func (s *Server) uploadPart(c *call) error {
+	number, err := strconv.Atoi(c.query["partNumber"])
+	if err != nil || number < 1 || number > maxPartNumber {
+		return badArgument("partNumber", c.query["partNumber"], "Part number must be an integer between 1 and 10000, inclusive.", "")
+	}
+	if err := s.store.hasUpload(c.query["uploadId"], c.bucket, c.key); err != nil {
+		return err
+	}
+	got, err := s.receiveBody(c)
+	if err != nil {
+		return err
+	}
+	p := &part{UploadID: c.query["uploadId"], Number: number, Content: got, LastModified: s.cfg.Now().UTC()}
+	if err := s.store.putPart(c.bucket, c.key, p); err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h["ETag"] = []string{`"` + got.etag() + `"`}
+	h.Set("x-oss-hash-crc64ecma", strconv.FormatUint(got.CRC64, 10))
+	h.Set("Content-MD5", got.contentMD5())
+	h.Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+type partXML struct {
+	PartNumber         int
+	LastModified, ETag string
+	HashCrc64ecma      uint64
+	Size               int64
+}
+
+func (s *Server) listParts(c *call) error {
+	encode, err := encoder(c.query)
+	if err != nil {
+		return err
+	}
+	limit, err := numberArgument(c.query, "max-parts", 1000, 1, 1000)
+	if err != nil {
+		return err
+	}
+	marker, err := numberArgument(c.query, "part-number-marker", 0, 0, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	u, parts, err := s.store.listParts(c.query["uploadId"], c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		XMLName                                xml.Name `xml:"ListPartsResult"`
+		EncodingType                           string   `xml:",omitempty"`
+		Bucket, Key, UploadId, StorageClass    string
+		PartNumberMarker, NextPartNumberMarker int
+		MaxParts                               int
+		IsTruncated                            bool
+		Part                                   []partXML
+	}{EncodingType: c.query["encoding-type"], Bucket: c.bucket, Key: encode(c.key), UploadId: u.ID,
+		StorageClass: u.Meta.StorageClass, PartNumberMarker: marker, MaxParts: limit}
+	for _, p := range parts {
+		if p.Number <= marker {
+			continue
+		}
+		if len(result.Part) == limit {
+			result.IsTruncated = true
+			break
+		}
+		result.NextPartNumberMarker = p.Number
+		result.Part = append(result.Part, partXML{p.Number, formatTime(p.LastModified), `"` + p.Content.etag() + `"`, p.Content.CRC64, p.Content.Size})
+	}
+	return c.writeXML(http.StatusOK, result)
+}
+
+func (s *Server) abortUpload(c *call) error {
+	u, err := s.store.begin(c.query["uploadId"], c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	if err := s.store.forget(u); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// completeUpload joins the parts into an object, then calls back. With a callback the
+// receiver's answer replaces the usual XML.
+func (s *Server) completeUpload(c *call) error {
+	plan, err := s.planFromRequest(c)
+	if err != nil {
+		return err
+	}
+	encode, err := encoder(c.query)
+	if err != nil {
+		return err
+	}
+	u, err := s.store.begin(c.query["uploadId"], c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	o, err := s.assemble(c, plan, u)
+	if err != nil {
+		s.store.end(u)
+		return err
+	}
+	if err := s.store.forget(u); err != nil {
+		return err
+	}
+	c.describe(o)
+	return s.finish(c, plan, o, "CompleteMultipartUpload", func() error {
+		return c.writeXML(http.StatusOK, struct {
+			XMLName                     xml.Name `xml:"CompleteMultipartUploadResult"`
+			EncodingType                string   `xml:",omitempty"`
+			Location, Bucket, Key, ETag string
+		}{EncodingType: c.query["encoding-type"], Location: c.location(), Bucket: c.bucket, Key: encode(c.key), ETag: `"` + o.ETag + `"`})
+	})
+}
+
+// assemble makes the object of a reserved upload.
+func (s *Server) assemble(c *call, p *plan, u *upload) (*object, error) {
+	parts, err := s.chooseParts(c, u)
+	if err != nil {
+		return nil, err
+	}
+	limit := int64(math.MaxInt64 - 1)
+	if s.cfg.DataDir == "" {
+		limit = s.cfg.MaxObjectSize
+	}
+	joined, etag, err := s.store.join(parts, limit)
+	if errors.Is(err, errTooLarge) {
+		return nil, s.tooLarge(limit + 1)
+	} else if err != nil {
+		return nil, fmt.Errorf("join parts: %w", err)
+	}
+	if err := s.inspect(p, joined.Blob); err != nil {
+		return nil, err
+	}
+	meta := u.Meta
+	if acl := c.r.Header.Get("x-oss-object-acl"); acl != "" {
+		meta.ACL = acl
+	}
+	o := &object{Bucket: c.bucket, Key: c.key, Content: joined, ETag: etag, Type: "Multipart", LastModified: s.cfg.Now().UTC(), Meta: meta}
+	return o, s.store.put(o, c.r.Header.Get("x-oss-forbid-overwrite") == "true")
+}
+
+// chooseParts returns the parts that the request lists, or all with
+// x-oss-complete-all: yes, after OSS's checks.
+func (s *Server) chooseParts(c *call, u *upload) ([]*part, error) {
+	body, err := io.ReadAll(io.LimitReader(c.r.Body, maxCompleteRequest+1))
+	if err != nil {
+		return nil, s.receiveError(err)
+	}
+	var chosen []*part
+	if c.r.Header.Get("x-oss-complete-all") == "yes" {
+		if len(strings.TrimSpace(string(body))) > 0 {
+			return nil, errInvalidArgument.saying("With x-oss-complete-all the request must have no body.", "")
+		}
+		chosen = u.sorted()
+	} else if chosen, err = listedParts(body, u); err != nil {
+		return nil, err
+	}
+	if len(chosen) == 0 {
+		return nil, errInvalidPart
+	}
+	for _, p := range chosen[:len(chosen)-1] {
+		if p.Content.Size < s.cfg.MinPartSize {
+			return nil, errEntityTooSmall.with("ProposedSize", strconv.FormatInt(p.Content.Size, 10),
+				"MinSizeAllowed", strconv.FormatInt(s.cfg.MinPartSize, 10), "PartNumber", strconv.Itoa(p.Number))
+		}
+	}
+	return chosen, nil
+}
+
+func listedParts(body []byte, u *upload) ([]*part, error) {
+	var list struct {
+		XMLName xml.Name `xml:"CompleteMultipartUpload"`
+		Part    []struct {
+			PartNumber int
+			ETag       string
+		}
+	}
+	if len(body) > maxCompleteRequest || xml.Unmarshal(body, &list) != nil || len(list.Part) == 0 {
+		return nil, errMalformedXML
+	}
+	var chosen []*part
+	last := 0
+	for _, want := range list.Part {
+		if want.PartNumber <= last {
+			return nil, errInvalidPartOrder
+		}
+		last = want.PartNumber
+		p := u.parts[want.PartNumber]
+		if p == nil || !strings.EqualFold(strings.Trim(want.ETag, `"`), p.Content.etag()) {
+			return nil, errInvalidPart.with("PartNumber", strconv.Itoa(want.PartNumber))
+		}
+		chosen = append(chosen, p)
+	}
+	return chosen, nil
+}
+
+// location is the URL of the request's object, in the style of the request.
+func (c *call) location() string {
+	u := url.URL{Scheme: "http", Host: c.r.Host, Path: c.r.URL.Path}
+	if c.r.TLS != nil {
+		u.Scheme = "https"
+	}
+	if c.level == levelBucket { // PostObject names the key in the form
+		u.Path = strings.TrimSuffix(u.Path, "/") + "/" + c.key
+	}
+	return u.String()
+}
+
+type uploadXML struct{ Key, UploadId, StorageClass, Initiated string }
+
+func (s *Server) listUploads(c *call) error {
+	q := c.query
+	encode, err := encoder(q)
+	if err != nil {
+		return err
+	}
+	limit, err := numberArgument(q, "max-uploads", 1000, 1, 1000)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		XMLName                           xml.Name `xml:"ListMultipartUploadsResult"`
+		EncodingType                      string   `xml:",omitempty"`
+		Bucket, KeyMarker, UploadIdMarker string
+		NextKeyMarker, NextUploadIdMarker string
+		Delimiter, Prefix                 string
+		MaxUploads                        int
+		IsTruncated                       bool
+		Upload                            []uploadXML
+		CommonPrefixes                    []prefixXML
+	}{EncodingType: q["encoding-type"], Bucket: c.bucket, KeyMarker: encode(q["key-marker"]), UploadIdMarker: q["upload-id-marker"],
+		Delimiter: encode(q["delimiter"]), Prefix: encode(q["prefix"]), MaxUploads: limit}
+	last := ""
+	for _, u := range s.store.listUploads(c.bucket, q["prefix"]) {
+		if key := q["key-marker"]; u.Key < key || u.Key == key && (q["upload-id-marker"] == "" || u.ID <= q["upload-id-marker"]) && q.has("key-marker") {
+			continue
+		}
+		common := commonPrefix(u.Key, q["prefix"], q["delimiter"])
+		if common != "" && (common == last || common == q["key-marker"]) {
+			continue
+		}
+		if len(result.Upload)+len(result.CommonPrefixes) == limit {
+			result.IsTruncated = true
+			break
+		}
+		if common != "" {
+			last = common
+			result.NextKeyMarker, result.NextUploadIdMarker = encode(common), ""
+			result.CommonPrefixes = append(result.CommonPrefixes, prefixXML{encode(common)})
+			continue
+		}
+		result.NextKeyMarker, result.NextUploadIdMarker = encode(u.Key), u.ID
+		result.Upload = append(result.Upload, uploadXML{encode(u.Key), u.ID, u.Meta.StorageClass, formatTime(u.Initiated)})
+	}
+	if !result.IsTruncated {
+		result.NextKeyMarker, result.NextUploadIdMarker = "", ""
+	}
+	return c.writeXML(http.StatusOK, result)
+}

@@ -1,0 +1,179 @@
+package ossemu
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config configures a [Server]. The zero value of each optional field is usable.
+type Config struct {
+	AccessKeyID     string // the one access key that exists; required
+	AccessKeySecret string // its secret; required
+
+	// SecurityToken is the STS token that every signed request must carry along with
+	// the access key. "" means a permanent key: then a token is refused.
+	SecurityToken string
+
+	Region  string   // without the "oss-" prefix, e.g. "cn-hangzhou"; required
+	Buckets []string // the buckets that exist; at least one
+
+	// DataDir is where objects are kept between runs, used by one server at a time.
+	// "" keeps them in memory.
+	DataDir string
+
+	// PublicURL is the address under which callback receivers reach this server, e.g.
+	// "http://ossemu:9000"; the URL of the public key is announced under it, and its
+	// host name's subdomains are buckets. "" means http:// and the Host of each upload.
+	PublicURL string
+
+	// MaxObjectSize bounds one request body, in bytes: PutObject, PostObject or a part.
+	// Default 5 GiB as with OSS, but 256 MiB in memory, where it bounds a completed
+	// multipart upload too.
+	MaxObjectSize int64
+
+	MinPartSize    int64    // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
+	AllowedOrigins []string // origins that browsers may upload from; default all
+
+	CallbackTimeout time.Duration // for one callback URL, from dialling to the end of the answer; default 5 s as with OSS
+
+	// CallbackRootCAs verifies HTTPS callback receivers; nil means the system's.
+	CallbackRootCAs *x509.CertPool
+
+	// CallbackDial replaces dialling, where the names in callback URLs are not to be
+	// resolved by the system; nil means a net.Dialer.
+	CallbackDial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	Logger *slog.Logger     // one event a request; nil discards
+	Now    func() time.Time // nil means time.Now
+}
+
+// Limits that OSS has or that keep the emulator in bounds.
+const (
+	defaultMaxObjectSize       = 5 << 30
+	defaultMaxObjectSizeMemory = 256 << 20
+	defaultMinPartSize         = 100 << 10
+	defaultCallbackTimeout     = 5 * time.Second
+)
+
+// bucketName is OSS's rule: 3 to 63 of a-z, 0-9 and hyphen, no hyphen at the ends.
+// It leaves no room for "_ossemu".
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
+
+var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+
+func (c Config) withDefaults() Config {
+	if c.MaxObjectSize == 0 {
+		c.MaxObjectSize = defaultMaxObjectSize
+		if c.DataDir == "" {
+			c.MaxObjectSize = defaultMaxObjectSizeMemory
+		}
+	}
+	if c.MinPartSize == 0 {
+		c.MinPartSize = defaultMinPartSize
+	}
+	if c.CallbackTimeout == 0 {
+		c.CallbackTimeout = defaultCallbackTimeout
+	}
+	if c.CallbackDial == nil {
+		c.CallbackDial = new(net.Dialer).DialContext
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	return c
+}
+
+// Check returns every mistake in the configuration, joined. [New] calls it.
+func (c Config) Check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.AccessKeyID == "" || strings.ContainsAny(c.AccessKeyID, "/, ") {
+		wrong("access key id is empty or holds a slash, comma or space; give a plain word")
+	}
+	if c.AccessKeySecret == "" {
+		wrong("access key secret is empty; give any text")
+	}
+	if strings.HasPrefix(c.Region, "oss-") || !regionName.MatchString(c.Region) {
+		wrong("region %q is not a region id; write cn-hangzhou, say, without oss- before it", c.Region)
+	}
+	if len(c.Buckets) == 0 {
+		wrong("no buckets; name at least one")
+	}
+	for _, b := range c.Buckets {
+		if !bucketName.MatchString(b) {
+			wrong("bucket %q: a name has 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends", b)
+		}
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			wrong("public URL %q is not one; write http://host:9000", c.PublicURL)
+		}
+	}
+	if c.MaxObjectSize < 0 || c.MinPartSize < 0 || c.CallbackTimeout < 0 {
+		wrong("a size or timeout is negative; leave it out for the default")
+	}
+	return errors.Join(errs...)
+}
+
+// A Server is the emulator. It serves HTTP; [Server.Close] ends what waits in it.
+type Server struct {
+	cfg        Config
+	publicHost string // host name of PublicURL, "" if there is none
+	store      *store
+	faults     *faultBox
+	ring       *ring
+	caller     *caller
+	routes     []route
+
+	closing context.Context // done once Close is called
+	close   context.CancelFunc
+}
+
+// New returns a server whose objects are loaded from Config.DataDir. Its error joins
+// every mistake in the configuration.
+func New(cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	var b backend = newMemory()
+	if cfg.DataDir != "" {
+		disk, err := openDisk(cfg.DataDir)
+		if err != nil {
+			return nil, fmt.Errorf("open data directory: %w", err)
+		}
+		b = disk
+	}
+	st, err := openStore(b, cfg.Buckets)
+	if err != nil {
+		return nil, fmt.Errorf("load objects: %w", err)
+	}
+	s := &Server{cfg: cfg, store: st, faults: &faultBox{}, ring: &ring{}}
+	if u, err := url.Parse(cfg.PublicURL); err == nil {
+		s.publicHost = u.Hostname()
+	}
+	s.caller = newCaller(cfg)
+	s.routes = s.routeTable()
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Close cuts short the delays that faults impose, so that a shutting-down
+// http.Server need not wait for them. Uploads under way still get their answers.
+func (s *Server) Close() { s.close() }
+
+var _ http.Handler = (*Server)(nil)

@@ -1,0 +1,237 @@
+package ossemu
+
+import (
+	"cmp"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A backend keeps the bytes of blobs, and records that outlive the process if it
+// does. There are two, as the contract asks: in memory and under a directory. Names
+// are digests or random ids, never anything from a request.
+type backend interface {
+	create() (blobWriter, error)
+	open(blob string) (io.ReadSeekCloser, error)
+	remove(blob string) error
+	saveRecord(name string, v any) error
+	removeRecord(name string) error
+	// load calls each for every record, then forgets blobs for which keep is false.
+	load(each func(name string, data []byte) error, keep func(blob string) bool) error
+}
+
+// A blobWriter takes the bytes of a new blob, which nobody sees before commit.
+type blobWriter interface {
+	io.Writer
+	commit() (blob string, err error)
+	discard()
+}
+
+// content describes received bytes.
+type content struct {
+	Blob  string
+	Size  int64
+	MD5   []byte
+	CRC64 uint64
+}
+
+func (c content) contentMD5() string { return base64.StdEncoding.EncodeToString(c.MD5) }
+
+// etag is OSS's for whole objects and parts: the MD5 in upper-case hex.
+func (c content) etag() string { return strings.ToUpper(hex.EncodeToString(c.MD5)) }
+
+// metadata is what an upload says about its object beside the bytes.
+type metadata struct {
+	ContentType  string
+	Headers      map[string]string // given back by GetObject: lower-case names
+	StorageClass string
+	ACL          string
+	Tagging      string
+}
+
+type object struct {
+	Bucket, Key  string
+	Content      content
+	ETag         string // upper case, without quotes
+	Type         string // Normal or Multipart
+	LastModified time.Time
+	Meta         metadata
+}
+
+// store is the index of all objects and uploads over a backend. The index is in
+// memory; records only rebuild it at the start.
+type store struct {
+	backend backend
+
+	mu      sync.RWMutex
+	buckets map[string]map[string]*object
+	uploads map[string]*upload
+}
+
+func openStore(b backend, buckets []string) (*store, error) {
+	s := &store{backend: b, buckets: make(map[string]map[string]*object), uploads: make(map[string]*upload)}
+	for _, name := range buckets {
+		s.buckets[name] = make(map[string]*object)
+	}
+	var parts []*part
+	blobs := make(map[string]bool)
+	err := b.load(func(name string, data []byte) error {
+		var err error
+		switch {
+		case strings.HasPrefix(name, "object-"):
+			o := new(object)
+			if err = json.Unmarshal(data, o); err == nil {
+				// A bucket with objects exists, even if it is not configured this time.
+				if s.buckets[o.Bucket] == nil {
+					s.buckets[o.Bucket] = make(map[string]*object)
+				}
+				s.buckets[o.Bucket][o.Key] = o
+				blobs[o.Content.Blob] = true
+			}
+		case strings.HasPrefix(name, "upload-"):
+			u := &upload{parts: make(map[int]*part)}
+			if err = json.Unmarshal(data, u); err == nil {
+				s.uploads[u.ID] = u
+			}
+		case strings.HasPrefix(name, "part-"):
+			p := new(part)
+			if err = json.Unmarshal(data, p); err == nil {
+				parts = append(parts, p)
+				blobs[p.Content.Blob] = true
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("read record %s: %w", name, err)
+		}
+		return nil
+	}, func(blob string) bool { return blobs[blob] })
+	for _, p := range parts {
+		if u := s.uploads[p.UploadID]; u != nil {
+			u.parts[p.Number] = p
+		}
+	}
+	return s, err
+}
+
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+// errTooLarge is [store.receive]'s error for more bytes than were allowed.
+var errTooLarge = errors.New("content is larger than allowed")
+
+// receive stores bytes as a new blob, at most limit of them. Whoever gets the content
+// must put it into an object or part, or remove its blob.
+func (s *store) receive(r io.Reader, limit int64) (content, error) {
+	w, err := s.backend.create()
+	if err != nil {
+		return content{}, fmt.Errorf("create blob: %w", err)
+	}
+	sum, crc := md5.New(), crc64.New(crcTable)
+	n, err := io.Copy(io.MultiWriter(w, sum, crc), io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = errTooLarge
+	}
+	if err != nil {
+		w.discard()
+		return content{}, err
+	}
+	blob, err := w.commit()
+	if err != nil {
+		return content{}, fmt.Errorf("commit blob: %w", err)
+	}
+	return content{Blob: blob, Size: n, MD5: sum.Sum(nil), CRC64: crc.Sum64()}, nil
+}
+
+func (s *store) hasBucket(name string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.buckets[name] != nil
+}
+
+func objectRecord(bucket, key string) string {
+	sum := sha256.Sum256([]byte(bucket + "\x00" + key))
+	return "object-" + hex.EncodeToString(sum[:])
+}
+
+// put makes an object visible, atomically, and drops the one it replaces. On an error
+// the new content is dropped instead.
+func (s *store) put(o *object, forbidOverwrite bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.buckets[o.Bucket][o.Key]
+	if old != nil && forbidOverwrite {
+		return errors.Join(errFileAlreadyExists, s.backend.remove(o.Content.Blob))
+	}
+	if err := s.backend.saveRecord(objectRecord(o.Bucket, o.Key), o); err != nil {
+		return errors.Join(fmt.Errorf("save object: %w", err), s.backend.remove(o.Content.Blob))
+	}
+	s.buckets[o.Bucket][o.Key] = o
+	if old != nil {
+		return s.backend.remove(old.Content.Blob)
+	}
+	return nil
+}
+
+// get returns an object, or errNoSuchKey.
+func (s *store) get(bucket, key string) (*object, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if o := s.buckets[bucket][key]; o != nil {
+		return o, nil
+	}
+	return nil, errNoSuchKey.with("Key", key)
+}
+
+// open returns an object with its bytes, which stay readable while it is replaced.
+func (s *store) open(bucket, key string) (*object, io.ReadSeekCloser, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	o := s.buckets[bucket][key]
+	if o == nil {
+		return nil, nil, errNoSuchKey.with("Key", key)
+	}
+	r, err := s.backend.open(o.Content.Blob)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open blob: %w", err)
+	}
+	return o, r, nil
+}
+
+// delete removes an object; as with OSS it is no error if there is none.
+func (s *store) delete(bucket, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.buckets[bucket][key]
+	if o == nil {
+		return nil
+	}
+	if err := s.backend.removeRecord(objectRecord(bucket, key)); err != nil {
+		return fmt.Errorf("remove object: %w", err)
+	}
+	delete(s.buckets[bucket], key)
+	return s.backend.remove(o.Content.Blob)
+}
+
+// list returns the objects of a bucket whose keys start with prefix and sort after
+// after, in the order of their keys.
+func (s *store) list(bucket, prefix, after string) []*object {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []*object
+	for key, o := range s.buckets[bucket] {
+		if strings.HasPrefix(key, prefix) && key > after {
+			found = append(found, o)
+		}
+	}
+	slices.SortFunc(found, func(a, b *object) int { return cmp.Compare(a.Key, b.Key) })
+	return found
+}
