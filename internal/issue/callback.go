@@ -99,7 +99,7 @@ func (c *Callback) checkNames() error {
 		switch {
 		case name == callbackspec.TokenField:
 			errs = append(errs, &callbackspec.FieldError{Field: variable, Problem: "is the upload token's name", Mend: "choose another name", Rule: ErrReserved})
-		case c.Body == "" && slices.Contains(callbackspec.SystemVariables, name):
+		case c.Body == "" && name == strings.ToLower(name) && slices.Contains(callbackspec.SystemVariables, name):
 			_, err := callbackspec.DefaultBody(c.BodyType, []string{name}, false)
 			errs = append(errs, err)
 		}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"upcall/internal/issue"
+)
+
+// printText shows an upload to a person, with a command to paste.
+func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(r.Object.Key), r.Object.Bucket)
+	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
+	fmt.Fprintf(&b, "Expires   %s (in %s)\n", u.ExpiresAt.Format(time.RFC3339), inWords(u.ExpiresAt.Sub(now)))
+	if r.Callback == nil {
+		b.WriteString("Callback  none: no callback will come, as there is no --callback-url\n")
+	} else {
+		fmt.Fprintf(&b, "Callback  %s\n", strings.Join(r.Callback.URLs, ", "))
+	}
+	fmt.Fprintf(&b, "\n%s %s\n", u.Method, u.URL)
+	names := slices.Sorted(maps.Keys(u.Headers))
+	if len(names) > 0 {
+		b.WriteString("\nHeaders, each to be sent exactly so:\n\n")
+		for _, name := range names {
+			fmt.Fprintf(&b, "%s: %s\n", name, u.Headers[name])
+		}
+	}
+	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", curl(u))
+	if r.Callback != nil {
+		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported, and above it is the\n" +
+			"receiver's answer. 203 looks like success to curl, but is CallbackFailed: stored, not reported.\n")
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write upload: %w", err)
+	}
+	return nil
+}
+
+// curl returns a command for any POSIX shell that uploads the file FILE of the current
+// folder.
+func curl(u issue.Upload) string {
+	// Without --path-as-is curl would send a/../b as b, and the signature covers the key
+	// as it is.
+	args := []string{"curl --silent --show-error --fail-with-body --path-as-is"}
+	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
+		// curl sends the length of the file by itself. To send another one would only
+		// make it wait, where OSS can refuse the wrong size at once.
+		if name != "content-length" {
+			args = append(args, "-H "+quote(name+": "+u.Headers[name]))
+		}
+	}
+	args = append(args, `--write-out '\n%{http_code}\n'`, "-T FILE "+quote(u.URL))
+	return strings.Join(args, " \\\n  ")
+}
+
+// quote makes one word of s for a POSIX shell, which reads nothing inside single quotes.
+func quote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// readable quotes a key that a terminal would not show as it is.
+func readable(key string) string {
+	if quoted := strconv.Quote(key); quoted != `"`+key+`"` {
+		return quoted
+	}
+	return key
+}
+
+// inWords says a duration as people do, in seconds begun: "6 days 23 hours".
+func inWords(d time.Duration) string {
+	d = (d + time.Second - 1).Truncate(time.Second) // a URL of one hour is not one of 59 minutes at once
+	var words []string
+	for _, unit := range []struct {
+		name string
+		size time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
+		n := d / unit.size
+		d -= n * unit.size
+		switch {
+		case n == 1:
+			words = append(words, "1 "+unit.name)
+		case n > 1:
+			words = append(words, fmt.Sprintf("%d %ss", n, unit.name))
+		}
+	}
+	if len(words) == 0 {
+		return "no time"
+	}
+	return strings.Join(words, " ")
+}

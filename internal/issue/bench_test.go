@@ -1,0 +1,99 @@
+package issue_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/uploadtoken"
+)
+
+// BenchmarkIssue measures the whole of an issued upload (callback documents, token,
+// checks, signature) and, on the same machine in the same run, the SDK's own Presign
+// of the same request, for which all of that is given. It reports the ratio of the two
+// times as x-sdk.
+func BenchmarkIssue(b *testing.B) {
+	issuer, request := benchIssuer(b), benchRequest()
+	upload, err := issuer.Issue(b.Context(), request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := oss.NewClient(oss.NewConfig().
+		WithRegion("cn-hangzhou").
+		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "sk")))
+	sdk := func(b *testing.B) {
+		_, err := client.Presign(b.Context(), &oss.PutObjectRequest{
+			Bucket:      oss.Ptr(request.Object.Bucket),
+			Key:         oss.Ptr(request.Object.Key),
+			ContentType: oss.Ptr(request.Object.ContentType),
+			Callback:    oss.Ptr(upload.Headers["x-oss-callback"]),
+			CallbackVar: oss.Ptr(upload.Headers["x-oss-callback-var"]),
+		}, oss.PresignExpires(time.Hour))
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	whole := func(b *testing.B) {
+		if _, err := issuer.Issue(b.Context(), request); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("sdk-presign", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			sdk(b)
+		}
+	})
+	b.Run("issue", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			whole(b)
+		}
+	})
+	// In turns, so that whatever else the machine does hurts both alike.
+	b.Run("ratio", func(b *testing.B) {
+		var ours, theirs time.Duration
+		for b.Loop() {
+			start := time.Now()
+			sdk(b)
+			middle := time.Now()
+			whole(b)
+			theirs += middle.Sub(start)
+			ours += time.Since(middle)
+		}
+		b.ReportMetric(float64(ours)/float64(theirs), "x-sdk-time")
+		b.ReportMetric(testing.AllocsPerRun(100, func() { whole(b) })/testing.AllocsPerRun(100, func() { sdk(b) }), "x-sdk-allocs")
+	})
+}
+
+func benchIssuer(b *testing.B) *issue.Issuer {
+	b.Helper()
+	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
+	if err != nil {
+		b.Fatal(err)
+	}
+	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return issuer
+}
+
+func benchRequest() issue.Request {
+	return issue.Request{
+		Object:  presign.Object{Bucket: "demo", Key: "photos/2026/11/cat.jpg", ContentType: "image/jpeg"},
+		Expires: time.Hour,
+		Callback: &issue.Callback{
+			URLs: []string{"https://uploads.example.com/oss/callback"},
+			Vars: map[string]string{"uid": "42", "album": "cats"},
+		},
+	}
+}
