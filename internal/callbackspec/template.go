@@ -96,8 +96,10 @@ func WithToken(body string, t BodyType) (string, error) {
 	}
 	const space = " \t\r\n"
 	trimmed := strings.Trim(body, space)
+	// A template may end with the brace of a variable; only a constant closes an object.
+	closed := len(pieces) > 0 && strings.HasSuffix(strings.TrimRight(pieces[len(pieces)-1].constant, space), "}")
 	switch {
-	case strings.HasPrefix(trimmed, "{") && strings.HasSuffix(trimmed, "}"):
+	case strings.HasPrefix(trimmed, "{") && closed:
 		value := "${" + TokenVar + "}"
 		if t != JSON {
 			value = `"` + value + `"`
