@@ -8,9 +8,10 @@ import "strings"
 //
 // target is the request target as it stands on the request line (http.Request's
 // RequestURI); the absolute form "http://host/path?query" is taken for "/path?query".
-// A "+" in the path stays a plus: OSS's own samples disagree, and the one that knows
-// the rule of RFC 3986 keeps it. The query is everything after the first "?", neither
-// decoded nor sorted. An empty query counts as none, so "/p?" signs as "/p".
+// A "+" in the path stays a plus, as RFC 3986 has it; OSS's own samples disagree about
+// that, so a callback path had better have none. The query is everything after the
+// first "?", neither decoded nor sorted. An empty query counts as none: "/p?" signs as
+// "/p".
 //
 // The error matches [ErrTarget].
 //
@@ -44,15 +45,15 @@ func splitTarget(target string) (path, query string, err error) {
 		}
 	}
 	if rest, ok := cutScheme(target); ok {
-		switch slash := strings.IndexAny(rest, "/?"); {
-		case rest == "" || slash == 0:
+		switch end := strings.IndexAny(rest, "/?"); {
+		case rest == "" || end == 0:
 			return "", "", ErrTarget.with("URL without a host")
-		case slash < 0:
+		case end < 0:
 			target = "/"
-		case rest[slash] == '?':
-			target = "/" + rest[slash:]
+		case rest[end] == '?':
+			target = "/" + rest[end:]
 		default:
-			target = rest[slash:]
+			target = rest[end:]
 		}
 	}
 	if !strings.HasPrefix(target, "/") {

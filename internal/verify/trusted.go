@@ -58,7 +58,7 @@ func checkTrustURL(raw string) error {
 	return nil
 }
 
-// isOfficialHost compares as DNS does, so that no spelling of the name is another host.
+// isOfficialHost compares as DNS does: neither case nor a final dot make another host.
 func isOfficialHost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), officialHost)
 }

@@ -1,0 +1,128 @@
+package verify
+
+import (
+	"crypto"
+	"crypto/md5"
+	"crypto/rsa"
+	"errors"
+	"math/big"
+	"testing"
+)
+
+// A key that crypto/rsa takes is checked both ways here, so that the own check for the
+// keys that it refuses is held to the library's word.
+func bothWays(t testing.TB) (private *rsa.PrivateKey, own, std *publicKey) {
+	t.Helper()
+	private = privateKey(t, "testkey_1024.pem")
+	std, err := newPublicKey(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if std.std == nil {
+		t.Fatal("a key of 1024 bits is not checked by crypto/rsa")
+	}
+	without := *std
+	without.std = nil
+	return private, &without, std
+}
+
+func TestCheckAgreesWithCryptoRSA(t *testing.T) {
+	t.Parallel()
+	private, own, std := bothWays(t)
+	digest := md5.Sum([]byte("/p\nbody"))
+	genuine, err := rsa.SignPKCS1v15(nil, private, crypto.MD5, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := own.open(genuine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := func(at int, to byte) []byte {
+		b := append([]byte(nil), block...)
+		b[at] = to
+		return encodeBlock(private, b)
+	}
+	sha := make([]byte, 32)
+	other, err := rsa.SignPKCS1v15(nil, private, crypto.SHA256, sha)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		signature []byte
+		want      string
+	}{
+		"empty":          {nil, "signature_length"},
+		"short":          {genuine[1:], "signature_length"},
+		"leading zero":   {append([]byte{0}, genuine...), "signature_length"},
+		"modulus":        {private.N.Bytes(), "signature_range"},
+		"above modulus":  {new(big.Int).Add(private.N, big.NewInt(1)).Bytes(), "signature_range"},
+		"zero":           {make([]byte, own.size), "signature_padding"},
+		"block type":     {changed(1, 2), "signature_padding"},
+		"padding byte":   {changed(20, 0), "signature_padding"},
+		"end of padding": {changed(own.size-35, 1), "signature_padding"},
+		"other hash":     {other, "signature_padding"},
+		"first of hash":  {changed(own.size-16, block[own.size-16]^1), "digest_mismatch"},
+		"last of hash":   {changed(own.size-1, block[own.size-1]^1), "digest_mismatch"},
+		"genuine":        {genuine, "ok"},
+	} {
+		if got := reason(t, own.check(digest, test.signature)); got != test.want {
+			t.Errorf("%s: own check says %s, want %s", name, got, test.want)
+		}
+		if got := reason(t, std.check(digest, test.signature)); got != test.want {
+			t.Errorf("%s: check by crypto/rsa says %s, want %s", name, got, test.want)
+		}
+	}
+}
+
+// TestKeyRefusedByCryptoRSA makes a key that crypto/rsa does not work with; that says
+// nothing about the signature.
+func TestKeyRefusedByCryptoRSA(t *testing.T) {
+	t.Parallel()
+	_, _, std := bothWays(t)
+	std.std = &rsa.PublicKey{N: std.n, E: 2}
+	err := std.check(md5.Sum(nil), make([]byte, std.size))
+	if !errors.Is(err, ErrKeyParameters) {
+		t.Errorf("got %v, want ErrKeyParameters", err)
+	}
+}
+
+// FuzzCheck compares the own check with crypto/rsa on signatures that hold a good block
+// with some bytes changed, and on arbitrary ones.
+func FuzzCheck(f *testing.F) {
+	private, own, std := bothWays(f)
+	plain := make([]byte, own.size)
+	for _, v := range loadVectors(f) {
+		f.Add([]byte(v.Body), plain, []byte(v.Authorization))
+	}
+	for at := range own.size {
+		mask := append([]byte(nil), plain...)
+		mask[at] = 0xff
+		f.Add([]byte("body"), mask, mask)
+	}
+	f.Add([]byte("body"), plain, private.N.Bytes())
+	f.Fuzz(func(t *testing.T, content, mask, arbitrary []byte) {
+		digest := md5.Sum(content)
+		block := append(append([]byte(nil), own.head...), digest[:]...)
+		same := true
+		for i := range min(len(mask), len(block)) {
+			block[i] ^= mask[i]
+			same = same && mask[i] == 0
+		}
+		held := new(big.Int).SetBytes(block).Cmp(private.N) < 0
+		for _, signature := range [][]byte{encodeBlock(private, block), arbitrary} {
+			got := reason(t, own.check(digest, signature))
+			byStd := reason(t, std.check(digest, signature))
+			if got != byStd {
+				t.Errorf("own check says %s, with crypto/rsa it is %s", got, byStd)
+			}
+			library := rsa.VerifyPKCS1v15(&private.PublicKey, crypto.MD5, digest[:], signature)
+			if (got == "ok") != (library == nil) {
+				t.Errorf("own check says %s, crypto/rsa %v", got, library)
+			}
+		}
+		if held && (own.check(digest, encodeBlock(private, block)) == nil) != same {
+			t.Errorf("block changed by %x: accepted %t", mask, !same)
+		}
+	})
+}

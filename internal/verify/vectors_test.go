@@ -1,0 +1,282 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// A vector is one file of testdata/vectors; testdata/README.md says what is in it.
+type vector struct {
+	ID               string            `json:"id"`
+	Why              string            `json:"why"`
+	Expect           string            `json:"expect"`
+	Target           string            `json:"target"`
+	Body             string            `json:"body"`
+	Authorization    string            `json:"authorization"`
+	KeyURL           string            `json:"key_url"`
+	PubKeyURL        string            `json:"pub_key_url"`
+	SignatureVersion string            `json:"signature_version"`
+	ContentType      string            `json:"content_type"`
+	Headers          map[string]string `json:"headers"`
+	Block            string            `json:"block"`
+	KeyServer        *keyServer        `json:"key_server"`
+}
+
+func (v vector) request() Request {
+	return Request{
+		Target:           v.Target,
+		Body:             []byte(v.Body),
+		Authorization:    v.Authorization,
+		PubKeyURL:        v.PubKeyURL,
+		SignatureVersion: v.SignatureVersion,
+	}
+}
+
+type keyServer struct {
+	Status    int     `json:"status"`
+	Location  string  `json:"location"`
+	Body      *string `json:"body"`
+	Pad       int     `json:"pad"`
+	Down      bool    `json:"down"`
+	Untrusted bool    `json:"untrusted"`
+}
+
+// genuine are the callbacks that OSS itself has signed, with the MD5 of what it signed,
+// so that nobody mends a vector until it fits.
+var genuine = map[string]string{
+	"docs-2015-query":       "5b74fc97cc385b45c6c8b7782d5a2140",
+	"docs-2018-capture":     "5897305f560d80dd5cdcd3b116d584fa",
+	"deeplink-2019-capture": "166dddd26f191ddf6a9a5993c9b5e13f",
+	"py-issue-272":          "f01f35552b2f10ac3e131e791d1a1b76",
+}
+
+// failures are all the sentinels.
+var failures = []*Failure{
+	ErrSignatureVersion, ErrTarget, ErrNoSignature, ErrSignatureEncoding, ErrSignatureLength,
+	ErrSignatureRange, ErrPadding, ErrDigestMismatch,
+	ErrKeyURLLength, ErrKeyURLEncoding, ErrKeyURL,
+	ErrKeyUnreachable, ErrKeyRedirect, ErrKeyStatus, ErrKeySize, ErrKeyFormat, ErrKeyParameters, ErrCanceled,
+}
+
+// loadVectors reads testdata/vectors, and fails if a genuine callback is not there.
+func loadVectors(t testing.TB) map[string]vector {
+	t.Helper()
+	files, err := filepath.Glob("testdata/vectors/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vectors := make(map[string]vector, len(files))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v vector
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&v); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if v.ID+".json" != filepath.Base(file) || v.Why == "" || v.Expect == "" {
+			t.Fatalf("%s: id, why or expect is missing or wrong", file)
+		}
+		vectors[v.ID] = v
+	}
+	for id, digest := range genuine {
+		v, ok := vectors[id]
+		if !ok || v.Expect != "ok" {
+			t.Fatalf("genuine callback %s is not among the %d vectors as ok", id, len(vectors))
+		}
+		signed, err := StringToSign(v.Target, []byte(v.Body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := md5.Sum(signed); hex.EncodeToString(sum[:]) != digest {
+			t.Fatalf("genuine callback %s was changed", id)
+		}
+	}
+	return vectors
+}
+
+// start runs the key server and returns its URL and the count of its requests.
+func (s *keyServer) start(t testing.TB) (string, *atomic.Int64) {
+	t.Helper()
+	key, err := os.ReadFile("testdata/testkey_512.pub.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if r.URL.Path != "/key.pem" {
+			w.Write(key)
+			return
+		}
+		if s.Location != "" {
+			w.Header().Set("Location", s.Location)
+		}
+		if s.Status != 0 {
+			w.WriteHeader(s.Status)
+		}
+		answer := key
+		if s.Body != nil {
+			answer = []byte(*s.Body)
+		}
+		w.Write(append(answer[:len(answer):len(answer)], strings.Repeat(" ", s.Pad)...))
+	}))
+	t.Cleanup(server.Close)
+	if s.Down {
+		server.Close()
+	}
+	return server.URL + "/key.pem", requests
+}
+
+// privateKey reads a private key of testdata.
+func privateKey(t testing.TB, name string) *rsa.PrivateKey {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(file)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(*rsa.PrivateKey)
+}
+
+// encodeBlock puts block into a signature, whatever is in it.
+func encodeBlock(key *rsa.PrivateKey, block []byte) []byte {
+	m := new(big.Int).SetBytes(block)
+	return m.Exp(m, key.D, key.N).FillBytes(make([]byte, key.Size()))
+}
+
+// reason returns "ok", or the reason of the one sentinel that err matches.
+func reason(t testing.TB, err error) string {
+	t.Helper()
+	if err == nil {
+		return "ok"
+	}
+	var matched []*Failure
+	for _, f := range failures {
+		if errors.Is(err, f) {
+			matched = append(matched, f)
+		}
+	}
+	found, ok := errors.AsType[*Failure](err)
+	if len(matched) != 1 || !ok || found != matched[0] {
+		t.Fatalf("error %q matches the sentinels %v, and as a Failure is %v", err, matched, found)
+	}
+	if strings.ContainsAny(err.Error(), "\r\n") {
+		t.Fatalf("error is more than one line: %q", err)
+	}
+	return found.Reason()
+}
+
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	for id, v := range loadVectors(t) {
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			var cfg Config
+			r := v.request()
+			requests := new(atomic.Int64)
+			if v.KeyServer != nil {
+				var url string
+				url, requests = v.KeyServer.start(t)
+				r.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
+				if !v.KeyServer.Untrusted {
+					cfg.TrustKeyURLs = []string{url}
+				}
+			}
+			verifier, err := New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time from the cache
+				if got := reason(t, verifier.Verify(t.Context(), r)); got != v.Expect {
+					t.Errorf("%s\ngot %s, want %s", v.Why, got, v.Expect)
+				}
+			}
+			switch n := requests.Load(); {
+			case n > 1:
+				t.Errorf("the key server was asked %d times, not once", n)
+			case n > 0 && cfg.TrustKeyURLs == nil:
+				t.Error("a key server that is not trusted was asked")
+			}
+		})
+	}
+}
+
+// TestVectorsSayWhatTheyHold checks the fields that are there for the reader.
+func TestVectorsSayWhatTheyHold(t *testing.T) {
+	t.Parallel()
+	key := privateKey(t, "testkey_512.pem")
+	for id, v := range loadVectors(t) {
+		if v.KeyURL != "" && base64.StdEncoding.EncodeToString([]byte(v.KeyURL)) != v.PubKeyURL {
+			t.Errorf("%s: pub_key_url does not say key_url", id)
+		}
+		if v.Block == "" {
+			continue
+		}
+		block, err := hex.DecodeString(v.Block)
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		signature := encodeBlock(key, block)
+		if v.Expect == ErrSignatureRange.Reason() {
+			s := new(big.Int).SetBytes(signature)
+			s.Add(s, key.N).FillBytes(signature)
+		}
+		if base64.StdEncoding.EncodeToString(signature) != v.Authorization {
+			t.Errorf("%s: authorization does not hold block", id)
+		}
+	}
+}
+
+func TestEveryFailureHasItsOwnReasonAndVector(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(regexp.MustCompile(`(?m)^\tErr\w+ += &Failure`).FindAll(source, -1)); n != len(failures) {
+		t.Errorf("errors.go has %d sentinels, the tests know %d", n, len(failures))
+	}
+	covered := map[string]bool{
+		ErrCanceled.Reason(): true, // TestCallersShareOneFetch
+	}
+	for _, v := range loadVectors(t) {
+		covered[v.Expect] = true
+	}
+	seen := map[string]bool{}
+	for _, f := range failures {
+		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(f.Reason()) || seen[f.Reason()] {
+			t.Errorf("reason %q is not in snake_case or stands twice", f.Reason())
+		}
+		seen[f.Reason()] = true
+		if f.Kind() < NotSigned || f.Kind() > CannotCheck {
+			t.Errorf("%s: kind %d", f.Reason(), f.Kind())
+		}
+		if !covered[f.Reason()] {
+			t.Errorf("no vector expects %s", f.Reason())
+		}
+	}
+}
