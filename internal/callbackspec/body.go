@@ -16,7 +16,8 @@ type parser struct {
 	seen     uint32 // a bit for each variable that was set, in the order of SystemVariables
 
 	// percentEncoded: the text inside the quotes of a JSON-shaped body is still
-	// percent-encoded, because the body's type is that of a form.
+	// percent-encoded, because the body's type is that of a form. What is kept of
+	// objects and arrays stays as it was sent.
 	percentEncoded bool
 }
 

@@ -147,7 +147,7 @@ func TestParseAccepts(t *testing.T) {
 
 		{"pairs of JSON", string(spec.JSON), `object="local/a&b=\"c\\.png"&size=5385&mimeType="application/octet-stream"&height=256`, spec.Callback{
 			Object: `local/a&b="c\.png`, Size: ptr[int64](5385), MimeType: "application/octet-stream", Vars: rawVars{"height": raw("256")}}},
-		{"pairs of JSON with constants", string(spec.JSON), `type=avatar&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
+		{"pairs of JSON with constants", string(spec.JSON), `type=avatar&&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
 			ImageWidth: ptr[int32](3), Vars: rawVars{"type": raw(`"avatar"`), "flag": raw(`""`), "empty": raw(`""`), "wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
 		{"JSON of form type", string(spec.Form), `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
 			Object: "a/b c", Size: ptr[int64](12), Vars: rawVars{"uid": raw(`"4&2"`)}}},
