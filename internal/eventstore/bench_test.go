@@ -1,0 +1,145 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/embeddedpg"
+	"upcall/migrations"
+)
+
+// callers is how many requests wait at once.
+const callers = 128
+
+func newEvent() *Event {
+	size, crc := int64(129_434), uint64(15_300_000_000_000_000_000)
+	width, height := int32(1280), int32(960)
+	return &Event{
+		ID:         uuid.New(),
+		ReceivedAt: time.Now(),
+		UploadID:   uuid.NullUUID{UUID: uuid.New(), Valid: true},
+		Callback: callbackspec.Callback{
+			Bucket: "demo", Object: "photos/2026/11/" + uuid.NewString() + ".jpg",
+			ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249", Size: &size, MimeType: "image/jpeg",
+			ImageWidth: &width, ImageHeight: &height, ImageFormat: "jpg", CRC64: &crc,
+			ContentMD5: "2Oj8otwPiW/Xy0ywAxuiSQ==", ClientIP: netip.MustParseAddr("203.0.113.7"),
+			RequestID: "656F1A2B3C4D5E6F70819203", Operation: "PutObject",
+			Vars: map[string]json.RawMessage{"x:user": json.RawMessage(`"4711"`), "x:album": json.RawMessage(`"summer"`)},
+		},
+	}
+}
+
+// durable starts a server that really syncs and returns its URL.
+func durable(b *testing.B) string {
+	b.Helper()
+	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{MaxConnections: 200})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { server.Stop() })
+	if err := migrations.Up(b.Context(), server.URL()); err != nil {
+		b.Fatal(err)
+	}
+	return server.URL()
+}
+
+func benchPool(b *testing.B, url string, conns int) *pgxpool.Pool {
+	b.Helper()
+	pool, err := Open(b.Context(), fmt.Sprintf("%s&pool_max_conns=%d", url, conns))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	if err := EnsurePartitions(b.Context(), pool, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	return pool
+}
+
+// drive has record called by many at once, b.N times in all, and reports the rate.
+func drive(b *testing.B, record func(*Event) error) {
+	b.Helper()
+	b.ReportAllocs()
+	b.ResetTimer()
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				if err := record(newEvent()); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkRecord compares the recorder with a statement for each request. Both commit
+// durably into the same tables; the ratio of their events/s is what group commit is worth.
+func BenchmarkRecord(b *testing.B) {
+	url := durable(b)
+	b.Run("group commit", func(b *testing.B) {
+		for writers := 1; writers <= 4; writers++ {
+			b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+				pool := benchPool(b, url, 8)
+				var batches, events atomic.Int64
+				r, err := NewRecorder(Config{Pool: pool, Writers: writers, OnBatch: func(n int, _ time.Duration) {
+					batches.Add(1)
+					events.Add(int64(n))
+				}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer r.Close()
+				drive(b, func(e *Event) error {
+					_, err := r.Record(b.Context(), e)
+					return err
+				})
+				b.ReportMetric(float64(events.Load())/float64(batches.Load()), "events/batch")
+			})
+		}
+	})
+	b.Run("insert each", func(b *testing.B) {
+		for _, conns := range []int{16, 64} {
+			b.Run(fmt.Sprintf("conns=%d", conns), func(b *testing.B) {
+				pool := benchPool(b, url, conns)
+				drive(b, func(e *Event) error { return insertOne(b.Context(), pool, e) })
+			})
+		}
+	})
+}
+
+// insertOne is what a handler without group commit would do: the same tables, the same
+// columns, one statement.
+func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
+	vars, err := encodeVars(e)
+	if err != nil {
+		return err
+	}
+	c := &e.Callback
+	_, err = pool.Exec(ctx, `
+		WITH fresh AS (
+			INSERT INTO upcall.callback_ids (id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id
+		)
+		INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type,
+			image_width, image_height, image_format, crc64, content_md5, vpc_id, client_ip, request_id,
+			operation, upload_id, vars, source)
+		SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
+		FROM fresh RETURNING id`,
+		e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
+		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, vars, SourceCallback)
+	return err
+}

@@ -1,0 +1,57 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/migrations"
+)
+
+// Open returns a pool of connections to PostgreSQL with the settings that this package's
+// promises need. It does not connect: that happens when a connection is needed, so that
+// a receiver can start, and say that it is not ready, while PostgreSQL is away. The URL
+// is postgres://… or key=value; what it sets itself (pool_max_conns, statement_timeout, a
+// connect_timeout up to 5 and so on) stays, save for default_transaction_isolation and a
+// synchronous_commit that promises less than "on". An error wraps [migrations.ErrURL].
+//
+// The settings travel in the start-up message. A pooler in between must pass them on and
+// keep prepared statements: PgBouncer does so with pool_mode = session. With pool_mode =
+// transaction it needs 1.21 or newer, max_prepared_statements above 0, and
+// ignore_startup_parameters with the names below; the server's own settings hold then,
+// so synchronous_commit and default_transaction_isolation must not be weakened there.
+func Open(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		// The parser's text may hold part of the URL, and so the password.
+		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", migrations.ErrURL)
+	}
+	conn := config.ConnConfig
+	if conn.ConnectTimeout == 0 || conn.ConnectTimeout > 5*time.Second {
+		// OSS waits five seconds for an answer, so more is of no use.
+		conn.ConnectTimeout = 2 * time.Second
+	}
+	for name, value := range map[string]string{
+		"application_name":                    "upcall",
+		"statement_timeout":                   "5s",
+		"lock_timeout":                        "2s",
+		"idle_in_transaction_session_timeout": "10s",
+	} {
+		if conn.RuntimeParams[name] == "" {
+			conn.RuntimeParams[name] = value
+		}
+	}
+	// ON CONFLICT DO NOTHING fails at higher levels when another was quicker.
+	conn.RuntimeParams["default_transaction_isolation"] = "read committed"
+	// Committed before acknowledged, whatever the server's default is.
+	if conn.RuntimeParams["synchronous_commit"] != "remote_apply" {
+		conn.RuntimeParams["synchronous_commit"] = "on"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open database pool: %w", err)
+	}
+	return pool, nil
+}
