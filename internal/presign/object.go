@@ -138,6 +138,9 @@ func (o Object) checkChoices() error {
 }
 
 func (o Object) checkMeta() error {
+	if len(o.Meta) == 0 {
+		return nil
+	}
 	var errs []error
 	size := 0
 	seen := make(map[string]bool)
@@ -165,6 +168,9 @@ func (o Object) checkMeta() error {
 }
 
 func (o Object) checkTags() error {
+	if len(o.Tags) == 0 {
+		return nil
+	}
 	var errs []error
 	if n := len(o.Tags); n > maxTags {
 		errs = append(errs, wrong(ErrTag, "tag", "OSS allows 10", "there are %d", n))
@@ -187,6 +193,9 @@ func (o Object) checkTags() error {
 }
 
 func (o Object) checkHeaders() error {
+	if len(o.Headers) == 0 {
+		return nil
+	}
 	var errs []error
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
@@ -258,6 +267,9 @@ func (o Object) headers() map[string]string {
 
 // tagging is the value of x-oss-tagging: key=value pairs, URL-encoded.
 func (o Object) tagging() string {
+	if len(o.Tags) == 0 {
+		return ""
+	}
 	values := make(url.Values, len(o.Tags))
 	for key, value := range o.Tags {
 		values.Set(key, value)
