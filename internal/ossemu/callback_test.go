@@ -1,0 +1,474 @@
+package ossemu
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/verify"
+)
+
+// publicKey reads the key that a server serves.
+func publicKey(t testing.TB, base string) *rsa.PublicKey {
+	t.Helper()
+	block, _ := pem.Decode([]byte(fetch(t, base+PublicKeyPath).body))
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(*rsa.PublicKey)
+}
+
+// verified does the public operation by itself: s^e mod n must be the whole block.
+func verified(key *rsa.PublicKey, authorization, text string) bool {
+	signature, err := base64.StdEncoding.DecodeString(authorization)
+	if err != nil || len(signature) != 64 {
+		return false
+	}
+	block := new(big.Int).Exp(new(big.Int).SetBytes(signature), big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, 64))
+	info, _ := hex.DecodeString("3020300c06082a864886f70d020505000410")
+	sum := md5.Sum([]byte(text))
+	want := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, 64-3-len(info)-16)...)
+	want = append(append(append(want, 0), info...), sum[:]...)
+	return bytes.Equal(block, want)
+}
+
+func TestCallbackRequest(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t, func(c *Config) { c.PublicURL = "http://emulator.example:9000/" })
+	p := callbackspec.Parameter{URLs: []string{rec.url + "/a%20b/c+d?id=1&index=2&e=%2f"}, Host: "receiver.example:81",
+		Body:              "bucket=${bucket}&object=${object}&etag=${etag}&size=${size}&mimeType=${mimeType}&h=${imageInfo.height}&crc=${crc64}&md5=${contentMd5}&vpc=${vpcId}&ip=${clientIp}&req=${reqId}&op=${operation}&x=${x:none}",
+		AdditionalHeaders: map[string]string{"x-shard": "7"}}
+	got := putWith(t, base, "dir/a b.txt", "hello", p)
+	if got.status != 200 || got.body != `{"Status":"OK"}` || got.header.Get("Content-MD5") == "" || got.header.Get("x-oss-hash-crc64ecma") == "" {
+		t.Fatalf("uploader got %+v", got)
+	}
+	id := got.header.Get("x-oss-request-id")
+	if len(id) != 24 || strings.ToUpper(id) != id {
+		t.Errorf("request id %q", id)
+	}
+	calls := rec.requests()
+	if len(calls) != 1 {
+		t.Fatalf("%d callbacks", len(calls))
+	}
+	c := calls[0]
+	wantBody := "bucket=demo&object=dir%2Fa%20b.txt&etag=5D41402ABC4B2A76B9719D911017C592&size=5&mimeType=application%2Foctet-stream&h=&crc=" +
+		got.header.Get("x-oss-hash-crc64ecma") + "&md5=XUFAKrxLKna5cZ2REBfFkg%3D%3D&vpc=&ip=127.0.0.1&req=" + id + "&op=PutObject&x="
+	if d := cmp.Diff(wantBody, c.body); d != "" {
+		t.Errorf("body (-want +got):\n%s", d)
+	}
+	if c.method != "POST" || c.target != "/a%20b/c+d?id=1&index=2&e=%2f" || c.host != "receiver.example:81" {
+		t.Errorf("request %s %s to %s", c.method, c.target, c.host)
+	}
+	sum := md5.Sum([]byte(c.body))
+	for name, want := range map[string]string{
+		"Connection": "close", "Content-Length": fmt.Sprint(len(c.body)), "Content-Md5": base64.StdEncoding.EncodeToString(sum[:]),
+		"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "aliyun-oss-callback", "X-Oss-Additional-Headers": "",
+		"X-Oss-Bucket": "demo", "X-Oss-Owner": ownerID, "X-Oss-Requester": ownerID, "X-Oss-Request-Id": id,
+		"X-Oss-Signature-Version": "1.0", "X-Oss-Tag": "CALLBACK", "Eagleeye-Rpcid": "0.1", "X-Shard": "7",
+		"X-Oss-Pub-Key-Url": base64.StdEncoding.EncodeToString([]byte("http://emulator.example:9000/_ossemu/callback_pub_key.pem")),
+	} {
+		if values := c.header.Values(name); len(values) != 1 || values[0] != want {
+			t.Errorf("%s: %q, want %q", name, values, want)
+		}
+	}
+	if _, err := http.ParseTime(c.header.Get("Date")); err != nil {
+		t.Error(err)
+	}
+	for name := range c.header {
+		if name == "Accept-Encoding" || name == "Transfer-Encoding" {
+			t.Errorf("OSS does not send %s", name)
+		}
+	}
+	text := "/a b/c+d?id=1&index=2&e=%2f\n" + c.body
+	if !verified(publicKey(t, base), c.header.Get("Authorization"), text) {
+		t.Error("the signature does not verify")
+	}
+	list := deliveries(t, base, "dir/a b.txt")
+	if len(list) != 1 || list[0].StringToSign != text || list[0].Status != 200 || list[0].Answer != `{"Status":"OK"}` || list[0].RequestID != id || list[0].Error != "" {
+		t.Errorf("recorded: %+v", list)
+	}
+}
+
+func TestReceiversVerifierAccepts(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t)
+	v, err := verify.New(verify.Config{TrustKeyURLs: []string{base + PublicKeyPath}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"", "/", "/cb", "/cb?a=1", "/a%2Fb%20c/?q=%20+", "/cb?"} {
+		putWith(t, base, "k", "x", callbackspec.Parameter{URLs: []string{rec.url + path}, Body: `{"o":${object}}`, BodyType: callbackspec.JSON})
+	}
+	calls := rec.requests()
+	if len(calls) != 6 || calls[0].target != "/" || calls[0].body != `{"o":"k"}` {
+		t.Fatalf("callbacks: %+v", calls)
+	}
+	for _, c := range calls {
+		err := v.Verify(t.Context(), verify.Request{Target: c.target, Body: []byte(c.body), Authorization: c.header.Get("Authorization"),
+			PubKeyURL: c.header.Get("x-oss-pub-key-url"), SignatureVersion: c.header.Get("x-oss-signature-version")})
+		if err != nil {
+			t.Errorf("%s: %v", c.target, err)
+		}
+	}
+}
+
+func TestCallbackImageInfo(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t)
+	picture := image.NewPaletted(image.Rect(0, 0, 30, 20), color.Palette{color.Black})
+	var asPNG, asJPEG, asGIF bytes.Buffer
+	for _, err := range []error{png.Encode(&asPNG, picture), jpeg.Encode(&asJPEG, picture, nil), gif.Encode(&asGIF, picture, nil)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := callbackspec.Parameter{URLs: []string{rec.url}, BodyType: callbackspec.JSON,
+		Body: `{"w":${imageInfo.width},"h":${imageInfo.height},"f":${imageInfo.format},"t":${mimeType}}`}
+	for content, want := range map[string]string{
+		asPNG.String():  `{"w":30,"h":20,"f":"png","t":"application/octet-stream"}`,
+		asJPEG.String(): `{"w":30,"h":20,"f":"jpg","t":"application/octet-stream"}`,
+		asGIF.String():  `{"w":30,"h":20,"f":"gif","t":"application/octet-stream"}`,
+		"no image":      `{"w":null,"h":null,"f":null,"t":"application/octet-stream"}`,
+		"":              `{"w":null,"h":null,"f":null,"t":"application/octet-stream"}`,
+	} {
+		if got := putWith(t, base, "k", content, p); got.status != 200 {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+		calls := rec.requests()
+		if got := calls[len(calls)-1].body; got != want {
+			t.Errorf("body %s, want %s", got, want)
+		}
+	}
+	before := len(rec.requests())
+	e := wantError(t, putWith(t, base, "broken", asPNG.String()[:20], p), 203, "CallbackFailed")
+	if e.Message != "Get image info failed." || len(rec.requests()) != before {
+		t.Errorf("broken image: %+v, %d callbacks", e, len(rec.requests())-before)
+	}
+}
+
+// TestCallbackFailures has every answer that OSS refuses, and what the uploader sees.
+func TestCallbackFailures(t *testing.T) {
+	t.Parallel()
+	answer := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { respond(w, status, body) }
+	}
+	for name, tc := range map[string]struct {
+		answer      http.HandlerFunc
+		message, ec string
+	}{
+		"301":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 301) }, "Error status : 301.", "0007-00000203"},
+		"307":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, "Error status : 307.", "0007-00000203"},
+		"201":        {answer(201, "{}"), "Error status : 201.", "0007-00000203"},
+		"404":        {answer(404, "{}"), "Error status : 404.", "0007-00000203"},
+		"500":        {answer(500, "{}"), "Error status : 500.", "0007-00000203"},
+		"chunked":    {func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); _, _ = w.Write([]byte("{}")) }, "Error Status : 400.User server missing content-length.", ""},
+		"empty":      {answer(200, ""), "Error Status : 400.User server return invalid conent-length value.", ""},
+		"1 MB":       {answer(200, `"`+strings.Repeat("a", 1<<20-2)+`"`), "Error Status : 400.User server return too long content-length value.", ""},
+		"plain OK":   {answer(200, "OK"), "Response body is not valid json format.", "0007-00000205"},
+		"BOM":        {answer(200, "\xef\xbb\xbf{}"), "Response body is not valid json format.", "0007-00000205"},
+		"two values": {answer(200, "{}{}"), "Response body is not valid json format.", "0007-00000205"},
+		"cut short": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			_, _ = w.Write([]byte("{}"))
+		}, "Error status : -1. OSS can not connect to your callbackUrl, please check it.", ""},
+		"hung up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "Error status : -1. OSS can not connect to your callbackUrl, please check it.", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rec := receive(t, tc.answer)
+			_, base := start(t)
+			got := putWith(t, base, "k", "hello", callbackspec.Parameter{URLs: []string{rec.url}, Body: "a=b"})
+			var ec string
+			if tc.ec != "" {
+				ec = fmt.Sprintf("  <EC>%s</EC>\n  <RecommendDoc>https://api.aliyun.com/troubleshoot?q=%s</RecommendDoc>\n", tc.ec, tc.ec)
+			}
+			want := fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
+<Error>
+  <Code>CallbackFailed</Code>
+  <Message>%s</Message>
+  <RequestId>%s</RequestId>
+  <HostId>%s</HostId>
+%s</Error>
+`, tc.message, got.header.Get("x-oss-request-id"), strings.TrimPrefix(base, "http://"), ec)
+			if d := cmp.Diff(want, got.body); got.status != 203 || d != "" {
+				t.Errorf("status %d, XML (-want +got):\n%s", got.status, d)
+			}
+			if got.header.Get("ETag") != `"5D41402ABC4B2A76B9719D911017C592"` || got.header.Get("x-oss-ec") != tc.ec {
+				t.Errorf("header %v", got.header)
+			}
+			if n := len(rec.requests()); n != 1 {
+				t.Errorf("%d requests: OSS neither retries nor follows", n)
+			}
+			if o := send(t, newWire("GET", base, "k").presigned(t)); o.status != 200 || o.body != "hello" {
+				t.Errorf("the object must stay stored: %d", o.status)
+			}
+			if d := deliveries(t, base, "k"); len(d) != 1 || d[0].Error != tc.message {
+				t.Errorf("recorded %+v", d)
+			}
+		})
+	}
+}
+
+func TestCallbackTimeouts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		answer func(http.ResponseWriter)
+		want   func(addr string) string
+		ec     string
+	}{
+		"no answer": {func(http.ResponseWriter) {}, func(addr string) string {
+			return "Error status : -1 " + addr + " reply timeout, cost:200ms, timeout:200ms (err -4, errno110)"
+		}, ""},
+		"half an answer": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write([]byte("{"))
+			w.(http.Flusher).Flush()
+		}, func(string) string { return "Cost too long time." }, "0007-00000202"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rec := receive(t, func(w http.ResponseWriter, r *http.Request) { tc.answer(w); <-r.Context().Done() })
+			_, base := start(t, func(c *Config) { c.CallbackTimeout = 200 * time.Millisecond })
+			e := wantError(t, putWith(t, base, "k", "x", callbackspec.Parameter{URLs: []string{rec.url}, Body: "a=b"}), 203, "CallbackFailed")
+			if want := tc.want(strings.TrimPrefix(rec.url, "http://")); e.Message != want || e.EC != tc.ec {
+				t.Errorf("%q %s, want %q", e.Message, e.EC, want)
+			}
+		})
+	}
+}
+
+func TestCallbackURLsInOrder(t *testing.T) {
+	t.Parallel()
+	bad := receive(t, func(w http.ResponseWriter, _ *http.Request) { respond(w, 500, "{}") })
+	good := receive(t, func(w http.ResponseWriter, _ *http.Request) { respond(w, 200, `{"n":4}`) })
+	never := receive(t, nil)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	_, base := start(t)
+	// The second has no scheme: it is http.
+	urls := []string{"http://" + closed.Addr().String(), strings.TrimPrefix(bad.url, "http://") + "/2", bad.url + "/3", good.url + "/4", never.url}
+	got := putWith(t, base, "k", "x", callbackspec.Parameter{URLs: urls, Body: "a=b"})
+	if got.status != 200 || got.body != `{"n":4}` {
+		t.Errorf("uploader got %d %s", got.status, got.body)
+	}
+	var targets []string
+	for _, d := range deliveries(t, base, "") {
+		targets = append(targets, d.Target)
+	}
+	if d := cmp.Diff([]string{"/", "/2", "/3", "/4"}, targets); d != "" {
+		t.Error(d)
+	}
+	if len(never.requests()) != 0 {
+		t.Error("called after the first success")
+	}
+	e := wantError(t, putWith(t, base, "k", "x", callbackspec.Parameter{URLs: urls[:3], Body: "a=b"}), 203, "CallbackFailed")
+	if e.Message != "Error status : 500." {
+		t.Errorf("the last failure is shown, not %q", e.Message)
+	}
+}
+
+// TestCallbackParameterRefused: nothing is stored.
+func TestCallbackParameterRefused(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	doc := func(fields string) string {
+		return b64(`{"callbackUrl":"r.example/cb","callbackBody":"a=b"` + fields + `}`)
+	}
+	for name, tc := range map[string]struct{ callback, vars, query, argument, message, ec string }{
+		"not base64":         {callback: "x123-*&", argument: "callback", ec: "0007-00000002"},
+		"not json":           {callback: b64("x"), argument: "callback", message: "The callback configuration is not json format."},
+		"six URLs":           {callback: b64(`{"callbackUrl":"a.x;b.x;c.x;d.x;e.x;f.x","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000005"},
+		"bad port":           {callback: b64(`{"callbackUrl":"www.example.com:test","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
+		"IPv6":               {callback: b64(`{"callbackUrl":"http://[::1]/","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
+		"not ASCII":          {callback: b64(`{"callbackUrl":"r.example/ü","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
+		"empty body":         {callback: b64(`{"callbackUrl":"r.example","callbackBody":""}`), argument: "callbackBody", ec: "0007-00000011"},
+		"body type":          {callback: doc(`,"callbackBodyType":"text/xml"`), argument: "callbackBodyType", ec: "0007-00000012"},
+		"lone dollar":        {callback: b64(`{"callbackUrl":"r.example","callbackBody":"a=$b"}`), argument: "ReplaceKeyPrefix", message: "Left brace must be adjacent to dollar sign.", ec: "0007-00000105"},
+		"additional header":  {callback: doc(`,"additionalHeaders":{"x-oss-test":"1"}`), argument: "additionalHeaders", ec: "0007-00000026"},
+		"signature 2.0":      {callback: doc(`,"signatureVersion":"2.0"`), argument: "signatureVersion"},
+		"too large":          {callback: doc(`,"callbackHost":"` + strings.Repeat("a", 5000) + `"`), argument: "callback"},
+		"vars not json":      {callback: doc(""), vars: b64("x"), argument: "callback-var", ec: "0007-00000103"},
+		"vars upper case":    {callback: doc(""), vars: b64(`{"x:Foo":"1"}`), argument: "callback-var"},
+		"vars without x":     {callback: doc(""), vars: b64(`{"foo":"1"}`), argument: "callback-var"},
+		"two carriers":       {callback: doc(""), query: "callback", argument: "callback", ec: "0007-00000027"},
+		"two carriers, vars": {callback: doc(""), vars: b64(`{"x:a":"1"}`), query: "callback-var", argument: "callback-var", ec: "0007-00000027"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWire("PUT", base, "refused/"+name)
+			w.body = strings.NewReader("x")
+			w.header.Set("x-oss-callback", tc.callback)
+			if tc.vars != "" {
+				w.header.Set("x-oss-callback-var", tc.vars)
+			}
+			if tc.query != "" {
+				w.query.Set(tc.query, doc(""))
+			}
+			e := wantError(t, send(t, w.presigned(t)), 400, "InvalidArgument")
+			if e.ArgumentName != tc.argument || e.EC != tc.ec || tc.message != "" && e.Message != tc.message {
+				t.Errorf("%s %s %q", e.ArgumentName, e.EC, e.Message)
+			}
+			wantError(t, send(t, newWire("GET", base, "refused/"+name).presigned(t)), 404, "NoSuchKey")
+		})
+	}
+}
+
+func TestCallbackCarriers(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t)
+	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "v=${x:v}"})
+	vars, _ := callbackspec.Vars{"x:v": "1+1=2"}.Encode()
+	inQuery := newWire("PUT", base, "k")
+	inQuery.query = url.Values{"callback": {callback}, "callback-var": {vars}}
+	inHeader := newWire("PUT", base, "k")
+	inHeader.header.Set("x-oss-callback", callback)
+	inHeader.header.Set("x-oss-callback-var", vars)
+	noURL := newWire("PUT", base, "k")
+	noURL.header.Set("x-oss-callback", base64.StdEncoding.EncodeToString([]byte(`{"callbackUrl":"","callbackBody":"a"}`)))
+	for _, r := range []*http.Request{inQuery.presigned(t), inHeader.presigned(t), inQuery.headerSigned(t), inHeader.headerSigned(t), noURL.presigned(t)} {
+		if got := send(t, r); got.status != 200 {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+	calls := rec.requests()
+	if len(calls) != 4 {
+		t.Fatalf("%d callbacks, want 4: none without a URL", len(calls))
+	}
+	for _, c := range calls {
+		if c.body != "v=1%2B1%3D2" {
+			t.Errorf("body %s", c.body)
+		}
+	}
+}
+
+func TestCallbackTLS(t *testing.T) {
+	t.Parallel()
+	names := make(chan string, 10)
+	rec := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		names <- r.TLS.ServerName
+		respond(w, 200, "{}")
+	}))
+	rec.StartTLS()
+	t.Cleanup(rec.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(rec.Certificate())
+	dial := func(c *Config) {
+		c.CallbackDial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, rec.Listener.Addr().String())
+		}
+	}
+	_, trusting := start(t, dial, func(c *Config) { c.CallbackRootCAs = roots })
+	_, doubting := start(t, dial)
+	param := func(host string, sni bool) callbackspec.Parameter {
+		return callbackspec.Parameter{URLs: []string{"https://" + host + "/cb"}, Body: "a=b", SNI: sni}
+	}
+	// httptest's certificate is for example.com.
+	for _, sni := range []bool{true, false} {
+		if got := putWith(t, trusting, "k", "x", param("example.com", sni)); got.status != 200 {
+			t.Fatalf("SNI %v: %d %s", sni, got.status, got.body)
+		}
+		want := map[bool]string{true: "example.com", false: ""}[sni]
+		if got := <-names; got != want {
+			t.Errorf("SNI %v: server name %q, want %q", sni, got, want)
+		}
+		wantError(t, putWith(t, trusting, "k", "x", param("other.test", sni)), 203, "CallbackFailed")
+		wantError(t, putWith(t, doubting, "k", "x", param("example.com", sni)), 203, "CallbackFailed")
+	}
+}
+
+func TestCompleteMultipartCallback(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t)
+	init := newWire("POST", base, "k")
+	init.query.Set("uploads", "")
+	body := send(t, init.presigned(t)).body
+	_, rest, _ := strings.Cut(body, "<UploadId>")
+	id, _, _ := strings.Cut(rest, "<")
+	part := newWire("PUT", base, "k")
+	part.query = url.Values{"partNumber": {"1"}, "uploadId": {id}}
+	part.body = strings.NewReader("hello")
+	if got := send(t, part.presigned(t)); got.status != 200 {
+		t.Fatal(got)
+	}
+	complete := newWire("POST", base, "k")
+	complete.query.Set("uploadId", id)
+	complete.header.Set("x-oss-complete-all", "yes")
+	complete.header.Set("x-oss-callback", encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: `{"e":${etag},"s":${size},"m":${contentMd5},"o":${operation}}`, BodyType: callbackspec.JSON}))
+	got := send(t, complete.presigned(t))
+	if got.status != 200 || got.body != `{"Status":"OK"}` || got.header.Get("Content-MD5") != "" {
+		t.Errorf("the answer must replace the XML: %+v", got)
+	}
+	calls := rec.requests()
+	sum := md5.Sum([]byte("hello"))
+	again := md5.Sum(sum[:])
+	want := fmt.Sprintf(`{"e":"%X-1","s":5,"m":null,"o":"CompleteMultipartUpload"}`, again)
+	if len(calls) != 1 || calls[0].body != want {
+		t.Errorf("callbacks %+v, want %s", calls, want)
+	}
+}
+
+func TestSigningKeyIsWhole(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	key := publicKey(t, base)
+	if key.N.BitLen() != 512 || key.E != 65537 || key.N.Text(16) != testModulus {
+		t.Error("the served key is not the signing key")
+	}
+	for i := range 50 {
+		text := string(binary.BigEndian.AppendUint32(nil, uint32(i)))
+		if !verified(key, sign([]byte(text)), text) || verified(key, sign([]byte(text)), text+"x") || verified(key, corrupt(sign([]byte(text))), text) {
+			t.Fatal(i)
+		}
+	}
+}
+
+func TestRingIsBounded(t *testing.T) {
+	t.Parallel()
+	r := &ring{}
+	for i := range ringSize + 5 {
+		r.add(Delivery{Object: fmt.Sprint(i)})
+	}
+	if got := r.list(""); len(got) != ringSize || got[0].Object != "5" {
+		t.Errorf("%d, first %s", len(got), got[0].Object)
+	}
+	if !slices.Equal([]string{r.list("7")[0].Object}, []string{"7"}) {
+		t.Error("filter")
+	}
+}
