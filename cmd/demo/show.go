@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/ossemu"
+	"upcall/internal/presign"
+)
+
+// A file to upload.
+type file struct {
+	key, contentType string
+	content          []byte
+	vars             map[string]string
+}
+
+func files() ([]file, error) {
+	picture := image.NewRGBA(image.Rect(0, 0, 320, 200))
+	for x := range 320 {
+		for y := range 200 {
+			picture.Set(x, y, color.RGBA{uint8(x * 255 / 320), uint8(y * 255 / 200), 160, 255})
+		}
+	}
+	var encoded bytes.Buffer
+	if err := png.Encode(&encoded, picture); err != nil {
+		return nil, fmt.Errorf("encode picture: %w", err)
+	}
+	return []file{
+		{"photos/sunset.png", "image/png", encoded.Bytes(), map[string]string{"uid": "42", "album": "summer 2026"}},
+		{"notes/hello.txt", "text/plain", []byte("Hello, OSS!\n"), map[string]string{"uid": "43"}},
+	}, nil
+}
+
+// show runs uploads and forgeries through the loop and prints what came of them.
+func (l *loop) show(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	uploads, err := files()
+	if err != nil {
+		return err
+	}
+	for i, f := range uploads {
+		fmt.Fprintf(out, "%d. Upload %s (%d bytes, %s)\n", i+1, f.key, len(f.content), f.contentType)
+		if err := l.upload(ctx, out, f); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "%d. The rows, by SQL\n", len(uploads)+1)
+	if err := l.printRows(ctx, out, len(uploads)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d. Callbacks that no upload of ours made\n", len(uploads)+2)
+	return l.forge(ctx, out)
+}
+
+// upload issues an upload and does it as any HTTP client would.
+func (l *loop) upload(ctx context.Context, out io.Writer, f file) error {
+	issued, err := l.issuer.Issue(ctx, issue.Request{
+		Object:   presign.Object{Bucket: bucket, Key: f.key, ContentType: f.contentType},
+		Expires:  time.Hour,
+		Callback: &issue.Callback{URLs: []string{l.callbackURL}, Vars: f.vars},
+	})
+	if err != nil {
+		return fmt.Errorf("issue upload: %w", err)
+	}
+	host, _, _ := strings.Cut(issued.URL, "?")
+	fmt.Fprintf(out, "   issued   %s %s?… until %s\n", issued.Method, host, issued.ExpiresAt.Format(time.TimeOnly))
+	request, err := http.NewRequestWithContext(ctx, issued.Method, issued.URL, bytes.NewReader(f.content))
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	for name, value := range issued.Headers {
+		request.Header.Set(name, value)
+	}
+	status, answer, err := send(request)
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	fmt.Fprintf(out, "   answer   %d %s\n\n", status, answer)
+	if status != http.StatusOK {
+		return fmt.Errorf("upload of %s was answered %d: the callback failed", f.key, status)
+	}
+	return nil
+}
+
+func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
+	pool, err := eventstore.Open(ctx, l.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	const query = `SELECT object_key, size, mime_type, image_width, image_height, upload_id, vars::text
+	FROM upcall.upload_events ORDER BY received_at`
+	fmt.Fprintln(out, "   "+strings.ReplaceAll(query, "\n\t", "\n   "))
+	rows, err := pool.Query(ctx, query)
+	if err != nil {
+		return fmt.Errorf("query rows: %w", err)
+	}
+	defer rows.Close()
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\n   object_key\tsize\tmime_type\twidth\theight\tupload_id\tvars")
+	n := 0
+	for ; rows.Next(); n++ {
+		var key, mime, vars string
+		var size int64
+		var width, height *int
+		var uploadID uuid.UUID
+		if err := rows.Scan(&key, &size, &mime, &width, &height, &uploadID, &vars); err != nil {
+			return fmt.Errorf("read row: %w", err)
+		}
+		fmt.Fprintf(table, "   %s\t%d\t%s\t%s\t%s\t%s\t%s\n", key, size, mime, orNull(width), orNull(height), uploadID, vars)
+	}
+	if err := errors.Join(rows.Err(), table.Flush()); err != nil {
+		return fmt.Errorf("read rows: %w", err)
+	}
+	fmt.Fprintln(out)
+	if n != want {
+		return fmt.Errorf("there are %d rows, want %d", n, want)
+	}
+	return nil
+}
+
+func orNull(n *int) string {
+	if n == nil {
+		return "null"
+	}
+	return strconv.Itoa(*n)
+}
+
+// forge sends what an attacker would, and fails unless each is refused.
+func (l *loop) forge(ctx context.Context, out io.Writer) error {
+	const target, body = "/oss/callback", "bucket=demo&object=photos%2Fsunset.png&size=1"
+	trusted := l.ossURL + ossemu.PublicKeyPath
+	for _, attack := range []struct{ what, signature, keyURL, want string }{
+		{"a made-up signature", ossemu.SignCallback(target, []byte("another body")), trusted, "bad_signature"},
+		{"a key of the attacker's own", ossemu.SignCallback(target, []byte(body)), "https://gosspublic.alicdn.com.evil.example/key.pem", "untrusted_key"},
+		{"signed by OSS for another customer", ossemu.SignCallback(target, []byte(body)), trusted, "bad_token"},
+	} {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.callbackURL, strings.NewReader(body))
+		if err != nil {
+			return fmt.Errorf("forge callback: %w", err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Authorization", attack.signature)
+		request.Header.Set("x-oss-pub-key-url", base64.StdEncoding.EncodeToString([]byte(attack.keyURL)))
+		status, answer, err := send(request)
+		if err != nil {
+			return fmt.Errorf("forge callback: %w", err)
+		}
+		fmt.Fprintf(out, "   %-36s %d %s\n", attack.what, status, answer)
+		if status != http.StatusForbidden || !strings.Contains(answer, attack.want) {
+			return errors.New("a forged callback was not refused as it should be")
+		}
+	}
+	return nil
+}
+
+// send returns the status and the body of the answer.
+func send(request *http.Request) (int, string, error) {
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return response.StatusCode, strings.TrimSpace(string(body)), err
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+type healthcheckCmd struct {
+	AdminListen string `env:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"The private listener of the receiver to ask."`
+	Path        string `enum:"/livez,/readyz" default:"/livez" help:"What to ask: /livez or /readyz."`
+}
+
+func (cmd *healthcheckCmd) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cmd.AdminListen+cmd.Path, nil)
+	if err != nil {
+		return &usageError{fmt.Errorf("admin listener %q is not host:port", cmd.AdminListen)}
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", cmd.AdminListen, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask %s: %s answered %s", cmd.AdminListen, cmd.Path, answer.Status)
+	}
+	return nil
+}

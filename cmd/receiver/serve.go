@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/embeddedpg"
+	"upcall/internal/intake"
+	"upcall/internal/receiver"
+	"upcall/internal/setting"
+	"upcall/internal/uploadtoken"
+	"upcall/migrations"
+)
+
+type serveCmd struct {
+	database
+	Listen       string   `env:"UPCALL_LISTEN" default:":8080" help:"Public listener: the callback path and nothing else."`
+	AdminListen  string   `env:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Private listener: /livez, /readyz, /metrics."`
+	CallbackPath string   `env:"UPCALL_CALLBACK_PATH" default:"/oss/callback" help:"The path that OSS calls."`
+	PublicURL    string   `name:"public-url" env:"UPCALL_PUBLIC_URL" help:"The callback URL as OSS sees it, where a proxy changes the path."`
+	TokenKeys    string   `help:"Keys of the upload tokens, kid:secret[,kid:secret]: all check. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names."`
+	Token        string   `env:"UPCALL_TOKEN" default:"required" help:"Upload tokens are required, optional, or off."`
+	Buckets      []string `env:"UPCALL_BUCKETS" help:"Take callbacks for these buckets only."`
+	Fields       string   `env:"UPCALL_FIELDS" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
+	TrustKeyURLs []string `name:"trust-key-urls" env:"UPCALL_TRUST_KEY_URLS" help:"Exact URLs of further public keys to trust, such as an emulator's."`
+}
+
+// database is where PostgreSQL is, for every command that needs it.
+type database struct {
+	DatabaseURL string `name:"database-url" help:"PostgreSQL, or embedded for a private one in the data directory. Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names."`
+	DataDir     string `env:"UPCALL_DATA_DIR" default:".upcall" help:"Where an embedded PostgreSQL keeps its data."`
+}
+
+// embedded is the database URL that stands for a private PostgreSQL.
+const embedded = "embedded"
+
+// url returns the database's URL from flag, environment or file.
+func (d *database) url(env func(string) string) (string, error) {
+	if d.DatabaseURL != "" {
+		return d.DatabaseURL, nil
+	}
+	var url string
+	for _, name := range []string{"UPCALL_DATABASE_URL", "DATABASE_URL"} {
+		var err error
+		if url, err = setting.Secret(env, name); err != nil || url != "" {
+			return url, err
+		}
+	}
+	return "", errors.New("no database: set UPCALL_DATABASE_URL to postgres://user:password@host/database, or to embedded")
+}
+
+// open returns the URL of a running PostgreSQL and what to do with it at the end.
+func (d *database) open(ctx context.Context, url string, logger *slog.Logger) (string, func() error, error) {
+	if url != embedded {
+		return url, func() error { return nil }, nil
+	}
+	server, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: d.DataDir, Logger: logger})
+	if err != nil {
+		return "", nil, fmt.Errorf("start embedded PostgreSQL: %w", err)
+	}
+	return server.URL(), server.Stop, nil
+}
+
+func (cmd *serveCmd) Run(ctx context.Context, p *program) error {
+	logger := slog.New(slog.NewJSONHandler(p.stderr, nil))
+	cfg, databaseURL, err := cmd.config(p.env)
+	if err != nil {
+		return &usageError{err}
+	}
+	cfg.Logger = logger
+	if cfg.Tokens != nil {
+		for _, kid := range cfg.Tokens.Weak() {
+			logger.WarnContext(ctx, "token secret is short enough to be guessed", slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
+		}
+	}
+	url, stop, err := cmd.open(ctx, databaseURL, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(cmd.serve(ctx, cfg, url, databaseURL == embedded), stop())
+}
+
+// config reads every setting and reports all mistakes at once.
+func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, error) {
+	var errs []error
+	note := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	databaseURL, err := cmd.url(env)
+	note("UPCALL_DATABASE_URL", err)
+	keys := cmd.TokenKeys
+	if keys == "" {
+		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
+		note("UPCALL_TOKEN_KEYS", err)
+	}
+	cfg := receiver.Config{
+		CallbackPath: cmd.CallbackPath,
+		PublicURL:    cmd.PublicURL,
+		Buckets:      cmd.Buckets,
+		TokenPolicy:  intake.TokenPolicy(strings.TrimSpace(cmd.Token)),
+		TrustKeyURLs: cmd.TrustKeyURLs,
+	}
+	if keys != "" {
+		cfg.Tokens, err = uploadtoken.ParseKeys(keys)
+		note("UPCALL_TOKEN_KEYS", err)
+	}
+	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
+	note("UPCALL_FIELDS", err)
+	return cfg, databaseURL, errors.Join(append(errs, cfg.Check())...)
+}
+
+func (cmd *serveCmd) serve(ctx context.Context, cfg receiver.Config, databaseURL string, private bool) error {
+	cfg.DatabaseURL = databaseURL
+	if private {
+		// Nobody but this process can reach a private database to migrate it.
+		if err := migrations.Up(ctx, databaseURL); err != nil {
+			return err
+		}
+	}
+	public, err := net.Listen("tcp", cmd.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for callbacks: %w", err)
+	}
+	defer public.Close()
+	admin, err := net.Listen("tcp", cmd.AdminListen)
+	if err != nil {
+		return fmt.Errorf("listen for health and metrics: %w", err)
+	}
+	defer admin.Close()
+	return receiver.Run(ctx, cfg, public, admin)
+}

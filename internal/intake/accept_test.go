@@ -1,0 +1,461 @@
+package intake
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/verify"
+)
+
+// TestRecords holds the answer and the row against the contract, for both body types.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	for _, bodyType := range []callbackspec.BodyType{callbackspec.Form, callbackspec.JSON} {
+		object := "dir/a b+c~é" + string(bodyType[len(bodyType)-4:])
+		uploadID, token := mint(t, "demo", object, noon.Add(time.Hour))
+		u := upload{bucket: "demo", object: object, reqID: "R1", token: token, vars: map[string]string{"uid": "42", "note": `a "b" & c`}}
+		request := o.request(t, s.base, path, string(bodyType), u.body(t, bodyType))
+		got := do(t, request)
+		want := fmt.Sprintf(`{"status":"ok","event_id":%q,"upload_id":%q,"duplicate":false,"durable":"postgres"}`, got.EventID, uploadID)
+		if got.Code != 200 || got.Raw != want {
+			t.Errorf("%s: got %d %s, want 200 %s", bodyType, got.Code, got.Raw, want)
+		}
+		var row struct {
+			Bucket, ObjectKey, ETag, MimeType, MD5, ClientIP, RequestID, Operation, CRC64, Source string
+			Size                                                                                  int64
+			Height, Width                                                                         *int32
+			Format, VPC                                                                           *string
+			UploadID                                                                              uuid.UUID
+			ReceivedAt                                                                            time.Time
+			Vars                                                                                  map[string]any
+		}
+		err := s.pool.QueryRow(t.Context(), `
+			SELECT bucket, object_key, etag, mime_type, content_md5, host(client_ip), request_id, operation, crc64::text, source,
+			       size, image_height, image_width, image_format, vpc_id, upload_id, received_at, vars
+			FROM upcall.upload_events WHERE id = $1`, got.EventID).Scan(
+			&row.Bucket, &row.ObjectKey, &row.ETag, &row.MimeType, &row.MD5, &row.ClientIP, &row.RequestID, &row.Operation, &row.CRC64, &row.Source,
+			&row.Size, &row.Height, &row.Width, &row.Format, &row.VPC, &row.UploadID, &row.ReceivedAt, &row.Vars)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantRow := row
+		wantRow.Bucket, wantRow.ObjectKey, wantRow.ETag = "demo", object, "D8E8FCA2DC0F896FD7CB4CB0031BA249"
+		wantRow.MimeType, wantRow.MD5, wantRow.ClientIP = "text/plain", "2Oj8otwPiW/Xy0ywAxuiSQ==", "203.0.113.7"
+		wantRow.RequestID, wantRow.Operation, wantRow.CRC64, wantRow.Source = "R1", "PutObject", "18446744073709551615", "callback"
+		wantRow.Size, wantRow.Height, wantRow.Width, wantRow.Format, wantRow.VPC = 5, nil, nil, nil, nil
+		wantRow.UploadID, wantRow.ReceivedAt = uploadID, row.ReceivedAt
+		wantRow.Vars = map[string]any{"uid": "42", "note": `a "b" & c`}
+		if diff := cmp.Diff(wantRow, row); diff != "" || !row.ReceivedAt.Equal(noon) {
+			t.Errorf("%s: row (-want +got):\n%s", bodyType, diff)
+		}
+	}
+}
+
+// TestRecordsWithoutBucketOrObject: what is verified is not dropped.
+func TestRecordsWithoutBucketOrObject(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	_, token := mint(t, "demo", "a.txt", noon.Add(time.Hour))
+	for _, tt := range []struct {
+		name, header string
+		want         *string
+	}{
+		{"with the header", "demo", new("demo")},
+		{"without the header", "", nil},
+	} {
+		r := o.request(t, s.base, path, string(callbackspec.Form), "reqId="+uuid.NewString()+"&upcall_token="+token)
+		r.Header.Set("X-Oss-Bucket", tt.header)
+		got := do(t, r)
+		if got.Code != 200 {
+			t.Errorf("%s: got %d %s", tt.name, got.Code, got.Raw)
+			continue
+		}
+		var bucket, object *string
+		if err := s.pool.QueryRow(t.Context(), "SELECT bucket, object_key FROM upcall.upload_events WHERE id = $1", got.EventID).Scan(&bucket, &object); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, bucket); diff != "" || object != nil {
+			t.Errorf("%s: object %v, bucket (-want +got):\n%s", tt.name, object, diff)
+		}
+	}
+}
+
+// TestGenuineVectors sends callbacks that OSS really signed through a running service.
+func TestGenuineVectors(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../verify/testdata/vectors/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no vectors: %v", err)
+	}
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	genuine, refused := 0, 0
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v struct {
+			ID, Target, Body, Authorization, Expect string
+			PubKeyURL                               string          `json:"pub_key_url"`
+			SignatureVersion                        string          `json:"signature_version"`
+			ContentType                             string          `json:"content_type"`
+			KeyServer                               json.RawMessage `json:"key_server"`
+			Headers                                 map[string]string
+		}
+		if err := json.Unmarshal(data, &v); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		callbackPath, _, _ := strings.Cut(v.Target, "?")
+		if v.KeyServer != nil || checkCallbackPath(callbackPath) != nil {
+			continue // not OSS's key, or a path where no receiver could be told to listen
+		}
+		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy, c.CallbackPath = TokenOff, callbackPath })
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+v.Target, strings.NewReader(v.Body))
+		if err != nil {
+			continue // the target is one that no client sends
+		}
+		for name, value := range v.Headers {
+			r.Header.Set(name, value)
+		}
+		r.Header.Set("Content-Type", v.ContentType)
+		r.Header.Set("Authorization", v.Authorization)
+		r.Header.Set("X-Oss-Pub-Key-Url", v.PubKeyURL)
+		r.Header.Set("X-Oss-Signature-Version", v.SignatureVersion)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			continue // so is the header
+		}
+		if response.StatusCode == http.StatusBadRequest && response.Header.Get("Connection") == "close" {
+			response.Body.Close() // not HTTP: net/http has refused it before any handler
+			refused++
+			continue
+		}
+		switch got := readAnswer(t, response); {
+		case (v.Expect == "ok") != (got.Code == 200):
+			t.Errorf("%s: got %d %s, want %s", v.ID, got.Code, got.Raw, v.Expect)
+		case got.Code != 200:
+			refused++
+		case !got.Duplicate: // some are other spellings of the same callback
+			genuine++
+		}
+	}
+	if genuine < 4 || refused < 80 {
+		t.Errorf("%d genuine and %d refused vectors went through; want at least 4 and 80", genuine, refused)
+	}
+	if n := count(t, pool); n != genuine {
+		t.Errorf("%d rows for %d genuine callbacks", n, genuine)
+	}
+}
+
+// TestParallelCopies: one signed callback is one row, through however many receivers.
+func TestParallelCopies(t *testing.T) {
+	t.Parallel()
+	const copies = 2000
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	services := []*service{serve(t, o, pool, nil), serve(t, o, pool, nil)}
+	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	answers := make([]answered, copies)
+	var group sync.WaitGroup
+	for i := range copies {
+		group.Go(func() {
+			response, err := client.Do(o.request(t, services[i%2].base, path, string(callbackspec.Form), body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answers[i] = readAnswer(t, response)
+		})
+	}
+	group.Wait()
+	first := 0
+	for _, a := range answers {
+		if a.Code != 200 || a.EventID != answers[0].EventID || *a.UploadID != *answers[0].UploadID {
+			t.Fatalf("got %d %s, want the same ids as %s", a.Code, a.Raw, answers[0].Raw)
+		}
+		if !a.Duplicate {
+			first++
+		}
+	}
+	if n := count(t, pool); n != 1 || first != 1 {
+		t.Errorf("%d rows, and %d answers say that they were first; want 1 and 1", n, first)
+	}
+}
+
+// TestLateRepeat: a repeat that comes when the token is over gets the first answer.
+func TestLateRepeat(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
+	first := do(t, o.request(t, serve(t, o, pool, nil).base, path, string(callbackspec.Form), body))
+	later := serve(t, o, pool, func(c *Config) { c.Now = func() time.Time { return noon.AddDate(0, 0, 8) } })
+	second := do(t, o.request(t, later.base, path, string(callbackspec.Form), body))
+	if second.Code != 200 || second.EventID != first.EventID || *second.UploadID != *first.UploadID || !second.Duplicate {
+		t.Errorf("first %s, then %d %s", first.Raw, second.Code, second.Raw)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	signed := verify.Request{Target: path, Body: []byte("object=a.txt")}
+	id := func(signed verify.Request, reqID, header string) uuid.UUID {
+		got, err := identify(signed, callbackspec.Callback{RequestID: reqID}, header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	base := id(signed, "", "R1")
+	if id(signed, "", "R1") != base {
+		t.Error("the same callback has two identities")
+	}
+	if id(signed, "", "R2") == base {
+		t.Error("an overwrite by the same URL, told apart by the header only, is not a new upload")
+	}
+	if id(signed, "R9", "R1") != id(signed, "R9", "R2") {
+		t.Error("a header that is not signed changes the identity of a body that holds its request id")
+	}
+	other := signed
+	other.Body = []byte("object=b.txt")
+	if id(other, "", "R1") == base {
+		t.Error("two bodies have one identity")
+	}
+}
+
+func TestTokenPolicies(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	for _, tt := range []struct {
+		policy TokenPolicy
+		body   string
+		want   int
+	}{
+		{TokenOptional, "bucket=demo&object=a.txt&reqId=O1", 200},
+		{TokenOptional, "bucket=demo&object=a.txt&reqId=O2&upcall_token=k1.AAAA", 403},
+		{TokenOff, "bucket=demo&object=a.txt&reqId=F1", 200},
+		{TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
+	} {
+		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy = tt.policy })
+		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), tt.body))
+		if got.Code != tt.want {
+			t.Errorf("%s, %s: got %d %s, want %d", tt.policy, tt.body, got.Code, got.Raw, tt.want)
+		}
+		if got.Code == 200 && !strings.Contains(got.Raw, `"upload_id":null`) {
+			t.Errorf("%s: %s names an upload id", tt.policy, got.Raw)
+		}
+	}
+}
+
+// TestBehindProxy: the signature covers the path that OSS asked for.
+func TestBehindProxy(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, func(c *Config) { c.PublicURL = "https://hooks.example.com/upcall%20in/oss" })
+	const public = "/upcall%20in/oss?tenant=7"
+	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
+	r := o.request(t, s.base, public, string(callbackspec.Form), body)
+	r.URL.Path, r.URL.RawPath = path, "" // the proxy
+	if got := do(t, r); got.Code != 200 {
+		t.Errorf("got %d %s", got.Code, got.Raw)
+	}
+}
+
+// TestDatabaseAway: a callback that cannot be recorded is refused in time, and the
+// service recovers by itself.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	away := &switchable{}
+	s := serve(t, o, nil, func(c *Config) { away.Recorder, c.Recorder = c.Recorder, away })
+	request := func(reqID string) *http.Request {
+		return o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", reqID).body(t, callbackspec.Form))
+	}
+	away.stall(true)
+	started := time.Now()
+	got := do(t, request("R1"))
+	if got.Code != 503 || got.Error.Code != "unavailable" || time.Since(started) > 5*time.Second {
+		t.Errorf("after %s got %d %s", time.Since(started), got.Code, got.Raw)
+	}
+	away.stall(false)
+	if got := do(t, request("R2")); got.Code != 200 {
+		t.Errorf("after recovery got %d %s", got.Code, got.Raw)
+	}
+}
+
+// switchable is a recorder that can be made to stall until the caller's deadline.
+type switchable struct {
+	Recorder
+	mu      sync.Mutex
+	stalled bool
+}
+
+func (s *switchable) stall(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalled = on
+}
+
+func (s *switchable) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+	s.mu.Lock()
+	stalled := s.stalled
+	s.mu.Unlock()
+	if stalled {
+		<-ctx.Done()
+		return false, ctx.Err()
+	}
+	return s.Recorder.Record(ctx, e)
+}
+
+// TestDrain: what was accepted before the stop is answered.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	gate := &gated{entered: make(chan struct{}), open: make(chan struct{})}
+	s := serve(t, o, nil, func(c *Config) { gate.Recorder, c.Recorder = c.Recorder, gate })
+	answer := make(chan answered)
+	go func() {
+		answer <- do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
+	}()
+	<-gate.entered
+	stopped := make(chan error)
+	go func() { stopped <- s.stop() }()
+	// The listener is closed before the request is let go on.
+	for {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	close(gate.open)
+	if got := <-answer; got.Code != 200 {
+		t.Errorf("the request in flight got %d %s", got.Code, got.Raw)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// gated is a recorder that holds its first event until it is let go.
+type gated struct {
+	Recorder
+	entered, open chan struct{}
+}
+
+func (g *gated) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+	close(g.entered)
+	<-g.open
+	return g.Recorder.Record(ctx, e)
+}
+
+// TestPanic: the process lives and the sender learns nothing of it.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, func(c *Config) { c.Recorder = panicking{} })
+	for range 2 {
+		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
+		if got.Code != 503 || got.Error.Code != "unavailable" || strings.Contains(got.Raw, "secret") {
+			t.Errorf("got %d %s", got.Code, got.Raw)
+		}
+	}
+}
+
+type panicking struct{ Recorder }
+
+func (panicking) Record(context.Context, *eventstore.Event) (bool, error) { panic("secret") }
+
+// TestOneLogEvent: each request is one line, and it holds neither token nor signature.
+func TestOneLogEvent(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	u := issued(t, "a.txt", "R1")
+	accepted := do(t, o.request(t, s.base, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
+	u.token = "k1.AAAA"
+	u.reqID = "R2"
+	do(t, o.request(t, s.base, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var lines []map[string]any
+	for line := range strings.Lines(s.log.String()) {
+		var event map[string]any
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatal(err)
+		}
+		if event["msg"] == "callback" {
+			lines = append(lines, event)
+		}
+	}
+	if len(lines) != 2 || lines[0]["event_id"] != accepted.EventID || lines[0]["outcome"] != "recorded" ||
+		lines[1]["outcome"] != "bad_token" || lines[1]["reason"] != "token_forged" {
+		t.Errorf("log: %s", s.log)
+	}
+	if strings.Contains(s.log.String(), "k1.") {
+		t.Errorf("the log holds a token: %s", s.log)
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
+	if got := get(t, s.admin+"/livez"); got != "ok\n" {
+		t.Errorf("livez: %s", got)
+	}
+	if got := get(t, s.admin+"/readyz"); got != "ok\n" {
+		t.Errorf("readyz: %s", got)
+	}
+	metrics := get(t, s.admin+"/metrics")
+	for _, want := range []string{
+		`upcall_requests_total{outcome="recorded"} 1`,
+		"upcall_batch_rows_sum 1",
+		"upcall_commit_seconds_count 1",
+		"upcall_queue_depth 0",
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	s.pool.Close()
+	if got := get(t, s.admin+"/readyz"); !strings.HasPrefix(got, "not ready: ") {
+		t.Errorf("readyz without a database: %s", got)
+	}
+}
+
+// answerOn reads the answer from a connection.
+func answerOn(t testing.TB, conn net.Conn) answered {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readAnswer(t, response)
+}

@@ -1,0 +1,254 @@
+package intake
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/ossemu"
+	"upcall/internal/uploadtoken"
+	"upcall/internal/verify"
+)
+
+// noon is the time of every test that does not need the real one.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+const testKeys = "k1:a test secret of 32 bytes or so"
+
+func keyring(t testing.TB) *uploadtoken.Keyring {
+	t.Helper()
+	keys, err := uploadtoken.ParseKeys(testKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// oss plays OSS: it signs with the emulator's test key and serves the public half.
+type oss struct{ keyURL string }
+
+func newOSS(t testing.TB) *oss {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, ossemu.PublicKeyPEM)
+	}))
+	t.Cleanup(server.Close)
+	return &oss{server.URL + "/key.pem"}
+}
+
+// request returns a callback as OSS sends it.
+func (o *oss) request(t testing.TB, base, target, contentType, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Authorization", ossemu.SignCallback(target, []byte(body)))
+	r.Header.Set("X-Oss-Pub-Key-Url", base64.StdEncoding.EncodeToString([]byte(o.keyURL)))
+	r.Header.Set("X-Oss-Bucket", "demo")
+	r.Header.Set("X-Oss-Request-Id", "5C3D9175B6FC201293AD0001")
+	r.Header.Set("X-Oss-Signature-Version", "1.0")
+	return r
+}
+
+// upload is what one callback says, in the default template.
+type upload struct {
+	bucket, object, reqID string
+	token                 string // "" leaves it out
+	vars                  map[string]string
+}
+
+func (u upload) body(t testing.TB, bodyType callbackspec.BodyType) string {
+	t.Helper()
+	values := callbackspec.Values{
+		"bucket": u.bucket, "object": u.object, "reqId": u.reqID, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249",
+		"size": "5", "mimeType": "text/plain", "crc64": "18446744073709551615", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==",
+		"clientIp": "203.0.113.7", "operation": "PutObject", callbackspec.TokenVar: u.token,
+	}
+	var names []string
+	for name, value := range u.vars {
+		names = append(names, name)
+		values[callbackspec.VarPrefix+name] = value
+	}
+	template, err := callbackspec.DefaultBody(bodyType, names, u.token != "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := callbackspec.Expand(template, bodyType, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func mint(t testing.TB, bucket, object string, expires time.Time) (uuid.UUID, string) {
+	t.Helper()
+	id := uuid.New()
+	token, err := keyring(t).Mint(uploadtoken.Claims{UploadID: id, Expires: expires, Bucket: bucket, Object: object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, token
+}
+
+// issued returns an upload with a token that is good at noon.
+func issued(t testing.TB, object, reqID string) upload {
+	t.Helper()
+	_, token := mint(t, "demo", object, noon.Add(time.Hour))
+	return upload{bucket: "demo", object: object, reqID: reqID, token: token}
+}
+
+// a service is a receiver's HTTP side on a real database and real listeners.
+type service struct {
+	base, admin string
+	pool        *pgxpool.Pool
+	log         *syncBuffer
+	stop        func() error // ends the service and returns what Serve returned
+}
+
+// serve starts a service for the test. pool may be nil for a database of its own.
+func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *service {
+	t.Helper()
+	if pool == nil {
+		pool = dbtest.Pool(t)
+	}
+	if err := eventstore.EnsurePartitions(t.Context(), pool, noon); err != nil {
+		t.Fatal(err)
+	}
+	metrics := NewMetrics()
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{o.keyURL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &syncBuffer{}
+	cfg := Config{
+		Verifier: verifier, Recorder: recorder, Metrics: metrics, Tokens: keyring(t),
+		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
+		Logger: slog.New(slog.NewJSONHandler(log, nil)),
+		Now:    func() time.Time { return noon },
+	}
+	metrics.WatchQueue(recorder.Depth)
+	if change != nil {
+		change(&cfg)
+	}
+	server, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, admin := listen(t), listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, public, admin) }()
+	stop := sync.OnceValue(func() error {
+		cancel()
+		err := <-served
+		recorder.Close()
+		return err
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return &service{"http://" + public.Addr().String(), "http://" + admin.Addr().String(), pool, log, stop}
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// answered is an answer of the contract.
+type answered struct {
+	Code      int                            `json:"-"`
+	Raw       string                         `json:"-"`
+	Header    http.Header                    `json:"-"`
+	Status    string                         `json:"status"`
+	EventID   string                         `json:"event_id"`
+	UploadID  *string                        `json:"upload_id"`
+	Duplicate bool                           `json:"duplicate"`
+	Durable   string                         `json:"durable"`
+	Error     struct{ Code, Message string } `json:"error"`
+}
+
+// do sends a request and reads the answer, which must be JSON with a Content-Length.
+func do(t testing.TB, r *http.Request) answered {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readAnswer(t, response)
+}
+
+func readAnswer(t testing.TB, response *http.Response) answered {
+	t.Helper()
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a answered
+	if err := json.Unmarshal(body, &a); err != nil {
+		t.Fatalf("the answer is not JSON: %v: %s", err, body)
+	}
+	if got := response.ContentLength; got != int64(len(body)) || got <= 0 {
+		t.Errorf("Content-Length is %d, the body has %d bytes", got, len(body))
+	}
+	if got := response.Header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("Content-Type is %q", got)
+	}
+	a.Code, a.Raw, a.Header = response.StatusCode, string(body), response.Header
+	return a
+}
+
+func count(t testing.TB, pool *pgxpool.Pool) int {
+	t.Helper()
+	var n int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// syncBuffer is a log that a test reads while the service writes.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

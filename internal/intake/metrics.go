@@ -1,0 +1,76 @@
+package intake
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics is what /metrics shows. Nothing in it reads a table.
+type Metrics struct {
+	registry       *prometheus.Registry
+	requests       *prometheus.CounterVec
+	seconds        prometheus.Histogram
+	verifyFailures *prometheus.CounterVec
+	batchRows      prometheus.Histogram
+	commitSeconds  prometheus.Histogram
+}
+
+// NewMetrics returns metrics in a registry of their own.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "upcall_requests_total",
+			Help: "Requests on the public listener by outcome: recorded, duplicate, or the error code of the answer.",
+		}, []string{"outcome"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "upcall_request_seconds",
+			Help:    "Time from the end of a request's headers to its answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 4, 5},
+		}),
+		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "upcall_verify_failures_total",
+			Help: "Callbacks that package verify refused or could not check, by reason.",
+		}, []string{"reason"}),
+		batchRows: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "upcall_batch_rows",
+			Help:    "Callbacks in one group commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "upcall_commit_seconds",
+			Help:    "Time of one group commit, from the statement to PostgreSQL's answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5},
+		}),
+	}
+	m.registry.MustRegister(m.requests, m.seconds, m.verifyFailures, m.batchRows, m.commitSeconds,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Batch counts one group commit.
+func (m *Metrics) Batch(rows int, took time.Duration) {
+	m.batchRows.Observe(float64(rows))
+	m.commitSeconds.Observe(took.Seconds())
+}
+
+// WatchQueue has /metrics show how many callbacks wait for a commit.
+func (m *Metrics) WatchQueue(depth func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "upcall_queue_depth",
+		Help: "Callbacks that wait for a group commit.",
+	}, func() float64 { return float64(depth()) }))
+}
+
+func (m *Metrics) request(event *logEvent, took time.Duration) {
+	m.requests.WithLabelValues(event.outcome).Inc()
+	m.seconds.Observe(took.Seconds())
+}
+
+func (m *Metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

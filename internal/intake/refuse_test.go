@@ -1,0 +1,316 @@
+package intake
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"upcall/internal/callbackspec"
+)
+
+const path = "/oss/callback"
+
+// TestRefuses holds every refusal of the contract against a running service, and that
+// nothing is recorded and the process lives.
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, func(c *Config) { c.Buckets = []string{"demo", "other"} })
+
+	const form, jsonType = string(callbackspec.Form), string(callbackspec.JSON)
+	good := issued(t, "a.txt", "R1")
+	genuine := func(t *testing.T) *http.Request {
+		return o.request(t, s.base, path, form, good.body(t, callbackspec.Form))
+	}
+	// signed is a body that OSS has signed for whoever chose it.
+	signed := func(contentType, body string) func(*testing.T) *http.Request {
+		return func(t *testing.T) *http.Request { return o.request(t, s.base, path, contentType, body) }
+	}
+	with := func(name, value string) func(*testing.T) *http.Request {
+		return func(t *testing.T) *http.Request {
+			r := genuine(t)
+			if r.Header.Del(name); value != "" {
+				r.Header.Set(name, value)
+			}
+			return r
+		}
+	}
+	of := func(u upload) func(*testing.T) *http.Request {
+		return func(t *testing.T) *http.Request {
+			r := o.request(t, s.base, path, form, u.body(t, callbackspec.Form))
+			r.Header.Set("X-Oss-Bucket", u.bucket)
+			return r
+		}
+	}
+	_, expired := mint(t, "demo", "a.txt", noon)
+	_, elsewhere := mint(t, "other", "a.txt", noon.Add(time.Hour))
+	_, otherKey := mint(t, "demo", "b.txt", noon.Add(time.Hour))
+
+	tests := []struct {
+		name    string
+		request func(*testing.T) *http.Request
+		status  int
+		code    code
+	}{
+		{"no signature", with("Authorization", ""), 403, codeBadSignature},
+		{"signature of nothing", with("Authorization", "AAAA"), 403, codeBadSignature},
+		{"signature version 2.0", with("X-Oss-Signature-Version", "2.0"), 403, codeBadSignature},
+		{"body changed", func(t *testing.T) *http.Request {
+			r := genuine(t)
+			body := strings.Replace(good.body(t, callbackspec.Form), "size=5", "size=6", 1)
+			r.Body = io.NopCloser(strings.NewReader(body))
+			return r
+		}, 403, codeBadSignature},
+		{"query added", func(t *testing.T) *http.Request {
+			r := genuine(t)
+			r.URL.RawQuery = "x=1"
+			return r
+		}, 403, codeBadSignature},
+		{"empty body", func(t *testing.T) *http.Request {
+			r := genuine(t)
+			r.Body, r.ContentLength = http.NoBody, 0
+			return r
+		}, 403, codeBadSignature},
+		{"foreign key URL", with("X-Oss-Pub-Key-Url", "aHR0cDovL2V2aWwuZXhhbXBsZS9rZXkucGVt"), 403, codeUntrustedKey},
+		{"official key, test signature", with("X-Oss-Pub-Key-Url", ""), 403, codeBadSignature},
+
+		{"no token", signed(form, "bucket=demo&object=a.txt&reqId=R2"), 403, codeBadToken},
+		{"no token, JSON", signed(jsonType, `{"bucket":"demo","object":"a.txt","reqId":"R2"}`), 403, codeBadToken},
+		{"forged token", of(upload{bucket: "demo", object: "a.txt", reqID: "R3", token: "k1.AAAA"}), 403, codeBadToken},
+		{"token of another bucket", of(upload{bucket: "demo", object: "a.txt", reqID: "R4", token: elsewhere}), 403, codeBadToken},
+		{"token of another object", of(upload{bucket: "demo", object: "a.txt", reqID: "R5", token: otherKey}), 403, codeBadToken},
+		{"expired token", of(upload{bucket: "demo", object: "a.txt", reqID: "R6", token: expired}), 403, codeExpiredToken},
+		{"token of 40 KB", signed(form, "bucket=demo&object=a.txt&upcall_token="+strings.Repeat("A", 40<<10)), 403, codeBadToken},
+		{"token of 1 MB", signed(form, "bucket=demo&object=a.txt&upcall_token="+strings.Repeat("A", 1<<20)), 413, codeTooLarge},
+		{"token of 1 MB in a header", with("Authorization", strings.Repeat("A", 1<<20)), 413, codeTooLarge},
+
+		{"bucket not allowed", of(upload{bucket: "secret", object: "a.txt", reqID: "R7", token: good.token}), 403, codeWrongBucket},
+		{"bucket not allowed in the header", with("X-Oss-Bucket", "secret"), 403, codeWrongBucket},
+		{"body and header name different buckets", with("X-Oss-Bucket", "other"), 403, codeWrongBucket},
+
+		{"JSON with repeated keys", signed(jsonType, `{"bucket":"demo","bucket":"other","object":"a.txt"}`), 400, codeMalformed},
+		{"form with repeated keys", signed(form, "bucket=demo&bucket=other&object=a.txt"), 400, codeMalformed},
+		{"JSON cut short", signed(jsonType, `{"bucket":"demo","object":`), 400, codeMalformed},
+		{"invalid UTF-8", signed(form, "bucket=demo&object=%ff%fe"), 400, codeMalformed},
+		{"raw invalid UTF-8", signed(form, "bucket=demo&object=\xff\xfe"), 400, codeMalformed},
+		{"invalid UTF-8 in JSON", signed(jsonType, "{\"bucket\":\"demo\",\"object\":\"\xff\"}"), 400, codeMalformed},
+		{"NUL", signed(form, "bucket=demo&object=a%00b"), 400, codeMalformed},
+		{"raw NUL", signed(form, "bucket=demo&object=a\x00b"), 400, codeMalformed},
+		{"NUL in JSON", signed(jsonType, `{"bucket":"demo","object":"a\u0000b"}`), 400, codeMalformed},
+		{"size is a word", signed(form, "bucket=demo&object=a.txt&size=large"), 400, codeMalformed},
+		{"template was percent-encoded", signed(form, "bucket=%24%7Bbucket%7D"), 400, codeMalformed},
+
+		{"gzip", with("Content-Encoding", "gzip"), 415, codeUnsupportedType},
+		{"plain text", signed("text/plain", "bucket=demo&object=a.txt"), 415, codeUnsupportedType},
+		{"multipart form", signed("multipart/form-data; boundary=x", "--x--"), 415, codeUnsupportedType},
+
+		{"10 MB", signed(form, strings.Repeat("a", 10<<20)), 413, codeTooLarge},
+		{"chunked without end", func(t *testing.T) *http.Request {
+			r := genuine(t)
+			r.Body, r.ContentLength = io.NopCloser(endless{}), -1
+			return r
+		}, 413, codeTooLarge},
+
+		{"GET", func(t *testing.T) *http.Request {
+			r := genuine(t)
+			r.Method, r.Body, r.ContentLength = http.MethodGet, http.NoBody, 0
+			return r
+		}, 405, codeMethodNotAllowed},
+		{"another path", func(t *testing.T) *http.Request {
+			return o.request(t, s.base, "/metrics", form, good.body(t, callbackspec.Form))
+		}, 404, codeNotFound},
+		{"trailing slash", func(t *testing.T) *http.Request {
+			return o.request(t, s.base, path+"/", form, good.body(t, callbackspec.Form))
+		}, 404, codeNotFound},
+	}
+	t.Run("table", func(t *testing.T) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				got := do(t, tt.request(t))
+				if got.Code != tt.status || got.Error.Code != string(tt.code) || got.Error.Message == "" {
+					t.Errorf("got %d %s, want %d %s", got.Code, got.Raw, tt.status, tt.code)
+				}
+				if want := fmt.Sprintf(`{"error":{"code":%q,"message":`, tt.code); !strings.HasPrefix(got.Raw, want) {
+					t.Errorf("the answer is %s, want it to start with %s", got.Raw, want)
+				}
+				if tt.status == 405 && got.Header.Get("Allow") != http.MethodPost {
+					t.Errorf("Allow is %q", got.Header.Get("Allow"))
+				}
+			})
+		}
+	})
+	if n := count(t, s.pool); n != 0 {
+		t.Errorf("%d rows were recorded", n)
+	}
+	if got := do(t, genuine(t)); got.Code != 200 {
+		t.Errorf("afterwards a genuine callback got %d %s", got.Code, got.Raw)
+	}
+}
+
+// endless is a body that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'a'
+	}
+	return len(p), nil
+}
+
+// TestBrokenTransport sends what no HTTP client sends.
+func TestBrokenTransport(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	host := strings.TrimPrefix(s.base, "http://")
+	dial := func(t *testing.T) *net.TCPConn {
+		conn, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn.(*net.TCPConn)
+	}
+	raw := func(t *testing.T, r *http.Request) []byte {
+		var buf bytes.Buffer
+		if err := r.Write(&buf); err != nil {
+			t.Fatal(err)
+		}
+		return buf.Bytes()
+	}
+	genuine := func(t *testing.T, reqID string) *http.Request {
+		return o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", reqID).body(t, callbackspec.Form))
+	}
+	t.Run("conditions", func(t *testing.T) {
+		t.Run("body cut short", func(t *testing.T) {
+			t.Parallel()
+			conn, message := dial(t), raw(t, genuine(t, "R1"))
+			conn.Write(message[:len(message)-10])
+			conn.CloseWrite()
+			if got := answerOn(t, conn); got.Code != 400 || got.Error.Code != "malformed" {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+		t.Run("body stalls", func(t *testing.T) {
+			t.Parallel()
+			conn, message := dial(t), raw(t, genuine(t, "R2"))
+			conn.Write(message[:len(message)-10])
+			if got := answerOn(t, conn); got.Code != 400 || got.Error.Code != "malformed" {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+		t.Run("headers stall", func(t *testing.T) {
+			t.Parallel()
+			conn, message := dial(t), raw(t, genuine(t, "R3"))
+			conn.Write(message[:40])
+			conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := io.ReadAll(conn); err != nil {
+				t.Errorf("the connection was not closed: %v", err)
+			}
+		})
+		t.Run("100 headers", func(t *testing.T) {
+			t.Parallel()
+			r := genuine(t, "R4")
+			for i := range 100 {
+				r.Header.Set(fmt.Sprintf("X-Proxy-%d", i), "value")
+			}
+			if got := do(t, r); got.Code != 200 {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+		t.Run("absolute request target", func(t *testing.T) {
+			t.Parallel()
+			conn, message := dial(t), raw(t, genuine(t, "R5"))
+			conn.Write(bytes.Replace(message, []byte("POST /"), []byte("POST http://callbacks.example/"), 1))
+			if got := answerOn(t, conn); got.Code != 200 {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+		t.Run("one connection a request", func(t *testing.T) {
+			t.Parallel()
+			r := genuine(t, "R6")
+			r.Close = true // as OSS does
+			if got := do(t, r); got.Code != 200 {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+		t.Run("Expect: 100-continue", func(t *testing.T) {
+			t.Parallel()
+			r := genuine(t, "R7")
+			r.Header.Set("Expect", "100-continue")
+			if got := do(t, r); got.Code != 200 {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		})
+	})
+	if got := do(t, genuine(t, "R8")); got.Code != 200 {
+		t.Errorf("afterwards a genuine callback got %d %s", got.Code, got.Raw)
+	}
+}
+
+// TestCannotCheck: a key that cannot be had says nothing about the callback.
+func TestCannotCheck(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	o := &oss{gone.URL + "/key.pem"}
+	gone.Close()
+	s := serve(t, o, nil, nil)
+	r := o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form))
+	got := do(t, r)
+	if got.Code != 503 || got.Error.Code != "unavailable" || got.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d %s", got.Code, got.Raw)
+	}
+	metrics := get(t, s.admin+"/metrics")
+	if want := `upcall_verify_failures_total{reason="key_unreachable"} 1`; !strings.Contains(metrics, want) {
+		t.Errorf("metrics lack %s", want)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	keys := keyring(t)
+	for name, tt := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"required without keys": {Config{}, "set UPCALL_TOKEN_KEYS"},
+		"optional without keys": {Config{TokenPolicy: TokenOptional}, "set UPCALL_TOKEN_KEYS"},
+		"unknown policy":        {Config{TokenPolicy: "maybe", Tokens: keys}, "use required, optional or off"},
+		"relative path":         {Config{CallbackPath: "cb", Tokens: keys}, "start it with /"},
+		"escaped path":          {Config{CallbackPath: "/a%20b", Tokens: keys}, "plain path"},
+		"wildcard path":         {Config{CallbackPath: "/:id", Tokens: keys}, "plain path"},
+		"public URL is a path":  {Config{PublicURL: "/oss", Tokens: keys}, "https://host/path"},
+		"public URL has query":  {Config{PublicURL: "https://h/p?q", Tokens: keys}, "without its query"},
+		"two mistakes":          {Config{PublicURL: "ftp://h", CallbackPath: "cb", Tokens: keys}, "\n"},
+		"no parts":              {Config{Tokens: keys}, "are required"},
+	} {
+		if _, err := New(tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want it to hold %q", name, err, tt.want)
+		}
+	}
+}
+
+func get(t testing.TB, address string) string {
+	t.Helper()
+	if _, err := url.Parse(address); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}

@@ -1,0 +1,144 @@
+// Package receiver puts a receiver together, from the database to the listeners, and
+// runs it until it is told to stop. The program and the demo run the same one.
+package receiver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
+	"upcall/internal/intake"
+	"upcall/internal/uploadtoken"
+	"upcall/internal/verify"
+	"upcall/migrations"
+)
+
+const (
+	// partitionsEvery is how often a running receiver makes sure of the months ahead.
+	partitionsEvery = time.Hour
+	// databaseTimeout bounds what is asked of the database besides recording.
+	databaseTimeout = 5 * time.Second
+)
+
+// Config says what receiver to run.
+type Config struct {
+	// DatabaseURL of PostgreSQL. Required.
+	DatabaseURL string
+	// TrustKeyURLs are exact URLs of public keys to trust besides OSS's own.
+	TrustKeyURLs []string
+
+	// These are as in intake.Config.
+	CallbackPath string
+	PublicURL    string
+	Buckets      []string
+	Fields       callbackspec.Fields
+	TokenPolicy  intake.TokenPolicy
+	Tokens       *uploadtoken.Keyring
+
+	// Logger gets one event for each request. Required.
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+func (cfg Config) intake() intake.Config {
+	return intake.Config{
+		CallbackPath: cfg.CallbackPath, PublicURL: cfg.PublicURL, Buckets: cfg.Buckets, Fields: cfg.Fields,
+		TokenPolicy: cfg.TokenPolicy, Tokens: cfg.Tokens, Logger: cfg.Logger, Now: cfg.Now,
+	}
+}
+
+// Check returns all mistakes in what people set, joined, without connecting anywhere.
+func (cfg Config) Check() error {
+	_, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
+	return errors.Join(cfg.intake().Check(), err)
+}
+
+// Run serves callbacks on public and health and metrics on admin until ctx ends, then
+// answers what it has accepted and returns.
+//
+// It refuses to serve on a schema that is too old, with an error that wraps
+// migrations.ErrTooOld. A database that cannot be reached is no error: it may come
+// back, and until then the receiver is not ready and answers callbacks with 503, so
+// that OSS tries its next URL.
+func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := checkSchema(ctx, pool); isSchemaError(err) {
+		return err
+	} else if err != nil {
+		cfg.Logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
+	}
+
+	metrics := intake.NewMetrics()
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	if err != nil {
+		return err
+	}
+	defer recorder.Close()
+	metrics.WatchQueue(recorder.Depth)
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
+	if err != nil {
+		return err
+	}
+	parts := cfg.intake()
+	parts.Recorder, parts.Metrics, parts.Verifier = recorder, metrics, verifier
+	parts.Ready = func(ctx context.Context) error { return checkSchema(ctx, pool) }
+	server, err := intake.New(parts)
+	if err != nil {
+		return err
+	}
+
+	working, stop := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		keep(working, cfg.Logger, func(ctx context.Context) error {
+			return eventstore.EnsurePartitions(ctx, pool, cfg.Now())
+		})
+	}()
+	defer func() { stop(); <-kept }()
+	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
+	return server.Serve(ctx, public, admin)
+}
+
+func checkSchema(ctx context.Context, db migrations.Querier) error {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	return migrations.Check(ctx, db)
+}
+
+func isSchemaError(err error) bool {
+	return errors.Is(err, migrations.ErrTooOld) || errors.Is(err, migrations.ErrDirty)
+}
+
+// keep makes the partitions of the coming months, now and every hour, so that no
+// callback meets a month that has none. (The recorder makes one that is missing all the
+// same; that costs the callbacks of the moment some time.)
+func keep(ctx context.Context, logger *slog.Logger, ensurePartitions func(context.Context) error) {
+	ticker := time.NewTicker(partitionsEvery)
+	defer ticker.Stop()
+	for {
+		bounded, cancel := context.WithTimeout(ctx, databaseTimeout)
+		err := ensurePartitions(bounded)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			logger.WarnContext(ctx, "partitions ahead were not made", slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
