@@ -110,7 +110,9 @@ func (c *caller) call(ctx context.Context, out outgoing, d *Delivery) ([]byte, e
 }
 
 // judge applies OSS's demands on an answer. It returns nil or what the uploader sees
-// (messages and EC numbers of the 203 page, misspellings included).
+// (messages and EC numbers of the 203 page, misspellings included). A Content-Length
+// that is no number at all never gets here: net/http cannot read such an answer, and
+// the uploader sees the message for an unreachable receiver.
 func judge(resp *http.Response, body []byte, readErr error) error {
 	failed := errCallbackFailed.saying
 	switch {

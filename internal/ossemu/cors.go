@@ -34,6 +34,7 @@ func (s *Server) preflight(c *call) error {
 		return errInvalidArgument.saying("A preflight request needs Origin and Access-Control-Request-Method.", "")
 	}
 	if !s.originAllowed(origin) || !slices.Contains([]string{"GET", "PUT", "POST", "DELETE", "HEAD"}, method) {
+		c.w.Header().Del("Access-Control-Allow-Origin")
 		return errCORSForbidden.with("Method", method, "ResourceType", "OBJECT", "Origin", origin)
 	}
 	h := c.w.Header()

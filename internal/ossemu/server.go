@@ -27,7 +27,7 @@ type Config struct {
 	Buckets []string // the buckets that exist; at least one
 
 	// DataDir is where objects are kept between runs, used by one server at a time.
-	// "" keeps them in memory.
+	// "" keeps them in memory, which nothing bounds but MaxObjectSize for each.
 	DataDir string
 
 	// PublicURL is the address under which callback receivers reach this server, e.g.
