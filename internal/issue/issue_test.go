@@ -1,0 +1,428 @@
+package issue_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/uploadtoken"
+)
+
+var testID = uuid.MustParse("01936b2e-7a00-7000-8000-000000000001")
+
+func newKeyring(t *testing.T) *uploadtoken.Keyring {
+	t.Helper()
+	ring, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// newIssuer returns an issuer for real OSS with a fixed upload id. change may be nil.
+func newIssuer(t *testing.T, change func(*presign.Config, *issue.Config)) *issue.Issuer {
+	t.Helper()
+	signing := presign.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"}
+	cfg := issue.Config{Tokens: newKeyring(t), NewID: func() (uuid.UUID, error) { return testID, nil }}
+	if change != nil {
+		change(&signing, &cfg)
+	}
+	presigner, err := presign.New(signing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Presigner = presigner
+	issuer, err := issue.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer
+}
+
+func goodRequest() issue.Request {
+	return issue.Request{
+		Object:  presign.Object{Bucket: "demo", Key: "photos/cat.jpg", ContentType: "image/jpeg"},
+		Expires: time.Hour,
+		Callback: &issue.Callback{
+			URLs: []string{"https://uploads.example.com/oss/callback"},
+			Vars: map[string]string{"uid": "42", "album": "cats & dogs"},
+		},
+	}
+}
+
+func TestIssue(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) { c.Now = func() time.Time { return now } })
+	upload, err := issuer.Issue(t.Context(), goodRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// What the headers carry is what the result shows, and OSS would take both.
+	parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := callbackspec.DefaultBody(callbackspec.Form, []string{"uid", "album"}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantParameter := callbackspec.Parameter{URLs: []string{"https://uploads.example.com/oss/callback"}, SNI: true, Body: body}
+	if diff := cmp.Diff(string(wantParameter.JSON()), string(upload.Callback)); diff != "" {
+		t.Errorf("callback (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(string(parameter.JSON()), string(upload.Callback)); diff != "" {
+		t.Errorf("callback header and callback (-header +shown):\n%s", diff)
+	}
+	vars, err := callbackspec.DecodeVars(upload.Headers["x-oss-callback-var"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(vars.JSON()), string(upload.CallbackVar)); diff != "" {
+		t.Errorf("callback-var header and callback_var (-header +shown):\n%s", diff)
+	}
+	if got, want := slices.Sorted(maps.Keys(vars)), []string{"x:album", "x:uid", "x:upcall_token"}; !slices.Equal(got, want) {
+		t.Errorf("variables %v, want %v", got, want)
+	}
+	if vars["x:album"] != "cats & dogs" {
+		t.Errorf("x:album is %q", vars["x:album"])
+	}
+	if got, want := slices.Sorted(maps.Keys(upload.Headers)), []string{"content-type", "x-oss-callback", "x-oss-callback-var"}; !slices.Equal(got, want) {
+		t.Errorf("headers %v, want %v", got, want)
+	}
+
+	// The token is this upload's, and outlives the URL.
+	claims, err := newKeyring(t).Check(vars["x:upcall_token"], "demo", "photos/cat.jpg", now.Add(25*time.Hour-time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims.UploadID != testID || upload.ID != testID {
+		t.Errorf("token for %x, upload %s, want %s", claims.UploadID, upload.ID, testID)
+	}
+	if want := now.Add(time.Hour + 24*time.Hour); !claims.Expires.Equal(want) {
+		t.Errorf("token expires at %s, want %s", claims.Expires, want)
+	}
+	for _, wrong := range []struct {
+		bucket, key string
+		at          time.Time
+		want        error
+	}{
+		{"other", "photos/cat.jpg", now, uploadtoken.ErrForeignBucket},
+		{"demo", "photos/dog.jpg", now, uploadtoken.ErrForeignKey},
+		{"demo", "photos/cat.jpg", now.Add(25 * time.Hour), uploadtoken.ErrExpired},
+	} {
+		if _, err := newKeyring(t).Check(vars["x:upcall_token"], wrong.bucket, wrong.key, wrong.at); !errors.Is(err, wrong.want) {
+			t.Errorf("token of %s/%s at %s: %v, want %v", wrong.bucket, wrong.key, wrong.at, err, wrong.want)
+		}
+	}
+}
+
+func TestIssueJSON(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name          string
+		change        func(*issue.Request)
+		tokens        bool
+		callback, cbv string // "null" or "object"
+	}{
+		{"everything", func(*issue.Request) {}, true, "object", "object"},
+		{"variables without a token", func(*issue.Request) {}, false, "object", "object"},
+		{"token without variables", func(r *issue.Request) { r.Callback.Vars = nil }, true, "object", "object"},
+		{"neither", func(r *issue.Request) { r.Callback.Vars = nil }, false, "object", "null"},
+		{"no callback", func(r *issue.Request) { r.Callback = nil }, true, "null", "null"},
+		{"nothing at all", func(r *issue.Request) { r.Callback, r.Object.ContentType = nil, "" }, false, "null", "null"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+				if !tt.tokens {
+					c.Tokens = nil
+				}
+			})
+			r := goodRequest()
+			tt.change(&r)
+			upload, err := issuer.Issue(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(upload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]any
+			if err := json.Unmarshal(text, &got); err != nil {
+				t.Fatal(err)
+			}
+			kinds := make(map[string]string)
+			for name, value := range got {
+				switch value.(type) {
+				case nil:
+					kinds[name] = "null"
+				case string:
+					kinds[name] = "string"
+				case map[string]any:
+					kinds[name] = "object"
+				default:
+					kinds[name] = "something else"
+				}
+			}
+			want := map[string]string{"upload_id": "string", "method": "string", "url": "string", "expires_at": "string",
+				"headers": "object", "callback": tt.callback, "callback_var": tt.cbv}
+			if diff := cmp.Diff(want, kinds); diff != "" {
+				t.Errorf("document (-want +got):\n%s", diff)
+			}
+			expires := got["expires_at"].(string)
+			if at, err := time.Parse(time.RFC3339, expires); err != nil || !strings.HasSuffix(expires, "Z") || len(expires) != len("2026-11-22T10:00:00Z") || !at.Equal(upload.ExpiresAt) {
+				t.Errorf("expires_at %q, want whole seconds in UTC", expires)
+			}
+			if got["upload_id"] != testID.String() || got["method"] != "PUT" || got["url"] != upload.URL {
+				t.Errorf("document %s", text)
+			}
+		})
+	}
+}
+
+func TestQueryCarriage(t *testing.T) {
+	t.Parallel()
+	r := goodRequest()
+	r.Callback.Carriage = presign.InQuery
+	upload, err := newIssuer(t, nil).Issue(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(upload.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := u.Query().Get("callback"); got != base64.StdEncoding.EncodeToString(upload.Callback) {
+		t.Errorf("callback %q", got)
+	}
+	if got := u.Query().Get("callback-var"); got != base64.StdEncoding.EncodeToString(upload.CallbackVar) {
+		t.Errorf("callback-var %q", got)
+	}
+	if diff := cmp.Diff(map[string]string{"content-type": "image/jpeg"}, upload.Headers); diff != "" {
+		t.Errorf("headers (-want +got):\n%s", diff)
+	}
+}
+
+func TestCallbackDocuments(t *testing.T) {
+	t.Parallel()
+	no := false
+	tests := []struct {
+		name   string
+		change func(*issue.Callback)
+		tokens bool
+		check  func(callbackspec.Parameter) bool
+	}{
+		{"SNI for https", func(*issue.Callback) {}, true, func(p callbackspec.Parameter) bool { return p.SNI }},
+		{"SNI for HTTPS", func(c *issue.Callback) { c.URLs = []string{"HTTPS://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI }},
+		{"SNI if any URL is https", func(c *issue.Callback) { c.URLs = []string{"http://example.com/", "https://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI && len(p.URLs) == 2 }},
+		{"no SNI for http", func(c *issue.Callback) { c.URLs = []string{"http://example.com/"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"no SNI without a scheme", func(c *issue.Callback) { c.URLs = []string{"example.com/cb"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"SNI turned off", func(c *issue.Callback) { c.SNI = &no }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"host", func(c *issue.Callback) { c.Host = "receiver.example.com" }, true, func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
+		{"token joins a form", func(c *issue.Callback) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
+			func(p callbackspec.Parameter) bool {
+				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"
+			}},
+		{"token joins JSON", func(c *issue.Callback) {
+			c.Body, c.BodyType = `{"o":${object},"u":${x:uid},"a":${x:album}}`, callbackspec.JSON
+		}, true, func(p callbackspec.Parameter) bool {
+			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` && p.BodyType == callbackspec.JSON
+		}},
+		{"token that is there stays", func(c *issue.Callback) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
+			func(p callbackspec.Parameter) bool { return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }},
+		{"template as it is without tokens", func(c *issue.Callback) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
+			func(p callbackspec.Parameter) bool { return p.Body == "o=${object}&u=${x:uid}&a=${x:album}" }},
+		{"default without tokens", func(*issue.Callback) {}, false,
+			func(p callbackspec.Parameter) bool { return !strings.Contains(p.Body, "upcall_token") }},
+		{"default in JSON", func(c *issue.Callback) { c.BodyType = callbackspec.JSON }, true,
+			func(p callbackspec.Parameter) bool {
+				return strings.HasPrefix(p.Body, "{") && strings.Contains(p.Body, `"uid":${x:uid}`) && p.BodyType == callbackspec.JSON
+			}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+				if !tt.tokens {
+					c.Tokens = nil
+				}
+			})
+			r := goodRequest()
+			tt.change(r.Callback)
+			upload, err := issuer.Issue(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.Public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tt.check(parameter) {
+				t.Errorf("callback %s", upload.Callback)
+			}
+		})
+	}
+}
+
+func TestIssueRejections(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(*issue.Request)
+		rules  []error
+	}{
+		{"no bucket and no key", func(r *issue.Request) { r.Object.Bucket, r.Object.Key = "", "" }, []error{presign.ErrBucket, presign.ErrKey}},
+		{"no expiry", func(r *issue.Request) { r.Expires = 0 }, []error{presign.ErrExpires}},
+		{"expiry no token can hold", func(r *issue.Request) { r.Expires = 1<<63 - 1 }, []error{presign.ErrExpires}},
+		{"no URL", func(r *issue.Request) { r.Callback.URLs = nil }, []error{callbackspec.ErrNoURL}},
+		{"six URLs", func(r *issue.Request) { r.Callback.URLs = slices.Repeat(r.Callback.URLs, 6) }, []error{callbackspec.ErrURLCount}},
+		{"private URL", func(r *issue.Request) { r.Callback.URLs = []string{"http://10.0.0.1/cb"} }, []error{callbackspec.ErrPrivateAddress}},
+		{"localhost", func(r *issue.Request) { r.Callback.URLs = []string{"http://localhost:8080/"} }, []error{callbackspec.ErrPrivateAddress}},
+		{"IPv6", func(r *issue.Request) { r.Callback.URLs = []string{"http://[2001:db8::1]/cb"} }, []error{callbackspec.ErrIPv6}},
+		{"port", func(r *issue.Request) { r.Callback.URLs = []string{"http://example.com:http/cb"} }, []error{callbackspec.ErrPort}},
+		{"host", func(r *issue.Request) { r.Callback.Host = "a b" }, []error{callbackspec.ErrHost}},
+		{"body type", func(r *issue.Request) { r.Callback.BodyType = "text/plain" }, []error{callbackspec.ErrBodyType}},
+		{"lone dollar", func(r *issue.Request) { r.Callback.Body = "a=$b" }, []error{callbackspec.ErrTemplate}},
+		{"variable that would not arrive", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}" }, []error{callbackspec.ErrTemplate}},
+		{"variable without a value", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}&a=${x:album}&b=${x:b}" }, []error{callbackspec.ErrTemplate}},
+		{"no place for the token", func(r *issue.Request) { r.Callback.Body, r.Callback.BodyType = "u=${x:uid}", callbackspec.JSON }, []error{callbackspec.ErrTemplate}},
+		{"name of a default field", func(r *issue.Request) { r.Callback.Vars = map[string]string{"bucket": "b"} }, []error{callbackspec.ErrVarName}},
+		{"names of two default fields", func(r *issue.Request) { r.Callback.Vars = map[string]string{"etag": "b", "size": "1"} }, []error{callbackspec.ErrVarName, callbackspec.ErrVarName}},
+		{"name of a default field in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"mimeType": "b"} }, []error{callbackspec.ErrVarName}},
+		{"name of the token", func(r *issue.Request) { r.Callback.Vars = map[string]string{"upcall_token": "b"} }, []error{issue.ErrReserved}},
+		{"name of the token in a template", func(r *issue.Request) {
+			r.Callback.Vars, r.Callback.Body = map[string]string{"upcall_token": "b"}, "t=${x:upcall_token}"
+		}, []error{issue.ErrReserved}},
+		{"name in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"UID": "42"} }, []error{callbackspec.ErrVarName}},
+		{"empty name", func(r *issue.Request) { r.Callback.Vars = map[string]string{"": "42"} }, []error{callbackspec.ErrVarName}},
+		{"value that is no text", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": "\x00"} }, []error{callbackspec.ErrVarValue}},
+		{"variables over 5 KB", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": strings.Repeat("4", 4000)} }, []error{callbackspec.ErrTooLarge}},
+		{"template over 5 KB", func(r *issue.Request) {
+			r.Callback.Vars, r.Callback.Body = nil, "a="+strings.Repeat("4", 4000)
+		}, []error{callbackspec.ErrTooLarge}},
+		{"all at once", func(r *issue.Request) {
+			r.Object.Bucket, r.Expires, r.ContentMD5 = "B", 0, "?"
+			r.Callback = &issue.Callback{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"}, Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
+		}, []error{presign.ErrBucket, presign.ErrExpires, presign.ErrContentMD5, callbackspec.ErrVarName, callbackspec.ErrVarName,
+			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType}},
+	}
+	issuer := newIssuer(t, nil)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := goodRequest()
+			tt.change(&r)
+			upload, err := issuer.Issue(t.Context(), r)
+			if err == nil || upload.URL != "" {
+				t.Fatalf("issued %s", upload.URL)
+			}
+			mistakes := flatten(err)
+			if len(mistakes) != len(tt.rules) {
+				t.Fatalf("%d mistakes, want %d:\n%v", len(mistakes), len(tt.rules), err)
+			}
+			for i, mistake := range mistakes {
+				if _, ok := errors.AsType[*callbackspec.FieldError](mistake); !ok || !errors.Is(mistake, tt.rules[i]) {
+					t.Errorf("mistake %v, want the rule %v", mistake, tt.rules[i])
+				}
+			}
+			if checked := r.Check(callbackspec.Public, true); checked == nil || checked.Error() != err.Error() {
+				t.Errorf("Check says\n%v\nand Issue says\n%v", checked, err)
+			}
+		})
+	}
+}
+
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
+}
+
+// TestReach is the one rule about private callback addresses.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		endpoint string
+		want     callbackspec.Reach
+	}{
+		{"", callbackspec.Public},
+		{"oss-cn-hangzhou.aliyuncs.com", callbackspec.Public},
+		{"files.example.com", callbackspec.Public},
+		{"localhost.example.com", callbackspec.Public},
+		{"203.0.113.7", callbackspec.Public},
+		{"localhost", callbackspec.AnyAddress},
+		{"ossemu", callbackspec.AnyAddress},
+		{"127.0.0.1", callbackspec.AnyAddress},
+		{"192.168.1.7", callbackspec.AnyAddress},
+		{"::1", callbackspec.AnyAddress},
+	} {
+		if got := issue.Reach(tt.endpoint); got != tt.want {
+			t.Errorf("reach of %q is %d, want %d", tt.endpoint, got, tt.want)
+		}
+	}
+	r := goodRequest()
+	r.Callback.URLs = []string{"http://127.0.0.1:8080/oss/callback"}
+	emulator := newIssuer(t, func(c *presign.Config, _ *issue.Config) { c.Endpoint = "http://127.0.0.1:9000" })
+	if _, err := emulator.Issue(t.Context(), r); err != nil {
+		t.Errorf("private callback for an emulator: %v", err)
+	}
+}
+
+func TestIssuerFailures(t *testing.T) {
+	t.Parallel()
+	if _, err := issue.New(issue.Config{}); err == nil {
+		t.Error("an issuer without a presigner was made")
+	}
+	dry := errors.New("no randomness")
+	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, dry }
+	})
+	if _, err := issuer.Issue(t.Context(), goodRequest()); !errors.Is(err, dry) {
+		t.Errorf("error %v, want %v", err, dry)
+	}
+	issuer = newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, nil }
+	})
+	if _, err := issuer.Issue(t.Context(), goodRequest()); err == nil {
+		t.Error("an upload without an id was issued")
+	}
+}
+
+// TestIDs: ids are UUIDs of version 7 and never the same.
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) { c.NewID = nil })
+	seen := make(map[uuid.UUID]bool)
+	for range 100 {
+		upload, err := issuer.Issue(t.Context(), goodRequest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if upload.ID.Version() != 7 || seen[upload.ID] {
+			t.Fatalf("id %s of version %d, seen before: %t", upload.ID, upload.ID.Version(), seen[upload.ID])
+		}
+		seen[upload.ID] = true
+	}
+}
