@@ -6,8 +6,11 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"upcall/internal/callbackspec"
 )
 
 func TestConfigMistakesAreReportedTogether(t *testing.T) {
@@ -243,5 +246,50 @@ func TestUploaderHangsUp(t *testing.T) {
 	close(release)
 	if err := <-finished; err != nil {
 		t.Errorf("the callback was cut: %v", err)
+	}
+}
+
+// TestOneKeyByMany: overwriting, reading and calling back at once loses nothing.
+func TestOneKeyByMany(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	for _, dir := range []string{"", t.TempDir()} {
+		s, base := start(t, func(c *Config) { c.DataDir = dir })
+		before := len(rec.requests())
+		callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "w=${imageInfo.width}&s=${size}"})
+		var all sync.WaitGroup
+		for i := range 40 {
+			put := newWire("PUT", base, "k")
+			put.body = strings.NewReader(strings.Repeat("x", 1000+i))
+			put.header.Set("x-oss-callback", callback)
+			upload, download := put.presigned(t), newWire("GET", base, "k").presigned(t)
+			all.Go(func() {
+				if resp, err := http.DefaultClient.Do(upload); err != nil || resp.StatusCode != 200 {
+					t.Errorf("upload: %v, %v", resp, err)
+				} else {
+					resp.Body.Close()
+				}
+			})
+			all.Go(func() {
+				resp, err := http.DefaultClient.Do(download)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				if body, err := io.ReadAll(resp.Body); resp.StatusCode == 200 && (err != nil || int64(len(body)) != resp.ContentLength || len(body) < 1000) {
+					t.Errorf("download: %d bytes, %v", len(body), err)
+				} else if resp.StatusCode != 200 && resp.StatusCode != 404 {
+					t.Errorf("download: %s", resp.Status)
+				}
+			})
+		}
+		all.Wait()
+		if n := len(rec.requests()) - before; n != 40 {
+			t.Errorf("%d callbacks, want 40", n)
+		}
+		if n := len(s.store.list(testBucket, "", "")); n != 1 {
+			t.Errorf("%d objects", n)
+		}
 	}
 }

@@ -349,3 +349,47 @@ func TestSDKVirtualHost(t *testing.T) {
 		t.Errorf("location: %+v, %v", location, err)
 	}
 }
+
+func TestSDKListUploads(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
+	for _, key := range []string{"a", "a", "d/1", "d/2", "e ü"} {
+		if _, err := client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		request oss.ListMultipartUploadsRequest
+		want    []string
+	}{
+		"all":    {oss.ListMultipartUploadsRequest{}, []string{"a", "a", "d/1", "d/2", "e ü"}},
+		"prefix": {oss.ListMultipartUploadsRequest{Prefix: oss.Ptr("d/")}, []string{"d/1", "d/2"}},
+		"marker": {oss.ListMultipartUploadsRequest{KeyMarker: oss.Ptr("a")}, []string{"d/1", "d/2", "e ü"}},
+	} {
+		for _, pageSize := range []int32{1, 2, 100} {
+			request := tc.request
+			request.Bucket, request.MaxUploads = oss.Ptr(testBucket), pageSize
+			var got []string
+			for pages := client.NewListMultipartUploadsPaginator(&request); pages.HasNext(); {
+				page, err := pages.NextPage(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, u := range page.Uploads {
+					got = append(got, *u.Key)
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("%s, pages of %d (-want +got):\n%s", name, pageSize, d)
+			}
+		}
+	}
+	// The SDK has no field for the groups of a delimiter.
+	w := newWire("GET", base, "")
+	w.query = url.Values{"uploads": {""}, "delimiter": {"/"}, "max-uploads": {"3"}}
+	if got := send(t, w.presigned(t)); strings.Count(got.body, "<Prefix>d/</Prefix>") != 1 || strings.Contains(got.body, "d/1") ||
+		!strings.Contains(got.body, "<IsTruncated>true</IsTruncated>") || !strings.Contains(got.body, "<NextKeyMarker>d/</NextKeyMarker>") {
+		t.Errorf("delimiter: %s", got.body)
+	}
+}
