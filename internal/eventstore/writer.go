@@ -68,30 +68,37 @@ func (w *writer) commitOrSplit(ctx context.Context, rows []*request, outcomes []
 	return outcomes
 }
 
-// commitRetry tries again, once, where that helps, and sorts errors into ErrRejected
-// and ErrUnavailable.
+// commitRetry tries again where that helps, once for each reason, and sorts errors into
+// ErrRejected and ErrUnavailable.
 func (w *writer) commitRetry(ctx context.Context, rows []*request) ([]uuid.UUID, error) {
-	fresh, err := w.commit(ctx, rows)
-	switch sqlState(err) {
-	case serializationFailure, deadlockDetected:
-		fresh, err = w.commit(ctx, rows)
-	case checkViolation:
-		months := make([]time.Time, len(rows))
-		for i, q := range rows {
-			months[i] = q.event.ReceivedAt
+	var repeated, ensured bool
+	for {
+		fresh, err := w.commit(ctx, rows)
+		if err == nil {
+			return fresh, nil
 		}
-		if err := ensureMonths(ctx, w.config.Pool, months); err != nil {
+		switch state := sqlState(err); {
+		case (state == serializationFailure || state == deadlockDetected) && !repeated:
+			repeated = true
+		case state == checkViolation && !ensured:
+			ensured = true
+			if err := ensureMonths(ctx, w.config.Pool, received(rows)); err != nil {
+				return nil, unavailable(err)
+			}
+		case isDataError(err):
+			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+		default:
 			return nil, unavailable(err)
 		}
-		fresh, err = w.commit(ctx, rows)
 	}
-	switch {
-	case err == nil:
-		return fresh, nil
-	case isDataError(err):
-		return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+}
+
+func received(rows []*request) []time.Time {
+	times := make([]time.Time, len(rows))
+	for i, q := range rows {
+		times[i] = q.event.ReceivedAt
 	}
-	return nil, unavailable(err)
+	return times
 }
 
 // commit writes the rows in one transaction and returns the IDs that are new, sorted.

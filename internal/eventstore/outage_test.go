@@ -1,0 +1,244 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/embeddedpg"
+	"upcall/migrations"
+)
+
+// A proxy forwards TCP connections until it is stalled: then connections stay open, and
+// nothing comes through.
+type proxy struct {
+	listener net.Listener
+	target   string
+	gate     sync.RWMutex // held for writing while stalled
+	done     sync.WaitGroup
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+// newProxy returns a proxy before the database and the URL through it.
+func newProxy(t *testing.T, databaseURL string) (*proxy, string) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, target: u.Host}
+	p.done.Go(p.accept)
+	t.Cleanup(func() {
+		p.listener.Close()
+		p.mu.Lock()
+		for _, conn := range p.conns {
+			conn.Close()
+		}
+		p.mu.Unlock()
+		p.done.Wait()
+	})
+	u.Host = listener.Addr().String()
+	return p, u.String()
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		p.done.Go(func() { p.forward(client, server) })
+		p.done.Go(func() { p.forward(server, client) })
+	}
+}
+
+func (p *proxy) forward(to, from net.Conn) {
+	defer to.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.gate.RLock()
+		_, writeErr := to.Write(buffer[:n])
+		p.gate.RUnlock()
+		if err != nil || writeErr != nil {
+			return
+		}
+	}
+}
+
+func TestStalledConnectionIsCut(t *testing.T) {
+	t.Parallel()
+	direct := dbtest.URL(t)
+	p, through := newProxy(t, direct)
+	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: 200 * time.Millisecond})
+	eventually(t, "the first event is recorded", func() bool {
+		_, err := r.Record(t.Context(), smallEvent())
+		return err == nil
+	})
+	p.gate.Lock()
+	if _, err := r.Record(t.Context(), smallEvent()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	p.gate.Unlock()
+	eventually(t, "the recorder recovers", func() bool {
+		_, err := r.Record(t.Context(), smallEvent())
+		return err == nil
+	})
+}
+
+func TestQueueFull(t *testing.T) {
+	t.Parallel()
+	p, through := newProxy(t, dbtest.URL(t))
+	r := newRecorder(t, Config{Pool: openPool(t, through), Writers: 1, MaxBatch: 1, Queue: 1})
+	p.gate.Lock()
+	const many = 10
+	outcomes := make(chan error, many)
+	for range many {
+		go func() {
+			_, err := r.Record(context.Background(), smallEvent())
+			outcomes <- err
+		}()
+	}
+	// One is under way and one waits; at least eight are refused at once.
+	for range many - 2 {
+		if err := <-outcomes; !errors.Is(err, ErrQueueFull) || !errors.Is(err, ErrUnavailable) {
+			t.Errorf("got %v, want ErrQueueFull", err)
+		}
+	}
+	if r.Depth() > 1 {
+		t.Errorf("depth %d", r.Depth())
+	}
+	p.gate.Unlock()
+	for range 2 {
+		if err := <-outcomes; err != nil && !errors.Is(err, ErrQueueFull) {
+			t.Error(err)
+		}
+	}
+}
+
+// The caller who goes away is told that nothing is certain; the event is recorded.
+func TestCallerGoesAway(t *testing.T) {
+	t.Parallel()
+	direct := dbtest.URL(t)
+	p, through := newProxy(t, direct)
+	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Minute})
+	p.gate.Lock()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	e := smallEvent()
+	reason := errors.New("the client has gone")
+	cancel(reason)
+	if _, err := r.Record(ctx, e); !errors.Is(err, ErrUnavailable) || !errors.Is(err, reason) {
+		t.Errorf("got %v, want ErrUnavailable and the reason", err)
+	}
+	p.gate.Unlock()
+	eventually(t, "the event is recorded", func() bool {
+		found, err := r.Find(t.Context(), e.ID)
+		return err == nil && found
+	})
+	record(t, r, e, true)
+}
+
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody:secret@127.0.0.1:1/none")})
+	_, errRecord := r.Record(t.Context(), smallEvent())
+	_, errFind := r.Find(t.Context(), uuid.New())
+	for name, err := range map[string]error{"Record": errRecord, "Find": errFind, "Ping": r.Ping(t.Context())} {
+		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v, want ErrUnavailable without the password", name, err)
+		}
+	}
+}
+
+func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
+	t.Parallel()
+	// Not t.TempDir: root's is closed to the user whom PostgreSQL runs as.
+	dir, err := os.MkdirTemp("", "upcall-crash-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	server, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Stop() })
+	if err := migrations.Up(t.Context(), server.URL()); err != nil {
+		t.Fatal(err)
+	}
+	pool := openPool(t, server.URL())
+	r := newRecorder(t, Config{Pool: pool})
+
+	var acknowledged sync.Map // of uuid.UUID
+	var recorded, failed atomic.Int32
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				e := smallEvent()
+				switch _, err := r.Record(context.Background(), e); {
+				case err == nil:
+					acknowledged.Store(e.ID, true)
+					recorded.Add(1)
+				case errors.Is(err, ErrUnavailable):
+					failed.Add(1)
+				default:
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, "events are recorded", func() bool { return recorded.Load() > 100 })
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "events are refused", func() bool { return failed.Load() > 100 })
+	server, err = embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, NoFsync: true, Port: server.Port()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := recorded.Load()
+	eventually(t, "events are recorded again", func() bool { return recorded.Load() > before+100 })
+	close(stop)
+	group.Wait()
+
+	acknowledged.Range(func(id, _ any) bool {
+		if found, err := r.Find(t.Context(), id.(uuid.UUID)); err != nil || !found {
+			t.Errorf("acknowledged and lost: %v, %v", id, err)
+			return false
+		}
+		return true
+	})
+}

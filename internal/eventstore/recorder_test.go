@@ -1,0 +1,384 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// at is when events of these tests are received, unless they say otherwise.
+var at = time.Date(2026, 11, 22, 10, 30, 0, 123456000, time.UTC)
+
+func openPool(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func newRecorder(t *testing.T, config Config) *Recorder {
+	t.Helper()
+	r, err := NewRecorder(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func smallEvent() *Event {
+	return &Event{ID: uuid.New(), ReceivedAt: at, Callback: callbackspec.Callback{Bucket: "demo", Object: "a.txt"}}
+}
+
+func record(t *testing.T, r *Recorder, e *Event, wantDuplicate bool) {
+	t.Helper()
+	duplicate, err := r.Record(t.Context(), e)
+	if err != nil || duplicate != wantDuplicate {
+		t.Errorf("got duplicate %t, %v; want %t", duplicate, err, wantDuplicate)
+	}
+}
+
+func wantCount(t *testing.T, pool *pgxpool.Pool, want int) {
+	t.Helper()
+	var events, ids int
+	err := pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM upcall.upload_events), (SELECT count(*) FROM upcall.callback_ids)").Scan(&events, &ids)
+	if err != nil || events != want || ids != want {
+		t.Errorf("%d events and %d ids, %v; want %d of each", events, ids, err, want)
+	}
+}
+
+func execute(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestWhatIsRecordedIsRead(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	r := newRecorder(t, Config{Pool: pool})
+
+	full := newEvent()
+	full.ReceivedAt = at.Add(time.Second)
+	full.Source = "spool"
+	full.Callback.Object = "照片/ünï'\"\\{}.jpg"
+	full.Callback.VPCID = "vpc-1"
+	*full.Callback.CRC64 = math.MaxUint64
+	*full.Callback.Size = math.MaxInt64
+	full.Callback.ClientIP = netip.MustParseAddr("fe80::1%eth0")
+	full.Callback.Vars = map[string]json.RawMessage{"x:n": json.RawMessage(`1`), "<&>": json.RawMessage(`"é"`), "null": json.RawMessage(`null`)}
+	empty := &Event{ID: uuid.New(), ReceivedAt: at}
+	record(t, r, full, false)
+	record(t, r, empty, false)
+	record(t, r, full, true)
+
+	got, err := Latest(t.Context(), pool, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Callback.ClientIP = netip.MustParseAddr("fe80::1") // inet has no zones
+	empty.Source = SourceCallback
+	empty.Callback.Vars = map[string]json.RawMessage{}
+	same := cmp.Options{
+		cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) }),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	}
+	if diff := cmp.Diff([]Event{*full, *empty}, got, same); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := Latest(t.Context(), pool, 1); err != nil || len(got) != 1 || got[0].ID != full.ID {
+		t.Errorf("got %v, %v; want the newest only", got, err)
+	}
+	var nulls int
+	if err := pool.QueryRow(t.Context(), `SELECT num_nulls(bucket, object_key, etag, size, mime_type, image_width, image_height,
+		image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id)
+		FROM upcall.upload_events WHERE id = $1`, empty.ID).Scan(&nulls); err != nil || nulls != 15 {
+		t.Errorf("%d nulls, %v; want 15", nulls, err)
+	}
+	for id, want := range map[uuid.UUID]bool{full.ID: true, uuid.New(): false} {
+		if found, err := r.Find(t.Context(), id); err != nil || found != want {
+			t.Errorf("Find: got %t, %v; want %t", found, err, want)
+		}
+	}
+}
+
+func TestOneEventInOneBatch(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	w := &writer{config: Config{Pool: pool}.withDefaults(), columns: newColumns()}
+	one, other := smallEvent(), smallEvent()
+	later := *one
+	later.ReceivedAt = at.Add(time.Hour)
+	batch := requests(t, one, other, &later, one)
+	answers := answersOf(w, batch)
+	want := []string{"new", "new", "duplicate", "duplicate"}
+	if diff := cmp.Diff(want, answers); diff != "" {
+		t.Error(diff)
+	}
+	wantCount(t, pool, 2)
+	if got, err := Latest(t.Context(), pool, 1); err != nil || !got[0].ReceivedAt.Equal(at) {
+		t.Errorf("got %v, %v; want the event that came first", got, err)
+	}
+}
+
+// requests makes a batch, as gather would.
+func requests(t *testing.T, events ...*Event) []*request {
+	t.Helper()
+	var batch []*request
+	for _, e := range events {
+		vars, err := encodeVars(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &request{event: *e, vars: vars, answer: make(chan answer, 1)}
+		q.event.Source = SourceCallback
+		batch = append(batch, q)
+	}
+	return batch
+}
+
+// answersOf records a batch and says what became of each request, in the given order.
+func answersOf(w *writer, batch []*request) []string {
+	w.record(append([]*request(nil), batch...))
+	var texts []string
+	for _, q := range batch {
+		switch a := <-q.answer; {
+		case errors.Is(a.err, ErrRejected):
+			texts = append(texts, "rejected")
+		case errors.Is(a.err, ErrUnavailable):
+			texts = append(texts, "unavailable")
+		case a.err != nil:
+			texts = append(texts, a.err.Error())
+		case a.duplicate:
+			texts = append(texts, "duplicate")
+		default:
+			texts = append(texts, "new")
+		}
+	}
+	return texts
+}
+
+func TestBadRowHurtsOnlyItself(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	w := &writer{config: Config{Pool: pool}.withDefaults(), columns: newColumns()}
+	var events []*Event
+	var want []string
+	for i := range 100 {
+		e := smallEvent()
+		outcome := "new"
+		switch i {
+		case 17: // jsonb knows no NUL
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\u0000"`)}, "rejected"
+		case 60: // half a surrogate pair
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\ud800"`)}, "rejected"
+		case 61: // more digits than numeric has
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`1e200000`)}, "rejected"
+		case 99:
+			e, outcome = events[98], "duplicate"
+		}
+		events, want = append(events, e), append(want, outcome)
+	}
+	events, want = append(events, events[17]), append(want, "rejected")
+	if diff := cmp.Diff(want, answersOf(w, requests(t, events...))); diff != "" {
+		t.Error(diff)
+	}
+	wantCount(t, pool, 96)
+}
+
+func TestBadTextIsRefusedBeforehand(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody@127.0.0.1:1/none")})
+	for name, spoil := range map[string]func(*Event){
+		"NUL in key":            func(e *Event) { e.Callback.Object = "a\x00b" },
+		"bad UTF-8 in key":      func(e *Event) { e.Callback.Object = "a\xffb" },
+		"bad UTF-8 in bucket":   func(e *Event) { e.Callback.Bucket = "\xc0\x80" },
+		"surrogate in type":     func(e *Event) { e.Callback.MimeType = "\xed\xa0\x80" },
+		"bad UTF-8 in variable": func(e *Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage("\"\xff\"")} },
+		"variable is no JSON":   func(e *Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage(`{`)} },
+		"bad source":            func(e *Event) { e.Source = "\x00" },
+	} {
+		e := smallEvent()
+		spoil(e)
+		if _, err := r.Record(t.Context(), e); !errors.Is(err, ErrRejected) {
+			t.Errorf("%s: got %v, want ErrRejected", name, err)
+		}
+	}
+}
+
+// Two receivers, thousands of copies, in orders of their own: one row each, one "new"
+// each, and nobody waits for somebody who waits for him.
+func TestManyCopiesThroughTwoRecorders(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	pool := openPool(t, url)
+	recorders := []*Recorder{
+		newRecorder(t, Config{Pool: pool, MaxBatch: 32}),
+		newRecorder(t, Config{Pool: openPool(t, url), MaxBatch: 32, Writers: 3}),
+	}
+	const events, copies = 40, 100
+	var fresh [events]atomic.Int32
+	var all []*Event
+	for range events {
+		all = append(all, smallEvent())
+	}
+	var group sync.WaitGroup
+	for c := range copies {
+		for i := range events {
+			i = (i*7 + c*13) % events
+			group.Go(func() {
+				duplicate, err := recorders[c%2].Record(t.Context(), all[i])
+				if err != nil {
+					t.Error(err)
+				}
+				if !duplicate {
+					fresh[i].Add(1)
+				}
+			})
+		}
+	}
+	group.Wait()
+	for i := range fresh {
+		if n := fresh[i].Load(); n != 1 {
+			t.Errorf("event %d was new %d times", i, n)
+		}
+	}
+	wantCount(t, pool, events)
+}
+
+// A duplicate is reported only when the other is committed.
+func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
+	t.Parallel()
+	for _, commit := range []bool{true, false} {
+		t.Run(fmt.Sprint("commit=", commit), func(t *testing.T) {
+			t.Parallel()
+			pool := openPool(t, dbtest.URL(t))
+			r := newRecorder(t, Config{Pool: pool})
+			e := smallEvent()
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback(context.Background())
+			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, now())", e.ID); err != nil {
+				t.Fatal(err)
+			}
+			outcome := make(chan bool)
+			go func() {
+				duplicate, err := r.Record(context.Background(), e)
+				if err != nil {
+					t.Error(err)
+				}
+				outcome <- duplicate
+			}()
+			eventually(t, "the recorder waits for the other transaction", func() bool {
+				var waits bool
+				err := pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
+				return err == nil && waits
+			})
+			if commit {
+				err = tx.Commit(t.Context())
+			} else {
+				err = tx.Rollback(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if duplicate := <-outcome; duplicate != commit {
+				t.Errorf("duplicate = %t", duplicate)
+			}
+		})
+	}
+}
+
+// eventually polls what another process tells only when asked.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not come true: %s", what)
+		}
+	}
+}
+
+func TestSerializationFailureIsRetried(t *testing.T) {
+	t.Parallel()
+	for failures, want := range map[int]error{1: nil, 2: ErrUnavailable} {
+		pool := openPool(t, dbtest.URL(t))
+		execute(t, pool, "CREATE SEQUENCE tries")
+		execute(t, pool, fmt.Sprintf(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN
+				IF nextval('tries') <= %d THEN RAISE EXCEPTION 'again' USING ERRCODE = '40P01'; END IF;
+				RETURN NEW;
+			END $$`, failures))
+		execute(t, pool, "CREATE TRIGGER fail BEFORE INSERT ON upcall.callback_ids FOR EACH ROW EXECUTE FUNCTION fail()")
+		r := newRecorder(t, Config{Pool: pool})
+		if _, err := r.Record(t.Context(), smallEvent()); !errors.Is(err, want) {
+			t.Errorf("%d failures: got %v, want %v", failures, err, want)
+		}
+	}
+}
+
+func TestCloseAnswersWhatWasAccepted(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	r := newRecorder(t, Config{Pool: pool, MaxBatch: 8})
+	var recorded, refused atomic.Int32
+	var group sync.WaitGroup
+	for i := range 500 {
+		group.Go(func() {
+			switch _, err := r.Record(t.Context(), smallEvent()); {
+			case err == nil:
+				recorded.Add(1)
+			case errors.Is(err, ErrClosed) && errors.Is(err, ErrUnavailable):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+		if i == 250 {
+			group.Go(r.Close)
+		}
+	}
+	group.Wait()
+	r.Close() // again
+	if recorded.Load()+refused.Load() != 500 {
+		t.Errorf("%d recorded, %d refused, of 500", recorded.Load(), refused.Load())
+	}
+	wantCount(t, pool, int(recorded.Load()))
+	if _, err := r.Record(t.Context(), smallEvent()); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, "postgres://nobody@127.0.0.1:1/none")
+	for _, config := range []Config{{}, {Pool: pool, Writers: -1}, {Pool: pool, MaxBatch: -1}, {Pool: pool, Queue: -1}, {Pool: pool, CommitTimeout: -1}} {
+		if _, err := NewRecorder(config); err == nil || !strings.HasPrefix(err.Error(), "recorder config: ") {
+			t.Errorf("%+v: got %v", config, err)
+		}
+	}
+}
