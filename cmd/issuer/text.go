@@ -55,8 +55,17 @@ func curl(u issue.Upload) string {
 			args = append(args, "-H "+quote(name+": "+u.Headers[name]))
 		}
 	}
-	args = append(args, `--write-out '\n%{http_code}\n'`, "-T FILE "+quote(u.URL))
-	return strings.Join(args, " \\\n  ")
+	args = append(args, `--write-out '\n%{http_code}\n'`)
+	upload := "-T FILE"
+	if path, _, _ := strings.Cut(u.URL, "?"); strings.HasSuffix(path, "/") {
+		// curl -T puts the file's name behind a slash at the end of the path. The other way
+		// to send a file brings a Content-Type of its own, to be taken off unless one is signed.
+		upload = "--request PUT --data-binary @FILE"
+		if _, signed := u.Headers["content-type"]; !signed {
+			upload = "-H 'content-type:' " + upload
+		}
+	}
+	return strings.Join(append(args, upload+" "+quote(u.URL)), " \\\n  ")
 }
 
 // quote makes one word of s for a POSIX shell, which reads nothing inside single quotes.

@@ -301,7 +301,9 @@ func TestIssueRejections(t *testing.T) {
 		{"lone dollar", func(r *issue.Request) { r.Callback.Body = "a=$b" }, []error{callbackspec.ErrTemplate}},
 		{"variable that would not arrive", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}" }, []error{callbackspec.ErrTemplate}},
 		{"variable without a value", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}&a=${x:album}&b=${x:b}" }, []error{callbackspec.ErrTemplate}},
-		{"no place for the token", func(r *issue.Request) { r.Callback.Body, r.Callback.BodyType = "u=${x:uid}", callbackspec.JSON }, []error{callbackspec.ErrTemplate}},
+		{"no place for the token", func(r *issue.Request) {
+			r.Callback.Body, r.Callback.BodyType = "[${x:uid},${x:album}]", callbackspec.JSON
+		}, []error{callbackspec.ErrTemplate}},
 		{"name of a default field", func(r *issue.Request) { r.Callback.Vars = map[string]string{"bucket": "b"} }, []error{callbackspec.ErrVarName}},
 		{"names of two default fields", func(r *issue.Request) { r.Callback.Vars = map[string]string{"etag": "b", "size": "1"} }, []error{callbackspec.ErrVarName, callbackspec.ErrVarName}},
 		{"name of a default field in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"mimeType": "b"} }, []error{callbackspec.ErrVarName}},

@@ -1,0 +1,75 @@
+package setting_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/setting"
+)
+
+type cli struct {
+	Name   string   `setting:"APP_NAME" default:"nobody" help:"A name."`
+	Loud   bool     `setting:"APP_LOUD" help:"Be loud."`
+	Words  []string `sep:"none" setting:"APP_WORDS" help:"Words."`
+	Hidden string   `help:"Has no variable."`
+}
+
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"APP_NAME": "ann", "APP_LOUD": "true", "APP_WORDS": "a,b\r\n\n c=${d} ", "HIDDEN": "x"}
+	tests := []struct {
+		name    string
+		env     map[string]string
+		args    []string
+		want    cli
+		wantErr string
+	}{
+		{"nothing", nil, nil, cli{Name: "nobody"}, ""},
+		{"empty is not set", map[string]string{"APP_NAME": "", "APP_WORDS": ""}, nil, cli{Name: "nobody"}, ""},
+		{"environment", env, nil, cli{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}}, ""},
+		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, cli{Name: "bob", Loud: true, Words: []string{"z"}, Hidden: "h"}, ""},
+		{"an empty flag wins too", env, []string{"--name="}, cli{Loud: true, Words: []string{"a,b", " c=${d} "}}, ""},
+		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, cli{}, "--loud"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got cli
+			parser, err := kong.New(&got, setting.Flags(func(name string) string { return tt.env[name] })...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parser.Parse(tt.args)
+			if tt.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+					t.Fatalf("error %v, want one about %s", err, tt.wantErr)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("flags (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFlagsHelp(t *testing.T) {
+	t.Parallel()
+	var help bytes.Buffer
+	parser, err := kong.New(new(cli), append(setting.Flags(func(string) string { return "hunter2" }),
+		kong.Writers(&help, &help), kong.Exit(func(int) {}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser.Parse([]string{"--help"}) // the error does not matter: help is printed before it
+	if text := help.String(); !strings.Contains(text, "A name ($APP_NAME).") || strings.Contains(text, "hunter2") {
+		t.Errorf("help:\n%s", text)
+	}
+}
