@@ -106,6 +106,9 @@ func (c Config) checkEndpoint() error {
 	bad := func(mend, problem string, args ...any) error {
 		return wrong(ErrEndpoint, "endpoint", mend, fmt.Sprintf("%q ", c.Endpoint)+problem, args...)
 	}
+	if strings.Contains(c.Endpoint, "@") { // first, so that no other error shows the password
+		return wrong(ErrEndpoint, "endpoint", "leave them out: requests are signed", "holds a user name or password")
+	}
 	if strings.ContainsFunc(c.Endpoint, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "holds a character that no host has")
 	}
@@ -121,13 +124,11 @@ func (c Config) checkEndpoint() error {
 		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "has no host")
 	case strings.HasSuffix(u.Host, ":"), u.Port() != "" && (portErr != nil || port == 0):
 		return bad("use 1 to 65535", "has a port that is no port")
-	case u.User != nil:
-		return wrong(ErrEndpoint, "endpoint", "leave them out: requests are signed", "holds a user name or password")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "", strings.ContainsAny(c.Endpoint, "?#"):
 		return bad("give the host alone: bucket and key are settings of their own", "has a path or a query")
 	case !c.CName && strings.HasSuffix(host, ossDomain) && strings.Contains(strings.TrimSuffix(strings.TrimSuffix(host, ossDomain), ".oss"), "."):
 		return bad("leave the bucket out: it is put there by itself", "holds a bucket")
-	case regionOf(host) != "" && c.Region != "" && validRegion(c.Region) && !strings.HasPrefix(c.Region, "oss-") && regionOf(host) != c.Region:
+	case regionOf(host) != "" && regionOf(host) != c.Region && c.checkRegion() == nil:
 		return bad("change one of them", "is in the region %s, but the region is %s", regionOf(host), c.Region)
 	}
 	return nil

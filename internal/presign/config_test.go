@@ -109,6 +109,9 @@ func TestConfigRejections(t *testing.T) {
 		{"not ASCII", func(c *presign.Config) { c.Endpoint = "öss.example.com" }, presign.ErrEndpoint, "character"},
 		{"user name", func(c *presign.Config) { c.Endpoint = "https://user:hunter2@oss.example.com" }, presign.ErrEndpoint, "leave them out"},
 
+		{"password in an endpoint with other mistakes", func(c *presign.Config) { c.Endpoint = "ftp://user:hunter2@oss.example.com:x/ ?" }, presign.ErrEndpoint, "leave them out"},
+		{"internal region", func(c *presign.Config) { c.Region, c.Endpoint = "cn-hangzhou-internal", "oss-cn-hangzhou.aliyuncs.com" }, presign.ErrRegion, "give cn-hangzhou"},
+
 		{"internal and accelerated", func(c *presign.Config) { c.Internal, c.Accelerate = true, true }, presign.ErrEndpoint, "choose one"},
 		{"internal with an endpoint", func(c *presign.Config) { c.Internal, c.Endpoint = true, "oss.example.com" }, presign.ErrEndpoint, "internal:"},
 		{"accelerated with an endpoint", func(c *presign.Config) { c.Accelerate, c.Endpoint = true, "oss.example.com" }, presign.ErrEndpoint, "accelerate:"},
