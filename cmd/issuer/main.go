@@ -1,4 +1,4 @@
-// issuer hands out presigned OSS upload URLs whose callback is tied to the upload.
+// Issuer hands out presigned OSS upload URLs whose callback is tied to the upload.
 package main
 
 import (

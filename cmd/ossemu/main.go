@@ -1,4 +1,4 @@
-// Command ossemu is the OSS emulator as a program: see package ossemu.
+// Ossemu is the OSS emulator as a program: see package ossemu.
 package main
 
 import (
@@ -12,11 +12,13 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"upcall/internal/setting"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -37,20 +39,16 @@ type cli struct {
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running emulator whether it is well: exit code 0 or 1."`
 }
 
-// lookup finds an environment variable, as os.LookupEnv does.
-type lookup func(name string) (string, bool)
-
 // run is the program without its process: its flags, its environment, its output.
-func run(ctx context.Context, args []string, env lookup, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
 	var c cli
 	helped := false
-	parser, err := kong.New(&c,
+	parser, err := kong.New(&c, append(setting.Flags(env),
 		kong.Name("ossemu"),
-		kong.Description("An emulator of Alibaba Cloud OSS that calls back after uploads. Each flag can be set by an environment variable, which is named in brackets; the flag wins."),
+		kong.Description("An emulator of Alibaba Cloud OSS that calls back after uploads. The variable behind a flag is shown with it; the flag wins."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
-		kong.Resolvers(environment(env)),
-	)
+	)...)
 	if err != nil {
 		return fmt.Errorf("build command line: %w", err)
 	}
@@ -62,19 +60,11 @@ func run(ctx context.Context, args []string, env lookup, stdout, stderr io.Write
 		return fmt.Errorf("%w; %w", err, errUsage)
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
-	return k.Run(streams{stdout, stderr})
+	return k.Run(streams{stdout, stderr, env})
 }
 
-type streams struct{ out, err io.Writer }
-
-// environment lets OSSEMU_… set each flag. Kong's own env tags read the process's
-// environment, which a test cannot give.
-func environment(env lookup) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		name := "OSSEMU_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		if value, ok := env(name); ok && value != "" && flag.Name != "help" {
-			return value, nil
-		}
-		return nil, nil
-	})
+// streams are what a command may use of its surroundings.
+type streams struct {
+	out, err io.Writer
+	env      func(string) string
 }

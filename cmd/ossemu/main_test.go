@@ -17,17 +17,17 @@ import (
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 )
 
-func env(pairs ...string) lookup {
+func env(pairs ...string) func(string) string {
 	m := make(map[string]string)
 	for i := 0; i < len(pairs); i += 2 {
 		m[pairs[i]] = pairs[i+1]
 	}
-	return func(name string) (string, bool) { v, ok := m[name]; return v, ok }
+	return func(name string) string { return m[name] }
 }
 
 // boot starts the program on a free port and returns its address, the rest of its
 // first line, and a function that ends it and returns its error.
-func boot(t *testing.T, args []string, e lookup) (address, line string, stop func() error) {
+func boot(t *testing.T, args []string, e func(string) string) (address, line string, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
@@ -134,7 +134,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	if !errors.Is(err, errUsage) {
 		t.Fatalf("not a usage error: %v", err)
 	}
-	for _, want := range []string{"nonsense", "access key secret is given both", "read security token", "region", "_ossemu", "public URL"} {
+	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one", "OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
 		}

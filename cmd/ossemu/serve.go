@@ -1,32 +1,31 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"upcall/internal/ossemu"
+	"upcall/internal/setting"
 )
 
 type serveCommand struct {
-	Listen              string   `default:":9000" placeholder:"ADDR" help:"Address to listen on. [OSSEMU_LISTEN, ${default}]"`
-	AccessKeyID         string   `name:"access-key-id" default:"ossemu" placeholder:"ID" help:"The one access key id that exists. [OSSEMU_ACCESS_KEY_ID, ${default}]"`
-	AccessKeySecret     string   `placeholder:"SECRET" help:"Its secret. [OSSEMU_ACCESS_KEY_SECRET, ossemu-secret]"`
-	AccessKeySecretFile string   `placeholder:"FILE" help:"File that holds the secret. [OSSEMU_ACCESS_KEY_SECRET_FILE]"`
-	SecurityToken       string   `placeholder:"TOKEN" help:"STS token that requests must carry; none without. [OSSEMU_SECURITY_TOKEN]"`
-	SecurityTokenFile   string   `placeholder:"FILE" help:"File that holds the token. [OSSEMU_SECURITY_TOKEN_FILE]"`
-	Region              string   `default:"cn-hangzhou" help:"Region, without oss- before it. [OSSEMU_REGION, ${default}]"`
-	Buckets             []string `default:"demo" help:"Buckets that exist, separated by commas. [OSSEMU_BUCKETS, ${default}]"`
-	PublicURL           string   `name:"public-url" placeholder:"URL" help:"Address under which callback receivers fetch the public key. [OSSEMU_PUBLIC_URL, from the listener]"`
-	DataDir             string   `placeholder:"DIR" help:"Directory that keeps the objects; in memory without. [OSSEMU_DATA_DIR]"`
-	AllowedOrigins      []string `placeholder:"ORIGIN" help:"Origins that browsers may upload from. [OSSEMU_ALLOWED_ORIGINS, all]"`
+	Listen          string   `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on. Default ${default}."`
+	AccessKeyID     string   `name:"access-key-id" default:"ossemu" placeholder:"ID" setting:"OSSEMU_ACCESS_KEY_ID" help:"The one access key id that exists. Default ${default}."`
+	AccessKeySecret string   `placeholder:"SECRET" help:"Its secret. Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names. Default ossemu-secret."`
+	SecurityToken   string   `placeholder:"TOKEN" help:"STS token that requests must carry. Better in OSSEMU_SECURITY_TOKEN or a file that OSSEMU_SECURITY_TOKEN_FILE names. Default none."`
+	Region          string   `default:"cn-hangzhou" setting:"OSSEMU_REGION" help:"Region, without oss- before it. Default ${default}."`
+	Buckets         []string `default:"demo" placeholder:"NAME" setting:"OSSEMU_BUCKETS" help:"Buckets that exist. Default ${default}."`
+	PublicURL       string   `name:"public-url" placeholder:"URL" setting:"OSSEMU_PUBLIC_URL" help:"Address under which callback receivers fetch the public key. By default it follows from the listener."`
+	DataDir         string   `placeholder:"DIR" setting:"OSSEMU_DATA_DIR" help:"Directory that keeps the objects. Default none: they are kept in memory."`
+	AllowedOrigins  []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"Origins that browsers may upload from. Default all."`
 }
 
 const (
@@ -36,39 +35,24 @@ const (
 
 // config builds the emulator's configuration and collects what is wrong with the
 // secrets; the rest is for ossemu.Config.Check.
-func (s serveCommand) config(log *slog.Logger) (ossemu.Config, error) {
-	secret, err1 := secretFrom("access key secret", s.AccessKeySecret, s.AccessKeySecretFile, defaultSecret)
-	token, err2 := secretFrom("security token", s.SecurityToken, s.SecurityTokenFile, "")
-	cfg := ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: secret, SecurityToken: token, Region: s.Region,
-		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}
-	if err1 != nil {
-		cfg.AccessKeySecret = defaultSecret // so that it is not reported twice
-	}
-	return cfg, errors.Join(err1, err2)
+func (s serveCommand) config(env func(string) string, log *slog.Logger) (ossemu.Config, error) {
+	secret, err1 := orSetting(s.AccessKeySecret, env, "OSSEMU_ACCESS_KEY_SECRET")
+	token, err2 := orSetting(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
+	return ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: cmp.Or(secret, defaultSecret), SecurityToken: token, Region: s.Region,
+		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, errors.Join(err1, err2)
 }
 
-func secretFrom(what, value, file, fallback string) (string, error) {
-	switch {
-	case value != "" && file != "":
-		return "", fmt.Errorf("%s is given both directly and by file; use one", what)
-	case file != "":
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("read %s: %w", what, err)
-		}
-		if value = strings.TrimRight(string(data), "\r\n"); value == "" {
-			return "", fmt.Errorf("read %s: the file %s is empty", what, file)
-		}
-		return value, nil
-	case value == "":
-		return fallback, nil
+// orSetting returns the flag's value, or the secret of the environment where there is none.
+func orSetting(flag string, env func(string) string, name string) (string, error) {
+	if flag != "" {
+		return flag, nil
 	}
-	return value, nil
+	return setting.Secret(env, name)
 }
 
 // Run serves until ctx is done, then answers what is under way.
 func (s serveCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := s.config(slog.New(slog.NewTextHandler(std.err, nil)))
+	cfg, err := s.config(std.env, slog.New(slog.NewTextHandler(std.err, nil)))
 	_, _, addrErr := net.SplitHostPort(s.Listen)
 	if addrErr != nil {
 		addrErr = fmt.Errorf("listen address %q is not host:port; write :9000, say", s.Listen)
@@ -126,8 +110,8 @@ func reachable(addr string) string {
 }
 
 type healthcheckCommand struct {
-	Listen  string        `default:":9000" placeholder:"ADDR" help:"Address that the emulator listens on. [OSSEMU_LISTEN, ${default}]"`
-	Timeout time.Duration `default:"3s" help:"How long to wait. [OSSEMU_TIMEOUT, ${default}]"`
+	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on. Default ${default}."`
+	Timeout time.Duration `default:"3s" setting:"OSSEMU_TIMEOUT" help:"How long to wait. Default ${default}."`
 }
 
 func (h healthcheckCommand) Run(ctx context.Context, std streams) error {

@@ -8,8 +8,8 @@ import (
 )
 
 type healthcheckCmd struct {
-	AdminListen string `env:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"The private listener of the receiver to ask."`
-	Path        string `enum:"/livez,/readyz" default:"/livez" help:"What to ask: /livez or /readyz."`
+	AdminListen string `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"The private listener of the receiver to ask. Default ${default}."`
+	Path        string `enum:"/livez,/readyz" default:"/livez" placeholder:"PATH" help:"What to ask: /livez or /readyz. Default ${default}."`
 }
 
 func (cmd *healthcheckCmd) Run(ctx context.Context) error {

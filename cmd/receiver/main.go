@@ -16,7 +16,14 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"upcall/internal/setting"
 )
+
+const description = `Takes OSS upload callbacks in and records them in PostgreSQL.
+
+Secrets come from UPCALL_DATABASE_URL (or DATABASE_URL) and UPCALL_TOKEN_KEYS, or from the files that
+these names with _FILE at their end name. The variable behind a flag is shown with it; the flag wins.`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -53,15 +60,14 @@ type cli struct {
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
 	var c cli
 	exited := false
-	parser, err := kong.New(&c,
+	parser, err := kong.New(&c, append(setting.Flags(env),
 		kong.Name("receiver"),
-		kong.Description("Takes OSS upload callbacks in and records them in PostgreSQL."),
+		kong.Description(description),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }), // after --help
-		kong.Resolvers(environment(env)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(&program{env, stdout, stderr}),
-	)
+	)...)
 	if err != nil {
 		return fmt.Errorf("read own flags: %w", err)
 	}

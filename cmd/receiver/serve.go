@@ -19,21 +19,21 @@ import (
 
 type serveCmd struct {
 	database
-	Listen       string   `env:"UPCALL_LISTEN" default:":8080" help:"Public listener: the callback path and nothing else."`
-	AdminListen  string   `env:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Private listener: /livez, /readyz, /metrics."`
-	CallbackPath string   `env:"UPCALL_CALLBACK_PATH" default:"/oss/callback" help:"The path that OSS calls."`
-	PublicURL    string   `name:"public-url" env:"UPCALL_PUBLIC_URL" help:"The callback URL as OSS sees it, where a proxy changes the path."`
-	TokenKeys    string   `help:"Keys of the upload tokens, kid:secret[,kid:secret]: all check. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names."`
-	Token        string   `env:"UPCALL_TOKEN" default:"required" help:"Upload tokens are required, optional, or off."`
-	Buckets      []string `env:"UPCALL_BUCKETS" help:"Take callbacks for these buckets only."`
-	Fields       string   `env:"UPCALL_FIELDS" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
-	TrustKeyURLs []string `name:"trust-key-urls" env:"UPCALL_TRUST_KEY_URLS" help:"Exact URLs of further public keys to trust, such as an emulator's."`
+	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"Public listener: the callback path and nothing else. Default ${default}."`
+	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"Private listener: /livez, /readyz, /metrics. Default ${default}."`
+	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"The path that OSS calls. Default ${default}."`
+	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"The callback URL as OSS sees it, where a proxy changes the path."`
+	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"Keys of the upload tokens, kid:secret[,kid:secret]: all check. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names."`
+	Token        string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"Upload tokens are required, optional, or off. Default ${default}."`
+	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"Take callbacks for these buckets only, separated by commas. Default any."`
+	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
+	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys to trust, such as an emulator's, separated by commas."`
 }
 
 // database is where PostgreSQL is, for every command that needs it.
 type database struct {
-	DatabaseURL string `name:"database-url" help:"PostgreSQL, or embedded for a private one in the data directory. Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names."`
-	DataDir     string `env:"UPCALL_DATA_DIR" default:".upcall" help:"Where an embedded PostgreSQL keeps its data."`
+	DatabaseURL string `name:"database-url" placeholder:"URL" help:"PostgreSQL, or embedded for a private one in the data directory. Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names."`
+	DataDir     string `setting:"UPCALL_DATA_DIR" default:".upcall" placeholder:"DIR" help:"Where an embedded PostgreSQL keeps its data. Default ${default}."`
 }
 
 // embedded is the database URL that stands for a private PostgreSQL.
@@ -90,15 +90,17 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 	var errs []error
 	note := func(what string, err error) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				errs = append(errs, fmt.Errorf("%s: %s", what, line))
+			}
 		}
 	}
 	databaseURL, err := cmd.url(env)
-	note("UPCALL_DATABASE_URL", err)
+	errs = append(errs, err)
 	keys := cmd.TokenKeys
 	if keys == "" {
 		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
-		note("UPCALL_TOKEN_KEYS", err)
+		errs = append(errs, err)
 	}
 	cfg := receiver.Config{
 		CallbackPath: cmd.CallbackPath,
@@ -108,8 +110,10 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 		TrustKeyURLs: cmd.TrustKeyURLs,
 	}
 	if keys != "" {
-		cfg.Tokens, err = uploadtoken.ParseKeys(keys)
-		note("UPCALL_TOKEN_KEYS", err)
+		if cfg.Tokens, err = uploadtoken.ParseKeys(keys); err != nil {
+			note("UPCALL_TOKEN_KEYS", err)
+			cfg.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
+		}
 	}
 	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	note("UPCALL_FIELDS", err)

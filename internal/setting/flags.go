@@ -11,9 +11,13 @@ import (
 // program was given, so that no test could run beside another.
 const Tag = "setting"
 
+// none is what kong makes of the struct tag sep:"none".
+const none = -1
+
 // Flags makes kong fill in, from env, each flag that the command line leaves out and
 // that has the tag setting:"NAME". A variable that is empty counts as not set. A flag
-// that may be given several times takes one value from each line of its variable.
+// that may be given several times and has sep:"none" takes one value from each line of
+// its variable; another is separated in its variable as on the command line.
 // The help shows the variable's name and never its value.
 func Flags(env func(string) string) []kong.Option {
 	return []kong.Option{
@@ -22,7 +26,7 @@ func Flags(env func(string) string) []kong.Option {
 			if name == "" || env(name) == "" {
 				return nil, nil
 			}
-			if !flag.IsSlice() {
+			if !flag.IsSlice() || flag.Tag.Sep != none {
 				return env(name), nil
 			}
 			var values []any

@@ -15,12 +15,13 @@ type cli struct {
 	Name   string   `setting:"APP_NAME" default:"nobody" help:"A name."`
 	Loud   bool     `setting:"APP_LOUD" help:"Be loud."`
 	Words  []string `sep:"none" setting:"APP_WORDS" help:"Words."`
+	List   []string `setting:"APP_LIST" help:"A list."`
 	Hidden string   `help:"Has no variable."`
 }
 
 func TestFlags(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"APP_NAME": "ann", "APP_LOUD": "true", "APP_WORDS": "a,b\r\n\n c=${d} ", "HIDDEN": "x"}
+	env := map[string]string{"APP_NAME": "ann", "APP_LOUD": "true", "APP_WORDS": "a,b\r\n\n c=${d} ", "APP_LIST": "p,q", "HIDDEN": "x"}
 	tests := []struct {
 		name    string
 		env     map[string]string
@@ -30,9 +31,9 @@ func TestFlags(t *testing.T) {
 	}{
 		{"nothing", nil, nil, cli{Name: "nobody"}, ""},
 		{"empty is not set", map[string]string{"APP_NAME": "", "APP_WORDS": ""}, nil, cli{Name: "nobody"}, ""},
-		{"environment", env, nil, cli{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}}, ""},
-		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, cli{Name: "bob", Loud: true, Words: []string{"z"}, Hidden: "h"}, ""},
-		{"an empty flag wins too", env, []string{"--name="}, cli{Loud: true, Words: []string{"a,b", " c=${d} "}}, ""},
+		{"environment", env, nil, cli{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
+		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, cli{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
+		{"an empty flag wins too", env, []string{"--name="}, cli{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
 		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, cli{}, "--loud"},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"upcall/internal/ossemu"
+)
+
+// A child is a receiver in a process of its own.
+type child struct {
+	addr  string
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+// startChild starts this program again as the receiver of a variant.
+func startChild(ctx context.Context, v variant, databaseURL, keyURL string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find own program: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, self, "serve", "--variant", v.name, "--key-url", keyURL)
+	cmd.Env = append(os.Environ(), "BENCH_DATABASE_URL="+databaseURL)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start receiver: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start receiver: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start receiver: %w", err)
+	}
+	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("receiver did not start: %w", err), stdin.Close(), cmd.Wait())
+	}
+	return &child{strings.TrimSpace(addr), cmd, stdin}, nil
+}
+
+// stop ends the receiver and returns the CPU time that it used.
+func (c *child) stop() (time.Duration, error) {
+	err := c.stdin.Close()
+	if waited := c.cmd.Wait(); waited != nil {
+		err = errors.Join(err, fmt.Errorf("receiver ended: %w", waited))
+	}
+	state := c.cmd.ProcessState
+	return state.UserTime() + state.SystemTime(), err
+}
+
+// A keyServer serves the public half of the emulator's test key.
+type keyServer struct {
+	*httptest.Server
+	url string
+}
+
+func newKeyServer() *keyServer {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, ossemu.PublicKeyPEM)
+	}))
+	return &keyServer{server, server.URL + "/callback_pub_key.pem"}
+}
+
+// listenHere returns a listener and tells the parent where it is.
+func listenHere(out io.Writer) (net.Listener, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	_, err = fmt.Fprintln(out, listener.Addr())
+	return listener, err
+}

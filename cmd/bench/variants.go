@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/intake"
+	"upcall/internal/uploadtoken"
+	"upcall/internal/verify"
+)
+
+// A variant is a way to record callbacks, behind the same handler.
+type variant struct {
+	name     string
+	records  bool // in the database
+	recorder func(*pgxpool.Pool, *intake.Metrics) (recorder, error)
+}
+
+type recorder interface {
+	intake.Recorder
+	Close()
+}
+
+// variants, the baseline first.
+var variants = []variant{
+	{"one INSERT a request", true, func(pool *pgxpool.Pool, _ *intake.Metrics) (recorder, error) {
+		return oneInsert{pool}, nil
+	}},
+	{"group commit", true, func(pool *pgxpool.Pool, m *intake.Metrics) (recorder, error) {
+		return eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: m.Batch})
+	}},
+	{"no database", false, func(*pgxpool.Pool, *intake.Metrics) (recorder, error) {
+		return noDatabase{}, nil
+	}},
+}
+
+// noDatabase is the ceiling: it forgets.
+type noDatabase struct{}
+
+func (noDatabase) Record(context.Context, *eventstore.Event) (bool, error) { return false, nil }
+func (noDatabase) Find(context.Context, uuid.UUID) (bool, error)           { return false, nil }
+func (noDatabase) Close()                                                  {}
+
+// oneInsert records each callback by a statement and a commit of its own, on a
+// connection of the pool, as a receiver does that nobody has tuned. It keeps the same
+// promises: the row once, and durable before the answer.
+type oneInsert struct{ pool *pgxpool.Pool }
+
+const insertOne = `
+WITH fresh AS (
+	INSERT INTO upcall.callback_ids (id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id
+)
+INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height,
+	image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id, vars, source)
+SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19 FROM fresh`
+
+func (o oneInsert) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+	c := &e.Callback
+	var crc *string
+	if c.CRC64 != nil {
+		crc = new(fmt.Sprint(*c.CRC64))
+	}
+	tag, err := o.pool.Exec(ctx, insertOne, e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType,
+		c.ImageWidth, c.ImageHeight, c.ImageFormat, crc, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation,
+		e.UploadID, c.Vars, e.Source)
+	return err == nil && tag.RowsAffected() == 0, err
+}
+
+func (o oneInsert) Find(context.Context, uuid.UUID) (bool, error) { return false, nil }
+func (o oneInsert) Close()                                        {}
+
+type serveCmd struct {
+	Variant string `required:""`
+	KeyURL  string `name:"key-url" required:""`
+}
+
+// Run is the receiver of one variant.
+func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pool, err := eventstore.Open(ctx, os.Getenv("BENCH_DATABASE_URL"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	metrics := intake.NewMetrics()
+	keys, err := uploadtoken.ParseKeys(tokenKeys)
+	if err != nil {
+		return err
+	}
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{cmd.KeyURL}})
+	if err != nil {
+		return err
+	}
+	for _, v := range variants {
+		if v.name != cmd.Variant {
+			continue
+		}
+		recorder, err := v.recorder(pool, metrics)
+		if err != nil {
+			return err
+		}
+		defer recorder.Close()
+		server, err := intake.New(intake.Config{
+			Tokens: keys, Verifier: verifier, Recorder: recorder, Metrics: metrics, Ready: pool.Ping,
+			Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		})
+		if err != nil {
+			return err
+		}
+		public, err := listenHere(out)
+		if err != nil {
+			return err
+		}
+		admin, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		go func() { io.Copy(io.Discard, os.Stdin); cancel() }()
+		return server.Serve(ctx, public, admin)
+	}
+	return fmt.Errorf("there is no variant %q", cmd.Variant)
+}
