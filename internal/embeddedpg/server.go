@@ -244,19 +244,21 @@ func (s *Server) createDatabase(ctx context.Context) error {
 	return nil
 }
 
-// release gives back whatever Start took.
+// release gives back whatever start took.
 func (s *Server) release() error {
-	if s.lock == nil {
-		return nil
-	}
+	ran := s.watchdog != nil
 	err := s.stopWatchdog()
 	if s.config.DataDir == "" {
 		// The watchdog has done this, unless it never ran.
 		err = errors.Join(err, os.RemoveAll(s.home))
 	}
-	err = errors.Join(err, s.lock.Close())
-	s.lock = nil
-	s.config.Logger.LogAttrs(context.Background(), slog.LevelInfo, "postgres stopped", slog.String("data_dir", s.home))
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+		s.lock = nil
+	}
+	if ran {
+		s.config.Logger.LogAttrs(context.Background(), slog.LevelInfo, "postgres stopped", slog.String("data_dir", s.home))
+	}
 	return err
 }
 

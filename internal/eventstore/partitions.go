@@ -16,6 +16,8 @@ const partitionLock = 0x75706361_6c6c0002
 // EnsurePartitions makes the partitions of the month before now, of now's month, and of
 // the two after. Many may call it at once, and while events are being recorded.
 //
+// The role must own upcall.upload_events, as the one that migrated does.
+//
 // The month before is for receivers whose clocks are a little behind, and for events
 // that have waited.
 func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) error {
