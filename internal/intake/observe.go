@@ -70,7 +70,7 @@ func (s *Server) log(c *gin.Context, event *logEvent, took time.Duration) {
 		slog.String("outcome", event.outcome),
 		slog.String("remote", c.Request.RemoteAddr),
 		slog.Int("bytes", event.bytes),
-		slog.Duration("took", took),
+		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 	)
 	text := func(key, value string) {
 		if value != "" {

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := run(t.Context(), nil, &out, io.Discard); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{
+		`answer   200 {"status":"ok","event_id":"`,
+		`photos/sunset.png  742   image/png   320    200`,
+		`{"uid": "42", "album": "summer 2026"}`,
+		`403 {"error":{"code":"bad_signature"`,
+		`403 {"error":{"code":"untrusted_key"`,
+		`403 {"error":{"code":"bad_token"`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %s:\n%s", want, &out)
+		}
+	}
+}
+
+// TestStay: everything stays up until it is told to stop, and the data is there the
+// next time.
+func TestStay(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "upcall-demo-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
+		t.Fatal(err)
+	}
+	for range 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		out, printed := io.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort}, printed, io.Discard)
+			printed.Close()
+			ended <- err
+		}()
+		buf := make([]byte, 4096)
+		n, err := out.Read(buf)
+		if err != nil || !strings.HasPrefix(string(buf[:n]), "Everything is up") {
+			t.Fatalf("%v, %s, %v", err, buf[:n], <-ended)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
