@@ -28,7 +28,7 @@ import (
 
 // running is a receiver that runs for a test.
 type running struct {
-	public, admin string // base URLs
+	public, admin string       // base URLs
 	wait, stop    func() error // both return what Run returned; stop ends it before
 }
 
