@@ -132,3 +132,33 @@ func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".") && first != "upcall"
 }
+
+// TestMakeTargets fails when the Makefile's help lists a target that make cannot
+// follow, or that runs a program which is not there.
+func TestMakeTargets(t *testing.T) {
+	t.Parallel()
+	help, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "help").Output()
+	if err != nil {
+		t.Fatalf("make help: %v", err)
+	}
+	targets := 0
+	for line := range strings.Lines(string(help)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "make" {
+			continue
+		}
+		targets++
+		plan, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "--dry-run", fields[1]).CombinedOutput()
+		if err != nil {
+			t.Errorf("make %s: %v: %s", fields[1], err, plan)
+		}
+		for _, word := range strings.Fields(string(plan)) {
+			if path, ok := strings.CutPrefix(word, "./cmd/"); ok && exec.CommandContext(t.Context(), "go", "list", "upcall/cmd/"+path).Run() != nil {
+				t.Errorf("make %s runs ./cmd/%s, which is not there", fields[1], path)
+			}
+		}
+	}
+	if targets < 5 {
+		t.Errorf("make help lists %d targets: %s", targets, help)
+	}
+}

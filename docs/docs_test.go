@@ -1,0 +1,93 @@
+// Package docs_test runs what the documentation tells people to run.
+package docs_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"upcall/internal/dbtest"
+)
+
+var (
+	fenced = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	linked = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+)
+
+// pages returns the text of every page by its path from the top of the tree.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]string)
+	for _, path := range append(paths, more...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[path] = string(text)
+	}
+	if found["../README.md"] == "" {
+		t.Fatal("no README.md was found; nothing would be tested")
+	}
+	return found
+}
+
+// TestQueries runs every SQL block.
+func TestQueries(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	queries := 0
+	for path, text := range pages(t) {
+		for _, block := range fenced.FindAllStringSubmatch(text, -1) {
+			if block[1] != "sql" {
+				continue
+			}
+			queries++
+			if _, err := pool.Exec(t.Context(), block[2]); err != nil {
+				t.Errorf("%s: %v in\n%s", path, err, block[2])
+			}
+		}
+	}
+	if queries == 0 {
+		t.Error("no SQL block was found")
+	}
+}
+
+// TestLinks holds that each relative link leads to a file.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for path, text := range pages(t) {
+		for _, link := range linked.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), link[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", path, link[1])
+			}
+		}
+	}
+}
+
+// TestMakeTargets holds that make knows each target that the pages name.
+func TestMakeTargets(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`?make ([a-z]+)`?")
+	for path, text := range pages(t) {
+		for _, target := range named.FindAllStringSubmatch(text, -1) {
+			inCode := strings.Contains(text, "`make "+target[1]+"`") || strings.Contains(text, "\nmake "+target[1])
+			if inCode && !strings.Contains(string(makefile), "\n"+target[1]+": ##") {
+				t.Errorf("%s names make %s, which the Makefile does not have", path, target[1])
+			}
+		}
+	}
+}
