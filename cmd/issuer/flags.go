@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+)
+
+// objectFlags say what shall be uploaded. What is wrong with them is found by the
+// checks that report everything at once.
+type objectFlags struct {
+	Bucket string `group:"upload" placeholder:"NAME" setting:"UPCALL_BUCKET" help:"The bucket. Required."`
+	Key    string `group:"upload" placeholder:"KEY" setting:"UPCALL_KEY" help:"The object's key. Required."`
+
+	Expires      string   `group:"upload" default:"1h" placeholder:"1h" setting:"UPCALL_EXPIRES" help:"How long the upload may begin: 1s to 7d. Default 1h."`
+	ContentType  string   `group:"upload" placeholder:"TYPE" setting:"UPCALL_CONTENT_TYPE" help:"The only Content-Type that is accepted. Without it the uploader must send none."`
+	StorageClass string   `group:"upload" placeholder:"CLASS" setting:"UPCALL_STORAGE_CLASS" help:"Standard, IA, Archive, ColdArchive or DeepColdArchive."`
+	ACL          string   `group:"upload" name:"acl" placeholder:"ACL" setting:"UPCALL_ACL" help:"default, private, public-read or public-read-write."`
+	Meta         []string `group:"upload" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_META" help:"User metadata. Repeatable."`
+	Tag          []string `group:"upload" sep:"none" placeholder:"KEY=VALUE" setting:"UPCALL_TAG" help:"An object tag. Repeatable."`
+	Header       []string `group:"upload" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_HEADER" help:"A further x-oss-* header, or one that OSS stores, such as Cache-Control. Repeatable."`
+
+	ForbidOverwrite bool `group:"upload" setting:"UPCALL_FORBID_OVERWRITE" help:"Refuse the upload if the key exists."`
+}
+
+// object returns what the flags say and for how long. The error is about flags that
+// cannot be read; the object holds the others, to be checked as well.
+func (f *objectFlags) object() (presign.Object, time.Duration, error) {
+	meta, metaErr := parsePairs("--meta", f.Meta)
+	tags, tagErr := parsePairs("--tag", f.Tag)
+	headers, headerErr := parsePairs("--header", f.Header)
+	expires, expiresErr := parseExpires(f.Expires)
+	if expiresErr != nil {
+		expires = presign.MinExpires // said once
+	}
+	return presign.Object{
+		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,
+		Meta: meta, Tags: tags, Headers: headers, ForbidOverwrite: f.ForbidOverwrite,
+	}, expires, errors.Join(expiresErr, metaErr, tagErr, headerErr)
+}
+
+// callbackFlags say whom OSS tells of the upload, and what.
+type callbackFlags struct {
+	CallbackURL      []string `group:"callback" name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"Where OSS reports the upload. Up to five times; they are tried in order. Without it nobody is told."`
+	CallbackHost     string   `group:"callback" placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"The callback's Host header, where it is not the URL's."`
+	CallbackSNI      *bool    `group:"callback" name:"callback-sni" negatable:"" setting:"UPCALL_CALLBACK_SNI" help:"Send the server name over TLS. On for https."`
+	CallbackBody     string   `group:"callback" placeholder:"TEMPLATE" setting:"UPCALL_CALLBACK_BODY" help:"A template of your own, with $${bucket}, $${x:name} and so on. The upload token is added where it is missing."`
+	CallbackBodyType string   `group:"callback" default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json. Default form."`
+	Var              []string `group:"callback" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_VAR" help:"A custom variable, x:NAME in a template. Repeatable."`
+	Carry            string   `group:"callback" default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"header or query: where the callback travels. Default header."`
+}
+
+// callback returns nil without a URL. The error is about flags that cannot be read or
+// would do nothing; the callback holds the others, to be checked as well.
+func (f *callbackFlags) callback() (*issue.Callback, error) {
+	vars, varErr := parsePairs("--var", f.Var)
+	unread := errors.Join(varErr,
+		oneOf("--callback-body-type", f.CallbackBodyType, "form", "json"),
+		oneOf("--carry", f.Carry, "header", "query"))
+	if len(f.CallbackURL) == 0 {
+		return nil, errors.Join(unread, f.checkNoCallback())
+	}
+	c := &issue.Callback{URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form}
+	if f.CallbackBodyType == "json" {
+		c.BodyType = callbackspec.JSON
+	}
+	if f.Carry == "query" {
+		c.Carriage = presign.InQuery
+	}
+	return c, unread
+}
+
+// checkNoCallback refuses settings of a callback that would never be sent.
+func (f *callbackFlags) checkNoCallback() error {
+	var errs []error
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{
+		{"--callback-host", f.CallbackHost != ""},
+		{"--callback-sni", f.CallbackSNI != nil},
+		{"--callback-body", f.CallbackBody != ""},
+		{"--var", len(f.Var) > 0},
+	} {
+		if flag.set {
+			errs = append(errs, fmt.Errorf("%s: there is no callback to use it; give --callback-url, or leave it out", flag.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseExpires reads a Go duration or a number of days such as 7d.
+func parseExpires(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("--expires: %q is not a duration; write 90s, 15m, 1h or 7d", s)
+	}
+	return d, nil
+}
+
+// parseBytes reads a number of bytes. A flag that is not given is nil.
+func parseBytes(flag, s string) (*int64, error) {
+	if s == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %q is not a number of bytes; write 1048576, say", flag, s)
+	}
+	return &n, nil
+}
+
+// parsePairs reads name=value entries. What follows the first = is the value.
+func parsePairs(flag string, entries []string) (map[string]string, error) {
+	pairs := make(map[string]string, len(entries))
+	var errs []error
+	for _, entry := range entries {
+		name, value, ok := strings.Cut(entry, "=")
+		_, twice := pairs[name]
+		switch {
+		case !ok || name == "":
+			errs = append(errs, fmt.Errorf("%s: %q is not name=value", flag, entry))
+		case twice:
+			errs = append(errs, fmt.Errorf("%s: %q is given twice; leave one out", flag, name))
+		default:
+			pairs[name] = value
+		}
+	}
+	return pairs, errors.Join(errs...)
+}
+
+func oneOf(flag, value string, choices ...string) error {
+	if slices.Contains(choices, value) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q is unknown; use %s", flag, value, strings.Join(choices, " or "))
+}

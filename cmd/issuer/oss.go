@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"upcall/internal/presign"
+	"upcall/internal/setting"
+	"upcall/internal/uploadtoken"
+)
+
+// ossFlags are the way to OSS. The credentials come from the environment.
+type ossFlags struct {
+	Region     string `group:"oss" placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, as in cn-hangzhou. Required."`
+	Endpoint   string `group:"oss" placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
+	Internal   bool   `group:"oss" setting:"UPCALL_INTERNAL" help:"Use the region's endpoint inside Alibaba Cloud."`
+	Accelerate bool   `group:"oss" setting:"UPCALL_ACCELERATE" help:"Use the transfer-acceleration endpoint."`
+	CName      bool   `group:"oss" name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
+	PathStyle  bool   `group:"oss" setting:"UPCALL_PATH_STYLE" help:"Put the bucket into the path, for emulators. Implied where the endpoint is an IP address."`
+}
+
+// presignConfig reads region, endpoint and credentials. The error is about what could
+// not be read; what was read is still to be checked.
+func (f *ossFlags) presignConfig(env environment) (presign.Config, error) {
+	cfg := presign.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
+	var errs []error
+	for _, secret := range []struct {
+		name string
+		to   *string
+	}{
+		{"OSS_ACCESS_KEY_ID", &cfg.AccessKeyID},
+		{"OSS_ACCESS_KEY_SECRET", &cfg.AccessKeySecret},
+		{"OSS_SESSION_TOKEN", &cfg.SessionToken},
+	} {
+		value, err := setting.Secret(env, secret.name)
+		if err != nil {
+			value = "unreadable" // said once, not again as missing
+		}
+		*secret.to = value
+		errs = append(errs, err)
+	}
+	return cfg, errors.Join(errs...)
+}
+
+// tokenKeys returns nil where no keys are set.
+func tokenKeys(env environment) (*uploadtoken.Keyring, error) {
+	keys, err := setting.Secret(env, "UPCALL_TOKEN_KEYS")
+	if err != nil || keys == "" {
+		return nil, err
+	}
+	ring, err := uploadtoken.ParseKeys(keys)
+	if err != nil {
+		return nil, prefixEach("UPCALL_TOKEN_KEYS: ", err)
+	}
+	return ring, nil
+}
+
+// prefixEach says of each joined error where it came from.
+func prefixEach(prefix string, err error) error {
+	var errs []error
+	for line := range strings.Lines(err.Error()) {
+		errs = append(errs, errors.New(prefix+strings.TrimRight(line, "\n")))
+	}
+	return errors.Join(errs...)
+}
