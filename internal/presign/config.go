@@ -1,11 +1,13 @@
 package presign
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Config says for whom and to where URLs are signed.
@@ -37,6 +39,12 @@ type Config struct {
 	// AccessKeyID and AccessKeySecret are required; SessionToken belongs to temporary
 	// (STS) credentials and may be "".
 	AccessKeyID, AccessKeySecret, SessionToken string
+
+	// SessionExpires is when temporary credentials end, if that is known.
+	SessionExpires time.Time
+
+	// Source gives the credentials in place of the four fields above. Default none.
+	Source Source
 }
 
 const ossDomain = ".aliyuncs.com"
@@ -157,18 +165,32 @@ func (c Config) checkStyle() error {
 }
 
 func (c Config) checkCredentials() error {
-	check := func(field, variable, value string, required bool) error {
-		switch {
-		case value == "" && required:
-			return wrong(ErrCredentials, field, "set "+variable+" or "+variable+"_FILE", "is not set")
-		// Never shown: it may be the secret with one stray character.
-		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-			return wrong(ErrCredentials, field, "check how "+variable+" was copied", "holds a space, a line break or a character that is not ASCII")
-		}
-		return nil
+	if c.Source != nil {
+		return nil // checked when they come
 	}
-	return errors.Join(
-		check("access key id", "OSS_ACCESS_KEY_ID", c.AccessKeyID, true),
-		check("access key secret", "OSS_ACCESS_KEY_SECRET", c.AccessKeySecret, true),
-		check("session token", "OSS_SESSION_TOKEN", c.SessionToken, false))
+	var expires error
+	if !c.SessionExpires.IsZero() && c.SessionToken == "" {
+		expires = wrong(ErrCredentials, "session expiry", "set OSS_SESSION_TOKEN, or leave the expiry out", "is given, but there is no session token: permanent credentials do not end")
+	}
+	return errors.Join(c.static().check(variable), expires)
+}
+
+// static are the credentials of the fields.
+func (c Config) static() Credentials {
+	return Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires}
+}
+
+// source is where the credentials come from.
+func (c Config) source() Source {
+	if c.Source == nil {
+		static := c.static()
+		return func(context.Context) (Credentials, error) { return static, nil }
+	}
+	return func(ctx context.Context) (Credentials, error) {
+		got, err := c.Source(ctx)
+		if err != nil {
+			return Credentials{}, err
+		}
+		return got, got.check(func(string) string { return "the source of the credentials" })
+	}
 }

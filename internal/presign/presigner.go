@@ -20,7 +20,7 @@ import (
 	"upcall/internal/callbackspec"
 )
 
-// The rules that a [Config] and a [Put] are checked against.
+// The rules that a [Config], a [Put] and a [Multipart] are checked against.
 var (
 	ErrRegion        = errors.New("region")
 	ErrEndpoint      = errors.New("endpoint")
@@ -37,15 +37,20 @@ var (
 	ErrTag           = errors.New("object tag")
 	ErrHeader        = errors.New("header")
 	ErrCallback      = errors.New("callback")
+	ErrSize          = errors.New("size")
+	ErrPartSize      = errors.New("part size")
+	ErrPartCount     = errors.New("number of parts")
 )
 
-// A Presigner signs for one account, region and endpoint. It needs no network and may
-// be used by several goroutines.
+// A Presigner signs for one account, region and endpoint. It needs no network to sign
+// but what its credentials need, and may be used by several goroutines. What it asks of
+// OSS itself is to begin and to end multipart uploads.
 //
 // Its clock is the system's: the SDK reads that itself when it writes x-oss-date and
 // takes no other.
 type Presigner struct {
 	client *oss.Client
+	source Source
 	host   string
 }
 
@@ -64,8 +69,13 @@ func New(c Config) (*Presigner, error) {
 	cfg.UseCName = oss.Ptr(c.CName)
 	cfg.UsePathStyle = oss.Ptr(c.PathStyle)
 	cfg.AdditionalHeaders = additionalHeaders
-	cfg.CredentialsProvider = credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.AccessKeySecret, c.SessionToken)
-	return &Presigner{client: oss.NewClient(cfg), host: c.Host()}, nil
+	cfg.ProxyFromEnvironment = oss.Ptr(true)
+	source := c.source()
+	cfg.CredentialsProvider = credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
+		got, err := source(ctx)
+		return credentials.Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken}, err
+	})
+	return &Presigner{client: oss.NewClient(cfg), source: source, host: c.Host()}, nil
 }
 
 // Host is the host name of the configured endpoint, without bucket and port. It is ""
@@ -78,6 +88,7 @@ type Signed struct {
 	Method    string
 	URL       string
 	ExpiresAt time.Time // UTC, whole seconds
+	Bound     Bound     // what ExpiresAt follows from
 
 	// Headers are all the headers that the signature covers, by their lower-case names.
 	// The uploader must send each as it is: a missing or a changed one breaks the
@@ -90,21 +101,15 @@ func (p *Presigner) Put(ctx context.Context, u Put) (Signed, error) {
 	if err := u.Check(); err != nil {
 		return Signed{}, err
 	}
-	request := &oss.PutObjectRequest{
+	return p.sign(ctx, &oss.PutObjectRequest{
 		Bucket:        oss.Ptr(u.Object.Bucket),
 		Key:           oss.Ptr(u.Object.Key),
-		RequestCommon: oss.RequestCommon{Headers: u.headers()},
-	}
-	if u.Callback.Carriage == InQuery && u.Callback.Parameter != "" {
-		request.Parameters = map[string]string{"callback": u.Callback.Parameter}
-		if u.Callback.Vars != "" {
-			request.Parameters["callback-var"] = u.Callback.Vars
-		}
-	}
-	return p.sign(ctx, request, u.Expires)
+		RequestCommon: oss.RequestCommon{Headers: u.headers(), Parameters: u.Callback.parameters()},
+	}, u.Expires)
 }
 
-// sign presigns any request the SDK can presign, to end expires from now.
+// sign presigns any request the SDK can presign, to end expires from now, or with the
+// credentials if those end before.
 func (p *Presigner) sign(ctx context.Context, request any, expires time.Duration) (Signed, error) {
 	for {
 		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK
@@ -112,24 +117,32 @@ func (p *Presigner) sign(ctx context.Context, request any, expires time.Duration
 		// between the two, the URL would be one second short, and one of a single
 		// second refused from the beginning. Such a URL is signed again.
 		start := time.Now().Truncate(time.Second)
-		result, err := p.client.Presign(ctx, request, oss.PresignExpiration(start.Add(expires)))
+		end, bound, err := p.end(ctx, start, expires)
 		if err != nil {
-			return Signed{}, fmt.Errorf("presign request: %w", err)
+			return Signed{}, err
 		}
-		if !time.Now().Truncate(time.Second).Equal(start) {
-			continue
+		signed, err := p.signUntil(ctx, request, end)
+		if err != nil {
+			return Signed{}, err
 		}
-		headers := make(map[string]string, len(result.SignedHeaders))
-		for name, value := range result.SignedHeaders {
-			headers[strings.ToLower(name)] = value
+		if time.Now().Truncate(time.Second).Equal(start) {
+			signed.Bound = bound
+			return signed, nil
 		}
-		return Signed{
-			Method:    result.Method,
-			URL:       result.URL,
-			ExpiresAt: start.Add(expires).UTC(),
-			Headers:   headers,
-		}, nil
 	}
+}
+
+// signUntil presigns a request to end at a whole second.
+func (p *Presigner) signUntil(ctx context.Context, request any, end time.Time) (Signed, error) {
+	result, err := p.client.Presign(ctx, request, oss.PresignExpiration(end))
+	if err != nil {
+		return Signed{}, fmt.Errorf("presign request: %w", err)
+	}
+	headers := make(map[string]string, len(result.SignedHeaders))
+	for name, value := range result.SignedHeaders {
+		headers[strings.ToLower(name)] = value
+	}
+	return Signed{Method: result.Method, URL: result.URL, ExpiresAt: end, Headers: headers}, nil
 }
 
 // wrong is one mistake. The problem must hold no secret.

@@ -115,9 +115,29 @@ func (u Put) headers() map[string]string {
 	if u.ContentLength != nil {
 		set("content-length", strconv.FormatInt(*u.ContentLength, 10))
 	}
-	if u.Callback.Carriage == InHeaders {
-		set("x-oss-callback", u.Callback.Parameter)
-		set("x-oss-callback-var", u.Callback.Vars)
-	}
+	u.Callback.addTo(headers)
 	return headers
+}
+
+// addTo adds the headers of a callback that travels so.
+func (c Callback) addTo(headers map[string]string) {
+	if c.Carriage != InHeaders || c.Parameter == "" {
+		return
+	}
+	headers["x-oss-callback"] = c.Parameter
+	if c.Vars != "" {
+		headers["x-oss-callback-var"] = c.Vars
+	}
+}
+
+// parameters are the query parameters of a callback that travels so.
+func (c Callback) parameters() map[string]string {
+	if c.Carriage != InQuery || c.Parameter == "" {
+		return nil
+	}
+	parameters := map[string]string{"callback": c.Parameter}
+	if c.Vars != "" {
+		parameters["callback-var"] = c.Vars
+	}
+	return parameters
 }

@@ -1,0 +1,128 @@
+package presign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+)
+
+// Credentials are what requests are signed with.
+type Credentials struct {
+	AccessKeyID, AccessKeySecret string
+
+	// SessionToken belongs to temporary (STS) credentials; "" means permanent ones.
+	SessionToken string
+
+	// Expires is when temporary credentials end. Zero where that is not known.
+	Expires time.Time
+}
+
+// A Source gives credentials, whenever something is signed. It keeps those that are
+// still good, so that it is cheap to ask, and may be used by several goroutines.
+type Source func(context.Context) (Credentials, error)
+
+// metadataTimeout and metadataTries bound the wait for the metadata service, which
+// answers within milliseconds or, outside of Alibaba Cloud, never.
+const (
+	metadataTimeout = 2 * time.Second
+	metadataTries   = 2
+)
+
+// ECSRole gives the temporary credentials of the RAM role of the ECS instance that the
+// program runs on, renewed in time. An empty role means whichever the instance has.
+func ECSRole(role string) Source {
+	return provided("take credentials from the metadata service of ECS", credentials.NewEcsRoleCredentialsProvider(
+		credentials.EcsRamRole(role),
+		func(o *credentials.EcsRoleCredentialsProviderOptions) {
+			o.Timeout, o.Retries = metadataTimeout, metadataTries
+		}))
+}
+
+// Process gives the credentials that a shell command prints: a JSON object with
+// AccessKeyId, AccessKeySecret and, for temporary ones, SecurityToken and Expiration
+// in RFC 3339. The command runs again when they end.
+func Process(command string) Source {
+	process := credentials.NewProcessCredentialsProvider(command)
+	return provided("take credentials from the command", credentials.NewCredentialsFetcherProvider(
+		credentials.CredentialsFetcherFunc(process.GetCredentials)))
+}
+
+// provided turns a provider of the SDK into a source.
+func provided(doing string, provider credentials.CredentialsProvider) Source {
+	return func(ctx context.Context) (Credentials, error) {
+		got, err := provider.GetCredentials(ctx)
+		if err != nil {
+			// The SDK puts an answer that lacks a field into its error, and the other
+			// field of it may be the secret.
+			text, _, _ := strings.Cut(err.Error(), ", response body is")
+			return Credentials{}, fmt.Errorf("%s: %s", doing, strings.ReplaceAll(text, "\n", " "))
+		}
+		c := Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SessionToken: got.SecurityToken}
+		if got.Expires != nil {
+			c.Expires = *got.Expires
+		}
+		return c, nil
+	}
+}
+
+// check returns all mistakes, joined. Where somebody set the values by hand, from says
+// by what they are called there.
+func (c Credentials) check(from func(field string) string) error {
+	check := func(field, value string, required bool) error {
+		switch {
+		case value == "" && required:
+			return wrong(ErrCredentials, field, "set "+from(field), "is not set")
+		// Never shown: it may be the secret with one stray character.
+		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+			return wrong(ErrCredentials, field, "check how it was copied to "+from(field), "holds a space, a line break or a character that is not ASCII")
+		}
+		return nil
+	}
+	return errors.Join(
+		check("access key id", c.AccessKeyID, true),
+		check("access key secret", c.AccessKeySecret, true),
+		check("session token", c.SessionToken, false))
+}
+
+// variable names what holds a field of the credentials in the environment.
+func variable(field string) string {
+	name := "OSS_" + strings.ToUpper(strings.ReplaceAll(field, " ", "_"))
+	return name + " or " + name + "_FILE"
+}
+
+// A Bound says what ends a URL.
+type Bound int
+
+const (
+	// BoundByExpires: the time that was asked for.
+	BoundByExpires Bound = iota
+	// BoundByCredentials: temporary credentials that end before that. OSS refuses the
+	// URL from then on, whatever it says itself.
+	BoundByCredentials
+	// BoundUnknown: temporary credentials of which nobody said when they end. The URL
+	// may be refused before its time.
+	BoundUnknown
+)
+
+// end is when a URL ends that is to live for expires from start, and why.
+func (p *Presigner) end(ctx context.Context, start time.Time, expires time.Duration) (time.Time, Bound, error) {
+	c, err := p.source(ctx)
+	if err != nil {
+		return time.Time{}, 0, err
+	}
+	asked := start.Add(expires).UTC()
+	credentialsEnd := c.Expires.UTC().Truncate(time.Second)
+	switch {
+	case c.Expires.IsZero() && c.SessionToken != "":
+		return asked, BoundUnknown, nil
+	case c.Expires.IsZero() || !credentialsEnd.Before(asked):
+		return asked, BoundByExpires, nil
+	case credentialsEnd.Sub(start) < MinExpires:
+		return time.Time{}, 0, wrong(ErrCredentials, "credentials", "get new ones", "have expired at %s", c.Expires.UTC().Format(time.RFC3339))
+	}
+	return credentialsEnd, BoundByCredentials, nil
+}
