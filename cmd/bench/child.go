@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,12 +26,16 @@ type child struct {
 }
 
 // startChild starts this program again as the receiver of a variant.
-func startChild(ctx context.Context, v variant, databaseURL, keyURL string) (*child, error) {
+func startChild(ctx context.Context, v variant, databaseURL, keyURL, profileDir string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, "serve", "--variant", v.name, "--key-url", keyURL)
+	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
+	if profileDir != "" {
+		args = append(args, "--profile", filepath.Join(profileDir, strings.ReplaceAll(v.name, " ", "-")+".pprof"))
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), "BENCH_DATABASE_URL="+databaseURL)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()

@@ -48,6 +48,8 @@ type compareCmd struct {
 	Clients  int `default:"128" help:"Keep-alive connections."`
 	Requests int `default:"40000" help:"Callbacks in each run."`
 	Rounds   int `default:"3" help:"Runs of each variant; the median counts."`
+
+	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -98,7 +100,7 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	results := make(map[string][]result)
 	for range cmd.Rounds {
 		for _, v := range variants {
-			got, err := measure(ctx, v, postgres.URL(), keys.url, pool, requests, cmd.Clients)
+			got, err := cmd.measure(ctx, v, postgres.URL(), keys.url, pool, requests)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
@@ -110,18 +112,18 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 
 // measure runs one variant once, and checks that every callback that was answered is a
 // row.
-func measure(ctx context.Context, v variant, databaseURL, keyURL string, pool *pgxpool.Pool, requests [][]byte, clients int) (result, error) {
+func (cmd *compareCmd) measure(ctx context.Context, v variant, databaseURL, keyURL string, pool *pgxpool.Pool, requests [][]byte) (result, error) {
 	if _, err := pool.Exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids"); err != nil {
 		return result{}, fmt.Errorf("empty tables: %w", err)
 	}
 	if _, err := pool.Exec(ctx, "CHECKPOINT"); err != nil {
 		return result{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	child, err := startChild(ctx, v, databaseURL, keyURL)
+	child, err := startChild(ctx, v, databaseURL, keyURL, cmd.ProfileDir)
 	if err != nil {
 		return result{}, err
 	}
-	got, err := fire(child.addr, requests, clients)
+	got, err := fire(child.addr, requests, cmd.Clients)
 	cpu, stopErr := child.stop()
 	if err := errors.Join(err, stopErr); err != nil {
 		return result{}, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/pprof"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -80,12 +81,24 @@ func (o oneInsert) Close()                                        {}
 type serveCmd struct {
 	Variant string `required:""`
 	KeyURL  string `name:"key-url" required:""`
+	Profile string // file for a CPU profile; "" takes none
 }
 
 // Run is the receiver of one variant.
 func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if cmd.Profile != "" {
+		file, err := os.Create(cmd.Profile)
+		if err != nil {
+			return fmt.Errorf("take profile: %w", err)
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return fmt.Errorf("take profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	pool, err := eventstore.Open(ctx, os.Getenv("BENCH_DATABASE_URL"))
 	if err != nil {
 		return err
