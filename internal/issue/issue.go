@@ -100,6 +100,9 @@ type Upload struct {
 	// callback that has neither variables nor a token.
 	Callback    json.RawMessage `json:"callback"`
 	CallbackVar json.RawMessage `json:"callback_var"`
+
+	// Bound is what ExpiresAt follows from.
+	Bound presign.Bound `json:"-"`
 }
 
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
@@ -121,7 +124,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	if err != nil {
 		return Upload{}, fmt.Errorf("make upload id: %w", err)
 	}
-	token, err := i.token(id, r)
+	token, err := i.token(id, r.Object, r.Expires, r.Callback)
 	if err != nil {
 		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
 	}
@@ -144,20 +147,21 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 		Method:      signed.Method,
 		URL:         signed.URL,
 		ExpiresAt:   signed.ExpiresAt,
+		Bound:       signed.Bound,
 		Headers:     signed.Headers,
 		Callback:    documents.parameter,
 		CallbackVar: documents.vars,
 	}, nil
 }
 
-func (i *Issuer) token(id uuid.UUID, r Request) (string, error) {
-	if i.cfg.Tokens == nil || r.Callback == nil {
+func (i *Issuer) token(id uuid.UUID, o presign.Object, expires time.Duration, callback *Callback) (string, error) {
+	if i.cfg.Tokens == nil || callback == nil {
 		return "", nil
 	}
 	return i.cfg.Tokens.Mint(uploadtoken.Claims{
 		UploadID: id,
-		Expires:  i.cfg.Now().Add(r.Expires + TokenGrace),
-		Bucket:   r.Object.Bucket,
-		Object:   r.Object.Key,
+		Expires:  i.cfg.Now().Add(expires + TokenGrace),
+		Bucket:   o.Bucket,
+		Object:   o.Key,
 	})
 }

@@ -1,0 +1,105 @@
+package issue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/presign"
+)
+
+// abortTimeout bounds the abort of an upload that was initiated in vain.
+const abortTimeout = 15 * time.Second
+
+// A MultipartRequest says what shall be uploaded in parts, and what shall happen then.
+type MultipartRequest struct {
+	Object   presign.Object
+	Expires  time.Duration // of every URL; 1 s to 7 days
+	Size     *int64        // exact size in bytes; nil leaves it open
+	PartSize int64         // of each part but the last, in bytes; 0 means one that suits
+	Parts    int           // how many there may be; 0 where Size is given
+	Callback *Callback     // made when the parts are merged; nil is none
+}
+
+func (r MultipartRequest) signing(callback presign.Callback) presign.Multipart {
+	return presign.Multipart{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
+}
+
+// Check returns all mistakes in r, joined, without asking OSS for anything. withToken
+// says that a token will be added.
+func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error {
+	token := ""
+	if withToken {
+		token = tokenSample
+	}
+	_, err := r.Callback.encode(reach, token)
+	return errors.Join(r.signing(presign.Callback{}).Check(), err)
+}
+
+// IssueMultipart initiates a multipart upload at OSS and presigns all its requests. If
+// it fails after that, it aborts the upload again. The error joins all mistakes in r,
+// each a [callbackspec.FieldError], and then nothing was initiated; or it is about OSS
+// or the network.
+func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multipart, error) {
+	if err := r.Check(i.reach, i.cfg.Tokens != nil); err != nil {
+		return Multipart{}, err
+	}
+	id, err := i.cfg.NewID()
+	if err != nil {
+		return Multipart{}, fmt.Errorf("make upload id: %w", err)
+	}
+	token, err := i.token(id, r.Object, r.Expires, r.Callback)
+	if err != nil {
+		return Multipart{}, err
+	}
+	documents, err := r.Callback.encode(i.reach, token)
+	if err != nil {
+		return Multipart{}, err
+	}
+	started, err := i.cfg.Presigner.Initiate(ctx, r.Object)
+	if err != nil {
+		return Multipart{}, err
+	}
+	plan := r.signing(documents.signed)
+	signed, err := i.cfg.Presigner.SignMultipart(ctx, plan, started)
+	if err != nil {
+		return Multipart{}, errors.Join(err, i.abortInVain(ctx, started))
+	}
+	m := Multipart{
+		ID: id, Bucket: r.Object.Bucket, Key: r.Object.Key, OSSUploadID: started.ID,
+		Size: r.Size, PartSize: plan.SizeOfParts(), ExpiresAt: signed.ExpiresAt, Bound: signed.Bound,
+		Complete: presigned(signed.Complete), Abort: presigned(signed.Abort), ListParts: presigned(signed.ListParts[0]),
+		Callback: documents.parameter, CallbackVar: documents.vars,
+	}
+	for n, part := range signed.Parts {
+		m.Parts = append(m.Parts, Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: presigned(part)})
+	}
+	for _, list := range signed.ListParts[1:] {
+		m.ListPartsNext = append(m.ListPartsNext, presigned(list))
+	}
+	return m, nil
+}
+
+// abortInVain aborts an upload that nobody will get to know of, also where ctx ended.
+func (i *Issuer) abortInVain(ctx context.Context, started presign.Started) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	if err := i.cfg.Presigner.Abort(ctx, started); err != nil {
+		return fmt.Errorf("the upload %s of %q in %s stays open at OSS: %w", started.ID, started.Key, started.Bucket, err)
+	}
+	return nil
+}
+
+// AbortMultipart gives an upload up, with fresh credentials, even if its URLs have
+// expired or ctx has ended.
+func (i *Issuer) AbortMultipart(ctx context.Context, m Multipart) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	return i.cfg.Presigner.Abort(ctx, m.started())
+}
+
+func (m Multipart) started() presign.Started {
+	return presign.Started{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
+}

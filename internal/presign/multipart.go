@@ -1,0 +1,204 @@
+package presign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+)
+
+// Limits of OSS for multipart uploads.
+const (
+	MaxParts     = 10_000
+	MinPartSize  = 100 << 10 // bytes; the last part may be smaller
+	MaxPartSize  = 5 << 30   // bytes
+	MaxMultipart = MaxParts * MaxPartSize
+
+	// listedParts is how many parts OSS lists in one answer.
+	listedParts = 1000
+)
+
+// The part size where none was asked for: parts are to be few enough that one answer
+// lists them all, and small enough to be sent again.
+const (
+	defaultPartSize = 8 << 20
+	partSizeStep    = 1 << 20
+)
+
+// A Multipart is one object that is to be uploaded in parts.
+type Multipart struct {
+	Object Object
+
+	// Expires is for how long the requests may begin, 1 s to 7 days in whole seconds.
+	Expires time.Duration
+
+	// Size is the exact size of the object in bytes, 1 to 48.8 TB: OSS then refuses
+	// a part of any other size than it is to have. nil leaves it to the uploader.
+	Size *int64
+
+	// PartSize is the size of each part but the last in bytes, 100 KB to 5 GB. 0 means
+	// one that suits the size.
+	PartSize int64
+
+	// Parts is how many parts there may be, 1 to 10,000. It is 0 where Size is given,
+	// which says it.
+	Parts int
+
+	Callback Callback
+}
+
+// Check returns all mistakes, joined.
+func (m Multipart) Check() error {
+	return errors.Join(m.Object.Check(), checkExpires(m.Expires), m.checkParts(), m.Callback.check())
+}
+
+func (m Multipart) checkParts() error {
+	var errs []error
+	bad := func(rule error, field, mend, problem string, args ...any) {
+		errs = append(errs, wrong(rule, field, mend, problem, args...))
+	}
+	switch {
+	case m.Size == nil && m.Parts == 0:
+		bad(ErrSize, "size", "give the size, or how many parts there may be", "is not given")
+	case m.Size != nil && m.Parts != 0:
+		bad(ErrPartCount, "parts", "leave one out", "is given along with the size, which says how many parts there are")
+	case m.Size != nil && (*m.Size < 1 || *m.Size > MaxMultipart):
+		bad(ErrSize, "size", fmt.Sprintf("a multipart upload takes 1 to %d bytes", int64(MaxMultipart)), "%d is out of range", *m.Size)
+	case m.Size == nil && (m.Parts < 1 || m.Parts > MaxParts):
+		bad(ErrPartCount, "parts", "OSS allows 1 to 10000", "%d is out of range", m.Parts)
+	case m.Size != nil && m.PartSize >= MinPartSize && m.PartSize <= MaxPartSize && m.Count() > MaxParts:
+		bad(ErrPartCount, "part-size", fmt.Sprintf("give at least %d", (*m.Size+MaxParts-1)/MaxParts), "%d bytes make %d parts of %d bytes, and OSS allows 10000", m.PartSize, m.Count(), *m.Size)
+	}
+	if m.PartSize != 0 && (m.PartSize < MinPartSize || m.PartSize > MaxPartSize) {
+		bad(ErrPartSize, "part-size", fmt.Sprintf("OSS allows %d to %d bytes", MinPartSize, int64(MaxPartSize)), "%d is out of range", m.PartSize)
+	}
+	return errors.Join(errs...)
+}
+
+// SizeOfParts is the size of each part but the last, in bytes.
+func (m Multipart) SizeOfParts() int64 {
+	switch {
+	case m.PartSize != 0:
+		return m.PartSize
+	case m.Size == nil:
+		return defaultPartSize
+	}
+	fewest := (*m.Size + listedParts - 1) / listedParts
+	return min(max(defaultPartSize, (fewest+partSizeStep-1)/partSizeStep*partSizeStep), MaxPartSize)
+}
+
+// Count is how many parts there are, or may be where the size is not known.
+func (m Multipart) Count() int {
+	if m.Size == nil {
+		return m.Parts
+	}
+	size := m.SizeOfParts()
+	return int((*m.Size + size - 1) / size)
+}
+
+// SizeOf is the exact size of a part, counted from 1, or nil where that is not known.
+func (m Multipart) SizeOf(number int) *int64 {
+	if m.Size == nil {
+		return nil
+	}
+	size := m.SizeOfParts()
+	size = min(size, *m.Size-int64(number-1)*size)
+	return &size
+}
+
+// A SignedMultipart is every request of a multipart upload that was initiated. All
+// expire at once.
+type SignedMultipart struct {
+	ExpiresAt time.Time // UTC, whole seconds
+	Bound     Bound     // what ExpiresAt follows from
+	Parts     []Signed  // in order, from number 1
+	Complete  Signed    // merges the parts; carries the callback
+	Abort     Signed
+	ListParts []Signed // one for each thousand of parts
+}
+
+// SignMultipart presigns every request of the upload, which was initiated for m. The
+// error joins all mistakes in m.
+func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Started) (SignedMultipart, error) {
+	if err := m.Check(); err != nil {
+		return SignedMultipart{}, err
+	}
+	end, bound, err := p.end(ctx, time.Now().Truncate(time.Second), m.Expires)
+	if err != nil {
+		return SignedMultipart{}, err
+	}
+	var broken error
+	sign := func(request any) Signed {
+		if broken != nil {
+			return Signed{}
+		}
+		signed, err := p.signUntil(ctx, request, end)
+		broken = err
+		signed.Bound = bound
+		return signed
+	}
+	all := SignedMultipart{ExpiresAt: end, Bound: bound}
+	for number := 1; number <= m.Count() && broken == nil; number++ {
+		all.Parts = append(all.Parts, sign(m.partRequest(upload, number)))
+	}
+	all.Complete = sign(m.completeRequest(upload))
+	all.Abort = sign(&oss.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	for first := 0; first < m.Count(); first += listedParts {
+		all.ListParts = append(all.ListParts, sign(listRequest(upload, first)))
+	}
+	if broken == nil && !time.Now().Before(end) {
+		broken = wrong(ErrExpires, "expires", "give more", "%s is over before %d parts are signed", m.Expires, m.Count())
+	}
+	return all, broken
+}
+
+// partRequest signs the size of a part, where it is known, so that OSS refuses any other.
+func (m Multipart) partRequest(upload Started, number int) *oss.UploadPartRequest {
+	request := &oss.UploadPartRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, PartNumber: int32(number)}
+	if size := m.SizeOf(number); size != nil {
+		request.RequestCommon.Headers = map[string]string{"content-length": strconv.FormatInt(*size, 10)}
+	}
+	return request
+}
+
+func (m Multipart) completeRequest(upload Started) *oss.CompleteMultipartUploadRequest {
+	return &oss.CompleteMultipartUploadRequest{
+		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID,
+		RequestCommon: oss.RequestCommon{Headers: completeHeaders(m.Object.ACL, m.Object.ForbidOverwrite, m.Callback), Parameters: m.Callback.parameters()},
+	}
+}
+
+// completeHeaders are what OSS wants to be told when the parts are merged. The content
+// type is signed because most HTTP clients add one of their own to a POST.
+func completeHeaders(acl string, forbidOverwrite bool, callback Callback) map[string]string {
+	headers := map[string]string{"content-type": "application/xml"}
+	if acl != "" {
+		headers["x-oss-object-acl"] = acl
+	}
+	if forbidOverwrite {
+		headers["x-oss-forbid-overwrite"] = "true"
+	}
+	callback.addTo(headers)
+	return headers
+}
+
+// listRequest lists parts behind a number. The SDK presigns no ListParts by its name,
+// but that is a GET of the object with the upload's id.
+func listRequest(upload Started, after int) *oss.GetObjectRequest {
+	parameters := map[string]string{"uploadId": upload.ID}
+	if after > 0 {
+		parameters["part-number-marker"] = strconv.Itoa(after)
+	}
+	return &oss.GetObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key, RequestCommon: oss.RequestCommon{Parameters: parameters}}
+}
+
+// initiateHeaders are what OSS keeps along with the object from the beginning.
+func (o Object) initiateHeaders() map[string]string {
+	headers := maps.Clone(o.headers())
+	delete(headers, "x-oss-object-acl") // told when the parts are merged
+	return headers
+}
