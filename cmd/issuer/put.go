@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"upcall/internal/issue"
 	"upcall/internal/presign"
@@ -23,7 +22,7 @@ type putCommand struct {
 	callbackFlags
 	ossFlags
 
-	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json. Default text."`
+	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json, or the uploader's program in curl, python, java, go, node, browser, csharp, cpp, android or php. Default text."`
 }
 
 // Help is shown below the summary of the command.
@@ -43,7 +42,7 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	errs = append(errs, err)
 	request, err := c.request()
 	errs = append(errs, err, request.Check(issue.Reach(cfg.Host()), tokens != nil))
-	errs = append(errs, oneOf("--format", c.Format, "text", "json"))
+	errs = append(errs, checkFormat(c.Format, request.Object))
 	if err := errors.Join(errs...); err != nil {
 		return usageError{err}
 	}
@@ -61,10 +60,7 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 		return err
 	}
 	warn(std.err, request, tokens)
-	if c.Format == "json" {
-		return printJSON(std.out, upload)
-	}
-	return printText(std.out, request, upload, time.Now())
+	return printUpload(std.out, c.Format, request, upload)
 }
 
 // request turns the flags into a request. The error is about flags that cannot be

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
+	"upcall/internal/snippet"
 )
 
 // printText shows an upload to a person, with a command to paste.
@@ -31,7 +32,7 @@ func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) erro
 			fmt.Fprintf(&b, "%s: %s\n", name, u.Headers[name])
 		}
 	}
-	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", curl(u))
+	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", snippet.Curl(snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers}, "FILE"))
 	if r.Callback != nil {
 		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported, and above it is the\n" +
 			"receiver's answer. 203 looks like success to curl, but is CallbackFailed: stored, not reported.\n")
@@ -40,37 +41,6 @@ func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) erro
 		return fmt.Errorf("write upload: %w", err)
 	}
 	return nil
-}
-
-// curl returns a command for any POSIX shell that uploads the file FILE of the current
-// folder.
-func curl(u issue.Upload) string {
-	// Without --path-as-is curl would send a/../b as b, and the signature covers the key
-	// as it is.
-	args := []string{"curl --silent --show-error --fail-with-body --path-as-is"}
-	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
-		// curl sends the length of the file by itself. To send another one would only
-		// make it wait, where OSS can refuse the wrong size at once.
-		if name != "content-length" {
-			args = append(args, "-H "+quote(name+": "+u.Headers[name]))
-		}
-	}
-	args = append(args, `--write-out '\n%{http_code}\n'`)
-	upload := "-T FILE"
-	if path, _, _ := strings.Cut(u.URL, "?"); strings.HasSuffix(path, "/") {
-		// curl -T puts the file's name behind a slash at the end of the path. The other way
-		// to send a file brings a Content-Type of its own, to be taken off unless one is signed.
-		upload = "--request PUT --data-binary @FILE"
-		if _, signed := u.Headers["content-type"]; !signed {
-			upload = "-H 'content-type:' " + upload
-		}
-	}
-	return strings.Join(append(args, upload+" "+quote(u.URL)), " \\\n  ")
-}
-
-// quote makes one word of s for a POSIX shell, which reads nothing inside single quotes.
-func quote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // readable quotes a key that a terminal would not show as it is.

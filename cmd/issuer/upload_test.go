@@ -260,22 +260,6 @@ func TestInWords(t *testing.T) {
 	}
 }
 
-// FuzzQuote: whatever is quoted comes out of a shell as it went in.
-func FuzzQuote(f *testing.F) {
-	for _, s := range []string{"", "a b", "it's", `\`, "''", "$HOME `id` !! \"", "-n"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsRune(s, 0) {
-			t.Skip("no argument holds NUL")
-		}
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+quote(s)).Output()
-		if err != nil || string(out) != s {
-			t.Errorf("%q came out as %q: %v", s, out, err)
-		}
-	})
-}
-
 // TestReadable: a key cannot move a terminal's cursor or begin a line of its own.
 func TestReadable(t *testing.T) {
 	t.Parallel()

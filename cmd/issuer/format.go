@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/snippet"
+)
+
+// checkFormat also refuses, before the URL is made, an upload that a program in the
+// chosen language could not do.
+func checkFormat(format string, o presign.Object) error {
+	if format == "text" || format == "json" {
+		return nil
+	}
+	if languages := snippet.Languages(); !slices.Contains(languages, format) {
+		return oneOf("--format", format, slices.Concat([]string{"text", "json"}, languages)...)
+	}
+	if err := snippet.Check(format, o.Key, o.ContentType); err != nil {
+		return prefixEach("--", err) // its fields are the flags' names
+	}
+	return nil
+}
+
+// printUpload writes an upload in the chosen format, which was checked.
+func printUpload(w io.Writer, format string, r issue.Request, u issue.Upload) error {
+	switch format {
+	case "json":
+		return printJSON(w, u)
+	case "text":
+		return printText(w, r, u, time.Now())
+	}
+	program, err := snippet.Render(format, snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers})
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, program); err != nil {
+		return fmt.Errorf("write program: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package snippet
+
+import "strings"
+
+// Each of these makes a literal that stands for s, which is printable ASCII: anything
+// else is refused before (see [Upload.check]).
+
+var doubleQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// doubleQuoted is a string of Go, Python, Java, JavaScript, C# and C++, in none of which
+// anything but these two characters is special between double quotes. C++ before 2017
+// had trigraphs; the program asks for C++17.
+func doubleQuoted(s string) string {
+	return `"` + doubleQuotes.Replace(s) + `"`
+}
+
+// inScript is a JavaScript string inside a page, where "</script>" and "<!--" would end
+// the script or begin a comment even between quotes.
+func inScript(s string) string {
+	return strings.ReplaceAll(doubleQuoted(s), "<", `\u003c`)
+}
+
+var singleQuotes = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+
+// singleQuoted is a string of PHP, which reads variables between double quotes.
+func singleQuoted(s string) string {
+	return `'` + singleQuotes.Replace(s) + `'`
+}
+
+// shellWord makes one word of s for a POSIX shell, which reads nothing inside single
+// quotes.
+func shellWord(s string) string {
+	return `'` + strings.ReplaceAll(s, `'`, `'\''`) + `'`
+}

@@ -1,0 +1,215 @@
+// Package snippet writes the uploader's program: a short, complete one in a language of
+// choice, with a presigned URL and its signed headers in it.
+//
+// Each program takes the file's path as its argument (the browser's page has a field for
+// it), streams the file, sends the signed headers and no Content-Type that was not
+// signed, and follows no redirect. It prints the callback's answer and ends with 0, or
+// writes the status and the body of a refusal to stderr and ends with 1. To nearly every
+// HTTP client 203 CallbackFailed is a success; to these programs it is not.
+//
+// A program is worth as much as its URL: whoever has it may upload until that expires.
+package snippet
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"text/template"
+
+	"upcall/internal/callbackspec"
+)
+
+// The rules that [Check] and [Render] apply. A [callbackspec.FieldError] unwraps to one.
+var (
+	ErrLanguage    = errors.New("unknown language")
+	ErrContentType = errors.New("missing content type")
+	ErrDotSegment  = errors.New("key that the client would change")
+	ErrMethod      = errors.New("method other than PUT")
+	ErrURL         = errors.New("not a URL as presigning makes them")
+	ErrHeader      = errors.New("header that would not arrive as it was signed")
+)
+
+// An Upload is a presigned PUT.
+type Upload struct {
+	Method  string            // PUT
+	URL     string            // http or https, percent-encoded
+	Headers map[string]string // every signed header, by lower-case names
+}
+
+// A program is one language's.
+type program struct {
+	language string
+	text     *template.Template
+
+	// ownType says that the client names a Content-Type of its own where it is given
+	// none, which breaks a signature without one. Browsers do so with the file's type,
+	// Android's HttpURLConnection with application/x-www-form-urlencoded (AOSP,
+	// HttpURLConnectionImpl.java).
+	ownType bool
+
+	// resolvesDots says that the client resolves "." and ".." in a path before it sends
+	// it, while the signature covers them as they are.
+	resolvesDots bool
+}
+
+//go:embed programs
+var files embed.FS
+
+var programs = []program{
+	{language: "curl", text: parse("curl", shellWord)},
+	{language: "python", text: parse("python", doubleQuoted), resolvesDots: true},
+	{language: "java", text: parse("java", doubleQuoted)},
+	{language: "go", text: parse("go", doubleQuoted)},
+	{language: "node", text: parse("node", doubleQuoted), resolvesDots: true},
+	{language: "browser", text: parse("browser", inScript), resolvesDots: true, ownType: true},
+	{language: "csharp", text: parse("csharp", doubleQuoted), resolvesDots: true},
+	{language: "cpp", text: parse("cpp", doubleQuoted)},
+	{language: "android", text: parse("android", doubleQuoted), resolvesDots: true, ownType: true},
+	{language: "php", text: parse("php", singleQuoted)},
+}
+
+// parse reads the template of a language, in which quote makes a literal.
+func parse(language string, quote func(string) string) *template.Template {
+	name := language + ".tmpl"
+	return template.Must(template.New(name).Funcs(template.FuncMap{"quote": quote}).ParseFS(files, "programs/"+name))
+}
+
+// Languages lists all that [Render] knows.
+func Languages() []string {
+	names := make([]string, len(programs))
+	for i, p := range programs {
+		names[i] = p.language
+	}
+	return names
+}
+
+// Check says, before anything is signed, what keeps an upload of this key with this
+// Content-Type ("" if none is signed) from being done by a program in this language.
+// The error joins all mistakes.
+func Check(language, key, contentType string) error {
+	p, err := find(language)
+	if err != nil {
+		return err
+	}
+	return p.check(strings.Split(key, "/"), contentType)
+}
+
+func find(language string) (program, error) {
+	i := slices.IndexFunc(programs, func(p program) bool { return p.language == language })
+	if i < 0 {
+		return program{}, wrong(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "), "%q is no language that is known here", language)
+	}
+	return programs[i], nil
+}
+
+func (p program) check(segments []string, contentType string) error {
+	var errs []error
+	if p.ownType && contentType == "" {
+		errs = append(errs, wrong(ErrContentType, "content-type", "give one, such as image/jpeg",
+			"is empty, but a %s program always sends one, and OSS refuses one that is not signed", p.language))
+	}
+	if p.resolvesDots && slices.ContainsFunc(segments, func(s string) bool { return s == "." || s == ".." }) {
+		errs = append(errs, wrong(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
+			`a %s program cannot send a key with "." or ".." between slashes as it was signed`, p.language))
+	}
+	return errors.Join(errs...)
+}
+
+// Render returns the program that does u. The error joins all mistakes.
+func Render(language string, u Upload) (string, error) {
+	p, err := find(language)
+	if err != nil {
+		return "", err
+	}
+	segments, err := u.check()
+	if err := errors.Join(err, p.check(segments, u.Headers["content-type"])); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	if err := p.text.Execute(&b, newData(u)); err != nil {
+		return "", fmt.Errorf("render %s program: %w", language, err)
+	}
+	return b.String(), nil
+}
+
+// check refuses what presigning does not make, as a literal is correct for printable
+// ASCII only, and returns the decoded segments of the path.
+func (u Upload) check() ([]string, error) {
+	var errs []error
+	if u.Method != "PUT" {
+		errs = append(errs, wrong(ErrMethod, "method", "presign a PUT", "is %q", u.Method))
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
+		value := u.Headers[name]
+		// A line break would let whoever chose the value add headers of his own.
+		if !isToken(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
+			errs = append(errs, wrong(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry"))
+		}
+	}
+	path, err := checkURL(u.URL)
+	return strings.Split(path, "/"), errors.Join(append(errs, err)...)
+}
+
+func checkURL(s string) (path string, err error) {
+	parsed, err := url.Parse(s)
+	if err != nil || !printable(s) || strings.ContainsAny(s, " \"'<>\\^`{|}") ||
+		parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" || parsed.User != nil || parsed.Fragment != "" {
+		return "", wrong(ErrURL, "url", "presign one", "is no absolute, percent-encoded HTTP URL")
+	}
+	return parsed.Path, nil
+}
+
+func isToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') })
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
+}
+
+// wrong is one mistake.
+func wrong(rule error, field, mend, problem string, args ...any) error {
+	return &callbackspec.FieldError{Field: field, Problem: fmt.Sprintf(problem, args...), Mend: mend, Rule: rule}
+}
+
+// A data is what a template sees.
+type data struct {
+	Upload
+	Sent           []header // sorted by name
+	CallbackFailed string   // what 203 means
+}
+
+type header struct{ Name, Value string }
+
+// Line is the header as curl and its libraries take it.
+func (h header) Line() string { return h.Name + ": " + h.Value }
+
+func newData(u Upload) data {
+	return data{
+		Upload:         u,
+		Sent:           u.sent(),
+		CallbackFailed: "203 CallbackFailed: the file is stored, but its callback failed: the application may not know of it",
+	}
+}
+
+// sent lists the headers that a program sets. The length it takes from the file: to send
+// another one would only break the connection, where OSS can refuse the wrong size.
+func (u Upload) sent() []header {
+	var sent []header
+	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
+		if name != "content-length" {
+			sent = append(sent, header{name, u.Headers[name]})
+		}
+	}
+	return sent
+}
+
+// TLS reports whether the URL is an https one.
+func (d data) TLS() bool { return strings.HasPrefix(d.URL, "https:") }
+
+// Curl is the command for the file that is a script's first argument.
+func (d data) Curl() string { return Curl(d.Upload, `"$1"`) }
