@@ -7,15 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"upcall/internal/ossemu"
 )
 
 // A child is a receiver in a process of its own.
@@ -64,19 +60,6 @@ func (c *child) stop() (time.Duration, error) {
 	}
 	state := c.cmd.ProcessState
 	return state.UserTime() + state.SystemTime(), err
-}
-
-// A keyServer serves the public half of the emulator's test key.
-type keyServer struct {
-	*httptest.Server
-	url string
-}
-
-func newKeyServer() *keyServer {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, ossemu.PublicKeyPEM)
-	}))
-	return &keyServer{server, server.URL + "/callback_pub_key.pem"}
 }
 
 // listenHere returns a listener and tells the parent where it is.

@@ -24,6 +24,7 @@ import (
 
 	"upcall/internal/embeddedpg"
 	"upcall/internal/eventstore"
+	"upcall/internal/loadgen"
 	"upcall/migrations"
 )
 
@@ -88,11 +89,11 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := eventstore.EnsurePartitions(ctx, pool, time.Now()); err != nil {
 		return err
 	}
-	keys := newKeyServer()
+	keys := loadgen.NewKeyServer()
 	defer keys.Close()
 	fmt.Fprintf(out, "PostgreSQL %s, synchronous_commit=on, fsync=on; %d keep-alive clients, %d signed callbacks a run, %d runs each, medians\n",
 		postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
-	requests, err := callbacks(cmd.Requests, keys.url)
+	requests, err := generate(cmd.Requests, keys.KeyURL)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	results := make(map[string][]result)
 	for range cmd.Rounds {
 		for _, v := range variants {
-			got, err := cmd.measure(ctx, v, postgres.URL(), keys.url, pool, requests)
+			got, err := cmd.measure(ctx, v, postgres.URL(), keys.KeyURL, pool, requests)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
@@ -108,6 +109,14 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	return printTable(out, results)
+}
+
+func generate(n int, keyURL string) ([][]byte, error) {
+	generator, err := loadgen.New(keyURL)
+	if err != nil {
+		return nil, err
+	}
+	return generator.Wire(n)
 }
 
 // measure runs one variant once, and checks that every callback that was answered is a

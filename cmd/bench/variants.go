@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
+	"upcall/internal/loadgen"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -105,7 +106,7 @@ func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer pool.Close()
 	metrics := intake.NewMetrics()
-	keys, err := uploadtoken.ParseKeys(tokenKeys)
+	keys, err := uploadtoken.ParseKeys(loadgen.TokenKeys)
 	if err != nil {
 		return err
 	}

@@ -63,9 +63,9 @@ var confined = map[string][]string{
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/intake"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/setting"},
-	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest", "upcall/cmd/bench"},
+	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/dbtest":                       {},
-	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/cmd/bench"},
+	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                                   {},
 }
 

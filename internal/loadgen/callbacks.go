@@ -1,0 +1,137 @@
+// Package loadgen makes signed callbacks, as OSS sends them, for the benchmark and the
+// fault injection: each of another upload, with a token, signed with the emulator's
+// 512-bit key.
+package loadgen
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/ossemu"
+	"upcall/internal/uploadtoken"
+)
+
+const (
+	// Path is the callback path that the callbacks are signed for.
+	Path = "/oss/callback"
+	// TokenKeys is what a receiver needs to check their tokens.
+	TokenKeys = "load:0123456789abcdef0123456789abcdef"
+)
+
+// A KeyServer serves the public key that the callbacks name.
+type KeyServer struct {
+	*httptest.Server
+	KeyURL string
+}
+
+// NewKeyServer starts one on a free port of the loopback.
+func NewKeyServer() *KeyServer {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, ossemu.PublicKeyPEM)
+	}))
+	return &KeyServer{server, server.URL + "/callback_pub_key.pem"}
+}
+
+// A Generator makes callbacks. It may be used by many goroutines at once.
+type Generator struct {
+	keys     *uploadtoken.Keyring
+	template string
+	run      string // tells the request ids of one generator from those of another
+	expires  time.Time
+	keyURL   string // in Base64
+}
+
+// New returns a generator of callbacks that name this key URL.
+func New(keyURL string) (*Generator, error) {
+	keys, err := uploadtoken.ParseKeys(TokenKeys)
+	if err != nil {
+		return nil, err
+	}
+	template, err := callbackspec.DefaultBody(callbackspec.Form, []string{"uid", "album"}, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Generator{keys, template, uuid.NewString()[:8], time.Now().Add(24 * time.Hour), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
+}
+
+// A Callback is one signed callback.
+type Callback struct {
+	RequestID string
+	Body      string
+	Header    http.Header
+}
+
+// Callback returns callback number i: the same number is the same upload.
+func (g *Generator) Callback(i int) (Callback, error) {
+	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
+	uploadID := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
+	token, err := g.keys.Mint(uploadtoken.Claims{UploadID: uploadID, Expires: g.expires, Bucket: "demo", Object: object})
+	if err != nil {
+		return Callback{}, err
+	}
+	c := Callback{RequestID: fmt.Sprintf("%s%016X", g.run, i)}
+	c.Body, err = callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
+		"bucket": "demo", "object": object, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249", "size": strconv.Itoa(100000 + i),
+		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
+		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
+		"reqId": c.RequestID, "operation": "PutObject",
+		"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026", callbackspec.TokenVar: token,
+	})
+	if err != nil {
+		return Callback{}, err
+	}
+	c.Header = http.Header{
+		"Authorization":           {ossemu.SignCallback(Path, []byte(c.Body))},
+		"Content-Type":            {string(callbackspec.Form)},
+		"User-Agent":              {"aliyun-oss-callback"},
+		"X-Oss-Bucket":            {"demo"},
+		"X-Oss-Pub-Key-Url":       {g.keyURL},
+		"X-Oss-Request-Id":        {c.RequestID},
+		"X-Oss-Signature-Version": {"1.0"},
+		"X-Oss-Tag":               {"CALLBACK"},
+	}
+	return c, nil
+}
+
+// Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, byte for byte on the wire.
+func (g *Generator) Wire(n int) ([][]byte, error) {
+	messages := make([][]byte, n)
+	errs := make([]error, runtime.NumCPU())
+	var group sync.WaitGroup
+	for worker := range errs {
+		group.Go(func() {
+			for i := worker; i < n && errs[worker] == nil; i += len(errs) {
+				messages[i], errs[worker] = g.wire(i)
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return messages, nil
+}
+
+func (g *Generator) wire(i int) ([]byte, error) {
+	c, err := g.Callback(i)
+	if err != nil {
+		return nil, err
+	}
+	message := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n", Path, len(c.Body))
+	for name, values := range c.Header {
+		message = fmt.Appendf(message, "%s: %s\r\n", name, values[0])
+	}
+	return append(append(message, "\r\n"...), c.Body...), nil
+}
