@@ -18,7 +18,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Getenv, stdio{os.Stdout, os.Stderr})
+	err := run(ctx, os.Args[1:], os.Getenv, stdio{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	if err != nil {
 		report(os.Stderr, err)
@@ -26,8 +26,12 @@ func main() {
 	}
 }
 
-// stdio is where a command writes: what was asked for to out, remarks to err.
-type stdio struct{ out, err io.Writer }
+// stdio is where a command reads, and where it writes: what was asked for to out,
+// remarks to err.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
 // A usageError is what the caller has to change: flags, environment, files of settings.
 type usageError struct{ error }
@@ -50,12 +54,14 @@ func report(w io.Writer, err error) {
 
 // commands is the command line.
 type commands struct {
-	Put putCommand `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
+	Put       putCommand       `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
+	Multipart multipartCommand `cmd:"" help:"Initiate, complete or abort an upload in parts."`
 }
 
 const description = `Hands out presigned OSS upload URLs whose callback is tied to the upload.
 
 Credentials come from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary ones, OSS_SESSION_TOKEN.
+A profile, a RAM role or a command can give them instead; see the flags of a command.
 Callbacks carry an upload token where UPCALL_TOKEN_KEYS is set: kid:secret[,kid:secret], the first one signs.
 Each of these may be given as a file instead, named by the variable with _FILE at its end.`
 

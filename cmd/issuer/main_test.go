@@ -36,7 +36,7 @@ var good = []string{"put", "--bucket", "demo", "--key", "photos/cat.jpg", "--cal
 func execute(t *testing.T, env map[string]string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, remarks bytes.Buffer
-	err := run(t.Context(), args, func(name string) string { return env[name] }, stdio{&out, &remarks})
+	err := run(t.Context(), args, func(name string) string { return env[name] }, stdio{strings.NewReader(""), &out, &remarks})
 	if err != nil {
 		report(&remarks, err)
 		status = exitCode(err)
@@ -230,7 +230,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 func TestSecretsFromFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	env := map[string]string{"OSS_REGION": "cn-hangzhou"}
+	env := map[string]string{"OSS_REGION": "cn-hangzhou", "UPCALL_STS_EXPIRATION": time.Now().Add(2 * time.Hour).Format(time.RFC3339)}
 	for name, content := range map[string]string{
 		"OSS_ACCESS_KEY_ID": "ak\n", "OSS_ACCESS_KEY_SECRET": "hunter-sk\n", "OSS_SESSION_TOKEN": "sts\r\n", "UPCALL_TOKEN_KEYS": "k7:hunter-0123456789abcdef\n",
 	} {
@@ -282,7 +282,7 @@ func TestOutputFails(t *testing.T) {
 	t.Parallel()
 	env := goodEnv()
 	for _, format := range []string{"text", "json"} {
-		err := run(t.Context(), slices.Concat(good, []string{"--format", format}), func(name string) string { return env[name] }, stdio{brokenPipe{}, io.Discard})
+		err := run(t.Context(), slices.Concat(good, []string{"--format", format}), func(name string) string { return env[name] }, stdio{strings.NewReader(""), brokenPipe{}, io.Discard})
 		if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
 			t.Errorf("%s: error %v, status %d", format, err, exitCode(err))
 		}

@@ -9,7 +9,7 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// ossFlags are the way to OSS. The credentials come from the environment.
+// ossFlags are the way to OSS.
 type ossFlags struct {
 	Region     string `group:"oss" placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, as in cn-hangzhou. Required."`
 	Endpoint   string `group:"oss" placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
@@ -17,29 +17,16 @@ type ossFlags struct {
 	Accelerate bool   `group:"oss" setting:"UPCALL_ACCELERATE" help:"Use the transfer-acceleration endpoint."`
 	CName      bool   `group:"oss" name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
 	PathStyle  bool   `group:"oss" setting:"UPCALL_PATH_STYLE" help:"Put the bucket into the path, for emulators. Implied where the endpoint is an IP address."`
+
+	credentialFlags
 }
 
 // presignConfig reads region, endpoint and credentials. The error is about what could
 // not be read; what was read is still to be checked.
 func (f *ossFlags) presignConfig(env environment) (presign.Config, error) {
 	cfg := presign.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
-	var errs []error
-	for _, secret := range []struct {
-		name string
-		to   *string
-	}{
-		{"OSS_ACCESS_KEY_ID", &cfg.AccessKeyID},
-		{"OSS_ACCESS_KEY_SECRET", &cfg.AccessKeySecret},
-		{"OSS_SESSION_TOKEN", &cfg.SessionToken},
-	} {
-		value, err := setting.Secret(env, secret.name)
-		if err != nil {
-			value = "unreadable" // said once, not again as missing
-		}
-		*secret.to = value
-		errs = append(errs, err)
-	}
-	return cfg, errors.Join(errs...)
+	err := f.fillIn(&cfg, env)
+	return cfg, err
 }
 
 // tokenKeys returns nil where no keys are set.

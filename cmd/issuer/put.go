@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
 	"upcall/internal/presign"
 	"upcall/internal/uploadtoken"
@@ -47,20 +49,34 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 		return usageError{err}
 	}
 
-	presigner, err := presign.New(cfg)
-	if err != nil {
-		return err
-	}
-	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	issuer, err := newIssuer(cfg, tokens)
 	if err != nil {
 		return err
 	}
 	upload, err := issuer.Issue(ctx, request)
 	if err != nil {
-		return err
+		return blame(err)
 	}
-	warn(std.err, request, tokens)
+	warn(std.err, request.Callback != nil, tokens)
+	warnBound(std.err, upload.Bound, upload.ExpiresAt, c.Expires)
 	return printUpload(std.out, c.Format, request, upload)
+}
+
+func newIssuer(cfg presign.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, error) {
+	presigner, err := presign.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+}
+
+// blame says that an error is about what the caller has set, if it is: credentials that
+// have expired, say, come to light only where something is signed.
+func blame(err error) error {
+	if _, ok := errors.AsType[*callbackspec.FieldError](err); ok {
+		return usageError{err}
+	}
+	return err
 }
 
 // request turns the flags into a request. The error is about flags that cannot be
@@ -78,8 +94,8 @@ func (c *putCommand) request() (issue.Request, error) {
 }
 
 // warn says what will be refused later, or is weak, though it can be issued.
-func warn(w io.Writer, r issue.Request, tokens *uploadtoken.Keyring) {
-	if r.Callback != nil && tokens == nil {
+func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
+	if callback && tokens == nil {
 		fmt.Fprintln(w, "issuer: warning: no upload token: UPCALL_TOKEN_KEYS is not set, and a receiver refuses callbacks without a token unless it was told not to")
 	}
 	if tokens == nil {
@@ -91,10 +107,20 @@ func warn(w io.Writer, r issue.Request, tokens *uploadtoken.Keyring) {
 	}
 }
 
-func printJSON(w io.Writer, upload issue.Upload) error {
+// warnBound says when it is not --expires that ends the URLs.
+func warnBound(w io.Writer, bound presign.Bound, end time.Time, asked string) {
+	switch bound {
+	case presign.BoundByCredentials:
+		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n", end.Format(time.RFC3339), asked)
+	case presign.BoundUnknown:
+		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; give --sts-expiration to have it counted in")
+	}
+}
+
+func printJSON(w io.Writer, document any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false) // the URL is full of ampersands
-	if err := enc.Encode(upload); err != nil {
+	if err := enc.Encode(document); err != nil {
 		return fmt.Errorf("write upload: %w", err)
 	}
 	return nil

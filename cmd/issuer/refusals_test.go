@@ -78,9 +78,9 @@ func TestBadInput(t *testing.T) {
 		{"header name", []string{"--header", "X-Custom=1"}, nil, []string{"header X-Custom:"}},
 		{"header of the signature", []string{"--header", "x-oss-date=1"}, nil, []string{"header x-oss-date:"}},
 		{"format", []string{"--format", "yaml"}, nil, []string{`--format: "yaml" is unknown; use text or json or curl`}},
-		{"browser without a content type", []string{"--format", "browser"}, nil, []string{"--content-type: is empty, but a browser program always sends one"}},
-		{"android without a content type", []string{"--format", "android"}, nil, []string{"--content-type: is empty, but a android program always sends one"}},
-		{"dots in a language that resolves them", []string{"--format", "browser", "--key", "a/../b", "--content-type", "image/png"}, nil, []string{"--format: a browser program cannot send"}},
+		{"browser without a content type", []string{"--format", "browser"}, nil, []string{"--content-type: is empty, but a program for browser always sends one"}},
+		{"android without a content type", []string{"--format", "android"}, nil, []string{"--content-type: is empty, but a program for android always sends one"}},
+		{"dots in a language that resolves them", []string{"--format", "browser", "--key", "a/../b", "--content-type", "image/png"}, nil, []string{"--format: a program for browser cannot send"}},
 
 		{"no access key id", nil, map[string]string{"OSS_ACCESS_KEY_ID": ""}, []string{"OSS_ACCESS_KEY_ID"}},
 		{"no access key secret", nil, map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, []string{"OSS_ACCESS_KEY_SECRET"}},

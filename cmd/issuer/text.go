@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
+	"upcall/internal/presign"
 	"upcall/internal/snippet"
 )
 
@@ -18,12 +19,8 @@ func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) erro
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(r.Object.Key), r.Object.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
-	fmt.Fprintf(&b, "Expires   %s (in %s)\n", u.ExpiresAt.Format(time.RFC3339), inWords(u.ExpiresAt.Sub(now)))
-	if r.Callback == nil {
-		b.WriteString("Callback  none: no callback will come, as there is no --callback-url\n")
-	} else {
-		fmt.Fprintf(&b, "Callback  %s\n", strings.Join(r.Callback.URLs, ", "))
-	}
+	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, u.Bound, now))
+	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "\n%s %s\n", u.Method, u.URL)
 	names := slices.Sorted(maps.Keys(u.Headers))
 	if len(names) > 0 {
@@ -41,6 +38,23 @@ func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) erro
 		return fmt.Errorf("write upload: %w", err)
 	}
 	return nil
+}
+
+// expiry says when a URL ends and what ends it.
+func expiry(end time.Time, bound presign.Bound, now time.Time) string {
+	why := map[presign.Bound]string{
+		presign.BoundByExpires:     "as asked for",
+		presign.BoundByCredentials: "when the credentials end",
+		presign.BoundUnknown:       "or earlier, with the session token",
+	}
+	return fmt.Sprintf("%s (in %s, %s)", end.Format(time.RFC3339), inWords(end.Sub(now)), why[bound])
+}
+
+func callbackURLs(c *issue.Callback) string {
+	if c == nil {
+		return "none: no callback will come, as there is no --callback-url"
+	}
+	return strings.Join(c.URLs, ", ")
 }
 
 // readable quotes a key that a terminal would not show as it is.

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"upcall/internal/presign"
+	"upcall/internal/setting"
+)
+
+// anyRole asks the metadata service for the name of the role.
+const anyRole = "auto"
+
+// credentialFlags say where the credentials come from, where that is not the
+// environment.
+type credentialFlags struct {
+	Profile            string `group:"oss" placeholder:"NAME" setting:"UPCALL_PROFILE" help:"Take the credentials from this profile of the aliyun command line."`
+	CredentialsFile    string `group:"oss" placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"The file with the profiles; without --profile its current one is taken. By default ~/.aliyun/config.json."`
+	ECSRole            string `group:"oss" name:"ecs-role" placeholder:"ROLE" setting:"UPCALL_ECS_ROLE" help:"Take the credentials of the RAM role of this ECS instance; auto for whichever it has."`
+	CredentialsProcess string `group:"oss" placeholder:"COMMAND" setting:"UPCALL_CREDENTIALS_PROCESS" help:"Take the credentials from what this shell command prints: JSON with AccessKeyId, AccessKeySecret, SecurityToken and Expiration."`
+	STSExpiration      string `group:"oss" name:"sts-expiration" placeholder:"TIME" setting:"UPCALL_STS_EXPIRATION" help:"When the session token ends, in RFC 3339, where the credentials do not say it. No URL outlives it."`
+}
+
+// fillIn adds the credentials to cfg. The error is about what could not be read; what
+// was read is still to be checked.
+func (f *credentialFlags) fillIn(cfg *presign.Config, env environment) error {
+	profile := f.Profile != "" || f.CredentialsFile != ""
+	var err error
+	switch {
+	case profile && f.ECSRole != "", profile && f.CredentialsProcess != "", f.ECSRole != "" && f.CredentialsProcess != "":
+		err = errors.New("--profile, --ecs-role, --credentials-process: more than one is given; choose where the credentials come from")
+	case f.ECSRole == anyRole:
+		cfg.Source = presign.ECSRole("")
+	case f.ECSRole != "":
+		cfg.Source = presign.ECSRole(f.ECSRole)
+	case f.CredentialsProcess != "":
+		cfg.Source = presign.Process(f.CredentialsProcess)
+	case profile:
+		err = f.useProfile(cfg, env)
+	default:
+		return errors.Join(fromEnvironment(cfg, env), f.setExpiration(cfg))
+	}
+	if err != nil {
+		cfg.Source = noCredentials
+	}
+	return errors.Join(err, f.setExpiration(cfg))
+}
+
+// noCredentials stands for credentials of which the mistake was said already, so that
+// they are not reported as missing as well.
+func noCredentials(context.Context) (presign.Credentials, error) {
+	return presign.Credentials{}, errors.New("no credentials")
+}
+
+func (f *credentialFlags) useProfile(cfg *presign.Config, env environment) error {
+	path := f.CredentialsFile
+	if path == "" {
+		if env("HOME") == "" {
+			return errors.New("--profile: HOME is not set, so the file with the profiles is not known; give --credentials-file")
+		}
+		path = filepath.Join(env("HOME"), ".aliyun", "config.json")
+	}
+	return cfg.UseProfile(path, f.Profile)
+}
+
+func fromEnvironment(cfg *presign.Config, env environment) error {
+	var errs []error
+	for _, secret := range []struct {
+		name string
+		to   *string
+	}{
+		{"OSS_ACCESS_KEY_ID", &cfg.AccessKeyID},
+		{"OSS_ACCESS_KEY_SECRET", &cfg.AccessKeySecret},
+		{"OSS_SESSION_TOKEN", &cfg.SessionToken},
+	} {
+		value, err := setting.Secret(env, secret.name)
+		if err != nil {
+			value = "unreadable" // said once, not again as missing
+		}
+		*secret.to = value
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// setExpiration takes the earlier of the flag and what the credentials say.
+func (f *credentialFlags) setExpiration(cfg *presign.Config) error {
+	if f.STSExpiration == "" {
+		return nil
+	}
+	end, err := time.Parse(time.RFC3339, f.STSExpiration)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--sts-expiration: %q is not a time in RFC 3339; write 2026-11-22T18:00:00Z, say", f.STSExpiration)
+	case f.ECSRole != "" || f.CredentialsProcess != "":
+		return errors.New("--sts-expiration: credentials of a role or a command say themselves when they end; leave it out")
+	case cfg.Source == nil && (cfg.SessionExpires.IsZero() || end.Before(cfg.SessionExpires)):
+		cfg.SessionExpires = end
+	}
+	return nil
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+)
+
+type multipartCommand struct {
+	Create   multipartCreateCommand   `cmd:"" help:"Initiate an upload in parts and presign each of its requests."`
+	Complete multipartCompleteCommand `cmd:"" help:"Merge the parts that were uploaded, and see the callback through."`
+	Abort    multipartAbortCommand    `cmd:"" help:"Give an upload up: OSS drops its parts."`
+}
+
+type multipartCreateCommand struct {
+	objectFlags
+	Size     string `group:"upload" placeholder:"BYTES" setting:"UPCALL_SIZE" help:"The exact size of the object, up to 48.8 TB. OSS then refuses parts of other sizes."`
+	PartSize string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"The size of each part but the last, 100 KB to 5 GB. By default one that suits the size."`
+	Parts    string `group:"upload" placeholder:"NUMBER" setting:"UPCALL_PARTS" help:"How many parts there may be, up to 10000, where the size is not known."`
+	callbackFlags
+	ossFlags
+
+	Manifest string `group:"output" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"Write the manifest to this file, which must not exist yet."`
+	Format   string `group:"output" default:"json" placeholder:"json" setting:"UPCALL_FORMAT" help:"json, which is the manifest, or text, which says what to do with the one in the file. Default json."`
+}
+
+// Help is shown below the summary of the command.
+func (*multipartCreateCommand) Help() string {
+	return `The manifest holds the URL of each part, of the merge, which carries the callback, of the abort and of the list of parts. Whoever has it can upload until it expires. Everything is checked before the upload is initiated; if it cannot be presigned or printed after that, it is aborted again.
+
+Without --content-type the object gets the type that the end of its key stands for.`
+}
+
+// Run initiates one upload and prints its manifest. kong calls it.
+func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std stdio) error {
+	cfg, err := c.presignConfig(env)
+	errs := []error{err, cfg.Check()}
+	tokens, err := tokenKeys(env)
+	errs = append(errs, err)
+	request, err := c.request()
+	errs = append(errs, err)
+	if err == nil {
+		errs = append(errs, request.Check(issue.Reach(cfg.Host()), tokens != nil))
+	}
+	errs = append(errs, c.checkOutput())
+	if err := errors.Join(errs...); err != nil {
+		return usageError{err}
+	}
+
+	issuer, err := newIssuer(cfg, tokens)
+	if err != nil {
+		return err
+	}
+	file, err := c.openManifest()
+	if err != nil {
+		return usageError{err}
+	}
+	manifest, err := issuer.IssueMultipart(ctx, request)
+	if err != nil {
+		return errors.Join(blame(err), discard(file))
+	}
+	warn(std.err, request.Callback != nil, tokens)
+	warnBound(std.err, manifest.Bound, manifest.ExpiresAt, c.Expires)
+	if err := c.print(std.out, file, request, manifest); err != nil { // nobody can go on with it
+		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
+	}
+	return nil
+}
+
+func (c *multipartCreateCommand) checkOutput() error {
+	err := oneOf("--format", c.Format, "json", "text")
+	if c.Format == "text" && c.Manifest == "" {
+		err = errors.New("--format: text holds no URLs; give --manifest FILE to keep them in")
+	}
+	return err
+}
+
+// openManifest returns nil where no file was named. It takes a new file only: an
+// upload whose manifest is overwritten cannot be completed any more.
+func (c *multipartCreateCommand) openManifest() (*os.File, error) {
+	if c.Manifest == "" {
+		return nil, nil
+	}
+	file, err := os.OpenFile(c.Manifest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return file, inFlag("--manifest", err)
+}
+
+// discard removes a file that no manifest came into.
+func discard(file *os.File) error {
+	if file == nil {
+		return nil
+	}
+	file.Close() // not what is to be reported
+	return os.Remove(file.Name())
+}
+
+func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m issue.Multipart) error {
+	if file != nil {
+		if err := errors.Join(printJSON(file, m), file.Close()); err != nil {
+			return err
+		}
+	}
+	if c.Format == "json" {
+		return printJSON(w, m)
+	}
+	return printManifest(w, r, m, c.Manifest, time.Now())
+}
+
+// request turns the flags into a request. The error is about flags that cannot be read.
+func (c *multipartCreateCommand) request() (issue.MultipartRequest, error) {
+	var unread []error
+	var r issue.MultipartRequest
+	var err error
+	r.Object, r.Expires, err = c.object()
+	unread = append(unread, err)
+	r.Size, err = parseBytes("--size", c.Size)
+	unread = append(unread, err)
+	partSize, err := parseBytes("--part-size", c.PartSize)
+	unread = append(unread, err)
+	if partSize != nil {
+		if r.PartSize = *partSize; r.PartSize == 0 {
+			unread = append(unread, errors.New("--part-size: 0 bytes make no part; OSS allows 102400 and more"))
+		}
+	}
+	if c.Parts != "" {
+		if r.Parts, err = strconv.Atoi(c.Parts); err != nil || r.Parts < 1 {
+			unread = append(unread, fmt.Errorf("--parts: %q is not a number of parts; OSS allows 1 to 10000", c.Parts))
+		}
+	}
+	r.Callback, err = c.callback()
+	return r, errors.Join(append(unread, err)...)
+}
+
+// manifestFlags name an upload that was created.
+type manifestFlags struct {
+	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"What multipart create printed; - is the standard input. Required."`
+}
+
+func (f *manifestFlags) read(std stdio) (issue.Multipart, error) {
+	switch f.Manifest {
+	case "":
+		return issue.Multipart{}, errors.New("--manifest: is not given; name the file that holds what multipart create printed")
+	case "-":
+		m, err := issue.ReadManifest(std.in)
+		return m, inFlag("--manifest", err)
+	}
+	file, err := os.Open(f.Manifest)
+	if err != nil {
+		return issue.Multipart{}, inFlag("--manifest", err)
+	}
+	defer file.Close()
+	m, err := issue.ReadManifest(file)
+	return m, inFlag("--manifest", err)
+}
+
+func inFlag(flag string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", flag, err)
+}
+
+type multipartCompleteCommand struct {
+	manifestFlags
+	CRC64 string `group:"upload" name:"crc64" placeholder:"NUMBER" setting:"UPCALL_CRC64" help:"The CRC-64 (ECMA-182) that the object is to have, as a decimal number."`
+	File  string `group:"upload" placeholder:"FILE" setting:"UPCALL_FILE" help:"The file that was uploaded, to take the CRC-64 from."`
+	ossFlags
+
+	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json. Default text."`
+}
+
+// Help is shown below the summary of the command.
+func (*multipartCompleteCommand) Help() string {
+	return `The parts are those that OSS lists. Parts that are missing, have the wrong size or do not make the expected CRC-64 are found before the merge, and then nothing is merged. The object's own CRC-64 is compared after it.
+
+The exit status is 1 as well where the object is stored but its callback failed (203 CallbackFailed).`
+}
+
+// Run merges one upload and prints the callback's answer. kong calls it.
+func (c *multipartCompleteCommand) Run(ctx context.Context, env environment, std stdio) error {
+	cfg, err := c.presignConfig(env)
+	errs := []error{err, cfg.Check(), oneOf("--format", c.Format, "text", "json")}
+	manifest, err := c.read(std)
+	errs = append(errs, err)
+	want, err := c.expectedCRC64()
+	errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return usageError{err}
+	}
+	issuer, err := newIssuer(cfg, nil) // the token is in the manifest
+	if err != nil {
+		return err
+	}
+	done, err := issuer.CompleteMultipart(ctx, manifest, want)
+	if done.ETag == "" {
+		return explain(blame(err))
+	}
+	if c.Format == "json" {
+		return errors.Join(err, printCompletedJSON(std.out, manifest, done))
+	}
+	return errors.Join(err, printCompleted(std.out, manifest, done, want != nil && err == nil))
+}
+
+// expectedCRC64 is nil where no flag says it.
+func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
+	switch {
+	case c.CRC64 != "" && c.File != "":
+		return nil, errors.New("--crc64, --file: both are given; leave one out")
+	case c.CRC64 != "":
+		n, err := strconv.ParseUint(c.CRC64, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("--crc64: %q is not a CRC-64 as a decimal number", c.CRC64)
+		}
+		return &n, nil
+	case c.File == "":
+		return nil, nil
+	}
+	file, err := os.Open(c.File)
+	if err != nil {
+		return nil, inFlag("--file", err)
+	}
+	defer file.Close()
+	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
+	if _, err := io.Copy(sum, file); err != nil {
+		return nil, inFlag("--file", err)
+	}
+	n := sum.Sum64()
+	return &n, nil
+}
+
+type multipartAbortCommand struct {
+	manifestFlags
+	ossFlags
+}
+
+// Run aborts one upload. kong calls it.
+func (c *multipartAbortCommand) Run(ctx context.Context, env environment, std stdio) error {
+	cfg, err := c.presignConfig(env)
+	errs := []error{err, cfg.Check()}
+	manifest, err := c.read(std)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return usageError{err}
+	}
+	issuer, err := newIssuer(cfg, nil)
+	if err != nil {
+		return err
+	}
+	if err := issuer.AbortMultipart(ctx, manifest); err != nil {
+		return explain(blame(err))
+	}
+	if _, err := fmt.Fprintf(std.out, "Aborted the upload of %s to bucket %s.\n", readable(manifest.Key), manifest.Bucket); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
+
+// explain adds what to do where OSS's own words leave that open.
+func explain(err error) error {
+	if refused, ok := errors.AsType[*presign.RefusedError](err); ok && refused.Code == "NoSuchUpload" {
+		return fmt.Errorf("%w; it was completed or aborted before: look whether the object is there", err)
+	}
+	return err
+}
+
+// completedJSON is what multipart complete prints as JSON. A CRC-64 is text, as many
+// readers of JSON round numbers of that length.
+type completedJSON struct {
+	UploadID string  `json:"upload_id"`
+	Bucket   string  `json:"bucket"`
+	Key      string  `json:"key"`
+	Size     int64   `json:"size"`
+	Parts    int     `json:"parts"`
+	ETag     string  `json:"etag"`
+	CRC64    *string `json:"crc64"`
+
+	// Answer is the callback's: JSON as it came, text if it is none, null without one.
+	Answer json.RawMessage `json:"answer"`
+}
+
+func printCompletedJSON(w io.Writer, m issue.Multipart, done issue.Completed) error {
+	document := completedJSON{UploadID: m.ID.String(), Bucket: m.Bucket, Key: m.Key, Size: done.Size, Parts: done.Parts, ETag: done.ETag}
+	if done.CRC64 != nil {
+		text := strconv.FormatUint(*done.CRC64, 10)
+		document.CRC64 = &text
+	}
+	if json.Valid(done.Answer) {
+		document.Answer = done.Answer
+	} else if done.Answer != nil {
+		text, err := json.Marshal(string(done.Answer))
+		if err != nil {
+			return err
+		}
+		document.Answer = text
+	}
+	return printJSON(w, document)
+}
