@@ -36,7 +36,7 @@ type request struct {
 	body        []byte
 }
 
-func newWorld(t *testing.T) world {
+func newWorld(t *testing.T, change ...func(*ossemu.Config)) world {
 	t.Helper()
 	w := world{bodies: make(chan *request, 10)}
 	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -54,7 +54,11 @@ func newWorld(t *testing.T) world {
 		io.WriteString(rw, answer)
 	}))
 	t.Cleanup(receiver.Close)
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "hunter-sk", Region: "cn-hangzhou", Buckets: []string{"demo"}})
+	cfg := ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "hunter-sk", Region: "cn-hangzhou", Buckets: []string{"demo"}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	emulator, err := ossemu.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

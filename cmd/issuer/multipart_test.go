@@ -1,0 +1,442 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/issue"
+	"upcall/internal/ossemu"
+)
+
+// createArgs is a good multipart command line against a world's emulator.
+func (w world) createArgs(args ...string) []string {
+	return slices.Concat([]string{"multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--callback-url", w.receiver + "/oss/callback"}, args)
+}
+
+// create runs a command that is to succeed and returns the manifest and its text.
+func (w world) create(t *testing.T, args ...string) (issue.Multipart, string) {
+	t.Helper()
+	stdout, stderr, status := execute(t, w.env, w.createArgs(args...)...)
+	if status != 0 || stderr != "" {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	m, err := issue.ReadManifest(strings.NewReader(stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, stdout
+}
+
+// uploadParts sends the content in parts, as any HTTP client would, and returns their ETags.
+func uploadParts(t *testing.T, m issue.Multipart, content []byte) []string {
+	t.Helper()
+	var etags []string
+	for _, part := range m.Parts {
+		start := int64(part.Number-1) * m.PartSize
+		if start >= int64(len(content)) {
+			break
+		}
+		body := content[start:min(start+m.PartSize, int64(len(content)))]
+		status, answer, header := ask(t, part.PresignedRequest, body)
+		if status != http.StatusOK {
+			t.Fatalf("part %d: status %d: %s", part.Number, status, answer)
+		}
+		etags = append(etags, header.Get("ETag"))
+	}
+	return etags
+}
+
+// ask sends one presigned request with its headers and nothing else.
+func ask(t *testing.T, r issue.PresignedRequest, body []byte) (status int, answer string, header http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), r.Method, r.URL, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range r.Headers {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+// openUploads counts the uploads that were neither completed nor aborted.
+func (w world) openUploads(t *testing.T) int {
+	t.Helper()
+	client := oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
+		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "hunter-sk")))
+	result, err := client.ListMultipartUploads(t.Context(), &oss.ListMultipartUploadsRequest{Bucket: oss.Ptr("demo")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(result.Uploads)
+}
+
+func content(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i * i >> 3)
+	}
+	return b
+}
+
+func crcOf(b []byte) uint64 { return crc64.Checksum(b, crc64.MakeTable(crc64.ECMA)) }
+
+func completeXML(etags []string) []byte {
+	var b strings.Builder
+	b.WriteString("<CompleteMultipartUpload>")
+	for i, etag := range etags {
+		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", i+1, etag)
+	}
+	b.WriteString("</CompleteMultipartUpload>")
+	return []byte(b.String())
+}
+
+// TestMultipartByURLs uploads with what the manifest holds and nothing else: parts,
+// list, merge with the callback in headers or query.
+func TestMultipartByURLs(t *testing.T) {
+	t.Parallel()
+	for _, carry := range []string{"header", "query"} {
+		t.Run(carry, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			data := content(300_001)
+			m, _ := w.create(t, "--size", "300001", "--part-size", "102400", "--carry", carry, "--var", "uid=42", "--acl", "private", "--meta", "a=1",
+				"--forbid-overwrite", "--content-type", "video/mp4", "--storage-class", "IA", "--tag", "a=1", "--header", "Cache-Control=no-cache")
+			if len(m.Parts) != 3 || m.PartSize != 102400 || *m.Size != 300001 || *m.Parts[2].Size != 95201 {
+				t.Fatalf("parts %+v", m.Parts)
+			}
+			etags := uploadParts(t, m, data)
+			if status, answer, _ := ask(t, m.ListParts, nil); status != http.StatusOK || strings.Count(answer, "<PartNumber>") != 3 {
+				t.Errorf("list: status %d: %s", status, answer)
+			}
+			if len(w.bodies) != 0 {
+				t.Error("called back before the merge")
+			}
+			status, got, header := ask(t, m.Complete, completeXML(etags))
+			if status != http.StatusOK || got != answer {
+				t.Fatalf("complete: status %d: %s", status, got)
+			}
+			if header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
+				t.Errorf("CRC-64 %s", header.Get("x-oss-hash-crc64ecma"))
+			}
+			callback := w.callback(t, "video.mp4")
+			if *callback.Size != 300001 || callback.Operation != "CompleteMultipartUpload" || callback.MimeType != "video/mp4" || string(callback.Vars["uid"]) != `"42"` {
+				t.Errorf("callback %+v", callback)
+			}
+			if status, answer, _ := ask(t, m.Abort, nil); status != http.StatusNotFound {
+				t.Errorf("abort after the merge: status %d: %s", status, answer)
+			}
+		})
+	}
+}
+
+// TestMultipartWrongPart: where the size is known, no other part is taken than what
+// was signed.
+func TestMultipartWrongPart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m, _ := w.create(t, "--size", "204801", "--part-size", "102400")
+	for _, body := range [][]byte{nil, content(102399), content(102401), content(1)} {
+		if status, answer, _ := askAs(t, m.Parts[0].PresignedRequest, body); status < 400 {
+			t.Errorf("a part of %d bytes: status %d: %s", len(body), status, answer)
+		}
+	}
+	swapped := m.Parts[0].PresignedRequest
+	swapped.URL = strings.Replace(swapped.URL, "partNumber=1&", "partNumber=2&", 1)
+	if status, answer, _ := ask(t, swapped, content(102400)); swapped.URL == m.Parts[0].URL || status != http.StatusForbidden {
+		t.Errorf("part 1 sent as part 2: status %d: %s", status, answer)
+	}
+	// Nobody can complete without the callback, or with one of his own.
+	for name := range m.Complete.Headers {
+		changed := m.Complete
+		changed.Headers = map[string]string{}
+		for n, v := range m.Complete.Headers {
+			if n != name {
+				changed.Headers[n] = v
+			}
+		}
+		if status, answer, _ := ask(t, changed, completeXML([]string{"x"})); status != http.StatusForbidden {
+			t.Errorf("complete without %s: status %d: %s", name, status, answer)
+		}
+	}
+}
+
+// askAs sends the body's own length in place of the signed one, as net/http does.
+func askAs(t *testing.T, r issue.PresignedRequest, body []byte) (int, string, http.Header) {
+	t.Helper()
+	headers := map[string]string{}
+	for name, value := range r.Headers {
+		if name != "content-length" {
+			headers[name] = value
+		}
+	}
+	return ask(t, issue.PresignedRequest{Method: r.Method, URL: r.URL, Headers: headers}, body)
+}
+
+// complete runs multipart complete on a manifest's text.
+func (w world) complete(t *testing.T, manifest string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	return execute(t, w.env, slices.Concat([]string{"multipart", "complete", "--manifest", saved(t, manifest)}, args)...)
+}
+
+func saved(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "manifest.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestMultipartComplete(t *testing.T) {
+	t.Parallel()
+	data := content(250_000)
+	crc := fmt.Sprint(crcOf(data))
+	file := saved(t, string(data))
+	tests := []struct {
+		name   string
+		create []string
+		args   []string
+	}{
+		{"without a comparison", []string{"--size", "250000", "--part-size", "102400"}, nil},
+		{"with the CRC-64", []string{"--size", "250000", "--part-size", "102400"}, []string{"--crc64", crc}},
+		{"with the file", []string{"--size", "250000", "--part-size", "102400"}, []string{"--file", file}},
+		{"one part", []string{"--size", "250000"}, []string{"--file", file}},
+		{"counted parts", []string{"--parts", "7", "--part-size", "102400"}, []string{"--file", file}},
+		{"callback in the query", []string{"--parts", "7", "--part-size", "102400", "--carry", "query"}, []string{"--file", file}},
+		{"all settings", []string{"--parts", "7", "--acl", "private", "--forbid-overwrite"}, []string{"--file", file}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, format := range []string{"text", "json"} {
+				w := newWorld(t)
+				m, text := w.create(t, tt.create...)
+				uploadParts(t, m, data)
+				stdout, stderr, status := w.complete(t, text, append(tt.args, "--format", format)...)
+				if status != 0 || stderr != "" || !strings.Contains(stdout, answer) || !strings.Contains(stdout, crc) {
+					t.Fatalf("status %d: %s%s", status, stdout, stderr)
+				}
+				if format == "text" && strings.Contains(stdout, "as expected") != (tt.args != nil) {
+					t.Errorf("says of the comparison: %s", stdout)
+				}
+				if format == "json" && !json.Valid([]byte(stdout)) {
+					t.Errorf("no JSON: %s", stdout)
+				}
+				if callback := w.callback(t, "video.mp4"); *callback.Size != 250000 {
+					t.Errorf("callback %+v", callback)
+				}
+				// Once more: it says that it is over.
+				if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "NoSuchUpload") || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("again: status %d: %s", status, stderr)
+				}
+			}
+		})
+	}
+}
+
+// TestMultipartCompleteRefused: what is not whole is not merged.
+func TestMultipartCompleteRefused(t *testing.T) {
+	t.Parallel()
+	data := content(250_000)
+	sized := []string{"--size", "250000", "--part-size", "102400"}
+	counted := []string{"--parts", "3", "--part-size", "102400"}
+	without := func(numbers ...int32) func(*issue.Multipart) {
+		return func(m *issue.Multipart) {
+			m.Parts = slices.DeleteFunc(m.Parts, func(p issue.Part) bool { return slices.Contains(numbers, p.Number) })
+		}
+	}
+	tests := []struct {
+		name   string
+		create []string
+		upload func(*issue.Multipart) // changes what is uploaded
+		args   []string
+		says   string
+	}{
+		{"nothing was uploaded", sized, without(1, 2, 3), nil, "no part was uploaded"},
+		{"the first part is missing", sized, without(1), nil, "part 1 of 3 was not uploaded"},
+		{"a part in the middle is missing", sized, without(2), nil, "part 2 of 3 was not uploaded"},
+		{"the last part is missing", sized, without(3), nil, "part 3 of 3 was not uploaded"},
+		{"a gap in counted parts", counted, without(2), nil, "part 2 of 2 was not uploaded"},
+		{"another CRC-64", sized, func(*issue.Multipart) {}, []string{"--crc64", "1"}, "nothing was merged"},
+		{"another CRC-64 of counted parts", counted, without(3), []string{"--crc64", fmt.Sprint(crcOf(data))}, "nothing was merged"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			m, text := w.create(t, tt.create...)
+			tt.upload(&m)
+			uploadParts(t, m, data)
+			stdout, stderr, status := w.complete(t, text, tt.args...)
+			if status != 1 || stdout != "" || !strings.Contains(stderr, tt.says) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("status %d: %s%s", status, stdout, stderr)
+			}
+			if len(w.bodies) != 0 || w.openUploads(t) != 1 {
+				t.Errorf("%d callbacks came, %d uploads are open", len(w.bodies), w.openUploads(t))
+			}
+			// The upload is still there, to be mended or aborted.
+			out, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text))
+			if status != 0 || stderr != "" || !strings.Contains(out, "video.mp4") || w.openUploads(t) != 0 {
+				t.Errorf("abort: status %d: %s%s", status, out, stderr)
+			}
+			if _, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text)); status != 1 || !strings.Contains(stderr, "NoSuchUpload") {
+				t.Errorf("abort again: status %d: %s", status, stderr)
+			}
+		})
+	}
+}
+
+// TestMultipartCallbackFails: 203 is no success.
+func TestMultipartCallbackFails(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		w := newWorld(t)
+		stdout, stderr, status := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--parts", "1", "--callback-url", w.receiver+"/refuse")
+		if status != 0 {
+			t.Fatal(stderr)
+		}
+		m, err := issue.ReadManifest(strings.NewReader(stdout))
+		if err != nil {
+			t.Fatal(err)
+		}
+		uploadParts(t, m, content(10))
+		out, stderr, status := w.complete(t, stdout, "--format", format)
+		if status != 1 || !strings.Contains(stderr, "203 CallbackFailed") || strings.Count(stderr, "\n") != 1 || !strings.Contains(out, "video.mp4") {
+			t.Errorf("%s: status %d: %s%s", format, status, out, stderr)
+		}
+	}
+}
+
+// TestMultipartForbidOverwrite: the merge is what would overwrite.
+func TestMultipartForbidOverwrite(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m, text := w.create(t, "--parts", "1", "--forbid-overwrite")
+	uploadParts(t, m, content(10))
+	u := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "video.mp4")
+	if status, body := send(t, u.URL, u.Headers); status != http.StatusOK {
+		t.Fatal(body)
+	}
+	if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "FileAlreadyExists") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	_, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--forbid-overwrite")...)
+	if status != 1 || !strings.Contains(stderr, "FileAlreadyExists") || strings.Count(stderr, "\n") != 1 || len(w.bodies) != 0 {
+		t.Errorf("create: status %d: %s", status, stderr)
+	}
+}
+
+// TestMultipartManyParts: OSS lists a thousand parts at a time.
+func TestMultipartManyParts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m, text := w.create(t, "--parts", "10000", "--part-size", "102400")
+	if len(m.Parts) != 10000 || len(m.ListPartsNext) != 9 {
+		t.Fatalf("%d parts, %d further lists", len(m.Parts), len(m.ListPartsNext))
+	}
+	for _, part := range m.Parts[:1001] {
+		if status, answer, _ := ask(t, part.PresignedRequest, content(102400)); status != http.StatusOK {
+			t.Fatalf("part %d: %d: %s", part.Number, status, answer)
+		}
+	}
+	for i, want := range []int{1000, 1, 0} {
+		list := append([]issue.PresignedRequest{m.ListParts}, m.ListPartsNext...)[i]
+		if status, answer, _ := ask(t, list, nil); status != http.StatusOK || strings.Count(answer, "<PartNumber>") != want {
+			t.Errorf("list %d: status %d, %d parts", i, status, strings.Count(answer, "<PartNumber>"))
+		}
+	}
+	stdout, stderr, status := w.complete(t, text, "--format", "json")
+	if status != 0 || !strings.Contains(stdout, `"parts":1001`) {
+		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+}
+
+// TestMultipartText keeps the manifest in a file and says what to do with it.
+func TestMultipartText(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "m.json")
+	stdout, stderr, status := execute(t, w.env, w.createArgs("--size", "20000000", "--format", "text", "--manifest", path)...)
+	if status != 0 || stderr != "" {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	for _, want := range []string{"video.mp4 in bucket demo", "3, of 8388608 bytes each but the last, which has 3222784", "issuer upload --manifest " + path, "multipart complete --manifest", "multipart abort --manifest", "as asked for"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("does not say %q:\n%s", want, stdout)
+		}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if m, err := issue.ReadManifest(file); err != nil || len(m.Parts) != 3 {
+		t.Errorf("%d parts, %v", len(m.Parts), err)
+	}
+	// A second upload does not overwrite the first one's manifest, and is not begun.
+	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 || !strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
+		t.Errorf("status %d: %s; %d uploads", status, stderr, w.openUploads(t))
+	}
+}
+
+// TestMultipartNotPrinted: an upload that nobody gets to know of is aborted.
+func TestMultipartNotPrinted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "m.json")
+	for _, args := range [][]string{{"--parts", "3"}, {"--parts", "3", "--manifest", path, "--format", "text"}} {
+		err := run(t.Context(), w.createArgs(args...), func(name string) string { return w.env[name] }, stdio{nil, brokenPipe{}, io.Discard})
+		if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") || w.openUploads(t) != 0 {
+			t.Errorf("error %v, %d uploads are open", err, w.openUploads(t))
+		}
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the file stays: %v", err)
+	}
+}
+
+// TestMultipartSTS: every URL of the manifest ends with the credentials.
+func TestMultipartSTS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *ossemu.Config) { c.SecurityToken = "sts" })
+	end := time.Now().Add(10 * time.Minute).UTC().Truncate(time.Second)
+	w.env["OSS_SESSION_TOKEN"], w.env["UPCALL_STS_EXPIRATION"] = "sts", end.Format(time.RFC3339)
+	stdout, stderr, status := execute(t, w.env, w.createArgs("--parts", "2", "--expires", "7d")...)
+	if status != 0 || !strings.Contains(stderr, "the credentials end at "+end.Format(time.RFC3339)) || !strings.Contains(stderr, "before the 7d of --expires") {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	m, err := issue.ReadManifest(strings.NewReader(stdout))
+	if err != nil || !m.ExpiresAt.Equal(end) {
+		t.Errorf("expires at %s, want %s (%v)", m.ExpiresAt, end, err)
+	}
+	uploadParts(t, m, content(10))
+	if stdout, stderr, status := w.complete(t, stdout); status != 0 {
+		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+}
