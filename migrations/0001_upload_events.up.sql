@@ -51,7 +51,7 @@ COMMENT ON COLUMN upcall.upload_events.client_ip    IS 'Address of the uploader 
 COMMENT ON COLUMN upcall.upload_events.request_id   IS 'Request id of the upload in OSS. Null when the body did not hold it.';
 COMMENT ON COLUMN upcall.upload_events.operation    IS 'PutObject, PostObject or CompleteMultipartUpload. Null when the body did not hold it.';
 COMMENT ON COLUMN upcall.upload_events.upload_id    IS 'The issued upload that this is, from its token. Null when the callback had no valid token and none was required.';
-COMMENT ON COLUMN upcall.upload_events.vars         IS 'Whatever else the body held, by its name there: custom variables as "x:name". Empty object when there was nothing else; never null.';
+COMMENT ON COLUMN upcall.upload_events.vars         IS 'Whatever else the body held, by its name there, which for a custom variable in the default template is its name without "x:". The upload token is left out: upload_id stands for it. Empty object when there was nothing else; never null.';
 COMMENT ON COLUMN upcall.upload_events.source       IS 'How the row came to be, as "callback". Never null.';
 
 -- Narrow, so that its index stays in memory: this is what makes a callback count once,

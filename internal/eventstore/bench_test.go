@@ -125,7 +125,7 @@ func BenchmarkRecord(b *testing.B) {
 // insertOne is what a handler without group commit would do: the same tables, the same
 // columns, one statement.
 func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
-	vars, err := encodeVars(e)
+	row, err := newEventRow(e)
 	if err != nil {
 		return err
 	}
@@ -140,6 +140,6 @@ func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
 		SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
 		FROM fresh RETURNING id`,
 		e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
-		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, vars, SourceCallback)
+		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, row.vars, SourceCallback)
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A column collects the values of one column as a one-dimensional array in PostgreSQL's
@@ -62,7 +61,26 @@ func (c *column) text(s string) {
 	value(c, s)
 }
 
-func (c *column) int64(v int64) {
+// uuid adds one that is there.
+func (c *column) uuid(id uuid.UUID) { value(c, id[:]) }
+
+func (c *column) nullUUID(id uuid.NullUUID) {
+	if !id.Valid {
+		c.null()
+		return
+	}
+	c.uuid(id.UUID)
+}
+
+func (c *column) int64(v *int64) {
+	if v == nil {
+		c.null()
+		return
+	}
+	c.eight(*v)
+}
+
+func (c *column) eight(v int64) {
 	c.rows++
 	c.buffer = binary.BigEndian.AppendUint32(c.buffer, 8)
 	c.buffer = binary.BigEndian.AppendUint64(c.buffer, uint64(v))
@@ -81,7 +99,7 @@ func (c *column) int32(v *int32) {
 // time adds a timestamptz: microseconds since 2000.
 func (c *column) time(t time.Time) {
 	const year2000 = 946_684_800_000_000
-	c.int64(t.UnixMicro() - year2000)
+	c.eight(t.UnixMicro() - year2000)
 }
 
 // decimal adds an unsigned number as text: PostgreSQL has no unsigned type.
@@ -112,76 +130,34 @@ func (c *column) json(text []byte) {
 	c.buffer = append(c.buffer, text...)
 }
 
-// columns are the parameters of insertEvents. One is used for many batches.
+// binaryFormat asks for that format, of all parameters and all results.
+var binaryFormat = []int16{1}
+
+// columns are the parameters of a statement. One is used for many batches.
 type columns struct {
-	all     [19]column
-	params  [][]byte
-	formats []int16
+	all    []column
+	params [][]byte
 }
 
-func newColumns() *columns {
-	c := &columns{params: make([][]byte, 19), formats: []int16{1}} // 1: all are binary
-	for i := range c.all {
-		c.all[i].element = pgtype.TextOID
-	}
-	for element, indices := range map[uint32][]int{
-		pgtype.UUIDOID:        {0, 16},
-		pgtype.TimestamptzOID: {1},
-		pgtype.Int8OID:        {5},
-		pgtype.Int4OID:        {7, 8},
-		pgtype.JSONBOID:       {17},
-	} {
-		for _, i := range indices {
-			c.all[i].element = element
-		}
+// newColumns makes one column for each element type.
+func newColumns(elements []uint32) *columns {
+	c := &columns{all: make([]column, len(elements)), params: make([][]byte, len(elements))}
+	for i, element := range elements {
+		c.all[i].element = element
 	}
 	return c
 }
 
-// fill encodes the events.
-func (c *columns) fill(rows []*request) {
+func (c *columns) reset() {
 	for i := range c.all {
 		c.all[i].reset()
 	}
-	for _, row := range rows {
-		c.add(&row.event, row.vars)
-	}
+}
+
+// parameters are good until the next reset.
+func (c *columns) parameters() [][]byte {
 	for i := range c.all {
 		c.params[i] = c.all[i].bytes()
 	}
-}
-
-func (c *columns) add(e *Event, vars []byte) {
-	b, all := &e.Callback, &c.all
-	value(&all[0], e.ID[:])
-	all[1].time(e.ReceivedAt)
-	all[2].text(b.Bucket)
-	all[3].text(b.Object)
-	all[4].text(b.ETag)
-	if b.Size == nil {
-		all[5].null()
-	} else {
-		all[5].int64(*b.Size)
-	}
-	all[6].text(b.MimeType)
-	all[7].int32(b.ImageWidth)
-	all[8].int32(b.ImageHeight)
-	all[9].text(b.ImageFormat)
-	all[10].decimal(b.CRC64)
-	all[11].text(b.ContentMD5)
-	all[12].text(b.VPCID)
-	all[13].addr(b.ClientIP)
-	all[14].text(b.RequestID)
-	all[15].text(b.Operation)
-	nullUUID(&all[16], e.UploadID)
-	all[17].json(vars)
-	all[18].text(e.Source)
-}
-
-func nullUUID(c *column, id uuid.NullUUID) {
-	if !id.Valid {
-		c.null()
-		return
-	}
-	value(c, id.UUID[:])
+	return c.params
 }

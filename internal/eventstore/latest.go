@@ -10,14 +10,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// eventColumns are what scanEvent reads.
+const eventColumns = `id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), coalesce(etag, ''), size,
+	coalesce(mime_type, ''), image_width, image_height, coalesce(image_format, ''), crc64::text,
+	coalesce(content_md5, ''), coalesce(vpc_id, ''), client_ip, coalesce(request_id, ''),
+	coalesce(operation, ''), upload_id, vars, source`
+
 // Latest returns the events received last, the newest first, at most limit of them. A
 // null column is the zero value of its field.
 func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]Event, error) {
 	rows, err := pool.Query(ctx, `
-		SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), coalesce(etag, ''), size,
-			coalesce(mime_type, ''), image_width, image_height, coalesce(image_format, ''), crc64::text,
-			coalesce(content_md5, ''), coalesce(vpc_id, ''), client_ip, coalesce(request_id, ''),
-			coalesce(operation, ''), upload_id, vars, source
+		SELECT `+eventColumns+`
 		FROM upcall.upload_events
 		ORDER BY received_at DESC, id DESC
 		LIMIT $1`, limit)

@@ -71,7 +71,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 func TestMissingPartitionIsMade(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := &writer{config: Config{Pool: pool}.withDefaults(), columns: newColumns()}
+	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
 	// The last instant of a month and the first of the next, in one batch.
 	before, after := smallEvent(), smallEvent()
 	before.ReceivedAt = time.Date(2026, 11, 30, 23, 59, 59, 999_999_999, time.UTC)

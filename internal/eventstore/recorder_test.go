@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,7 +128,7 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 func TestOneEventInOneBatch(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := &writer{config: Config{Pool: pool}.withDefaults(), columns: newColumns()}
+	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
 	one, other := smallEvent(), smallEvent()
 	later := *one
 	later.ReceivedAt = at.Add(time.Hour)
@@ -144,24 +145,22 @@ func TestOneEventInOneBatch(t *testing.T) {
 }
 
 // requests makes a batch, as gather would.
-func requests(t *testing.T, events ...*Event) []*request {
+func requests(t *testing.T, events ...*Event) []*request[eventRow] {
 	t.Helper()
-	var batch []*request
+	var batch []*request[eventRow]
 	for _, e := range events {
-		vars, err := encodeVars(e)
+		row, err := newEventRow(e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := &request{event: *e, vars: vars, answer: make(chan answer, 1)}
-		q.event.Source = SourceCallback
-		batch = append(batch, q)
+		batch = append(batch, &request[eventRow]{id: e.ID, row: row, answer: make(chan answer, 1)})
 	}
 	return batch
 }
 
 // answersOf records a batch and says what became of each request, in the given order.
-func answersOf(w *writer, batch []*request) []string {
-	w.record(append([]*request(nil), batch...))
+func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
+	w.record(slices.Clone(batch))
 	var texts []string
 	for _, q := range batch {
 		switch a := <-q.answer; {
@@ -171,9 +170,11 @@ func answersOf(w *writer, batch []*request) []string {
 			texts = append(texts, "unavailable")
 		case a.err != nil:
 			texts = append(texts, a.err.Error())
-		case a.duplicate:
+		case a.outcome == known:
 			texts = append(texts, "duplicate")
-		default:
+		case a.outcome == revoked:
+			texts = append(texts, "revoked")
+		case a.outcome == fresh:
 			texts = append(texts, "new")
 		}
 	}
@@ -183,7 +184,7 @@ func answersOf(w *writer, batch []*request) []string {
 func TestBadRowHurtsOnlyItself(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := &writer{config: Config{Pool: pool}.withDefaults(), columns: newColumns()}
+	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
 	var events []*Event
 	var want []string
 	for i := range 100 {

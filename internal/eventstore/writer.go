@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,69 +21,81 @@ const (
 )
 
 // A writer commits one batch at a time.
-type writer struct {
+type writer[T any] struct {
 	config  Config
+	kind    kind[T]
 	columns *columns
+}
+
+func newWriter[T any](config Config, k kind[T]) *writer[T] {
+	return &writer[T]{config: config, kind: k, columns: newColumns(k.insert.elements)}
 }
 
 // record commits the batch, which it sorts, and answers each request in it. It works
 // under a time limit of its own: what has begun to commit does not stop because a
 // caller has gone.
-func (w *writer) record(batch []*request) {
+func (w *writer[T]) record(batch []*request[T]) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.config.CommitTimeout)
 	defer cancel()
 	unique := fold(batch)
-	outcomes := w.commitOrSplit(ctx, unique, make([]answer, 0, len(unique)))
+	answers := w.commitOrSplit(ctx, unique, make([]answer, 0, len(unique)))
 	i := -1
 	for j, q := range batch {
-		if j > 0 && q.event.ID == batch[j-1].event.ID {
+		if j > 0 && q.id == batch[j-1].id {
 			// It was folded: committed along with the first, or refused with it.
-			q.answer <- answer{duplicate: outcomes[i].err == nil, err: outcomes[i].err}
+			a := answers[i]
+			if a.outcome == fresh {
+				a.outcome = known
+			}
+			q.answer <- a
 			continue
 		}
 		i++
-		q.answer <- outcomes[i]
+		q.answer <- answers[i]
 	}
 }
 
-// commitOrSplit appends the outcome of each row. When PostgreSQL refuses the data of a
+// commitOrSplit appends the answer to each row. When PostgreSQL refuses the data of a
 // batch it tries both halves, so that in the end only the bad rows are refused, after
 // about twice the logarithm of the batch's size in transactions for each.
-func (w *writer) commitOrSplit(ctx context.Context, rows []*request, outcomes []answer) []answer {
-	fresh, err := w.commitRetry(ctx, rows)
+func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answers []answer) []answer {
+	results, err := w.commitRetry(ctx, rows)
 	switch {
 	case err == nil:
 		for _, q := range rows {
-			_, isNew := slices.BinarySearchFunc(fresh, q.event.ID, compareID)
-			outcomes = append(outcomes, answer{duplicate: !isNew})
+			a := answer{outcome: known}
+			if i, ok := slices.BinarySearchFunc(results, q.id, compareResult); ok {
+				a.outcome = results[i].outcome
+			}
+			answers = append(answers, a)
 		}
-		return outcomes
+		return answers
 	case errors.Is(err, ErrRejected) && len(rows) > 1:
 		half := len(rows) / 2
-		outcomes = w.commitOrSplit(ctx, rows[:half], outcomes)
-		return w.commitOrSplit(ctx, rows[half:], outcomes)
+		answers = w.commitOrSplit(ctx, rows[:half], answers)
+		return w.commitOrSplit(ctx, rows[half:], answers)
 	}
 	for range rows {
-		outcomes = append(outcomes, answer{err: err})
+		answers = append(answers, answer{err: err})
 	}
-	return outcomes
+	return answers
 }
 
 // commitRetry tries again where that helps, once for each reason, and sorts errors into
 // ErrRejected and ErrUnavailable.
-func (w *writer) commitRetry(ctx context.Context, rows []*request) ([]uuid.UUID, error) {
-	var repeated, ensured bool
+func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]result, error) {
+	var repeated, mended bool
 	for {
-		fresh, err := w.commit(ctx, rows)
+		results, err := w.commit(ctx, rows)
 		if err == nil {
-			return fresh, nil
+			return results, nil
 		}
 		switch state := sqlState(err); {
 		case (state == serializationFailure || state == deadlockDetected) && !repeated:
 			repeated = true
-		case state == checkViolation && !ensured:
-			ensured = true
-			if err := ensureMonths(ctx, w.config.Pool, received(rows)); err != nil {
+		case state == checkViolation && w.kind.mend != nil && !mended:
+			mended = true
+			if err := w.kind.mend(ctx, w.config.Pool, rows); err != nil {
 				return nil, unavailable(err)
 			}
 		case isDataError(err):
@@ -93,23 +106,16 @@ func (w *writer) commitRetry(ctx context.Context, rows []*request) ([]uuid.UUID,
 	}
 }
 
-func received(rows []*request) []time.Time {
-	times := make([]time.Time, len(rows))
-	for i, q := range rows {
-		times[i] = q.event.ReceivedAt
-	}
-	return times
-}
-
-// commit writes the rows in one transaction and returns the IDs that are new, sorted.
-func (w *writer) commit(ctx context.Context, rows []*request) ([]uuid.UUID, error) {
+// commit writes the rows in one transaction and returns what became of them, sorted by
+// ID; those that are not in it were known.
+func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, error) {
 	start := time.Now()
 	conn, err := w.config.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Release()
-	fresh, err := w.insert(ctx, conn.Conn(), rows)
+	results, err := w.insert(ctx, conn.Conn(), rows)
 	if err != nil {
 		if !isDataError(err) {
 			// Whatever is wrong may be wrong with this connection: to a server that
@@ -119,28 +125,38 @@ func (w *writer) commit(ctx context.Context, rows []*request) ([]uuid.UUID, erro
 		return nil, err
 	}
 	w.config.OnBatch(len(rows), time.Since(start))
-	return fresh, nil
+	return results, nil
 }
 
-func (w *writer) insert(ctx context.Context, conn *pgx.Conn, rows []*request) ([]uuid.UUID, error) {
+// A result is what became of one row.
+type result struct {
+	id      uuid.UUID
+	outcome outcome
+}
+
+func compareResult(r result, id uuid.UUID) int { return bytes.Compare(r.id[:], id[:]) }
+
+func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[T]) ([]result, error) {
 	// The first time on a connection this asks the server, later it is a map's business.
-	if _, err := conn.Prepare(ctx, insertName, insertEvents); err != nil {
-		return nil, fmt.Errorf("prepare insert: %w", err)
+	if _, err := conn.Prepare(ctx, w.kind.insert.name, w.kind.insert.sql); err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", w.kind.insert.name, err)
 	}
-	w.columns.fill(rows)
-	result := conn.PgConn().ExecPrepared(ctx, insertName, w.columns.params, w.columns.formats, w.columns.formats)
-	fresh := make([]uuid.UUID, 0, len(rows))
-	for result.NextRow() {
-		fresh = append(fresh, uuid.UUID(result.Values()[0]))
+	w.columns.reset()
+	for _, q := range rows {
+		w.kind.encode(w.columns, &q.row)
 	}
-	if _, err := result.Close(); err != nil {
-		return nil, fmt.Errorf("insert events: %w", err)
+	reader := conn.PgConn().ExecPrepared(ctx, w.kind.insert.name, w.columns.parameters(), binaryFormat, binaryFormat)
+	results := make([]result, 0, len(rows))
+	for reader.NextRow() {
+		values := reader.Values()
+		results = append(results, result{uuid.UUID(values[0]), outcome(values[1][0])})
 	}
-	slices.SortFunc(fresh, compareID)
-	return fresh, nil
+	if _, err := reader.Close(); err != nil {
+		return nil, fmt.Errorf("execute %s: %w", w.kind.insert.name, err)
+	}
+	slices.SortFunc(results, func(a, b result) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return results, nil
 }
-
-func compareID(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
 
 func sqlState(err error) string {
 	var pgErr *pgconn.PgError

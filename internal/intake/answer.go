@@ -92,6 +92,7 @@ var rules = []struct {
 	{uploadtoken.ErrForged, refusal{codeBadToken, "", "token_forged", nil}},
 	{uploadtoken.ErrForeignBucket, refusal{codeBadToken, "", "token_foreign_bucket", nil}},
 	{uploadtoken.ErrForeignKey, refusal{codeBadToken, "", "token_foreign_key", nil}},
+	{eventstore.ErrRevoked, refusal{codeBadToken, "", "token_revoked", nil}},
 	{eventstore.ErrRejected, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
 	{eventstore.ErrUnavailable, refusal{codeUnavailable, "the callback could not be recorded in time", "database", nil}},
 	{context.DeadlineExceeded, refusal{codeUnavailable, "the callback could not be recorded in time", "deadline", nil}},

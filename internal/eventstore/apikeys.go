@@ -1,0 +1,113 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// An APIKey is a key of the issuer's HTTP API, as a row of upcall.api_keys.
+type APIKey struct {
+	ID        string    // the public part
+	Hash      []byte    // digest of the secret part
+	Policy    string    // name of the policy that says what it may do
+	CreatedAt time.Time // PostgreSQL keeps microseconds
+	RevokedAt time.Time // since when it is good for nothing; zero while it is good
+}
+
+// APIKeys are the keys of the issuer's HTTP API. Every error of its methods wraps one of
+// the package's sentinels.
+type APIKeys struct {
+	pool *pgxpool.Pool
+}
+
+// NewAPIKeys returns the keys in a database, by a pool from [Open].
+func NewAPIKeys(pool *pgxpool.Pool) *APIKeys { return &APIKeys{pool} }
+
+// Add adds a key that is good. The error wraps [ErrExists] where there is one with its
+// ID, revoked or not.
+func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
+	if err := storable(key.ID, key.Policy); err != nil {
+		return fmt.Errorf("add API key: %w", err)
+	}
+	added, err := k.pool.Exec(ctx, `
+		INSERT INTO upcall.api_keys (id, hash, policy, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		key.ID, key.Hash, key.Policy, key.CreatedAt)
+	switch {
+	case isDataError(err):
+		return fmt.Errorf("add API key: %w: %w", ErrRejected, err)
+	case err != nil:
+		return fmt.Errorf("add API key: %w", unavailable(err))
+	case added.RowsAffected() == 0:
+		return fmt.Errorf("add API key %q: %w", key.ID, ErrExists)
+	}
+	return nil
+}
+
+const apiKeyColumns = "id, hash, policy, created_at, revoked_at"
+
+// List returns all keys, those too that were revoked, the oldest first.
+func (k *APIKeys) List(ctx context.Context) ([]APIKey, error) {
+	rows, err := k.pool.Query(ctx, "SELECT "+apiKeyColumns+" FROM upcall.api_keys ORDER BY created_at, id")
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
+	}
+	keys, err := pgx.CollectRows(rows, scanAPIKey)
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
+	}
+	return keys, nil
+}
+
+// Find returns the key with this ID, also one that was revoked: RevokedAt says so. The
+// error wraps [ErrNotFound] where there is none.
+func (k *APIKeys) Find(ctx context.Context, id string) (APIKey, error) {
+	// A stranger chooses the ID.
+	if storable(id) != nil {
+		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
+	}
+	rows, err := k.pool.Query(ctx, "SELECT "+apiKeyColumns+" FROM upcall.api_keys WHERE id = $1", id)
+	if err != nil {
+		return APIKey{}, fmt.Errorf("find API key: %w", unavailable(err))
+	}
+	key, err := pgx.CollectExactlyOneRow(rows, scanAPIKey)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
+	case err != nil:
+		return APIKey{}, fmt.Errorf("find API key: %w", unavailable(err))
+	}
+	return key, nil
+}
+
+// Revoke makes a key good for nothing, for ever. To revoke it again changes nothing. The
+// error wraps [ErrNotFound] where there is none.
+func (k *APIKeys) Revoke(ctx context.Context, id string) error {
+	if storable(id) != nil {
+		return fmt.Errorf("revoke API key: %w", ErrNotFound)
+	}
+	revoked, err := k.pool.Exec(ctx, "UPDATE upcall.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1", id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("revoke API key: %w", unavailable(err))
+	case revoked.RowsAffected() == 0:
+		return fmt.Errorf("revoke API key %q: %w", id, ErrNotFound)
+	}
+	return nil
+}
+
+func scanAPIKey(row pgx.CollectableRow) (APIKey, error) {
+	var key APIKey
+	var revokedAt *time.Time
+	if err := row.Scan(&key.ID, &key.Hash, &key.Policy, &key.CreatedAt, &revokedAt); err != nil {
+		return APIKey{}, err
+	}
+	if revokedAt != nil {
+		key.RevokedAt = *revokedAt
+	}
+	return key, nil
+}

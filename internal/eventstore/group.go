@@ -1,0 +1,211 @@
+package eventstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config says how a [Recorder] or a [Ledger] commits what it is given.
+type Config struct {
+	// Pool is where rows go, from [Open]. Required. It must have room for Writers
+	// connections and those of other work.
+	Pool *pgxpool.Pool
+
+	// Writers is how many batches are under way at once; default 2.
+	Writers int
+
+	// MaxBatch is the most rows in one transaction; default 512.
+	MaxBatch int
+
+	// Queue is the most rows that wait for a writer; default 4096. More are refused
+	// with ErrQueueFull.
+	Queue int
+
+	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
+	CommitTimeout time.Duration
+
+	// OnBatch hears of each transaction that was committed: how many rows it was given,
+	// and how long it took. It must be quick. Default none.
+	OnBatch func(rows int, took time.Duration)
+}
+
+func (c Config) withDefaults() Config {
+	c.Writers = cmp.Or(c.Writers, 2)
+	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
+	c.Queue = cmp.Or(c.Queue, 4096)
+	c.CommitTimeout = cmp.Or(c.CommitTimeout, 3*time.Second)
+	if c.OnBatch == nil {
+		c.OnBatch = func(int, time.Duration) {}
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Pool == nil:
+		return errors.New("Pool is required")
+	case c.Writers < 1, c.MaxBatch < 1, c.Queue < 1, c.CommitTimeout < 1:
+		return errors.New("Writers, MaxBatch, Queue and CommitTimeout must be positive")
+	}
+	return nil
+}
+
+// A group commits rows of one kind in groups: each writer takes all rows that wait,
+// commits them in one transaction, and answers each of the callers who wait. While one
+// group commits the next one gathers, so groups grow with the load and nobody waits for
+// a timer.
+type group[T any] struct {
+	config  Config
+	kind    kind[T]
+	queue   chan *request[T]
+	writers sync.WaitGroup
+
+	closing sync.RWMutex // held for reading by those who send to queue
+	closed  bool
+}
+
+// A kind of rows.
+type kind[T any] struct {
+	// insert writes a batch. Its parameters are arrays, one for each column, and it
+	// returns the id and the outcome, as "char", of each row whose outcome is not known.
+	insert statement
+
+	// encode adds a row to the arrays.
+	encode func(*columns, *T)
+
+	// mend does away with the reason for which PostgreSQL says check_violation. nil is
+	// for kinds where nothing can: the row is bad.
+	mend func(context.Context, *pgxpool.Pool, []*request[T]) error
+}
+
+// A statement is prepared on each connection under its name.
+type statement struct {
+	name, sql string
+	elements  []uint32 // OID of the elements of each parameter
+}
+
+// A request is a row and the caller who waits for it.
+type request[T any] struct {
+	id     uuid.UUID
+	row    T
+	answer chan answer
+}
+
+type answer struct {
+	outcome outcome
+	err     error
+}
+
+// An outcome is what became of a row that PostgreSQL took in.
+type outcome byte
+
+const (
+	known   outcome = 0   // a row with its id is committed, and was before
+	fresh   outcome = 'n' // it is committed now
+	revoked outcome = 'r' // it is refused, and the refusal committed
+)
+
+// start runs the writers. PostgreSQL need not be there yet.
+func (k kind[T]) start(config Config) (*group[T], error) {
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	g := &group[T]{config: config, kind: k, queue: make(chan *request[T], config.Queue)}
+	for range config.Writers {
+		g.writers.Go(g.write)
+	}
+	return g, nil
+}
+
+// commit returns when the row is committed, or known to be. When ctx ends it returns
+// ErrUnavailable, and the row is committed all the same if PostgreSQL can be reached.
+func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, error) {
+	q := &request[T]{id: id, row: row, answer: make(chan answer, 1)}
+	if err := g.enqueue(q); err != nil {
+		return known, err
+	}
+	select {
+	case a := <-q.answer:
+		return a.outcome, a.err
+	case <-ctx.Done():
+		return known, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// depth returns how many rows wait for a writer.
+func (g *group[T]) depth() int { return len(g.queue) }
+
+// close takes no more rows, and returns when those it took are answered.
+func (g *group[T]) close() {
+	g.closing.Lock()
+	if !g.closed {
+		g.closed = true
+		close(g.queue)
+	}
+	g.closing.Unlock()
+	g.writers.Wait()
+}
+
+func (g *group[T]) enqueue(q *request[T]) error {
+	g.closing.RLock()
+	defer g.closing.RUnlock()
+	if g.closed {
+		return ErrClosed
+	}
+	select {
+	case g.queue <- q:
+		return nil
+	default:
+		return ErrQueueFull
+	}
+}
+
+// write is one writer.
+func (g *group[T]) write() {
+	w := newWriter(g.config, g.kind)
+	batch := make([]*request[T], 0, g.config.MaxBatch)
+	for first := range g.queue {
+		batch = g.gather(append(batch[:0], first))
+		w.record(batch)
+		clear(batch) // the answered are not kept alive
+	}
+}
+
+// gather adds all that wait, up to MaxBatch.
+func (g *group[T]) gather(batch []*request[T]) []*request[T] {
+	for len(batch) < g.config.MaxBatch {
+		select {
+		case q, ok := <-g.queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, q)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// fold sorts a batch by ID, in the order that all writers in all programs use, and
+// returns one request for each ID, the one that came first.
+func fold[T any](batch []*request[T]) []*request[T] {
+	slices.SortStableFunc(batch, func(a, b *request[T]) int { return bytes.Compare(a.id[:], b.id[:]) })
+	unique := make([]*request[T], 0, len(batch))
+	for i, q := range batch {
+		if i == 0 || q.id != batch[i-1].id {
+			unique = append(unique, q)
+		}
+	}
+	return unique
+}

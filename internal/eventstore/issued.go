@@ -1,0 +1,81 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// A Status is what became of an issued upload, as the view upcall.upload_status says it.
+type Status string
+
+const (
+	StatusIssued   Status = "issued"   // it may still be used
+	StatusUploaded Status = "uploaded" // at least one event is recorded
+	StatusExpired  Status = "expired"  // and was not used, as far as we know
+	StatusRevoked  Status = "revoked"  // whether it was used before or not
+)
+
+// An IssuedStatus is an issued upload and what became of it.
+type IssuedStatus struct {
+	IssuedUpload
+	Status    Status
+	RevokedAt time.Time // zero if it was not revoked
+	Event     *Event    // the one received last; nil if there is none
+}
+
+// Get returns the upload with this ID. Whether it has expired is up to PostgreSQL's clock.
+//
+// An error wraps [ErrNotFound] or [ErrUnavailable].
+func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
+	var s IssuedStatus
+	// One snapshot, so that the status and the event are of the same moment.
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, l.group.config.Pool, snapshot, func(tx pgx.Tx) error {
+		var revokedAt *time.Time
+		err := tx.QueryRow(ctx, `
+			SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
+				u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), s.status, s.revoked_at
+			FROM upcall.issued_uploads u JOIN upcall.upload_status s USING (upload_id)
+			WHERE upload_id = $1`, id).
+			Scan(&s.ID, &s.IssuedAt, &s.ExpiresAt, &s.Bucket, &s.Object, &s.ContentType, &s.Size,
+				&s.Vars, &s.APIKeyID, &s.OSSUploadID, &s.Status, &revokedAt)
+		if err != nil {
+			return err
+		}
+		if revokedAt != nil {
+			s.RevokedAt = *revokedAt
+		}
+		s.Event, err = lastEvent(ctx, tx, id)
+		return err
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return IssuedStatus{}, fmt.Errorf("get upload %s: %w", id, ErrNotFound)
+	case err != nil:
+		return IssuedStatus{}, fmt.Errorf("get upload: %w", unavailable(err))
+	}
+	return s, nil
+}
+
+// lastEvent returns the event of an upload that was received last, or nil.
+func lastEvent(ctx context.Context, tx pgx.Tx, upload uuid.UUID) (*Event, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT `+eventColumns+`
+		FROM upcall.upload_events
+		WHERE upload_id = $1
+		ORDER BY received_at DESC, id DESC
+		LIMIT 1`, upload)
+	if err != nil {
+		return nil, err
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	return &events[0], nil
+}

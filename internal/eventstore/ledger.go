@@ -1,0 +1,143 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// An IssuedUpload is one upload that was handed out, as a row of upcall.issued_uploads.
+type IssuedUpload struct {
+	ID          uuid.UUID // the one in its token
+	IssuedAt    time.Time // PostgreSQL keeps microseconds of both times
+	ExpiresAt   time.Time // OSS lets no upload begin from then on
+	Bucket      string
+	Object      string            // the full object key
+	ContentType string            // the only one that OSS takes; "" leaves it open
+	Size        *int64            // of the whole object, in bytes; nil is not known
+	Vars        map[string]string // custom variables by name without "x:"
+	APIKeyID    string            // who asked for it; "" is the command line
+	OSSUploadID string            // of a multipart upload; "" is a single PUT
+}
+
+// A Ledger holds every issued upload. It commits them in groups, as a [Recorder] does
+// events.
+type Ledger struct {
+	group *group[issuedRow]
+}
+
+// NewLedger starts the writers. PostgreSQL need not be there yet.
+func NewLedger(config Config) (*Ledger, error) {
+	g, err := issuedKind.start(config)
+	if err != nil {
+		return nil, fmt.Errorf("ledger config: %w", err)
+	}
+	return &Ledger{g}, nil
+}
+
+// Issue returns when the upload's row is committed. To issue it again is harmless: the
+// first row stays.
+//
+// An error wraps [ErrUnavailable] or [ErrRejected]. When ctx ends, the caller gets
+// ErrUnavailable, but the row is written all the same if PostgreSQL can be reached. The
+// map and the pointer in the upload must not be changed afterwards.
+func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
+	row, err := newIssuedRow(upload)
+	if err != nil {
+		return err
+	}
+	_, err = l.group.commit(ctx, upload.ID, row)
+	return err
+}
+
+// Depth returns how many uploads wait for a writer.
+func (l *Ledger) Depth() int { return l.group.depth() }
+
+// Close takes no more uploads, and returns when those it took are answered.
+func (l *Ledger) Close() { l.group.close() }
+
+// Revoke has callbacks of the upload refused from now on, by every receiver; one that is
+// being committed at this moment may still be recorded. OSS knows nothing of it, and
+// takes the upload until it expires. To revoke again changes nothing.
+//
+// An error wraps [ErrNotFound] or [ErrUnavailable].
+func (l *Ledger) Revoke(ctx context.Context, id uuid.UUID) error {
+	var found bool
+	err := l.group.config.Pool.QueryRow(ctx, `
+		WITH upload AS (
+			SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
+		), revoked AS (
+			INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
+			ON CONFLICT DO NOTHING
+		)
+		SELECT EXISTS (SELECT FROM upload)`, id).Scan(&found)
+	switch {
+	case err != nil:
+		return fmt.Errorf("revoke upload: %w", unavailable(err))
+	case !found:
+		return fmt.Errorf("revoke upload %s: %w", id, ErrNotFound)
+	}
+	return nil
+}
+
+// An issuedRow is an upload that PostgreSQL takes, as far as can be told beforehand.
+type issuedRow struct {
+	IssuedUpload
+	vars []byte // Vars as JSON
+}
+
+func newIssuedRow(upload IssuedUpload) (issuedRow, error) {
+	u := &upload
+	if u.ID == uuid.Nil || u.Bucket == "" || u.Object == "" || u.IssuedAt.IsZero() || u.ExpiresAt.IsZero() {
+		return issuedRow{}, fmt.Errorf("%w: an issued upload has an id, a bucket, an object key and two times", ErrRejected)
+	}
+	if err := storable(u.Bucket, u.Object, u.ContentType, u.APIKeyID, u.OSSUploadID); err != nil {
+		return issuedRow{}, err
+	}
+	row := issuedRow{IssuedUpload: upload, vars: []byte("{}")}
+	if len(u.Vars) == 0 {
+		return row, nil
+	}
+	for name, value := range u.Vars {
+		if err := storable(name, value); err != nil {
+			return issuedRow{}, err
+		}
+	}
+	var err error
+	if row.vars, err = json.Marshal(u.Vars); err != nil {
+		return issuedRow{}, fmt.Errorf("%w: %w", ErrRejected, err) // cannot happen: a map of texts
+	}
+	return row, nil
+}
+
+// issuedKind is how issued uploads are written.
+var issuedKind = kind[issuedRow]{
+	insert: statement{name: "upcall_issue", sql: `
+		INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key, content_type, size,
+			vars, api_key_id, oss_upload_id)
+		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+			$8::jsonb[], $9::text[], $10::text[])
+		ON CONFLICT DO NOTHING
+		RETURNING upload_id, 'n'::"char"`,
+		elements: []uint32{
+			pgtype.UUIDOID, pgtype.TimestamptzOID, pgtype.TimestamptzOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.Int8OID,
+			pgtype.JSONBOID, pgtype.TextOID, pgtype.TextOID,
+		}},
+	encode: func(columns *columns, u *issuedRow) {
+		all := columns.all
+		all[0].uuid(u.ID)
+		all[1].time(u.IssuedAt)
+		all[2].time(u.ExpiresAt)
+		all[3].text(u.Bucket)
+		all[4].text(u.Object)
+		all[5].text(u.ContentType)
+		all[6].int64(u.Size)
+		all[7].json(u.vars)
+		all[8].text(u.APIKeyID)
+		all[9].text(u.OSSUploadID)
+	},
+}
