@@ -1,0 +1,210 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// refused asserts one line for each of want, status 2 and nothing on stdout.
+func refused(t *testing.T, want []string, stdout, stderr string, status int) {
+	t.Helper()
+	if status != 2 || stdout != "" {
+		t.Errorf("status %d, want 2; stdout %q", status, stdout)
+	}
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), stderr)
+	}
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "issuer: ") || !strings.Contains(line, want[i]) {
+			t.Errorf("line %q does not say %q", line, want[i])
+		}
+	}
+	if strings.Contains(stderr, "hunter") {
+		t.Errorf("a secret is shown: %s", stderr)
+	}
+}
+
+// TestMultipartCreateBadInput: nothing is initiated.
+func TestMultipartCreateBadInput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tests := []struct {
+		name string
+		args []string
+		env  map[string]string
+		want []string
+	}{
+		{"neither size nor parts", nil, nil, []string{"size: is not given"}},
+		{"size and parts", []string{"--size", "1000", "--parts", "3"}, nil, []string{"parts: is given along with the size"}},
+		{"size in words", []string{"--size", "5GB"}, nil, []string{`--size: "5GB" is not a number of bytes`}},
+		{"size 0", []string{"--size", "0"}, nil, []string{"size: 0 is out of range"}},
+		{"size negative", []string{"--size=-1"}, nil, []string{"size: -1 is out of range"}},
+		{"size over 48.8 TB", []string{"--size", "53687091200001"}, nil, []string{"1 to 53687091200000 bytes"}},
+		{"part size in words", []string{"--parts", "3", "--part-size", "8MiB"}, nil, []string{"--part-size:"}},
+		{"part size 0", []string{"--parts", "3", "--part-size", "0"}, nil, []string{"--part-size: 0 bytes"}},
+		{"part size under 100 KB", []string{"--parts", "3", "--part-size", "102399"}, nil, []string{"part-size: 102399 is out of range"}},
+		{"part size over 5 GB", []string{"--parts", "3", "--part-size", "5368709121"}, nil, []string{"part-size: 5368709121 is out of range"}},
+		{"part size negative", []string{"--parts", "3", "--part-size=-8"}, nil, []string{"part-size: -8 is out of range"}},
+		{"part size under 100 KB with a size", []string{"--size", "1000", "--part-size", "10"}, nil, []string{"part-size: 10 is out of range"}},
+		{"too many parts of a size", []string{"--size", "1024000001", "--part-size", "102400"}, nil, []string{"102400 bytes make 10001 parts of 1024000001 bytes"}},
+		{"parts in words", []string{"--parts", "many"}, nil, []string{"--parts:"}},
+		{"parts 0", []string{"--parts", "0"}, nil, []string{"--parts:"}},
+		{"parts negative", []string{"--parts=-1"}, nil, []string{"--parts:"}},
+		{"parts over 10000", []string{"--parts", "10001"}, nil, []string{"parts: 10001 is out of range"}},
+		{"format", []string{"--parts", "1", "--format", "yaml"}, nil, []string{"--format:"}},
+		{"a language", []string{"--parts", "1", "--format", "python"}, nil, []string{"--format:"}},
+		{"text without a file", []string{"--parts", "1", "--format", "text"}, nil, []string{"--format: text holds no URLs"}},
+		{"manifest in no folder", []string{"--parts", "1", "--manifest", "/nonexistent/m.json"}, nil, []string{"--manifest:"}},
+		{"settings of a single PUT", []string{"--parts", "1", "--content-length", "1"}, nil, []string{"--content-length"}},
+		{"bucket", []string{"--parts", "1", "--bucket", "Demo"}, nil, []string{"bucket:"}},
+		{"expires", []string{"--parts", "1", "--expires", "8d"}, nil, []string{"1s to 7d"}},
+		{"callback", []string{"--parts", "1", "--callback-url", "ftp://x"}, nil, []string{"callbackUrl:"}},
+		{"variable", []string{"--parts", "1", "--var", "UID=1"}, nil, []string{"x:UID:"}},
+		{"header", []string{"--parts", "1", "--header", "x-oss-date=1"}, nil, []string{"header x-oss-date:"}},
+		{"no secret", []string{"--parts", "1"}, map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, []string{"OSS_ACCESS_KEY_SECRET"}},
+		{"all at once", []string{"--size", "x", "--parts", "y", "--part-size", "z", "--format", "w"}, map[string]string{"OSS_REGION": ""},
+			[]string{"region:", "--size:", "--part-size:", "--parts:", "--format:"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := maps.Clone(w.env)
+			maps.Copy(env, tt.env)
+			stdout, stderr, status := execute(t, env, w.createArgs(tt.args...)...)
+			refused(t, tt.want, stdout, stderr, status)
+		})
+	}
+	if n := w.openUploads(t); n != 0 || len(w.bodies) != 0 {
+		t.Errorf("%d uploads were initiated, %d callbacks came", n, len(w.bodies))
+	}
+}
+
+// TestMultipartRefusedByOSS: what OSS answers is one line, and no usage error.
+func TestMultipartRefusedByOSS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, tt := range []struct {
+		args []string
+		env  map[string]string
+		want string
+	}{
+		{[]string{"--bucket", "absent"}, nil, "initiate multipart upload: OSS answers 404 NoSuchBucket"},
+		{nil, map[string]string{"OSS_ACCESS_KEY_SECRET": "hunter-other"}, "403 SignatureDoesNotMatch"},
+		{nil, map[string]string{"OSS_ACCESS_KEY_ID": "other"}, "403 InvalidAccessKeyId"},
+		{nil, map[string]string{"OSS_ENDPOINT": "http://127.0.0.1:1"}, "initiate multipart upload: "},
+	} {
+		env := maps.Clone(w.env)
+		maps.Copy(env, tt.env)
+		path := filepath.Join(t.TempDir(), "m.json")
+		stdout, stderr, status := execute(t, env, w.createArgs(append(tt.args, "--parts", "1", "--manifest", path)...)...)
+		if status != 1 || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter") {
+			t.Errorf("status %d: %s%s", status, stdout, stderr)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("the file stays: %v", err)
+		}
+	}
+}
+
+func TestMultipartManifestBadInput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, good := w.create(t, "--parts", "2")
+	put, _, _ := execute(t, w.env, "put", "--bucket", "demo", "--key", "a", "--format", "json")
+	file := saved(t, "x")
+	tests := []struct {
+		name     string
+		manifest string // a text that is saved; "" leaves the flag out
+		args     []string
+		want     []string
+	}{
+		{"no manifest", "", nil, []string{"--manifest: is not given"}},
+		{"no such file", "", []string{"--manifest", "/nonexistent"}, []string{"--manifest:"}},
+		{"a folder", "", []string{"--manifest", "/"}, []string{"--manifest:"}},
+		{"empty standard input", "", []string{"--manifest", "-"}, []string{"--manifest: no manifest of a multipart upload"}},
+		{"no JSON", "hello", nil, []string{"--manifest: no manifest"}},
+		{"two documents", good + good, nil, []string{"--manifest: no manifest"}},
+		{"an array", "[]", nil, []string{"--manifest: no manifest"}},
+		{"another object", "{}", nil, []string{"it has no bucket, key, oss_upload_id or parts"}},
+		{"a single PUT", put, nil, []string{"it is an upload by one PUT"}},
+		{"no upload id of OSS", strings.Replace(good, `"oss_upload_id"`, `"id"`, 1), nil, []string{"it has no bucket"}},
+		{"no parts", strings.Replace(good, `"parts"`, `"pieces"`, 1), nil, []string{"it has no bucket"}},
+		{"parts out of order", strings.Replace(good, `"number":1`, `"number":3`, 1), nil, []string{"its part 1 has the number 3"}},
+		{"upload id that is none", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: no manifest"}},
+	}
+	for _, command := range []string{"complete", "abort"} {
+		for _, tt := range tests {
+			t.Run(command+" "+tt.name, func(t *testing.T) {
+				args := slices.Concat([]string{"multipart", command}, tt.args)
+				if tt.manifest != "" {
+					args = append(args, "--manifest", saved(t, tt.manifest))
+				}
+				stdout, stderr, status := execute(t, w.env, args...)
+				refused(t, tt.want, stdout, stderr, status)
+			})
+		}
+	}
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--crc64", "0xff"}, []string{"--crc64:"}},
+		{[]string{"--crc64", "18446744073709551616"}, []string{"--crc64:"}},
+		{[]string{"--crc64=-1"}, []string{"--crc64:"}},
+		{[]string{"--file", "/nonexistent"}, []string{"--file:"}},
+		{[]string{"--file", "/"}, []string{"--file:"}},
+		{[]string{"--file", file, "--crc64", "1"}, []string{"--crc64, --file: both are given"}},
+		{[]string{"--format", "python"}, []string{"--format:"}},
+		{[]string{"--region", "x y", "--format", "x", "--crc64", "x"}, []string{"region:", "--format:", "--crc64:"}},
+	} {
+		t.Run(fmt.Sprint(tt.args), func(t *testing.T) {
+			stdout, stderr, status := w.complete(t, good, tt.args...)
+			refused(t, tt.want, stdout, stderr, status)
+		})
+	}
+	if n := w.openUploads(t); n != 1 {
+		t.Errorf("%d uploads are open, want 1", n)
+	}
+}
+
+// TestMultipartFromStandardInput is a pipe from create to abort.
+func TestMultipartFromStandardInput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, text := w.create(t, "--parts", "2")
+	var out, remarks strings.Builder
+	err := run(t.Context(), []string{"multipart", "abort", "--manifest", "-"}, func(name string) string { return w.env[name] }, stdio{strings.NewReader(text), &out, &remarks})
+	if err != nil || w.openUploads(t) != 0 {
+		t.Errorf("error %v, %d uploads", err, w.openUploads(t))
+	}
+}
+
+// TestMultipartFlagsHaveVariables reads the help.
+func TestMultipartFlagsHaveVariables(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"create", "complete", "abort"} {
+		help, _, status := execute(t, goodEnv(), "multipart", command, "--help")
+		text := strings.Join(strings.Fields(help), " ")
+		flags := 0
+		for field := range strings.FieldsSeq(text) {
+			name, ok := strings.CutPrefix(field, "--")
+			name, _, _ = strings.Cut(strings.TrimPrefix(name, "[no-]"), "=")
+			if !ok || !strings.Contains(field, "=") {
+				continue
+			}
+			variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+			if !strings.Contains(text, "($UPCALL_"+variable+")") && !strings.Contains(text, "($OSS_"+variable+")") {
+				t.Errorf("%s: --%s has no variable", command, name)
+			}
+			flags++
+		}
+		if flags < 8 || status != 0 {
+			t.Errorf("the help of %s shows %d flags", command, flags)
+		}
+	}
+}
