@@ -7,11 +7,16 @@ import "strings"
 
 var doubleQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// doubleQuoted is a string of Go, Python, Java, JavaScript, C# and C++, in none of which
-// anything but these two characters is special between double quotes. C++ before 2017
-// had trigraphs; the program asks for C++17.
+// doubleQuoted is a string of Go, Python, Java, JavaScript and C#, in none of which
+// anything but these two characters is special between double quotes.
 func doubleQuoted(s string) string {
 	return `"` + doubleQuotes.Replace(s) + `"`
+}
+
+// inCPP is a string of C++, which up to 2014 reads two question marks and a third
+// character as one: a backslash, say.
+func inCPP(s string) string {
+	return strings.ReplaceAll(doubleQuoted(s), "?", `\?`)
 }
 
 // inScript is a JavaScript string inside a page, where "</script>" and "<!--" would end

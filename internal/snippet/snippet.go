@@ -67,7 +67,7 @@ var programs = []program{
 	{language: "node", text: parse("node", doubleQuoted), resolvesDots: true},
 	{language: "browser", text: parse("browser", inScript), resolvesDots: true, ownType: true},
 	{language: "csharp", text: parse("csharp", doubleQuoted), resolvesDots: true},
-	{language: "cpp", text: parse("cpp", doubleQuoted)},
+	{language: "cpp", text: parse("cpp", inCPP)},
 	{language: "android", text: parse("android", doubleQuoted), resolvesDots: true, ownType: true},
 	{language: "php", text: parse("php", singleQuoted)},
 }
@@ -110,11 +110,11 @@ func (p program) check(segments []string, contentType string) error {
 	var errs []error
 	if p.ownType && contentType == "" {
 		errs = append(errs, wrong(ErrContentType, "content-type", "give one, such as image/jpeg",
-			"is empty, but a %s program always sends one, and OSS refuses one that is not signed", p.language))
+			"is empty, but a program for %s always sends one, and OSS refuses one that is not signed", p.language))
 	}
 	if p.resolvesDots && slices.ContainsFunc(segments, func(s string) bool { return s == "." || s == ".." }) {
 		errs = append(errs, wrong(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
-			`a %s program cannot send a key with "." or ".." between slashes as it was signed`, p.language))
+			`a program for %s cannot send a key with "." or ".." between slashes as it was signed`, p.language))
 	}
 	return errors.Join(errs...)
 }
