@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +15,8 @@ import (
 
 // A child is a receiver in a process of its own.
 type child struct {
-	addr  string
+	addr  string // of the public listener
+	admin string
 	cmd   *exec.Cmd
 	stdin io.Closer
 }
@@ -45,11 +45,12 @@ func startChild(ctx context.Context, v variant, databaseURL, keyURL, profileDir 
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start receiver: %w", err)
 	}
-	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("receiver did not start: %w", err), stdin.Close(), cmd.Wait())
 	}
-	return &child{strings.TrimSpace(addr), cmd, stdin}, nil
+	addr, admin, _ := strings.Cut(strings.TrimSpace(line), " ")
+	return &child{addr, admin, cmd, stdin}, nil
 }
 
 // stop ends the receiver and returns the CPU time that it used.
@@ -60,14 +61,4 @@ func (c *child) stop() (time.Duration, error) {
 	}
 	state := c.cmd.ProcessState
 	return state.UserTime() + state.SystemTime(), err
-}
-
-// listenHere returns a listener and tells the parent where it is.
-func listenHere(out io.Writer) (net.Listener, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	_, err = fmt.Fprintln(out, listener.Addr())
-	return listener, err
 }

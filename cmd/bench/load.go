@@ -14,12 +14,28 @@ import (
 	"time"
 )
 
+// A load is how callbacks are sent.
+type load struct {
+	clients int
+	// closing opens a connection for each request, as OSS does; otherwise each client
+	// keeps its own.
+	closing bool
+}
+
+func (l load) String() string {
+	if l.closing {
+		return "one connection a request"
+	}
+	return "keep-alive"
+}
+
 // A result is what one run of one variant gave.
 type result struct {
-	sent      int
-	took      time.Duration
-	latencies []time.Duration // sorted
-	cpu       time.Duration   // of the receiver
+	sent        int
+	took        time.Duration
+	latencies   []time.Duration // sorted
+	receiverCPU time.Duration
+	postgresCPU time.Duration
 }
 
 func (r result) rate() float64 { return float64(r.sent) / r.took.Seconds() }
@@ -29,39 +45,32 @@ func (r result) quantile(q float64) time.Duration {
 	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
 }
 
-// fire sends every request once over the given number of keep-alive connections, each
-// of which sends its next request when it has the answer to the one before. It speaks
-// HTTP by hand: net/http's client would cost more than the receiver it measures.
-func fire(addr string, requests [][]byte, clients int) (result, error) {
+// median returns the result with the median rate.
+func median(results []result) result {
+	sorted := slices.SortedFunc(slices.Values(results), func(a, b result) int { return int(a.rate() - b.rate()) })
+	return sorted[len(sorted)/2]
+}
+
+// fire sends every request once. Each client sends its next request when it has the
+// answer to the one before. It speaks HTTP by hand: net/http's client would cost more
+// than the receiver that it measures.
+func fire(addr string, requests [][]byte, l load) (result, error) {
 	latencies := make([]time.Duration, len(requests))
+	errs := make([]error, l.clients)
 	var next atomic.Int64
 	var group sync.WaitGroup
-	errs := make([]error, clients)
-	conns := make([]net.Conn, clients)
-	for i := range clients {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return result{}, fmt.Errorf("connect to receiver: %w", err)
-		}
-		defer conn.Close()
-		conns[i] = conn
-	}
 	started := time.Now()
-	for i := range clients {
+	for c := range l.clients {
 		group.Go(func() {
-			reader := bufio.NewReaderSize(conns[i], 4<<10)
+			client := &client{addr: addr, closing: l.closing}
+			defer client.close()
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= len(requests) {
 					return
 				}
 				begin := time.Now()
-				if _, err := conns[i].Write(requests[n]); err != nil {
-					errs[i] = err
-					return
-				}
-				if err := readOK(reader); err != nil {
-					errs[i] = err
+				if errs[c] = client.send(requests[n]); errs[c] != nil {
 					return
 				}
 				latencies[n] = time.Since(begin)
@@ -75,6 +84,45 @@ func fire(addr string, requests [][]byte, clients int) (result, error) {
 	}
 	slices.Sort(latencies)
 	return result{sent: len(requests), took: took, latencies: latencies}, nil
+}
+
+// A client is one sender and its connection, if it has one.
+type client struct {
+	addr    string
+	closing bool
+	conn    net.Conn
+	reader  *bufio.Reader
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+func (c *client) send(request []byte) error {
+	if c.conn == nil {
+		conn, err := net.Dial("tcp", c.addr)
+		if err != nil {
+			return fmt.Errorf("connect to receiver: %w", err)
+		}
+		if c.conn = conn; c.reader == nil {
+			c.reader = bufio.NewReaderSize(conn, 4<<10)
+		} else {
+			c.reader.Reset(conn)
+		}
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return fmt.Errorf("send callback: %w", err)
+	}
+	if err := readOK(c.reader); err != nil {
+		return err
+	}
+	if c.closing {
+		c.close()
+	}
+	return nil
 }
 
 // readOK reads one answer and fails unless it is a 200.

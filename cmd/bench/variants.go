@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime/pprof"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,11 +21,14 @@ import (
 	"upcall/internal/verify"
 )
 
-// A variant is a way to record callbacks, behind the same handler.
+// A variant is a way to take callbacks.
 type variant struct {
 	name     string
 	records  bool // in the database
 	recorder func(*pgxpool.Pool, *intake.Metrics) (recorder, error)
+	// fetches gets the public key before each callback is looked at, as published
+	// samples do.
+	fetches bool
 }
 
 type recorder interface {
@@ -31,17 +36,27 @@ type recorder interface {
 	Close()
 }
 
-// variants, the baseline first.
+const (
+	groupCommitName = "Upcall"
+	oneInsertName   = "one INSERT a request"
+	noDatabaseName  = "no database"
+)
+
+func newOneInsert(pool *pgxpool.Pool, _ *intake.Metrics) (recorder, error) {
+	return oneInsert{pool}, nil
+}
+
 var variants = []variant{
-	{"one INSERT a request", true, func(pool *pgxpool.Pool, _ *intake.Metrics) (recorder, error) {
-		return oneInsert{pool}, nil
-	}},
-	{"group commit", true, func(pool *pgxpool.Pool, m *intake.Metrics) (recorder, error) {
+	{groupCommitName, true, func(pool *pgxpool.Pool, m *intake.Metrics) (recorder, error) {
 		return eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: m.Batch})
-	}},
-	{"no database", false, func(*pgxpool.Pool, *intake.Metrics) (recorder, error) {
-		return noDatabase{}, nil
-	}},
+	}, false},
+	{oneInsertName, true, newOneInsert, false},
+	{"key fetched each time", true, newOneInsert, true},
+	{noDatabaseName, false, func(*pgxpool.Pool, *intake.Metrics) (recorder, error) { return noDatabase{}, nil }, false},
+}
+
+func variantNamed(name string) variant {
+	return variants[slices.IndexFunc(variants, func(v variant) bool { return v.name == name })]
 }
 
 // noDatabase is the ceiling: it forgets.
@@ -87,8 +102,6 @@ type serveCmd struct {
 
 // Run is the receiver of one variant.
 func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if cmd.Profile != "" {
 		file, err := os.Create(cmd.Profile)
 		if err != nil {
@@ -114,32 +127,53 @@ func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range variants {
-		if v.name != cmd.Variant {
-			continue
-		}
-		recorder, err := v.recorder(pool, metrics)
-		if err != nil {
-			return err
-		}
-		defer recorder.Close()
-		server, err := intake.New(intake.Config{
-			Tokens: keys, Verifier: verifier, Recorder: recorder, Metrics: metrics, Ready: pool.Ping,
-			Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-		})
-		if err != nil {
-			return err
-		}
-		public, err := listenHere(out)
-		if err != nil {
-			return err
-		}
-		admin, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("listen: %w", err)
-		}
-		go func() { io.Copy(io.Discard, os.Stdin); cancel() }()
-		return server.Serve(ctx, public, admin)
+	if !slices.ContainsFunc(variants, func(v variant) bool { return v.name == cmd.Variant }) {
+		return fmt.Errorf("there is no variant %q", cmd.Variant)
 	}
-	return fmt.Errorf("there is no variant %q", cmd.Variant)
+	v := variantNamed(cmd.Variant)
+	recorder, err := v.recorder(pool, metrics)
+	if err != nil {
+		return err
+	}
+	defer recorder.Close()
+	server, err := intake.New(intake.Config{
+		Tokens: keys, Verifier: verifier, Recorder: recorder, Metrics: metrics, Ready: pool.Ping,
+		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	handler := server.Public()
+	if v.fetches {
+		handler = fetching(handler, cmd.KeyURL)
+	}
+	public, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	go http.Serve(public, handler)
+	go http.Serve(admin, server.Admin())
+	fmt.Fprintln(out, public.Addr(), admin.Addr())
+	io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+// fetching gets the public key for each request before next sees it.
+func fetching(next http.Handler, keyURL string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, err := http.Get(keyURL)
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+		if err != nil {
+			http.Error(w, "the key cannot be fetched", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -103,15 +103,16 @@ func (g *Generator) Callback(i int) (Callback, error) {
 	return c, nil
 }
 
-// Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, byte for byte on the wire.
-func (g *Generator) Wire(n int) ([][]byte, error) {
+// Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, byte for byte on the wire. With
+// closing each asks for its connection to be closed after the answer, as OSS does.
+func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 	messages := make([][]byte, n)
 	errs := make([]error, runtime.NumCPU())
 	var group sync.WaitGroup
 	for worker := range errs {
 		group.Go(func() {
 			for i := worker; i < n && errs[worker] == nil; i += len(errs) {
-				messages[i], errs[worker] = g.wire(i)
+				messages[i], errs[worker] = g.wire(i, closing)
 			}
 		})
 	}
@@ -124,12 +125,15 @@ func (g *Generator) Wire(n int) ([][]byte, error) {
 	return messages, nil
 }
 
-func (g *Generator) wire(i int) ([]byte, error) {
+func (g *Generator) wire(i int, closing bool) ([]byte, error) {
 	c, err := g.Callback(i)
 	if err != nil {
 		return nil, err
 	}
 	message := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n", Path, len(c.Body))
+	if closing {
+		message = append(message, "Connection: close\r\n"...)
+	}
 	for name, values := range c.Header {
 		message = fmt.Appendf(message, "%s: %s\r\n", name, values[0])
 	}

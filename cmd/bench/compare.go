@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+type compareCmd struct {
+	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
+	Requests int   `default:"20000" help:"Callbacks in each run; a twentieth of them where there is one client."`
+	Rounds   int   `default:"3" help:"Runs of each variant; the median counts."`
+
+	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
+}
+
+// Run prints one table for each way to connect and number of clients.
+func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
+	for _, n := range cmd.Clients {
+		if n < 1 || cmd.Requests < 20*n && n > 1 || cmd.Rounds < 1 {
+			return errors.New("give at least one client, one round, and twenty requests for each client")
+		}
+	}
+	l, err := newLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n", l.postgres.Version())
+	fmt.Fprintf(out, "signed callbacks, %d a run, %d runs each in turn, the median by rate\n", cmd.Requests, cmd.Rounds)
+	for _, closing := range []bool{false, true} {
+		requests, err := l.requests(cmd.Requests, closing)
+		if err != nil {
+			return err
+		}
+		for _, clients := range cmd.Clients {
+			if err := cmd.compare(ctx, out, l, requests, load{clients, closing}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (cmd *compareCmd) compare(ctx context.Context, out io.Writer, l *lab, requests [][]byte, how load) error {
+	if how.clients == 1 {
+		requests = requests[:max(len(requests)/20, 1)]
+	}
+	results := make(map[string][]result)
+	for range cmd.Rounds {
+		for _, v := range variants {
+			if err := l.empty(ctx); err != nil {
+				return err
+			}
+			got, err := l.measure(ctx, v, requests, how, 0, cmd.ProfileDir)
+			if err != nil {
+				return err
+			}
+			results[v.name] = append(results[v.name], got)
+		}
+	}
+	fmt.Fprintf(out, "\n%d clients, %s\n", how.clients, how)
+	return printTable(out, results)
+}
+
+func printTable(out io.Writer, results map[string][]result) error {
+	baseline := median(results[oneInsertName]).rate()
+	ceiling := median(results[noDatabaseName]).rate()
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "variant\tcallbacks/s\tof one INSERT\tof the ceiling\tp50\tp99\tp99.9\treceiver CPU\tPostgreSQL CPU\t")
+	for _, v := range variants {
+		r := median(results[v.name])
+		each := func(d time.Duration) time.Duration { return (d / time.Duration(r.sent)).Round(time.Microsecond) }
+		fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", v.name, r.rate(), r.rate()/baseline, r.rate()/ceiling,
+			r.quantile(.5).Round(10*time.Microsecond), r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond),
+			each(r.receiverCPU), each(r.postgresCPU))
+	}
+	return table.Flush()
+}

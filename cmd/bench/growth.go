@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+type growthCmd struct {
+	Rows     []int `default:"0,10000000" help:"Rows that are there before each measurement, ascending."`
+	Clients  int   `default:"128" help:"Keep-alive clients."`
+	Requests int   `default:"100000" help:"Callbacks in each run."`
+	Rounds   int   `default:"3" help:"Runs at each size; the median counts."`
+}
+
+// Run measures the receiver on tables of growing size.
+func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
+	if len(cmd.Rows) == 0 || cmd.Rounds < 1 || cmd.Clients < 1 || cmd.Requests < cmd.Clients {
+		return errors.New("give at least one size, one round, one client, and a request for each client")
+	}
+	l, err := newLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run, %d runs at each size, the median by rate\n",
+		l.postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "rows before\tcallbacks/s\tratio\tp50\tp99\tp99.9\tPostgreSQL CPU\t")
+	there, first := 0, 0.0
+	for _, rows := range cmd.Rows {
+		if rows > there {
+			if err := l.fill(ctx, rows-there); err != nil {
+				return err
+			}
+			there = rows
+		}
+		r, after, err := cmd.atSize(ctx, l, there)
+		if err != nil {
+			return err
+		}
+		if first == 0 {
+			first = r.rate()
+		}
+		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t\n", there, r.rate(), r.rate()/first, r.quantile(.5).Round(10*time.Microsecond),
+			r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond), (r.postgresCPU / time.Duration(r.sent)).Round(time.Microsecond))
+		there = after
+	}
+	return table.Flush()
+}
+
+// atSize measures and returns how many rows there are afterwards.
+func (cmd *growthCmd) atSize(ctx context.Context, l *lab, there int) (result, int, error) {
+	var results []result
+	for range cmd.Rounds {
+		requests, err := l.requests(cmd.Requests, false)
+		if err != nil {
+			return result{}, 0, err
+		}
+		got, err := l.measure(ctx, variantNamed(groupCommitName), requests, load{cmd.Clients, false}, there, "")
+		if err != nil {
+			return result{}, 0, err
+		}
+		results = append(results, got)
+		there += cmd.Requests
+	}
+	return median(results), there, nil
+}
+
+// fill puts n rows in, spread over the present month, as large as those of callbacks.
+func (l *lab) fill(ctx context.Context, n int) error {
+	const step = 1_000_000
+	for done := 0; done < n; done += step {
+		_, err := l.pool.Exec(ctx, `
+			WITH given AS (
+				SELECT gen_random_uuid() AS id, date_trunc('month', now()) + random() * (now() - date_trunc('month', now())) AS received_at, i
+				FROM generate_series(1, $1::int) AS i
+			), ids AS (
+				INSERT INTO upcall.callback_ids (id, received_at) SELECT id, received_at FROM given
+			)
+			INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height, image_format,
+				crc64, content_md5, client_ip, request_id, operation, upload_id, vars, source)
+			SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i, 'image/jpeg', 1024, 768, 'jpg',
+				10148263420338452347, '2Oj8otwPiW/Xy0ywAxuiSQ==', '203.0.113.7', id::text, 'PutObject', gen_random_uuid(),
+				'{"uid": "42", "album": "summer 2026"}', 'callback' FROM given`, min(step, n-done))
+		if err != nil {
+			return fmt.Errorf("fill tables: %w", err)
+		}
+	}
+	for _, statement := range []string{"ANALYZE upcall.upload_events", "ANALYZE upcall.callback_ids", "CHECKPOINT"} {
+		if _, err := l.pool.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("fill tables: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,13 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// mountDisk puts a small disk under a directory. Only root may; the error says so.
+func mountDisk(dir string, size int) error {
+	return syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size))
+}
+
+func unmountDisk(dir string) error { return syscall.Unmount(dir, 0) }

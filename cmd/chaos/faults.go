@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// faults come one after the other, evenly over the run, in an order of chance.
+type faults struct {
+	world  *world
+	load   *load
+	order  []string
+	random *rand.Rand
+	done   map[string]int
+}
+
+func newFaults(w *world, l *load, c cli) *faults {
+	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int)}
+	for name, n := range map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
+		"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts} {
+		for range n {
+			if name != "fill" || w.disks {
+				f.order = append(f.order, name)
+			}
+		}
+	}
+	f.random.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
+	return f
+}
+
+// inject lets each fault come in its turn and returns when all are over.
+func (f *faults) inject(ctx context.Context) error {
+	for i, name := range f.order {
+		if !f.load.reach(ctx, (i+1)*f.load.total/(len(f.order)+1)) {
+			break
+		}
+		victim := f.world.receivers[f.random.IntN(len(f.world.receivers))]
+		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.next.Load(), name)
+		if err := f.one(ctx, name, victim); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		f.done[name]++
+	}
+	return ctx.Err()
+}
+
+// hold keeps a fault up: for a share of the load, and no longer than limit.
+func (f *faults) hold(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	f.load.reach(ctx, int(f.load.next.Load())+max(f.load.total/(4*(len(f.order)+1)), 1))
+}
+
+func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
+	switch name {
+	case "kill":
+		victim.kill()
+		return victim.start(ctx)
+	case "restart":
+		return errors.Join(victim.end(syscall.SIGTERM), victim.start(ctx))
+	case "outage":
+		if err := f.world.crashPostgres(); err != nil {
+			return err
+		}
+		f.hold(ctx, 5*time.Second)
+		return f.world.restartPostgres(ctx)
+	case "cut":
+		f.world.proxy.Stop()
+		f.hold(ctx, 2*time.Second)
+		return f.world.proxy.Start()
+	case "stall":
+		return f.toxic(ctx, `{"name":"stall","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`)
+	case "delay":
+		return f.toxic(ctx, `{"name":"delay","type":"latency","stream":"downstream","attributes":{"latency":700,"jitter":300}}`)
+	case "fill":
+		return f.fill(ctx, victim)
+	}
+	return fmt.Errorf("unknown fault %q", name)
+}
+
+// toxic puts something between the receivers and PostgreSQL for a while.
+func (f *faults) toxic(ctx context.Context, document string) error {
+	toxic, err := f.world.proxy.Toxics.AddToxicJson(strings.NewReader(document))
+	if err != nil {
+		return err
+	}
+	f.hold(ctx, 5*time.Second)
+	return f.world.proxy.Toxics.RemoveToxic(ctx, toxic.Name)
+}
+
+// fill takes the last byte of a spool's disk while PostgreSQL is away, so that the
+// receiver can keep nothing.
+func (f *faults) fill(ctx context.Context, victim *receiver) error {
+	if err := f.world.crashPostgres(); err != nil {
+		return err
+	}
+	ballast, err := os.Create(filepath.Join(victim.disk, "ballast"))
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for {
+		if _, err := ballast.Write(block); err != nil {
+			break // the disk is full, as it should be
+		}
+	}
+	f.hold(ctx, 5*time.Second)
+	return errors.Join(ballast.Close(), os.Remove(ballast.Name()), f.world.restartPostgres(ctx))
+}

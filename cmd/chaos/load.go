@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/loadgen"
+)
+
+const (
+	// A callback that was answered is repeated with this chance, to the other receiver;
+	// and sent to both at once with that one.
+	repeatChance = 0.05
+	bothChance   = 0.02
+	// giveUp is well above OSS's five seconds, so that an answer that is late is seen.
+	giveUp = 15 * time.Second
+)
+
+// A load sends callbacks as OSS does: to one URL, and to the next one unless that
+// answers 200.
+type load struct {
+	world   *world
+	total   int
+	clients int
+	seed    uint64
+	next    atomic.Int64  // callbacks that were begun
+	moved   chan struct{} // tells of progress, now and then
+
+	mu       sync.Mutex
+	events   []uuid.UUID // by callback: the event id of its first 200
+	sent     int         // requests
+	accepted int         // requests answered 200
+	spooled  int         // of those, by a spool
+	unheard  int         // callbacks that no receiver acknowledged
+	wrong    []string    // answers that no receiver may give to a genuine callback
+	slowest  time.Duration
+}
+
+func newLoad(w *world, c cli) *load {
+	return &load{world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed, moved: make(chan struct{}, 1), events: make([]uuid.UUID, c.Callbacks)}
+}
+
+// run sends all callbacks.
+func (l *load) run(ctx context.Context) error {
+	generator, err := loadgen.New(l.world.keys.KeyURL)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{
+		Timeout: giveUp,
+		// A connection for each request, as OSS has.
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext},
+	}
+	errs := make(chan error, l.clients)
+	for n := range l.clients {
+		go func() {
+			random := rand.New(rand.NewPCG(l.seed, uint64(n)))
+			for {
+				i := int(l.next.Add(1)) - 1
+				if i >= l.total || ctx.Err() != nil {
+					errs <- ctx.Err()
+					return
+				}
+				select {
+				case l.moved <- struct{}{}:
+				default:
+				}
+				callback, err := generator.Callback(i)
+				if err != nil {
+					errs <- err
+					return
+				}
+				l.deliver(client, i, callback, random)
+			}
+		}()
+	}
+	for range l.clients {
+		if e := <-errs; e != nil {
+			err = e
+		}
+	}
+	close(l.moved)
+	return err
+}
+
+// deliver takes one callback to the receivers.
+func (l *load) deliver(client *http.Client, i int, callback loadgen.Callback, random *rand.Rand) {
+	first := random.IntN(2)
+	if random.Float64() < bothChance {
+		var group sync.WaitGroup
+		for _, r := range l.world.receivers {
+			group.Go(func() { l.send(client, r, i, callback) })
+		}
+		group.Wait()
+		return
+	}
+	if l.send(client, l.world.receivers[first], i, callback) {
+		if random.Float64() < repeatChance {
+			l.send(client, l.world.receivers[1-first], i, callback)
+		}
+		return
+	}
+	if !l.send(client, l.world.receivers[1-first], i, callback) {
+		l.mu.Lock()
+		l.unheard++
+		l.mu.Unlock()
+	}
+}
+
+// send sends one request and tells whether it was acknowledged.
+func (l *load) send(client *http.Client, r *receiver, i int, callback loadgen.Callback) bool {
+	request, err := http.NewRequest(http.MethodPost, "http://"+r.public+loadgen.Path, strings.NewReader(callback.Body))
+	if err != nil {
+		panic(err) // the address is our own
+	}
+	request.Header = callback.Header.Clone()
+	started := time.Now()
+	response, err := client.Do(request)
+	var status int
+	var body []byte
+	if err == nil {
+		status = response.StatusCode
+		body, err = io.ReadAll(response.Body)
+		response.Body.Close()
+	}
+	took := time.Since(started)
+	var answer struct {
+		EventID uuid.UUID `json:"event_id"`
+		Durable string    `json:"durable"`
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent++
+	if err == nil || took > 5*time.Second {
+		l.slowest = max(l.slowest, took)
+	}
+	switch {
+	case err != nil: // the receiver was killed, or is not up yet: OSS goes to its next URL
+		return false
+	case status == http.StatusServiceUnavailable:
+		return false
+	case status != http.StatusOK || json.Unmarshal(body, &answer) != nil || answer.EventID == uuid.Nil:
+		l.wrong = append(l.wrong, fmt.Sprintf("%d %s", status, body))
+		return false
+	case l.events[i] != uuid.Nil && l.events[i] != answer.EventID:
+		l.wrong = append(l.wrong, fmt.Sprintf("a repeat got event %s, first was %s", answer.EventID, l.events[i]))
+	}
+	l.events[i] = answer.EventID
+	l.accepted++
+	if answer.Durable == "spool" {
+		l.spooled++
+	}
+	return true
+}
+
+// reach returns when the load has begun n callbacks, or ends; it tells which.
+func (l *load) reach(ctx context.Context, n int) bool {
+	for int(l.next.Load()) < n {
+		select {
+		case _, more := <-l.moved:
+			if !more {
+				return false
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}

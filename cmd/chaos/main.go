@@ -1,0 +1,93 @@
+// Chaos proves that what a receiver acknowledges is recorded, once, whatever fails. It
+// runs two receivers on one PostgreSQL, sends them signed callbacks as OSS would, and
+// meanwhile kills receivers, stops PostgreSQL, cuts, stalls and slows its connections,
+// and fills the disk of a spool. At the end it compares what was answered 200 with what
+// is recorded, prints a table, and fails unless nothing was lost and nothing doubled.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintln(os.Stderr, "chaos: "+line)
+		}
+		os.Exit(1)
+	}
+}
+
+type cli struct {
+	Callbacks int    `default:"1000000" help:"Callbacks to send, each of another upload."`
+	Clients   int    `default:"32" help:"Senders, each with a connection for each request, as OSS has."`
+	Kills     int    `default:"50" help:"Receivers to end with SIGKILL."`
+	Outages   int    `default:"20" help:"Times that PostgreSQL is stopped at once."`
+	Cuts      int    `default:"10" help:"Times that all connections to PostgreSQL are cut."`
+	Stalls    int    `default:"5" help:"Times that connections to PostgreSQL take data and say nothing."`
+	Delays    int    `default:"5" help:"Times that PostgreSQL answers late."`
+	Fills     int    `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away."`
+	Restarts  int    `default:"10" help:"Receivers to stop with SIGTERM and start again."`
+	Seed      uint64 `default:"1" help:"Of the order of the faults and of who gets them."`
+	Receiver  string `help:"The receiver's program. Default: it is built."`
+	Verbose   bool   `short:"v" help:"Say each fault as it comes."`
+}
+
+var errFailed = errors.New("a promise was broken, see the table")
+
+// run is the program: everything but signals and the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var c cli
+	exited := false
+	parser, err := kong.New(&c, kong.Name("chaos"), kong.Description("Proves that nothing acknowledged is lost or doubled, whatever fails."),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }))
+	if err != nil {
+		return fmt.Errorf("read own flags: %w", err)
+	}
+	if _, err := parser.Parse(args); err != nil || exited {
+		return err
+	}
+	if c.Callbacks < 1 || c.Clients < 1 {
+		return errors.New("give at least one callback and one client")
+	}
+	progress := io.Discard
+	if c.Verbose {
+		progress = stderr
+	}
+	w, err := newWorld(ctx, c, progress)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	load := newLoad(w, c)
+	faults := newFaults(w, load, c)
+	faulted := make(chan error, 1)
+	go func() { faulted <- faults.inject(ctx) }()
+	if err := load.run(ctx); err != nil {
+		return errors.Join(err, <-faulted)
+	}
+	if err := <-faulted; err != nil {
+		return err
+	}
+	verdict, err := w.judge(ctx, load)
+	if err != nil {
+		return err
+	}
+	verdict.print(stdout, c, faults)
+	if !verdict.good() {
+		return errFailed
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"upcall/internal/loadgen"
+)
+
+// diskSize is the size of a spool's disk: enough for the callbacks of an outage.
+const diskSize = 256 << 20
+
+// A receiver is a process of the real program, which comes and goes on its ports.
+type receiver struct {
+	program, disk       string
+	mounted             bool
+	databaseURL, keyURL string
+	public, admin       string // addresses
+
+	mu  sync.Mutex // of cmd
+	cmd *exec.Cmd
+}
+
+// choosePorts takes two free ports and lets them go again, for the receiver to keep
+// through its restarts.
+func (r *receiver) choosePorts() error {
+	for _, address := range []*string{&r.public, &r.admin} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("choose port: %w", err)
+		}
+		defer listener.Close()
+		*address = listener.Addr().String()
+	}
+	return nil
+}
+
+// start starts the receiver and returns when it serves.
+func (r *receiver) start(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, r.program, "serve")
+	cmd.Env = append(os.Environ(), "UPCALL_LISTEN="+r.public, "UPCALL_ADMIN_LISTEN="+r.admin, "UPCALL_DATABASE_URL="+r.databaseURL,
+		"UPCALL_TOKEN_KEYS="+loadgen.TokenKeys, "UPCALL_TRUST_KEY_URLS="+r.keyURL,
+		"UPCALL_SPOOL_DIR="+filepath.Join(r.disk, "spool"), "UPCALL_SPOOL_MIN_FREE_BYTES="+strconv.Itoa(diskSize/16))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return fmt.Errorf("start receiver: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start receiver: %w", err)
+	}
+	r.mu.Lock()
+	r.cmd = cmd
+	r.mu.Unlock()
+	log := bufio.NewReader(stderr)
+	var seen bytes.Buffer
+	for {
+		line, err := log.ReadBytes('\n')
+		if seen.Write(line); err != nil {
+			return fmt.Errorf("the receiver did not start: %w: %s", errors.Join(err, cmd.Wait()), &seen)
+		}
+		if bytes.Contains(line, []byte(`"msg":"serving"`)) {
+			break
+		}
+	}
+	go io.Copy(io.Discard, log)
+	return nil
+}
+
+// kill ends the receiver with SIGKILL.
+func (r *receiver) kill() { r.end(syscall.SIGKILL) }
+
+// end sends a signal and returns when the process is gone.
+func (r *receiver) end(signal syscall.Signal) error {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	if err := cmd.Process.Signal(signal); err != nil {
+		return fmt.Errorf("end receiver: %w", err)
+	}
+	err := cmd.Wait()
+	if signal == syscall.SIGKILL {
+		return nil // its error is the signal
+	}
+	return err
+}
+
+var spoolDepth = regexp.MustCompile(`(?m)^upcall_spool_depth (\S+)$`)
+
+// spooled returns how many callbacks wait in the receiver's spool.
+func (r *receiver) spooled(ctx context.Context) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.admin+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, fmt.Errorf("read metrics: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, fmt.Errorf("read metrics: %w", err)
+	}
+	found := spoolDepth.FindSubmatch(body)
+	if found == nil {
+		return 0, errors.New("read metrics: there is no upcall_spool_depth")
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
+}
+
+// throughProxy puts the proxy's address into a database URL.
+func throughProxy(databaseURL, address string) (string, error) {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return "", errors.New("read database URL")
+	}
+	u.Host = address
+	return u.String(), nil
+}

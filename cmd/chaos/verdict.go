@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/eventstore"
+)
+
+// settle is how long the spools may take to empty once nothing fails any more.
+const settle = 2 * time.Minute
+
+// A verdict compares what was answered with what is recorded.
+type verdict struct {
+	load     *load
+	recorded int
+	lost     int // acknowledged and not recorded
+	doubled  int // recorded more than once
+}
+
+func (v verdict) good() bool {
+	return v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= 5*time.Second
+}
+
+// judge waits until the spools are empty, stops the receivers and reads the table.
+func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
+	if err := w.drain(ctx); err != nil {
+		return verdict{}, err
+	}
+	for _, r := range w.receivers {
+		if err := r.end(syscall.SIGTERM); err != nil {
+			return verdict{}, err
+		}
+	}
+	pool, err := eventstore.Open(ctx, w.postgres.URL()+"&statement_timeout=10min")
+	if err != nil {
+		return verdict{}, err
+	}
+	defer pool.Close()
+	// The request id is in the signed body, and each upload has another: two rows of
+	// one request id are one callback recorded twice, under whatever event id.
+	rows, err := pool.Query(ctx, "SELECT id, count(*) OVER (PARTITION BY request_id) FROM upcall.upload_events")
+	if err != nil {
+		return verdict{}, fmt.Errorf("read rows: %w", err)
+	}
+	defer rows.Close()
+	v := verdict{load: l}
+	found := make(map[uuid.UUID]bool, l.total)
+	for rows.Next() {
+		var id uuid.UUID
+		var copies int
+		if err := rows.Scan(&id, &copies); err != nil {
+			return verdict{}, fmt.Errorf("read row: %w", err)
+		}
+		if v.recorded++; copies > 1 || found[id] {
+			v.doubled++
+		}
+		found[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		return verdict{}, fmt.Errorf("read rows: %w", err)
+	}
+	for _, id := range l.events {
+		if id != uuid.Nil && !found[id] {
+			v.lost++
+		}
+	}
+	return v, nil
+}
+
+// drain returns when nothing waits in any spool.
+func (w *world) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		waiting := 0.0
+		for _, r := range w.receivers {
+			n, err := r.spooled(ctx)
+			if err != nil {
+				return err
+			}
+			waiting += n
+		}
+		if waiting == 0 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%.0f callbacks still wait in the spools: %w", waiting, ctx.Err())
+		}
+	}
+}
+
+func (v verdict) print(out io.Writer, c cli, f *faults) {
+	l := v.load
+	fmt.Fprintf(out, "%s, %d CPUs, two receivers, one PostgreSQL; %d SIGKILLs, %d SIGTERMs, %d stops of PostgreSQL, %d cuts, %d stalls, %d delays, %d full spool disks\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), f.done["kill"], f.done["restart"], f.done["outage"], f.done["cut"], f.done["stall"], f.done["delay"], f.done["fill"])
+	if !f.world.disks && c.Fills > 0 {
+		fmt.Fprintln(out, "no disk was filled: that takes the right to mount one")
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	acknowledged := 0
+	for _, id := range l.events {
+		if id != uuid.Nil {
+			acknowledged++
+		}
+	}
+	for _, row := range []struct {
+		what string
+		n    any
+	}{
+		{"callbacks", l.total},
+		{"requests sent, repeats and next URLs included", l.sent},
+		{"requests answered 200", l.accepted},
+		{"of those, kept in a spool", l.spooled},
+		{"callbacks acknowledged", acknowledged},
+		{"callbacks that no receiver acknowledged", l.unheard},
+		{"callbacks recorded", v.recorded},
+		{"acknowledged and lost", v.lost},
+		{"recorded twice", v.doubled},
+		{"refused wrongly", len(l.wrong)},
+		{"slowest answer", l.slowest.Round(time.Millisecond)},
+	} {
+		fmt.Fprintf(table, "%s\t%v\n", row.what, row.n)
+	}
+	table.Flush()
+	for i, answer := range l.wrong {
+		if i == 5 {
+			fmt.Fprintf(out, "and %d more\n", len(l.wrong)-i)
+			break
+		}
+		fmt.Fprintln(out, "wrong answer: "+answer)
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+
+	"upcall/internal/embeddedpg"
+	"upcall/internal/loadgen"
+	"upcall/migrations"
+)
+
+// A world is everything that can fail: PostgreSQL, a proxy before it, and two receivers
+// that reach it through the proxy, each with a spool on a small disk of its own.
+type world struct {
+	dir       string
+	progress  io.Writer
+	keys      *loadgen.KeyServer
+	postgres  *embeddedpg.Server
+	proxy     *toxiproxy.Proxy
+	receivers []*receiver
+	disks     bool // the spools are on small disks that can be filled
+}
+
+func newWorld(ctx context.Context, c cli, progress io.Writer) (*world, error) {
+	w := &world{progress: progress, keys: loadgen.NewKeyServer()}
+	if err := w.build(ctx, c); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) build(ctx context.Context, c cli) error {
+	var err error
+	if w.dir, err = os.MkdirTemp("", "upcall-chaos-"); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	if err := os.Chmod(w.dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
+		return fmt.Errorf("make directory: %w", err)
+	}
+	program := c.Receiver
+	if program == "" {
+		program = filepath.Join(w.dir, "receiver")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "upcall/cmd/receiver").CombinedOutput(); err != nil {
+			return fmt.Errorf("build receiver: %w: %s", err, out)
+		}
+	}
+	if w.postgres, err = embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres")}); err != nil {
+		return err
+	}
+	if err := migrations.Up(ctx, w.postgres.URL()); err != nil {
+		return err
+	}
+	w.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
+		"postgres", "127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", w.postgres.Port()))
+	if err := w.proxy.Start(); err != nil {
+		return fmt.Errorf("start proxy: %w", err)
+	}
+	databaseURL, err := throughProxy(w.postgres.URL(), w.proxy.Listen)
+	if err != nil {
+		return err
+	}
+	for i := range 2 {
+		disk := filepath.Join(w.dir, fmt.Sprintf("disk%d", i))
+		if err := os.Mkdir(disk, 0o700); err != nil {
+			return fmt.Errorf("make disk: %w", err)
+		}
+		// Only root may mount; without that no disk is filled, and the table says so.
+		mounted := mountDisk(disk, diskSize) == nil
+		w.disks = mounted && (i == 0 || w.disks)
+		r := &receiver{program: program, disk: disk, mounted: mounted, databaseURL: databaseURL, keyURL: w.keys.KeyURL}
+		w.receivers = append(w.receivers, r)
+		if err := r.choosePorts(); err != nil {
+			return err
+		}
+		if err := r.start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends and removes everything.
+func (w *world) close() {
+	for _, r := range w.receivers {
+		r.kill()
+		if r.mounted {
+			unmountDisk(r.disk)
+		}
+	}
+	if w.proxy != nil {
+		w.proxy.Stop()
+	}
+	if w.postgres != nil {
+		w.postgres.Stop()
+	}
+	w.keys.Close()
+	os.RemoveAll(w.dir)
+}
+
+// crashPostgres stops PostgreSQL at once, without a checkpoint.
+func (w *world) crashPostgres() error {
+	if err := w.postgres.Kill(); err != nil {
+		return fmt.Errorf("stop PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// restartPostgres starts it again on its data and port.
+func (w *world) restartPostgres(ctx context.Context) error {
+	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres"), Port: w.postgres.Port()})
+	if err != nil {
+		return errors.Join(errors.New("start PostgreSQL again"), err)
+	}
+	w.postgres = postgres
+	return nil
+}
