@@ -1,0 +1,158 @@
+package uploader
+
+import (
+	"cmp"
+	"crypto/tls"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrCallbackFailed means that the object is stored, but that OSS could not report
+	// it: the status 203, which looks like success to most clients.
+	ErrCallbackFailed = errors.New("the object is stored, but not recorded")
+	// ErrUploadGone means that OSS does not know the multipart upload (any more).
+	ErrUploadGone = errors.New("the multipart upload is over")
+	// ErrAnswerLost means that the object may be stored and reported, but that the
+	// answer which would say so never came.
+	ErrAnswerLost = errors.New("the answer was lost")
+	// ErrChecksum means that OSS has stored something else than was sent.
+	ErrChecksum = errors.New("the CRC-64 does not match")
+	// ErrNotOSS means an answer that OSS does not give: without a CRC-64, before the
+	// file was read, or without the receiver's JSON.
+	ErrNotOSS = errors.New("the answer is not OSS's")
+	// ErrNetwork means that no answer came. It is retried.
+	ErrNetwork = errors.New("no answer")
+)
+
+// A StatusError is an answer of OSS that is no success.
+type StatusError struct {
+	What      string // what was sent, as in "part 7"
+	Status    int    // HTTP
+	Code      string // OSS's, as in SignatureDoesNotMatch; "" if the answer has none
+	Message   string // OSS's, one line
+	EC        string // OSS's number of the exact cause; may be ""
+	RequestID string // for OSS's support; may be ""
+
+	after time.Duration // how long OSS asks to wait; 0 if it does not say
+}
+
+// maxMessage bounds what is shown of an answer, in bytes.
+const maxMessage = 500
+
+func newStatusError(what string, a answer) *StatusError {
+	var document struct{ Code, Message, RequestId, EC string }
+	_ = xml.Unmarshal(a.body, &document)                                 // what is no XML has no code
+	seconds, _ := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16) // what is no number is not waited for
+	return &StatusError{
+		What:      what,
+		Status:    a.status,
+		Code:      oneLine(document.Code),
+		Message:   oneLine(document.Message),
+		EC:        oneLine(cmp.Or(document.EC, a.header.Get("x-oss-ec"))),
+		RequestID: oneLine(cmp.Or(document.RequestId, a.header.Get("x-oss-request-id"))),
+		after:     time.Duration(seconds) * time.Second,
+	}
+}
+
+// oneLine keeps an answer from moving a terminal's cursor and from filling the screen.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s[:min(len(s), maxMessage)])
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// Error says what was wrong and what to do.
+func (e *StatusError) Error() string {
+	reason := cmp.Or(e.Message, "it does not say why")
+	details := "request " + cmp.Or(e.RequestID, "unknown")
+	if e.EC != "" {
+		details += ", EC " + e.EC
+	}
+	if e.Status == http.StatusNonAuthoritativeInfo {
+		return fmt.Sprintf("%v: OSS could not call back: %s (%s); %s", ErrCallbackFailed, reason, details, e.mend())
+	}
+	code := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, e.Code))
+	return fmt.Sprintf("%s: OSS answered %s: %s (%s); %s", e.What, code, reason, details, e.mend())
+}
+
+// Unwrap returns the sentinel that callers tell by, if there is one.
+func (e *StatusError) Unwrap() error {
+	switch {
+	case e.Status == http.StatusNonAuthoritativeInfo:
+		return ErrCallbackFailed
+	case e.Status == http.StatusNotFound && e.Code == "NoSuchUpload":
+		return ErrUploadGone
+	}
+	return nil
+}
+
+// mend says what to do.
+func (e *StatusError) mend() string {
+	switch {
+	case e.Status == http.StatusNonAuthoritativeInfo:
+		return "do not take it for uploaded: have the receiver looked at, and upload again once it answers"
+	case e.Status >= 300 && e.Status < 400:
+		return "redirects are not followed, as the file would go elsewhere: look at the endpoint that the URL was made for"
+	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "expired"):
+		return "get a new URL or manifest, with more time"
+	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "not yet"):
+		return "set the clock of the machine that makes the URLs"
+	case e.Code == "SignatureDoesNotMatch":
+		return "send exactly what was signed: the URL or a header was changed, or a proxy adds headers of its own"
+	case e.Code == "FileAlreadyExists":
+		return "the key is taken, and overwriting is forbidden: choose another key"
+	case e.Code == "NoSuchUpload":
+		return "it was completed or aborted: begin a new one"
+	case e.retryable():
+		return "try again later"
+	}
+	return "get a new URL or manifest that allows this upload"
+}
+
+// retryable says whether the same request may succeed later.
+func (e *StatusError) retryable() bool {
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return e.Status >= 500
+}
+
+// retryable says whether trying again may help. Of an answer that did not come nobody
+// knows what was done, and everything sent here may be sent twice: parts replace
+// themselves, and a second PUT or completion is reported once more or refused.
+func retryable(err error) bool {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.retryable()
+	}
+	// Who cannot prove to be OSS is not asked again, lest he be trusted by accident.
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return false
+	}
+	return errors.Is(err, ErrNetwork)
+}
+
+// ambiguous says whether a request that failed so may have been carried out all the
+// same.
+func ambiguous(err error) bool {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.Status >= 500
+	}
+	if network, ok := errors.AsType[*net.OpError](err); ok && network.Op == "dial" {
+		return false // it never went out
+	}
+	return errors.Is(err, ErrNetwork)
+}

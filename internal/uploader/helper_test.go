@@ -1,0 +1,265 @@
+package uploader_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/issue"
+	"upcall/internal/ossemu"
+	"upcall/internal/presign"
+	"upcall/internal/uploader"
+	"upcall/internal/uploadtoken"
+)
+
+const (
+	partSize = presign.MinPartSize
+	said     = `{"status":"ok"}` // what the receiver answers
+)
+
+// A world is an emulator over real HTTP, a receiver of its callbacks, and an issuer of
+// manifests for it. Every request to the emulator goes through intercept first.
+type world struct {
+	t      *testing.T
+	url    string
+	issuer *issue.Issuer
+	client *oss.Client
+
+	mu        sync.Mutex
+	intercept func(w http.ResponseWriter, r *http.Request, serve http.Handler)
+	requests  []string // "PUT 3" for part 3, "PUT", "GET", "POST"
+	callbacks []string // their bodies
+	status    int      // of the receiver
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, status: http.StatusOK, intercept: func(w http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(w, r) }}
+	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "sk", Region: "cn-hangzhou", Buckets: []string{"demo"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		w.requests = append(w.requests, strings.TrimSpace(r.Method+" "+r.URL.Query().Get("partNumber")))
+		intercept := w.intercept
+		w.mu.Unlock()
+		intercept(rw, r, emulator)
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(emulator.Close)
+	w.url = server.URL
+	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.issuer, err = issue.New(issue.Config{Presigner: presigner, Tokens: tokens}); err != nil {
+		t.Fatal(err)
+	}
+	direct := httptest.NewServer(emulator) // looking at what is stored is no upload
+	t.Cleanup(direct.Close)
+	w.client = oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(direct.URL).WithUsePathStyle(true).
+		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "sk")))
+	return w
+}
+
+// receiver starts the callbacks' receiver and returns the callback for it.
+func (w *world) receiver() *issue.Callback {
+	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.callbacks = append(w.callbacks, string(body))
+		rw.Header().Set("Content-Length", strconv.Itoa(len(said)))
+		rw.WriteHeader(w.status)
+		io.WriteString(rw, said)
+	}))
+	w.t.Cleanup(receiver.Close)
+	return &issue.Callback{URLs: []string{receiver.URL + "/oss/callback"}}
+}
+
+// between sets what happens to requests from now on, and forgets those before.
+func (w *world) between(f func(w http.ResponseWriter, r *http.Request, serve http.Handler)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.intercept, w.requests = f, nil
+}
+
+// through lets every request pass, and forgets those before.
+func (w *world) through() {
+	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
+}
+
+// count returns how many requests of a kind came.
+func (w *world) count(kind string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, r := range w.requests {
+		if r == kind || kind == "PUT *" && strings.HasPrefix(r, "PUT ") {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) total() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.requests)
+}
+
+func (w *world) reported() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.callbacks
+}
+
+func (w *world) put(change ...func(*issue.Request)) uploader.Manifest {
+	w.t.Helper()
+	r := issue.Request{Object: presign.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour}
+	for _, f := range change {
+		f(&r)
+	}
+	upload, err := w.issuer.Issue(w.t.Context(), r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return uploader.Manifest{Put: &upload}
+}
+
+func (w *world) multipart(size int64, change ...func(*issue.MultipartRequest)) uploader.Manifest {
+	w.t.Helper()
+	r := issue.MultipartRequest{Object: presign.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour, Size: &size, PartSize: partSize}
+	for _, f := range change {
+		f(&r)
+	}
+	m, err := w.issuer.IssueMultipart(w.t.Context(), r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return uploader.Manifest{Multipart: &m}
+}
+
+// stored returns the object's content, or nil if there is none.
+func (w *world) stored() []byte {
+	w.t.Helper()
+	result, err := w.client.GetObject(w.t.Context(), &oss.GetObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin")})
+	if err != nil {
+		if !strings.Contains(err.Error(), "NoSuchKey") {
+			w.t.Fatal(err)
+		}
+		return nil
+	}
+	defer result.Body.Close()
+	content, err := io.ReadAll(result.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return content
+}
+
+func (w *world) wantStored(want []byte) {
+	w.t.Helper()
+	if got := w.stored(); got == nil || !bytes.Equal(got, want) {
+		w.t.Errorf("stored are %d bytes, want these %d", len(got), len(want))
+	}
+}
+
+// someBytes are always the same.
+func someBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(b) // never fails
+	return b
+}
+
+func fileOf(t *testing.T, content []byte) (path string, source *uploader.Source) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, open(t, path)
+}
+
+func open(t *testing.T, path string) *uploader.Source {
+	t.Helper()
+	source, err := uploader.OpenSource(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { source.Close() })
+	return source
+}
+
+// newUploader does not wait long.
+func newUploader(t *testing.T, change ...func(*uploader.Config)) *uploader.Uploader {
+	t.Helper()
+	cfg := uploader.Config{Attempts: 3, Pause: time.Millisecond}
+	for _, f := range change {
+		f(&cfg)
+	}
+	u, err := uploader.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// A log is a Watcher that remembers.
+type log struct {
+	mu      sync.Mutex
+	sent    int64
+	remarks []string
+}
+
+func (l *log) Sent(n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent += n
+}
+
+func (l *log) Remark(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remarks = append(l.remarks, line)
+}
+
+// cut ends the connection without an answer.
+func cut(t *testing.T, w http.ResponseWriter) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	conn.Close()
+}
+
+// answerLost does what is asked and then ends the connection without an answer.
+func answerLost(t *testing.T, w http.ResponseWriter, r *http.Request, serve http.Handler) {
+	serve.ServeHTTP(httptest.NewRecorder(), r)
+	cut(t, w)
+}
+
+// refuse answers as OSS does.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("x-oss-request-id", "65A0")
+	w.WriteHeader(status)
+	io.WriteString(w, "<Error><Code>"+code+"</Code><Message>"+message+"</Message><RequestId>65A0</RequestId></Error>")
+}

@@ -1,0 +1,148 @@
+package uploader
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+)
+
+// ErrChanged means that the file is not what it was when the upload began.
+var ErrChanged = errors.New("the file changed while it was uploaded")
+
+// A Source is a file that is open for uploading.
+type Source struct {
+	file *os.File
+	info fs.FileInfo // when it was opened
+}
+
+// OpenSource opens a regular file. Others have no size, or cannot be read again when
+// something has to be sent again.
+func OpenSource(path string) (*Source, error) {
+	info, err := os.Stat(path) // first: opening a named pipe would wait for its writer
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("is no regular file; copy it into one")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = file.Stat(); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &Source{file: file, info: info}, nil
+}
+
+// Size is the file's size in bytes when it was opened.
+func (s *Source) Size() int64 { return s.info.Size() }
+
+// Close closes the file.
+func (s *Source) Close() error { return s.file.Close() }
+
+// unchanged looks at size and modification time.
+func (s *Source) unchanged() error {
+	now, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at file: %w", err)
+	}
+	if now.Size() != s.info.Size() || !now.ModTime().Equal(s.info.ModTime()) {
+		return ErrChanged
+	}
+	return nil
+}
+
+// digest reads a section and returns what OSS would say of it.
+func (s *Source) digest(ctx context.Context, p piece) (etag string, crc uint64, err error) {
+	md, sum := md5.New(), crc64.New(crcTable)
+	section := io.NewSectionReader(s.file, p.offset, p.size)
+	n, err := io.Copy(io.MultiWriter(md, sum), readerFunc(func(b []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return section.Read(b)
+	}))
+	switch {
+	case err != nil:
+		return "", 0, fmt.Errorf("read file: %w", err)
+	case n != p.size:
+		return "", 0, ErrChanged
+	}
+	return strings.ToUpper(hex.EncodeToString(md.Sum(nil))), sum.Sum64(), nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// A body is one attempt to send a section of a file. Its CRC-64 is taken of the very
+// bytes that are sent.
+//
+// It is locked, as net/http may go on reading it after an early answer.
+type body struct {
+	source *Source
+	moved  func(n int64) // called for each n bytes that were read
+
+	mu      sync.Mutex
+	section *io.SectionReader
+	left    int64
+	crc     uint64
+	err     error // why reading ended too early
+}
+
+func newBody(s *Source, p piece, moved func(int64)) *body {
+	return &body{source: s, section: io.NewSectionReader(s.file, p.offset, p.size), left: p.size, moved: moved}
+}
+
+// Read gives the last bytes out only if the file is still the same, so that OSS never
+// has the whole of a section that is a mixture, and neither stores nor reports one.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.left == 0:
+		return 0, io.EOF
+	}
+	n, err := b.section.Read(p)
+	switch {
+	case errors.Is(err, io.EOF) && int64(n) < b.left:
+		b.err = ErrChanged // it became shorter
+	case err != nil && !errors.Is(err, io.EOF):
+		b.err = fmt.Errorf("read file: %w", err)
+	case int64(n) == b.left:
+		b.err = b.source.unchanged()
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.left -= int64(n)
+	b.crc = crc64.Update(b.crc, crcTable, p[:n])
+	b.moved(int64(n))
+	return n, nil
+}
+
+// Close does nothing: the file is needed again.
+func (b *body) Close() error { return nil }
+
+// finish ends reading. It returns the CRC-64 of what was read, how much that was, and
+// what is wrong with the file.
+func (b *body) finish() (crc uint64, sent int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err = b.err
+	b.err = errFinished
+	return b.crc, b.section.Size() - b.left, err
+}
+
+var errFinished = errors.New("the attempt is over")

@@ -1,0 +1,245 @@
+package uploader_test
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc64"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/uploader"
+)
+
+func TestPut(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, 1 << 20, 3<<20 + 1} {
+		for _, carry := range []presign.Carriage{presign.InHeaders, presign.InQuery} {
+			t.Run(fmt.Sprintf("%d bytes, callback %d", size, carry), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				content := someBytes(size)
+				_, source := fileOf(t, content)
+				length := int64(size)
+				callback := w.receiver()
+				callback.Carriage = carry
+				m := w.put(func(r *issue.Request) {
+					r.Callback, r.ContentLength, r.Object.ContentType = callback, &length, "image/jpeg"
+					r.Object.Meta = map[string]string{"a": "b"}
+				})
+				var seen log
+				result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
+				if err != nil {
+					t.Fatal(err)
+				}
+				crc := crc64.Checksum(content, crc64.MakeTable(crc64.ECMA))
+				if string(result.Answer) != said || result.CRC64 != crc || result.Parts != 0 {
+					t.Errorf("%+v", result)
+				}
+				w.wantStored(content)
+				if got := w.reported(); len(got) != 1 || !strings.Contains(got[0], "crc64="+strconv.FormatUint(crc, 10)) {
+					t.Errorf("reported: %q", got)
+				}
+				if seen.sent != int64(size) || len(seen.remarks) != 0 || w.total() != 1 {
+					t.Errorf("%+v, %d requests", seen.sent, w.total())
+				}
+			})
+		}
+	}
+}
+
+// TestPutWithoutCallback: what OSS answers is not taken for a receiver's answer.
+func TestPutWithoutCallback(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, []byte("hello"))
+	m, err := uploader.ReadManifest(strings.NewReader("\n" + w.put().Put.URL + "\n")) // a URL alone will do
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	if err != nil || result.Answer != nil {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	w.wantStored([]byte("hello"))
+}
+
+func TestMultipart(t *testing.T) {
+	t.Parallel()
+	counted := func(n int) func(*issue.MultipartRequest) {
+		return func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, n }
+	}
+	tests := []struct {
+		name   string
+		size   int
+		parts  int
+		change func(*issue.MultipartRequest)
+	}{
+		{"one byte", 1, 1, nil},
+		{"one part", partSize, 1, nil},
+		{"two parts, the last of one byte", partSize + 1, 2, nil},
+		{"many parts", 23*partSize + 17, 24, nil},
+		{"more parts than there are connections", 9 * partSize, 9, nil},
+		{"counted, as many as needed", 3 * partSize, 3, counted(3)},
+		{"counted, more than needed", 2*partSize + 1, 3, counted(10)},
+		{"counted, too few of the smallest size", 10*partSize + 5, 3, counted(3)},
+		{"counted, nothing to send", 0, 1, counted(2)},
+		{"callback in the query", 2 * partSize, 2, func(r *issue.MultipartRequest) { r.Callback.Carriage = presign.InQuery }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			content := someBytes(tt.size)
+			_, source := fileOf(t, content)
+			callback := w.receiver()
+			m := w.multipart(int64(max(tt.size, 1)), func(r *issue.MultipartRequest) {
+				r.Callback = callback
+				if tt.change != nil {
+					tt.change(r)
+				}
+			})
+			w.through()
+			var seen log
+			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
+			if err != nil {
+				t.Fatal(err)
+			}
+			crc := crc64.Checksum(content, crc64.MakeTable(crc64.ECMA))
+			if string(result.Answer) != said || result.CRC64 != crc || result.Parts != tt.parts || result.Kept != 0 {
+				t.Errorf("%+v", result)
+			}
+			w.wantStored(content)
+			if got := w.reported(); len(got) != 1 || !strings.Contains(got[0], "crc64="+strconv.FormatUint(crc, 10)) {
+				t.Errorf("reported: %q", got)
+			}
+			if seen.sent != int64(tt.size) || w.count("PUT *") != tt.parts || w.count("POST") != 1 {
+				t.Errorf("%d bytes seen, requests %v", seen.sent, w.requests)
+			}
+		})
+	}
+}
+
+// TestResume sends only what is missing or not the same.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	const size = 5*partSize + 100
+	tests := []struct {
+		name string
+		// between makes a difference after parts 1 to 5 of 6 were sent
+		change func(t *testing.T, path string, content []byte, m *issue.Multipart)
+		kept   int
+	}{
+		{"as it was", func(*testing.T, string, []byte, *issue.Multipart) {}, 5},
+		{"a part at OSS is another one's", func(t *testing.T, _ string, content []byte, m *issue.Multipart) {
+			other := bytes.Clone(content[partSize : 2*partSize])
+			other[7] ^= 1
+			sendTo(t, m.Parts[1].PresignedRequest, other)
+		}, 4},
+		{"a byte of the file changed since", func(t *testing.T, path string, content []byte, _ *issue.Multipart) {
+			content[2*partSize+7] ^= 1
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			content := someBytes(size)
+			path, source := fileOf(t, content)
+			callback := w.receiver()
+			m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
+			// Part 6 is refused for good.
+			w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if r.URL.Query().Get("partNumber") == "6" {
+					refuse(rw, 403, "AccessDenied", "no")
+					return
+				}
+				serve.ServeHTTP(rw, r)
+			})
+			// One connection, so that parts 1 to 5 are through.
+			one := newUploader(t, func(c *uploader.Config) { c.Parallel = 1 })
+			if _, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m}); err == nil {
+				t.Fatal("part 6 was not refused")
+			}
+			tt.change(t, path, content, m.Multipart)
+			w.through()
+			var seen log
+			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: open(t, path), Manifest: m, Watcher: &seen})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if result.Kept != tt.kept || w.count("PUT *") != 6-tt.kept || seen.sent != size || string(result.Answer) != said {
+				t.Errorf("%+v, %d parts sent, %d bytes seen", result, w.count("PUT *"), seen.sent)
+			}
+			w.wantStored(content)
+			if n := len(w.reported()); n != 1 {
+				t.Errorf("reported %d times", n)
+			}
+		})
+	}
+}
+
+// TestManyPages resumes an upload whose parts OSS lists in three pages.
+func TestManyPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const parts = 2003
+	content := someBytes(parts * 10)
+	_, source := fileOf(t, content)
+	m := w.multipart(parts, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, parts })
+	m.Multipart.PartSize = 10 // smaller than OSS merges: it is the listing that counts
+	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
+	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != parts {
+		t.Fatalf("%d parts sent: %v", w.count("PUT *"), err)
+	}
+	w.through()
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != 0 || w.count("GET") != 3 {
+		t.Errorf("%d parts sent, %d pages: %v", w.count("PUT *"), w.count("GET"), err)
+	}
+	// Without the further pages nobody knows of the other parts: they are sent again.
+	m.Multipart.ListPartsNext = nil
+	w.through()
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != parts-1000 {
+		t.Errorf("%d parts sent: %v", w.count("PUT *"), err)
+	}
+}
+
+func sendTo(t *testing.T, p issue.PresignedRequest, content []byte) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), p.Method, p.URL, bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+}
+
+func TestOpenSource(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "folder": dir, "device": os.DevNull} {
+		if source, err := uploader.OpenSource(path); err == nil {
+			source.Close()
+			t.Errorf("%s: opened", name)
+		} else if !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package uploader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"upcall/internal/issue"
+)
+
+// Config is how an Uploader works.
+type Config struct {
+	// Parallel is how many files or parts are sent at once, 1 to 64. Default 4.
+	Parallel int
+
+	// Attempts is how often one request is tried, 1 to 100. Default 8, which takes
+	// about a minute where nothing answers.
+	Attempts int
+
+	// Pause is the mean pause before the second attempt. It doubles with each, up to
+	// half a minute. Default half a second.
+	Pause time.Duration
+
+	// Stall is for how long nothing may move on a connection. Default two minutes; OSS
+	// gets three times that to merge parts and call back.
+	Stall time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Parallel == 0 {
+		c.Parallel = 4
+	}
+	if c.Attempts == 0 {
+		c.Attempts = 8
+	}
+	if c.Pause == 0 {
+		c.Pause = 500 * time.Millisecond
+	}
+	if c.Stall == 0 {
+		c.Stall = 2 * time.Minute
+	}
+	return c
+}
+
+func (c Config) check() error {
+	var errs []error
+	if c.Parallel < 1 || c.Parallel > 64 {
+		errs = append(errs, fmt.Errorf("parallel: %d is out of range; give 1 to 64", c.Parallel))
+	}
+	if c.Attempts < 1 || c.Attempts > 100 {
+		errs = append(errs, fmt.Errorf("attempts: %d is out of range; give 1 to 100", c.Attempts))
+	}
+	if c.Pause < 0 || c.Stall < 0 {
+		errs = append(errs, errors.New("pause, stall: a duration is negative; leave it out for the default"))
+	}
+	return errors.Join(errs...)
+}
+
+// An Uploader uploads files. Several goroutines may use it, and share its limits.
+type Uploader struct {
+	cfg    Config
+	client *http.Client
+	slots  *semaphore.Weighted // one for each file or part that is being sent
+}
+
+// New returns an uploader. The error joins all mistakes in cfg.
+func New(cfg Config) (*Uploader, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Uploader{cfg: cfg, client: newClient(cfg.Parallel), slots: semaphore.NewWeighted(int64(cfg.Parallel))}, nil
+}
+
+// A Watcher is told how an upload goes on, by several goroutines at once.
+type Watcher interface {
+	// Sent says that n more bytes of the file are on their way or there already; n is
+	// negative where what was sent came to nothing.
+	Sent(n int64)
+	// Remark says in one line what happened, as that something is tried again.
+	Remark(line string)
+}
+
+// A Task is one file to be uploaded.
+type Task struct {
+	Source   *Source
+	Manifest Manifest
+	State    *State  // of a multipart upload, kept until it is over; nil keeps none
+	Watcher  Watcher // nil tells nobody
+}
+
+// A Result is an upload that succeeded: stored, checked and, if it has a callback,
+// reported.
+type Result struct {
+	Answer json.RawMessage // the callback receiver's; nil without a callback
+	CRC64  uint64          // of the file and of the object
+	Parts  int             // 0 for a single PUT
+	Kept   int             // how many of the parts were there already
+}
+
+// Upload uploads one file. Nothing is sent if the manifest is bad or does not fit.
+//
+// The error wraps one of the package's sentinels, is a [StatusError], or is ctx's. What
+// was uploaded of a multipart upload stays, and the same task goes on with it, unless
+// OSS says that the upload is over.
+func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
+	if err := t.Manifest.Check(); err != nil {
+		return Result{}, err
+	}
+	pieces, err := t.Manifest.pieces(t.Source.Size())
+	if err != nil {
+		return Result{}, err
+	}
+	s := &session{Uploader: u, source: t.Source, state: t.State, watcher: t.Watcher}
+	if s.watcher == nil {
+		s.watcher = nobody{}
+	}
+	if s.state == nil {
+		s.state = new(State)
+	}
+	if t.Manifest.Multipart != nil {
+		return s.multipart(ctx, t.Manifest.Multipart, pieces)
+	}
+	return s.put(ctx, pieces[0])
+}
+
+type nobody struct{}
+
+func (nobody) Sent(int64)    {}
+func (nobody) Remark(string) {}
+
+// A session is one Upload.
+type session struct {
+	*Uploader
+	source  *Source
+	state   *State
+	watcher Watcher
+	over    bool // OSS has no such multipart upload any more
+}
+
+// put uploads the whole file by one request.
+func (s *session) put(ctx context.Context, whole piece) (Result, error) {
+	if err := s.slots.Acquire(ctx, 1); err != nil {
+		return Result{}, err
+	}
+	defer s.slots.Release(1)
+	a, maybe, err := s.send(ctx, message{what: "upload", request: whole.request, piece: &whole, patience: s.cfg.Stall})
+	switch {
+	case maybe && taken(err):
+		return Result{}, s.answerLost(ctx, "upload", "an attempt of which no answer came was sent, and the key is taken now")
+	case err != nil:
+		return Result{}, err
+	}
+	said, err := receiverAnswer("upload", whole.request, a)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Answer: said, CRC64: a.crc}, nil
+}
+
+// taken says whether overwriting was refused.
+func taken(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && status.Code == "FileAlreadyExists"
+}
+
+// answerLost says what is known when the answer of a request that stores and reports
+// the object never came, and asking again shows that it was carried out.
+func (s *session) answerLost(ctx context.Context, what, known string) error {
+	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w: %s, so the object is most likely stored; look whether its CRC-64 is %d, and whether the upload was recorded, or upload it again",
+		what, ErrAnswerLost, known, crc)
+}
+
+// receiverAnswer returns what the callback's receiver said, nil without a callback. OSS
+// passes nothing on that is no JSON.
+func receiverAnswer(what string, r issue.PresignedRequest, a answer) (json.RawMessage, error) {
+	switch {
+	case !callsBack(r):
+		return nil, nil
+	case !json.Valid(a.body):
+		return nil, fmt.Errorf("%s: %w: the file is stored, but no receiver's JSON came back, so nobody knows whether it was recorded; "+
+			"look at what stands between here and OSS", what, ErrNotOSS)
+	}
+	return a.body, nil
+}
