@@ -29,7 +29,7 @@ type toolchain struct {
 
 var toolchains = map[string]toolchain{
 	"curl":    {"upload.sh", nil, []string{"sh", "upload.sh"}, "curl"},
-	"python":  {"upload.py", nil, []string{"/usr/bin/python3", "-I", "-W", "error", "upload.py"}, "python3-requests"},
+	"python":  {"upload.py", nil, []string{"/usr/bin/python3", "-I", "upload.py"}, "python3-requests"},
 	"java":    {"Upload.java", []string{"javac", "-Xlint:all", "-Werror", "Upload.java"}, java, "default-jdk-headless"},
 	"go":      {"upload.go", []string{"go", "build", "-o", "upload", "upload.go"}, []string{"./upload"}, "golang"},
 	"node":    {"upload.mjs", nil, []string{"node", "upload.mjs"}, "nodejs"},
@@ -150,13 +150,14 @@ func write(t *testing.T, dir, name, content string) (path string) {
 	return path
 }
 
-// execute runs a command with nothing of the test's environment that could change it.
+// execute runs a command with nothing of the test's environment that could change it, and
+// with a home that nothing can be kept in.
 func (p built) execute(args []string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = p.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "LC_ALL=C.UTF-8",
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/dev/null", "LC_ALL=C.UTF-8",
 		"GOCACHE=" + goCache(p.t), "GOTOOLCHAIN=local", "GOPROXY=off"}
 	var out, remarks bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &remarks
