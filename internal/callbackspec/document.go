@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -50,6 +51,37 @@ func kindOf(value string) string {
 		return "null"
 	}
 	return "number"
+}
+
+// encodeDocument returns the Base64 of a document that OSS would take.
+func encodeDocument(field string, doc []byte) (string, error) {
+	if n := base64.StdEncoding.EncodedLen(len(doc)); n > MaxDocument {
+		return "", tooLarge(field, n)
+	}
+	return base64.StdEncoding.EncodeToString(doc), nil
+}
+
+// appendMembers appends the object of the members of these names.
+func appendMembers(doc []byte, members map[string]string, names []string) []byte {
+	doc = append(doc, '{')
+	for i, name := range names {
+		if i > 0 {
+			doc = append(doc, ',')
+		}
+		doc = appendQuoted(doc, name)
+		doc = append(doc, ':')
+		doc = appendQuoted(doc, members[name])
+	}
+	return append(doc, '}')
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // marshal writes v as compact JSON with &, < and > as they are: a template is full

@@ -1,11 +1,9 @@
 package callbackspec
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -54,36 +52,51 @@ type Parameter struct {
 	AdditionalHeaders map[string]string
 }
 
-type parameterDocument struct {
-	URL               string            `json:"callbackUrl"`
-	Host              string            `json:"callbackHost,omitempty"`
-	Body              string            `json:"callbackBody"`
-	BodyType          BodyType          `json:"callbackBodyType,omitempty"`
-	SNI               bool              `json:"callbackSNI,omitempty"`
-	SignatureVersion  string            `json:"signatureVersion,omitempty"`
-	AdditionalHeaders map[string]string `json:"additionalHeaders,omitempty"`
-}
-
 // JSON returns the document, unchecked.
 func (p Parameter) JSON() []byte {
-	return marshal(parameterDocument{
-		URL:               strings.Join(p.URLs, ";"),
-		Host:              p.Host,
-		Body:              p.Body,
-		BodyType:          p.BodyType,
-		SNI:               p.SNI,
-		SignatureVersion:  p.SignatureVersion,
-		AdditionalHeaders: p.AdditionalHeaders,
-	})
+	doc := make([]byte, 0, 256+2*len(p.Body))
+	doc = append(doc, `{"callbackUrl":`...)
+	doc = appendQuoted(doc, strings.Join(p.URLs, ";"))
+	if p.Host != "" {
+		doc = append(doc, `,"callbackHost":`...)
+		doc = appendQuoted(doc, p.Host)
+	}
+	doc = append(doc, `,"callbackBody":`...)
+	doc = appendQuoted(doc, p.Body)
+	if p.BodyType != "" {
+		doc = append(doc, `,"callbackBodyType":`...)
+		doc = appendQuoted(doc, string(p.BodyType))
+	}
+	if p.SNI {
+		doc = append(doc, `,"callbackSNI":true`...)
+	}
+	if p.SignatureVersion != "" {
+		doc = append(doc, `,"signatureVersion":`...)
+		doc = appendQuoted(doc, p.SignatureVersion)
+	}
+	if len(p.AdditionalHeaders) > 0 {
+		doc = append(doc, `,"additionalHeaders":`...)
+		doc = appendMembers(doc, p.AdditionalHeaders, sortedKeys(p.AdditionalHeaders))
+	}
+	return append(doc, '}')
 }
 
 // Encode checks p and returns the value of the x-oss-callback header. The error
 // joins one [FieldError] for each mistake.
 func (p Parameter) Encode(reach Reach) (string, error) {
-	if err := p.Check(reach); err != nil {
-		return "", err
+	_, encoded, err := p.Document(reach)
+	return encoded, err
+}
+
+// Document is [Parameter.JSON] and [Parameter.Encode] at once: the document itself and
+// its Base64.
+func (p Parameter) Document(reach Reach) ([]byte, string, error) {
+	doc := p.JSON()
+	encoded, tooLong := encodeDocument("callback", doc)
+	if err := errors.Join(p.checkFields(reach), tooLong); err != nil {
+		return nil, "", err
 	}
-	return base64.StdEncoding.EncodeToString(p.JSON()), nil
+	return doc, encoded, nil
 }
 
 // DecodeParameter reads the value of an x-oss-callback header and checks it as
@@ -137,29 +150,27 @@ func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 
 // Check applies OSS's rules and returns all mistakes, joined.
 func (p Parameter) Check(reach Reach) error {
-	var errs []error
-	errs = append(errs, p.checkURLs(reach)...)
-	errs = append(errs, p.checkHost(), p.checkBody(), p.checkSignatureVersion())
-	errs = append(errs, p.checkAdditionalHeaders()...)
-	if n := base64.StdEncoding.EncodedLen(len(p.JSON())); n > MaxDocument {
-		errs = append(errs, tooLarge("callback", n))
-	}
-	return errors.Join(errs...)
+	_, _, err := p.Document(reach)
+	return err
 }
 
-func (p Parameter) checkURLs(reach Reach) []error {
-	if strings.Join(p.URLs, ";") == "" {
-		return []error{&FieldError{"callbackUrl", "is empty", "give the URL that OSS shall call", ErrNoURL}}
+func (p Parameter) checkFields(reach Reach) error {
+	return errors.Join(p.checkURLs(reach), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
+}
+
+func (p Parameter) checkURLs(reach Reach) error {
+	if len(p.URLs) == 0 || len(p.URLs) == 1 && p.URLs[0] == "" {
+		return &FieldError{"callbackUrl", "is empty", "give the URL that OSS shall call", ErrNoURL}
 	}
 	if len(p.URLs) > MaxURLs {
-		return []error{&FieldError{"callbackUrl", fmt.Sprintf("has %d URLs", len(p.URLs)),
-			"OSS tries at most 5: leave some out", ErrURLCount}}
+		return &FieldError{"callbackUrl", fmt.Sprintf("has %d URLs", len(p.URLs)),
+			"OSS tries at most 5: leave some out", ErrURLCount}
 	}
 	var errs []error
 	for _, raw := range p.URLs {
 		errs = append(errs, checkURL(raw, reach))
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
 func (p Parameter) checkHost() error {
@@ -187,7 +198,7 @@ func (p Parameter) checkBody() error {
 		errs = append(errs, &FieldError{"callbackBody", "is empty", "give a template such as bucket=${bucket}&object=${object}", ErrEmptyBody})
 	} else if !storable(p.Body) {
 		errs = append(errs, &FieldError{"callbackBody", "is not text", "give UTF-8 without NUL", ErrTemplate})
-	} else if _, err := parseTemplate(p.Body); err != nil {
+	} else if err := checkTemplate(p.Body); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -207,7 +218,7 @@ var reservedHeaders = []string{
 	"content-md5", "expect", "upgrade", "keep-alive",
 }
 
-func (p Parameter) checkAdditionalHeaders() []error {
+func (p Parameter) checkAdditionalHeaders() error {
 	var errs []error
 	wrong := func(name, problem, mend string) {
 		errs = append(errs, &FieldError{"additionalHeaders", fmt.Sprintf("%q %s", name, problem), mend, ErrAdditionalHeader})
@@ -215,7 +226,7 @@ func (p Parameter) checkAdditionalHeaders() []error {
 	if n := len(p.AdditionalHeaders); n > maxAdditionalHeaders {
 		errs = append(errs, &FieldError{"additionalHeaders", fmt.Sprintf("holds %d headers", n), "OSS allows 10", ErrAdditionalHeader})
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.AdditionalHeaders)) {
+	for _, name := range sortedKeys(p.AdditionalHeaders) {
 		notAllowed := func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }
 		switch {
 		case name == "" || strings.ContainsFunc(name, notAllowed):
@@ -227,5 +238,5 @@ func (p Parameter) checkAdditionalHeaders() []error {
 			wrong(name, "has a value with a control or non-ASCII character", "percent-encode it")
 		}
 	}
-	return errs
+	return errors.Join(errs...)
 }

@@ -14,6 +14,17 @@ var SystemVariables = []string{
 	"crc64", "contentMd5", "vpcId", "clientIp", "reqId", "operation",
 }
 
+// systemForm and systemJSON are the beginning of the default template: every system
+// variable, in a field of its name.
+const (
+	systemForm = "bucket=${bucket}&object=${object}&etag=${etag}&size=${size}&mimeType=${mimeType}" +
+		"&imageInfo.height=${imageInfo.height}&imageInfo.width=${imageInfo.width}&imageInfo.format=${imageInfo.format}" +
+		"&crc64=${crc64}&contentMd5=${contentMd5}&vpcId=${vpcId}&clientIp=${clientIp}&reqId=${reqId}&operation=${operation}"
+	systemJSON = `{"bucket":${bucket},"object":${object},"etag":${etag},"size":${size},"mimeType":${mimeType}` +
+		`,"imageInfo.height":${imageInfo.height},"imageInfo.width":${imageInfo.width},"imageInfo.format":${imageInfo.format}` +
+		`,"crc64":${crc64},"contentMd5":${contentMd5},"vpcId":${vpcId},"clientIp":${clientIp},"reqId":${reqId},"operation":${operation}`
+)
+
 // numeric variables are not quoted in a JSON body.
 func numeric(variable string) bool {
 	switch variable {
@@ -37,38 +48,33 @@ type Values map[string]string
 // variables varNames (without "x:") and, if asked, the upload token. Each field has
 // the name of its variable, custom ones without the prefix, as in OSS's own examples.
 func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) {
-	names := slices.Clone(SystemVariables)
-	for _, name := range slices.Sorted(slices.Values(varNames)) {
+	names := slices.Sorted(slices.Values(varNames))
+	for i, name := range names {
 		if err := checkVarName(VarPrefix + name); err != nil {
 			return "", err
 		}
-		if slices.Contains(names, name) || name == TokenField {
+		if slices.Contains(SystemVariables, name) || i > 0 && names[i-1] == name || name == TokenField {
 			return "", &FieldError{VarPrefix + name, "has the name of a field that the body already has",
 				"choose another name, or give a callback body of your own", ErrVarName}
 		}
-		names = append(names, name)
 	}
 	if withToken {
 		names = append(names, TokenField)
 	}
 	var body strings.Builder
-	for i, name := range names {
-		variable := name
-		if i >= len(SystemVariables) {
-			variable = VarPrefix + name
+	body.Grow(len(systemJSON) + 64*(len(names)+1))
+	if t != JSON {
+		body.WriteString(systemForm)
+		for _, name := range names {
+			body.WriteString("&" + name + "=${" + VarPrefix + name + "}")
 		}
-		switch {
-		case t == JSON:
-			fmt.Fprintf(&body, `%c"%s":${%s}`, "{,"[min(i, 1)], name, variable)
-		case i > 0:
-			fmt.Fprintf(&body, "&%s=${%s}", name, variable)
-		default:
-			fmt.Fprintf(&body, "%s=${%s}", name, variable)
-		}
+		return body.String(), nil
 	}
-	if t == JSON {
-		body.WriteByte('}')
+	body.WriteString(systemJSON)
+	for _, name := range names {
+		body.WriteString(`,"` + name + `":${` + VarPrefix + name + "}")
 	}
+	body.WriteByte('}')
 	return body.String(), nil
 }
 
@@ -150,12 +156,20 @@ func Expand(body string, t BodyType, values Values) (string, error) {
 	return out.String(), nil
 }
 
+// checkTemplate is parseTemplate for its error only. The beginning of the default
+// template is not looked at again.
+func checkTemplate(body string) error {
+	body = strings.TrimPrefix(strings.TrimPrefix(body, systemForm), systemJSON)
+	_, err := parseTemplate(body)
+	return err
+}
+
 // A piece of a template is a constant or a variable.
 type piece struct{ constant, variable string }
 
 // parseTemplate splits a template. The error is a *FieldError for callbackBody.
 func parseTemplate(body string) ([]piece, error) {
-	var pieces []piece
+	pieces := make([]piece, 0, 2*strings.Count(body, "$")+1)
 	wrong := func(mend, format string, args ...any) error {
 		return &FieldError{"callbackBody", fmt.Sprintf(format, args...), mend, ErrTemplate}
 	}

@@ -2,6 +2,7 @@ package callbackspec_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -210,6 +211,25 @@ func TestExpandedDefaultParsesBack(t *testing.T) {
 			if diff := diffCallback(want, got); diff != "" {
 				t.Errorf("%s: %s", bodyType, diff)
 			}
+		}
+	}
+}
+
+// TestSystemFields holds the written-out beginnings of the default template against
+// the list of variables.
+func TestSystemFields(t *testing.T) {
+	t.Parallel()
+	var form, object []string
+	for _, name := range spec.SystemVariables {
+		form = append(form, name+"=${"+name+"}")
+		object = append(object, `"`+name+`":${`+name+`}`)
+	}
+	for bodyType, want := range map[spec.BodyType]string{
+		spec.Form: strings.Join(form, "&"),
+		spec.JSON: "{" + strings.Join(object, ",") + "}",
+	} {
+		if got, err := spec.DefaultBody(bodyType, nil, false); err != nil || got != want {
+			t.Errorf("%s: %s, want %s (%v)", bodyType, got, want, err)
 		}
 	}
 }

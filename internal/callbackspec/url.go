@@ -44,6 +44,9 @@ func checkURL(raw string, reach Reach) error {
 	if reach == Public && PrivateHost(host) {
 		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet", "is private: OSS cannot reach %s", host)
 	}
+	if !strings.Contains(path, "%") {
+		return nil // nothing else in it can be wrong
+	}
 	if _, err := url.Parse("http://host" + path); err != nil {
 		return wrong(ErrURL, "percent-encode the path", "cannot be parsed")
 	}

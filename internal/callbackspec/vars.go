@@ -1,11 +1,8 @@
 package callbackspec
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -19,20 +16,24 @@ const VarPrefix = "x:"
 type Vars map[string]string
 
 // JSON returns the document, with sorted keys, unchecked.
-func (v Vars) JSON() []byte {
-	if v == nil {
-		v = Vars{}
-	}
-	return marshal(map[string]string(v))
-}
+func (v Vars) JSON() []byte { return appendMembers(make([]byte, 0, 256), v, sortedKeys(v)) }
 
 // Encode checks v and returns the value of the x-oss-callback-var header. The error
 // joins one [FieldError] for each mistake.
 func (v Vars) Encode() (string, error) {
-	if err := v.Check(); err != nil {
-		return "", err
+	_, encoded, err := v.Document()
+	return encoded, err
+}
+
+// Document is [Vars.JSON] and [Vars.Encode] at once: the document itself and its Base64.
+func (v Vars) Document() ([]byte, string, error) {
+	names := sortedKeys(v)
+	doc := appendMembers(make([]byte, 0, 256), v, names)
+	encoded, tooLong := encodeDocument("callback-var", doc)
+	if err := errors.Join(v.checkMembers(names), tooLong); err != nil {
+		return nil, "", err
 	}
-	return base64.StdEncoding.EncodeToString(v.JSON()), nil
+	return doc, encoded, nil
 }
 
 // DecodeVars reads the value of an x-oss-callback-var header and checks it.
@@ -42,7 +43,7 @@ func DecodeVars(encoded string) (Vars, error) {
 		return nil, err
 	}
 	vars := make(Vars, len(doc))
-	for _, name := range slices.Sorted(maps.Keys(doc)) {
+	for _, name := range sortedKeys(doc) {
 		if value := doc[name]; kindOf(value) != "string" {
 			return nil, &FieldError{printable(name), "holds a JSON " + kindOf(value), "give a string", ErrNotJSON}
 		}
@@ -58,17 +59,19 @@ func DecodeVars(encoded string) (Vars, error) {
 
 // Check applies OSS's rules and returns all mistakes, joined.
 func (v Vars) Check() error {
+	_, _, err := v.Document()
+	return err
+}
+
+func (v Vars) checkMembers(names []string) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(v)) {
+	for _, name := range names {
 		if err := checkVarName(name); err != nil {
 			errs = append(errs, err)
 		}
 		if value := v[name]; !storable(value) {
 			errs = append(errs, &FieldError{printable(name), "has a value that is not text", "give UTF-8 without NUL, or Base64", ErrVarValue})
 		}
-	}
-	if n := base64.StdEncoding.EncodedLen(len(v.JSON())); n > MaxDocument {
-		errs = append(errs, tooLarge("callback-var", n))
 	}
 	return errors.Join(errs...)
 }
@@ -93,7 +96,7 @@ func (v Vars) CheckReferences(template string) error {
 				"give the variable a value or take it out", ErrTemplate})
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(v)) {
+	for _, name := range sortedKeys(v) {
 		if !named[name] {
 			errs = append(errs, &FieldError{printable(name), "is not in the callback body and would not arrive",
 				fmt.Sprintf("add ${%s} to the template", name), ErrTemplate})

@@ -1,7 +1,6 @@
 package issue
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -52,7 +51,13 @@ func (c *Callback) encode(reach callbackspec.Reach, token string) (documents, er
 	if token != "" {
 		vars[callbackspec.TokenVar] = token
 	}
-	errs := []error{c.checkNames(), vars.Check()}
+	d := documents{signed: presign.Callback{Carriage: c.Carriage}}
+	errs := []error{c.checkNames()}
+	var err error
+	if len(vars) > 0 {
+		d.vars, d.signed.Vars, err = vars.Document()
+		errs = append(errs, err)
+	}
 	body, err := c.body(token != "")
 	if err != nil {
 		if c.Body != "" { // of the default template checkNames has said all
@@ -61,20 +66,14 @@ func (c *Callback) encode(reach callbackspec.Reach, token string) (documents, er
 		body = "bucket=${bucket}" // so that the other fields are checked too
 	}
 	parameter := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
-	broken := parameter.Check(reach)
+	var broken error
+	d.parameter, d.signed.Parameter, broken = parameter.Document(reach)
 	errs = append(errs, broken)
 	if c.Body != "" && err == nil && !errors.Is(broken, callbackspec.ErrTemplate) {
 		errs = append(errs, vars.CheckReferences(body))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return documents{}, err
-	}
-	d := documents{parameter: parameter.JSON()}
-	d.signed.Carriage = c.Carriage
-	d.signed.Parameter = base64.StdEncoding.EncodeToString(d.parameter)
-	if len(vars) > 0 {
-		d.vars = vars.JSON()
-		d.signed.Vars = base64.StdEncoding.EncodeToString(d.vars)
 	}
 	return d, nil
 }
@@ -94,7 +93,7 @@ func (c *Callback) body(withToken bool) (string, error) {
 // has. Names that are wrong in themselves are left to [callbackspec.Vars.Check].
 func (c *Callback) checkNames() error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(c.Vars)) {
+	for name := range c.Vars {
 		variable := callbackspec.VarPrefix + name
 		switch {
 		case name == callbackspec.TokenField:
@@ -104,6 +103,7 @@ func (c *Callback) checkNames() error {
 			errs = append(errs, err)
 		}
 	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) }) // a map has no order
 	return errors.Join(errs...)
 }
 

@@ -243,7 +243,7 @@ func badValue(value string) string {
 
 // headers returns what is to be sent and signed. o has been checked.
 func (o Object) headers() map[string]string {
-	headers := make(map[string]string, len(o.Meta)+len(o.Headers)+10)
+	headers := make(map[string]string, len(o.Meta)+len(o.Headers)+4)
 	set := func(name, value string) {
 		if value != "" {
 			headers[name] = value

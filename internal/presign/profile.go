@@ -1,0 +1,98 @@
+package presign
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+)
+
+// maxProfiles bounds what is read as a file of profiles, in bytes.
+const maxProfiles = 1 << 20
+
+// ErrProfile means a file of profiles that cannot be used, or has no such profile.
+var ErrProfile = errors.New("profile of credentials")
+
+// A profile is one of those that the aliyun command line keeps in ~/.aliyun/config.json,
+// as far as it is about credentials.
+type profile struct {
+	Name            string `json:"name"`
+	Mode            string `json:"mode"`
+	AccessKeyID     string `json:"access_key_id"`
+	AccessKeySecret string `json:"access_key_secret"`
+	STSToken        string `json:"sts_token"`
+	STSExpiration   int64  `json:"sts_expiration"` // seconds since 1970; 0 where that is not known
+	RAMRoleName     string `json:"ram_role_name"`
+}
+
+// UseProfile takes the credentials of the profile name from a file as the aliyun
+// command line writes it; an empty name means the one that is current there. The error
+// wraps ErrProfile and never holds a secret.
+func (c *Config) UseProfile(path, name string) error {
+	p, err := readProfile(path, name)
+	if err != nil {
+		return wrong(ErrProfile, "profile", "see `aliyun configure list`, or give --credentials-file", "%s", err)
+	}
+	bad := func(mend, problem string) error {
+		return wrong(ErrProfile, "profile "+printable(p.Name), mend, "%s", problem)
+	}
+	switch p.Mode {
+	case "AK", "":
+		p.STSToken, p.STSExpiration = "", 0
+	case "StsToken", "CloudSSO", "OAuth":
+		if p.STSToken == "" {
+			return bad("sign in again with the aliyun command line", "has no session token at the moment")
+		}
+	case "EcsRamRole":
+		c.Source = ECSRole(p.RAMRoleName)
+		return nil
+	default:
+		// Of these the keys in the file are not the ones to sign with, if there are any.
+		return bad("use a profile of the mode AK, StsToken, CloudSSO, OAuth or EcsRamRole, or --credentials-process",
+			fmt.Sprintf("has the mode %s, which is not known here", printable(p.Mode)))
+	}
+	c.AccessKeyID, c.AccessKeySecret, c.SessionToken = p.AccessKeyID, p.AccessKeySecret, p.STSToken
+	if p.STSExpiration > 0 {
+		c.SessionExpires = time.Unix(p.STSExpiration, 0)
+	}
+	return c.static().check(func(string) string { return "the profile " + printable(p.Name) })
+}
+
+func readProfile(path, name string) (profile, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return profile{}, unreadable(path, err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxProfiles+1))
+	if err != nil {
+		return profile{}, unreadable(path, err)
+	}
+	var all struct {
+		Current  string    `json:"current"`
+		Profiles []profile `json:"profiles"`
+	}
+	// The text of a JSON error may hold what stands in the file.
+	if len(text) > maxProfiles || json.Unmarshal(text, &all) != nil {
+		return profile{}, fmt.Errorf("%q is no file of profiles as the aliyun command line writes it", path)
+	}
+	if name == "" {
+		name = all.Current
+	}
+	i := slices.IndexFunc(all.Profiles, func(p profile) bool { return p.Name == name })
+	if i < 0 {
+		return profile{}, fmt.Errorf("there is no profile %q in %q", name, path)
+	}
+	return all.Profiles[i], nil
+}
+
+func unreadable(path string, err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = failed.Err
+	}
+	return fmt.Errorf("the file %q cannot be read: %w", path, err)
+}
