@@ -38,6 +38,10 @@ func Open(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 		"statement_timeout":                   "5s",
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "10s",
+		// The batch's statement is planned once on each connection. Left to itself
+		// PostgreSQL plans it anew for every batch, since it can see how long the arrays
+		// are, and that costs more than recording a small batch does.
+		"plan_cache_mode": "force_generic_plan",
 	} {
 		if conn.RuntimeParams[name] == "" {
 			conn.RuntimeParams[name] = value
