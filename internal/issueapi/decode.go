@@ -1,0 +1,234 @@
+package issueapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"upcall/internal/policy"
+)
+
+// maxBody is the largest request in bytes. OSS takes 5 KB of variables and 1023 bytes of
+// key; escaped in JSON they may grow sixfold.
+const maxBody = 64 << 10
+
+// readBody returns the body of a request that is to be JSON.
+func readBody(r *http.Request) ([]byte, error) {
+	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := parameters["charset"]
+	if err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return nil, problemOf(kindMediaType, "send it with Content-Type: application/json")
+	}
+	// What is unpacked may be a thousand times what was sent.
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, problemOf(kindMediaType, "send it without a content encoding")
+	}
+	if r.ContentLength > maxBody {
+		return nil, problemOf(kindTooLarge, "the body is larger than 64 KiB")
+	}
+	// Limited whatever the length says: a chunked body has none and may never end.
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case len(body) > maxBody:
+		return nil, problemOf(kindTooLarge, "the body is larger than 64 KiB")
+	case err != nil:
+		p := malformed(ruleJSON, "", "the body ended early or came too slowly")
+		p.cause = err
+		return nil, p
+	}
+	return body, nil
+}
+
+// An uploadRequest is what an application asks for.
+type uploadRequest struct {
+	policy.Request
+	PartSize *int64 // of multipart uploads
+}
+
+// decodeUpload reads a request strictly: what is misspelt, given twice or of the wrong
+// type is refused, and not left out or guessed at, since a limit that was meant would
+// be missing. The error is a problem with everything that is wrong.
+func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
+	var r uploadRequest
+	fields := map[string]func(raw json.RawMessage) string{
+		"bucket":       textInto(&r.Bucket),
+		"key":          textInto(&r.Key),
+		"key_template": textInto(&r.KeyTemplate),
+		// A browser's name for a file may be no Unicode; the policy replaces what is lost.
+		"filename":     anyTextInto(&r.Filename),
+		"content_type": textInto(&r.ContentType),
+		"size":         wholeInto(&r.Size),
+		"expires_in":   durationInto(&r.Expires),
+	}
+	if multipart {
+		fields["part_size"] = wholeInto(&r.PartSize)
+	}
+	d := &decoder{}
+	d.object(body, "", func(name string, raw json.RawMessage) {
+		if name == "vars" {
+			d.vars(raw, &r.Vars)
+			return
+		}
+		into, ok := fields[name]
+		if !ok {
+			d.note(ruleField, printable(name), "is not known here")
+			return
+		}
+		if wrong := into(raw); wrong != "" {
+			d.note(ruleField, name, wrong)
+		}
+	})
+	if r.PartSize != nil && *r.PartSize < 1 { // package issue takes 0 for one that suits
+		d.note(ruleField, "part_size", "is no size; leave it out for one that suits")
+	}
+	if len(d.errors) > 0 {
+		return uploadRequest{}, &problem{kind: kindMalformed, errors: d.errors}
+	}
+	return r, nil
+}
+
+// A decoder notes what is wrong with a document.
+type decoder struct{ errors []broken }
+
+func (d *decoder) note(rule, field, detail string) {
+	d.errors = append(d.errors, broken{rule, field, detail})
+}
+
+// object calls each for every member of a JSON object. It refuses names that stand
+// twice, as one reader takes the first and another the last, invalid UTF-8, which
+// encoding/json would replace, and anything behind the object. The field is "" for the
+// whole body.
+func (d *decoder) object(doc []byte, field string, each func(name string, raw json.RawMessage)) {
+	rule := ruleField
+	if field == "" {
+		rule = ruleJSON
+	}
+	if !utf8.Valid(doc) {
+		d.note(rule, field, "is not UTF-8")
+		return
+	}
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	token, err := dec.Token()
+	if err != nil || token != json.Delim('{') {
+		d.note(rule, field, "is not a JSON object")
+		return
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		var raw json.RawMessage
+		if err == nil && ok {
+			err = dec.Decode(&raw)
+		}
+		if err != nil || !ok {
+			d.note(rule, field, "is not valid JSON: "+where(err, dec))
+			return
+		}
+		if seen[name] {
+			d.note(ruleField, join(field, printable(name)), "is given twice; leave one out")
+			continue
+		}
+		seen[name] = true
+		each(name, raw)
+	}
+	if _, err := dec.Token(); err != nil {
+		d.note(rule, field, "is not valid JSON: "+where(err, dec))
+		return
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		d.note(rule, field, "goes on behind the JSON object")
+	}
+}
+
+// where says at which byte a document breaks off, and nothing of what stands there.
+func where(err error, dec *json.Decoder) string {
+	at := dec.InputOffset()
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = syntax.Offset
+	}
+	return "it breaks off at byte " + strconv.FormatInt(at, 10)
+}
+
+func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
+	*vars = make(map[string]string)
+	d.object(raw, "vars", func(name string, raw json.RawMessage) {
+		var value string
+		if wrong := textInto(&value)(raw); wrong != "" {
+			d.note(ruleField, join("vars", printable(name)), wrong)
+			return
+		}
+		(*vars)[name] = value
+	})
+}
+
+func anyTextInto(to *string) func(json.RawMessage) string {
+	return func(raw json.RawMessage) string {
+		if raw[0] != '"' || json.Unmarshal(raw, to) != nil {
+			return "is no string" // null included: what is not there is left out
+		}
+		return ""
+	}
+}
+
+// textInto refuses what encoding/json would replace by U+FFFD, half a character in
+// UTF-16: the key or the variable would be another one than was asked for.
+func textInto(to *string) func(json.RawMessage) string {
+	return func(raw json.RawMessage) string {
+		if wrong := anyTextInto(to)(raw); wrong != "" {
+			return wrong
+		}
+		if strings.ContainsRune(*to, utf8.RuneError) {
+			return "holds U+FFFD or half a surrogate pair, which stand for text that was lost"
+		}
+		return ""
+	}
+}
+
+func wholeInto(to **int64) func(json.RawMessage) string {
+	return func(raw json.RawMessage) string {
+		n, err := strconv.ParseInt(string(raw), 10, 64)
+		if err != nil {
+			return "is no whole number; write 1048576, say"
+		}
+		*to = &n
+		return ""
+	}
+}
+
+func durationInto(to **time.Duration) func(json.RawMessage) string {
+	return func(raw json.RawMessage) string {
+		var text string
+		if wrong := textInto(&text)(raw); wrong != "" {
+			return wrong + `; write a duration, as in "1h"`
+		}
+		d, err := policy.ParseDuration(text)
+		if err != nil {
+			return err.Error()
+		}
+		*to = &d
+		return ""
+	}
+}
+
+func join(field, name string) string {
+	if field == "" {
+		return name
+	}
+	return field + "." + name
+}
+
+// printable makes a name from a request short enough for an answer.
+func printable(name string) string {
+	if len(name) > 80 {
+		return strings.ToValidUTF8(name[:80], "") + "…"
+	}
+	return name
+}

@@ -1,0 +1,300 @@
+package issueapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/apikey"
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/ossemu"
+	"upcall/internal/policy"
+	"upcall/internal/presign"
+	"upcall/internal/uploadtoken"
+)
+
+// policies are those of every test.
+const policies = `policies:
+  photos:
+    buckets: [demo]
+    key_prefixes: ["photos/${apikey.id}/"]
+    key_templates: ["made/${apikey.id}/${date}/${uuid}-${filename}"]
+    content_types: [image/jpeg, image/png]
+    max_size: 20MiB
+    max_expiry: 1h
+    callback_urls: ["http://127.0.0.1:1/oss/callback"]
+    required_vars: [uid]
+    allowed_vars: [album]
+  films:
+    buckets: [demo, absent]
+    key_prefixes: ["*"]
+    content_types: ["*/*"]
+    max_size: 48TiB
+    max_expiry: 7d
+    callback_urls: ["http://127.0.0.1:1/oss/callback"]
+    allowed_vars: [note]
+`
+
+// A service is the API on a real database, an emulator of OSS and real listeners.
+type service struct {
+	base, admin string
+	pool        *pgxpool.Pool
+	ledger      *eventstore.Ledger
+	keys        *eventstore.APIKeys
+	log         *syncBuffer
+	photos      string       // a key with the policy photos and the id web
+	films       string       // a key with the policy films and the id app
+	stop        func() error // ends the service and returns what Serve returned
+}
+
+// start starts a service for the test. change may be nil.
+func start(t testing.TB, change func(*Config)) *service {
+	t.Helper()
+	pool := dbtest.Pool(t)
+	if err := eventstore.EnsurePartitions(t.Context(), pool, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	metrics := NewMetrics()
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: &syncBuffer{}}
+	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
+	cfg := Config{
+		Issuer: newIssuer(t), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys, Policies: parsePolicies(t, policies), Metrics: metrics,
+		Rate: 1e6, Burst: 1e6,
+		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
+		Logger: slog.New(slog.NewJSONHandler(s.log, nil)),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	server, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, admin := listen(t), listen(t)
+	s.base, s.admin = "http://"+api.Addr().String(), "http://"+admin.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, api, admin) }()
+	s.stop = sync.OnceValue(func() error {
+		cancel()
+		err := <-served
+		ledger.Close()
+		return err
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+func parsePolicies(t testing.TB, file string) *policy.Set {
+	t.Helper()
+	set, err := policy.Parse([]byte(file), callbackspec.AnyAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// newIssuer returns an issuer for an emulator of its own.
+func newIssuer(t testing.TB) *issue.Issuer {
+	t.Helper()
+	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret", Region: "cn-hangzhou",
+		Buckets: []string{"demo"}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(emulator)
+	t.Cleanup(server.Close)
+	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer
+}
+
+func (s *service) addKey(t testing.TB, id, policy string) string {
+	t.Helper()
+	text, hash, err := apikey.New(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.keys.Add(t.Context(), eventstore.APIKey{ID: id, Hash: hash[:], Policy: policy, CreatedAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// rows counts what was issued.
+func (s *service) rows(t testing.TB) int {
+	t.Helper()
+	var n int
+	if err := s.pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// An answer is what came back, in all its shapes.
+type answer struct {
+	status int
+	header http.Header
+	raw    string
+	json   map[string]any
+}
+
+func (a answer) text(name string) string {
+	text, _ := a.json[name].(string)
+	return text
+}
+
+// a brokenRule is one entry of a problem's errors.
+type brokenRule struct{ Rule, Field string }
+
+func (a answer) broken(t testing.TB) []brokenRule {
+	t.Helper()
+	var p struct{ Errors []brokenRule }
+	if err := json.Unmarshal([]byte(a.raw), &p); err != nil {
+		t.Fatal(err)
+	}
+	return p.Errors
+}
+
+// call sends a request and reads the answer, which must be as the description has it.
+func (s *service) call(t testing.TB, method, path, key, body string) answer {
+	t.Helper()
+	return s.do(t, s.request(t, method, path, key, body))
+}
+
+func (s *service) request(t testing.TB, method, path, key, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.base+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r
+}
+
+func (s *service) do(t testing.TB, r *http.Request) answer {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAnswer(t, r, response, body)
+	a := answer{status: response.StatusCode, header: response.Header, raw: string(body)}
+	if strings.HasSuffix(response.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(body, &a.json); err != nil {
+			t.Fatalf("the answer is not JSON: %v: %s", err, body)
+		}
+	}
+	return a
+}
+
+// description is openapi.yaml, read once.
+var description = sync.OnceValues(func() (routers.Router, error) {
+	document, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
+	if err != nil {
+		return nil, err
+	}
+	if err := document.Validate(context.Background()); err != nil {
+		return nil, err
+	}
+	return gorillamux.NewRouter(document)
+})
+
+// checkAnswer holds an answer against openapi.yaml.
+func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []byte) {
+	t.Helper()
+	router, err := description()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.ContentLength != int64(len(body)) {
+		t.Errorf("Content-Length is %d, the body has %d bytes", response.ContentLength, len(body))
+	}
+	route, parameters, err := router.FindRoute(r)
+	if err != nil {
+		return // nothing is described there: the tests of such paths look themselves
+	}
+	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: parameters, Route: route},
+		Status:                 response.StatusCode,
+		Header:                 response.Header,
+		Body:                   io.NopCloser(bytes.NewReader(body)),
+		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
+	})
+	if err != nil {
+		t.Errorf("%s %s: the answer is not as described: %v\n%d %v\n%s", r.Method, r.URL.Path, err, response.StatusCode, response.Header, body)
+	}
+}
+
+// syncBuffer is a log that a test reads while the service writes.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,176 @@
+// Package issueapi is the issuer's HTTP side: applications ask it for uploads, and ask
+// it what became of them.
+//
+// The path of a request for an upload is one straight line, in [Server.upload]: the API
+// key says who asks, package policy says whether he may, package issue signs, and the
+// ledger returns when the upload's row is committed. Only then is the answer 201, so
+// nobody ever holds a URL that the ledger does not know.
+//
+// Refusals are problem details (RFC 9457) that name every broken rule at once. The API
+// is described in openapi.yaml, which a test holds against the routes and the answers.
+//
+// There are two listeners. One is for applications, and for people where the upload
+// page is on. The other has health, readiness and metrics, and belongs on a private
+// address.
+//
+// This is the only package of the issuer that knows Gin.
+package issueapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/policy"
+)
+
+// An Issuer makes uploads. The interface is here, and not the type that implements it,
+// so that tests can have OSS out of reach and the clock elsewhere.
+type Issuer interface {
+	Issue(ctx context.Context, r issue.Request) (issue.Upload, error)
+	// IssueMultipart asks OSS to begin; AbortMultipart takes that back.
+	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (issue.Multipart, error)
+	AbortMultipart(ctx context.Context, m issue.Multipart) error
+}
+
+// A Ledger holds every upload that was issued. The interface is here, and not the type
+// that implements it, so that a benchmark can measure this package without a database.
+type Ledger interface {
+	// Issue returns when the row is committed.
+	Issue(ctx context.Context, upload eventstore.IssuedUpload) error
+	Get(ctx context.Context, id uuid.UUID) (eventstore.IssuedStatus, error)
+	Revoke(ctx context.Context, id uuid.UUID) error
+}
+
+// Keys are the stored API keys. The interface is here so that a benchmark and the tests
+// of the cache can do without a database.
+type Keys interface {
+	// List returns all keys, those that were revoked included.
+	List(ctx context.Context) ([]eventstore.APIKey, error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	// Issuer makes uploads. Required.
+	Issuer Issuer
+	// Reach is who calls the callback URLs, as issue.Reach tells it, for the checks
+	// whose result is shown along with the policy's. Default callbackspec.Public.
+	Reach callbackspec.Reach
+	// Ledger holds what was issued. Required.
+	Ledger Ledger
+	// Keys are the API keys. Required.
+	Keys Keys
+	// Policies say what each key may do. Required.
+	Policies *policy.Set
+	// Rate is how many requests a second each key may make over time, and Burst how
+	// many at once. Defaults 100 and 200.
+	Rate  rate.Limit
+	Burst int
+	// Page is the upload page, served where the API has no route. Default none.
+	Page http.Handler
+	// Ready tells why this issuer should get no requests now, if so. Required.
+	Ready func(context.Context) error
+	// Metrics counts. Required.
+	Metrics *Metrics
+	// Logger gets one event for each request. Required.
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// A Server answers applications.
+type Server struct {
+	cfg        Config
+	keys       *keyring
+	multiparts chan struct{} // a place for each manifest in the making
+}
+
+// maxMultiparts is how many manifests are made at once. One of ten thousand parts is a
+// second of signing and some megabytes of answer; more at once would let a single key
+// take the memory and the processors from all the others, within its rate.
+const maxMultiparts = 4
+
+// New returns a Server. The error says what is missing.
+func New(cfg Config) (*Server, error) {
+	cfg.Rate = cmp.Or(cfg.Rate, 100)
+	cfg.Burst = cmp.Or(cfg.Burst, 200)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	switch {
+	case cfg.Issuer == nil || cfg.Ledger == nil || cfg.Keys == nil || cfg.Policies == nil || cfg.Ready == nil || cfg.Metrics == nil || cfg.Logger == nil:
+		return nil, errors.New("issueapi: Issuer, Ledger, Keys, Policies, Ready, Metrics and Logger are required")
+	case cfg.Rate < 0 || cfg.Burst < 1:
+		return nil, errors.New("issueapi: Rate and Burst must be positive")
+	}
+	return &Server{
+		cfg:        cfg,
+		keys:       newKeyring(cfg.Keys, cfg.Rate, cfg.Burst, cfg.Now),
+		multiparts: make(chan struct{}, maxMultiparts),
+	}, nil
+}
+
+// API returns the handler for the listener that applications reach.
+func (s *Server) API() http.Handler {
+	engine := newEngine()
+	engine.HandleMethodNotAllowed = true
+	engine.Use(s.observe)
+	engine.POST("/v1/uploads", s.authenticated(s.postUpload))              // an application, before an upload
+	engine.POST("/v1/uploads/multipart", s.authenticated(s.postMultipart)) // the same, before one in parts
+	engine.GET("/v1/uploads/:id", s.authenticated(s.getUpload))            // the application that was issued it
+	engine.DELETE("/v1/uploads/:id", s.authenticated(s.deleteUpload))      // the same
+	engine.GET("/openapi.yaml", s.openAPI)                                 // whoever writes an application
+	engine.NoMethod(func(c *gin.Context) {
+		refuse(c, problemOf(kindMethod, "see the Allow header"))
+	})
+	engine.NoRoute(func(c *gin.Context) {
+		if s.cfg.Page != nil {
+			eventOf(c).outcome = outcomePage
+			c.Status(http.StatusOK) // Gin has it at 404 here
+			s.cfg.Page.ServeHTTP(c.Writer, c.Request)
+			return
+		}
+		refuse(c, problemOf(kindNotFound, "there is nothing at this path"))
+	})
+	return engine
+}
+
+// Admin returns the handler for the private listener.
+func (s *Server) Admin() http.Handler {
+	engine := newEngine()
+	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") }) // the orchestrator: restart if not 200
+	engine.GET("/readyz", s.readyz)                                                // the load balancer: send no requests if not 200
+	engine.GET("/metrics", gin.WrapH(s.cfg.Metrics.handler()))                     // Prometheus
+	return engine
+}
+
+// release keeps Gin from printing its routes.
+var release = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
+
+func newEngine() *gin.Engine {
+	release()
+	engine := gin.New()
+	engine.RedirectTrailingSlash = false // a POST that is redirected loses its body
+	return engine
+}
+
+func (s *Server) readyz(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Second)
+	defer cancel()
+	if err := s.cfg.Ready(ctx); err != nil {
+		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
+		return
+	}
+	c.String(http.StatusOK, "ok\n")
+}

@@ -1,0 +1,71 @@
+package issueapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+)
+
+// An issuedMultipart is a manifest with the status of its row in the ledger.
+type issuedMultipart struct {
+	issue.Multipart
+	Status eventstore.Status `json:"status"`
+}
+
+func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+	body, err := readBody(c.Request)
+	if err != nil {
+		return 0, nil, err
+	}
+	r, err := decodeUpload(body, true)
+	if err != nil {
+		return 0, nil, err
+	}
+	manifest, err := s.multipart(ctx, who, r, eventOf(c))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, issuedMultipart{manifest, eventstore.StatusIssued}, nil
+}
+
+// multipart is the path of one upload in parts. Everything is checked before OSS is
+// asked to begin it.
+func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Multipart, error) {
+	now := s.cfg.Now()
+	grant, violations, err := s.apply(who, r, now)
+	if err != nil {
+		return issue.Multipart{}, err
+	}
+	request := issue.MultipartRequest{Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant)}
+	if r.PartSize != nil {
+		request.PartSize = *r.PartSize
+	}
+	if len(violations) > 0 {
+		return issue.Multipart{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+	}
+	select {
+	case s.multiparts <- struct{}{}:
+		defer func() { <-s.multiparts }()
+	case <-ctx.Done():
+		return issue.Multipart{}, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
+	}
+	manifest, err := s.cfg.Issuer.IssueMultipart(ctx, request)
+	if p := unissuable(err); p != nil {
+		return issue.Multipart{}, p
+	} else if err != nil {
+		return issue.Multipart{}, err
+	}
+	event.issued(manifest.ID, grant)
+	err = s.cfg.Ledger.Issue(ctx, row(who, grant, manifest.ID, now, manifest.ExpiresAt, manifest.OSSUploadID))
+	if err != nil {
+		// Nobody gets to know of the upload, so nobody else would end it, and OSS bills
+		// for parts of uploads that stay open.
+		return issue.Multipart{}, errors.Join(err, s.cfg.Issuer.AbortMultipart(ctx, manifest))
+	}
+	return manifest, nil
+}

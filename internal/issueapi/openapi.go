@@ -1,0 +1,19 @@
+package issueapi
+
+import (
+	_ "embed"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+// openAPIDocument describes the API. Tests hold it against the routes and the answers.
+//
+//go:embed openapi.yaml
+var openAPIDocument []byte
+
+// openAPI serves the document to anybody: there is no secret in it.
+func (s *Server) openAPI(c *gin.Context) {
+	eventOf(c).outcome = outcomeOK
+	c.Data(http.StatusOK, "application/yaml", openAPIDocument) // RFC 9512
+}

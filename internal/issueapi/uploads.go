@@ -1,0 +1,244 @@
+package issueapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/policy"
+	"upcall/internal/presign"
+)
+
+const (
+	// deadline is the time in which a request is answered, whatever happens.
+	deadline = 5 * time.Second
+	// multipartDeadline is the same where OSS is asked, and thousands of URLs signed.
+	multipartDeadline = 20 * time.Second
+)
+
+// authenticated makes a handler of one that answers a caller with a status and a
+// document, or with an error.
+func (s *Server) authenticated(handle func(ctx context.Context, c *gin.Context, who *caller) (int, any, error)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		limit := deadline
+		if c.FullPath() == "/v1/uploads/multipart" {
+			limit = multipartDeadline
+		}
+		ctx, cancel := context.WithTimeout(c.Request.Context(), limit)
+		defer cancel()
+		who, err := s.keys.check(ctx, c.Request.Header)
+		if err == nil {
+			eventOf(c).keyID = who.id
+			err = s.keys.limit(who)
+		}
+		var status int
+		var answer any
+		if err == nil {
+			status, answer, err = handle(ctx, c, who)
+		}
+		if err != nil {
+			refuse(c, asProblem(err))
+			return
+		}
+		eventOf(c).outcome = outcomeOK
+		writeJSON(c, status, "application/json", answer)
+	}
+}
+
+// An issuedUpload is an upload with the status of its row in the ledger.
+type issuedUpload struct {
+	issue.Upload
+	Status eventstore.Status `json:"status"`
+}
+
+func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+	body, err := readBody(c.Request)
+	if err != nil {
+		return 0, nil, err
+	}
+	r, err := decodeUpload(body, false)
+	if err != nil {
+		return 0, nil, err
+	}
+	upload, err := s.upload(ctx, who, r, eventOf(c))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, issuedUpload{upload, eventstore.StatusIssued}, nil
+}
+
+// upload is the path of one upload.
+func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Upload, error) {
+	now := s.cfg.Now()
+	grant, violations, err := s.apply(who, r, now)
+	if err != nil {
+		return issue.Upload{}, err
+	}
+	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant)}
+	if len(violations) > 0 {
+		return issue.Upload{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+	}
+	upload, err := s.cfg.Issuer.Issue(ctx, request)
+	if p := unissuable(err); p != nil {
+		return issue.Upload{}, p
+	} else if err != nil {
+		return issue.Upload{}, err
+	}
+	event.issued(upload.ID, grant)
+	// If the commit cannot be told from a failure, nobody gets the URL, and a row that
+	// was written after all ends as expired and unused.
+	err = s.cfg.Ledger.Issue(ctx, row(who, grant, upload.ID, now, upload.ExpiresAt, ""))
+	return upload, err
+}
+
+// apply checks the request against the policy of the key.
+func (s *Server) apply(who *caller, r uploadRequest, now time.Time) (policy.Grant, []policy.Violation, error) {
+	p := s.cfg.Policies.Policy(who.policy)
+	if p == nil {
+		// Closed, and not open: the policy may have been taken out of the file.
+		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []broken{{"policy", "", fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)}}}
+	}
+	r.APIKeyID = who.id
+	grant, violations := p.Apply(r.Request, now)
+	return grant, violations, nil
+}
+
+func object(g policy.Grant) presign.Object {
+	return presign.Object{Bucket: g.Bucket, Key: g.Key, ContentType: g.ContentType}
+}
+
+func callback(g policy.Grant) *issue.Callback {
+	return &issue.Callback{URLs: g.CallbackURLs, Vars: g.Vars}
+}
+
+func row(who *caller, g policy.Grant, id uuid.UUID, now, expires time.Time, ossUploadID string) eventstore.IssuedUpload {
+	return eventstore.IssuedUpload{
+		ID: id, IssuedAt: now, ExpiresAt: expires, Bucket: g.Bucket, Object: g.Key, ContentType: g.ContentType, Size: &g.Size,
+		Vars: g.Vars, APIKeyID: who.id, OSSUploadID: ossUploadID,
+	}
+}
+
+func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+	found, err := s.own(ctx, c, who)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, newUploadState(found), nil
+}
+
+// deleteUpload revokes an upload. OSS goes on taking it until its URL expires; what
+// ends is that its callback is recorded.
+func (s *Server) deleteUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+	found, err := s.own(ctx, c, who)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := s.cfg.Ledger.Revoke(ctx, found.ID); err != nil {
+		return 0, nil, err
+	}
+	if found, err = s.cfg.Ledger.Get(ctx, found.ID); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, newUploadState(found), nil
+}
+
+// own returns the upload in the path, if it was issued with the caller's key.
+func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventstore.IssuedStatus, error) {
+	text := c.Param("id")
+	id, err := uuid.Parse(text)
+	if err != nil || id.String() != text { // one spelling: uuid reads four
+		return eventstore.IssuedStatus{}, noSuchUpload()
+	}
+	eventOf(c).uploadID = id
+	found, err := s.cfg.Ledger.Get(ctx, id)
+	if err != nil {
+		return eventstore.IssuedStatus{}, err
+	}
+	// Ids tell when they were made and are no secret, since every uploader sees his: only
+	// this keeps one application from reading and revoking what is another's.
+	if found.APIKeyID != who.id {
+		return eventstore.IssuedStatus{}, noSuchUpload()
+	}
+	return found, nil
+}
+
+// An uploadState is what became of an upload.
+type uploadState struct {
+	UploadID  uuid.UUID         `json:"upload_id"`
+	Status    eventstore.Status `json:"status"`
+	Bucket    string            `json:"bucket"`
+	Key       string            `json:"key"`
+	IssuedAt  time.Time         `json:"issued_at"`
+	ExpiresAt time.Time         `json:"expires_at"`
+	RevokedAt *time.Time        `json:"revoked_at"`
+	Event     *uploadEvent      `json:"event"`
+}
+
+// An uploadEvent is the recorded callback, by the names of upcall.upload_events. What
+// the callback did not hold is null.
+type uploadEvent struct {
+	EventID     uuid.UUID                  `json:"event_id"`
+	ReceivedAt  time.Time                  `json:"received_at"`
+	Bucket      *string                    `json:"bucket"`
+	ObjectKey   *string                    `json:"object_key"`
+	ETag        *string                    `json:"etag"`
+	Size        *int64                     `json:"size"`
+	MimeType    *string                    `json:"mime_type"`
+	ImageWidth  *int32                     `json:"image_width"`
+	ImageHeight *int32                     `json:"image_height"`
+	ImageFormat *string                    `json:"image_format"`
+	CRC64       *string                    `json:"crc64"` // text: it does not fit the numbers of JavaScript
+	ContentMD5  *string                    `json:"content_md5"`
+	VPCID       *string                    `json:"vpc_id"`
+	ClientIP    *netip.Addr                `json:"client_ip"`
+	RequestID   *string                    `json:"request_id"`
+	Operation   *string                    `json:"operation"`
+	Vars        map[string]json.RawMessage `json:"vars"`
+	Source      string                     `json:"source"`
+}
+
+func newUploadState(s eventstore.IssuedStatus) uploadState {
+	state := uploadState{
+		UploadID: s.ID, Status: s.Status, Bucket: s.Bucket, Key: s.Object, IssuedAt: s.IssuedAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
+	}
+	if !s.RevokedAt.IsZero() {
+		state.RevokedAt = new(s.RevokedAt.UTC())
+	}
+	if s.Event == nil {
+		return state
+	}
+	c := &s.Event.Callback
+	state.Event = &uploadEvent{
+		EventID: s.Event.ID, ReceivedAt: s.Event.ReceivedAt.UTC(), Bucket: text(c.Bucket), ObjectKey: text(c.Object), ETag: text(c.ETag),
+		Size: c.Size, MimeType: text(c.MimeType), ImageWidth: c.ImageWidth, ImageHeight: c.ImageHeight, ImageFormat: text(c.ImageFormat),
+		ContentMD5: text(c.ContentMD5), VPCID: text(c.VPCID), RequestID: text(c.RequestID), Operation: text(c.Operation),
+		Vars: c.Vars, Source: s.Event.Source,
+	}
+	if c.CRC64 != nil {
+		state.Event.CRC64 = new(strconv.FormatUint(*c.CRC64, 10))
+	}
+	if c.ClientIP.IsValid() {
+		state.Event.ClientIP = &c.ClientIP
+	}
+	if c.Vars == nil {
+		state.Event.Vars = map[string]json.RawMessage{}
+	}
+	return state
+}
+
+// text is null for what the callback did not hold.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
