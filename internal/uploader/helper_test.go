@@ -2,6 +2,7 @@ package uploader_test
 
 import (
 	"bytes"
+	"hash/crc64"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -262,4 +263,8 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("x-oss-request-id", "65A0")
 	w.WriteHeader(status)
 	io.WriteString(w, "<Error><Code>"+code+"</Code><Message>"+message+"</Message><RequestId>65A0</RequestId></Error>")
+}
+
+func crcOf(content []byte) uint64 {
+	return crc64.Checksum(content, crc64.MakeTable(crc64.ECMA))
 }

@@ -44,12 +44,12 @@ type Manifest struct {
 // ReadManifest reads a manifest, or a presigned URL alone, and checks it. The error
 // wraps ErrManifest and never holds a URL, as whoever has that may upload.
 func ReadManifest(r io.Reader) (Manifest, error) {
-	text, err := io.ReadAll(io.LimitReader(r, MaxManifest+1))
-	if err != nil {
+	var read bytes.Buffer
+	if _, err := read.ReadFrom(io.LimitReader(r, MaxManifest+1)); err != nil {
 		return Manifest{}, fmt.Errorf("read manifest: %w", err)
 	}
-	text = bytes.TrimSpace(text)
-	if len(text) > MaxManifest {
+	text := bytes.TrimSpace(read.Bytes())
+	if read.Len() > MaxManifest {
 		return Manifest{}, badManifest("it is longer than %d bytes; give the JSON of `issuer put` or `issuer multipart create`", MaxManifest)
 	}
 	if bytes.HasPrefix(text, []byte("http://")) || bytes.HasPrefix(text, []byte("https://")) {
@@ -65,6 +65,7 @@ func ReadManifest(r io.Reader) (Manifest, error) {
 		return Manifest{}, badManifest("it is neither a URL nor a JSON object; give the JSON of `issuer put --format json` or `issuer multipart create`")
 	}
 	var m Manifest
+	var err error
 	switch {
 	case kind.URL != nil && kind.Parts != nil:
 		return Manifest{}, badManifest("it has both a url and parts; give one upload")
@@ -173,7 +174,7 @@ func checkRequest(what string, r issue.PresignedRequest, method string) (*url.UR
 	switch {
 	case r.Method != method:
 		return nil, badManifest("the method of %s is %.20q; it must be %s", what, r.Method, method)
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" || strings.ContainsFunc(r.URL, notInURL):
 		return nil, badManifest("the URL of %s is no http or https URL", what)
 	case u.User != nil || u.Fragment != "":
 		return nil, badManifest("the URL of %s has a user name or a fragment, which no presigned URL has", what)
@@ -185,6 +186,8 @@ func checkRequest(what string, r issue.PresignedRequest, method string) (*url.UR
 	}
 	return u, nil
 }
+
+func notInURL(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 // signable keeps a manifest from setting Host, Authorization, Transfer-Encoding and
 // whatever else changes where a request goes or how it is read.

@@ -1,0 +1,541 @@
+package uploader_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/uploader"
+)
+
+// TestNotRetried answers each request once with what no second attempt would change.
+func TestNotRetried(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	t.Cleanup(elsewhere.Close)
+	tests := []struct {
+		name  string
+		serve func(w http.ResponseWriter, r *http.Request)
+		want  error // nil: any *StatusError
+		says  string
+	}{
+		{"203", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("x-oss-ec", "0007-00000203")
+			refuse(w, 203, "CallbackFailed", "Error status : 502.")
+		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back: Error status : 502. (request 65A0, EC 0007-00000203); do not take it for uploaded"},
+		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) }, uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
+		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},
+		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, nil, "redirects are not followed"},
+		{"308", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 308) }, nil, "redirects are not followed"},
+		{"400", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "InvalidDigest", "no") }, nil, "400 InvalidDigest: no (request 65A0)"},
+		{"403 expired", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 403, "AccessDenied", "Request has expired.")
+		}, nil, "get a new URL or manifest, with more time"},
+		{"403 not yet", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 403, "AccessDenied", "Request is not yet valid.")
+		}, nil, "set the clock"},
+		{"403 signature", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "SignatureDoesNotMatch", "no") }, nil, "send exactly what was signed"},
+		{"404", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "NoSuchBucket", "no") }, nil, "404 NoSuchBucket"},
+		{"409", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "FileAlreadyExists", "no") }, nil, "choose another key"},
+		{"411", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(411) }, nil, "411"},
+		{"501", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 501, "NotImplemented", "no") }, nil, "501"},
+		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, nil, "204"},
+		{"many lines that move the cursor", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 400, "A&#10;B", "x&#10;y\n\u009b2J"+strings.Repeat("z", 1<<20))
+		}, nil, "400 A B: x y 2Jzzz"},
+		{"a login page", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, "<html>Welcome</html>")
+		}, uploader.ErrNotOSS, "no x-oss-hash-crc64ecma"},
+		{"another CRC-64", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("x-oss-hash-crc64ecma", "1")
+		}, uploader.ErrChecksum, "what is stored is not the file"},
+		{"another CRC-64 with 203", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("x-oss-hash-crc64ecma", "1")
+			w.WriteHeader(203)
+		}, uploader.ErrChecksum, "not recorded"},
+		{"an answer before the content", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-oss-hash-crc64ecma", "0") }, uploader.ErrNotOSS, "before the content was sent"},
+		{"an endless answer", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			for block := make([]byte, 1<<20); ; {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		}, uploader.ErrNotOSS, "longer than 4194304 bytes"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) { tt.serve(rw, r) })
+			_, source := fileOf(t, someBytes(1<<20))
+			m := w.put()
+			var seen log
+			_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
+			status, refused := errors.AsType[*uploader.StatusError](err)
+			if tt.want != nil && !errors.Is(err, tt.want) || tt.want == nil && !refused {
+				t.Fatalf("error %v", err)
+			}
+			if !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "x-oss-signature") || len(err.Error()) > 2000 {
+				t.Errorf("error %v", err)
+			}
+			if refused && status.Status != 203 && strings.ContainsAny(err.Error(), "\n\r\x1b\u009b") {
+				t.Errorf("error %q", err)
+			}
+			if w.count("PUT") != 1 || seen.sent != 0 || len(seen.remarks) != 0 {
+				t.Errorf("%d requests, %d bytes seen, remarks %q", w.count("PUT"), seen.sent, seen.remarks)
+			}
+		})
+	}
+}
+
+// TestRetried has each kind of trouble twice, and then none.
+func TestRetried(t *testing.T) {
+	t.Parallel()
+	status := func(status int) func(*testing.T, http.ResponseWriter, *http.Request) {
+		return func(_ *testing.T, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "0")
+			refuse(w, status, "", "not now")
+		}
+	}
+	tests := []struct {
+		name    string
+		trouble func(t *testing.T, w http.ResponseWriter, r *http.Request)
+	}{
+		{"408", status(408)}, {"429", status(429)}, {"500", status(500)}, {"502", status(502)}, {"503", status(503)}, {"504", status(504)},
+		{"connection cut at once", func(t *testing.T, w http.ResponseWriter, _ *http.Request) { cut(t, w) }},
+		{"connection cut amid the content", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
+			io.CopyN(io.Discard, r.Body, 50_000)
+			cut(t, w)
+		}},
+		{"connection cut amid the answer", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "{")
+			panic(http.ErrAbortHandler)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			content := someBytes(1<<20 + 100)
+			_, source := fileOf(t, content)
+			for _, m := range []uploader.Manifest{w.put(), w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
+				troubles := make(map[string]int)
+				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+					w.mu.Lock()
+					kind := r.Method + r.URL.Query().Get("partNumber")
+					troubles[kind]++
+					n := troubles[kind]
+					w.mu.Unlock()
+					if n <= 2 {
+						tt.trouble(t, rw, r)
+						return
+					}
+					serve.ServeHTTP(rw, r)
+				})
+				var seen log
+				if _, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen}); err != nil {
+					t.Fatal(err)
+				}
+				w.wantStored(content)
+				kinds := []string{"PUT"}
+				if m.Multipart != nil {
+					kinds = []string{"GET", "PUT 1", "PUT 2", "POST"}
+				}
+				for _, kind := range kinds {
+					if w.count(kind) != 3 {
+						t.Errorf("%d requests of %s, want 3", w.count(kind), kind)
+					}
+				}
+				if seen.sent != int64(len(content)) || len(seen.remarks) != 2*len(kinds) || !strings.Contains(seen.remarks[0], "trying again in ") {
+					t.Errorf("%d bytes seen, remarks %q", seen.sent, seen.remarks)
+				}
+			}
+		})
+	}
+}
+
+func TestRetriesEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, []byte("hello"))
+	w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		refuse(rw, 503, "ServiceUnavailable", "busy")
+	})
+	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	if status, ok := errors.AsType[*uploader.StatusError](err); !ok || status.Status != 503 || !strings.Contains(err.Error(), "gave up after 3 attempts") || w.count("PUT") != 3 {
+		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	}
+
+	w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	if !errors.Is(err, uploader.ErrNetwork) || w.count("PUT") != 3 || strings.Contains(err.Error(), "x-oss") {
+		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	}
+}
+
+// TestStalled: nobody reads and nobody answers.
+func TestStalled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, someBytes(100))
+	w.between(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	u := newUploader(t, func(c *uploader.Config) { c.Stall, c.Attempts = 50*time.Millisecond, 2 })
+	_, err := u.Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	if !errors.Is(err, uploader.ErrNetwork) || !strings.Contains(err.Error(), "nothing moved") || w.count("PUT") != 2 {
+		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	}
+}
+
+func TestUnknownCertificate(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("something was sent") }))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, source := fileOf(t, someBytes(100))
+	var seen log
+	m := uploader.Manifest{Put: &issue.Upload{Method: "PUT", URL: server.URL + "/demo/a?x-oss-signature=s"}}
+	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
+	if err == nil || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "x-oss-signature") || len(seen.remarks) != 0 {
+		t.Errorf("%v, remarks %q", err, seen.remarks)
+	}
+}
+
+// TestCallbackFailed has a receiver that refuses, for both kinds of upload.
+func TestCallbackFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.status = http.StatusForbidden
+	callback := w.receiver()
+	content := someBytes(2 * partSize)
+	_, source := fileOf(t, content)
+	for _, m := range []uploader.Manifest{
+		w.put(func(r *issue.Request) { r.Callback = callback }),
+		w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback = callback }),
+		w.put(func(r *issue.Request) {
+			other := *callback
+			other.Carriage = presign.InQuery
+			r.Callback = &other
+		}),
+	} {
+		w.callbacks = nil
+		w.through()
+		state := stateIn(t)
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		status, ok := errors.AsType[*uploader.StatusError](err)
+		if !ok || !errors.Is(err, uploader.ErrCallbackFailed) || status.Status != 203 || status.EC != "0007-00000203" || !strings.Contains(err.Error(), "Error status : 403.") {
+			t.Errorf("error %v", err)
+		}
+		if n := len(w.reported()); n != 1 {
+			t.Errorf("called back %d times", n)
+		}
+		w.wantStored(content)
+		state.wantGone()
+	}
+}
+
+// TestNoReceiverAnswer: with a callback, a 200 without JSON is no success.
+func TestNoReceiverAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	callback := w.receiver()
+	_, source := fileOf(t, nil)
+	for _, answer := range []string{"", "<html>", `{"a":`} {
+		w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			rw.Header().Set("x-oss-hash-crc64ecma", "0")
+			io.WriteString(rw, answer)
+		})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put(func(r *issue.Request) { r.Callback = callback })})
+		if !errors.Is(err, uploader.ErrNotOSS) || !strings.Contains(err.Error(), "stored") {
+			t.Errorf("%q: error %v", answer, err)
+		}
+	}
+}
+
+// TestAnswerLost: a completion was carried out, but nobody heard of it.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	const size = 2 * partSize
+	lose := func(t *testing.T, w *world) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			if r.Method == http.MethodPost && w.count("POST") == 1 {
+				answerLost(t, rw, r, serve)
+				return
+			}
+			serve.ServeHTTP(rw, r)
+		}
+	}
+	check := func(t *testing.T, w *world, content []byte, err error) {
+		t.Helper()
+		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), "most likely stored; look whether its CRC-64 is "+strconv.FormatUint(crcOf(content), 10)) {
+			t.Errorf("error %v", err)
+		}
+		w.wantStored(content)
+		if n := len(w.reported()); n != 1 {
+			t.Errorf("called back %d times", n)
+		}
+	}
+	t.Run("the second attempt is told", func(t *testing.T) {
+		t.Parallel()
+		w, content, state := newWorld(t), someBytes(size), stateIn(t)
+		_, source := fileOf(t, content)
+		callback := w.receiver()
+		m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
+		w.between(lose(t, w))
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		check(t, w, content, err)
+		state.wantGone()
+	})
+	t.Run("the next run is told", func(t *testing.T) {
+		t.Parallel()
+		w, content, state := newWorld(t), someBytes(size), stateIn(t)
+		_, source := fileOf(t, content)
+		callback := w.receiver()
+		m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
+		w.between(lose(t, w))
+		once := newUploader(t, func(c *uploader.Config) { c.Attempts = 1 })
+		if _, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, uploader.ErrNetwork) {
+			t.Fatal(err)
+		}
+		w.through()
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		check(t, w, content, err)
+		state.wantGone()
+	})
+	t.Run("a PUT that must not overwrite", func(t *testing.T) {
+		t.Parallel()
+		w, content := newWorld(t), someBytes(size)
+		_, source := fileOf(t, content)
+		callback := w.receiver()
+		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
+		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			if w.count("PUT") == 1 {
+				answerLost(t, rw, r, serve)
+				return
+			}
+			serve.ServeHTTP(rw, r)
+		})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		check(t, w, content, err)
+	})
+}
+
+// TestUploadGone: somebody aborted the upload. Nobody asked for it to be completed, so
+// nothing can have been stored.
+func TestUploadGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, someBytes(partSize))
+	m := w.multipart(partSize)
+	abort := func() {
+		w.issuer.AbortMultipart(t.Context(), *m.Multipart)
+	}
+	for _, when := range []string{http.MethodGet, http.MethodPut, http.MethodPost} {
+		state := stateIn(t)
+		m = w.multipart(partSize)
+		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			if r.Method == when {
+				w.through()
+				abort()
+			}
+			serve.ServeHTTP(rw, r)
+		})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		if !errors.Is(err, uploader.ErrUploadGone) || errors.Is(err, uploader.ErrAnswerLost) || w.stored() != nil {
+			t.Errorf("%s: error %v", when, err)
+		}
+		state.wantGone()
+	}
+}
+
+// TestFileChanges changes the file while OSS reads it: OSS never gets the last byte of
+// a mixture.
+func TestFileChanges(t *testing.T) {
+	t.Parallel()
+	const size = 12 << 20 // more than the sockets between hold
+	changes := map[string]func(path string) error{
+		"cut short": func(path string) error { return os.Truncate(path, size/2) },
+		"emptied":   func(path string) error { return os.Truncate(path, 0) },
+		"appended to": func(path string) error {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("more")
+			return errors.Join(err, f.Close())
+		},
+		"written over": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, kind := range []string{"put", "multipart"} {
+				w := newWorld(t)
+				path, source := fileOf(t, make([]byte, size))
+				callback := w.receiver()
+				m := w.put(func(r *issue.Request) { r.Callback = callback })
+				if kind == "multipart" {
+					m = w.multipart(size, func(r *issue.MultipartRequest) { r.PartSize, r.Callback = size-partSize, callback })
+				}
+				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+					if number := r.URL.Query().Get("partNumber"); r.Method == http.MethodPut && (number == "" || number == "1") {
+						io.CopyN(io.Discard, r.Body, 1000)
+						if err := change(path); err != nil {
+							t.Error(err)
+						}
+					}
+					serve.ServeHTTP(rw, r)
+				})
+				_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+				if !errors.Is(err, uploader.ErrChanged) || w.stored() != nil || len(w.reported()) != 0 {
+					t.Errorf("%s: %d bytes stored, %d reported: %v", kind, len(w.stored()), len(w.reported()), err)
+				}
+				if w.count("PUT")+w.count("PUT 1") != 1 || w.count("POST") != 0 {
+					t.Errorf("%s: requests %v", kind, w.requests)
+				}
+			}
+		})
+	}
+}
+
+// TestInterrupted ends the context while the file is on its way.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, someBytes(3*partSize))
+	for _, m := range []uploader.Manifest{w.put(), w.multipart(3 * partSize)} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			if r.Method != http.MethodPut {
+				serve.ServeHTTP(rw, r)
+				return
+			}
+			cancel()
+			io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		})
+		var seen log
+		_, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, Watcher: &seen})
+		if !errors.Is(err, context.Canceled) || len(seen.remarks) != 0 {
+			t.Errorf("error %v, remarks %q", err, seen.remarks)
+		}
+	}
+}
+
+func TestBadLists(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, source := fileOf(t, someBytes(partSize))
+	m := w.multipart(partSize)
+	for _, list := range []string{"", "hello", "<Error/>", "<ListPartsResult></ListPartsResult>", "<ListPartsResult><UploadId>other</UploadId></ListPartsResult>",
+		"<ListPartsResult><UploadId>" + m.Multipart.OSSUploadID + "</UploadId><Part><Size>x</Size></Part></ListPartsResult>"} {
+		w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(rw, list) })
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		if !errors.Is(err, uploader.ErrNotOSS) || w.total() != 1 {
+			t.Errorf("%q: %d requests, error %v", list, w.total(), err)
+		}
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []uploader.Config{{Parallel: -1}, {Parallel: 65}, {Attempts: -1}, {Attempts: 101}, {Pause: -1}, {Stall: -1}} {
+		if _, err := uploader.New(cfg); err == nil {
+			t.Errorf("%+v is accepted", cfg)
+		}
+	}
+}
+
+// A stateFile is where the state of one upload is.
+type stateFile struct {
+	t    *testing.T
+	path string
+}
+
+func stateIn(t *testing.T) stateFile {
+	return stateFile{t, filepath.Join(t.TempDir(), "deep", "down", "state.json")}
+}
+
+func (s stateFile) load() *uploader.State {
+	s.t.Helper()
+	state, err := uploader.LoadState(s.path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return state
+}
+
+func (s stateFile) wantGone() {
+	s.t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(s.path))
+	if len(entries) != 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.t.Errorf("state is left: %v %v", entries, err)
+	}
+}
+
+func TestState(t *testing.T) {
+	t.Parallel()
+	w, file := newWorld(t), stateIn(t)
+	m := w.multipart(partSize).Multipart
+	state := file.load()
+	if state.Manifest != nil || state.Completing {
+		t.Errorf("a new state is %+v", state)
+	}
+	state.Manifest, state.Completing = m, true
+	for range 2 { // the second time over the first
+		if err := state.Save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]os.FileMode{file.path: 0o600, filepath.Dir(file.path): 0o700, filepath.Dir(filepath.Dir(file.path)): 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v", path, info.Mode(), err)
+		}
+	}
+	if again := file.load(); again.Manifest == nil || again.Manifest.Complete.URL != m.Complete.URL || !again.Completing {
+		t.Errorf("read back: %+v", again)
+	}
+	text, err := os.ReadFile(file.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was not written by this program is as good as nothing.
+	for _, broken := range [][]byte{nil, text[:len(text)/2], []byte("[]"), []byte(`{"manifest":{},"completing":true}`),
+		slices.Concat(text, []byte("x")), []byte(strings.Replace(string(text), `"method":"POST"`, `"method":"GET"`, 1))} {
+		if err := os.WriteFile(file.path, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s := file.load(); s.Manifest != nil || s.Completing {
+			t.Errorf("%.40q is read as %+v", broken, s)
+		}
+	}
+	if err := errors.Join(state.Remove(), state.Remove()); err != nil {
+		t.Error(err)
+	}
+	file.wantGone()
+	if _, err := uploader.LoadState(t.TempDir()); err == nil {
+		t.Error("a folder is read")
+	}
+}
