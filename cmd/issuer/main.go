@@ -56,6 +56,8 @@ func report(w io.Writer, err error) {
 type commands struct {
 	Put       putCommand       `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
 	Multipart multipartCommand `cmd:"" help:"Initiate, complete or abort an upload in parts."`
+	Serve     serveCommand     `cmd:"" help:"Hand out uploads to applications over HTTP."`
+	Keys      keysCommand      `cmd:"" help:"Make, list and revoke the API keys of issuer serve."`
 }
 
 const description = `Hands out presigned OSS upload URLs whose callback is tied to the upload.
@@ -76,6 +78,8 @@ func run(ctx context.Context, args []string, env func(string) string, std stdio)
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(int) { helped = true }), // --help comes through here
 		kong.ExplicitGroups([]kong.Group{
+			{Key: "service", Title: "The service:"},
+			{Key: "database", Title: "The database:"},
 			{Key: "upload", Title: "The upload:"},
 			{Key: "callback", Title: "The callback:"},
 			{Key: "oss", Title: "The way to OSS:"},

@@ -180,7 +180,8 @@ func ossRules(err error) []broken {
 		return all
 	}
 	fault, ok := errors.AsType[*callbackspec.FieldError](err)
-	if !ok {
+	// Credentials that have ended are the operator's business, and none of the caller's.
+	if !ok || errors.Is(fault.Rule, presign.ErrCredentials) {
 		return nil
 	}
 	return []broken{{ruleOSS, requestField(fault.Field), fault.Problem + "; " + fault.Mend}}

@@ -63,8 +63,8 @@ func (p *parser) file(root *yaml.Node, set *Set) {
 		found = true
 		p.mapping(value, "policies", func(name string, at, value *yaml.Node) {
 			path := "policies." + shorten(name)
-			if !validName(name) {
-				p.note(at, "policies", "%s is no name for a policy; use 1 to 64 letters, digits, hyphens and underscores", quote(name))
+			if err := CheckName(name); err != nil {
+				p.note(at, "policies", "%s", err)
 				return
 			}
 			set.policies[name] = p.policy(name, path, value)
@@ -78,10 +78,15 @@ func (p *parser) file(root *yaml.Node, set *Set) {
 	}
 }
 
-func validName(name string) bool {
-	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool {
+// CheckName tells what keeps name from being the name of a policy.
+func CheckName(name string) error {
+	notAllowed := func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
-	})
+	}
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, notAllowed) {
+		return fmt.Errorf("%s is no name for a policy; use 1 to 64 letters, digits, hyphens and underscores", quote(name))
+	}
+	return nil
 }
 
 // policy reads one policy and notes what it lacks.

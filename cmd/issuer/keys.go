@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"upcall/internal/apikey"
+	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
+	"upcall/internal/policy"
+)
+
+type keysCommand struct {
+	Add    keysAddCommand    `cmd:"" help:"Make an API key and show it, once."`
+	List   keysListCommand   `cmd:"" help:"List all API keys, without their secrets."`
+	Revoke keysRevokeCommand `cmd:"" help:"Make an API key good for nothing, for ever."`
+}
+
+type keysAddCommand struct {
+	Policy   string `placeholder:"NAME" setting:"UPCALL_POLICY" help:"The policy that says what the key may do. Required."`
+	ID       string `name:"id" placeholder:"ID" setting:"UPCALL_ID" help:"The public part of the key: 1 to 32 lower-case letters, digits and hyphens. Made up by default."`
+	Policies string `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"The policy file of issuer serve. If it is given, the policy must be in it."`
+	databaseFlags
+}
+
+// Help is shown below the summary of the command.
+func (*keysAddCommand) Help() string {
+	return `The key is all that is written to standard output. What is stored of it opens nothing, so it cannot be shown again.
+
+A running issuer takes the key within a second.`
+}
+
+func (c *keysAddCommand) Run(ctx context.Context, env environment, std stdio) error {
+	if c.ID == "" {
+		c.ID = apikey.NewID()
+	}
+	text, hash, err := apikey.New(c.ID)
+	errs := []error{c.checkPolicy()}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--id: %w", err))
+	}
+	_, err = c.required(env)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return usageError{err}
+	}
+	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
+		return keys.Add(ctx, eventstore.APIKey{ID: c.ID, Hash: hash[:], Policy: c.Policy, CreatedAt: time.Now()})
+	})
+	if errors.Is(err, eventstore.ErrExists) {
+		return usageError{fmt.Errorf("--id: there is a key %q already, and an id is not used again; choose another one", c.ID)}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.err, "issuer: made the key %s with the policy %s; it is shown this once\n", c.ID, c.Policy)
+	if _, err := fmt.Fprintln(std.out, text); err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	return nil
+}
+
+func (c *keysAddCommand) checkPolicy() error {
+	if err := policy.CheckName(c.Policy); err != nil {
+		return fmt.Errorf("--policy: %w", err)
+	}
+	if c.Policies == "" {
+		return nil
+	}
+	// Who calls the callback URLs does not matter here.
+	set, err := readPolicies(c.Policies, callbackspec.AnyAddress)
+	if err != nil {
+		return err
+	}
+	if set.Policy(c.Policy) == nil {
+		return fmt.Errorf("--policy: %q is not in %s, which has %s", c.Policy, c.Policies, strings.Join(set.Names(), ", "))
+	}
+	return nil
+}
+
+type keysListCommand struct {
+	Format string `default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json. Default text."`
+	databaseFlags
+}
+
+func (c *keysListCommand) Run(ctx context.Context, env environment, std stdio) error {
+	_, err := c.required(env)
+	if err := errors.Join(oneOf("--format", c.Format, "text", "json"), err); err != nil {
+		return usageError{err}
+	}
+	return c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
+		all, err := keys.List(ctx)
+		if err != nil {
+			return err
+		}
+		if c.Format == "json" {
+			err = printKeysJSON(std.out, all)
+		} else {
+			err = printKeys(std.out, all)
+		}
+		if err != nil {
+			return fmt.Errorf("write keys: %w", err)
+		}
+		return nil
+	})
+}
+
+func printKeys(w io.Writer, keys []eventstore.APIKey) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tPOLICY\tCREATED\tREVOKED")
+	for _, key := range keys {
+		revoked := "-"
+		if !key.RevokedAt.IsZero() {
+			revoked = key.RevokedAt.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", key.ID, key.Policy, key.CreatedAt.UTC().Format(time.RFC3339), revoked)
+	}
+	return table.Flush()
+}
+
+func printKeysJSON(w io.Writer, keys []eventstore.APIKey) error {
+	type shown struct {
+		ID        string     `json:"id"`
+		Policy    string     `json:"policy"`
+		CreatedAt time.Time  `json:"created_at"`
+		RevokedAt *time.Time `json:"revoked_at"`
+	}
+	all := make([]shown, 0, len(keys))
+	for _, key := range keys {
+		s := shown{ID: key.ID, Policy: key.Policy, CreatedAt: key.CreatedAt.UTC()}
+		if !key.RevokedAt.IsZero() {
+			s.RevokedAt = new(key.RevokedAt.UTC())
+		}
+		all = append(all, s)
+	}
+	return json.NewEncoder(w).Encode(all)
+}
+
+type keysRevokeCommand struct {
+	ID string `arg:"" name:"id" help:"The id of the key, which stands between the underscores."`
+	databaseFlags
+}
+
+// Help is shown below the summary of the command.
+func (*keysRevokeCommand) Help() string {
+	return `A running issuer refuses the key within five seconds. Uploads that were issued with it stay as they are.`
+}
+
+func (c *keysRevokeCommand) Run(ctx context.Context, env environment, std stdio) error {
+	// Whoever pastes the whole key must not find it in an error or in the log of the shell.
+	idErr := apikey.CheckID(c.ID)
+	if id, _, err := apikey.Parse(c.ID); err == nil {
+		idErr = fmt.Errorf("that is a whole key; give its id alone, %s", id)
+	}
+	if idErr != nil {
+		idErr = fmt.Errorf("ID: %w", idErr)
+	}
+	_, err := c.required(env)
+	if err := errors.Join(idErr, err); err != nil {
+		return usageError{err}
+	}
+	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
+	if errors.Is(err, eventstore.ErrNotFound) {
+		return usageError{fmt.Errorf("ID: there is no key %q; see issuer keys list", c.ID)}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.err, "issuer: revoked the key %s; running issuers refuse it within five seconds\n", c.ID)
+	return nil
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+
+	"golang.org/x/time/rate"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/issueapi"
+	"upcall/internal/policy"
+	"upcall/internal/presign"
+	"upcall/internal/uploadtoken"
+	"upcall/migrations"
+)
+
+type serveCommand struct {
+	APIListen      string `group:"service" name:"api-listen" default:"127.0.0.1:8082" placeholder:"ADDR" setting:"UPCALL_API_LISTEN" help:"The listener for applications. Default ${default}."`
+	APIAdminListen string `group:"service" name:"api-admin-listen" default:"127.0.0.1:8083" placeholder:"ADDR" setting:"UPCALL_API_ADMIN_LISTEN" help:"Private listener: /livez, /readyz, /metrics. Default ${default}."`
+	APIRate        string `group:"service" name:"api-rate" default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"How many requests a second each API key may make over time. Default ${default}."`
+	APIBurst       string `group:"service" name:"api-burst" default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"How many requests each API key may make at once. Default ${default}."`
+	Policies       string `group:"service" placeholder:"FILE" setting:"UPCALL_POLICIES" help:"The policies that say what each API key may have issued, in YAML. Required."`
+	databaseFlags
+	ossFlags
+}
+
+// Help is shown below the summary of the command.
+func (*serveCommand) Help() string {
+	return `The API is described at /openapi.yaml. An API key is made with issuer keys add.
+
+The policy file is read when the program starts:
+
+policies:
+  photos:
+    buckets: [demo]
+    key_prefixes: ["photos/$${apikey.id}/"]
+    key_templates: ["made/$${apikey.id}/$${date}/$${uuid}-$${filename}"]
+    content_types: [image/*]
+    max_size: 20MiB
+    max_expiry: 1h
+    callback_urls: ["https://uploads.example.com/oss/callback"]
+    required_vars: [uid]
+    allowed_vars: [album]`
+}
+
+// serveSettings is what the flags and the environment come to.
+type serveSettings struct {
+	presign     presign.Config
+	tokens      *uploadtoken.Keyring
+	policies    *policy.Set
+	databaseURL string
+	rate        rate.Limit
+	burst       int
+}
+
+// Run serves until ctx ends. kong calls it.
+func (c *serveCommand) Run(ctx context.Context, env environment, std stdio) error {
+	settings, err := c.settings(env)
+	if err != nil {
+		return usageError{err}
+	}
+	warn(std.err, true, settings.tokens)
+	api, err := net.Listen("tcp", c.APIListen)
+	if err != nil {
+		return fmt.Errorf("listen for applications: %w", err)
+	}
+	defer api.Close()
+	admin, err := net.Listen("tcp", c.APIAdminListen)
+	if err != nil {
+		return fmt.Errorf("listen for health and metrics: %w", err)
+	}
+	defer admin.Close()
+	return serve(ctx, settings, slog.New(slog.NewJSONHandler(std.err, nil)), api, admin)
+}
+
+// settings reads every setting and reports all mistakes at once.
+func (c *serveCommand) settings(env environment) (serveSettings, error) {
+	var s serveSettings
+	var errs []error
+	note := func(err error) { errs = append(errs, err) }
+	var err error
+	s.presign, err = c.presignConfig(env)
+	note(err)
+	note(s.presign.Check())
+	s.tokens, err = tokenKeys(env)
+	note(err)
+	if err == nil && s.tokens == nil {
+		// Without a token no callback can be told to belong to an upload of the ledger.
+		note(errors.New("UPCALL_TOKEN_KEYS: is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver"))
+	}
+	s.databaseURL, err = c.required(env)
+	note(err)
+	s.policies, err = readPolicies(c.Policies, issue.Reach(s.presign.Host()))
+	note(err)
+	limit, err := strconv.ParseFloat(c.APIRate, 64)
+	if err != nil || !(limit > 0 && limit <= 1e6) {
+		note(fmt.Errorf("--api-rate: %q is no number of requests a second; write 100, or 0.5 for one every two seconds", c.APIRate))
+	}
+	s.burst, err = strconv.Atoi(c.APIBurst)
+	if err != nil || s.burst < 1 || s.burst > 1e6 {
+		note(fmt.Errorf("--api-burst: %q is no number of requests; write 200, say", c.APIBurst))
+	}
+	s.rate = rate.Limit(limit)
+	return s, errors.Join(errs...)
+}
+
+// readPolicies reads a policy file. Each mistake is named with the file, its line and
+// its column.
+func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
+	if path == "" {
+		return nil, errors.New("--policies: no policy file is given; see issuer serve --help for one")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--policies: %w", err)
+	}
+	defer file.Close()
+	// One byte more than is allowed, so that a file without end, such as /dev/zero, is
+	// refused and does not fill the memory.
+	data, err := io.ReadAll(io.LimitReader(file, policy.MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("--policies: %w", err)
+	}
+	set, err := policy.Parse(data, reach)
+	if err != nil {
+		return nil, prefixEach(path+":", err)
+	}
+	return set, nil
+}
+
+// serve puts the issuer together, from the database to the listeners, and runs it until
+// ctx ends. It refuses a schema that is too old. A database that cannot be reached is
+// no error: it may come back, and until then the issuer is not ready and answers 503.
+func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api, admin net.Listener) error {
+	pool, err := eventstore.Open(ctx, settings.databaseURL)
+	if errors.Is(err, migrations.ErrURL) {
+		return usageError{fmt.Errorf("UPCALL_DATABASE_URL: %w", err)}
+	}
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	err = migrations.Check(ctx, pool)
+	switch {
+	case errors.Is(err, migrations.ErrTooOld), errors.Is(err, migrations.ErrDirty):
+		return err
+	case err != nil && ctx.Err() == nil:
+		logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
+	}
+	issuer, err := newIssuer(settings.presign, settings.tokens)
+	if err != nil {
+		return err
+	}
+	metrics := issueapi.NewMetrics()
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
+	server, err := issueapi.New(issueapi.Config{
+		Issuer: issuer, Reach: issue.Reach(settings.presign.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
+		Rate: settings.rate, Burst: settings.burst,
+		Ready:   func(ctx context.Context) error { return migrations.Check(ctx, pool) },
+		Metrics: metrics, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()), slog.String("admin_listen", admin.Addr().String()),
+		slog.Any("policies", settings.policies.Names()))
+	return server.Serve(ctx, api, admin)
+}
