@@ -32,8 +32,24 @@ type variant struct {
 }
 
 type recorder interface {
-	intake.Recorder
+	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
+	Find(ctx context.Context, id uuid.UUID) (bool, error)
 	Close()
+}
+
+// kept is what the handler asks for: a recorder without a spool.
+type kept struct{ recorder }
+
+func (k kept) Record(ctx context.Context, e *eventstore.Event) (intake.Outcome, error) {
+	duplicate, err := k.recorder.Record(ctx, e)
+	return intake.Outcome{Durable: intake.InPostgres, Duplicate: duplicate}, err
+}
+
+func (k kept) Find(ctx context.Context, id uuid.UUID) (intake.Durable, error) {
+	if found, err := k.recorder.Find(ctx, id); err != nil || !found {
+		return "", err
+	}
+	return intake.InPostgres, nil
 }
 
 const (
@@ -137,7 +153,7 @@ func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer recorder.Close()
 	server, err := intake.New(intake.Config{
-		Tokens: keys, Verifier: verifier, Recorder: recorder, Metrics: metrics, Ready: pool.Ping,
+		Tokens: keys, Verifier: verifier, Recorder: kept{recorder}, Metrics: metrics, Ready: pool.Ping,
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
 	if err != nil {

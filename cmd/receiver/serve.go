@@ -28,6 +28,26 @@ type serveCmd struct {
 	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"Take callbacks for these buckets only, separated by commas. Default any."`
 	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
 	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys to trust, such as an emulator's, separated by commas."`
+	spoolLimits
+}
+
+// spoolDir is where the spool is, for every command that needs it.
+type spoolDir struct {
+	SpoolDir string `setting:"UPCALL_SPOOL_DIR" placeholder:"DIR" help:"Where callbacks wait while PostgreSQL is away. Each receiver needs one of its own, on a local disk. Default none: they are refused then, and OSS tries its next URL."`
+}
+
+type spoolLimits struct {
+	spoolDir
+	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"How much of the disk the spool may take. Default ${default}."`
+	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"How much of the disk the spool leaves free. Default ${default}."`
+}
+
+// minFree returns the limit as spool.Config has it, where 0 is the default.
+func (l *spoolLimits) minFree() int64 {
+	if l.SpoolMinFreeBytes == 0 {
+		return -1
+	}
+	return l.SpoolMinFreeBytes
 }
 
 // database is where PostgreSQL is, for every command that needs it.
@@ -108,6 +128,7 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 		Buckets:      cmd.Buckets,
 		TokenPolicy:  intake.TokenPolicy(strings.TrimSpace(cmd.Token)),
 		TrustKeyURLs: cmd.TrustKeyURLs,
+		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: cmd.minFree(),
 	}
 	if keys != "" {
 		if cfg.Tokens, err = uploadtoken.ParseKeys(keys); err != nil {

@@ -323,13 +323,13 @@ func (s *switchable) stall(on bool) {
 	s.stalled = on
 }
 
-func (s *switchable) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+func (s *switchable) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
 	s.mu.Lock()
 	stalled := s.stalled
 	s.mu.Unlock()
 	if stalled {
 		<-ctx.Done()
-		return false, ctx.Err()
+		return Outcome{}, ctx.Err()
 	}
 	return s.Recorder.Record(ctx, e)
 }
@@ -370,7 +370,7 @@ type gated struct {
 	entered, open chan struct{}
 }
 
-func (g *gated) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+func (g *gated) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
 	close(g.entered)
 	<-g.open
 	return g.Recorder.Record(ctx, e)
@@ -391,7 +391,7 @@ func TestPanic(t *testing.T) {
 
 type panicking struct{ Recorder }
 
-func (panicking) Record(context.Context, *eventstore.Event) (bool, error) { panic("secret") }
+func (panicking) Record(context.Context, *eventstore.Event) (Outcome, error) { panic("secret") }
 
 // TestOneLogEvent: each request is one line, and it holds neither token nor signature.
 func TestOneLogEvent(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/spool"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -23,11 +24,11 @@ type acceptance struct {
 	EventID   uuid.UUID     `json:"event_id"`
 	UploadID  uuid.NullUUID `json:"upload_id"` // null without a token
 	Duplicate bool          `json:"duplicate"`
-	Durable   string        `json:"durable"` // "postgres"
+	Durable   Durable       `json:"durable"`
 }
 
-func newAcceptance(id uuid.UUID, uploadID uuid.NullUUID, duplicate bool) *acceptance {
-	return &acceptance{Status: "ok", EventID: id, UploadID: uploadID, Duplicate: duplicate, Durable: "postgres"}
+func newAcceptance(id uuid.UUID, uploadID uuid.NullUUID, o Outcome) *acceptance {
+	return &acceptance{Status: "ok", EventID: id, UploadID: uploadID, Duplicate: o.Duplicate, Durable: o.Durable}
 }
 
 // A code is what a refused sender may branch on.
@@ -94,6 +95,8 @@ var rules = []struct {
 	{uploadtoken.ErrForeignKey, refusal{codeBadToken, "", "token_foreign_key", nil}},
 	{eventstore.ErrRevoked, refusal{codeBadToken, "", "token_revoked", nil}},
 	{eventstore.ErrRejected, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
+	{spool.ErrFull, refusal{codeUnavailable, "the callback could not be recorded: the spool is full", "spool_full", nil}},
+	{spool.ErrUnwritable, refusal{codeUnavailable, "the callback could not be recorded in time", "spool_unwritable", nil}},
 	{eventstore.ErrUnavailable, refusal{codeUnavailable, "the callback could not be recorded in time", "database", nil}},
 	{context.DeadlineExceeded, refusal{codeUnavailable, "the callback could not be recorded in time", "deadline", nil}},
 }

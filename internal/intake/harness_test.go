@@ -122,6 +122,21 @@ type service struct {
 	stop        func() error // ends the service and returns what Serve returned
 }
 
+// committer records in PostgreSQL alone.
+type committer struct{ *eventstore.Recorder }
+
+func (c committer) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
+	duplicate, err := c.Recorder.Record(ctx, e)
+	return Outcome{InPostgres, duplicate}, err
+}
+
+func (c committer) Find(ctx context.Context, id uuid.UUID) (Durable, error) {
+	if found, err := c.Recorder.Find(ctx, id); err != nil || !found {
+		return "", err
+	}
+	return InPostgres, nil
+}
+
 // serve starts a service for the test. pool may be nil for a database of its own.
 func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *service {
 	t.Helper()
@@ -142,7 +157,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	}
 	log := &syncBuffer{}
 	cfg := Config{
-		Verifier: verifier, Recorder: recorder, Metrics: metrics, Tokens: keyring(t),
+		Verifier: verifier, Recorder: committer{recorder}, Metrics: metrics, Tokens: keyring(t),
 		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
 		Logger: slog.New(slog.NewJSONHandler(log, nil)),
 		Now:    func() time.Time { return noon },

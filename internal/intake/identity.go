@@ -2,6 +2,8 @@ package intake
 
 import (
 	"crypto/sha256"
+	"net/http"
+	"net/netip"
 
 	"github.com/google/uuid"
 
@@ -29,4 +31,12 @@ func identify(signed verify.Request, callback callbackspec.Callback, requestID s
 		digest.Write([]byte(requestID))
 	}
 	return uuid.UUID(digest.Sum(nil)[:16]), nil
+}
+
+// sourceAddr returns the address of whoever is connected: OSS, a proxy of ours, or a
+// stranger. Headers in which a proxy names another are whatever the sender wrote.
+func sourceAddr(r *http.Request) netip.Addr {
+	// net/http sets it; where it is none, the zero Addr says that it is not known.
+	from, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return from.Addr().Unmap()
 }

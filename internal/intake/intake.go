@@ -4,7 +4,8 @@
 // The path of a callback is one straight line, in [Server.take]: the raw body is read
 // once, package verify checks those bytes, callbackspec.Parse reads the same bytes,
 // uploadtoken ties them to an issued upload, and the recorder returns when the row is
-// committed. Only then is the answer 200, which OSS hands to the uploader.
+// committed, or safe in the spool. Only then is the answer 200, which OSS hands to the
+// uploader.
 //
 // There are two listeners. The public one knows the callback path and nothing else.
 // The admin one has health, readiness and metrics, and belongs on a private address.
@@ -47,13 +48,27 @@ const (
 	TokenOff      TokenPolicy = "off"      // tokens are not looked at
 )
 
+// Durable is where a callback is that was acknowledged.
+type Durable string
+
+const (
+	InPostgres Durable = "postgres" // committed
+	InSpool    Durable = "spool"    // on the receiver's disk, and to be moved to PostgreSQL
+)
+
+// An Outcome is what became of a callback that is kept.
+type Outcome struct {
+	Durable   Durable
+	Duplicate bool // it was there before
+}
+
 // A Recorder keeps callbacks. The interface is here, and not the type that implements
 // it, so that a benchmark can measure this package without a database.
 type Recorder interface {
-	// Record returns when the event is durable, and tells whether it was there before.
-	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
-	// Find tells whether an event was recorded.
-	Find(ctx context.Context, id uuid.UUID) (bool, error)
+	// Record returns when the event is durable.
+	Record(ctx context.Context, e *eventstore.Event) (Outcome, error)
+	// Find tells where an event was recorded before; "" if it was not.
+	Find(ctx context.Context, id uuid.UUID) (Durable, error)
 }
 
 // Config is what a Server needs.
@@ -220,9 +235,13 @@ func (s *Server) callback(c *gin.Context) {
 		s.refuse(c, asRefusal(err))
 		return
 	}
-	event.outcome = outcomeRecorded
-	if accepted.Duplicate {
+	switch {
+	case accepted.Duplicate:
 		event.outcome = outcomeDuplicate
+	case accepted.Durable == InSpool:
+		event.outcome = outcomeSpooled
+	default:
+		event.outcome = outcomeRecorded
 	}
 	answerJSON(c, http.StatusOK, accepted)
 }
@@ -266,17 +285,18 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, event
 	if err != nil {
 		return nil, err
 	}
-	duplicate, err := s.cfg.Recorder.Record(ctx, &eventstore.Event{
+	outcome, err := s.cfg.Recorder.Record(ctx, &eventstore.Event{
 		ID:         id,
 		ReceivedAt: now,
 		Callback:   callback,
 		UploadID:   uploadID,
-		Source:     "callback",
+		Source:     eventstore.SourceCallback,
+		SourceAddr: sourceAddr(r),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return newAcceptance(id, uploadID, duplicate), nil
+	return newAcceptance(id, uploadID, outcome), nil
 }
 
 // signedTarget is the request target that OSS signed: the raw one, with the path that
@@ -332,12 +352,12 @@ func (s *Server) checkToken(callback callbackspec.Callback, now time.Time) (uuid
 // repeatOrExpired answers a callback whose token is over: as the first time, if it was
 // recorded before, so that a late repeat is told the truth; else it is refused.
 func (s *Server) repeatOrExpired(ctx context.Context, id uuid.UUID, uploadID uuid.NullUUID) (*acceptance, error) {
-	found, err := s.cfg.Recorder.Find(ctx, id)
+	where, err := s.cfg.Recorder.Find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if !found {
+	if where == "" {
 		return nil, uploadtoken.ErrExpired
 	}
-	return newAcceptance(id, uploadID, true), nil
+	return newAcceptance(id, uploadID, Outcome{Durable: where, Duplicate: true}), nil
 }

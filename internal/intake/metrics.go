@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"upcall/internal/spool"
 )
 
 // Metrics is what /metrics shows. Nothing in it reads a table.
@@ -25,7 +27,7 @@ func NewMetrics() *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_requests_total",
-			Help: "Requests on the public listener by outcome: recorded, duplicate, or the error code of the answer.",
+			Help: "Requests on the public listener by outcome: recorded, spooled, duplicate, or the error code of the answer.",
 		}, []string{"outcome"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "upcall_request_seconds",
@@ -60,10 +62,42 @@ func (m *Metrics) Batch(rows int, took time.Duration) {
 
 // WatchQueue has /metrics show how many callbacks wait for a commit.
 func (m *Metrics) WatchQueue(depth func() int) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "upcall_queue_depth",
-		Help: "Callbacks that wait for a group commit.",
-	}, func() float64 { return float64(depth()) }))
+	m.gauge("upcall_queue_depth", "Callbacks that wait for a group commit.", func() float64 { return float64(depth()) })
+}
+
+// WatchDatabase has /metrics show whether callbacks go to PostgreSQL.
+func (m *Metrics) WatchDatabase(away func() bool) {
+	m.gauge("upcall_database_away", "1 while PostgreSQL takes no callbacks, so that they go to the spool or are refused; else 0.",
+		func() float64 {
+			if away() {
+				return 1
+			}
+			return 0
+		})
+}
+
+// WatchSpool has /metrics show what the spool holds.
+func (m *Metrics) WatchSpool(stats func() spool.Stats, now func() time.Time) {
+	m.gauge("upcall_spool_depth", "Callbacks in the spool that wait for PostgreSQL.",
+		func() float64 { return float64(stats().Queued) })
+	m.gauge("upcall_spool_bytes", "Bytes that the spool's callbacks take on disk.",
+		func() float64 { return float64(stats().Bytes) })
+	m.gauge("upcall_spool_oldest_seconds", "Age of the callback that waits longest in the spool; 0 if none waits.",
+		func() float64 {
+			oldest := stats().Oldest
+			if oldest.IsZero() {
+				return 0
+			}
+			return max(0, now().Sub(oldest).Seconds())
+		})
+	m.gauge("upcall_spool_rejected", "Callbacks in the spool that PostgreSQL refused and that are set aside.",
+		func() float64 { return float64(stats().Rejected) })
+	m.gauge("upcall_spool_damaged_files", "Spool files that were found damaged and set aside.",
+		func() float64 { return float64(stats().Damaged) })
+}
+
+func (m *Metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }
 
 func (m *Metrics) request(event *logEvent, took time.Duration) {

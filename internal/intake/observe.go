@@ -15,12 +15,13 @@ import (
 
 const (
 	outcomeRecorded  = "recorded"
+	outcomeSpooled   = "spooled"
 	outcomeDuplicate = "duplicate"
 )
 
 // A logEvent is the one log line of a request, filled in on its way.
 type logEvent struct {
-	outcome  string // recorded, duplicate, or the code of the refusal
+	outcome  string // recorded, spooled, duplicate, or the code of the refusal
 	reason   string // label of the refusal
 	err      error  // its cause
 	bytes    int    // of the body

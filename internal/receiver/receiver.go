@@ -5,13 +5,16 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
+	"upcall/internal/spool"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 	"upcall/migrations"
@@ -39,6 +42,12 @@ type Config struct {
 	TokenPolicy  intake.TokenPolicy
 	Tokens       *uploadtoken.Keyring
 
+	// SpoolDir is where callbacks wait while PostgreSQL is away; "" refuses them then.
+	SpoolDir string
+	// These are as in spool.Config.
+	SpoolMaxBytes     int64
+	SpoolMinFreeBytes int64
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -55,6 +64,9 @@ func (cfg Config) intake() intake.Config {
 // Check returns all mistakes in what people set, joined, without connecting anywhere.
 func (cfg Config) Check() error {
 	_, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
+	if cfg.SpoolMaxBytes < 0 {
+		err = errors.Join(err, fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes))
+	}
 	return errors.Join(cfg.intake().Check(), err)
 }
 
@@ -62,9 +74,10 @@ func (cfg Config) Check() error {
 // answers what it has accepted and returns.
 //
 // It refuses to serve on a schema that is too old, with an error that wraps
-// migrations.ErrTooOld. A database that cannot be reached is no error: it may come
-// back, and until then the receiver is not ready and answers callbacks with 503, so
-// that OSS tries its next URL.
+// migrations.ErrTooOld, and with a spool that another process has (spool.ErrInUse). A
+// database that cannot be reached is no error: it may come back, and until then callbacks
+// wait in the spool. Without one the receiver is not ready and answers with 503, so that
+// OSS tries its next URL.
 func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -77,39 +90,82 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err := checkSchema(ctx, pool); isSchemaError(err) {
 		return err
 	} else if err != nil {
-		cfg.Logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
+		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
 	}
-
-	metrics := intake.NewMetrics()
-	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
-	if err != nil {
-		return err
-	}
-	defer recorder.Close()
-	metrics.WatchQueue(recorder.Depth)
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
 		return err
 	}
+
+	metrics := intake.NewMetrics()
+	queue, closeSpool, err := cfg.openSpool(ctx, metrics)
+	if err != nil {
+		return err
+	}
+	defer closeSpool()
+	batches := eventstore.Config{Pool: pool, OnBatch: metrics.Batch}
+	if queue != nil {
+		batches.CommitTimeout = postgresShare // nobody waits longer
+	}
+	recorder, err := eventstore.NewRecorder(batches)
+	if err != nil {
+		return err
+	}
+	defer recorder.Close()
+	keeper := newKeeper(recorder, queue, cfg.Logger)
+	metrics.WatchQueue(recorder.Depth)
+	metrics.WatchDatabase(keeper.away.Load)
+
 	parts := cfg.intake()
-	parts.Recorder, parts.Metrics, parts.Verifier = recorder, metrics, verifier
-	parts.Ready = func(ctx context.Context) error { return checkSchema(ctx, pool) }
+	parts.Recorder, parts.Metrics, parts.Verifier = keeper, metrics, verifier
+	parts.Ready = func(ctx context.Context) error { return ready(ctx, pool, queue) }
 	server, err := intake.New(parts)
 	if err != nil {
 		return err
 	}
 
-	working, stop := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
+	// They work until the last callback is answered.
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	workers.Go(func() { keeper.run(working) })
+	workers.Go(func() {
 		keep(working, cfg.Logger, func(ctx context.Context) error {
 			return eventstore.EnsurePartitions(ctx, pool, cfg.Now())
 		})
-	}()
-	defer func() { stop(); <-kept }()
+	})
+	defer func() { stop(); workers.Wait() }()
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	return server.Serve(ctx, public, admin)
+}
+
+// openSpool returns the spool, or nil where there is to be none, and what to do at the end.
+func (cfg Config) openSpool(ctx context.Context, metrics *intake.Metrics) (*spool.Spool, func(), error) {
+	if cfg.SpoolDir == "" {
+		return nil, func() {}, nil
+	}
+	queue, err := spool.Open(ctx, spool.Config{
+		Dir: cfg.SpoolDir, MaxBytes: cfg.SpoolMaxBytes, MinFreeBytes: cfg.SpoolMinFreeBytes, Logger: cfg.Logger, Now: cfg.Now})
+	if err != nil {
+		return nil, nil, err
+	}
+	metrics.WatchSpool(queue.Stats, cfg.Now)
+	return queue, func() {
+		if err := queue.Close(); err != nil {
+			cfg.Logger.ErrorContext(ctx, "spool was not closed well", slog.String("error", err.Error()))
+		}
+	}, nil
+}
+
+// ready tells why no callbacks should come: PostgreSQL cannot take them, nor the spool.
+func ready(ctx context.Context, db migrations.Querier, queue *spool.Spool) error {
+	err := checkSchema(ctx, db)
+	if err == nil || isSchemaError(err) || queue == nil {
+		return err
+	}
+	if full := queue.Ready(); full != nil {
+		return fmt.Errorf("%w; %w", err, full)
+	}
+	return nil
 }
 
 func checkSchema(ctx context.Context, db migrations.Querier) error {

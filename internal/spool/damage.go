@@ -1,0 +1,139 @@
+package spool
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// bbolt's meta pages, the first two of a file (internal/common/meta.go of bbolt 1.5): a
+// page header, then magic, version, page size and flags of 4 bytes each, root page and
+// sequence, free list, number of pages, transaction of 8 bytes each, and the FNV-1a of
+// all that, in the machine's byte order.
+const (
+	metaOffset   = 16 // in the page; what follows are offsets from there
+	metaPageSize = 8
+	metaPages    = 40
+	metaSum      = 56
+	metaSize     = 64
+)
+
+// checkMeta looks at what bbolt does not: it is content with one good meta page, and
+// when that is the older one, the last transaction is gone without a word; and it reads
+// beyond the end of a file that was cut off.
+func checkMeta(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	for page := range int64(2) {
+		meta := make([]byte, metaSize)
+		if _, err := f.ReadAt(meta, page*pageSize+metaOffset); err != nil {
+			return fmt.Errorf("%w: read meta page %d: %w", ErrDamaged, page, err)
+		}
+		sum := fnv.New64a()
+		sum.Write(meta[:metaSum])
+		switch pages := binary.NativeEndian.Uint64(meta[metaPages:]); {
+		case sum.Sum64() != binary.NativeEndian.Uint64(meta[metaSum:]):
+			return fmt.Errorf("%w: meta page %d has another checksum", ErrDamaged, page)
+		case binary.NativeEndian.Uint32(meta[metaPageSize:]) != pageSize:
+			return fmt.Errorf("%w: meta page %d is of another page size", ErrDamaged, page)
+		case pages > uint64(info.Size())/pageSize:
+			return fmt.Errorf("%w: it has %d bytes and should have %d pages of %d", ErrDamaged, info.Size(), pages, pageSize)
+		}
+	}
+	return nil
+}
+
+// carveAge is how old a callback may be that is carved from a damaged file. There is no
+// telling whether it was taken out before, so it is recorded again; PostgreSQL keeps IDs
+// for 30 days at least, and knows it by that.
+const carveAge = 28 * 24 * time.Hour
+
+// carve calls visit, in the order of arrival, for each record that is intact in a file
+// and not from before since, wherever it is: those that were taken out long ago, too.
+func carve(path string, since time.Time, visit func(*record, []byte) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	type place struct {
+		receivedAt time.Time
+		offset     int64
+		size       int
+	}
+	var places []place
+	err = findFrames(f, func(r *record, offset int64, size int) {
+		if r.ReceivedAt.After(since) {
+			places = append(places, place{r.ReceivedAt, offset, size})
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read damaged file: %w", err)
+	}
+	slices.SortStableFunc(places, func(a, b place) int { return a.receivedAt.Compare(b.receivedAt) })
+	for _, p := range places {
+		frame := make([]byte, p.size)
+		if _, err := f.ReadAt(frame, p.offset); err != nil {
+			return fmt.Errorf("read damaged file: %w", err)
+		}
+		r, err := decode(frame)
+		if err != nil {
+			return fmt.Errorf("read damaged file: %w", err)
+		}
+		if err := visit(r, frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findFrames calls found for each intact frame.
+func findFrames(r io.Reader, found func(r *record, offset int64, size int)) error {
+	in := bufio.NewReaderSize(r, headerSize+maxPayload)
+	var offset int64
+	for {
+		header, err := in.Peek(headerSize)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		skip := 0
+		if size := frameSize(header); size > 0 {
+			if frame, err := in.Peek(size); err == nil {
+				if r, err := decode(frame); err == nil {
+					found(r, offset, size)
+					skip = size
+				}
+			}
+		}
+		if skip == 0 { // on to the next that looks like one
+			buffered, _ := in.Peek(in.Buffered())
+			if next := bytes.Index(buffered[1:], []byte(magic)); next >= 0 {
+				skip = 1 + next
+			} else {
+				skip = max(1, len(buffered)-len(magic)+1)
+			}
+		}
+		n, err := in.Discard(skip)
+		offset += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package spool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// damaged returns a directory with the content of a spool file that change has changed.
+func damaged(t *testing.T, content []byte, change func([]byte) []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	bad := change(append([]byte(nil), content...))
+	if err := os.WriteFile(filepath.Join(dir, fileName), bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// image returns a spool file with so many events waiting, of which some more were there.
+func image(t *testing.T, waiting int) []byte {
+	t.Helper()
+	c, _ := config(t.TempDir())
+	s := open(t, c)
+	fill(t, s, 0, waiting)
+	s.Close()
+	content, err := os.ReadFile(filepath.Join(c.Dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// TestDamage: whatever is wrong with the file, the spool opens, works, and holds what is
+// intact. The file is kept, named and counted.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	const waiting = 300
+	content := image(t, waiting)
+	zero := func(from, to int) func([]byte) []byte {
+		return func(b []byte) []byte { clear(b[from:to]); return b }
+	}
+	for name, tt := range map[string]struct {
+		change func([]byte) []byte
+		least  int // intact
+	}{
+		"empty":             {func(b []byte) []byte { return nil }, 0},
+		"one byte":          {func(b []byte) []byte { return b[:1] }, 0},
+		"half a page":       {func(b []byte) []byte { return b[:2048] }, 0},
+		"cut after meta":    {func(b []byte) []byte { return b[:2*pageSize] }, 0},
+		"cut in the middle": {func(b []byte) []byte { return b[:len(b)/2] }, 0},
+		"cut by a byte":     {func(b []byte) []byte { return b[:len(b)-1] }, 0},
+		"all zero":          {func(b []byte) []byte { clear(b); return b }, 0},
+		"first meta":        {zero(0, pageSize), waiting},
+		"second meta":       {zero(pageSize, 2*pageSize), waiting},
+		"both metas":        {zero(0, 2*pageSize), waiting},
+		"text":              {func([]byte) []byte { return []byte(strings.Repeat("hello\n", 10000)) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, l := config(damaged(t, content, tt.change))
+			s := open(t, c)
+			stats := s.Stats()
+			if name == "cut by a byte" && stats.Damaged == 0 && stats.Queued == waiting {
+				return // the last page was not in use
+			}
+			if stats.Damaged != 1 || stats.Queued < tt.least {
+				t.Errorf("stats %+v, want one damaged file and %d callbacks", stats, tt.least)
+			}
+			if !strings.Contains(l.String(), fileName+".damaged-20261122T130000Z") {
+				t.Errorf("log: %s", l)
+			}
+			fill(t, s, 1000, 1005)
+			m := new(memory)
+			moveAll(t, s, m, 64)
+			if len(m.order) != stats.Queued+5 {
+				t.Errorf("%d moved", len(m.order))
+			}
+			s.Close()
+			if again := open(t, c).Stats(); again.Damaged != 1 || again.Queued != 0 {
+				t.Errorf("stats after a restart %+v", again)
+			}
+		})
+	}
+}
+
+// TestFlippedBits: a flipped bit, or a page of zeros, costs at most the records it is in.
+func TestFlippedBits(t *testing.T) {
+	t.Parallel()
+	const waiting = 100
+	content := image(t, waiting)
+	dice := rand.New(rand.NewPCG(1, 2))
+	const rounds = 300
+	set := 0
+	for round := range rounds {
+		at, bit, page := dice.IntN(len(content)), dice.IntN(8), round%10 == 0
+		if page {
+			at = at / pageSize * pageSize
+		} else if round%3 == 0 {
+			at = at/pageSize*pageSize + dice.IntN(64) // headers matter most
+		}
+		name := fmt.Sprintf("round %d: bit %d of byte %d, whole page %v", round, bit, at, page)
+		dir := damaged(t, content, func(b []byte) []byte {
+			if page {
+				clear(b[at:min(at+pageSize, len(b))])
+			} else {
+				b[at] ^= 1 << bit
+			}
+			return b
+		})
+		c, _ := config(dir)
+		s, err := Open(t.Context(), c)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		missing := 0
+		for n := range waiting {
+			if !s.Has(numbered(n).ID) {
+				missing++
+			}
+		}
+		most := 1
+		if page {
+			most = 10 // a page holds some
+		}
+		if stats := s.Stats(); missing > most || missing > 0 && stats.Damaged == 0 {
+			t.Errorf("%s: %d are missing, stats %+v", name, missing, stats)
+		}
+		set += s.Stats().Damaged
+		m := new(memory)
+		moveAll(t, s, m, waiting)
+		for id, e := range m.events {
+			if id == uuid.Nil || e.Callback.Bucket != "demo" {
+				t.Errorf("%s: a strange event %+v", name, e)
+			}
+		}
+		s.Close()
+		os.RemoveAll(dir)
+	}
+	if set == 0 || set == rounds {
+		t.Errorf("%d of %d files were damaged", set, rounds)
+	}
+}
+
+// TestCarveLeavesOldOnes: what may have been moved so long ago that PostgreSQL has
+// forgotten its ID is not recorded again.
+func TestCarveLeavesOldOnes(t *testing.T) {
+	t.Parallel()
+	c, _ := config(damaged(t, image(t, 20), func(b []byte) []byte { clear(b[:pageSize]); return b }))
+	c.Now = func() time.Time { return numbered(9).ReceivedAt.Add(carveAge) }
+	if got := open(t, c).Stats(); got.Queued != 10 || got.Damaged != 1 {
+		t.Errorf("stats %+v", got)
+	}
+}
+
+// TestNoRoomForCopy: a file that cannot be copied is worked with as it is.
+func TestNoRoomForCopy(t *testing.T) {
+	t.Parallel()
+	dir := damaged(t, image(t, 20), func(b []byte) []byte { return b })
+	if err := os.MkdirAll(filepath.Join(dir, newFileName, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c, l := config(dir)
+	s := open(t, c)
+	if got := s.Stats(); got.Queued != 20 || !strings.Contains(l.String(), "could not be copied") {
+		t.Errorf("stats %+v, log %s", got, l)
+	}
+	fill(t, s, 20, 30)
+	m := new(memory)
+	moveAll(t, s, m, 7)
+	if len(m.order) != 30 {
+		t.Errorf("%d moved", len(m.order))
+	}
+}

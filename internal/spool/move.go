@@ -1,0 +1,155 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"upcall/internal/eventstore"
+)
+
+// A Store is where callbacks move to: an eventstore.Recorder. It is an interface so that
+// tests can stop time between its commit and ours.
+type Store interface {
+	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
+}
+
+// A waiting event and its place.
+type waiting struct {
+	key    []byte
+	record *record
+	err    error // of the store
+}
+
+// Move has the store record the oldest events, at most that many, at once, so that they
+// can share a commit, and takes out what is recorded. It returns how many are.
+//
+// What the store refuses for good is set aside, in the spool still, and the log says so.
+// What the store cannot take now stays where it is; the error is the store's then. An
+// event that was recorded and not taken out, because the process ended or the disk
+// refused, is recorded again the next time, which is a duplicate.
+func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err error) {
+	events, err := s.oldest(most)
+	if err != nil {
+		return 0, err
+	}
+	var group sync.WaitGroup
+	for _, w := range events {
+		group.Go(func() {
+			event := w.record.event()
+			_, w.err = store.Record(ctx, &event)
+		})
+	}
+	group.Wait()
+	var done, refused []*waiting
+	for _, w := range events {
+		switch {
+		case w.err == nil:
+			done = append(done, w)
+		case errors.Is(w.err, eventstore.ErrUnavailable) || ctx.Err() != nil:
+			err = fmt.Errorf("move spooled callbacks: %w", w.err)
+		default:
+			refused = append(refused, w)
+		}
+	}
+	return len(done), errors.Join(err, s.settle(ctx, done, refused))
+}
+
+// oldest returns the events that have waited longest.
+func (s *Spool) oldest(most int) ([]*waiting, error) {
+	s.file.Lock()
+	defer s.file.Unlock()
+	var events []*waiting
+	err := s.db.View(func(tx *bolt.Tx) error {
+		cursor := tx.Bucket(queuedBucket).Cursor()
+		for key, frame := cursor.First(); key != nil && len(events) < most; key, frame = cursor.Next() {
+			r, err := decode(frame)
+			if err != nil {
+				return fmt.Errorf("%w: %w: start the receiver again to have it mended", ErrDamaged, err)
+			}
+			events = append(events, &waiting{key: bytes.Clone(key), record: r})
+		}
+		return nil
+	})
+	return events, err
+}
+
+// settle takes out what is done and sets aside what is refused.
+func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
+	if len(done)+len(refused) == 0 {
+		return nil
+	}
+	s.file.Lock()
+	defer s.file.Unlock()
+	var oldest time.Time
+	var newlyRefused int
+	err := s.update(func(tx *bolt.Tx) error {
+		queued := tx.Bucket(queuedBucket)
+		for _, w := range done {
+			if err := queued.Delete(w.key); err != nil {
+				return err
+			}
+		}
+		newlyRefused = 0
+		for _, w := range refused {
+			isNew, err := s.setRefused(tx, w)
+			if err != nil {
+				return err
+			}
+			if isNew {
+				newlyRefused++
+			}
+		}
+		if err := addCount(tx, queuedBucket, -len(done)-len(refused)); err != nil {
+			return err
+		}
+		if _, frame := queued.Cursor().First(); frame != nil {
+			if r, err := decode(frame); err == nil {
+				oldest = r.ReceivedAt
+			}
+		}
+		return addCount(tx, rejectedBucket, newlyRefused)
+	})
+	if err != nil {
+		return fmt.Errorf("take moved callbacks out: %w", err)
+	}
+	s.mu.Lock()
+	for _, w := range done {
+		delete(s.ids, w.record.ID)
+	}
+	for _, w := range refused {
+		delete(s.ids, w.record.ID)
+	}
+	s.stats.Queued -= len(done) + len(refused)
+	s.stats.Rejected += newlyRefused
+	s.stats.Oldest = oldest
+	s.mu.Unlock()
+	for _, w := range refused {
+		s.config.Logger.WarnContext(ctx, "spooled callback set aside: receiver spool list shows it",
+			slog.String("event_id", w.record.ID.String()), slog.String("error", w.err.Error()))
+	}
+	return s.shrink()
+}
+
+// setRefused moves an event to the rejected ones. It is new there unless the same was
+// refused before.
+func (s *Spool) setRefused(tx *bolt.Tx, w *waiting) (isNew bool, err error) {
+	r := *w.record
+	r.Rejected = &rejection{At: s.config.Now().UTC(), Reason: w.err.Error()}
+	frame, err := encode(&r)
+	if err != nil {
+		return false, err
+	}
+	rejected := tx.Bucket(rejectedBucket)
+	isNew = rejected.Get(r.ID[:]) == nil
+	if err := rejected.Put(r.ID[:], frame); err != nil {
+		return false, err
+	}
+	return isNew, tx.Bucket(queuedBucket).Delete(w.key)
+}

@@ -1,0 +1,82 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// readFile calls visit for all records of a file: those that wait, in order, then those
+// that were refused. An error wraps ErrDamaged if it is not visit's.
+func readFile(path string, visit func(*record, []byte) error) error {
+	if err := checkMeta(path); err != nil {
+		return err
+	}
+	return guard(func() error {
+		db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: time.Second, PageSize: pageSize})
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		return db.View(func(tx *bolt.Tx) error {
+			for _, name := range [][]byte{queuedBucket, rejectedBucket} {
+				if err := readBucket(tx, name, visit); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func readBucket(tx *bolt.Tx, name []byte, visit func(*record, []byte) error) error {
+	bucket := tx.Bucket(name)
+	if bucket == nil || tx.Bucket(countsBucket) == nil {
+		return fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
+	}
+	var last []byte
+	n := 0
+	cursor := bucket.Cursor()
+	for key, frame := cursor.First(); key != nil; key, frame = cursor.Next() {
+		r, err := decode(frame)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if n > 0 && bytes.Compare(key, last) <= 0 || !isKey(key, r) {
+			return fmt.Errorf("%w: a key is wrong, or out of order", ErrDamaged)
+		}
+		if err := visit(r, frame); err != nil {
+			return err
+		}
+		last = key
+		n++
+	}
+	if want := count(tx, name); n != want {
+		return fmt.Errorf("%w: bucket %s holds %d records and should hold %d", ErrDamaged, name, n, want)
+	}
+	return nil
+}
+
+// isKey says whether a key can be that of the record. Where bbolt reads a key of another
+// length it takes something else for the record, which may well be one.
+func isKey(key []byte, r *record) bool {
+	if r.Rejected != nil {
+		return bytes.Equal(key, r.ID[:])
+	}
+	return len(key) == 8
+}
+
+// guard turns a panic, and a fault in the mapped file, into ErrDamaged: bbolt checks
+// little of what it reads.
+func guard(work func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return work()
+}

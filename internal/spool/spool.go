@@ -1,0 +1,211 @@
+// Package spool is the local queue for callbacks that PostgreSQL cannot take now: each
+// is on disk, fsynced, before it is acknowledged, and moves to PostgreSQL later.
+//
+// A directory belongs to one process at a time, which holds its file lock:
+//
+//	lock                              held by the owner
+//	spool.db                          the callbacks, in a bbolt file
+//	spool.db.damaged-20060102T150405Z one that was found damaged and set aside
+//
+// In spool.db are the callbacks that wait, in the order of their arrival, and apart from
+// them those that PostgreSQL refused when their turn came. Each record is framed and has
+// a checksum of its own, so that the intact ones are found in a damaged file as well.
+//
+// A callback is in the spool once, by its ID, and PostgreSQL keeps IDs, too. So whatever
+// is interrupted is done again: a callback that went to both, or was moved but not yet
+// taken out, ends as one row.
+package spool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
+
+	"upcall/internal/eventstore"
+)
+
+var (
+	// ErrInUse says that another process has the directory.
+	ErrInUse = errors.New("spool is in use by another process")
+	// ErrFull says that the spool's own limit, or that of the disk, is reached.
+	ErrFull = errors.New("spool is full")
+	// ErrUnwritable says that the disk did not take a callback, or not in time.
+	ErrUnwritable = errors.New("spool cannot be written")
+	// ErrDamaged says that what is on disk is not what was written there.
+	ErrDamaged = errors.New("spool is damaged")
+)
+
+// The defaults of Config.
+const (
+	DefaultMaxBytes     = 1 << 30
+	DefaultMinFreeBytes = 256 << 20
+)
+
+// Config says where a spool is and how large it may grow.
+type Config struct {
+	// Dir is made if need be. It must be on a local disk. Required.
+	Dir string
+
+	// MaxBytes is how much the callbacks may take on disk; default DefaultMaxBytes. The
+	// file may be some larger.
+	MaxBytes int64
+
+	// MinFreeBytes is how much of the disk stays free; default DefaultMinFreeBytes.
+	// Negative is no limit.
+	MinFreeBytes int64
+
+	// LockTimeout is how long to wait for a process that is just ending; default 1 s.
+	LockTimeout time.Duration
+
+	// Queue is the most callbacks that wait for the disk; default 4096.
+	Queue int
+
+	// MaxBatch is the most callbacks in one fsync; default 1024.
+	MaxBatch int
+
+	// Logger hears of damage and of callbacks that PostgreSQL refuses. Required.
+	Logger *slog.Logger
+
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
+	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, DefaultMinFreeBytes)
+	c.LockTimeout = cmp.Or(c.LockTimeout, time.Second)
+	c.Queue = cmp.Or(c.Queue, 4096)
+	c.MaxBatch = cmp.Or(c.MaxBatch, 1024)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Dir == "" || c.Logger == nil:
+		return errors.New("Dir and Logger are required")
+	case c.MaxBytes < 1, c.LockTimeout < 0, c.Queue < 1, c.MaxBatch < 1:
+		return errors.New("MaxBytes, LockTimeout, Queue and MaxBatch must be positive")
+	}
+	return nil
+}
+
+// Stats is what a spool holds.
+type Stats struct {
+	Queued   int       // callbacks that wait for PostgreSQL
+	Oldest   time.Time // when the first of them arrived; zero if there is none
+	Bytes    int64     // what all callbacks take on disk
+	Rejected int       // callbacks that PostgreSQL refused; they stay until someone has looked
+	Damaged  int       // files in the directory that were set aside
+}
+
+// A Spool is an open spool. Its methods may be called at once.
+type Spool struct {
+	config Config
+	lock   *os.File
+	queue  chan *put
+	writer sync.WaitGroup
+
+	closing sync.RWMutex // held for reading by those who send to queue
+	closed  bool
+
+	file sync.Mutex // held while db is worked on
+	db   *bolt.DB
+
+	mu      sync.Mutex // guards what follows, for a moment only
+	ids     map[uuid.UUID]struct{}
+	stats   Stats
+	failed  error     // why the last commit failed, if it did
+	retryAt time.Time // when to try again after it; zero means never
+}
+
+// Open opens the spool of a directory, which becomes this process's own, with what an
+// earlier process left there. A damaged file is set aside, what is intact in it is taken
+// over, and the log says so. An error wraps [ErrInUse], or tells why the directory
+// cannot be used at all.
+func Open(ctx context.Context, config Config) (*Spool, error) {
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("spool config: %w", err)
+	}
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make spool directory: %w", err)
+	}
+	lock, err := acquireLock(ctx, config.Dir, config.LockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{config: config, lock: lock, queue: make(chan *put, config.Queue)}
+	if err := s.load(ctx); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open spool %s: %w", config.Dir, err)
+	}
+	s.writer.Go(s.write)
+	return s, nil
+}
+
+// Has says whether the callback with this ID waits in the spool.
+func (s *Spool) Has(id uuid.UUID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, there := s.ids[id]
+	return there
+}
+
+// Stats returns what the spool holds. It reads nothing from the disk.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Put returns when the event is on disk. It says duplicate when an event with the same
+// ID is in the spool already.
+//
+// An error wraps [ErrFull], [ErrUnwritable], or eventstore.ErrRejected for an event that
+// PostgreSQL could not hold. When ctx ends the event may get to the disk all the same.
+func (s *Spool) Put(ctx context.Context, event *eventstore.Event) (duplicate bool, err error) {
+	frame, err := encode(newRecord(event))
+	if err != nil {
+		return false, err
+	}
+	p := &put{id: event.ID, receivedAt: event.ReceivedAt, frame: frame, answer: make(chan answer, 1)}
+	if err := s.enqueue(p); err != nil {
+		return false, err
+	}
+	select {
+	case a := <-p.answer:
+		return a.duplicate, a.err
+	case <-ctx.Done():
+		return false, fmt.Errorf("%w: %w", ErrUnwritable, context.Cause(ctx))
+	}
+}
+
+// Close takes no more events, answers those it took, and gives the directory free.
+func (s *Spool) Close() error {
+	s.closing.Lock()
+	if s.closed {
+		s.closing.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.queue)
+	s.closing.Unlock()
+	s.writer.Wait()
+	s.file.Lock()
+	defer s.file.Unlock()
+	if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
+		return fmt.Errorf("close spool: %w", err)
+	}
+	return nil
+}
