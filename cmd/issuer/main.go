@@ -56,6 +56,7 @@ func report(w io.Writer, err error) {
 type commands struct {
 	Put       putCommand       `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
 	Multipart multipartCommand `cmd:"" help:"Initiate, complete or abort an upload in parts."`
+	Upload    uploadCommand    `cmd:"" help:"Upload files, in parts and in parallel where they are large, and see the callback through."`
 	Serve     serveCommand     `cmd:"" help:"Hand out uploads to applications over HTTP."`
 	Keys      keysCommand      `cmd:"" help:"Make, list and revoke the API keys of issuer serve."`
 }

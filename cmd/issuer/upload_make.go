@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/issue"
+	"upcall/internal/presign"
+	"upcall/internal/uploader"
+)
+
+// singleUpTo is the largest file that goes by one PUT, in bytes, unless a part size is
+// given. Below it, sending again costs less than the further requests of parts.
+const singleUpTo = 64 << 20
+
+// timeToGoOn is how long the URLs of a broken-off upload must live to be used again.
+const timeToGoOn = time.Minute
+
+// A maker makes manifests with the credentials that the command has.
+type maker struct {
+	issuer *issue.Issuer
+	flags  *uploadCommand
+
+	object   presign.Object // without a key
+	expires  time.Duration
+	callback *issue.Callback
+	partSize int64 // 0 lets the issuer choose
+	largest  int64 // bytes that go by one PUT
+}
+
+// makeManifests lets each job make its own manifest. The error joins all mistakes.
+func (c *uploadCommand) makeManifests(jobs []*uploadJob, env environment, remarks io.Writer) error {
+	cfg, err := c.presignConfig(env)
+	errs := []error{err, cfg.Check()}
+	tokens, err := tokenKeys(env)
+	errs = append(errs, err)
+	m, err := c.maker()
+	errs = append(errs, err, c.checkKeys())
+	for _, job := range jobs {
+		if err := m.check(job, issue.Reach(cfg.Host()), tokens != nil); err != nil {
+			errs = append(errs, err)
+			break // of the flags, so it would be the same for the next file
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if m.issuer, err = newIssuer(cfg, tokens); err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		job.task = func(ctx context.Context, w io.Writer) (uploader.Task, error) { return m.put(ctx, w, job) }
+		if job.source.Size() <= m.largest {
+			continue
+		}
+		state, err := c.ownState(env, job.name)
+		if err != nil {
+			return err
+		}
+		job.task = func(ctx context.Context, w io.Writer) (uploader.Task, error) { return m.multipart(ctx, w, job, state) }
+	}
+	warn(remarks, m.callback != nil, tokens)
+	return nil
+}
+
+// maker reads the flags. The error is about flags that cannot be read.
+func (c *uploadCommand) maker() (*maker, error) {
+	m := &maker{flags: c, largest: singleUpTo}
+	var objectErr, callbackErr error
+	m.object, m.expires, objectErr = c.object()
+	m.callback, callbackErr = c.callback()
+	partSize, err := parseBytes("--part-size", c.PartSize)
+	switch {
+	case partSize == nil:
+	case *partSize < presign.MinPartSize || *partSize > presign.MaxPartSize:
+		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, presign.MinPartSize, int64(presign.MaxPartSize))
+	default:
+		m.partSize, m.largest = *partSize, *partSize
+	}
+	return m, errors.Join(objectErr, callbackErr, err)
+}
+
+// keyOf is the key of a file's object.
+func (c *uploadCommand) keyOf(name string) string {
+	if strings.HasSuffix(c.Key, "/") {
+		return c.Key + filepath.Base(name)
+	}
+	return c.Key
+}
+
+// checkKeys refuses what would upload one file over another.
+func (c *uploadCommand) checkKeys() error {
+	if len(c.Files) > 1 && c.Key != "" && !strings.HasSuffix(c.Key, "/") {
+		return fmt.Errorf("--key: %q is one key for %d files; end it in / to get their names put behind it", c.Key, len(c.Files))
+	}
+	taken := make(map[string]string)
+	for _, name := range c.Files {
+		key := c.keyOf(name)
+		if other, ok := taken[key]; ok && c.Key != "" {
+			return fmt.Errorf("the files %q and %q would get the same key %q; upload them one by one", other, name, key)
+		}
+		taken[key] = name
+	}
+	return nil
+}
+
+func (m *maker) check(job *uploadJob, reach callbackspec.Reach, withToken bool) error {
+	if job.source.Size() <= m.largest {
+		return m.putRequest(job).Check(reach, withToken)
+	}
+	return m.multipartRequest(job).Check(reach, withToken)
+}
+
+func (m *maker) putRequest(job *uploadJob) issue.Request {
+	size := job.source.Size()
+	r := issue.Request{Object: m.object, Expires: m.expires, ContentLength: &size, Callback: m.callback}
+	r.Object.Key = m.flags.keyOf(job.name)
+	return r
+}
+
+func (m *maker) multipartRequest(job *uploadJob) issue.MultipartRequest {
+	size := job.source.Size()
+	r := issue.MultipartRequest{Object: m.object, Expires: m.expires, Size: &size, PartSize: m.partSize, Callback: m.callback}
+	r.Object.Key = m.flags.keyOf(job.name)
+	return r
+}
+
+func (m *maker) put(ctx context.Context, w io.Writer, job *uploadJob) (uploader.Task, error) {
+	upload, err := m.issuer.Issue(ctx, m.putRequest(job))
+	if err != nil {
+		return uploader.Task{}, err
+	}
+	warnBound(w, upload.Bound, upload.ExpiresAt, m.flags.Expires)
+	return uploader.Task{Manifest: uploader.Manifest{Put: &upload}}, nil
+}
+
+// multipart goes on with the upload that the same command began before, if that is
+// possible, and begins one otherwise.
+func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, state *uploader.State) (uploader.Task, error) {
+	if old := state.Manifest; old != nil {
+		manifest := uploader.Manifest{Multipart: old}
+		expired := time.Until(old.ExpiresAt) < timeToGoOn
+		if !expired && manifest.Fit(job.source.Size()) == nil {
+			return uploader.Task{Manifest: manifest, State: state}, nil
+		}
+		why := "the file has another size now"
+		if expired {
+			why = "its URLs have expired"
+		}
+		fmt.Fprintf(w, "issuer: %s: the upload that was broken off cannot go on, as %s; beginning anew\n", readable(job.name), why)
+		if err := m.issuer.AbortMultipart(ctx, *old); err != nil {
+			fmt.Fprintf(w, "issuer: %s: its parts stay in the bucket: %v\n", readable(job.name), err)
+		}
+		state.Manifest, state.Completing = nil, false
+	}
+	manifest, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
+	if err != nil {
+		return uploader.Task{}, explain(err)
+	}
+	warnBound(w, manifest.Bound, manifest.ExpiresAt, m.flags.Expires)
+	state.Manifest = &manifest
+	if err := state.Save(); err != nil { // it could not go on after a kill
+		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, manifest))
+	}
+	return uploader.Task{Manifest: uploader.Manifest{Multipart: &manifest}, State: state}, nil
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// A meter shows how far all the files are: as a bar on a terminal, as a line for each
+// tenth elsewhere. What is written to it appears above the bar.
+type meter struct {
+	w     io.Writer
+	total int64 // bytes
+
+	mu    sync.Mutex
+	sent  int64
+	tenth int64                    // the last one that was shown
+	bar   *progressbar.ProgressBar // nil where there is no terminal
+}
+
+func newMeter(w io.Writer, total int64, terminal bool) *meter {
+	m := &meter{w: w, total: total}
+	if terminal {
+		m.bar = progressbar.NewOptions64(max(total, 1),
+			progressbar.OptionSetWriter(w),
+			progressbar.OptionShowBytes(true),
+			progressbar.OptionUseIECUnits(true),
+			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetWidth(30))
+	}
+	return m
+}
+
+// Write shows whole lines.
+func (m *meter) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clear()
+	return m.w.Write(p)
+}
+
+// clear takes the bar away until it is drawn again. A terminal that cannot be written
+// to is no reason to end an upload.
+func (m *meter) clear() {
+	if m.bar != nil {
+		_ = m.bar.Clear()
+	}
+}
+
+func (m *meter) add(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent += n
+	if m.bar != nil {
+		// The bar ends for good when it is full, but a last part may have to be sent again.
+		_ = m.bar.Set64(min(m.sent, max(m.total, 1)-1))
+		return
+	}
+	if m.total == 0 {
+		return
+	}
+	if tenth := m.sent * 10 / m.total; tenth > m.tenth && tenth < 10 {
+		m.tenth = tenth
+		fmt.Fprintf(m.w, "issuer: %d %% of %d bytes\n", tenth*10, m.total)
+	}
+}
+
+// end takes the bar away for good.
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clear()
+	m.bar = nil
+}
+
+// file returns the watcher of one file.
+func (m *meter) file(name string) fileMeter { return fileMeter{m, name} }
+
+type fileMeter struct {
+	all  *meter
+	name string
+}
+
+func (f fileMeter) Sent(n int64) { f.all.add(n) }
+
+func (f fileMeter) Remark(line string) {
+	fmt.Fprintf(f.all, "issuer: %s: %s\n", readable(f.name), line)
+}
