@@ -21,10 +21,12 @@ import (
 // Events are joined to what fresh returned, and not to what the table holds, because a
 // statement does not see rows of its own.
 const insertEvents = `
-WITH revoked AS MATERIALIZED (
-	SELECT given.id FROM unnest($1::uuid[], $17::uuid[]) AS given (id, upload_id)
+WITH suspect AS MATERIALIZED (
+	SELECT id FROM unnest($1::uuid[], $17::uuid[]) AS given (id, upload_id)
 	JOIN upcall.revoked_uploads USING (upload_id)
-	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.id = given.id)
+), revoked AS MATERIALIZED (
+	SELECT id FROM suspect
+	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.id = suspect.id)
 ), refused AS (
 	INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, upload_id)
 	SELECT id, 'token_revoked', received_at, source_addr::inet, left(bucket, 1024), left(object_key, 1024), upload_id
@@ -36,7 +38,7 @@ WITH revoked AS MATERIALIZED (
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (id, received_at)
 	SELECT id, received_at FROM unnest($1::uuid[], $2::timestamptz[]) AS given (id, received_at)
-	WHERE id <> ALL (ARRAY(SELECT id FROM revoked))
+	WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id
 ), recorded AS (

@@ -80,7 +80,7 @@ type eventRow struct {
 // as PostgreSQL takes: what PostgreSQL itself has to refuse costs a whole batch further
 // transactions, which a sender of bad callbacks should not be able to cause.
 func newEventRow(event *Event) (eventRow, error) {
-	row := eventRow{Event: *event, vars: []byte("{}")}
+	row := eventRow{Event: *event}
 	row.Source = cmp.Or(event.Source, SourceCallback)
 	c := &row.Callback
 	err := storable(c.Bucket, c.Object, c.ETag, c.MimeType, c.ImageFormat, c.ContentMD5,
@@ -89,6 +89,7 @@ func newEventRow(event *Event) (eventRow, error) {
 		return eventRow{}, err
 	}
 	if len(c.Vars) == 0 {
+		row.vars = []byte("{}")
 		return row, nil
 	}
 	if row.vars, err = json.Marshal(c.Vars); err != nil {
