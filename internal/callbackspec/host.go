@@ -31,16 +31,18 @@ var unreachable = []netip.Prefix{
 // to private addresses.
 func PrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimRight(strings.Trim(host, "[]"), "."))
-	if addr, err := netip.ParseAddr(host); err == nil {
-		addr = addr.Unmap().WithZone("")
-		return !addr.IsGlobalUnicast() || addr.IsPrivate() ||
-			slices.ContainsFunc(unreachable, func(p netip.Prefix) bool { return p.Contains(addr) })
-	}
 	dot := strings.LastIndexByte(host, '.')
-	if dot < 0 {
-		return true
+	top := host[dot+1:]
+	if strings.Contains(host, ":") || isDigits(top) { // no other host is an address
+		if addr, err := netip.ParseAddr(host); err == nil {
+			addr = addr.Unmap().WithZone("")
+			return !addr.IsGlobalUnicast() || addr.IsPrivate() ||
+				slices.ContainsFunc(unreachable, func(p netip.Prefix) bool { return p.Contains(addr) })
+		}
 	}
-	switch top := host[dot+1:]; {
+	switch {
+	case dot < 0:
+		return true
 	case top == "localhost", top == "local", top == "internal":
 		return true
 	case isDigits(top):

@@ -54,7 +54,7 @@ type Parameter struct {
 
 // JSON returns the document, unchecked.
 func (p Parameter) JSON() []byte {
-	doc := make([]byte, 0, 256+2*len(p.Body))
+	doc := make([]byte, 0, 384+len(p.Body)+len(p.Body)/4)
 	doc = append(doc, `{"callbackUrl":`...)
 	doc = appendQuoted(doc, strings.Join(p.URLs, ";"))
 	if p.Host != "" {

@@ -48,7 +48,9 @@ type Values map[string]string
 // variables varNames (without "x:") and, if asked, the upload token. Each field has
 // the name of its variable, custom ones without the prefix, as in OSS's own examples.
 func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) {
-	names := slices.Sorted(slices.Values(varNames))
+	names := make([]string, 0, len(varNames)+1)
+	names = append(names, varNames...)
+	slices.Sort(names)
 	for i, name := range names {
 		if err := checkVarName(VarPrefix + name); err != nil {
 			return "", err
@@ -61,20 +63,21 @@ func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) 
 	if withToken {
 		names = append(names, TokenField)
 	}
+	first, before, between, last := systemForm, "&", "=${"+VarPrefix, ""
+	if t == JSON {
+		first, before, between, last = systemJSON, `,"`, `":${`+VarPrefix, "}"
+	}
 	var body strings.Builder
-	body.Grow(len(systemJSON) + 64*(len(names)+1))
-	if t != JSON {
-		body.WriteString(systemForm)
-		for _, name := range names {
-			body.WriteString("&" + name + "=${" + VarPrefix + name + "}")
-		}
-		return body.String(), nil
-	}
-	body.WriteString(systemJSON)
+	body.Grow(len(first) + 32*len(names))
+	body.WriteString(first)
 	for _, name := range names {
-		body.WriteString(`,"` + name + `":${` + VarPrefix + name + "}")
+		body.WriteString(before)
+		body.WriteString(name)
+		body.WriteString(between)
+		body.WriteString(name)
+		body.WriteByte('}')
 	}
-	body.WriteByte('}')
+	body.WriteString(last)
 	return body.String(), nil
 }
 

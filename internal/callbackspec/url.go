@@ -68,10 +68,15 @@ func splitURL(raw string) (scheme, authority, path string) {
 
 // splitHostPort returns the host of "host" or "host:8080", or the rule that it breaks.
 func splitHostPort(authority string) (host string, rule error) {
-	if addr, err := netip.ParseAddr(authority); strings.HasPrefix(authority, "[") || err == nil && addr.Is6() {
+	if strings.HasPrefix(authority, "[") {
 		return "", ErrIPv6
 	}
 	host, port, found := strings.Cut(authority, ":")
+	if found {
+		if addr, err := netip.ParseAddr(authority); err == nil && addr.Is6() {
+			return "", ErrIPv6
+		}
+	}
 	if n, err := strconv.ParseUint(port, 10, 16); found && (err != nil || n == 0) {
 		return "", ErrPort
 	}

@@ -3,7 +3,6 @@ package issue
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 
@@ -39,49 +38,65 @@ type documents struct {
 }
 
 // encode builds both documents, with token in them unless it is "". The error joins all
-// mistakes. A nil callback has no documents.
-func (c *Callback) encode(reach callbackspec.Reach, token string) (documents, error) {
+// mistakes. A nil callback has no documents. Parameters that known has are taken from
+// there; it may be nil.
+func (c *Callback) encode(reach callbackspec.Reach, token string, known *parameters) (documents, error) {
 	if c == nil {
 		return documents{}, nil
 	}
 	vars := make(callbackspec.Vars, len(c.Vars)+1)
+	names := make([]string, 0, len(c.Vars))
 	for name, value := range c.Vars {
 		vars[callbackspec.VarPrefix+name] = value
+		names = append(names, name)
 	}
+	slices.Sort(names)
 	if token != "" {
 		vars[callbackspec.TokenVar] = token
 	}
 	d := documents{signed: presign.Callback{Carriage: c.Carriage}}
-	errs := []error{c.checkNames()}
-	var err error
+	var wrong error
 	if len(vars) > 0 {
-		d.vars, d.signed.Vars, err = vars.Document()
-		errs = append(errs, err)
+		d.vars, d.signed.Vars, wrong = vars.Document()
 	}
-	body, err := c.body(token != "")
+	if wrong != nil {
+		known = nil // what is known was built of right names only
+	}
+	parameter, err := known.parameter(c.settings(names, token != ""), func() (parameter, error) {
+		return c.parameter(reach, vars, names)
+	})
+	if err := errors.Join(err, wrong); err != nil {
+		return documents{}, err
+	}
+	d.parameter, d.signed.Parameter = parameter.document, parameter.encoded
+	return d, nil
+}
+
+// parameter builds the document that depends on the names of the variables, sorted, and
+// not on their values. The error joins all mistakes.
+func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, names []string) (parameter, error) {
+	errs := []error{c.checkNames(names)}
+	_, withToken := vars[callbackspec.TokenVar]
+	body, err := c.body(names, withToken)
 	if err != nil {
 		if c.Body != "" { // of the default template checkNames has said all
 			errs = append(errs, err)
 		}
 		body = "bucket=${bucket}" // so that the other fields are checked too
 	}
-	parameter := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
-	var broken error
-	d.parameter, d.signed.Parameter, broken = parameter.Document(reach)
+	spec := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
+	document, encoded, broken := spec.Document(reach)
 	errs = append(errs, broken)
 	if c.Body != "" && err == nil && !errors.Is(broken, callbackspec.ErrTemplate) {
 		errs = append(errs, vars.CheckReferences(body))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return documents{}, err
-	}
-	return d, nil
+	return parameter{document, encoded}, errors.Join(errs...)
 }
 
-func (c *Callback) body(withToken bool) (string, error) {
+func (c *Callback) body(names []string, withToken bool) (string, error) {
 	switch {
 	case c.Body == "":
-		return callbackspec.DefaultBody(c.BodyType, slices.Collect(maps.Keys(c.Vars)), withToken)
+		return callbackspec.DefaultBody(c.BodyType, names, withToken)
 	case withToken:
 		return callbackspec.WithToken(c.Body, c.BodyType)
 	default:
@@ -91,9 +106,9 @@ func (c *Callback) body(withToken bool) (string, error) {
 
 // checkNames reports custom variables whose names the token or the default template
 // has. Names that are wrong in themselves are left to [callbackspec.Vars.Check].
-func (c *Callback) checkNames() error {
+func (c *Callback) checkNames(names []string) error {
 	var errs []error
-	for name := range c.Vars {
+	for _, name := range names {
 		variable := callbackspec.VarPrefix + name
 		switch {
 		case name == callbackspec.TokenField:
@@ -103,7 +118,6 @@ func (c *Callback) checkNames() error {
 			errs = append(errs, err)
 		}
 	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) }) // a map has no order
 	return errors.Join(errs...)
 }
 

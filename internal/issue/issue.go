@@ -49,6 +49,7 @@ type Config struct {
 type Issuer struct {
 	cfg   Config
 	reach callbackspec.Reach
+	known parameters
 }
 
 // New returns an issuer. The error says that there is no presigner.
@@ -113,7 +114,7 @@ func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token)
+	_, err := r.Callback.encode(reach, token, nil)
 	return errors.Join(put.Check(), err)
 }
 
@@ -128,7 +129,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	if err != nil {
 		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
 	}
-	documents, err := r.Callback.encode(i.reach, token)
+	documents, err := r.Callback.encode(i.reach, token, &i.known)
 	if err != nil {
 		return Upload{}, r.Check(i.reach, token != "")
 	}

@@ -34,7 +34,7 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token)
+	_, err := r.Callback.encode(reach, token, nil)
 	return errors.Join(r.signing(presign.Callback{}).Check(), err)
 }
 
@@ -54,7 +54,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 	if err != nil {
 		return Multipart{}, err
 	}
-	documents, err := r.Callback.encode(i.reach, token)
+	documents, err := r.Callback.encode(i.reach, token, &i.known)
 	if err != nil {
 		return Multipart{}, err
 	}

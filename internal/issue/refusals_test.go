@@ -52,8 +52,8 @@ func TestIssueRejections(t *testing.T) {
 		{"all at once", func(r *issue.Request) {
 			r.Object.Bucket, r.Expires, r.ContentMD5 = "B", 0, "?"
 			r.Callback = &issue.Callback{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"}, Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
-		}, []error{presign.ErrBucket, presign.ErrExpires, presign.ErrContentMD5, callbackspec.ErrVarName, callbackspec.ErrVarName,
-			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType}},
+		}, []error{presign.ErrBucket, presign.ErrExpires, presign.ErrContentMD5, callbackspec.ErrVarName,
+			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType, callbackspec.ErrVarName}},
 	}
 	issuer := newIssuer(t, nil)
 	for _, tt := range tests {

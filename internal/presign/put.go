@@ -100,10 +100,18 @@ func (c Callback) check() error {
 	return errors.Join(errs...)
 }
 
+// base64Chars are the characters of standard Base64, by their code.
+var base64Chars = func() (table [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") {
+		table[c] = true
+	}
+	return table
+}()
+
 // isBase64 looks at the characters only.
 func isBase64(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '+' || c == '/' || c == '=') {
+		if !base64Chars[s[i]] {
 			return false
 		}
 	}
