@@ -228,7 +228,7 @@ func quote(text string) json.RawMessage {
 // encoding/json takes ten times as long to find that out.
 func appendQuoted(doc []byte, text string) []byte {
 	for i := range len(text) {
-		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+		if !plain[text[i]] {
 			return append(doc, marshal(text)...)
 		}
 	}
@@ -236,6 +236,14 @@ func appendQuoted(doc []byte, text string) []byte {
 	doc = append(doc, text...)
 	return append(doc, '"')
 }
+
+// plain are the bytes that stand for themselves in a JSON string.
+var plain = func() (table [256]bool) {
+	for c := byte(' '); c < 0x7f; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
 
 // storable reports whether PostgreSQL can hold s as text.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
