@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/time/rate"
@@ -16,6 +18,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
 	"upcall/internal/issueapi"
+	"upcall/internal/issueapi/page"
 	"upcall/internal/policy"
 	"upcall/internal/presign"
 	"upcall/internal/uploadtoken"
@@ -28,6 +31,7 @@ type serveCommand struct {
 	APIRate        string `group:"service" name:"api-rate" default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"How many requests a second each API key may make over time. Default ${default}."`
 	APIBurst       string `group:"service" name:"api-burst" default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"How many requests each API key may make at once. Default ${default}."`
 	Policies       string `group:"service" placeholder:"FILE" setting:"UPCALL_POLICIES" help:"The policies that say what each API key may have issued, in YAML. Required."`
+	Page           bool   `group:"service" setting:"UPCALL_PAGE" help:"Serve a page at / on which people upload files with an API key. Default off."`
 	databaseFlags
 	ossFlags
 }
@@ -59,6 +63,7 @@ type serveSettings struct {
 	databaseURL string
 	rate        rate.Limit
 	burst       int
+	page        bool
 }
 
 // Run serves until ctx ends. kong calls it.
@@ -108,7 +113,7 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 	if err != nil || s.burst < 1 || s.burst > 1e6 {
 		note(fmt.Errorf("--api-burst: %q is no number of requests; write 200, say", c.APIBurst))
 	}
-	s.rate = rate.Limit(limit)
+	s.rate, s.page = rate.Limit(limit), c.Page
 	return s, errors.Join(errs...)
 }
 
@@ -159,6 +164,10 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	if err != nil {
 		return err
 	}
+	uploadPage, err := settings.uploadPage(ctx)
+	if err != nil {
+		return err
+	}
 	metrics := issueapi.NewMetrics()
 	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
 	if err != nil {
@@ -167,7 +176,7 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	defer ledger.Close()
 	server, err := issueapi.New(issueapi.Config{
 		Issuer: issuer, Reach: issue.Reach(settings.presign.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
-		Rate: settings.rate, Burst: settings.burst,
+		Rate: settings.rate, Burst: settings.burst, Page: uploadPage,
 		Ready:   func(ctx context.Context) error { return migrations.Check(ctx, pool) },
 		Metrics: metrics, Logger: logger,
 	})
@@ -177,4 +186,29 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()), slog.String("admin_listen", admin.Addr().String()),
 		slog.Any("policies", settings.policies.Names()))
 	return server.Serve(ctx, api, admin)
+}
+
+// uploadPage returns the upload page, or nil if it is off. It may upload to the buckets
+// of the policies and to no other place.
+func (s serveSettings) uploadPage(ctx context.Context) (http.Handler, error) {
+	if !s.page {
+		return nil, nil
+	}
+	presigner, err := presign.New(s.presign)
+	if err != nil {
+		return nil, err
+	}
+	var origins []string
+	for _, name := range s.policies.Names() {
+		for _, bucket := range s.policies.Policy(name).Buckets {
+			origin, err := presigner.Origin(ctx, bucket)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(origins, origin) {
+				origins = append(origins, origin)
+			}
+		}
+	}
+	return page.Handler(origins), nil
 }
