@@ -1,0 +1,273 @@
+package doctor
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"upcall/internal/verify"
+)
+
+// An examination is one run of [Doctor.Examine].
+type examination struct {
+	*Doctor
+	capture  *Capture
+	verifier *verify.Verifier
+	request  verify.Request // as the receiver checks it
+	report   *Report
+}
+
+func (e *examination) examine(ctx context.Context) {
+	r := e.report
+	received := e.received()
+	if !e.capture.NoBody {
+		r.Received = digestOf(received.stringToSign())
+	}
+	err := e.verifier.Verify(ctx, e.request)
+	if failure, ok := errors.AsType[*verify.Failure](err); ok {
+		r.Reason = failure.Reason()
+	}
+	e.compareBody()
+	h, opened := e.open(ctx, e.verifier, e.capture, e.keyURLs(e.capture))
+	if opened {
+		r.Key = e.keyName(h.keyURL)
+		r.Signed = Digest{MD5: string(hexOf(h.digest))}
+	}
+	switch {
+	case err == nil:
+		r.Verdict, r.Summary, r.Signed = Verifies, "the signature is good", r.Received
+		e.checkRest(e.request.Body)
+	case e.capture.NoBody:
+		e.noBody(opened)
+	case opened:
+		e.explain(ctx, h, received)
+	default:
+		r.Verdict, r.Summary, r.Mend = Refused, oneLine(err), reasons[r.Reason]
+		if failure, _ := errors.AsType[*verify.Failure](err); failure.Kind() == verify.CannotCheck {
+			r.Verdict, r.Mend = CannotCheck, "see that the key's URL answers, or give the key as a file with --key-file"
+		}
+	}
+}
+
+// received is the message as it came, or as the public URL has it.
+func (e *examination) received() message {
+	rawPath, query := splitTarget(e.request.Target)
+	return message{unescape(rawPath), query, string(e.request.Body)}
+}
+
+func digestOf(signed []byte) Digest { return Digest{Mark(signed), sumOf(signed)} }
+
+// keyName says in words whose key a value of x-oss-pub-key-url stands for.
+func (e *examination) keyName(value string) string {
+	named, err := base64.StdEncoding.DecodeString(value)
+	if err != nil || value == "" || strings.HasSuffix(string(named), "://gosspublic.alicdn.com/callback_pub_key_v1.pem") {
+		return "OSS's own key"
+	}
+	if e.cfg.Key != nil {
+		return "the key of the given file, as " + Mark(named)
+	}
+	return "the key at " + Mark(named)
+}
+
+// noBody ends the examination of a capture that does not show the body.
+func (e *examination) noBody(opened bool) {
+	r := e.report
+	r.Verdict, r.Reason = CannotCheck, "no_body"
+	r.Summary = "this capture does not hold the body, and the signature covers it"
+	if opened {
+		r.Summary += "; the signature itself is genuine"
+	}
+	r.Mend = "give the body with --body FILE, or record with curl --trace FILE, which has it, and not with -v"
+}
+
+// compareBody holds the body against the headers that tell about it.
+func (e *examination) compareBody() {
+	if e.capture.NoBody {
+		return
+	}
+	body := e.request.Body
+	if value := e.capture.Get("Content-MD5"); value != "" {
+		sum := md5.Sum(body)
+		if value == base64.StdEncoding.EncodeToString(sum[:]) {
+			e.report.Notes = append(e.report.Notes, "Content-MD5 fits the body: the body is as it was sent")
+		} else {
+			e.report.Notes = append(e.report.Notes, "Content-MD5 does not fit the body: the body was changed on the way or in the capture")
+		}
+	}
+	if n := e.declaredLength(); n >= 0 && n != len(body) {
+		e.report.Notes = append(e.report.Notes, fmt.Sprintf("Content-Length says %d, the captured body has %d bytes", n, len(body)))
+	}
+	if bytes.ContainsRune(body, '\uFFFD') {
+		e.report.Notes = append(e.report.Notes, "the body has U+FFFD in it: somebody could not read its bytes as UTF-8, and what stood there is lost")
+	}
+}
+
+// declaredLength is what Content-Length says, or -1.
+func (e *examination) declaredLength() int {
+	n, err := strconv.Atoi(e.capture.Get("Content-Length"))
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// explain looks for what was done to a request whose signature is one of a key at hand.
+func (e *examination) explain(ctx context.Context, h held, received message) {
+	r := e.report
+	m := e.search(h.digest, received)
+	e.headerCauses(h)
+	if m == nil {
+		r.Verdict, r.Reason = Refused, cmp.Or(r.Reason, verify.ErrDigestMismatch.Reason())
+		r.Summary = fmt.Sprintf("the signature is by %s, but over other content than this", r.Key)
+		if h.digest == md5.Sum(nil) {
+			r.Causes = append(r.Causes, cause(SenderNothing, "", ""))
+			return
+		}
+		r.Mend = reasons["digest_mismatch"]
+		return
+	}
+	r.Signed = digestOf(m.signed)
+	e.contentCauses(received, m)
+	if m.sender != "" {
+		r.Causes = append(r.Causes, cause(m.sender, r.Received.String, r.Signed.String))
+		r.Verdict, r.Summary = Refused, "the sender signs another string than OSS does"
+		return
+	}
+	repaired := repair(h, m)
+	if err := e.verifier.Verify(ctx, repaired); err != nil {
+		r.Verdict = Refused
+		r.Summary = "what was signed is known, but no request can say it, so the sender signs otherwise than OSS: " + oneLine(err)
+		return
+	}
+	r.Verdict = Repaired
+	r.Summary = "once one change is undone"
+	if n := len(r.Causes); n > 1 {
+		r.Summary = fmt.Sprintf("once %d changes are undone", n)
+	}
+	e.checkRest(repaired.Body)
+}
+
+// repair is the request as it was signed. The first LF of what was signed ends the
+// target: an honest target has none in it.
+func repair(h held, m *match) verify.Request {
+	target, body, _ := bytes.Cut(m.signed, []byte("\n"))
+	path, query, marked := strings.Cut(string(target), "?")
+	if m.query != "" && !strings.Contains(m.query, "\n") {
+		path, query, marked = m.path, m.query, true
+	}
+	escaped := (&url.URL{Path: path}).EscapedPath()
+	if marked {
+		escaped += "?" + query
+	}
+	return verify.Request{Target: escaped, Body: body, Authorization: h.authorization, PubKeyURL: h.keyURL}
+}
+
+// search looks for the message with that digest. Where Content-MD5 tells which body is
+// the right one, only that is tried first.
+func (e *examination) search(digest [md5.Size]byte, received message) *match {
+	s := search{
+		digest:  digest,
+		paths:   e.paths(received),
+		queries: e.queries(received),
+		bodies:  spread(received.body, bodySteps(e.declaredLength()), maxBodies),
+	}
+	defer func() { e.report.Candidates = s.tried }()
+	all := s.bodies
+	if sum, err := base64.StdEncoding.DecodeString(e.capture.Get("Content-MD5")); err == nil && len(sum) == md5.Size {
+		for _, b := range all {
+			if md5.Sum([]byte(b.text)) == [md5.Size]byte(sum) {
+				s.bodies = []variant{b}
+				if m := s.run(); m != nil {
+					return m
+				}
+				break
+			}
+		}
+	}
+	s.bodies = all
+	if length := e.declaredLength(); length >= 0 && length != len(received.body) {
+		slices.SortStableFunc(s.bodies[1:], func(a, b variant) int {
+			return cmp.Compare(abs(len(a.text)-length), abs(len(b.text)-length))
+		})
+	}
+	return s.run()
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// originals are headers in which proxies tell the target before they changed it.
+var originals = []string{
+	"X-Original-Uri", "X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Envoy-Original-Path", "X-Replaced-Path", "X-Forwarded-Path",
+}
+
+// hints are targets that something besides the request line tells: the callback URL,
+// headers of proxies, the receiver's settings.
+func (e *examination) hints(received message) []message {
+	var told []message
+	add := func(target string) {
+		if target != "" {
+			rawPath, query := splitTarget(target)
+			told = append(told, message{path: unescape(rawPath), query: query})
+		}
+	}
+	if e.callbackURL != nil {
+		told = append(told, message{path: cmp.Or(e.callbackURL.Path, "/"), query: e.callbackURL.RawQuery})
+	}
+	for _, name := range originals {
+		add(e.capture.Get(name))
+	}
+	if prefix := e.capture.Get("X-Forwarded-Prefix"); prefix != "" {
+		add(strings.TrimSuffix(prefix, "/") + received.path)
+	}
+	add(e.cfg.CallbackPath)
+	return told
+}
+
+func (e *examination) paths(received message) []variant {
+	told := step{PathReplaced, func(string) (paths []string) {
+		for _, hint := range e.hints(received) {
+			paths = append(paths, hint.path)
+		}
+		return paths
+	}}
+	rawPath, _ := splitTarget(e.request.Target)
+	steps := append([]step{told}, pathSteps(rawPath)...)
+	if e.publicPath != "" {
+		captured, _ := splitTarget(e.capture.Target)
+		steps = append([]step{once(PublicURL, func(string) string { return unescape(captured) })}, steps...)
+	}
+	found := spread(received.path, steps, maxPaths)
+	for i, v := range found {
+		if len(v.kinds) == 1 && v.kinds[0] == PathReplaced {
+			found[i].kinds = []Kind{hintKind(received.path, v.text)}
+		}
+	}
+	return found
+}
+
+func (e *examination) queries(received message) []variant {
+	kind := QueryReplaced
+	if received.query == "" {
+		kind = QueryLost
+	}
+	told := step{kind, func(string) (queries []string) {
+		for _, hint := range e.hints(received) {
+			queries = append(queries, hint.query)
+		}
+		return queries
+	}}
+	return spread(received.query, append([]step{told}, querySteps()...), maxQueries)
+}
+
+func cause(kind Kind, received, signed string) Cause {
+	x := explanations[kind]
+	return Cause{Kind: kind, What: x.what, Mend: x.mend, Received: received, Signed: signed}
+}

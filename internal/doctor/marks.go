@@ -1,0 +1,52 @@
+package doctor
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// token is the shape of an upload token, see package uploadtoken; its dot may be
+// percent-encoded.
+var token = regexp.MustCompile(`([a-z0-9_-]{1,24}(?:\.|%2[eE]))[A-Za-z0-9_-]{80,}`)
+
+// Mark makes every byte of captured text visible: ␊ is LF, ␍ CR, ␉ a tab, · a space, and
+// <0xEF> any byte or character that does not print, or that is a mark itself. So two
+// texts that look alike are alike, and nothing of a capture gets to a terminal as a
+// control sequence. Upload tokens are masked: who has one can use it.
+func Mark[T string | []byte](text T) string {
+	s := token.ReplaceAllString(string(text), "${1}<masked>")
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '\n':
+			out.WriteString("␊")
+		case r == '\r':
+			out.WriteString("␍")
+		case r == '\t':
+			out.WriteString("␉")
+		case r == ' ':
+			out.WriteString("·")
+		case r == utf8.RuneError && size == 1, !unicode.IsPrint(r), strings.ContainsRune("␊␍␉·", r):
+			for _, b := range []byte(s[i : i+size]) {
+				fmt.Fprintf(&out, "<0x%02X>", b)
+			}
+		default:
+			out.WriteRune(r)
+		}
+		i += size
+	}
+	return out.String()
+}
+
+// shorten cuts marked text down for people; its middle is what they miss least.
+func shorten(marked string, limit int) string {
+	runes := []rune(marked)
+	if len(runes) <= limit {
+		return marked
+	}
+	return fmt.Sprintf("%s … %d characters … %s", string(runes[:limit*2/3]), len(runes)-limit, string(runes[len(runes)-limit/3:]))
+}

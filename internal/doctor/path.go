@@ -1,0 +1,123 @@
+package doctor
+
+import (
+	"path"
+	"regexp"
+	"strings"
+)
+
+// splitTarget is verify's reading of a request target, but it takes any text: what is
+// wrong with it is for the search to undo.
+func splitTarget(target string) (rawPath, query string) {
+	if origin.MatchString(target) {
+		target = cutOrigin(target)
+	}
+	rawPath, query, _ = strings.Cut(target, "?")
+	return rawPath, query
+}
+
+var origin = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
+
+// unescape decodes percent escapes once, and leaves broken ones as they are.
+func unescape(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
+			out.WriteByte(fromHex(s[i+1])<<4 | fromHex(s[i+2]))
+			i += 2
+			continue
+		}
+		out.WriteByte(s[i])
+	}
+	return out.String()
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// fromHex returns the value of a hexadecimal digit.
+func fromHex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
+// prefixes are what people mount receivers under.
+var prefixes = []string{
+	"/api", "/oss", "/callback", "/upload", "/v1", "/api/v1", "/hooks", "/webhook", "/webhooks", "/upcall", "/receiver",
+	"/hook", "/callbacks", "/uploads", "/api/oss", "/api/callback", "/oss/callback", "/api/upload", "/v2", "/api/v2", "/app", "/service",
+	"/services", "/backend", "/server", "/internal", "/public", "/gateway", "/gw", "/prod", "/prod-api", "/dev-api", "/stage", "/staging",
+	"/test", "/dev", "/file", "/files", "/api/file", "/media", "/storage", "/rest", "/aliyun", "/web", "/admin", "/proxy", "/open", "/openapi",
+}
+
+var (
+	manySlashes  = regexp.MustCompile(`/{2,}`)
+	brokenEscape = regexp.MustCompile(`%u[0-9a-fA-F]{4}|%[^%]{0,2}`)
+	controlBytes = regexp.MustCompile("[\x00-\x20\x7f]+")
+	indexFile    = regexp.MustCompile(`/index\.(html?|php|jsp|do)$`)
+)
+
+// pathSteps undo what proxies and signers do to a path. The steps work on the decoded
+// path; raw is the path as it came.
+func pathSteps(raw string) []step {
+	return []step{
+		{PathTrailingSlash, func(p string) []string {
+			if cut, ok := strings.CutSuffix(p, "/"); ok && cut != "" {
+				return []string{cut}
+			}
+			return []string{p + "/"}
+		}},
+		{PathSlashes, func(p string) []string {
+			one := manySlashes.ReplaceAllString("/"+p, "/")
+			return []string{one, "/" + one}
+		}},
+		once(PathDotSegments, path.Clean),
+		once(PathQueryMark, func(p string) string { return strings.TrimSuffix(p, "?") }),
+		{PathPrefixAdded, func(p string) (cut []string) {
+			for i := 1; i < len(p); i++ {
+				if p[i] == '/' {
+					cut = append(cut, p[i:])
+				}
+			}
+			return append(cut, "/")
+		}},
+		once(PathDecoded, func(p string) string {
+			if unescape(raw) == p {
+				return raw
+			}
+			return p
+		}),
+		once(PathEncodedAgain, unescape),
+		once(PathPlus, func(p string) string { return strings.ReplaceAll(p, "+", " ") }),
+		once(PathCase, strings.ToLower),
+		once(PathControlBytes, func(p string) string { return controlBytes.ReplaceAllString(p, "") }),
+		once(PathBrokenEscape, func(p string) string { return brokenEscape.ReplaceAllString(p, "") }),
+		{PathIndexFile, func(p string) []string {
+			cut := indexFile.ReplaceAllString(p, "/")
+			bare := strings.TrimSuffix(p, "/")
+			return []string{cut, bare + "/index.html", bare + "/index.php"}
+		}},
+		{PathPrefixStripped, func(p string) []string {
+			whole := make([]string, 0, len(prefixes))
+			for _, prefix := range prefixes {
+				whole = append(whole, strings.TrimSuffix(prefix+"/"+strings.TrimPrefix(p, "/"), "/"), prefix+p)
+			}
+			return whole
+		}},
+	}
+}
+
+// hintKind names the change from the path that came to one that something else told.
+func hintKind(received, told string) Kind {
+	switch {
+	case strings.TrimSuffix(received, "/") == strings.TrimSuffix(told, "/"):
+		return PathTrailingSlash
+	case strings.HasSuffix(told, received):
+		return PathPrefixStripped
+	case strings.HasSuffix(received, told):
+		return PathPrefixAdded
+	}
+	return PathReplaced
+}

@@ -1,0 +1,79 @@
+package doctor
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http/httputil"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// maxLines bounds the header section.
+const maxLines = 1000
+
+// parseRaw reads an HTTP/1 message. Lines may end in LF or CRLF up to the empty one;
+// from there on every byte is body.
+func parseRaw(file []byte) ([]*Capture, error) {
+	rest := bytes.TrimLeft(file, "\r\n")
+	skipped := bytes.Count(file[:len(file)-len(rest)], []byte("\n"))
+	c := new(Capture)
+	bareLF := false
+	for n := 1; ; n++ {
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		text, crlf := bytes.CutSuffix(line, []byte("\r"))
+		bareLF = bareLF || ended && !crlf
+		rest = after
+		switch {
+		case n == 1:
+			if !c.setRequestLine(string(text)) {
+				return nil, fmt.Errorf("%w: line %d is no request line such as POST /oss/callback HTTP/1.1", ErrFormat, skipped+n)
+			}
+		case n > maxLines:
+			return nil, fmt.Errorf("%w: more than %d lines without the empty one that ends the headers", ErrFormat, maxLines)
+		case len(text) == 0:
+			if !ended {
+				c.note("the file ends with the headers: there is no empty line, and no body")
+			}
+			c.finishRaw(rest, bareLF)
+			return []*Capture{c}, nil
+		case !c.addHeader(string(text)):
+			return nil, fmt.Errorf("%w: line %d is no header such as Name: value; an empty line comes before the body", ErrFormat, skipped+n)
+		}
+	}
+}
+
+var answerBehind = regexp.MustCompile(`(?:\r?\n)*HTTP/1\.[01] [1-5][0-9][0-9] `)
+
+func (c *Capture) finishRaw(body []byte, bareLF bool) {
+	if bareLF {
+		c.note("header lines end in LF, so an editor has written this file: it may have changed the body too")
+	}
+	if strings.EqualFold(c.Get("Transfer-Encoding"), "chunked") {
+		if whole, ok := dechunk(body); ok {
+			c.Body = whole
+			c.note("the body came in chunks, and was put together")
+			return
+		}
+		c.note("the headers say that the body comes in chunks, but it does not")
+	}
+	// A recording of the whole connection has the answer behind the request.
+	if n, err := strconv.Atoi(c.Get("Content-Length")); err == nil && n >= 0 && n < len(body) {
+		if at := answerBehind.FindIndex(body[n:]); at != nil && at[0] == 0 {
+			body = body[:n]
+			c.note("an answer behind the request was passed over")
+		}
+	}
+	c.Body = bytes.Clone(body)
+}
+
+// dechunk undoes the chunked transfer coding, if the whole of body is in it.
+func dechunk(body []byte) ([]byte, bool) {
+	if len(body) == 0 {
+		return nil, false
+	}
+	in := bytes.NewReader(body)
+	whole, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(in), MaxFile))
+	return whole, err == nil
+}

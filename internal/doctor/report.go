@@ -1,0 +1,107 @@
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// A Verdict is the short answer.
+type Verdict string
+
+const (
+	Verifies    Verdict = "verifies"     // as it is
+	Repaired    Verdict = "repaired"     // once the changes listed as causes are undone
+	Refused     Verdict = "refused"      // whatever is tried
+	CannotCheck Verdict = "cannot_check" // the key or the body is not at hand
+)
+
+// A Cause is one thing that was done to the request.
+type Cause struct {
+	Kind     Kind   `json:"kind"`
+	What     string `json:"what"`
+	Mend     string `json:"mend"`
+	Received string `json:"received,omitempty"` // the part as it came, marked
+	Signed   string `json:"signed,omitempty"`   // the part as it was signed, marked
+}
+
+// A Refusal is what the receiver would refuse though the signature is good. Code is the
+// one that it answers with, Reason the label in its log and metrics.
+type Refusal struct {
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+	What   string `json:"what"`
+	Mend   string `json:"mend"`
+}
+
+// A Report says what is wrong with a callback. All text from the capture in it is marked,
+// see [Mark], and without upload tokens.
+type Report struct {
+	Verdict  Verdict   `json:"verdict"`
+	Accepted bool      `json:"accepted"` // verifies as it is, and nothing else is refused, as far as can be told
+	Reason   string    `json:"reason"`   // why the receiver refuses the request as it is; "" if it verifies
+	Summary  string    `json:"summary"`
+	Mend     string    `json:"mend,omitempty"` // where there is no cause to mend
+	Causes   []Cause   `json:"causes"`
+	Refusals []Refusal `json:"refusals"`
+	Notes    []string  `json:"notes"`
+
+	Format     Format `json:"format"`
+	Key        string `json:"key,omitempty"` // whose key the signature is of
+	Received   Digest `json:"received"`      // what the receiver checks
+	Signed     Digest `json:"signed"`        // what the signature covers
+	Candidates int    `json:"candidates"`    // strings that were compared with the signature
+}
+
+// A Digest is a string to sign, marked, and its MD5 in hexadecimal; "" if unknown.
+type Digest struct {
+	String string `json:"string_to_sign,omitempty"`
+	MD5    string `json:"md5,omitempty"`
+}
+
+var headlines = map[Verdict]string{
+	Verifies:    "VERIFIES",
+	Repaired:    "VERIFIES AFTER A REPAIR",
+	Refused:     "DOES NOT VERIFY",
+	CannotCheck: "CANNOT BE CHECKED",
+}
+
+// shownLength is how much of a string to sign people see; JSON has all of it.
+const shownLength = 1200
+
+// Write writes the report for people: the verdict, what to do, and then the evidence.
+func (r *Report) Write(out io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", headlines[r.Verdict], r.Summary)
+	if r.Mend != "" {
+		fmt.Fprintf(&b, "  mend: %s\n", r.Mend)
+	}
+	for _, c := range r.Causes {
+		fmt.Fprintf(&b, "\n%s: %s\n", c.Kind, c.What)
+		if c.Received != c.Signed {
+			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, shownLength/4), shorten(c.Signed, shownLength/4))
+		}
+		fmt.Fprintf(&b, "  mend: %s\n", c.Mend)
+	}
+	for _, refusal := range r.Refusals {
+		fmt.Fprintf(&b, "\nrefused all the same, %s (%s): %s\n  mend: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Mend)
+	}
+	b.WriteString("\nevidence\n")
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-15s %s\n", name, value)
+		}
+	}
+	line("string to sign", shorten(r.Received.String, shownLength))
+	line("  its MD5", r.Received.MD5)
+	if r.Signed != r.Received {
+		line("what was signed", shorten(r.Signed.String, shownLength))
+		line("  its MD5", r.Signed.MD5)
+	}
+	line("signed by", r.Key)
+	for _, note := range r.Notes {
+		line("note", note)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}

@@ -1,0 +1,417 @@
+package doctor
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const verifyData = "../verify/testdata/"
+
+// A vector is one file of package verify's testdata/vectors, as far as it matters here.
+type vector struct {
+	ID               string            `json:"id"`
+	Expect           string            `json:"expect"`
+	Target           string            `json:"target"`
+	Body             string            `json:"body"`
+	Authorization    string            `json:"authorization"`
+	PubKeyURL        string            `json:"pub_key_url"`
+	SignatureVersion string            `json:"signature_version"`
+	ContentType      string            `json:"content_type"`
+	Headers          map[string]string `json:"headers"`
+	KeyServer        *struct {
+		Status    int     `json:"status"`
+		Location  string  `json:"location"`
+		Body      *string `json:"body"`
+		Pad       int     `json:"pad"`
+		Down      bool    `json:"down"`
+		Untrusted bool    `json:"untrusted"`
+	} `json:"key_server"`
+}
+
+func loadVectors(t testing.TB) map[string]vector {
+	t.Helper()
+	files, err := filepath.Glob(verifyData + "vectors/*.json")
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d vectors: %v", len(files), err)
+	}
+	vectors := make(map[string]vector)
+	for _, file := range files {
+		var v vector
+		if err := json.Unmarshal(readFile(t, file), &v); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		vectors[v.ID] = v
+	}
+	return vectors
+}
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// capture is the vector as if it had been recorded without any loss.
+func (v vector) capture() *Capture {
+	c := &Capture{Format: Raw, Method: "POST", Target: v.Target, Body: []byte(v.Body)}
+	for name, value := range map[string]string{
+		"Authorization": v.Authorization, "x-oss-pub-key-url": v.PubKeyURL,
+		"x-oss-signature-version": v.SignatureVersion, "Content-Type": v.ContentType,
+	} {
+		if value != "" {
+			c.Headers = append(c.Headers, Header{name, value})
+		}
+	}
+	for name, value := range v.Headers {
+		c.Headers = append(c.Headers, Header{name, value})
+	}
+	return c
+}
+
+// serveKey runs the vector's key server and returns the URL of its key.
+func (v vector) serveKey(t *testing.T) string {
+	t.Helper()
+	key := readFile(t, verifyData+"testkey_512.pub.pem")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := v.KeyServer
+		if r.URL.Path != "/key.pem" {
+			w.Write(key)
+			return
+		}
+		if s.Location != "" {
+			w.Header().Set("Location", s.Location)
+		}
+		if s.Status != 0 {
+			w.WriteHeader(s.Status)
+		}
+		answer := key
+		if s.Body != nil {
+			answer = []byte(*s.Body)
+		}
+		w.Write(append(answer[:len(answer):len(answer)], strings.Repeat(" ", s.Pad)...))
+	}))
+	t.Cleanup(server.Close)
+	if v.KeyServer.Down {
+		server.Close()
+	}
+	return server.URL + "/key.pem"
+}
+
+// expectation is the verdict on a vector and the kinds of the causes.
+type expectation struct {
+	verdict Verdict
+	kinds   []Kind
+}
+
+func repaired(kinds ...Kind) expectation { return expectation{Repaired, kinds} }
+func signer_(kind Kind) expectation      { return expectation{Refused, []Kind{kind}} }
+
+var refused = expectation{Refused, nil}
+
+// expectations are what is to be found out about each vector that does not verify.
+var expectations = map[string]expectation{
+	"body-as-json":            repaired(BodyFormAsJSON),
+	"body-bom":                repaired(BodyBOMAdded),
+	"body-decoded":            repaired(BodyReencoded),
+	"body-extra-field":        repaired(BodyFieldAdded),
+	"body-fields-reordered":   repaired(BodyReordered),
+	"body-leading-lf":         repaired(BodyLeadingNewline),
+	"body-lower-case-hex":     repaired(BodyReencoded),
+	"body-trailing-lf":        repaired(BodyNewlineAdded),
+	"body-truncated":          repaired(BodyCutShort),
+	"body-content-swapped":    refused, // other content
+	"body-empty":              refused, // nothing is left to repair
+	"body-other-bucket":       refused,
+	"body-size-changed":       refused,
+	"block-digest-bit":        refused,
+	"block-digest-of-hex":     signer_(SenderHexDigest),
+	"block-digest-of-nothing": signer_(SenderNothing),
+	"block-digest-reversed":   signer_(SenderReversedDigest),
+
+	"boundary-moved-into-path":  repaired(BoundaryMoved),
+	"boundary-moved-into-query": repaired(BoundaryMoved),
+	"decoded-never":             repaired(PathDecoded),
+	"decoded-twice":             repaired(PathEncodedAgain),
+	"plus-as-space":             repaired(PathPlus),
+	"path-case":                 repaired(PathCase),
+	"path-dot-segment":          repaired(PathDotSegments),
+	"path-doubled-slash":        repaired(PathSlashes),
+	"path-final-slash-dropped":  repaired(PathTrailingSlash),
+	"path-prefixed-by-proxy":    repaired(PathPrefixAdded),
+	"path-stripped-by-proxy":    repaired(PathPrefixStripped),
+	"query-added":               repaired(QueryAdded),
+	"query-decoded":             signer_(QueryEncoding),
+	"query-dropped":             refused, // but see TestHints
+	"query-mark-escaped":        repaired(PathQueryMark),
+	"query-re-encoded":          repaired(QueryEncoding),
+	"query-reordered":           repaired(QueryReordered),
+	"query-mark-always":         signer_(SenderQueryMark),
+	"query-mark-never":          signer_(SenderQueryMark),
+	"separator-cr":              signer_(SenderSeparator),
+	"separator-crlf":            signer_(SenderSeparator),
+	"separator-none":            signer_(SenderSeparator),
+	"separator-cr-in-target":    repaired(QueryControlBytes),
+
+	"target-asterisk":       refused,
+	"target-authority":      refused,
+	"target-empty":          refused,
+	"target-other-scheme":   refused,
+	"target-escape-cut":     refused, // the query is lost, too
+	"target-escape-lone":    refused,
+	"target-escape-not-hex": refused,
+	"target-escape-unicode": refused,
+	"target-escaped-del":    repaired(PathControlBytes),
+	"target-escaped-nul":    repaired(PathControlBytes),
+	"target-no-host":        repaired(TargetForm),
+	"target-no-slash":       repaired(PathSlashes),
+	"target-raw-del":        repaired(PathControlBytes),
+	"target-raw-lf":         repaired(QueryControlBytes),
+	"target-raw-nul":        repaired(PathControlBytes),
+	"target-raw-space":      repaired(QueryControlBytes),
+
+	"signature-absent":              refused,
+	"signature-all-ones":            refused,
+	"signature-bit-flipped":         refused,
+	"signature-block-itself":        refused,
+	"signature-huge":                refused,
+	"signature-n":                   refused,
+	"signature-n-minus-one":         refused,
+	"signature-not-base64":          refused,
+	"signature-one":                 refused,
+	"signature-one-byte":            refused,
+	"signature-plus-n":              refused,
+	"signature-short":               refused,
+	"signature-zero":                refused,
+	"test-key-signature-plus-n":     refused,
+	"signature-of-another-callback": refused,
+	"signature-final-line-break":    repaired(SignatureBlanks),
+	"signature-line-break":          repaired(SignatureBlanks),
+	"signature-space":               repaired(SignatureBlanks),
+	"signature-hex":                 repaired(SignatureHex),
+	"signature-leading-zero":        repaired(SignatureExtraBytes),
+	"signature-trailing-byte":       repaired(SignatureExtraBytes),
+	"signature-twice":               repaired(SignatureExtraBytes),
+	"signature-overpadded":          repaired(SignaturePadding),
+	"signature-unpadded":            repaired(SignaturePadding),
+	"signature-reversed":            repaired(SignatureReversed),
+	"signature-scheme-prefix":       repaired(SignatureScheme),
+	"signature-trailing-bits":       repaired(SignatureLastBits),
+	"signature-url-alphabet":        repaired(SignatureAlphabet),
+
+	"pinned-under-test-key": repaired(KeyURL),
+	"test-key-under-pinned": refused, // the key is not at hand, but see TestKeyAtHand
+	"key-server-untrusted":  refused,
+	"version-1":             repaired(SignatureVersion),
+	"version-2.0":           repaired(SignatureVersion),
+	"version-list":          repaired(SignatureVersion),
+	"version-padded":        repaired(SignatureVersion),
+}
+
+// expected returns what is to be found out about a vector; whole families have one
+// answer.
+func expected(v vector) (expectation, bool) {
+	if want, ok := expectations[v.ID]; ok {
+		return want, true
+	}
+	switch {
+	case v.Expect == "ok":
+		return expectation{Verifies, nil}, true
+	case strings.HasPrefix(v.ID, "block-"):
+		return refused, true
+	case strings.HasPrefix(v.ID, "key-url-"): // the signatures are genuine
+		return repaired(KeyURL), true
+	case strings.HasPrefix(v.ID, "key-server-"):
+		return expectation{CannotCheck, nil}, true
+	}
+	return expectation{}, false
+}
+
+func kindsOf(r *Report) []Kind {
+	var kinds []Kind
+	for _, c := range r.Causes {
+		kinds = append(kinds, c.Kind)
+	}
+	return kinds
+}
+
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	vectors := loadVectors(t)
+	for id := range expectations {
+		if _, ok := vectors[id]; !ok {
+			t.Errorf("there is no vector %s", id)
+		}
+	}
+	for id, v := range vectors {
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			want, ok := expected(v)
+			if !ok {
+				t.Fatal("nobody said what is to be found out about this vector")
+			}
+			var cfg Config
+			if v.KeyServer != nil {
+				url := v.serveKey(t)
+				v.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
+				if !v.KeyServer.Untrusted {
+					cfg.TrustKeyURLs = []string{url}
+				}
+			}
+			report := examine(t, cfg, v.capture())
+			if report.Verdict != want.verdict || !slices.Equal(kindsOf(report), want.kinds) {
+				t.Errorf("%s %v, want %s %v: %s", report.Verdict, kindsOf(report), want.verdict, want.kinds, report.Summary)
+			}
+			if wantReason := strings.TrimPrefix(v.Expect, "ok"); report.Reason != wantReason {
+				t.Errorf("reason %q, want %q", report.Reason, wantReason)
+			}
+			if report.Candidates > 3*maxCandidates {
+				t.Errorf("%d candidates", report.Candidates)
+			}
+			if report.Verdict == Repaired || report.Verdict == Verifies {
+				if report.Signed.MD5 == "" || report.Signed.String == "" || report.Key == "" {
+					t.Errorf("what was signed is not told: %+v", report)
+				}
+			} else if report.Mend == "" && len(report.Causes) == 0 {
+				t.Error("it does not say what to do")
+			}
+			checkWritten(t, report)
+		})
+	}
+}
+
+// checkWritten holds that a report is safe to print, and short.
+func checkWritten(t *testing.T, r *Report) {
+	t.Helper()
+	var out strings.Builder
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range out.String() {
+		if c != '\n' && (c < ' ' || c >= 0x7f && c < 0xa0) {
+			t.Fatalf("control byte %q in\n%s", c, &out)
+		}
+	}
+	if len(out.String()) > 8<<10 || !strings.HasPrefix(out.String(), headlines[r.Verdict]+": ") {
+		t.Errorf("report:\n%s", &out)
+	}
+	for _, c := range r.Causes {
+		if c.What == "" || c.Mend == "" {
+			t.Errorf("%s is not explained", c.Kind)
+		}
+	}
+}
+
+func examine(t testing.TB, cfg Config, c *Capture) *Report {
+	t.Helper()
+	d, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := d.Examine(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// TestFormats: a vector is the same through every format that can hold it.
+func TestFormats(t *testing.T) {
+	t.Parallel()
+	written := 0
+	for id, v := range loadVectors(t) {
+		c := v.capture()
+		if !plainLine(c) {
+			continue
+		}
+		if origin.MatchString(c.Target) {
+			c.Target = cutOrigin(c.Target) // an archive has whole URLs, and does not tell what the request line had
+		}
+		written++
+		for format, text := range map[Format][]byte{Raw: writeRaw(c), HAR: writeHAR(t, c), Curl: writeTrace(c)} {
+			got, err := Parse(text, Auto, 0)
+			if err != nil {
+				t.Errorf("%s as %s: %v", id, format, err)
+				continue
+			}
+			if got.Format != format || len(got.Notes) > 0 {
+				t.Errorf("%s as %s: taken for %s, notes %q", id, format, got.Format, got.Notes)
+			}
+			if diff := cmp.Diff([]any{c.Method, c.Target, c.Headers, string(c.Body)}, []any{got.Method, got.Target, got.Headers, string(got.Body)}); diff != "" {
+				t.Errorf("%s as %s: %s", id, format, diff)
+			}
+		}
+	}
+	if written < 100 {
+		t.Errorf("only %d vectors were written", written)
+	}
+}
+
+// plainLine reports whether the lines of a message can hold the capture's head.
+func plainLine(c *Capture) bool {
+	plain := func(s string) bool {
+		return !strings.ContainsAny(s, "\r\n\x00\x7f") && strings.TrimSpace(s) == s
+	}
+	return c.Target != "" && plain(c.Target) && !slices.ContainsFunc(c.Headers, func(h Header) bool { return !plain(h.Value) || h.Value == "" })
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, file string
+		format     Format
+		entry      int
+		want       error
+	}{
+		{"empty", "", Auto, 0, ErrFormat},
+		{"prose", "it does not verify", Auto, 0, ErrFormat},
+		{"prose as raw", "it does not verify", Raw, 0, ErrFormat},
+		{"no method", "/p HTTP/1.1\r\n\r\n", Auto, 0, ErrFormat},
+		{"an answer", "HTTP/1.1 200 OK\r\n\r\n", Auto, 0, ErrFormat},
+		{"no colon", "POST / HTTP/1.1\nHost: h\nwhat is this\n\nbody", Auto, 0, ErrFormat},
+		{"blank in a name", "POST / HTTP/1.1\nHo st: h\n\nbody", Auto, 0, ErrFormat},
+		{"body without an empty line", "POST / HTTP/1.1\nHost: h\nbucket=demo&a=b", Auto, 0, ErrFormat},
+		{"too many lines", "POST / HTTP/1.1\n" + strings.Repeat("a: b\n", 2000), Auto, 0, ErrFormat},
+		{"UTF-16", "\xff\xfeP\x00", Auto, 0, ErrFormat},
+		{"too large", strings.Repeat("a", MaxFile+1), Auto, 0, ErrFormat},
+		{"entry of a single request", "POST / HTTP/1.1\n\n", Auto, 2, ErrEntry},
+		{"negative entry", "POST / HTTP/1.1\n\n", Auto, -1, ErrEntry},
+		{"JSON", `{"a":1}`, Auto, 0, ErrFormat},
+		{"half a HAR", `{"log":{"entries":[`, Auto, 0, ErrFormat},
+		{"no entries", `{"log":{"entries":[]}}`, Auto, 0, ErrFormat},
+		{"entry without a request", `{"log":{"entries":[{}]}}`, Auto, 0, ErrFormat},
+		{"entry without a URL", `{"log":{"entries":[{"request":{"method":"POST"}}]}}`, Auto, 0, ErrFormat},
+		{"method of another type", `{"log":{"entries":[{"request":{"method":1,"url":"/"}}]}}`, Auto, 0, ErrFormat},
+		{"broken Base64", `{"request":{"method":"POST","url":"/","postData":{"text":"!","encoding":"base64"}}}`, Auto, 0, ErrFormat},
+		{"only an answer of curl's", "< HTTP/1.1 200 OK\n", Curl, 0, ErrFormat},
+		{"curl without a request", "*   Trying 127.0.0.1:80...\n* Connected to h\n", Auto, 0, ErrFormat},
+		{"header of curl's without a colon", "> POST / HTTP/1.1\n> Host\n>\n", Auto, 0, ErrFormat},
+		{"data without headers", "=> Send data, 1 bytes (0x1)\n0000: 61 a\n", Curl, 0, ErrFormat},
+		{"bytes missing in a trace", "=> Send header, 19 bytes (0x13)\n0000: POST / HTTP/1.1\n0013: \n", Auto, 0, ErrFormat},
+		{"block that is shorter than it says", "=> Send header, 99 bytes (0x63)\n0000: POST / HTTP/1.1\n0011: \n", Auto, 0, ErrFormat},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse([]byte(tt.file), tt.format, tt.entry)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	if _, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0); err == nil {
+		t.Error("a format that is not known was taken")
+	}
+}
