@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"testing"
 )
@@ -12,6 +13,13 @@ const asIssuer = "ISSUER_TEST_AS_ISSUER"
 func TestMain(m *testing.M) {
 	if os.Getenv(asIssuer) != "" {
 		main()
+		return
+	}
+	if setting := os.Getenv(asReceiver); setting != "" {
+		if err := serveReceiver(setting); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())
