@@ -101,9 +101,6 @@ func (s *search) run() *match {
 	if m := s.try(0, 0, 0); m != nil {
 		return m
 	}
-	if m := s.senders(); m != nil {
-		return m
-	}
 	for i := 1; i < len(s.paths); i++ {
 		if m := s.try(i, 0, 0); m != nil {
 			return m
@@ -118,6 +115,9 @@ func (s *search) run() *match {
 		if m := s.try(0, 0, k); m != nil {
 			return m
 		}
+	}
+	if m := s.senders(); m != nil {
+		return m
 	}
 	return s.combinations()
 }

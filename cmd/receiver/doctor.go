@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/doctor"
+	"upcall/internal/setting"
+	"upcall/internal/uploadtoken"
+)
+
+type doctorCmd struct {
+	File         string   `arg:"" optional:"" default:"-" placeholder:"FILE" help:"The captured request: an HTTP message, what curl -v or --trace printed, or a HAR archive. - is standard input, and the default."`
+	Format       string   `enum:"auto,raw,curl,har" default:"auto" placeholder:"FORMAT" help:"auto, raw, curl or har. Default ${default}."`
+	Entry        int      `placeholder:"N" help:"Which request of the capture, from 1 on. Default the first that looks like a callback."`
+	Body         string   `placeholder:"FILE" help:"The body, where the capture does not hold it."`
+	CallbackURL  string   `name:"callback-url" placeholder:"URL" help:"The whole callback URL that OSS was given, to tell a lost path or query."`
+	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"As for serve."`
+	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"As for serve. Default any path."`
+	KeyURL       []string `name:"key-url" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys that the receiver trusts, such as an emulator's, separated by commas."`
+	KeyFile      string   `placeholder:"FILE" help:"A further public key as a PEM file, in place of what its URL serves."`
+	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"Keys of the upload tokens. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names. Without them tokens are not checked."`
+	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"As for serve. Default ${default}."`
+	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"As for serve. Default any."`
+	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"As for serve."`
+	At           string   `placeholder:"TIME" help:"When the callback came, as 2006-01-02T15:04:05Z, for upload tokens. Default its Date header, or else now."`
+	JSON         bool     `name:"json" help:"Print the report as JSON."`
+}
+
+// Help is shown by receiver doctor --help.
+func (cmd *doctorCmd) Help() string {
+	return "Exit status: 0 if the callback is good as it is; 1 if it verifies only after a repair, or not at all, or is refused for something else; 2 if flags or capture cannot be read."
+}
+
+// verdicts end the program with status 1; the report has said the rest.
+var verdicts = map[doctor.Verdict]error{
+	doctor.Verifies:    errors.New("the callback verifies, but is refused for something else"),
+	doctor.Repaired:    errors.New("the callback verifies after a repair only"),
+	doctor.Refused:     errors.New("the callback does not verify"),
+	doctor.CannotCheck: errors.New("the callback cannot be checked"),
+}
+
+func (cmd *doctorCmd) Run(ctx context.Context, p *program) error {
+	cfg, err := cmd.config(p.env)
+	if err != nil {
+		return &usageError{err}
+	}
+	examiner, err := doctor.New(cfg)
+	if err != nil {
+		return &usageError{err}
+	}
+	capture, err := cmd.capture()
+	if err != nil {
+		return &usageError{err}
+	}
+	report, err := examiner.Examine(ctx, capture)
+	if err != nil {
+		return err
+	}
+	if err := cmd.print(p.stdout, report); err != nil {
+		return fmt.Errorf("print report: %w", err)
+	}
+	if report.Accepted {
+		return nil
+	}
+	return verdicts[report.Verdict]
+}
+
+func (cmd *doctorCmd) print(out io.Writer, report *doctor.Report) error {
+	if !cmd.JSON {
+		return report.Write(out)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(report)
+}
+
+// config reads every setting and reports all mistakes at once.
+func (cmd *doctorCmd) config(env func(string) string) (doctor.Config, error) {
+	var errs []error
+	cfg := doctor.Config{
+		TrustKeyURLs:  cmd.KeyURL,
+		PublicURL:     cmd.PublicURL,
+		CallbackURL:   cmd.CallbackURL,
+		CallbackPath:  cmd.CallbackPath,
+		Buckets:       cmd.Buckets,
+		TokenOptional: cmd.Token == "optional",
+	}
+	keys := cmd.TokenKeys
+	var err error
+	if keys == "" {
+		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
+		errs = append(errs, err)
+	}
+	if keys != "" && cmd.Token != "off" {
+		cfg.Tokens, err = uploadtoken.ParseKeys(keys)
+		errs = append(errs, err)
+	}
+	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
+	errs = append(errs, err)
+	if cmd.At != "" {
+		cfg.At, err = time.Parse(time.RFC3339, cmd.At)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--at %q is not of the form 2006-01-02T15:04:05Z", cmd.At))
+		}
+	}
+	if cmd.KeyFile != "" {
+		cfg.Key, err = readFile(cmd.KeyFile)
+		errs = append(errs, err)
+	}
+	return cfg, errors.Join(errs...)
+}
+
+// capture reads the captured request.
+func (cmd *doctorCmd) capture() (*doctor.Capture, error) {
+	if cmd.File == "-" && cmd.Body == "-" {
+		return nil, errors.New("capture and body cannot both be standard input: name a file for one of them")
+	}
+	file, err := readFile(cmd.File)
+	if err != nil {
+		return nil, err
+	}
+	capture, err := doctor.Parse(file, doctor.Format(cmd.Format), cmd.Entry)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", strconv.Quote(cmd.File), err)
+	}
+	if cmd.Body != "" {
+		if capture.Body, err = readFile(cmd.Body); err != nil {
+			return nil, err
+		}
+		capture.NoBody = false
+	}
+	return capture, nil
+}
+
+// readFile reads a file, or standard input if it is called -, up to more than any
+// capture may be.
+func readFile(name string) ([]byte, error) {
+	in := os.Stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	content, err := io.ReadAll(io.LimitReader(in, doctor.MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", strconv.Quote(name), err)
+	}
+	if len(content) > doctor.MaxFile {
+		return nil, fmt.Errorf("%s is larger than 16 MiB: cut it down to the callback", strconv.Quote(name))
+	}
+	return content, nil
+}
