@@ -42,6 +42,10 @@ type Event struct {
 	UploadID   uuid.NullUUID // from the token, if there was one
 	Source     string        // how we know of it; "" means SourceCallback
 
+	// Acknowledged says that its sender was told already that it is kept. So it is
+	// recorded even if its upload has been revoked.
+	Acknowledged bool
+
 	// SourceAddr is where the callback came from. It is kept with what is refused only;
 	// the zero value is not known.
 	SourceAddr netip.Addr

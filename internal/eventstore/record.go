@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -12,8 +13,8 @@ import (
 // was revoked.
 //
 // What is recorded already is no more refused: a repeat gets the answer of the first
-// time. The bound on refusals keeps one upload, which OSS takes until it expires, from
-// filling the table.
+// time. Nor is what was acknowledged: $21 holds the upload ids of all others. The bound
+// on refusals keeps one upload, which OSS takes until it expires, from filling the table.
 //
 // An id that another transaction is about to commit makes ON CONFLICT wait for that
 // transaction, so what is not returned is committed. The SELECT of fresh reads ids in the
@@ -22,7 +23,7 @@ import (
 // statement does not see rows of its own.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
-	SELECT id FROM unnest($1::uuid[], $17::uuid[]) AS given (id, upload_id)
+	SELECT id FROM unnest($1::uuid[], $21::uuid[]) AS given (id, upload_id)
 	JOIN upcall.revoked_uploads USING (upload_id)
 ), revoked AS MATERIALIZED (
 	SELECT id FROM suspect
@@ -64,7 +65,7 @@ var eventKind = kind[eventRow]{
 	insert: statement{name: "upcall_record", sql: insertEvents, elements: []uint32{
 		pgtype.UUIDOID, pgtype.TimestamptzOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.Int8OID, pgtype.TextOID,
 		pgtype.Int4OID, pgtype.Int4OID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID,
-		pgtype.TextOID, pgtype.UUIDOID, pgtype.JSONBOID, pgtype.TextOID, pgtype.TextOID,
+		pgtype.TextOID, pgtype.UUIDOID, pgtype.JSONBOID, pgtype.TextOID, pgtype.TextOID, pgtype.UUIDOID,
 	}},
 	encode: func(columns *columns, e *eventRow) {
 		c, all := &e.Callback, columns.all
@@ -88,6 +89,7 @@ var eventKind = kind[eventRow]{
 		all[17].json(e.vars)
 		all[18].text(e.Source)
 		all[19].addr(e.SourceAddr)
+		all[20].nullUUID(uuid.NullUUID{UUID: e.UploadID.UUID, Valid: e.UploadID.Valid && !e.Acknowledged})
 	},
 	// There is no partition for some of them.
 	mend: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
