@@ -56,12 +56,12 @@ var standardOnly = []string{
 // confined names, for a library, the only packages that may import it. Tests may
 // import anything.
 var confined = map[string][]string{
-	"github.com/gin-gonic/gin":                     {"upcall/internal/intake"},
+	"github.com/gin-gonic/gin":                     {"upcall/internal/intake", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/presign"},
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/intake"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/setting"},
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/dbtest":                       {},
