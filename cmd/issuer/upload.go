@@ -54,13 +54,7 @@ type uploadJob struct {
 
 // Run uploads the files. kong calls it.
 func (c *uploadCommand) Run(ctx context.Context, env environment, std stdio, line *kong.Context) error {
-	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
-	if err != nil {
-		err = prefixEach("--", err)
-	}
-	if c.Parallel == 0 || c.Attempts == 0 { // which the uploader takes for its defaults
-		err = errors.New("--parallel, --attempts: 0 is none; give 1 or more")
-	}
+	up, err := c.uploader()
 	jobs, openErr := c.open()
 	defer closeAll(jobs)
 	var fillErr error
@@ -79,6 +73,21 @@ func (c *uploadCommand) Run(ctx context.Context, env environment, std stdio, lin
 	meter := newMeter(std.err, total, isTerminal(std.err))
 	defer meter.end()
 	return uploadAll(ctx, up, jobs, c.Parallel, meter, &inOrder{w: std.out})
+}
+
+func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
+	var errs []error
+	if c.Parallel == 0 { // which the uploader takes for its default, as the next one
+		errs = append(errs, errors.New("--parallel: 0 is out of range; give 1 to 64"))
+	}
+	if c.Attempts == 0 {
+		errs = append(errs, errors.New("--attempts: 0 is out of range; give 1 to 100"))
+	}
+	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
+	if err != nil {
+		errs = append(errs, prefixEach("--", err))
+	}
+	return up, errors.Join(errs...)
 }
 
 // open opens all files, so that a wrong name is found before the first is sent.

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestUploadBadInput gives each flag something wrong: one line for each mistake, status
+// 2, and nothing is sent.
+func TestUploadBadInput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	paths := inFolder(t, map[string]int{"cat.jpg": 10, "dog.jpg": 10, "big.bin": 200_000})
+	cat, dog, big := paths["cat.jpg"], paths["dog.jpg"], paths["big.bin"]
+	other := inFolder(t, map[string]int{"cat.jpg": 1})["cat.jpg"]
+	put, _, status := execute(t, w.env, "put", "--bucket", "demo", "--key", "cat.jpg", "--content-length", "11", "--format", "json")
+	if status != 0 {
+		t.Fatal("no manifest")
+	}
+	multipart, _, status := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--size", "200001", "--part-size", "102400")
+	if status != 0 {
+		t.Fatal("no manifest")
+	}
+	counted, _, _ := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--parts", "2")
+	g := newGate(t, w)
+	object := []string{"--bucket", "demo", "--key", "in/"}
+	tests := []struct {
+		name  string
+		args  []string
+		env   map[string]string
+		stdin string
+		want  []string // one for each line, a part of it
+	}{
+		{"no file", nil, nil, "", []string{`expected "<file> ..."`}},
+		{"no such file", append([]string{"none.jpg"}, object...), nil, "", []string{"none.jpg"}},
+		{"a folder", append([]string{filepath.Dir(cat)}, object...), nil, "", []string{"no regular file"}},
+		{"a device", append([]string{os.DevNull}, object...), nil, "", []string{"no regular file"}},
+		{"two files are missing", append([]string{"none.jpg", "no.jpg"}, object...), nil, "", []string{"none.jpg", "no.jpg"}},
+		{"no bucket, no key", []string{cat}, nil, "", []string{"bucket: is empty", "key: is empty"}},
+		{"no key for two files", []string{cat, dog, "--bucket", "demo"}, nil, "", []string{"key: is empty"}},
+		{"one key for two files", []string{cat, dog, "--bucket", "demo", "--key", "cat.jpg"}, nil, "", []string{"end it in /"}},
+		{"two files of one name", append([]string{cat, other}, object...), nil, "", []string{"the same key"}},
+		{"a file twice", append([]string{cat, cat}, object...), nil, "", []string{"the same key"}},
+		{"bad key", []string{cat, "--bucket", "demo", "--key", "/x"}, nil, "", []string{"key:"}},
+		{"bad bucket", []string{cat, "--bucket", "Demo", "--key", "x"}, nil, "", []string{"bucket:"}},
+		{"no region", append([]string{cat}, object...), map[string]string{"OSS_REGION": ""}, "", []string{"region: is empty"}},
+		{"no credentials", append([]string{cat}, object...), map[string]string{"OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, "", []string{"OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"}},
+		{"bad token keys", append([]string{cat}, object...), map[string]string{"UPCALL_TOKEN_KEYS": "hunter2"}, "", []string{"UPCALL_TOKEN_KEYS"}},
+		{"expires", append([]string{cat, "--expires", "8d"}, object...), nil, "", []string{"1s to 7d"}},
+		{"callback host alone", append([]string{cat, "--callback-host", "a.example.com"}, object...), nil, "", []string{"--callback-host"}},
+		{"callback URL", append([]string{big, "--part-size", "102400", "--callback-url", "ftp://a"}, object...), nil, "", []string{"callbackUrl"}},
+		{"meta", append([]string{cat, "--meta", "x"}, object...), nil, "", []string{"--meta"}},
+		{"part size in words", append([]string{cat, "--part-size", "1M"}, object...), nil, "", []string{"--part-size"}},
+		{"part size 0", append([]string{cat, "--part-size", "0"}, object...), nil, "", []string{"--part-size: 0 is out of range"}},
+		{"part size too small", append([]string{cat, "--part-size", "102399"}, object...), nil, "", []string{"102399 is out of range"}},
+		{"part size too large", append([]string{cat, "--part-size", "5368709121"}, object...), nil, "", []string{"is out of range"}},
+		{"parallel 0", append([]string{cat, "--parallel", "0"}, object...), nil, "", []string{"--parallel: 0"}},
+		{"parallel 65", append([]string{cat, "--parallel", "65"}, object...), nil, "", []string{"--parallel: 65 is out of range; give 1 to 64"}},
+		{"parallel by variable", append([]string{cat}, object...), map[string]string{"UPCALL_PARALLEL": "-1"}, "", []string{"--parallel: -1"}},
+		{"parallel in words", append([]string{cat, "--parallel", "all"}, object...), nil, "", []string{"--parallel"}},
+		{"attempts 0", append([]string{cat, "--attempts", "0"}, object...), nil, "", []string{"--attempts: 0"}},
+		{"attempts 101", append([]string{cat, "--attempts", "101"}, object...), nil, "", []string{"--attempts: 101"}},
+		{"both", append([]string{cat, "--attempts", "101", "--parallel", "0"}, object...), nil, "", []string{"--parallel: 0", "--attempts: 101"}},
+		{"nowhere to remember", append([]string{big, "--part-size", "102400"}, object...), map[string]string{"UPCALL_STATE_DIR": ""}, "", []string{"--state-dir: HOME is not set"}},
+
+		{"manifest that is not there", []string{cat, "--manifest", "none.json"}, nil, "", []string{"--manifest: open none.json"}},
+		{"manifest that is a folder", []string{cat, "--manifest", os.TempDir()}, nil, "", []string{"--manifest: "}},
+		{"empty manifest", []string{cat, "--manifest", "-"}, nil, "", []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
+		{"an OSS answer as a manifest", []string{cat, "--manifest", "-"}, nil, "<Error/>", []string{"--manifest: bad manifest"}},
+		{"a manifest for two files", []string{cat, dog, "--manifest", "-"}, nil, counted, []string{"it is for one file, and there are 2"}},
+		{"a manifest of another size", []string{cat, "--manifest", "-"}, nil, put, []string{`it allows "11" bytes, and there are 10 to send`}},
+		{"a manifest of parts of another size", []string{big, "--manifest", "-"}, nil, multipart, []string{"it is for 200001 bytes, and the file has 200000"}},
+		{"a manifest and an object", []string{cat, "--manifest", "-", "--bucket", "demo", "--content-type", "image/jpeg", "--endpoint", "x.example.com"}, nil, counted,
+			[]string{"--bucket: the manifest says that already", "--content-type:", "--endpoint:"}},
+		{"a manifest, and nowhere to remember", []string{cat, "--manifest", "-"}, map[string]string{"UPCALL_STATE_DIR": ""}, counted, []string{"--state-dir: HOME is not set"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := maps.Clone(w.env)
+			maps.Copy(env, tt.env)
+			var out, remarks bytes.Buffer
+			err := run(t.Context(), append([]string{"upload"}, tt.args...), func(name string) string { return env[name] }, stdio{strings.NewReader(tt.stdin), &out, &remarks})
+			if err == nil || exitCode(err) != 2 || out.Len() > 0 || remarks.Len() > 0 {
+				t.Fatalf("status %d: %s%s: %v", exitCode(err), &out, &remarks, err)
+			}
+			report(&remarks, err)
+			lines := strings.Split(strings.TrimSpace(remarks.String()), "\n")
+			if len(lines) != len(tt.want) || strings.Contains(remarks.String(), "hunter") || strings.Contains(remarks.String(), "x-oss-signature") {
+				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), &remarks)
+			}
+			for i, line := range lines {
+				if !strings.HasPrefix(line, "issuer: ") || !strings.Contains(line, tt.want[i]) {
+					t.Errorf("line %q, want %q", line, tt.want[i])
+				}
+			}
+		})
+	}
+	if len(g.seen) != 0 || len(states(t, w)) != 0 {
+		t.Errorf("sent %v, states %v", g.seen, states(t, w))
+	}
+}
+
+// TestUploadNoPlaceForState aborts the upload that could not go on after a kill.
+func TestUploadNoPlaceForState(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := newGate(t, w)
+	paths := inFolder(t, map[string]int{"big.bin": 200_000})
+	w.env["UPCALL_STATE_DIR"] = filepath.Join(paths["big.bin"], "state") // a file is in the way
+	_, stderr, status := execute(t, w.env, "upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400")
+	if status == 0 || !strings.Contains(stderr, "state of the upload") || slices.Contains(g.seen, "PUT 1") {
+		t.Errorf("status %d, sent %v: %s", status, g.seen, stderr)
+	}
+}
+
+func TestUploadInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := newGate(t, w)
+	paths := inFolder(t, map[string]int{"a.bin": 300_000, "b.bin": 10, "c.bin": 10})
+	ctx, cancel := context.WithCancel(t.Context())
+	g.keep(func(kind string, _ http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(kind, "PUT") {
+			return false
+		}
+		cancel()
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		return true
+	})
+	var out, remarks bytes.Buffer
+	err := run(ctx, []string{"upload", paths["a.bin"], paths["b.bin"], paths["c.bin"], "--bucket", "demo", "--key", "in/", "--part-size", "102400", "--parallel", "2"},
+		func(name string) string { return w.env[name] }, stdio{strings.NewReader(""), &out, &remarks})
+	if err == nil || exitCode(err) != 1 || err.Error() != "interrupted; run the same command again" {
+		t.Errorf("error %v\n%s", err, &remarks)
+	}
+}
+
+func TestUploadOutputFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	newGate(t, w)
+	paths := inFolder(t, map[string]int{"a.bin": 10})
+	err := run(t.Context(), []string{"upload", paths["a.bin"], "--bucket", "demo", "--key", "a", "--callback-url", w.receiver},
+		func(name string) string { return w.env[name] }, stdio{strings.NewReader(""), brokenPipe{}, io.Discard})
+	if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMeter(t *testing.T) {
+	t.Parallel()
+	var lines bytes.Buffer
+	m := newMeter(&lines, 1000, false)
+	cat := m.file("cat.jpg")
+	for range 10 {
+		cat.Sent(100)
+	}
+	cat.Sent(-900) // came to nothing, and once more
+	cat.Sent(900)
+	cat.Remark("done")
+	m.end()
+	want := ""
+	for tenth := 1; tenth < 10; tenth++ {
+		want += "issuer: " + string(rune('0'+tenth)) + "0 % of 1000 bytes\n"
+	}
+	if want += "issuer: cat.jpg: done\n"; lines.String() != want {
+		t.Errorf("%q, want %q", &lines, want)
+	}
+
+	lines.Reset()
+	m = newMeter(&lines, 1000, true)
+	cat = m.file("cat\x1b[2J.jpg") // a name that would clear the screen
+	cat.Sent(1000)
+	cat.Sent(-500)
+	cat.Remark("once more")
+	cat.Sent(500)
+	m.end()
+	cat.Remark("done")
+	if got := lines.String(); !strings.Contains(got, "%") || strings.Contains(got, "\x1b[2J") || !strings.HasSuffix(got, "\r"+`issuer: "cat\x1b[2J.jpg": done`+"\n") {
+		t.Errorf("%q", got)
+	}
+
+	lines.Reset()
+	for _, terminal := range []bool{false, true} { // nothing to upload is nothing to divide by
+		m = newMeter(&lines, 0, terminal)
+		m.file("empty").Sent(0)
+		m.end()
+	}
+}
+
+// TestEveryUploadFlagHasAVariable reads the help.
+func TestEveryUploadFlagHasAVariable(t *testing.T) {
+	t.Parallel()
+	help, _, status := execute(t, goodEnv(), "upload", "--help")
+	text := strings.Join(strings.Fields(help), " ")
+	for _, name := range []string{"UPCALL_MANIFEST", "UPCALL_PARALLEL", "UPCALL_ATTEMPTS", "UPCALL_STATE_DIR", "UPCALL_PART_SIZE", "UPCALL_BUCKET", "OSS_REGION"} {
+		if status != 0 || !strings.Contains(text, "($"+name+")") {
+			t.Errorf("the help does not name %s:\n%s", name, help)
+		}
+	}
+}
