@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"upcall/internal/issue"
+	"upcall/internal/ossemu"
+)
+
+// docs/uploads.md lists in tables what can be done, and in the last cell of a row the
+// commands that do it: each is a code span of its own and one line of POSIX shell. Where
+// a row's first command starts with issuer, after assignments of variables if need be,
+// the test runs the row: its commands in their order, all rows in one folder.
+//
+// In that folder lie exampleobject.txt, a file of three parts; aliyun.json and
+// .aliyun/config.json with the profiles default and sts; and credentials.json. The
+// bucket, the callback URL and the rest of the environment are set. Every name of OSS
+// and of example.com leads to emulators and to a receiver of this test; nobody listens
+// at down.example.com.
+//
+// After each command the test does what an uploader does with what was printed, or was
+// written to a file that ends in .json:
+//   - JSON of issuer put: it sends exampleobject.txt with those headers, twice, and the
+//     second time is refused where overwriting is forbidden;
+//   - a manifest of issuer multipart create: it sends the parts;
+//   - text with a curl command: it runs that.
+//
+// To document something more, add a row. A command is right when it ends with 0.
+const uploadsPage = "../../docs/uploads.md"
+
+var (
+	codeSpan      = regexp.MustCompile("`([^`]+)`")
+	runsIssuer    = regexp.MustCompile(`^([A-Z_]+=\S* )*issuer `)
+	temporaryKeys = `{"AccessKeyId":"ak","AccessKeySecret":"hunter-sk","SecurityToken":"token","Expiration":"%s","Code":"Success"}`
+)
+
+// documentedRows returns the commands of each row that runs issuer.
+func documentedRows(t *testing.T) [][]string {
+	t.Helper()
+	page, err := os.ReadFile(uploadsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSuffix(strings.TrimSpace(strings.ReplaceAll(line, `\|`, "\x00")), "|")
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		cell := line[strings.LastIndexByte(line, '|')+1:]
+		var commands []string
+		for _, span := range codeSpan.FindAllStringSubmatch(cell, -1) {
+			commands = append(commands, strings.ReplaceAll(span[1], "\x00", "|"))
+		}
+		if len(commands) > 0 && runsIssuer.MatchString(commands[0]) {
+			rows = append(rows, commands)
+		}
+	}
+	if len(rows) < 35 {
+		t.Fatalf("%s has %d rows with commands; is the test reading it rightly?", uploadsPage, len(rows))
+	}
+	return rows
+}
+
+// TestDocumentedCommands runs docs/uploads.md.
+func TestDocumentedCommands(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	for _, commands := range documentedRows(t) {
+		for _, command := range commands {
+			r.run(t, command)
+		}
+	}
+	if r.called.Load() < 40 {
+		t.Errorf("%d callbacks came", r.called.Load())
+	}
+}
+
+// A reader tries out what the page says.
+type reader struct {
+	dir     string
+	env     []string
+	content []byte
+	client  *http.Client
+	seen    map[string]bool // manifests that were uploaded already
+	called  *atomic.Int64   // callbacks that came
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	r := &reader{dir: t.TempDir(), content: content(250_000), seen: make(map[string]bool), called: new(atomic.Int64)}
+	receiver := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.called.Add(1)
+		w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
+		io.WriteString(w, answer)
+	}))
+	t.Cleanup(receiver.Close)
+	permanent := documentedOSS(t, receiver, "")
+	temporary := documentedOSS(t, receiver, "token")
+	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "/") {
+			io.WriteString(w, "uploads")
+			return
+		}
+		fmt.Fprintf(w, temporaryKeys, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(metadata.Close)
+	r.client = &http.Client{Transport: toEmulators{permanent, temporary}}
+	r.fill(t)
+	r.env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata.URL,
+		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
+		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef", "UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback"}
+	return r
+}
+
+// documentedOSS starts an emulator to which every name leads to the receiver.
+func documentedOSS(t *testing.T, receiver *httptest.Server, token string) string {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AddCert(receiver.Certificate())
+	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "hunter-sk", SecurityToken: token, Region: "cn-hangzhou",
+		Buckets: []string{"examplebucket"}, CallbackRootCAs: roots,
+		CallbackDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "down.") {
+				return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+			}
+			return new(net.Dialer).DialContext(ctx, network, receiver.Listener.Addr().String())
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(emulator)
+	t.Cleanup(func() { emulator.Close(); server.Close() })
+	return server.URL
+}
+
+// fill makes the folder.
+func (r *reader) fill(t *testing.T) {
+	t.Helper()
+	end := time.Now().Add(time.Hour)
+	aliyun := fmt.Sprintf(`{"current":"default","profiles":[{"name":"default","mode":"AK","access_key_id":"ak","access_key_secret":"hunter-sk"},
+		{"name":"sts","mode":"StsToken","access_key_id":"ak","access_key_secret":"hunter-sk","sts_token":"token","sts_expiration":%d}]}`, end.Unix())
+	for name, text := range map[string]string{
+		"exampleobject.txt": string(r.content), "aliyun.json": aliyun, ".aliyun/config.json": aliyun,
+		"credentials.json": fmt.Sprintf(temporaryKeys, end.UTC().Format(time.RFC3339)),
+		"bin/issuer":       "#!/bin/sh\n" + asIssuer + "=1 exec '" + os.Args[0] + "' \"$@\"\n",
+	} {
+		path := filepath.Join(r.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// run runs one command and uploads with what it printed.
+func (r *reader) run(t *testing.T, command string) {
+	t.Helper()
+	sh := exec.CommandContext(t.Context(), "sh", "-eu", "-c", command)
+	sh.Dir, sh.Env = r.dir, r.env
+	var remarks strings.Builder
+	sh.Stderr = &remarks
+	out, err := sh.Output()
+	if err != nil {
+		t.Errorf("%s\n%v: %s%s", command, err, out, remarks.String())
+		return
+	}
+	printed := [][]byte{out}
+	files, err := filepath.Glob(filepath.Join(r.dir, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "aliyun.json" && name != "credentials.json" && !r.seen[name] {
+			r.seen[name] = true
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			printed = append(printed, text)
+		}
+	}
+	for _, text := range printed {
+		r.upload(t, command, text)
+	}
+}
+
+func (r *reader) upload(t *testing.T, command string, printed []byte) {
+	t.Helper()
+	var one upload
+	switch m, err := issue.ReadManifest(bytes.NewReader(printed)); {
+	case err == nil:
+		for _, part := range m.Parts {
+			start := min(int64(part.Number-1)*m.PartSize, int64(len(r.content)))
+			if body := r.content[start:min(start+m.PartSize, int64(len(r.content)))]; len(body) > 0 {
+				r.send(t, command, http.StatusOK, part.Method, part.URL, part.Headers, body)
+			}
+		}
+	case json.Unmarshal(printed, &one) == nil && one.URL != "":
+		again := http.StatusOK
+		if one.Headers["x-oss-forbid-overwrite"] != "" {
+			again = http.StatusConflict
+		}
+		r.send(t, command, http.StatusOK, one.Method, one.URL, one.Headers, r.content)
+		r.send(t, command, again, one.Method, one.URL, one.Headers, r.content)
+	case bytes.Contains(printed, []byte("\ncurl ")):
+		if out := runCurl(t, string(printed), string(r.content)); out != answer+"\n200\n" {
+			t.Errorf("%s\ncurl printed %q", command, out)
+		}
+	}
+}
+
+// send sends the headers that were printed, and no others.
+func (r *reader) send(t *testing.T, command string, want int, method, target string, headers map[string]string, body []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, target, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		t.Errorf("%s\n%v", command, err)
+		return
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	if resp.StatusCode != want {
+		t.Errorf("%s\nstatus %d, want %d: %s", command, resp.StatusCode, want, text)
+	}
+}
+
+// toEmulators leads all names to the emulators: which one, the credentials say. It puts
+// the bucket into the path, as a custom domain names it nowhere. Neither is signed.
+type toEmulators struct{ permanent, temporary string }
+
+func (e toEmulators) RoundTrip(req *http.Request) (*http.Response, error) {
+	to := e.permanent
+	if req.URL.Query().Has("x-oss-security-token") {
+		to = e.temporary
+	}
+	emulator, err := url.Parse(to)
+	if err != nil {
+		return nil, err
+	}
+	sent := req.Clone(req.Context())
+	sent.URL.Scheme, sent.URL.Host, sent.Host = "http", emulator.Host, emulator.Host
+	if !strings.HasPrefix(sent.URL.Path, "/examplebucket/") {
+		sent.URL.Path = "/examplebucket" + sent.URL.Path
+		sent.URL.RawPath = ""
+	}
+	return http.DefaultTransport.RoundTrip(sent)
+}
