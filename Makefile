@@ -2,7 +2,7 @@
 # machine, or fetched; see internal/embeddedpg.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test bench fuzz build
+.PHONY: help demo dev test bench growth soak chaos fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,17 @@ test: ## run everything CI runs: formatting, vet, and all tests with the race de
 	go vet ./...
 	go test -race -timeout 15m ./...
 
-bench: ## measure the recorder against one INSERT a request, in one run
+bench: ## measure the receiver against what a user would run instead
 	go run ./cmd/bench
+
+growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk)
+	go run ./cmd/bench growth --rows 0,10000000,50000000
+
+soak: ## keep the receiver at full load for ten minutes and watch its memory
+	go run ./cmd/bench soak
+
+chaos: ## a million callbacks while receivers are killed and PostgreSQL is stopped
+	go run ./cmd/chaos --verbose
 
 fuzz: ## fuzz every parser, 20 seconds each
 	@set -e; go list ./... | while read -r pkg; do \

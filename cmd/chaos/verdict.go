@@ -25,8 +25,20 @@ type verdict struct {
 	doubled  int // recorded more than once
 }
 
+// good tells whether every promise was kept. A run in which nothing was acknowledged has
+// kept none.
 func (v verdict) good() bool {
-	return v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= 5*time.Second
+	return v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= 5*time.Second
+}
+
+func (v verdict) acknowledged() int {
+	n := 0
+	for _, id := range v.load.events {
+		if id != uuid.Nil {
+			n++
+		}
+	}
+	return n
 }
 
 // judge waits until the spools are empty, stops the receivers and reads the table.
@@ -109,12 +121,6 @@ func (v verdict) print(out io.Writer, c cli, f *faults) {
 		fmt.Fprintln(out, "no disk was filled: that takes the right to mount one")
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	acknowledged := 0
-	for _, id := range l.events {
-		if id != uuid.Nil {
-			acknowledged++
-		}
-	}
 	for _, row := range []struct {
 		what string
 		n    any
@@ -123,7 +129,7 @@ func (v verdict) print(out io.Writer, c cli, f *faults) {
 		{"requests sent, repeats and next URLs included", l.sent},
 		{"requests answered 200", l.accepted},
 		{"of those, kept in a spool", l.spooled},
-		{"callbacks acknowledged", acknowledged},
+		{"callbacks acknowledged", v.acknowledged()},
 		{"callbacks that no receiver acknowledged", l.unheard},
 		{"callbacks recorded", v.recorded},
 		{"acknowledged and lost", v.lost},

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// TestChaos is a short run with every fault.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := run(t.Context(), []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
+		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1"}, &out, os.Stderr)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "callbacks", "acknowledged and lost", "recorded twice"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestVerdict: the harness can fail.
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	good := func() verdict { return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1} }
+	for name, change := range map[string]func(*verdict){
+		"lost":          func(v *verdict) { v.lost = 1 },
+		"doubled":       func(v *verdict) { v.doubled = 1 },
+		"wrong answer":  func(v *verdict) { v.load.wrong = []string{"403 forged"} },
+		"slow answer":   func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
+		"nothing acked": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
+	} {
+		v := good()
+		if !v.good() {
+			t.Fatal("a run without a fault is bad")
+		}
+		if change(&v); v.good() {
+			t.Errorf("%s: the verdict is good", name)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--callbacks", "0"}, {"--clients", "0"}, {"--nope"}, {"extra"}} {
+		if err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
