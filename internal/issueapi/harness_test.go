@@ -124,7 +124,7 @@ func parsePolicies(t testing.TB, file string) *policy.Set {
 func newIssuer(t testing.TB) *issue.Issuer {
 	t.Helper()
 	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret", Region: "cn-hangzhou",
-		Buckets: []string{"demo"}, Logger: slog.New(slog.DiscardHandler)})
+		Buckets: []string{"demo"}, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,17 +243,42 @@ func (s *service) do(t testing.TB, r *http.Request) answer {
 	return a
 }
 
-// description is openapi.yaml, read once.
-var description = sync.OnceValues(func() (routers.Router, error) {
+// document is openapi.yaml, read and found valid once.
+var document = sync.OnceValues(func() (*openapi3.T, error) {
 	document, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	if err != nil {
 		return nil, err
 	}
-	if err := document.Validate(context.Background()); err != nil {
+	return document, document.Validate(context.Background())
+})
+
+func documentOf(t testing.TB) *openapi3.T {
+	t.Helper()
+	d, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+var description = sync.OnceValues(func() (routers.Router, error) {
+	d, err := document()
+	if err != nil {
 		return nil, err
 	}
-	return gorillamux.NewRouter(document)
+	return gorillamux.NewRouter(d)
 })
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+var discard = slog.New(slog.DiscardHandler)
 
 // checkAnswer holds an answer against openapi.yaml.
 func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []byte) {

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"upcall/internal/apikey"
-	"upcall/internal/eventstore"
 )
 
 const (
@@ -47,8 +46,13 @@ type keyring struct {
 // A snapshot is all keys as they were read, or why they could not be.
 type snapshot struct {
 	at      time.Time
-	callers map[string]*caller // without those that were revoked
+	callers map[string]*caller // without those that were revoked; nil after a failure
 	err     error
+
+	// limiters are those of the last reading that was none of a failure, so that neither
+	// another reading nor an outage gives anybody a new rate. There is one for each key
+	// that exists and for no other, so their number is bounded.
+	limiters map[string]*rate.Limiter
 }
 
 func newKeyring(keys Keys, limit rate.Limit, burst int, now func() time.Time) *keyring {
@@ -137,32 +141,22 @@ func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	s := &snapshot{at: k.now()} // before, so that what happens meanwhile counts as not seen
 	keys, err := k.keys.List(ctx)
 	if err != nil {
-		s.err = fmt.Errorf("list API keys: %w", err)
+		s.err, s.limiters = fmt.Errorf("list API keys: %w", err), last.limiters
 		return s
 	}
-	s.callers = make(map[string]*caller, len(keys))
+	s.callers, s.limiters = make(map[string]*caller, len(keys)), make(map[string]*rate.Limiter, len(keys))
 	for _, key := range keys {
-		if c := k.caller(key, last); c != nil {
-			s.callers[c.id] = c
+		if !key.RevokedAt.IsZero() || len(key.Hash) != len(apikey.Hash{}) {
+			continue // was revoked, or no secret opens it
 		}
+		limiter := last.limiters[key.ID]
+		if limiter == nil {
+			limiter = rate.NewLimiter(k.rate, k.burst)
+		}
+		s.limiters[key.ID] = limiter
+		s.callers[key.ID] = &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash), limiter: limiter}
 	}
 	return s
-}
-
-// caller returns nil for a key that was revoked or that no secret opens. What a key has
-// left of its rate outlives the reading. There is a limiter for each key that exists and
-// for no other, so their number is bounded.
-func (k *keyring) caller(key eventstore.APIKey, last *snapshot) *caller {
-	if !key.RevokedAt.IsZero() || len(key.Hash) != len(apikey.Hash{}) {
-		return nil
-	}
-	c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash)}
-	if before := last.callers[key.ID]; before != nil {
-		c.limiter = before.limiter
-	} else {
-		c.limiter = rate.NewLimiter(k.rate, k.burst)
-	}
-	return c
 }
 
 // limit refuses what goes over the caller's rate.

@@ -3,6 +3,7 @@ package issueapi
 import (
 	_ "embed"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 )
@@ -15,5 +16,6 @@ var openAPIDocument []byte
 // openAPI serves the document to anybody: there is no secret in it.
 func (s *Server) openAPI(c *gin.Context) {
 	eventOf(c).outcome = outcomeOK
+	c.Header("Content-Length", strconv.Itoa(len(openAPIDocument)))
 	c.Data(http.StatusOK, "application/yaml", openAPIDocument) // RFC 9512
 }

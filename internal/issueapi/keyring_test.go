@@ -1,0 +1,385 @@
+package issueapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"upcall/internal/apikey"
+	"upcall/internal/eventstore"
+)
+
+// A shelf is a store of keys that counts how often it is asked.
+type shelf struct {
+	mu    sync.Mutex
+	keys  []eventstore.APIKey
+	err   error
+	lists int
+}
+
+func (s *shelf) List(context.Context) ([]eventstore.APIKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lists++
+	return slices.Clone(s.keys), s.err
+}
+
+// add returns the text of a key that it puts into the shelf.
+func (s *shelf) add(t testing.TB, id string) string {
+	t.Helper()
+	text, hash, err := apikey.New(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, eventstore.APIKey{ID: id, Hash: hash[:], Policy: "photos"})
+	return text
+}
+
+func (s *shelf) change(change func(*shelf)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+// A clock stands still unless it is moved.
+type clock struct{ atomic.Int64 }
+
+func (c *clock) now() time.Time       { return noon.Add(time.Duration(c.Load())) }
+func (c *clock) move(d time.Duration) { c.Add(int64(d)) }
+
+func header(key string) http.Header { return http.Header{"Authorization": {"Bearer " + key}} }
+
+// kindOf is the kind of problem, or "" if there is none.
+func kindOf(err error) kind {
+	if err == nil {
+		return ""
+	}
+	return asProblem(err).kind
+}
+
+// TestRevokedKey: good for up to RevokedWithin, and not a moment longer.
+func TestRevokedKey(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	text := keys.add(t, "web")
+	ring := newKeyring(keys, 1, 1, at.now)
+	check := func() kind {
+		_, err := ring.check(t.Context(), header(text))
+		return kindOf(err)
+	}
+	if got := check(); got != "" {
+		t.Fatal(got)
+	}
+	keys.change(func(s *shelf) { s.keys[0].RevokedAt = noon })
+	at.move(RevokedWithin - time.Nanosecond)
+	if got := check(); got != "" || keys.lists != 1 {
+		t.Errorf("%s after %d lists", got, keys.lists)
+	}
+	at.move(time.Nanosecond)
+	for range 3 {
+		if got := check(); got != kindUnauthenticated {
+			t.Errorf("a revoked key is good: %s", got)
+		}
+	}
+	if keys.lists != 2 {
+		t.Errorf("%d lists", keys.lists)
+	}
+}
+
+// TestNewKey: good within a second, however many were asked for that are not there.
+func TestNewKey(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	ring := newKeyring(keys, 1, 1, at.now)
+	stranger, _, err := apikey.New("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := ring.check(t.Context(), header(stranger)); kindOf(err) != kindUnauthenticated {
+			t.Fatal(err)
+		}
+	}
+	text := keys.add(t, "web")
+	if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnauthenticated || keys.lists != 1 {
+		t.Errorf("%v after %d lists", err, keys.lists)
+	}
+	at.move(newWithin)
+	who, err := ring.check(t.Context(), header(text))
+	if err != nil || who.id != "web" || who.policy != "photos" || keys.lists != 2 {
+		t.Errorf("%+v, %v after %d lists", who, err, keys.lists)
+	}
+}
+
+// TestStoreFails: nobody is let in, it is not the caller's mistake, and the store is asked
+// again once a second.
+func TestStoreFails(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	text := keys.add(t, "web")
+	ring := newKeyring(keys, 1, 1, at.now)
+	if _, err := ring.check(t.Context(), header(text)); err != nil {
+		t.Fatal(err)
+	}
+	keys.change(func(s *shelf) { s.err = fmt.Errorf("list: %w", eventstore.ErrUnavailable) })
+	at.move(RevokedWithin)
+	for range 100 {
+		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable || !errors.Is(err, eventstore.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	if keys.lists != 2 {
+		t.Errorf("%d lists", keys.lists)
+	}
+	keys.change(func(s *shelf) { s.err = nil })
+	at.move(newWithin)
+	if _, err := ring.check(t.Context(), header(text)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadOnce: whoever comes while the keys are read waits for that reading, or until
+// his own time is over.
+func TestReadOnce(t *testing.T) {
+	t.Parallel()
+	slow := &slowKeys{arrived: make(chan struct{}), proceed: make(chan struct{})}
+	text, hash, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.keys = []eventstore.APIKey{{ID: "web", Hash: hash[:]}}
+	ring := newKeyring(slow, 1, 1, time.Now)
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			if _, err := ring.check(t.Context(), header(text)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-slow.arrived
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ring.check(gone, header(text)); kindOf(err) != kindUnavailable {
+		t.Errorf("who has gone gets %v", err)
+	}
+	close(slow.proceed)
+	group.Wait()
+	if n := slow.lists.Load(); n != 1 {
+		t.Errorf("%d lists", n)
+	}
+}
+
+type slowKeys struct {
+	keys             []eventstore.APIKey
+	lists            atomic.Int64
+	arrived, proceed chan struct{}
+}
+
+func (k *slowKeys) List(context.Context) ([]eventstore.APIKey, error) {
+	if k.lists.Add(1) == 1 {
+		close(k.arrived)
+	}
+	<-k.proceed
+	return k.keys, nil
+}
+
+// TestAbandonedRead: the reading goes on for the others when the one who began it goes.
+func TestAbandonedRead(t *testing.T) {
+	t.Parallel()
+	text, hash, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := newKeyring(contextKeys{{ID: "web", Hash: hash[:]}}, 1, 1, time.Now)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _ = ring.check(gone, header(text)) // the reading may have lost against the end of the context
+	if _, err := ring.check(t.Context(), header(text)); err != nil {
+		t.Error(err)
+	}
+}
+
+// contextKeys honour the context.
+type contextKeys []eventstore.APIKey
+
+func (k contextKeys) List(ctx context.Context) ([]eventstore.APIKey, error) { return k, ctx.Err() }
+
+// TestBadRows: what no secret opens is not there.
+func TestBadRows(t *testing.T) {
+	t.Parallel()
+	text, hash, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]eventstore.APIKey{
+		"short hash": {ID: "web", Hash: hash[:31]}, "long hash": {ID: "web", Hash: append(hash[:], 0)}, "no hash": {ID: "web"},
+		"hash of zeros": {ID: "web", Hash: make([]byte, 32)}, "revoked": {ID: "web", Hash: hash[:], RevokedAt: noon}, "another id": {ID: "app", Hash: hash[:]},
+	} {
+		ring := newKeyring(fixedKeys{key}, 1, 1, time.Now)
+		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnauthenticated {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	web, app := keys.add(t, "web"), keys.add(t, "app")
+	ring := newKeyring(keys, 0.5, 2, at.now)
+	request := func(key string) *problem {
+		who, err := ring.check(t.Context(), header(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.limit(who); err != nil {
+			return asProblem(err)
+		}
+		return nil
+	}
+	for range 2 {
+		if p := request(web); p != nil {
+			t.Fatal(p)
+		}
+	}
+	for range 10 { // refused requests cost nothing
+		p := request(web)
+		if p == nil || p.kind != kindRate || p.retryAfter != 2*time.Second {
+			t.Fatalf("%+v", p)
+		}
+	}
+	if p := request(app); p != nil {
+		t.Errorf("one key's rate is another's: %v", p)
+	}
+	at.move(2 * time.Second)
+	if p := request(web); p != nil {
+		t.Error(p)
+	}
+}
+
+// TestRateOutlivesReading: neither reading the keys again nor an outage gives anybody a
+// new rate.
+func TestRateOutlivesReading(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	text := keys.add(t, "web")
+	ring := newKeyring(keys, 1e-6, 1, at.now)
+	limited := func() bool {
+		who, err := ring.check(t.Context(), header(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring.limit(who) != nil
+	}
+	if limited() || !limited() {
+		t.Fatal("the first request is refused, or the second is not")
+	}
+	at.move(RevokedWithin)
+	if !limited() || keys.lists != 2 {
+		t.Errorf("to read the keys again gave a new rate (%d lists)", keys.lists)
+	}
+	keys.change(func(s *shelf) { s.err = eventstore.ErrUnavailable })
+	at.move(RevokedWithin)
+	if _, err := ring.check(t.Context(), header(text)); err == nil {
+		t.Fatal("there was no outage")
+	}
+	keys.change(func(s *shelf) { s.err = nil })
+	at.move(newWithin)
+	if !limited() {
+		t.Error("an outage gave a new rate")
+	}
+}
+
+// TestRateOverHTTP shows the answer.
+func TestRateOverHTTP(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.Rate, c.Burst = 0.001, 1 })
+	if got := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody); got.status != http.StatusCreated {
+		t.Fatalf("%d %s", got.status, got.raw)
+	}
+	for _, request := range [][2]string{{"POST", "/v1/uploads"}, {"POST", "/v1/uploads/multipart"}, {"GET", "/v1/uploads/x"}, {"DELETE", "/v1/uploads/x"}} {
+		got := s.call(t, request[0], request[1], s.photos, goodBody)
+		if got.status != http.StatusTooManyRequests || got.text("rule") != "rate" || !slices.Contains([]string{"999", "1000"}, got.header.Get("Retry-After")) {
+			t.Errorf("%v: %d %v %s", request, got.status, got.header, got.raw)
+		}
+	}
+	if n := s.rows(t); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// TestUnauthenticated: every route of the API, and every way to have no key.
+func TestUnauthenticated(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	if err := s.keys.Revoke(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	unknown, _, err := apikey.New("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(id string) string { // the secret of web with another id
+		return "upk_" + id + strings.TrimPrefix(s.photos, "upk_web")
+	}
+	flipped := s.photos[:len(s.photos)-2] + map[bool]string{true: "B", false: "A"}[s.photos[len(s.photos)-2] == 'A'] + s.photos[len(s.photos)-1:]
+	headers := map[string][]string{
+		"none":                 nil,
+		"empty":                {""},
+		"scheme alone":         {"Bearer"},
+		"scheme and space":     {"Bearer "},
+		"no scheme":            {s.photos},
+		"Basic":                {"Basic " + s.photos},
+		"two spaces":           {"Bearer  " + s.photos},
+		"two headers":          {"Bearer " + s.photos, "Bearer " + s.photos},
+		"two keys":             {"Bearer " + s.photos + ", Bearer " + s.photos},
+		"no key":               {"Bearer null"},
+		"key of something":     {"Bearer sk_live_0123456789"},
+		"cut short":            {"Bearer " + s.photos[:len(s.photos)-1]},
+		"one more":             {"Bearer " + s.photos + "A"},
+		"another secret":       {"Bearer " + flipped},
+		"another's secret":     {"Bearer " + same("app")},
+		"unknown id":           {"Bearer " + unknown},
+		"known secret, new id": {"Bearer " + same("nobody")},
+		"revoked":              {"Bearer " + s.films},
+		"SQL":                  {"Bearer upk_' OR 1=1 --_" + strings.Repeat("A", 43)},
+	}
+	answers := make(map[string]string)
+	for name, values := range headers {
+		for _, route := range [][2]string{{"POST", "/v1/uploads"}, {"POST", "/v1/uploads/multipart"}, {"GET", "/v1/uploads/x"}, {"DELETE", "/v1/uploads/x"}} {
+			r := s.request(t, route[0], route[1], "", goodBody)
+			if values != nil {
+				r.Header["Authorization"] = values
+			}
+			got := s.do(t, r)
+			if got.status != http.StatusUnauthorized || got.text("rule") != "api_key" {
+				t.Errorf("%s, %v: %d %s", name, route, got.status, got.raw)
+			}
+			answers[name] = got.raw
+		}
+	}
+	// A stranger learns nothing of ids.
+	for _, name := range []string{"another's secret", "unknown id", "known secret, new id", "revoked"} {
+		if answers[name] != answers["another secret"] {
+			t.Errorf("%s: %s, and a wrong secret: %s", name, answers[name], answers["another secret"])
+		}
+	}
+	if n := s.rows(t); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+	r := s.request(t, http.MethodPost, "/v1/uploads", "", goodBody)
+	r.Header.Set("Authorization", "bEARER "+s.photos) // RFC 9110, section 11.1: schemes are read in any case
+	if got := s.do(t, r); got.status != http.StatusCreated {
+		t.Errorf("%d %s", got.status, got.raw)
+	}
+}
