@@ -3,6 +3,7 @@
 //	receiver serve        take callbacks
 //	receiver migrate up   bring the database's schema up to date
 //	receiver doctor       say why a captured callback is refused
+//	receiver spool list   show the callbacks that wait for PostgreSQL
 //	receiver healthcheck  ask a running receiver whether it lives
 package main
 
@@ -54,6 +55,7 @@ type program struct {
 type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Take callbacks in until SIGTERM."`
 	Migrate     migrateCmd     `cmd:"" help:"Change the database's schema, or show how far it is."`
+	Spool       spoolCmd       `cmd:"" help:"Look at the callbacks that wait for PostgreSQL, or move them there."`
 	Doctor      doctorCmd      `cmd:"" help:"Say why a captured callback is refused, and what to mend."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running receiver whether it lives; for container health checks."`
 }

@@ -246,5 +246,6 @@ func TestCheckReportsAllMistakes(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
+	child()
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }

@@ -96,7 +96,7 @@ func TestFlippedBits(t *testing.T) {
 	const waiting = 100
 	content := image(t, waiting)
 	dice := rand.New(rand.NewPCG(1, 2))
-	const rounds = 300
+	const rounds = 150
 	set := 0
 	for round := range rounds {
 		at, bit, page := dice.IntN(len(content)), dice.IntN(8), round%10 == 0

@@ -66,7 +66,8 @@ func newRecord(e *eventstore.Event) *record {
 
 func (r *record) event() eventstore.Event {
 	return eventstore.Event{
-		ID: r.ID, ReceivedAt: r.ReceivedAt, UploadID: r.UploadID, Source: r.Source, SourceAddr: r.SourceAddr,
+		Acknowledged: true,
+		ID:           r.ID, ReceivedAt: r.ReceivedAt, UploadID: r.UploadID, Source: r.Source, SourceAddr: r.SourceAddr,
 		Callback: callbackspec.Callback{
 			Bucket: r.Bucket, Object: r.Object, ETag: r.ETag, Size: r.Size, MimeType: r.MimeType,
 			ImageHeight: r.ImageHeight, ImageWidth: r.ImageWidth, ImageFormat: r.ImageFormat,

@@ -1,0 +1,350 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/intake"
+	"upcall/internal/spool"
+)
+
+// A faulty store is PostgreSQL whose answers are late or missing.
+type faulty struct {
+	*eventstore.Recorder
+	fault atomic.Pointer[func(context.Context, *eventstore.Event) error] // nil: none
+	asked atomic.Int64
+}
+
+func (f *faulty) set(fault func(context.Context, *eventstore.Event) error) {
+	if fault == nil {
+		f.fault.Store(nil)
+		return
+	}
+	f.fault.Store(&fault)
+}
+
+func (f *faulty) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+	f.asked.Add(1)
+	if fault := f.fault.Load(); fault != nil {
+		if err := (*fault)(ctx, e); err != nil {
+			return false, err
+		}
+	}
+	return f.Recorder.Record(ctx, e)
+}
+
+func (f *faulty) Ping(ctx context.Context) error {
+	if fault := f.fault.Load(); fault != nil {
+		if err := (*fault)(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return f.Recorder.Ping(ctx)
+}
+
+func away(context.Context, *eventstore.Event) error {
+	return fmt.Errorf("%w: pulled out", eventstore.ErrUnavailable)
+}
+
+func newFaulty(t *testing.T, pool *pgxpool.Pool) *faulty {
+	t.Helper()
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recorder.Close)
+	return &faulty{Recorder: recorder}
+}
+
+func openSpool(t *testing.T, dir string, change func(*spool.Config)) *spool.Spool {
+	t.Helper()
+	c := spool.Config{Dir: dir, MinFreeBytes: -1, Logger: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&c)
+	}
+	s, err := spool.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// drains runs the keeper until the test ends, or stop is called.
+func drains(t *testing.T, k *keeper) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { k.run(ctx) })
+	stop = func() { cancel(); group.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func event() *eventstore.Event {
+	return &eventstore.Event{ID: uuid.New(), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
+		UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Source: eventstore.SourceCallback,
+		Callback: callbackspec.Callback{Bucket: "demo", Object: "a"}}
+}
+
+func rows(t *testing.T, pool *pgxpool.Pool, id uuid.UUID) int {
+	t.Helper()
+	var n int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events WHERE id = $1", id).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func record(t *testing.T, k *keeper, e *eventstore.Event, want intake.Outcome) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), intake.Deadline)
+	defer cancel()
+	got, err := k.Record(ctx, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outcome (-want +got):\n%s", diff)
+	}
+}
+
+var (
+	committed      = intake.Outcome{Durable: intake.InPostgres}
+	committedTwice = intake.Outcome{Durable: intake.InPostgres, Duplicate: true}
+	spooled        = intake.Outcome{Durable: intake.InSpool}
+	spooledTwice   = intake.Outcome{Durable: intake.InSpool, Duplicate: true}
+)
+
+// TestRepeats: a repeat is a duplicate wherever the first is by now, and one row.
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+	k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
+	find := func(e *eventstore.Event, want intake.Durable) {
+		t.Helper()
+		if got, err := k.Find(t.Context(), e.ID); got != want || err != nil {
+			t.Errorf("found %q, %v, want %q", got, err, want)
+		}
+	}
+	first, second := event(), event()
+	find(first, "")
+	record(t, k, first, committed)
+	record(t, k, first, committedTwice)
+	find(first, intake.InPostgres)
+
+	store.set(away)
+	record(t, k, second, spooled)
+	record(t, k, second, spooledTwice)
+	find(second, intake.InSpool)
+	if _, err := k.Find(t.Context(), uuid.New()); !errors.Is(err, eventstore.ErrUnavailable) {
+		t.Errorf("find while PostgreSQL is away: %v", err)
+	}
+	record(t, k, first, spooled) // nobody can tell that it is a repeat
+
+	asked := store.asked.Load()
+	record(t, k, event(), spooled)
+	if store.asked.Load() != asked {
+		t.Error("a callback waited for a PostgreSQL that is known to be away")
+	}
+
+	store.set(nil)
+	record(t, k, second, spooledTwice) // nothing has moved yet
+	drains(t, k)
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	record(t, k, second, committedTwice)
+	record(t, k, first, committedTwice)
+	record(t, k, event(), committed)
+	for _, e := range []*eventstore.Event{first, second} {
+		if n := rows(t, pool, e.ID); n != 1 {
+			t.Errorf("%d rows of one event", n)
+		}
+	}
+}
+
+// TestLateCommit: PostgreSQL commits, and its answer comes after its share of the time.
+func TestLateCommit(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+	k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
+	e := event()
+	store.set(func(ctx context.Context, late *eventstore.Event) error {
+		if late == nil || late.ID != e.ID {
+			return nil
+		}
+		if _, err := store.Recorder.Record(context.WithoutCancel(ctx), late); err != nil {
+			t.Error(err)
+		}
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, ctx.Err())
+	})
+	started := time.Now()
+	record(t, k, e, spooled)
+	if took := time.Since(started); took > intake.Deadline {
+		t.Errorf("it took %s", took)
+	}
+	if n := rows(t, pool, e.ID); n != 1 {
+		t.Fatalf("%d rows: the commit was to happen", n)
+	}
+	record(t, k, e, spooledTwice)
+	store.set(nil)
+	drains(t, k)
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	record(t, k, e, committedTwice)
+	if n := rows(t, pool, e.ID); n != 1 {
+		t.Errorf("%d rows of one event", n)
+	}
+}
+
+// TestInsertInFlight: the event is spooled and moved while its first insert is still
+// under way.
+func TestInsertInFlight(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+	k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
+	e := event()
+	inFlight, goOn := make(chan struct{}), make(chan struct{})
+	var insert sync.WaitGroup
+	var once sync.Once
+	store.set(func(ctx context.Context, _ *eventstore.Event) error {
+		err := error(nil)
+		once.Do(func() {
+			insert.Go(func() {
+				<-goOn
+				if duplicate, err := store.Recorder.Record(context.Background(), e); err != nil || !duplicate {
+					t.Errorf("the late insert: duplicate %v, %v", duplicate, err)
+				}
+			})
+			close(inFlight)
+			err = away(ctx, nil)
+		})
+		return err
+	})
+	record(t, k, e, spooled)
+	<-inFlight
+	drains(t, k)
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	close(goOn)
+	insert.Wait()
+	if n := rows(t, pool, e.ID); n != 1 {
+		t.Errorf("%d rows of one event", n)
+	}
+}
+
+// TestTwoSpools: OSS's second URL leads to another receiver, which spools the same.
+func TestTwoSpools(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	events := []*eventstore.Event{event(), event(), event()}
+	var queues []*spool.Spool
+	for range 2 {
+		store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+		k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
+		store.set(away)
+		for _, e := range events {
+			record(t, k, e, spooled)
+		}
+		store.set(nil)
+		drains(t, k)
+		queues = append(queues, queue)
+	}
+	for _, queue := range queues {
+		eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	}
+	for _, e := range events {
+		if n := rows(t, pool, e.ID); n != 1 {
+			t.Errorf("%d rows of one event", n)
+		}
+	}
+}
+
+// TestRevokedMeanwhile: the upload was revoked after its callback was acknowledged.
+// What was acknowledged is recorded.
+func TestRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+	k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
+	store.set(away)
+	revoked, other := event(), event()
+	record(t, k, revoked, spooled)
+	record(t, k, other, spooled)
+	if _, err := pool.Exec(t.Context(), "INSERT INTO upcall.revoked_uploads VALUES ($1, now())", revoked.UploadID); err != nil {
+		t.Fatal(err)
+	}
+	store.set(nil)
+	drains(t, k)
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	if got := queue.Stats().Rejected; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
+		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
+	}
+}
+
+// TestErrors: what no spool can help with.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store := newFaulty(t, pool)
+	full := openSpool(t, t.TempDir(), func(c *spool.Config) { c.MaxBytes = 1 })
+	k := newKeeper(store, full, slog.New(slog.DiscardHandler))
+
+	bad := event()
+	bad.Callback.Object = "\x00"
+	if _, err := k.Record(t.Context(), bad); !errors.Is(err, eventstore.ErrRejected) || k.away.Load() {
+		t.Errorf("an event that PostgreSQL cannot hold: %v, away %v", err, k.away.Load())
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	store.set(func(ctx context.Context, _ *eventstore.Event) error {
+		cancel()
+		return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, ctx.Err())
+	})
+	if _, err := k.Record(gone, event()); !errors.Is(err, context.Canceled) || k.away.Load() {
+		t.Errorf("a sender that is gone: %v, away %v", err, k.away.Load())
+	}
+	store.set(func(context.Context, *eventstore.Event) error { return eventstore.ErrQueueFull })
+	if _, err := k.Record(t.Context(), event()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, eventstore.ErrUnavailable) || k.away.Load() {
+		t.Errorf("both full: %v, away %v", err, k.away.Load())
+	}
+	store.set(away)
+	if _, err := k.Record(t.Context(), event()); !errors.Is(err, spool.ErrFull) || !k.away.Load() {
+		t.Errorf("away and full: %v, away %v", err, k.away.Load())
+	}
+
+	// Without a spool: refused at once while PostgreSQL is away, until it is back.
+	k = newKeeper(store, nil, slog.New(slog.DiscardHandler))
+	for range 2 {
+		if _, err := k.Record(t.Context(), event()); !errors.Is(err, eventstore.ErrUnavailable) {
+			t.Errorf("away without a spool: %v", err)
+		}
+	}
+	drains(t, k)
+	store.set(nil)
+	eventually(t, "PostgreSQL is back", func() bool { return !k.away.Load() })
+	record(t, k, event(), committed)
+}

@@ -1,0 +1,105 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// An Entry is a callback in a spool, for people to look at.
+type Entry struct {
+	ID         uuid.UUID
+	ReceivedAt time.Time
+	Bucket     string
+	Object     string
+	Reason     string // why PostgreSQL refused it; "" while it waits
+	JSON       []byte // all of it, in one line
+}
+
+func entryOf(r *record, frame []byte) Entry {
+	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Bucket, Object: r.Object, JSON: frame[headerSize:]}
+	if r.Rejected != nil {
+		e.Reason = r.Rejected.Reason
+	}
+	return e
+}
+
+// snapshots is how often a file is copied that changes meanwhile.
+const snapshots = 10
+
+// Read calls visit for what is in the spool of a directory: those that wait, in order,
+// then those that were refused. It changes nothing, and works while a receiver has the
+// spool, of which it sees a moment then. An entry is good until visit returns. An error
+// wraps ErrDamaged if the file is, or changes too fast to be looked at.
+func Read(ctx context.Context, dir string, visit func(Entry) error) error {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("read spool: %w", err)
+	}
+	show := func(r *record, frame []byte) error { return visit(entryOf(r, frame)) }
+	lock, err := acquireLock(ctx, dir, 0)
+	if err == nil {
+		defer lock.Close()
+		return readFile(path, show)
+	}
+	if !errors.Is(err, ErrInUse) {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		copied, err := snapshot(path)
+		if err != nil {
+			return err
+		}
+		// All of it is looked at before any is shown.
+		err = readFile(copied, func(*record, []byte) error { return nil })
+		if err == nil {
+			err = readFile(copied, show)
+			return errors.Join(err, os.Remove(copied))
+		}
+		if err := errors.Join(err, os.Remove(copied)); attempt == snapshots || !errors.Is(err, ErrDamaged) {
+			return fmt.Errorf("read spool %s while a receiver writes there: %w", dir, err)
+		}
+	}
+}
+
+// snapshot copies a file that may change meanwhile, so that the copy may be damaged.
+func snapshot(path string) (string, error) {
+	from, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("copy spool: %w", err)
+	}
+	defer from.Close()
+	to, err := os.CreateTemp("", "upcall-spool-")
+	if err != nil {
+		return "", fmt.Errorf("copy spool: %w", err)
+	}
+	_, err = io.Copy(to, from)
+	if err = errors.Join(err, to.Close()); err != nil {
+		return "", fmt.Errorf("copy spool: %w", errors.Join(err, os.Remove(to.Name())))
+	}
+	return to.Name(), nil
+}
+
+// ReadDamaged calls visit for each callback that is intact in a file that was set aside,
+// in the order of arrival. Some may have moved to PostgreSQL long ago.
+func ReadDamaged(path string, visit func(Entry) error) error {
+	seen := make(map[uuid.UUID]bool)
+	err := carve(path, time.Time{}, func(r *record, frame []byte) error {
+		if seen[r.ID] {
+			return nil
+		}
+		seen[r.ID] = true
+		return visit(entryOf(r, frame))
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read set-aside file: %w", err)
+	}
+	return err
+}
