@@ -91,8 +91,8 @@ func gunzip(b string) []string {
 		return nil
 	}
 	// Limited, as a few bytes may unpack to any number.
-	whole, err := io.ReadAll(io.LimitReader(in, maxDeep+1))
-	if err != nil || len(whole) > maxDeep {
+	whole, err := io.ReadAll(io.LimitReader(in, maxBody+1))
+	if err != nil || len(whole) > maxBody {
 		return nil
 	}
 	return []string{string(whole)}

@@ -44,19 +44,27 @@ func (e *examination) contentCauses(received message, m *match) {
 	} else if e.report.Reason == "target_malformed" && len(m.pathKinds)+len(m.queryKinds) == 0 {
 		add(cause(TargetForm, Mark(e.request.Target), Mark(m.path)))
 	}
-	for _, kind := range m.pathKinds {
-		c := cause(kind, Mark(received.path), Mark(m.path))
+	for i, kind := range m.pathKinds {
+		c := changed(i, kind, received.path, m.path)
 		if kind != PublicURL {
 			c.Mend = "set UPCALL_PUBLIC_URL=" + e.publicURL(m.path) + ", or " + c.Mend
 		}
 		add(c)
 	}
-	for _, kind := range m.queryKinds {
-		add(cause(kind, Mark(received.query), Mark(m.query)))
+	for i, kind := range m.queryKinds {
+		add(changed(i, kind, received.query, m.query))
 	}
-	for _, kind := range m.bodyKinds {
-		add(cause(kind, Mark(received.body), Mark(m.body)))
+	for i, kind := range m.bodyKinds {
+		add(changed(i, kind, received.body, m.body))
 	}
+}
+
+// changed is the cause at index i of those of one part; the first shows the part.
+func changed(i int, kind Kind, received, signed string) Cause {
+	if i > 0 {
+		return cause(kind, "", "")
+	}
+	return cause(kind, Mark(received), Mark(signed))
 }
 
 // publicURL is what to set so that the receiver checks that path. Only the path counts.

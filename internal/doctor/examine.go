@@ -23,6 +23,8 @@ type examination struct {
 	verifier *verify.Verifier
 	request  verify.Request // as the receiver checks it
 	report   *Report
+
+	bodyIntact bool // Content-MD5 says so
 }
 
 func (e *examination) examine(ctx context.Context) {
@@ -97,6 +99,7 @@ func (e *examination) compareBody() {
 	if value := e.capture.Get("Content-MD5"); value != "" {
 		sum := md5.Sum(body)
 		if value == base64.StdEncoding.EncodeToString(sum[:]) {
+			e.bodyIntact = true
 			e.report.Notes = append(e.report.Notes, "Content-MD5 fits the body: the body is as it was sent")
 		} else {
 			e.report.Notes = append(e.report.Notes, "Content-MD5 does not fit the body: the body was changed on the way or in the capture")
@@ -132,6 +135,9 @@ func (e *examination) explain(ctx context.Context, h held, received message) {
 			return
 		}
 		r.Mend = reasons["digest_mismatch"]
+		if e.bodyIntact {
+			r.Mend = reasons["digest_mismatch_body_intact"]
+		}
 		return
 	}
 	r.Signed = digestOf(m.signed)
@@ -148,10 +154,11 @@ func (e *examination) explain(ctx context.Context, h held, received message) {
 		return
 	}
 	r.Verdict = Repaired
-	r.Summary = "once one change is undone"
-	if n := len(r.Causes); n > 1 {
-		r.Summary = fmt.Sprintf("once %d changes are undone", n)
+	what := make([]string, len(r.Causes))
+	for i, c := range r.Causes {
+		what[i] = c.What
 	}
+	r.Summary = strings.Join(what, "; and ")
 	e.checkRest(repaired.Body)
 }
 

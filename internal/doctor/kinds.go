@@ -161,7 +161,7 @@ var explanations = map[Kind]struct{ what, mend string }{
 }
 
 // reasons say what may be behind a refusal that nothing explains further, by
-// verify.Failure's reason.
+// verify.Failure's reason; of a digest that does not match there are two cases.
 var reasons = map[string]string{
 	"signature_missing": "a proxy or server took the header away (Apache: CGIPassAuth On; nginx: proxy_set_header Authorization $http_authorization; " +
 		"no gateway may use Authorization for itself), or the request is not OSS's",
@@ -172,6 +172,8 @@ var reasons = map[string]string{
 		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); else it was damaged or forged",
 	"digest_mismatch": "the signature is genuine, but no change that is known to happen on the way leads to what was signed: it was copied from another " +
 		"callback, or a value was changed; give --callback-url (as OSS has it) if path or query may differ, and record the body as bytes",
+	"digest_mismatch_body_intact": "Content-MD5 says that the body is as it was sent, so path or query were changed: give --callback-url (as OSS has it, with its query), " +
+		"or compare the string to sign with that; else the signature was copied from another callback",
 	"target_malformed":  "the request line is not one that OSS sends: " + keepPath,
 	"signature_version": "leave signatureVersion out of the callback parameter: only version 1.0 can be checked",
 	"key_url_untrusted": "if this is your emulator, let the receiver trust it (UPCALL_TRUST_KEY_URLS) and name it here with --key-url; else it is forged",

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -77,11 +78,14 @@ func (r *Report) Write(out io.Writer) error {
 		fmt.Fprintf(&b, "  mend: %s\n", r.Mend)
 	}
 	for _, c := range r.Causes {
-		fmt.Fprintf(&b, "\n%s: %s\n", c.Kind, c.What)
+		fmt.Fprintf(&b, "\n%s\n", c.Kind)
+		if r.Verdict != Repaired { // else the summary says it
+			fmt.Fprintf(&b, "  what:     %s\n", c.What)
+		}
 		if c.Received != c.Signed {
 			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, shownLength/4), shorten(c.Signed, shownLength/4))
 		}
-		fmt.Fprintf(&b, "  mend: %s\n", c.Mend)
+		fmt.Fprintf(&b, "  mend:     %s\n", c.Mend)
 	}
 	for _, refusal := range r.Refusals {
 		fmt.Fprintf(&b, "\nrefused all the same, %s (%s): %s\n  mend: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Mend)
@@ -94,8 +98,8 @@ func (r *Report) Write(out io.Writer) error {
 	}
 	line("string to sign", shorten(r.Received.String, shownLength))
 	line("  its MD5", r.Received.MD5)
-	if r.Signed != r.Received {
-		line("what was signed", shorten(r.Signed.String, shownLength))
+	if r.Signed != r.Received && r.Signed.MD5 != "" {
+		line("what was signed", cmp.Or(shorten(r.Signed.String, shownLength), "unknown"))
 		line("  its MD5", r.Signed.MD5)
 	}
 	line("signed by", r.Key)

@@ -13,7 +13,9 @@ const (
 	maxPaths      = 400
 	maxQueries    = 400
 	maxBodies     = 1500
-	maxDeep       = 64 << 10 // bytes: longer parts are changed once, not twice
+
+	maxTwice   = 16 << 10 // bytes: longer parts are changed once, not twice
+	maxChanged = 64 << 10 // bytes: longer parts are not changed; the receiver takes none so long
 )
 
 // A step undoes one kind of damage: from text as it was received it makes the texts
@@ -38,10 +40,13 @@ type variant struct {
 // once, at most limit of them.
 func spread(start string, steps []step, limit int) []variant {
 	found := []variant{{text: start}}
+	if len(start) > maxChanged {
+		return found
+	}
 	seen := map[string]bool{start: true}
 	for i := 0; i < len(found) && len(found) < limit; i++ {
 		from := found[i]
-		if len(from.kinds) == 2 || len(from.kinds) == 1 && len(start) > maxDeep {
+		if len(from.kinds) == 2 || len(from.kinds) == 1 && len(start) > maxTwice {
 			break
 		}
 		for _, s := range steps {

@@ -1,0 +1,363 @@
+package doctor
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/md5"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"upcall/internal/uploadtoken"
+	"upcall/internal/verify"
+)
+
+const testKeyURL = "http://127.0.0.1:9000/_ossemu/callback_pub_key.pem"
+
+// signedCallback is a callback as OSS would send it, but signed with the test key.
+func signedCallback(t testing.TB, target, contentType, body string) *Capture {
+	t.Helper()
+	block, _ := pem.Decode(readFile(t, verifyData+"testkey_512.pem"))
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := parsed.(*rsa.PrivateKey)
+	signed, err := verify.StringToSign(target, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := md5.Sum(signed)
+	head := "\x00\x01" + strings.Repeat("\xff", 27) + "\x00\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10"
+	m := new(big.Int).SetBytes(append([]byte(head), sum[:]...))
+	signature := m.Exp(m, key.D, key.N).FillBytes(make([]byte, key.Size()))
+	return &Capture{
+		Format: Raw, Method: "POST", Target: target, Body: []byte(body),
+		Headers: []Header{
+			{"Host", "receiver.example.com"},
+			{"Authorization", base64.StdEncoding.EncodeToString(signature)},
+			{"x-oss-pub-key-url", base64.StdEncoding.EncodeToString([]byte(testKeyURL))},
+			{"Content-Type", contentType},
+		},
+	}
+}
+
+func (c *Capture) set(name, value string) {
+	c.Headers = slices.DeleteFunc(c.Headers, func(h Header) bool { return strings.EqualFold(h.Name, name) })
+	c.Headers = append(c.Headers, Header{name, value})
+}
+
+func testKey(t testing.TB) Config { return Config{Key: readFile(t, verifyData+"testkey_512.pub.pem")} }
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+	aForm    = "bucket=demo&object=a%2Fb%20c%2B%E6%96%87.jpg&etag=ABC&size=12&mimeType=image%2Fjpeg&imageInfo.height=&reqId=5CF3"
+	aJSON    = `{"bucket":"demo","object":"a/b 文<é>.jpg","size":12,"x":null}`
+)
+
+func replaceBody(f func(string) string) func(*Capture) {
+	return func(c *Capture) { c.Body = []byte(f(string(c.Body))) }
+}
+
+func setBody(body string) func(*Capture) { return func(c *Capture) { c.Body = []byte(body) } }
+
+func setTarget(target string) func(*Capture) { return func(c *Capture) { c.Target = target } }
+
+func setHeader(name, value string) func(*Capture) { return func(c *Capture) { c.set(name, value) } }
+
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	const form, target = aForm, "/oss/callback?id=1&zone=%e6%96%87&next=a+b"
+	gbk := func(s string) string {
+		out, err := simplifiedchinese.GBK.NewEncoder().String(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	tests := []struct {
+		name   string
+		typ    string
+		damage []func(*Capture)
+		want   []Kind
+	}{
+		{"BOM", formType, []func(*Capture){setBody("\xef\xbb\xbf" + form)}, []Kind{BodyBOMAdded}},
+		{"CRLF at the end", formType, []func(*Capture){setBody(form + "\r\n")}, []Kind{BodyNewlineAdded}},
+		{"NULs", formType, []func(*Capture){setBody(form + "\x00\x00")}, []Kind{BodyNUL}},
+		{"blanks", formType, []func(*Capture){setBody(" \t" + form + "  ")}, []Kind{BodyWhitespace}},
+		{"chunk sizes left", formType, []func(*Capture){setBody(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(form), form))}, []Kind{BodyChunked}},
+		{"gzip", formType, []func(*Capture){setBody(gzipped(t, form))}, []Kind{BodyCompressed}},
+		{"more than its length", formType, []func(*Capture){setBody(form + "GET / HTTP/1.1"), setHeader("Content-Length", fmt.Sprint(len(form)))}, []Kind{BodyLonger}},
+		{"plus for space", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%20", "+") })}, []Kind{BodyReencoded}},
+		{"decoded", formType, []func(*Capture){setBody(strings.ReplaceAll(unescape(form), "c+", "c%2B"))}, []Kind{BodyReencoded}},
+		{"encoded twice", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%", "%25") })}, []Kind{BodyReencoded}},
+		{"fields sorted", formType, []func(*Capture){setBody("bucket=demo&etag=ABC&imageInfo.height=&mimeType=image%2Fjpeg&object=a%2Fb%20c%2B%E6%96%87.jpg&reqId=5CF3&size=12")}, []Kind{BodyReordered}},
+		{"field added", formType, []func(*Capture){setBody("_csrf=x&" + form)}, []Kind{BodyFieldAdded}},
+		{"charset", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%E6%96%87", "%CE%C4") })}, []Kind{BodyCharset}},
+		{"quoted", formType, []func(*Capture){setBody(`"` + form + `"`)}, []Kind{BodyQuoted}},
+		{"entities", formType, []func(*Capture){setBody(strings.ReplaceAll(form, "&", "&amp;"))}, []Kind{BodyEntities}},
+		{"form as JSON", formType, []func(*Capture){
+			setBody(`{"bucket":"demo","object":"a/b c+文.jpg","etag":"ABC","size":"12","mimeType":"image/jpeg","imageInfo.height":"","reqId":"5CF3"}`),
+		}, []Kind{BodyFormAsJSON}},
+
+		{"JSON of Python", jsonType, []func(*Capture){setBody(`{"bucket": "demo", "object": "a/b \u6587<\u00e9>.jpg", "size": 12, "x": null}`)}, []Kind{BodyJSONRewritten}},
+		{"JSON of Go", jsonType, []func(*Capture){setBody(`{"bucket":"demo","object":"a/b 文\u003cé\u003e.jpg","size":12,"x":null}` + "\n")}, []Kind{BodyJSONRewritten}},
+		{"JSON indented", jsonType, []func(*Capture){setBody("{\n  \"bucket\": \"demo\",\n  \"object\": \"a/b 文<é>.jpg\",\n  \"size\": 12,\n  \"x\": null\n}")}, []Kind{BodyJSONRewritten}},
+		{"JSON, numbers as text", jsonType, []func(*Capture){setBody(`{"bucket":"demo","object":"a/b 文<é>.jpg","size":"12","x":null}`)}, []Kind{BodyJSONRewritten}},
+		{"JSON sorted", jsonType, []func(*Capture){setBody(`{"size":12,"object":"a/b 文<é>.jpg","bucket":"demo","x":null}`)}, []Kind{BodyReordered}},
+		{"JSON in GBK", jsonType, []func(*Capture){setBody(gbk(aJSON))}, []Kind{BodyCharset}},
+		{"JSON as Latin 1 twice", jsonType, []func(*Capture){setBody(latin1Twice(aJSON))}, []Kind{BodyCharset}},
+
+		{"prefix stripped", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b")}, []Kind{PathPrefixStripped}},
+		{"prefix added", formType, []func(*Capture){setTarget("/a/b" + target)}, []Kind{PathPrefixAdded}},
+		{"slash added", formType, []func(*Capture){setTarget(strings.Replace(target, "?", "/?", 1))}, []Kind{PathTrailingSlash}},
+		{"upper case", formType, []func(*Capture){setTarget(strings.Replace(target, "oss", "OSS", 1))}, []Kind{PathCase}},
+		{"query sorted", formType, []func(*Capture){setTarget("/oss/callback?id=1&next=a+b&zone=%e6%96%87")}, []Kind{QueryReordered}},
+		{"query in upper case hex", formType, []func(*Capture){setTarget(strings.Replace(target, "%e6", "%E6", 1))}, []Kind{QueryEncoding}},
+		{"query with another parameter", formType, []func(*Capture){setTarget(target + "&utm=1")}, []Kind{QueryAdded}},
+		{"query lost, told by the proxy", formType, []func(*Capture){setTarget("/oss/callback"), setHeader("X-Original-URI", target)}, []Kind{QueryLost}},
+		{"path replaced, told by the proxy", formType, []func(*Capture){setTarget("/internal?id=1&zone=%e6%96%87&next=a+b"), setHeader("X-Replaced-Path", "/oss/callback")}, []Kind{PathReplaced}},
+		{"prefix told by the proxy", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b"), setHeader("X-Forwarded-Prefix", "/oss/")}, []Kind{PathPrefixStripped}},
+
+		{"path and body", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b"), setBody(form + "\n")}, []Kind{PathPrefixStripped, BodyNewlineAdded}},
+		{"path, query and body", formType, []func(*Capture){setTarget("/oss/callback/?id=1&zone=%e6%96%87&next=a+b&x=y"), setBody(form + "\n")},
+			[]Kind{PathTrailingSlash, QueryAdded, BodyNewlineAdded}},
+		{"signature in another header, and the path", formType, []func(*Capture){
+			func(c *Capture) {
+				c.set("X-Forwarded-Authorization", c.Get("Authorization"))
+				c.set("Authorization", "Bearer x")
+			},
+			setTarget("/x" + target),
+		}, []Kind{SignatureHeader, PathPrefixAdded}},
+		{"signature as a form, and the query", formType, []func(*Capture){
+			func(c *Capture) {
+				c.set("Authorization", strings.ReplaceAll(c.Get("Authorization"), "=", "%3D"))
+			}, setTarget(target + "&utm=1"),
+		}, []Kind{SignaturePercent, QueryAdded}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			body := form
+			if tt.typ == jsonType {
+				body = aJSON
+			}
+			c := signedCallback(t, target, tt.typ, body)
+			if r := examine(t, testKey(t), c); r.Verdict != Verifies {
+				t.Fatalf("undamaged: %+v", r)
+			}
+			want := sumOf(c.stringToSign(t))
+			for _, damage := range tt.damage {
+				damage(c)
+			}
+			r := examine(t, testKey(t), c)
+			if r.Verdict != Repaired || !slices.Equal(kindsOf(r), tt.want) {
+				t.Errorf("%s %v, want %v: %s", r.Verdict, kindsOf(r), tt.want, r.Summary)
+			}
+			if r.Signed.MD5 != want {
+				t.Errorf("signed: %+v", r.Signed)
+			}
+			checkWritten(t, r)
+		})
+	}
+}
+
+func (c *Capture) stringToSign(t testing.TB) []byte {
+	t.Helper()
+	signed, err := verify.StringToSign(c.Target, c.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+func gzipped(t testing.TB, s string) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write([]byte(s)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// latin1Twice takes UTF-8 for Latin 1 and makes UTF-8 of it.
+func latin1Twice(s string) string {
+	var out strings.Builder
+	for _, b := range []byte(s) {
+		out.WriteRune(rune(b))
+	}
+	return out.String()
+}
+
+// TestEveryKindIsExplained: no kind prints without a word, and none is explained that
+// does not exist in a test.
+func TestEveryKindIsExplained(t *testing.T) {
+	t.Parallel()
+	for _, steps := range [][]step{pathSteps("/"), querySteps(), bodySteps(-1), signatureSteps} {
+		for _, s := range steps {
+			if explanations[s.kind].what == "" || explanations[s.kind].mend == "" {
+				t.Errorf("%s is not explained", s.kind)
+			}
+		}
+	}
+	for kind, x := range explanations {
+		if x.what == "" || x.mend == "" || strings.HasSuffix(x.mend, ".") {
+			t.Errorf("%s: %q", kind, x)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	query := loadVectors(t)["query-dropped"].capture()
+	stripped := loadVectors(t)["path-stripped-by-proxy"].capture()
+	tests := []struct {
+		name    string
+		cfg     Config
+		capture *Capture
+		verdict Verdict
+		kinds   []Kind
+	}{
+		{"query told by the callback URL", Config{CallbackURL: "https://cb.example.com/index.php?id=1&index=2"}, query, Repaired, []Kind{QueryLost}},
+		{"callback URL of another callback", Config{CallbackURL: "https://cb.example.com/index.php?id=2"}, query, Refused, nil},
+		{"public URL set", Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}, stripped, Verifies, nil},
+		{"public URL wrong", Config{PublicURL: "https://cb.example.com/other"}, loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
+		{"path told by the callback URL", Config{CallbackURL: "http://cb.example.com/api/AliYunOssCallback"}, stripped, Repaired, []Kind{PathPrefixStripped}},
+		{"key at hand", Config{Key: readFile(t, verifyData+"testkey_512.pub.pem"), TrustKeyURLs: []string{testKeyURL}},
+			loadVectors(t)["test-key-under-pinned"].capture(), Repaired, []Kind{KeyURL}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := examine(t, tt.cfg, tt.capture)
+			if r.Verdict != tt.verdict || !slices.Equal(kindsOf(r), tt.kinds) {
+				t.Errorf("%s %v, want %s %v: %s", r.Verdict, kindsOf(r), tt.verdict, tt.kinds, r.Summary)
+			}
+			checkWritten(t, r)
+		})
+	}
+	for _, cfg := range []Config{
+		{PublicURL: "cb.example.com"}, {PublicURL: "https://h/p?q"}, {CallbackURL: "ftp://h/"}, {CallbackURL: "%"},
+		{TrustKeyURLs: []string{"nowhere"}}, {Key: []byte("no key")},
+	} {
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%+v was taken", cfg)
+		}
+	}
+}
+
+// TestPublicURLIsRight: what the report says to set makes the receiver accept.
+func TestPublicURLIsRight(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api/oss/callback", "/api/a%20b/callback", "/api/%E6%96%87/callback"} {
+		c := signedCallback(t, path, formType, aForm)
+		c.Target = strings.TrimPrefix(path, "/api")
+		r := examine(t, testKey(t), c)
+		if len(r.Causes) != 1 {
+			t.Fatalf("%s: %+v", path, r)
+		}
+		_, rest, _ := strings.Cut(r.Causes[0].Mend, "UPCALL_PUBLIC_URL=")
+		set, _, _ := strings.Cut(rest, ",")
+		cfg := testKey(t)
+		cfg.PublicURL = set
+		if r := examine(t, cfg, c); r.Verdict != Verifies {
+			t.Errorf("%s: with %s it %s", path, set, r.Verdict)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	keys, err := uploadtoken.ParseKeys("k1:0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := uploadtoken.ParseKeys("k1:fedcba9876543210")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	mint := func(k *uploadtoken.Keyring, bucket, object string) string {
+		token, err := k.Mint(uploadtoken.Claims{UploadID: [16]byte{1}, Expires: now.Add(time.Minute), Bucket: bucket, Object: object})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "&upcall_token=" + token
+	}
+	const body = "bucket=demo&object=a.jpg"
+	good := body + mint(keys, "demo", "a.jpg")
+	tests := []struct {
+		name, typ, body string
+		change          func(*Capture, *Config)
+		want            string
+	}{
+		{"good", formType, good, nil, ""},
+		{"none of ours", formType, body + mint(foreign, "demo", "a.jpg"), nil, "token_forged"},
+		{"other bucket", formType, body + mint(keys, "other", "a.jpg"), nil, "token_foreign_bucket"},
+		{"other key", formType, body + mint(keys, "demo", "b.jpg"), nil, "token_foreign_key"},
+		{"none", formType, body, nil, "token_missing"},
+		{"none, optional", formType, body, func(_ *Capture, cfg *Config) { cfg.TokenOptional = true }, ""},
+		{"expired by the clock", formType, good, func(_ *Capture, cfg *Config) { cfg.Now = func() time.Time { return now.Add(time.Hour) } }, "token_expired"},
+		{"expired by Date", formType, good, func(c *Capture, _ *Config) { c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT") }, "token_expired"},
+		{"good by the given time", formType, good, func(c *Capture, cfg *Config) {
+			c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT")
+			cfg.At = now
+		}, ""},
+		{"tokens not checked", formType, body, func(_ *Capture, cfg *Config) { cfg.Tokens = nil }, ""},
+		{"bucket conflict", formType, good, func(c *Capture, _ *Config) { c.set("x-oss-bucket", "other") }, "bucket_conflict"},
+		{"bucket not allowed", formType, good, func(_ *Capture, cfg *Config) { cfg.Buckets = []string{"mine"} }, "bucket_not_allowed"},
+		{"bucket of the header not allowed", formType, "object=a.jpg", func(c *Capture, cfg *Config) {
+			c.set("x-oss-bucket", "demo")
+			cfg.Buckets = []string{"mine"}
+		}, "bucket_not_allowed"},
+		{"content type", "text/plain", good, nil, "content_type"},
+		{"body", jsonType, `{"bucket":`, nil, "body"},
+		{"content encoding", formType, good, func(c *Capture, _ *Config) { c.set("Content-Encoding", "gzip") }, "content_encoding"},
+		{"method", formType, good, func(c *Capture, _ *Config) { c.Method = "PUT" }, "method"},
+		{"path", formType, good, func(_ *Capture, cfg *Config) { cfg.CallbackPath = "/callback" }, "path"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := testKey(t)
+			cfg.Tokens, cfg.Now = keys, func() time.Time { return now }
+			c := signedCallback(t, "/oss/callback", tt.typ, tt.body)
+			if tt.change != nil {
+				tt.change(c, &cfg)
+			}
+			r := examine(t, cfg, c)
+			got := ""
+			for _, refusal := range r.Refusals {
+				got += refusal.Reason
+				if refusal.Code == "" || refusal.What == "" || refusal.Mend == "" {
+					t.Errorf("%+v", refusal)
+				}
+			}
+			if r.Verdict != Verifies || got != tt.want || r.Accepted != (tt.want == "") {
+				t.Errorf("%s, accepted %t, refused %q, want %q", r.Verdict, r.Accepted, got, tt.want)
+			}
+			checkWritten(t, r)
+			var out strings.Builder
+			if err := r.Write(&out); err != nil {
+				t.Fatal(err)
+			}
+			if _, token, ok := strings.Cut(tt.body, "upcall_token=k1."); ok && strings.Contains(out.String(), token[:40]) {
+				t.Errorf("the token is printed:\n%s", &out)
+			}
+		})
+	}
+}
