@@ -1,0 +1,349 @@
+package presign_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/presign"
+)
+
+func goodMultipart() presign.Multipart {
+	size := int64(300_000)
+	return presign.Multipart{Object: presign.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: presign.MinPartSize}
+}
+
+func TestMultipartRejections(t *testing.T) {
+	t.Parallel()
+	size := func(n int64) func(*presign.Multipart) {
+		return func(m *presign.Multipart) { m.Size, m.PartSize = &n, 0 }
+	}
+	count := func(parts int, partSize int64) func(*presign.Multipart) {
+		return func(m *presign.Multipart) { m.Size, m.Parts, m.PartSize = nil, parts, partSize }
+	}
+	tests := []struct {
+		name   string
+		change func(*presign.Multipart)
+		says   string
+		rules  []error
+	}{
+		{"neither size nor parts", count(0, 0), "give the size", []error{presign.ErrSize}},
+		{"both", func(m *presign.Multipart) { m.Parts = 3 }, "leave one out", []error{presign.ErrPartCount}},
+		{"size 0", size(0), "1 to 53687091200000", []error{presign.ErrSize}},
+		{"size negative", size(-1), "1 to 53687091200000", []error{presign.ErrSize}},
+		{"size over the most", size(presign.MaxMultipart + 1), "1 to 53687091200000", []error{presign.ErrSize}},
+		{"size beyond all", size(1<<63 - 1), "1 to 53687091200000", []error{presign.ErrSize}},
+		{"parts negative", count(-1, 0), "1 to 10000", []error{presign.ErrPartCount}},
+		{"parts over the most", count(presign.MaxParts+1, 0), "1 to 10000", []error{presign.ErrPartCount}},
+		{"part size under the least", count(1, presign.MinPartSize-1), "102400 to 5368709120", []error{presign.ErrPartSize}},
+		{"part size over the most", count(1, presign.MaxPartSize+1), "102400 to 5368709120", []error{presign.ErrPartSize}},
+		{"part size negative", count(1, -1), "102400 to 5368709120", []error{presign.ErrPartSize}},
+		{"part size of one byte with a size", func(m *presign.Multipart) { m.PartSize = 1 }, "102400 to 5368709120", []error{presign.ErrPartSize}},
+		{"one part too many of a size", func(m *presign.Multipart) {
+			n := int64(presign.MaxParts*presign.MinPartSize + 1)
+			m.Size = &n
+		}, "give at least 102401", []error{presign.ErrPartCount}},
+		{"expiry", func(m *presign.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{presign.ErrExpires}},
+		{"callback", func(m *presign.Multipart) { m.Callback.Parameter = "?" }, "Base64", []error{presign.ErrCallback}},
+		{"all at once", func(m *presign.Multipart) { *m = presign.Multipart{Parts: -1, PartSize: 1} }, "",
+			[]error{presign.ErrBucket, presign.ErrKey, presign.ErrExpires, presign.ErrPartCount, presign.ErrPartSize}},
+	}
+	p, err := presign.New(goodConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := goodMultipart()
+			tt.change(&m)
+			checkMistakes(t, m.Check(), tt.says, tt.rules...)
+			_, err := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
+			checkMistakes(t, err, tt.says, tt.rules...)
+		})
+	}
+}
+
+func TestPartSizes(t *testing.T) {
+	t.Parallel()
+	const mib, gib = 1 << 20, 1 << 30
+	for _, tt := range []struct {
+		size, partSize, want int64
+		count                int
+		last                 int64
+	}{
+		{1, 0, 8 * mib, 1, 1},
+		{8 * mib, 0, 8 * mib, 1, 8 * mib},
+		{8*mib + 1, 0, 8 * mib, 2, 1},
+		{5 * gib, 0, 8 * mib, 640, 8 * mib},
+		{8000 * mib, 0, 8 * mib, 1000, 8 * mib},
+		{8000*mib + 1, 0, 9 * mib, 889, 8*mib + 1},
+		{1000 * gib, 0, 1 * gib, 1000, gib},
+		{5000 * gib, 0, 5 * gib, 1000, 5 * gib},
+		{5000*gib + 1, 0, 5 * gib, 1001, 1},
+		{presign.MaxMultipart, 0, 5 * gib, 10000, 5 * gib},
+		{presign.MaxMultipart, 5 * gib, 5 * gib, 10000, 5 * gib},
+		{presign.MaxMultipart - 1, 0, 5 * gib, 10000, 5*gib - 1},
+		{presign.MaxParts * presign.MinPartSize, presign.MinPartSize, presign.MinPartSize, 10000, presign.MinPartSize},
+		{100, presign.MinPartSize, presign.MinPartSize, 1, 100},
+	} {
+		m := goodMultipart()
+		m.Size, m.PartSize = &tt.size, tt.partSize
+		if err := m.Check(); err != nil {
+			t.Errorf("%d bytes in parts of %d: %v", tt.size, tt.partSize, err)
+		}
+		if m.SizeOfParts() != tt.want || m.Count() != tt.count || *m.SizeOf(m.Count()) != tt.last {
+			t.Errorf("%d bytes: %d parts of %d, the last of %d; want %d of %d, the last of %d",
+				tt.size, m.Count(), m.SizeOfParts(), *m.SizeOf(m.Count()), tt.count, tt.want, tt.last)
+		}
+		if m.Count() > 1 && *m.SizeOf(1) != tt.want {
+			t.Errorf("%d bytes: the first part has %d", tt.size, *m.SizeOf(1))
+		}
+	}
+	counted := presign.Multipart{Parts: 7}
+	if counted.Count() != 7 || counted.SizeOfParts() != 8*mib || counted.SizeOf(1) != nil {
+		t.Errorf("7 parts: %d of %d", counted.Count(), counted.SizeOfParts())
+	}
+}
+
+// FuzzPartSizes: what passes the check adds up, within the limits.
+func FuzzPartSizes(f *testing.F) {
+	for _, n := range []int64{0, 1, presign.MinPartSize, presign.MaxPartSize, presign.MaxMultipart, 1<<63 - 1} {
+		f.Add(n, int64(0))
+		f.Add(n, int64(presign.MinPartSize))
+		f.Add(n, n)
+	}
+	f.Fuzz(func(t *testing.T, size, partSize int64) {
+		m := goodMultipart()
+		m.Size, m.PartSize = &size, partSize
+		if m.Check() != nil {
+			return
+		}
+		if m.Count() < 1 || m.Count() > presign.MaxParts || m.SizeOfParts() < presign.MinPartSize || m.SizeOfParts() > presign.MaxPartSize {
+			t.Fatalf("%d bytes: %d parts of %d", size, m.Count(), m.SizeOfParts())
+		}
+		last := *m.SizeOf(m.Count())
+		if last < 1 || last > m.SizeOfParts() || int64(m.Count()-1)*m.SizeOfParts()+last != size {
+			t.Errorf("%d bytes: %d parts of %d, the last of %d", size, m.Count(), m.SizeOfParts(), last)
+		}
+	})
+}
+
+// TestMultipartSignatures compares every kind of URL with canonical requests that are
+// written out by hand.
+func TestMultipartSignatures(t *testing.T) {
+	t.Parallel()
+	const (
+		scope = "x-oss-credential=ak%2F20000101%2Fcn-hangzhou%2Foss%2Faliyun_v4_request&x-oss-date=20000101T000000Z&x-oss-expires=3600&x-oss-signature-version=OSS4-HMAC-SHA256"
+		path  = "/a%20b/video.mp4"
+	)
+	inQuery := goodMultipart()
+	inQuery.Callback = presign.Callback{Parameter: "ab+/cd==", Vars: "ef+/gh==", Carriage: presign.InQuery}
+	inHeaders := goodMultipart()
+	inHeaders.Callback = presign.Callback{Parameter: "ab+/cd==", Vars: "ef+/gh=="}
+	inHeaders.Object.ACL, inHeaders.Object.ForbidOverwrite = "private", true
+	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
+	counted := goodMultipart()
+	counted.Size, counted.Parts = nil, 2001
+	signed := func(m presign.Multipart, choose func(presign.SignedMultipart) presign.Signed) func(*testing.T) presign.Signed {
+		return func(t *testing.T) presign.Signed {
+			p, err := presign.New(goodConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "a b/video.mp4", ID: "U/1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || all.Bound != presign.BoundByExpires || len(all.Parts) != m.Count() {
+				t.Errorf("%d parts, expire at %s by %d", len(all.Parts), all.ExpiresAt, all.Bound)
+			}
+			return choose(all)
+		}
+	}
+	tests := []struct {
+		name           string
+		signed         func(*testing.T) presign.Signed
+		method, query  string
+		headers, added string
+	}{
+		{"first part", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Parts[0] }), "PUT",
+			"partNumber=1&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:102400\n", "content-length"},
+		{"last part", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Parts[2] }), "PUT",
+			"partNumber=3&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:95200\n", "content-length"},
+		{"part of any size", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Parts[2000] }), "PUT",
+			"partNumber=2001&uploadId=U%2F1&" + scope, "", ""},
+		{"complete with the callback in headers", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+			"uploadId=U%2F1&" + scope,
+			"content-type:application/xml\nx-oss-callback:ab+/cd==\nx-oss-callback-var:ef+/gh==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
+		{"complete with the callback in the query", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+			"callback=ab%2B%2Fcd%3D%3D&callback-var=ef%2B%2Fgh%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
+		{"complete without a callback", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
+		{"abort", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
+		{"list", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[0] }), "GET", "uploadId=U%2F1&" + scope, "", ""},
+		{"third list", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[2] }), "GET",
+			"part-number-marker=2000&uploadId=U%2F1&" + scope, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			canonical := tt.method + "\n/demo" + path + "\n" + tt.query + "\n" + tt.headers + "\n" + tt.added + "\nUNSIGNED-PAYLOAD"
+			synctest.Test(t, func(t *testing.T) {
+				got := tt.signed(t)
+				u := parseURL(t, got.URL)
+				query := u.Query()
+				query.Del("x-oss-signature")
+				if diff := cmp.Diff(tt.query, strings.ReplaceAll(query.Encode(), "+", "%20")); diff != "" || u.EscapedPath() != path || got.Method != tt.method {
+					t.Errorf("%s %s, query (-want +got):\n%s", got.Method, got.URL, diff)
+				}
+				if want := signature("sk", "cn-hangzhou", "20000101T000000Z", canonical); u.Query().Get("x-oss-signature") != want {
+					t.Errorf("signature %s, want %s", u.Query().Get("x-oss-signature"), want)
+				}
+				for line := range strings.Lines(tt.headers) {
+					if name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":"); got.Headers[name] != value {
+						t.Errorf("header %s is %q, want %q", name, got.Headers[name], value)
+					}
+				}
+				if len(got.Headers) != strings.Count(tt.headers, "\n") || got.Headers == nil {
+					t.Errorf("headers %v", got.Headers)
+				}
+			})
+		})
+	}
+}
+
+// TestBound: the shorter of expiry and credentials ends a URL.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of a synctest bubble
+	at := func(d time.Duration) presign.Credentials {
+		return presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t", Expires: now.Add(d)}
+	}
+	tests := []struct {
+		name        string
+		credentials presign.Credentials
+		expires     time.Duration
+		want        time.Duration
+		bound       presign.Bound
+		rule        error
+	}{
+		{"permanent", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, presign.BoundByExpires, nil},
+		{"nobody knows", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, presign.BoundUnknown, nil},
+		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, presign.BoundByExpires, nil},
+		{"at the same time", at(time.Hour), time.Hour, time.Hour, presign.BoundByExpires, nil},
+		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, presign.BoundByExpires, nil},
+		{"earlier", at(time.Hour - time.Millisecond), time.Hour, time.Hour - time.Second, presign.BoundByCredentials, nil},
+		{"a second is left", at(time.Second), 7 * 24 * time.Hour, time.Second, presign.BoundByCredentials, nil},
+		{"less than a second is left", at(999 * time.Millisecond), time.Hour, 0, 0, presign.ErrCredentials},
+		{"now", at(0), time.Second, 0, 0, presign.ErrCredentials},
+		{"long ago", at(-24 * time.Hour), time.Hour, 0, 0, presign.ErrCredentials},
+		{"too long is too long, whatever the credentials", at(time.Minute), 8 * 24 * time.Hour, 0, 0, presign.ErrExpires},
+		{"a source that gives half", presign.Credentials{AccessKeyID: "ak"}, time.Hour, 0, 0, presign.ErrCredentials},
+		{"a source that gives a line break", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "hunter\n2"}, time.Hour, 0, 0, presign.ErrCredentials},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := goodConfig()
+			cfg.AccessKeyID, cfg.AccessKeySecret = "", ""
+			cfg.Source = func(context.Context) (presign.Credentials, error) { return tt.credentials, nil }
+			synctest.Test(t, func(t *testing.T) {
+				p, err := presign.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := goodPut()
+				u.Expires = tt.expires
+				signed, putErr := p.Put(t.Context(), u)
+				m := goodMultipart()
+				m.Expires = tt.expires
+				all, multipartErr := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
+				if tt.rule != nil {
+					checkMistakes(t, putErr, "", tt.rule)
+					checkMistakes(t, multipartErr, "", tt.rule)
+					return
+				}
+				if putErr != nil || multipartErr != nil {
+					t.Fatal(putErr, multipartErr)
+				}
+				for _, s := range append(all.Parts, signed, all.Complete, all.Abort, all.ListParts[0]) {
+					if got := parseURL(t, s.URL).Query().Get("x-oss-expires"); got != fmt.Sprint(int(tt.want.Seconds())) || !s.ExpiresAt.Equal(now.Add(tt.want)) || s.Bound != tt.bound {
+						t.Errorf("x-oss-expires %s, expires at %s, bound %d", got, s.ExpiresAt, s.Bound)
+					}
+				}
+				if !all.ExpiresAt.Equal(now.Add(tt.want)) || all.Bound != tt.bound {
+					t.Errorf("manifest expires at %s, bound %d", all.ExpiresAt, all.Bound)
+				}
+			})
+		})
+	}
+}
+
+// TestSourceFails: the reason of the source comes out once, as it is.
+func TestSourceFails(t *testing.T) {
+	t.Parallel()
+	dry := errors.New("no credentials today")
+	cfg := goodConfig()
+	cfg.Source = func(context.Context) (presign.Credentials, error) { return presign.Credentials{}, dry }
+	p, err := presign.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Put(t.Context(), goodPut()); !errors.Is(err, dry) || err.Error() != dry.Error() {
+		t.Errorf("error %v", err)
+	}
+	if _, err := p.Initiate(t.Context(), goodPut().Object); !errors.Is(err, dry) || err.Error() != "initiate multipart upload: "+dry.Error() {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestMultipartOverBeforeSigned: a manifest whose first URL has ended is none.
+func TestMultipartOverBeforeSigned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := goodConfig()
+		asked := 0
+		cfg.Source = func(context.Context) (presign.Credentials, error) {
+			if asked++; asked == 3 {
+				time.Sleep(time.Second) // of the bubble's clock
+			}
+			return presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, nil
+		}
+		p, err := presign.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := goodMultipart()
+		m.Expires = time.Second
+		_, err = p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
+		checkMistakes(t, err, "1s is over before 3 parts are signed", presign.ErrExpires)
+	})
+}
+
+func TestJoinCRC64(t *testing.T) {
+	t.Parallel()
+	table := crc64.MakeTable(crc64.ECMA)
+	text := []byte(strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1000))
+	var parts []presign.UploadedPart
+	for rest := text; len(rest) > 0; {
+		n := min(7777, len(rest))
+		sum := crc64.Checksum(rest[:n], table)
+		parts = append(parts, presign.UploadedPart{Number: int32(len(parts) + 1), Size: int64(n), CRC64: &sum})
+		rest = rest[n:]
+	}
+	if got, known := presign.JoinCRC64(parts); !known || got != crc64.Checksum(text, table) {
+		t.Errorf("%d, %t, want %d", got, known, crc64.Checksum(text, table))
+	}
+	parts[2].CRC64 = nil
+	if _, known := presign.JoinCRC64(parts); known {
+		t.Error("a CRC-64 is known though one of the parts has none")
+	}
+}
