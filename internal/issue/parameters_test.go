@@ -42,7 +42,7 @@ func TestParametersAreNotMixedUp(t *testing.T) {
 		change(c)
 		callbacks = append(callbacks, c)
 	}
-	for i := range 600 { // more than are kept
+	for i := range 300 { // more than are kept
 		c := base()
 		c.Host = fmt.Sprintf("h%d.example.com", i)
 		callbacks = append(callbacks, c)
