@@ -111,6 +111,9 @@ func (cmd *spoolDrainCmd) Run(ctx context.Context, p *program) error {
 }
 
 func drain(ctx context.Context, p *program, dir, databaseURL string) error {
+	if _, err := migrations.Status(ctx, databaseURL); err != nil { // it says best what is wrong with a database
+		return err
+	}
 	pool, err := eventstore.Open(ctx, databaseURL)
 	if err != nil {
 		return err

@@ -62,6 +62,7 @@ var confined = map[string][]string{
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi"},
+	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/setting"},
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/dbtest":                       {},
