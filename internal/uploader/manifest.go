@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,12 @@ type Manifest struct {
 // wraps ErrManifest and never holds a URL, as whoever has that may upload.
 func ReadManifest(r io.Reader) (Manifest, error) {
 	var read bytes.Buffer
+	if file, ok := r.(*os.File); ok {
+		// A large one is not to be copied from buffer to larger buffer.
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			read.Grow(int(min(info.Size(), MaxManifest)) + bytes.MinRead)
+		}
+	}
 	if _, err := read.ReadFrom(io.LimitReader(r, MaxManifest+1)); err != nil {
 		return Manifest{}, fmt.Errorf("read manifest: %w", err)
 	}
