@@ -66,8 +66,8 @@ func benchPool(b *testing.B, url string, conns int) *pgxpool.Pool {
 	return pool
 }
 
-// drive has record called by many at once, b.N times in all, and reports the rate.
-func drive(b *testing.B, record func(*Event) error) {
+// drive has commit called by many at once, b.N times in all, and reports the rate.
+func drive(b *testing.B, commit func() error, unit string) {
 	b.Helper()
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -76,7 +76,7 @@ func drive(b *testing.B, record func(*Event) error) {
 	for range callers {
 		group.Go(func() {
 			for next.Add(1) <= int64(b.N) {
-				if err := record(newEvent()); err != nil {
+				if err := commit(); err != nil {
 					b.Error(err)
 					return
 				}
@@ -84,7 +84,7 @@ func drive(b *testing.B, record func(*Event) error) {
 		})
 	}
 	group.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), unit)
 }
 
 // BenchmarkRecord compares the recorder with a statement for each request. Both commit
@@ -104,10 +104,10 @@ func BenchmarkRecord(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer r.Close()
-				drive(b, func(e *Event) error {
-					_, err := r.Record(b.Context(), e)
+				drive(b, func() error {
+					_, err := r.Record(b.Context(), newEvent())
 					return err
-				})
+				}, "events/s")
 				b.ReportMetric(float64(events.Load())/float64(batches.Load()), "events/batch")
 			})
 		}
@@ -116,7 +116,7 @@ func BenchmarkRecord(b *testing.B) {
 		for _, conns := range []int{16, 64} {
 			b.Run(fmt.Sprintf("conns=%d", conns), func(b *testing.B) {
 				pool := benchPool(b, url, conns)
-				drive(b, func(e *Event) error { return insertOne(b.Context(), pool, e) })
+				drive(b, func() error { return insertOne(b.Context(), pool, newEvent()) }, "events/s")
 			})
 		}
 	})
@@ -142,4 +142,26 @@ func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
 		e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
 		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, row.vars, SourceCallback)
 	return err
+}
+
+// BenchmarkIssue measures the ledger, which uses the same group commit.
+func BenchmarkIssue(b *testing.B) {
+	url := durable(b)
+	for writers := 1; writers <= 2; writers++ {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			l, err := NewLedger(Config{Pool: benchPool(b, url, 8), Writers: writers})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			size := int64(129_434)
+			drive(b, func() error {
+				id, now := uuid.Must(uuid.NewV7()), time.Now()
+				return l.Issue(b.Context(), IssuedUpload{
+					ID: id, IssuedAt: now, ExpiresAt: now.Add(time.Hour), Bucket: "demo", Object: "photos/2026/11/" + uuid.NewString() + ".jpg",
+					ContentType: "image/jpeg", Size: &size, Vars: map[string]string{"user": "4711", "album": "summer"}, APIKeyID: "web",
+				})
+			}, "uploads/s")
+		})
+	}
 }

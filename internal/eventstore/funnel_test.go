@@ -1,0 +1,113 @@
+package eventstore
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/dbtest"
+)
+
+// lines returns the rows of a query for one text.
+func lines(t *testing.T, pool *pgxpool.Pool, sql string) []string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestUploadFunnel(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
+	const counts = `SELECT concat_ws(' ', day, bucket, issued, uploaded, pending, expired_unused, revoked, overwritten, unissued,
+		median_time_to_upload, p95_time_to_upload) FROM upcall.upload_funnel`
+	if got := lines(t, pool, counts+" ORDER BY day"); len(got) != 0 {
+		t.Errorf("with nothing there: got %q", got)
+	}
+
+	late := time.Date(2026, 11, 21, 23, 59, 59, 0, time.UTC)
+	past := at.AddDate(-1, 0, 0)
+	upload := func(issued, expires time.Time, object string) IssuedUpload {
+		u := IssuedUpload{ID: uuid.New(), IssuedAt: issued, ExpiresAt: expires, Bucket: "demo", Object: object}
+		issue(t, l, u)
+		return u
+	}
+	use := func(u IssuedUpload, after time.Duration) {
+		e := eventOf(u)
+		e.ReceivedAt = u.IssuedAt.Add(after)
+		record(t, r, e, false)
+	}
+	// On the first day: one, which is used on the second, and counts for the first.
+	use(upload(late, far, "late"), 2*time.Second)
+	// On the second: pending, expired, revoked unused, used, used when it had expired,
+	// used and revoked, used twice.
+	upload(at, far, "pending")
+	upload(at, past, "expired")
+	revoke(t, l, upload(at, far, "revoked").ID)
+	use(upload(at, far, "used"), 10*time.Second)
+	use(upload(at, past, "used late"), 20*time.Second)
+	u := upload(at, far, "used revoked")
+	use(u, 30*time.Second)
+	revoke(t, l, u.ID)
+	u = upload(at, far, "used twice")
+	use(u, time.Hour)
+	use(u, 40*time.Second)
+	// Two uploads to one object, of which the second overwrites the first; one to the
+	// same key elsewhere, which does not.
+	use(upload(at, far, "same"), 50*time.Second)
+	use(upload(at, far, "same"), 60*time.Second)
+	u = IssuedUpload{ID: uuid.New(), IssuedAt: at, ExpiresAt: far, Bucket: "other", Object: "same"}
+	issue(t, l, u)
+	use(u, 70*time.Second)
+	// Of nobody's uploads.
+	record(t, r, smallEvent(), false)
+	use(IssuedUpload{ID: uuid.New(), IssuedAt: at, Bucket: "demo", Object: "same"}, time.Minute)
+	bare := smallEvent()
+	bare.Callback.Bucket = ""
+	bare.ReceivedAt = at.AddDate(0, 0, 2)
+	record(t, r, bare, false)
+
+	want := []string{
+		"2026-11-21 demo 1 1 0 0 0 0 0 00:00:02 00:00:02",
+		"2026-11-22 demo 9 6 1 1 2 2 2 00:00:35 00:00:57.5",
+		"2026-11-22 other 1 1 0 0 0 0 0 00:01:10 00:01:10",
+		"2026-11-24 0 0 0 0 0 0 1",
+	}
+	if diff := cmp.Diff(want, lines(t, pool, counts+" ORDER BY day, bucket")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want[1:3], lines(t, pool, counts+" WHERE day = '2026-11-22' ORDER BY bucket")); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{
+		"expired, expired, 0 events, overwritten false",
+		"late, uploaded, 1 events, overwritten false, after 00:00:02",
+		"pending, issued, 0 events, overwritten false",
+		"revoked, revoked, 0 events, overwritten false",
+		"same, uploaded, 1 events, overwritten false, after 00:01:00",
+		"same, uploaded, 1 events, overwritten false, after 00:01:10",
+		"same, uploaded, 1 events, overwritten true, after 00:00:50",
+		"used late, uploaded, 1 events, overwritten false, after 00:00:20",
+		"used revoked, revoked, 1 events, overwritten false, after 00:00:30",
+		"used twice, uploaded, 2 events, overwritten true, after 00:00:40",
+		"used, uploaded, 1 events, overwritten false, after 00:00:10",
+	}
+	got := lines(t, pool, `SELECT concat_ws(', ', object_key, status, events || ' events', 'overwritten ' || overwritten::text, 'after ' || time_to_upload)
+		FROM upcall.upload_status`)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
