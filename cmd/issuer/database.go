@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"upcall/internal/eventstore"
 	"upcall/internal/setting"
@@ -57,7 +58,16 @@ func (f *databaseFlags) withKeys(ctx context.Context, env environment, work func
 	}
 	defer pool.Close()
 	if err := migrations.Check(ctx, pool); err != nil {
-		return err
+		return lineError{err}
 	}
-	return work(eventstore.NewAPIKeys(pool))
+	if err := work(eventstore.NewAPIKeys(pool)); err != nil {
+		return lineError{err}
+	}
+	return nil
 }
+
+// A lineError is one line, where pgx says of each address why it cannot be reached.
+type lineError struct{ error }
+
+func (e lineError) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e lineError) Unwrap() error { return e.error }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/time/rate"
 
@@ -42,17 +43,17 @@ func (*serveCommand) Help() string {
 
 The policy file is read when the program starts:
 
-policies:
-  photos:
-    buckets: [demo]
-    key_prefixes: ["photos/$${apikey.id}/"]
-    key_templates: ["made/$${apikey.id}/$${date}/$${uuid}-$${filename}"]
-    content_types: [image/*]
-    max_size: 20MiB
-    max_expiry: 1h
-    callback_urls: ["https://uploads.example.com/oss/callback"]
-    required_vars: [uid]
-    allowed_vars: [album]`
+  policies:
+    photos:
+      buckets: [demo]
+      key_prefixes: ["photos/${apikey.id}/"]
+      key_templates: ["made/${apikey.id}/${date}/${uuid}-${filename}"]
+      content_types: [image/*]
+      max_size: 20MiB
+      max_expiry: 1h
+      callback_urls: ["https://uploads.example.com/oss/callback"]
+      required_vars: [uid]
+      allowed_vars: [album]`
 }
 
 // serveSettings is what the flags and the environment come to.
@@ -91,6 +92,11 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 	var s serveSettings
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
+	note(checkListener("--api-listen", c.APIListen))
+	note(checkListener("--api-admin-listen", c.APIAdminListen))
+	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
+		note(fmt.Errorf("--api-admin-listen: %q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen))
+	}
 	var err error
 	s.presign, err = c.presignConfig(env)
 	note(err)
@@ -115,6 +121,14 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 	}
 	s.rate, s.page = rate.Limit(limit), c.Page
 	return s, errors.Join(errs...)
+}
+
+func checkListener(flag, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
+		return fmt.Errorf("%s: %q is no host:port; write 127.0.0.1:8082, or :8082 for all addresses", flag, address)
+	}
+	return nil
 }
 
 // readPolicies reads a policy file. Each mistake is named with the file, its line and

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+)
+
+// serveEnv is an environment in which issuer serve runs.
+func serveEnv(t *testing.T) map[string]string {
+	t.Helper()
+	env := goodEnv()
+	maps.Copy(env, map[string]string{
+		"UPCALL_DATABASE_URL": dbtest.URL(t), "UPCALL_POLICIES": writeFile(t, "policies.yaml", goodPolicies),
+		"UPCALL_API_LISTEN": "127.0.0.1:0", "UPCALL_API_ADMIN_LISTEN": "127.0.0.1:0",
+	})
+	return env
+}
+
+// startServe runs issuer serve until the test ends or stop is called, which returns what
+// the program returned and what it logged from its start.
+func startServe(t *testing.T, env map[string]string) (api, admin string, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	logged, log := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{"serve"}, func(name string) string { return env[name] }, stdio{nil, io.Discard, log})
+		log.Close()
+		ended <- err
+	}()
+	lines := bufio.NewScanner(logged)
+	for api == "" {
+		if !lines.Scan() {
+			t.Fatalf("issuer serve did not start: %v", <-ended)
+		}
+		var event struct {
+			API   string `json:"api_listen"`
+			Admin string `json:"admin_listen"`
+		}
+		if json.Unmarshal(lines.Bytes(), &event) == nil && event.API != "" {
+			api, admin = "http://"+event.API, "http://"+event.Admin
+		}
+	}
+	go io.Copy(io.Discard, logged)
+	return api, admin, func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+func post(t *testing.T, url, key, body string) (status int, answer string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	r.Header.Set("Content-Type", "application/json")
+	return exchange(t, r)
+}
+
+func get(t *testing.T, url string) (status int, answer string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exchange(t, r)
+}
+
+func exchange(t *testing.T, r *http.Request) (status int, answer string) {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+const wanted = `{"key":"photos/web/cat.jpg","content_type":"image/jpeg","size":7,"vars":{"uid":"42"}}`
+
+// TestServe goes from the key to the row.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	env := serveEnv(t)
+	made, stderr, status := execute(t, env, "keys", "add", "--policy", "photos", "--id", "web")
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	api, admin, stop := startServe(t, env)
+	code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted)
+	var issued struct{ Status, URL string }
+	if err := json.Unmarshal([]byte(answer), &issued); err != nil || code != http.StatusCreated || issued.Status != "issued" || !strings.HasPrefix(issued.URL, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/web/cat.jpg?") {
+		t.Fatalf("%d %s", code, answer)
+	}
+	pool, err := eventstore.Open(t.Context(), env["UPCALL_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var rows int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads WHERE api_key_id = 'web' AND object_key = 'photos/web/cat.jpg'").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("%d rows (%v)", rows, err)
+	}
+	for url, want := range map[string]int{
+		admin + "/livez": 200, admin + "/readyz": 200, admin + "/metrics": 200, api + "/openapi.yaml": 200, api + "/": 404, api + "/metrics": 404,
+	} {
+		if code, answer := get(t, url); code != want {
+			t.Errorf("%s: %d %s", url, code, answer)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+// TestServeWithoutDatabase: an issuer starts before its database, is not ready, and
+// refuses with 503.
+func TestServeWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	env := serveEnv(t)
+	made, stderr, status := execute(t, env, "keys", "add", "--policy", "photos", "--id", "web")
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	env["UPCALL_DATABASE_URL"] = "postgres://upcall:hunter2@127.0.0.1:1/upcall"
+	api, admin, stop := startServe(t, env)
+	if code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted); code != http.StatusServiceUnavailable || strings.Contains(answer, "127.0.0.1") {
+		t.Errorf("%d %s", code, answer)
+	}
+	if code, answer := get(t, admin+"/readyz"); code != http.StatusServiceUnavailable || strings.Contains(answer, "hunter2") {
+		t.Errorf("%d %s", code, answer)
+	}
+	if code, _ := get(t, admin+"/livez"); code != http.StatusOK {
+		t.Errorf("livez: %d", code)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestServeRefusals(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	private := writeFile(t, "policies.yaml", strings.Replace(goodPolicies, "https://uploads.example.com", "http://10.0.0.1", 1))
+	broken := writeFile(t, "policies.yaml", strings.NewReplacer("20MiB", "20MB", "[uid]", "[UID]").Replace(goodPolicies))
+	good := serveEnv(t)
+	for _, tt := range []struct {
+		name   string
+		env    map[string]string // changes
+		args   []string
+		status int
+		want   []string // one for each line
+	}{
+		{"no policy file", map[string]string{"UPCALL_POLICIES": ""}, nil, 2, []string{"--policies: no policy file is given; see issuer serve --help for one"}},
+		{"policy file that is not there", nil, []string{"--policies", "/nowhere"}, 2, []string{"--policies: open /nowhere: no such file or directory"}},
+		{"policy file that is a folder", nil, []string{"--policies", t.TempDir()}, 2, []string{"is a directory"}},
+		{"policy file without end", nil, []string{"--policies", "/dev/zero"}, 2, []string{"/dev/zero:1:1: the file is larger than 1048576 bytes"}},
+		{"two mistakes in the policy file", nil, []string{"--policies", broken}, 2, []string{broken + ":6:15: policies.photos.max_size: ", broken + ":9:21: policies.photos.required_vars[0]: "}},
+		{"callback to a private address", nil, []string{"--policies", private}, 2, []string{private + ":8:21: policies.photos.callback_urls[0]: "}},
+		{"no database", map[string]string{"UPCALL_DATABASE_URL": ""}, nil, 2, []string{"no database: set UPCALL_DATABASE_URL"}},
+		{"embedded database", nil, []string{"--database-url", "embedded"}, 2, []string{"embedded is a PostgreSQL within the receiver"}},
+		{"database that is no URL", nil, []string{"--database-url", "hunter2"}, 2, []string{"UPCALL_DATABASE_URL: database URL is not valid"}},
+		{"database without a schema", map[string]string{"UPCALL_DATABASE_URL": dbtest.Empty(t)}, nil, 1, []string{"receiver migrate up"}},
+		{"no token keys", map[string]string{"UPCALL_TOKEN_KEYS": ""}, nil, 2, []string{"UPCALL_TOKEN_KEYS: is not set"}},
+		{"bad token keys", map[string]string{"UPCALL_TOKEN_KEYS": "hunter2"}, nil, 2, []string{"UPCALL_TOKEN_KEYS: "}},
+		{"no region", map[string]string{"OSS_REGION": ""}, nil, 2, []string{"region"}},
+		{"no credentials", map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, nil, 2, []string{"OSS_ACCESS_KEY_SECRET"}},
+		{"rate is no number", nil, []string{"--api-rate", "fast"}, 2, []string{`--api-rate: "fast" is no number of requests a second`}},
+		{"rate is zero", nil, []string{"--api-rate", "0"}, 2, []string{"--api-rate: "}},
+		{"rate is negative", nil, []string{"--api-rate=-1"}, 2, []string{"--api-rate: "}},
+		{"rate is NaN", nil, []string{"--api-rate", "NaN"}, 2, []string{"--api-rate: "}},
+		{"rate is infinite", nil, []string{"--api-rate", "Inf"}, 2, []string{"--api-rate: "}},
+		{"rate is too high", map[string]string{"UPCALL_API_RATE": "1000001"}, nil, 2, []string{"--api-rate: "}},
+		{"burst is no number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is no number of requests; write 200, say`}},
+		{"burst is zero", map[string]string{"UPCALL_API_BURST": "0"}, nil, 2, []string{"--api-burst: "}},
+		{"burst is too high", nil, []string{"--api-burst", "1000001"}, 2, []string{"--api-burst: "}},
+		{"listener is no address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is no host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
+		{"listener without a port", nil, []string{"--api-listen", "127.0.0.1:"}, 2, []string{"--api-listen: "}},
+		{"listener with a port over 65535", map[string]string{"UPCALL_API_LISTEN": "127.0.0.1:65536"}, nil, 2, []string{"--api-listen: "}},
+		{"listener that is a URL", map[string]string{"UPCALL_API_ADMIN_LISTEN": "http://127.0.0.1:8083"}, nil, 2, []string{"--api-admin-listen: "}},
+		{"one listener for both", nil, []string{"--api-listen", "127.0.0.1:9", "--api-admin-listen", "127.0.0.1:9"}, 2, []string{"--api-admin-listen: "}},
+		{"listener is taken", nil, []string{"--api-listen", taken.Addr().String()}, 1, []string{"listen for applications: "}},
+		{"admin listener is taken", nil, []string{"--api-admin-listen", taken.Addr().String()}, 1, []string{"listen for health and metrics: "}},
+		{"unknown flag", nil, []string{"--nonsense"}, 2, []string{"unknown flag --nonsense"}},
+		{"argument", nil, []string{"nonsense"}, 2, []string{"unexpected argument nonsense"}},
+		{"page is neither", map[string]string{"UPCALL_PAGE": "perhaps"}, nil, 2, []string{"--page"}},
+		{"all at once", map[string]string{"UPCALL_POLICIES": "", "UPCALL_DATABASE_URL": "", "UPCALL_TOKEN_KEYS": "", "OSS_REGION": "", "UPCALL_API_RATE": "x", "UPCALL_API_BURST": "x"}, nil, 2,
+			[]string{"region", "UPCALL_TOKEN_KEYS: ", "no database", "--policies: ", "--api-rate: ", "--api-burst: "}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			env := maps.Clone(good)
+			maps.Copy(env, tt.env)
+			stdout, stderr, status := execute(t, env, append([]string{"serve"}, tt.args...)...)
+			if status != tt.status || stdout != "" {
+				t.Errorf("status %d, standard output %q", status, stdout)
+			}
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			if len(lines) != len(tt.want) {
+				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), stderr)
+			}
+			for i, want := range tt.want {
+				if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], want) {
+					t.Errorf("no word of %q in %q", want, lines[i])
+				}
+			}
+			if strings.Contains(stderr, "hunter") {
+				t.Errorf("a secret is shown: %s", stderr)
+			}
+		})
+	}
+}
+
+// TestServeFlagsHaveVariables reads the help of the commands that are new here.
+func TestServeFlagsHaveVariables(t *testing.T) {
+	t.Parallel()
+	for _, command := range [][]string{{"serve"}, {"keys", "add"}, {"keys", "list"}} {
+		env := goodEnv()
+		env["UPCALL_POLICIES"], env["UPCALL_API_LISTEN"] = "hunter2", "hunter2"
+		help, stderr, status := execute(t, env, append(command, "--help")...)
+		if status != 0 || stderr != "" || strings.Contains(help, "hunter") {
+			t.Fatalf("%v: status %d: %s%s", command, status, stderr, help)
+		}
+		text := strings.Join(strings.Fields(help), " ")
+		for field := range strings.FieldsSeq(text) {
+			name, ok := strings.CutPrefix(field, "--")
+			if !ok || name == "help" {
+				continue
+			}
+			name, _, _ = strings.Cut(strings.TrimPrefix(name, "[no-]"), "=")
+			variable := "UPCALL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+			if name == "region" || name == "endpoint" {
+				variable = "OSS_" + strings.ToUpper(name)
+			}
+			if !strings.Contains(text, "($"+variable+")") && !strings.Contains(text, "Better in "+variable) {
+				t.Errorf("%v: --%s has no %s", command, name, variable)
+			}
+		}
+	}
+	help, _, _ := execute(t, goodEnv(), "serve", "--help")
+	if !strings.Contains(help, `key_templates: ["made/${apikey.id}/${date}/${uuid}-${filename}"]`) {
+		t.Errorf("the help spoils the example of a policy file:\n%s", help)
+	}
+	if fmt.Sprint(strings.Count(help, "127.0.0.1:808")) != "2" {
+		t.Errorf("the help does not show the listeners:\n%s", help)
+	}
+}
