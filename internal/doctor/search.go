@@ -9,13 +9,15 @@ import (
 
 // Bounds of the search. Each candidate costs one MD5 of a callback.
 const (
-	maxCandidates = 6000
+	maxCandidates = 4000
 	maxPaths      = 400
 	maxQueries    = 400
 	maxBodies     = 1500
 
-	maxTwice   = 16 << 10 // bytes: longer parts are changed once, not twice
-	maxChanged = 64 << 10 // bytes: longer parts are not changed; the receiver takes none so long
+	maxMade    = 24 << 20  // bytes of variants of one part that are made
+	maxHashed  = 256 << 20 // bytes of candidates that are hashed
+	maxTwice   = 16 << 10  // bytes: longer parts are changed once, not twice
+	maxChanged = 64 << 10  // bytes: longer parts are not changed; the receiver takes none so long
 )
 
 // A step undoes one kind of damage: from text as it was received it makes the texts
@@ -44,7 +46,8 @@ func spread(start string, steps []step, limit int) []variant {
 		return found
 	}
 	seen := map[string]bool{start: true}
-	for i := 0; i < len(found) && len(found) < limit; i++ {
+	made := 0
+	for i := 0; i < len(found) && len(found) < limit && made < maxMade; i++ {
 		from := found[i]
 		if len(from.kinds) == 2 || len(from.kinds) == 1 && len(start) > maxTwice {
 			break
@@ -54,6 +57,7 @@ func spread(start string, steps []step, limit int) []variant {
 				continue
 			}
 			for _, text := range s.undo(from.text) {
+				made += len(text)
 				if seen[text] || len(found) == limit {
 					continue
 				}
@@ -102,7 +106,7 @@ type search struct {
 
 // run tries one damaged part after the other, then combinations, likeliest first.
 func (s *search) run() *match {
-	s.limit = s.tried + maxCandidates
+	s.limit = s.tried + min(maxCandidates, max(100, maxHashed/len(s.paths[0].text+s.queries[0].text+s.bodies[0].text+"\n")))
 	if m := s.try(0, 0, 0); m != nil {
 		return m
 	}
@@ -149,6 +153,9 @@ func (s *search) combinations() *match {
 }
 
 func (s *search) try(i, j, k int) *match {
+	if s.tried >= s.limit {
+		return nil
+	}
 	m := message{s.paths[i].text, s.queries[j].text, s.bodies[k].text}
 	signed := m.stringToSign()
 	s.tried++
