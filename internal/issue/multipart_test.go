@@ -33,7 +33,7 @@ type fakeOSS struct {
 	seen []string                                                        // methods and operations
 }
 
-func newOSS(t *testing.T) *fakeOSS {
+func newFakeOSS(t *testing.T) *fakeOSS {
 	t.Helper()
 	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "sk", Region: "cn-hangzhou", Buckets: []string{"demo"}})
 	if err != nil {
@@ -110,7 +110,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	good := presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}
 	t.Run("credentials end", func(t *testing.T) {
 		t.Parallel()
-		o := newOSS(t)
+		o := newFakeOSS(t)
 		asked := 0
 		issuer := o.issuer(t, func(context.Context) (presign.Credentials, error) {
 			if asked++; asked == 2 {
@@ -124,7 +124,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	})
 	t.Run("the caller has gone", func(t *testing.T) {
 		t.Parallel()
-		o := newOSS(t)
+		o := newFakeOSS(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
 		issuer := o.issuer(t, func(ctx context.Context) (presign.Credentials, error) {
@@ -139,7 +139,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	})
 	t.Run("the abort fails too", func(t *testing.T) {
 		t.Parallel()
-		o := newOSS(t)
+		o := newFakeOSS(t)
 		asked := 0
 		issuer := o.issuer(t, func(context.Context) (presign.Credentials, error) {
 			if asked++; asked > 1 {
@@ -157,7 +157,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 // TestIssueMultipartChecksFirst: OSS is not asked for what cannot be.
 func TestIssueMultipartChecksFirst(t *testing.T) {
 	t.Parallel()
-	o := newOSS(t)
+	o := newFakeOSS(t)
 	issuer := o.issuer(t, nil)
 	for name, change := range map[string]func(*issue.MultipartRequest){
 		"bucket":    func(r *issue.MultipartRequest) { r.Object.Bucket = "B" },
@@ -181,7 +181,7 @@ func TestIssueMultipartChecksFirst(t *testing.T) {
 // TestManifestSurvives: what was printed is read as it was.
 func TestManifestSurvives(t *testing.T) {
 	t.Parallel()
-	o := newOSS(t)
+	o := newFakeOSS(t)
 	r := multipartRequest()
 	r.Callback = goodRequest().Callback
 	want, err := o.issuer(t, nil).IssueMultipart(t.Context(), r)
@@ -283,7 +283,7 @@ func TestCompleteMultipart(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			o := newOSS(t)
+			o := newFakeOSS(t)
 			issuer := o.issuer(t, nil)
 			m, err := issuer.IssueMultipart(t.Context(), multipartRequest())
 			if err != nil {
@@ -307,6 +307,33 @@ func TestCompleteMultipart(t *testing.T) {
 				t.Errorf("completed %+v", done)
 			}
 		})
+	}
+}
+
+// TestCompleteMultipartWaits longer than the SDK does by itself, on a connection that
+// was used before: five callback URLs have 25 seconds.
+func TestCompleteMultipartWaits(t *testing.T) {
+	t.Parallel()
+	o := newFakeOSS(t)
+	issuer := o.issuer(t, nil)
+	m, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload(t, m)
+	o.mu.Lock()
+	o.door = func(next http.Handler, w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			select {
+			case <-time.After(12 * time.Second):
+			case <-r.Context().Done():
+			}
+		}
+		next.ServeHTTP(w, r)
+	}
+	o.mu.Unlock()
+	if done, err := issuer.CompleteMultipart(t.Context(), m, nil); err != nil || done.Size != 250_000 {
+		t.Errorf("completed %+v: %v", done, err)
 	}
 }
 

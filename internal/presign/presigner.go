@@ -75,6 +75,9 @@ func New(c Config) (*Presigner, error) {
 	cfg.UsePathStyle = oss.Ptr(c.PathStyle)
 	cfg.AdditionalHeaders = additionalHeaders
 	cfg.ProxyFromEnvironment = oss.Ptr(true)
+	// The SDK binds a timeout to a connection, for whichever request dials it. The
+	// longest is for all, therefore, and shorter ones come with the contexts.
+	cfg.ReadWriteTimeout = oss.Ptr(completeTimeout)
 	source := c.source()
 	cfg.CredentialsProvider = credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
 		got, err := source(ctx)

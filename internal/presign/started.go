@@ -41,8 +41,12 @@ type Completed struct {
 	Answer []byte  // the callback receiver's answer, as it was sent; nil without a callback
 }
 
-// Merging tens of gigabytes and waiting for five callback URLs takes its time.
-const completeTimeout = 5 * time.Minute
+// How long OSS may take. Merging terabytes and waiting for five callback URLs takes its
+// time; all else is a matter of milliseconds.
+const (
+	completeTimeout = 5 * time.Minute
+	callTimeout     = 30 * time.Second // with the SDK's retries
+)
 
 // maxAnswer is what OSS lets a callback receiver answer at most, in bytes.
 const maxAnswer = 1 << 20
@@ -85,6 +89,8 @@ func (p *Presigner) Initiate(ctx context.Context, o Object) (Started, error) {
 	if err := o.Check(); err != nil {
 		return Started{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	result, err := p.client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{
 		Bucket: &o.Bucket, Key: &o.Key, RequestCommon: oss.RequestCommon{Headers: o.initiateHeaders()},
 	})
@@ -99,6 +105,8 @@ func (p *Presigner) Initiate(ctx context.Context, o Object) (Started, error) {
 
 // Abort gives an upload up: OSS drops its parts.
 func (p *Presigner) Abort(ctx context.Context, upload Started) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	_, err := p.client.AbortMultipartUpload(ctx, &oss.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	if err != nil {
 		return failed("abort multipart upload", err)
@@ -111,7 +119,9 @@ func (p *Presigner) Parts(ctx context.Context, upload Started) ([]UploadedPart, 
 	pages := p.client.NewListPartsPaginator(&oss.ListPartsRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	var parts []UploadedPart
 	for pages.HasNext() {
-		page, err := pages.NextPage(ctx)
+		bounded, cancel := context.WithTimeout(ctx, callTimeout)
+		page, err := pages.NextPage(bounded)
+		cancel()
 		if err != nil {
 			return nil, failed("list parts", err)
 		}
@@ -138,6 +148,8 @@ func (p *Presigner) Complete(ctx context.Context, upload Started, parts []Upload
 	if err := c.Callback.check(); err != nil {
 		return Completed{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
 	document, err := completeDocument(parts)
 	if err != nil {
 		return Completed{}, fmt.Errorf("%s: %w", doing, err)
@@ -149,7 +161,7 @@ func (p *Presigner) Complete(ctx context.Context, upload Started, parts []Upload
 	output, err := p.client.InvokeOperation(ctx, &oss.OperationInput{
 		OpName: "CompleteMultipartUpload", Method: http.MethodPost, Bucket: &upload.Bucket, Key: &upload.Key,
 		Headers: completeHeaders(c.ACL, c.ForbidOverwrite, c.Callback), Parameters: parameters, Body: bytes.NewReader(document),
-	}, oss.OpReadWriteTimeout(completeTimeout), func(o *oss.Options) { o.RetryMaxAttempts = oss.Ptr(1) })
+	}, func(o *oss.Options) { o.RetryMaxAttempts = oss.Ptr(1) })
 	if err != nil {
 		return Completed{}, failed(doing, err)
 	}
