@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const captures = "testdata/doctor/"
+
+// statusOf is the exit status that main gives an error.
+func statusOf(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, new(*usageError)):
+		return 2
+	}
+	return 1
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	const key = "../../internal/verify/testdata/testkey_512.pub.pem"
+	tests := []struct {
+		name    string
+		args    []string
+		env     []string
+		status  int
+		verdict string
+		cause   string // kinds, or reasons of refusals
+	}{
+		{"genuine", []string{"genuine.http"}, nil, 0, "verifies", ""},
+		{"the format named", []string{"genuine.http", "--format", "raw"}, nil, 0, "verifies", ""},
+		{"token required", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 1, "verifies", "token_missing"},
+		{"token optional", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef", "UPCALL_TOKEN", "optional"}, 0, "verifies", ""},
+		{"token off", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef", "UPCALL_TOKEN", "off"}, 0, "verifies", ""},
+		{"bucket of the header", []string{"genuine.http"}, []string{"UPCALL_BUCKETS", "mine"}, 1, "verifies", "bucket_not_allowed"},
+		{"path", []string{"genuine.http"}, []string{"UPCALL_CALLBACK_PATH", "/oss/callback"}, 1, "verifies", "path"},
+		{"stripped", []string{"stripped.http"}, nil, 1, "repaired", "path_prefix_stripped"},
+		{"stripped, set right", []string{"stripped.http"}, []string{"UPCALL_PUBLIC_URL", "https://h/api/AliYunOssCallback"}, 0, "verifies", ""},
+		{"decoded", []string{"decoded.http"}, nil, 1, "repaired", "body_newline_added body_reencoded"},
+		{"archive", []string{"lost-query.har", "--entry", "2"}, nil, 1, "refused", ""},
+		{"archive with the callback URL", []string{"lost-query.har", "--callback-url", "https://h/index.php?id=1&index=2"}, nil, 1, "repaired", "query_lost"},
+		{"curl without the body", []string{"verbose.txt"}, nil, 1, "cannot_check", ""},
+		{"curl with the body", []string{"verbose.txt", "--body", captures + "verbose-body.txt"}, nil, 0, "verifies", ""},
+		{"trace", []string{"trace.txt"}, nil, 1, "repaired", "body_newline_added"},
+		{"emulator, not trusted", []string{"expired.http"}, nil, 1, "refused", ""},
+		{"emulator's key", []string{"expired.http", "--key-file", key}, nil, 0, "verifies", ""},
+		{"expired", []string{"expired.http", "--key-file", key}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 1, "verifies", "token_expired"},
+		{"not yet expired", []string{"expired.http", "--key-file", key, "--at", "2026-11-01T11:00:00Z"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 0, "verifies", ""},
+
+		{"no such file", []string{"absent.http"}, nil, 2, "", ""},
+		{"wrong format", []string{"genuine.http", "--format", "har"}, nil, 2, "", ""},
+		{"unknown format", []string{"genuine.http", "--format", "pcap"}, nil, 2, "", ""},
+		{"no such entry", []string{"lost-query.har", "--entry", "3"}, nil, 2, "", ""},
+		{"no such body", []string{"verbose.txt", "--body", "absent"}, nil, 2, "", ""},
+		{"no key", []string{"genuine.http", "--key-file", "doctor.go"}, nil, 2, "", ""},
+		{"no URL", []string{"genuine.http", "--public-url", "h"}, nil, 2, "", ""},
+		{"no time", []string{"genuine.http", "--at", "yesterday"}, nil, 2, "", ""},
+		{"no token keys", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "hunter2"}, 2, "", ""},
+		{"no fields", []string{"genuine.http"}, []string{"UPCALL_FIELDS", "a=b"}, 2, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"doctor", captures + tt.args[0], "--json"}, tt.args[1:]...)
+			var out bytes.Buffer
+			err := run(t.Context(), args, env(tt.env...), &out, io.Discard)
+			if statusOf(err) != tt.status {
+				t.Errorf("status %d, want %d: %v", statusOf(err), tt.status, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "0123456789abcdef") || strings.Contains(out.String(), "0123456789abcdef") || err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a secret is printed: %v: %s", err, &out)
+			}
+			if tt.status == 2 {
+				if out.Len() > 0 {
+					t.Errorf("printed %s", &out)
+				}
+				return
+			}
+			var report struct {
+				Verdict  string
+				Accepted bool
+				Causes   []struct{ Kind, Mend string }
+				Refusals []struct{ Code, Reason string }
+			}
+			if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+				t.Fatal(err)
+			}
+			var found []string
+			for _, c := range report.Causes {
+				found = append(found, c.Kind)
+			}
+			for _, r := range report.Refusals {
+				found = append(found, r.Reason)
+			}
+			if report.Verdict != tt.verdict || strings.Join(found, " ") != tt.cause || report.Accepted != (tt.status == 0) {
+				t.Errorf("%s", &out)
+			}
+		})
+	}
+}
+
+// TestCapturesAreListed: each capture is described, and each described is there.
+func TestCapturesAreListed(t *testing.T) {
+	t.Parallel()
+	list, err := os.ReadFile(captures + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(captures + "*")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%d captures: %v", len(files), err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "README.md" && !strings.Contains(string(list), "`"+name+"`") {
+			t.Errorf("%s is not described", name)
+		}
+	}
+}
