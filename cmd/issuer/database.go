@@ -37,10 +37,15 @@ func (f *databaseFlags) required(env environment) (string, error) {
 		return "", err
 	case url == "":
 		return "", errors.New("no database: set UPCALL_DATABASE_URL to postgres://user:password@host/database")
-	case url == "embedded":
-		return "", errors.New("UPCALL_DATABASE_URL: embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
 	}
-	return url, nil
+	return url, standsAlone(url)
+}
+
+func standsAlone(url string) error {
+	if url == "embedded" {
+		return errors.New("UPCALL_DATABASE_URL: embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
+	}
+	return nil
 }
 
 // withKeys runs work on the stored API keys.

@@ -46,6 +46,9 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std s
 	errs := []error{err, cfg.Check()}
 	tokens, err := tokenKeys(env)
 	errs = append(errs, err)
+	ledger, err := openLedger(ctx, env)
+	defer ledger.close()
+	errs = append(errs, err)
 	request, err := c.request()
 	errs = append(errs, err)
 	if err == nil {
@@ -67,6 +70,10 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std s
 	manifest, err := issuer.IssueMultipart(ctx, request)
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
+	}
+	row := issued(manifest.ID, request.Object, request.Size, request.Callback, manifest.ExpiresAt, manifest.OSSUploadID)
+	if err := ledger.enter(ctx, row); err != nil {
+		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
 	}
 	warn(std.err, request.Callback != nil, tokens)
 	warnBound(std.err, manifest.Bound, manifest.ExpiresAt, c.Expires)

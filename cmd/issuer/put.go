@@ -31,6 +31,8 @@ type putCommand struct {
 func (*putCommand) Help() string {
 	return `A callback URL must be reachable from the Internet, as OSS calls it. Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those, that is, where it is an emulator.
 
+Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before anything is printed.
+
 The variable behind a flag is shown with it; the flag wins. A variable of a repeatable flag holds one value on each line.
 
 The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
@@ -41,6 +43,9 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
 	tokens, err := tokenKeys(env)
+	errs = append(errs, err)
+	ledger, err := openLedger(ctx, env)
+	defer ledger.close()
 	errs = append(errs, err)
 	request, err := c.request()
 	errs = append(errs, err, request.Check(issue.Reach(cfg.Host()), tokens != nil))
@@ -56,6 +61,10 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	upload, err := issuer.Issue(ctx, request)
 	if err != nil {
 		return blame(err)
+	}
+	row := issued(upload.ID, request.Object, request.ContentLength, request.Callback, upload.ExpiresAt, "")
+	if err := ledger.enter(ctx, row); err != nil {
+		return err
 	}
 	warn(std.err, request.Callback != nil, tokens)
 	warnBound(std.err, upload.Bound, upload.ExpiresAt, c.Expires)

@@ -65,7 +65,9 @@ func (c *uploadCommand) Run(ctx context.Context, env environment, std stdio, lin
 	if c.Manifest != "" {
 		fillErr = c.useManifest(jobs, env, std.in, line)
 	} else {
-		fillErr = c.makeManifests(jobs, env, std.err)
+		ledger, err := openLedger(ctx, env)
+		defer ledger.close()
+		fillErr = errors.Join(err, c.makeManifests(jobs, env, ledger, std.err))
 	}
 	if err := errors.Join(err, openErr, fillErr); err != nil {
 		return usageError{err}

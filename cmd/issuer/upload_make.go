@@ -25,6 +25,7 @@ const timeToGoOn = time.Minute
 // A maker makes manifests with the credentials that the command has.
 type maker struct {
 	issuer *issue.Issuer
+	ledger ledger
 	flags  *uploadCommand
 
 	object   presign.Object // without a key
@@ -35,12 +36,13 @@ type maker struct {
 }
 
 // makeManifests lets each job make its own manifest. The error joins all mistakes.
-func (c *uploadCommand) makeManifests(jobs []*uploadJob, env environment, remarks io.Writer) error {
+func (c *uploadCommand) makeManifests(jobs []*uploadJob, env environment, ledger ledger, remarks io.Writer) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
 	tokens, err := tokenKeys(env)
 	errs = append(errs, err)
 	m, err := c.maker()
+	m.ledger = ledger
 	errs = append(errs, err, c.checkKeys())
 	for _, job := range jobs {
 		if err := m.check(job, issue.Reach(cfg.Host()), tokens != nil); err != nil {
@@ -132,8 +134,12 @@ func (m *maker) multipartRequest(job *uploadJob) issue.MultipartRequest {
 }
 
 func (m *maker) put(ctx context.Context, w io.Writer, job *uploadJob) (uploader.Task, error) {
-	upload, err := m.issuer.Issue(ctx, m.putRequest(job))
+	r := m.putRequest(job)
+	upload, err := m.issuer.Issue(ctx, r)
 	if err != nil {
+		return uploader.Task{}, err
+	}
+	if err := m.ledger.enter(ctx, issued(upload.ID, r.Object, r.ContentLength, r.Callback, upload.ExpiresAt, "")); err != nil {
 		return uploader.Task{}, err
 	}
 	warnBound(w, upload.Bound, upload.ExpiresAt, m.flags.Expires)
@@ -159,9 +165,13 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 		}
 		state.Manifest, state.Completing = nil, false
 	}
-	manifest, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
+	r := m.multipartRequest(job)
+	manifest, err := m.issuer.IssueMultipart(ctx, r)
 	if err != nil {
 		return uploader.Task{}, explain(err)
+	}
+	if err := m.ledger.enter(ctx, issued(manifest.ID, r.Object, r.Size, r.Callback, manifest.ExpiresAt, manifest.OSSUploadID)); err != nil {
+		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, manifest))
 	}
 	warnBound(w, manifest.Bound, manifest.ExpiresAt, m.flags.Expires)
 	state.Manifest = &manifest
