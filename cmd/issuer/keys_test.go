@@ -33,6 +33,20 @@ func writeFile(t *testing.T, name, content string) string {
 	return path
 }
 
+// checkLines wants one line of the program for each part of want, in that order.
+func checkLines(t *testing.T, stderr string, want []string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), stderr)
+	}
+	for i, part := range want {
+		if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], part) {
+			t.Errorf("no word of %q in %q", part, lines[i])
+		}
+	}
+}
+
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"UPCALL_DATABASE_URL": dbtest.URL(t), "UPCALL_POLICIES": writeFile(t, "policies.yaml", goodPolicies)}
@@ -136,15 +150,7 @@ func TestKeysRefusals(t *testing.T) {
 			if status != tt.status || stdout != "" {
 				t.Errorf("status %d, standard output %q", status, stdout)
 			}
-			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-			if len(lines) != len(tt.want) {
-				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), stderr)
-			}
-			for i, want := range tt.want {
-				if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], want) {
-					t.Errorf("no word of %q in %q", want, lines[i])
-				}
-			}
+			checkLines(t, stderr, tt.want)
 			if strings.Contains(stderr, "hunter2") || strings.Contains(stderr, strings.TrimSpace(made)) {
 				t.Errorf("a secret is shown: %s", stderr)
 			}

@@ -216,15 +216,7 @@ func TestServeRefusals(t *testing.T) {
 			if status != tt.status || stdout != "" {
 				t.Errorf("status %d, standard output %q", status, stdout)
 			}
-			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-			if len(lines) != len(tt.want) {
-				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), stderr)
-			}
-			for i, want := range tt.want {
-				if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], want) {
-					t.Errorf("no word of %q in %q", want, lines[i])
-				}
-			}
+			checkLines(t, stderr, tt.want)
 			if strings.Contains(stderr, "hunter") {
 				t.Errorf("a secret is shown: %s", stderr)
 			}

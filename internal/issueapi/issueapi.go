@@ -77,7 +77,7 @@ type Config struct {
 	// many at once. Defaults 100 and 200.
 	Rate  rate.Limit
 	Burst int
-	// Page is the upload page, served where the API has no route. Default none.
+	// Page is the upload page, served at /. Default none.
 	Page http.Handler
 	// Ready tells why this issuer should get no requests now, if so. Required.
 	Ready func(context.Context) error
@@ -134,13 +134,11 @@ func (s *Server) API() http.Handler {
 	engine.NoMethod(func(c *gin.Context) {
 		refuse(c, problemOf(kindMethod, "see the Allow header"))
 	})
+	if s.cfg.Page != nil {
+		engine.GET("/", s.page) // people with a browser
+		engine.HEAD("/", s.page)
+	}
 	engine.NoRoute(func(c *gin.Context) {
-		if s.cfg.Page != nil {
-			eventOf(c).outcome = outcomePage
-			c.Status(http.StatusOK) // Gin has it at 404 here
-			s.cfg.Page.ServeHTTP(c.Writer, c.Request)
-			return
-		}
 		refuse(c, problemOf(kindNotFound, "there is nothing at this path"))
 	})
 	return engine
@@ -163,6 +161,11 @@ func newEngine() *gin.Engine {
 	engine := gin.New()
 	engine.RedirectTrailingSlash = false // a POST that is redirected loses its body
 	return engine
+}
+
+func (s *Server) page(c *gin.Context) {
+	eventOf(c).outcome = outcomePage
+	s.cfg.Page.ServeHTTP(c.Writer, c.Request)
 }
 
 func (s *Server) readyz(c *gin.Context) {

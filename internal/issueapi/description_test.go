@@ -1,0 +1,127 @@
+package issueapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestPaths: what is not there is refused as the rest is.
+func TestPaths(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		rule, allow  string
+	}{
+		{"GET", "/", 404, "path", ""},
+		{"GET", "/v1", 404, "path", ""},
+		{"POST", "/v1/uploads/", 404, "path", ""},
+		{"POST", "/v2/uploads", 404, "path", ""},
+		{"GET", "/v1/uploads/a/b", 404, "path", ""},
+		{"GET", "/metrics", 404, "path", ""},
+		{"GET", "/readyz", 404, "path", ""},
+		{"GET", "/debug/pprof/", 404, "path", ""},
+		{"GET", "/v1/uploads", 405, "method", "POST"},
+		{"PUT", "/v1/uploads", 405, "method", "POST"},
+		{"PATCH", "/v1/uploads/x", 405, "method", "GET, DELETE"},
+		{"POST", "/openapi.yaml", 405, "method", "GET"},
+	} {
+		got := s.call(t, tt.method, tt.path, s.photos, "")
+		if got.status != tt.status || got.text("rule") != tt.rule || got.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %d %s", tt.method, tt.path, got.status, got.raw)
+		}
+		allowed, want := strings.Split(got.header.Get("Allow"), ", "), strings.Split(tt.allow, ", ")
+		slices.Sort(allowed)
+		slices.Sort(want)
+		if diff := cmp.Diff(want, allowed); diff != "" {
+			t.Errorf("%s %s: Allow (-want +got):\n%s", tt.method, tt.path, diff)
+		}
+	}
+}
+
+// TestDescription holds openapi.yaml against the routes.
+func TestDescription(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	got := s.call(t, http.MethodGet, "/openapi.yaml", "", "")
+	if got.status != http.StatusOK || got.raw != string(openAPIDocument) || got.header.Get("Content-Type") != "application/yaml" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+	described := make(map[string]bool)
+	for path, item := range documentOf(t).Paths.Map() {
+		for method, operation := range item.Operations() {
+			described[method+" "+path] = true
+			if operation.OperationID == "" || operation.Summary == "" {
+				t.Errorf("%s %s has no name or no summary", method, path)
+			}
+		}
+	}
+	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
+		Ready: func(context.Context) error { return nil }, Metrics: NewMetrics(), Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	routed := make(map[string]bool)
+	for _, route := range server.API().(*gin.Engine).Routes() {
+		routed[route.Method+" "+strings.ReplaceAll(route.Path, ":id", "{upload_id}")] = true
+	}
+	if diff := cmp.Diff(routed, described); diff != "" {
+		t.Errorf("routes and description (-routes +description):\n%s", diff)
+	}
+}
+
+// TestDescribedProblems: every kind of problem and every rule is described.
+func TestDescribedProblems(t *testing.T) {
+	t.Parallel()
+	schemas := documentOf(t).Components.Schemas
+	types, rules := schemas["Problem"].Value.Properties["type"].Value.Enum, schemas["Rule"].Value.Enum
+	if len(types) != len(kinds) {
+		t.Errorf("%d types are described, and there are %d", len(types), len(kinds))
+	}
+	for kind, is := range kinds {
+		if !slices.Contains(types, any("urn:upcall:problem:"+string(kind))) || is.rule != "" && !slices.Contains(rules, any(is.rule)) {
+			t.Errorf("%s with the rule %q is not described", kind, is.rule)
+		}
+	}
+}
+
+// TestExamples: the examples in the description are such as the API takes.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for path, multipart := range map[string]bool{"/v1/uploads": false, "/v1/uploads/multipart": true} {
+		media := documentOf(t).Paths.Value(path).Post.RequestBody.Value.Content["application/json"]
+		text := marshal(t, media.Example)
+		if _, err := decodeUpload(text, multipart); err != nil || len(text) < 50 {
+			t.Errorf("%s: %v in %s", path, err, text)
+		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) {
+		c.Page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "4")
+			io.WriteString(w, "page")
+		})
+	})
+	if got := s.call(t, http.MethodGet, "/", "", ""); got.status != http.StatusOK || got.raw != "page" {
+		t.Errorf("%d %s", got.status, got.raw)
+	}
+	for path, want := range map[string]int{"/v1/uploads": http.StatusMethodNotAllowed, "/v2/uploads": http.StatusNotFound, "/page": http.StatusNotFound} {
+		if got := s.call(t, http.MethodGet, path, "", ""); got.status != want || got.text("rule") == "" {
+			t.Errorf("%s: %d %s", path, got.status, got.raw)
+		}
+	}
+	if got := s.call(t, http.MethodPost, "/", s.photos, goodBody); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
+		t.Errorf("%d %s", got.status, got.raw)
+	}
+}

@@ -1,0 +1,121 @@
+package issueapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// panicking fails as nobody has foreseen.
+type panicking struct{ cannedIssuer }
+
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.Issuer = panicking{} })
+	for range 2 { // the process lives
+		got := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
+		if got.status != http.StatusServiceUnavailable || strings.Contains(got.raw, "secret") || strings.Contains(got.raw, "goroutine") {
+			t.Errorf("%d %s", got.status, got.raw)
+		}
+	}
+	if log := s.log.String(); !strings.Contains(log, "a secret state") || !strings.Contains(log, "goroutine") {
+		t.Errorf("the log does not show the panic:\n%s", log)
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	var ready atomic.Pointer[error]
+	s := start(t, func(c *Config) {
+		c.Ready = func(context.Context) error {
+			if err := ready.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
+	})
+	s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
+	s.call(t, http.MethodPost, "/v1/uploads", s.photos, "{}")
+	s.call(t, http.MethodGet, "/some/path", s.photos, "")
+	get := func(path string) (int, string) {
+		response, err := http.Get(s.admin + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	if status, body := get("/livez"); status != 200 || body != "ok\n" {
+		t.Errorf("livez: %d %s", status, body)
+	}
+	if status, body := get("/readyz"); status != 200 || body != "ok\n" {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+	ready.Store(new(errors.New("no schema")))
+	if status, body := get("/readyz"); status != 503 || body != "not ready: no schema\n" {
+		t.Errorf("readyz: %d %s", status, body)
+	}
+	_, metrics := get("/metrics")
+	for _, want := range []string{
+		`upcall_issuer_requests_total{outcome="ok",route="POST /v1/uploads"} 1`,
+		`upcall_issuer_requests_total{outcome="policy",route="POST /v1/uploads"} 1`,
+		`upcall_issuer_requests_total{outcome="not-found",route="none"} 1`,
+		"upcall_issuer_batch_rows_count 1",
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	if status, _ := get("/v1/uploads"); status != 404 {
+		t.Errorf("the API is on the admin listener: %d", status)
+	}
+}
+
+// TestLog: one line a request, and no secret in any.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	issued := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
+	s.call(t, http.MethodPost, "/v1/uploads", s.photos, with("cat.jpg", "../a"))
+	s.call(t, http.MethodGet, "/v1/uploads/"+issued.text("upload_id"), s.photos, "")
+	s.call(t, http.MethodGet, "/v1/uploads/x", s.photos[:len(s.photos)-1]+"A", "")
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	log := s.log.String()
+	var lines []string
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, `"msg":"request"`) {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 4 {
+		t.Fatalf("%d lines for 4 requests:\n%s", len(lines), log)
+	}
+	id := `"upload_id":"` + issued.text("upload_id") + `"`
+	for i, want := range [][]string{
+		{`"level":"INFO"`, `"route":"POST /v1/uploads"`, `"status":201`, `"outcome":"ok"`, `"api_key":"web"`, id, `"bucket":"demo"`, `"object_key":"photos/web/cat.jpg"`},
+		{`"level":"WARN"`, `"status":403`, `"outcome":"policy"`, `"api_key":"web"`, `"rules":"key"`},
+		{`"route":"GET /v1/uploads/:id"`, `"status":200`, id},
+		{`"status":401`, `"outcome":"unauthenticated"`, `"rules":"api_key"`},
+	} {
+		for _, field := range want {
+			if !strings.Contains(lines[i], field) {
+				t.Errorf("line %d lacks %s: %s", i, field, lines[i])
+			}
+		}
+	}
+	for _, secret := range []string{s.photos[len("upk_web_"):], "x-oss-signature", "upcall_token"} {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log holds a secret:\n%s", log)
+		}
+	}
+	if strings.Contains(lines[3], `"api_key":`) {
+		t.Errorf("the log names a key that was not proven: %s", lines[3])
+	}
+}
