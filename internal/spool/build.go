@@ -81,22 +81,22 @@ func (b *builder) begin() error {
 }
 
 // add adds a record, unless it is there. Those that wait are to be added in order.
-func (b *builder) add(r *record, frame []byte) error {
-	if _, there := b.ids[r.ID]; there {
+func (b *builder) add(h head, frame []byte) error {
+	if _, there := b.ids[h.id]; there {
 		return nil
 	}
-	if r.Rejected != nil {
+	if h.rejected {
 		b.rejected++
 	} else {
 		if len(b.ids) == 0 {
-			b.oldest = r.ReceivedAt
+			b.oldest = h.receivedAt
 		}
-		b.ids[r.ID] = struct{}{}
+		b.ids[h.id] = struct{}{}
 	}
 	if b.db == nil {
 		return nil
 	}
-	if err := b.put(r, bytes.Clone(frame)); err != nil { // bbolt keeps the slice until it commits
+	if err := b.put(h, bytes.Clone(frame)); err != nil { // bbolt keeps the slice until it commits
 		return err
 	}
 	if b.pending++; b.pending < buildBatch {
@@ -108,19 +108,19 @@ func (b *builder) add(r *record, frame []byte) error {
 	return tx.Commit()
 }
 
-func (b *builder) put(r *record, frame []byte) error {
+func (b *builder) put(h head, frame []byte) error {
 	if b.tx == nil {
 		var err error
 		if b.tx, err = b.db.Begin(true); err != nil {
 			return err
 		}
 	}
-	if r.Rejected != nil {
+	if h.rejected {
 		bucket := b.tx.Bucket(rejectedBucket)
-		if bucket.Get(r.ID[:]) != nil {
+		if bucket.Get(h.id[:]) != nil {
 			b.rejected--
 		}
-		return bucket.Put(r.ID[:], frame)
+		return bucket.Put(h.id[:], frame)
 	}
 	return appendQueued(b.tx, frame)
 }

@@ -64,7 +64,7 @@ const carveAge = 28 * 24 * time.Hour
 
 // carve calls visit, in the order of arrival, for each record that is intact in a file
 // and not from before since, wherever it is: those that were taken out long ago, too.
-func carve(path string, since time.Time, visit func(*record, []byte) error) error {
+func carve(path string, since time.Time, visit func(head, []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -76,9 +76,9 @@ func carve(path string, since time.Time, visit func(*record, []byte) error) erro
 		size       int
 	}
 	var places []place
-	err = findFrames(f, func(r *record, offset int64, size int) {
-		if r.ReceivedAt.After(since) {
-			places = append(places, place{r.ReceivedAt, offset, size})
+	err = findFrames(f, func(h head, offset int64, size int) {
+		if h.receivedAt.After(since) {
+			places = append(places, place{h.receivedAt, offset, size})
 		}
 	})
 	if err != nil {
@@ -90,11 +90,11 @@ func carve(path string, since time.Time, visit func(*record, []byte) error) erro
 		if _, err := f.ReadAt(frame, p.offset); err != nil {
 			return fmt.Errorf("read damaged file: %w", err)
 		}
-		r, err := decode(frame)
+		h, err := check(frame)
 		if err != nil {
 			return fmt.Errorf("read damaged file: %w", err)
 		}
-		if err := visit(r, frame); err != nil {
+		if err := visit(h, frame); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func carve(path string, since time.Time, visit func(*record, []byte) error) erro
 }
 
 // findFrames calls found for each intact frame.
-func findFrames(r io.Reader, found func(r *record, offset int64, size int)) error {
+func findFrames(r io.Reader, found func(h head, offset int64, size int)) error {
 	in := bufio.NewReaderSize(r, headerSize+maxPayload)
 	var offset int64
 	for {
@@ -116,8 +116,8 @@ func findFrames(r io.Reader, found func(r *record, offset int64, size int)) erro
 		skip := 0
 		if size := frameSize(header); size > 0 {
 			if frame, err := in.Peek(size); err == nil {
-				if r, err := decode(frame); err == nil {
-					found(r, offset, size)
+				if h, err := check(frame); err == nil {
+					found(h, offset, size)
 					skip = size
 				}
 			}

@@ -23,12 +23,17 @@ type Entry struct {
 	JSON       []byte // all of it, in one line
 }
 
-func entryOf(r *record, frame []byte) Entry {
-	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Bucket, Object: r.Object, JSON: frame[headerSize:]}
+// show calls visit for a frame.
+func show(frame []byte, visit func(Entry) error) error {
+	r, err := decode(frame)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Bucket, Object: r.Object, JSON: jsonOf(frame)}
 	if r.Rejected != nil {
 		e.Reason = r.Rejected.Reason
 	}
-	return e
+	return visit(e)
 }
 
 // snapshots is how often a file is copied that changes meanwhile.
@@ -43,11 +48,11 @@ func Read(ctx context.Context, dir string, visit func(Entry) error) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("read spool: %w", err)
 	}
-	show := func(r *record, frame []byte) error { return visit(entryOf(r, frame)) }
+	each := func(_ head, frame []byte) error { return show(frame, visit) }
 	lock, err := acquireLock(ctx, dir, 0)
 	if err == nil {
 		defer lock.Close()
-		return readFile(path, show)
+		return readFile(path, each)
 	}
 	if !errors.Is(err, ErrInUse) {
 		return err
@@ -58,9 +63,9 @@ func Read(ctx context.Context, dir string, visit func(Entry) error) error {
 			return err
 		}
 		// All of it is looked at before any is shown.
-		err = readFile(copied, func(*record, []byte) error { return nil })
+		err = readFile(copied, func(head, []byte) error { return nil })
 		if err == nil {
-			err = readFile(copied, show)
+			err = readFile(copied, each)
 			return errors.Join(err, os.Remove(copied))
 		}
 		if err := errors.Join(err, os.Remove(copied)); attempt == snapshots || !errors.Is(err, ErrDamaged) {
@@ -91,12 +96,12 @@ func snapshot(path string) (string, error) {
 // in the order of arrival. Some may have moved to PostgreSQL long ago.
 func ReadDamaged(path string, visit func(Entry) error) error {
 	seen := make(map[uuid.UUID]bool)
-	err := carve(path, time.Time{}, func(r *record, frame []byte) error {
-		if seen[r.ID] {
+	err := carve(path, time.Time{}, func(h head, frame []byte) error {
+		if seen[h.id] {
 			return nil
 		}
-		seen[r.ID] = true
-		return visit(entryOf(r, frame))
+		seen[h.id] = true
+		return show(frame, visit)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read set-aside file: %w", err)

@@ -110,8 +110,8 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 			return err
 		}
 		if _, frame := queued.Cursor().First(); frame != nil {
-			if r, err := decode(frame); err == nil {
-				oldest = r.ReceivedAt
+			if h, err := check(frame); err == nil {
+				oldest = h.receivedAt
 			}
 		}
 		return addCount(tx, rejectedBucket, newlyRefused)

@@ -11,7 +11,7 @@ import (
 
 // readFile calls visit for all records of a file: those that wait, in order, then those
 // that were refused. An error wraps ErrDamaged if it is not visit's.
-func readFile(path string, visit func(*record, []byte) error) error {
+func readFile(path string, visit func(head, []byte) error) error {
 	if err := checkMeta(path); err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func readFile(path string, visit func(*record, []byte) error) error {
 	})
 }
 
-func readBucket(tx *bolt.Tx, name []byte, visit func(*record, []byte) error) error {
+func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error {
 	bucket := tx.Bucket(name)
 	if bucket == nil || tx.Bucket(countsBucket) == nil {
 		return fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
@@ -41,14 +41,14 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(*record, []byte) error) err
 	n := 0
 	cursor := bucket.Cursor()
 	for key, frame := cursor.First(); key != nil; key, frame = cursor.Next() {
-		r, err := decode(frame)
+		h, err := check(frame)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		if n > 0 && bytes.Compare(key, last) <= 0 || !isKey(key, r) {
+		if n > 0 && bytes.Compare(key, last) <= 0 || !isKey(key, h) {
 			return fmt.Errorf("%w: a key is wrong, or out of order", ErrDamaged)
 		}
-		if err := visit(r, frame); err != nil {
+		if err := visit(h, frame); err != nil {
 			return err
 		}
 		last = key
@@ -62,9 +62,9 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(*record, []byte) error) err
 
 // isKey says whether a key can be that of the record. Where bbolt reads a key of another
 // length it takes something else for the record, which may well be one.
-func isKey(key []byte, r *record) bool {
-	if r.Rejected != nil {
-		return bytes.Equal(key, r.ID[:])
+func isKey(key []byte, h head) bool {
+	if h.rejected {
+		return bytes.Equal(key, h.id[:])
 	}
 	return len(key) == 8
 }

@@ -77,13 +77,23 @@ func (r *record) event() eventstore.Event {
 	}
 }
 
-// A frame is magic, length and CRC-32C of the payload, which is the record as JSON. The
-// last byte of the magic is the format's version.
+// A frame is magic, length and CRC-32C of the payload, and the payload: what a head says,
+// and the record as JSON. The last byte of the magic is the format's version. Numbers are
+// big endian.
 const (
 	magic      = "\xc5UPCALL\x01"
 	headerSize = len(magic) + 8
+	headSize   = 16 + 8 + 1
 	maxPayload = 4 << 20 // a callback is far smaller
 )
+
+// A head is what must be known of every record when a spool is opened, without a look at
+// its JSON.
+type head struct {
+	id         uuid.UUID
+	receivedAt time.Time // in the frame: nanoseconds since 1970
+	rejected   bool      // in the frame: 1 or 0
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -96,20 +106,28 @@ func encode(r *record) ([]byte, error) {
 			return nil, fmt.Errorf("%w: a text is not UTF-8, or holds NUL", eventstore.ErrRejected)
 		}
 	}
-	payload, err := json.Marshal(r)
+	text, err := json.Marshal(r)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: a variable is not JSON", eventstore.ErrRejected)
-	case !utf8.Valid(payload):
+	case !utf8.Valid(text):
 		return nil, fmt.Errorf("%w: a variable is not UTF-8", eventstore.ErrRejected)
-	case len(payload) > maxPayload:
+	case headSize+len(text) > maxPayload:
 		return nil, fmt.Errorf("%w: it has more than %d bytes", eventstore.ErrRejected, maxPayload)
 	}
-	frame := make([]byte, 0, headerSize+len(payload))
+	frame := make([]byte, 0, headerSize+headSize+len(text))
 	frame = append(frame, magic...)
-	frame = binary.BigEndian.AppendUint32(frame, uint32(len(payload)))
-	frame = binary.BigEndian.AppendUint32(frame, crc32.Checksum(payload, castagnoli))
-	return append(frame, payload...), nil
+	frame = binary.BigEndian.AppendUint32(frame, uint32(headSize+len(text)))
+	frame = binary.BigEndian.AppendUint32(frame, 0) // the checksum
+	frame = append(frame, r.ID[:]...)
+	frame = binary.BigEndian.AppendUint64(frame, uint64(r.ReceivedAt.UnixNano()))
+	rejected := byte(0)
+	if r.Rejected != nil {
+		rejected = 1
+	}
+	frame = append(append(frame, rejected), text...)
+	binary.BigEndian.PutUint32(frame[len(magic)+4:], crc32.Checksum(frame[headerSize:], castagnoli))
+	return frame, nil
 }
 
 // frameSize returns the size of the frame that starts with these bytes, or 0 if none does.
@@ -124,18 +142,33 @@ func frameSize(header []byte) int {
 	return headerSize + int(n)
 }
 
-// decode reads a frame that is exactly this long. The record refers to none of its bytes.
-func decode(frame []byte) (*record, error) {
-	if len(frame) == 0 || frameSize(frame) != len(frame) {
-		return nil, errors.New("a record has the wrong length, or is of another version")
+// check reads the head of a frame that is exactly this long, and makes sure of all of it.
+func check(frame []byte) (head, error) {
+	if len(frame) < headerSize+headSize || frameSize(frame) != len(frame) {
+		return head{}, errors.New("a record has the wrong length, or is of another version")
 	}
 	payload := frame[headerSize:]
 	if crc32.Checksum(payload, castagnoli) != binary.BigEndian.Uint32(frame[len(magic)+4:]) {
-		return nil, errors.New("a record has another checksum")
+		return head{}, errors.New("a record has another checksum")
+	}
+	return head{
+		id:         uuid.UUID(payload[:16]),
+		receivedAt: time.Unix(0, int64(binary.BigEndian.Uint64(payload[16:]))).UTC(),
+		rejected:   payload[24] == 1,
+	}, nil
+}
+
+// decode reads a frame. The record refers to none of its bytes.
+func decode(frame []byte) (*record, error) {
+	if _, err := check(frame); err != nil {
+		return nil, err
 	}
 	r := new(record)
-	if err := json.Unmarshal(payload, r); err != nil {
+	if err := json.Unmarshal(jsonOf(frame), r); err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
 	}
 	return r, nil
 }
+
+// jsonOf returns the JSON in a frame that was checked.
+func jsonOf(frame []byte) []byte { return frame[headerSize+headSize:] }
