@@ -3,6 +3,7 @@ package doctor
 import (
 	"bytes"
 	"crypto/md5"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,55 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, file string
+		format     Format
+		entry      int
+		want       error
+	}{
+		{"empty", "", Auto, 0, ErrFormat},
+		{"prose", "it does not verify", Auto, 0, ErrFormat},
+		{"prose as raw", "it does not verify", Raw, 0, ErrFormat},
+		{"no method", "/p HTTP/1.1\r\n\r\n", Auto, 0, ErrFormat},
+		{"an answer", "HTTP/1.1 200 OK\r\n\r\n", Auto, 0, ErrFormat},
+		{"no colon", "POST / HTTP/1.1\nHost: h\nwhat is this\n\nbody", Auto, 0, ErrFormat},
+		{"blank in a name", "POST / HTTP/1.1\nHo st: h\n\nbody", Auto, 0, ErrFormat},
+		{"body without an empty line", "POST / HTTP/1.1\nHost: h\nbucket=demo&a=b", Auto, 0, ErrFormat},
+		{"too many lines", "POST / HTTP/1.1\n" + strings.Repeat("a: b\n", 2000), Auto, 0, ErrFormat},
+		{"UTF-16", "\xff\xfeP\x00", Auto, 0, ErrFormat},
+		{"too large", strings.Repeat("a", MaxFile+1), Auto, 0, ErrFormat},
+		{"entry of a single request", "POST / HTTP/1.1\n\n", Auto, 2, ErrEntry},
+		{"negative entry", "POST / HTTP/1.1\n\n", Auto, -1, ErrEntry},
+		{"JSON", `{"a":1}`, Auto, 0, ErrFormat},
+		{"half a HAR", `{"log":{"entries":[`, Auto, 0, ErrFormat},
+		{"no entries", `{"log":{"entries":[]}}`, Auto, 0, ErrFormat},
+		{"entry without a request", `{"log":{"entries":[{}]}}`, Auto, 0, ErrFormat},
+		{"entry without a URL", `{"log":{"entries":[{"request":{"method":"POST"}}]}}`, Auto, 0, ErrFormat},
+		{"method of another type", `{"log":{"entries":[{"request":{"method":1,"url":"/"}}]}}`, Auto, 0, ErrFormat},
+		{"broken Base64", `{"request":{"method":"POST","url":"/","postData":{"text":"!","encoding":"base64"}}}`, Auto, 0, ErrFormat},
+		{"only an answer of curl's", "< HTTP/1.1 200 OK\n", Curl, 0, ErrFormat},
+		{"curl without a request", "*   Trying 127.0.0.1:80...\n* Connected to h\n", Auto, 0, ErrFormat},
+		{"header of curl's without a colon", "> POST / HTTP/1.1\n> Host\n>\n", Auto, 0, ErrFormat},
+		{"data without headers", "=> Send data, 1 bytes (0x1)\n0000: 61 a\n", Curl, 0, ErrFormat},
+		{"bytes missing in a trace", "=> Send header, 19 bytes (0x13)\n0000: POST / HTTP/1.1\n0013: \n", Auto, 0, ErrFormat},
+		{"block that is shorter than it says", "=> Send header, 99 bytes (0x63)\n0000: POST / HTTP/1.1\n0011: \n", Auto, 0, ErrFormat},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse([]byte(tt.file), tt.format, tt.entry)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	if _, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0); err == nil {
+		t.Error("a format that is not known was taken")
+	}
+}
+
 // TestNoBody: without the body nothing is said about the body, but about the signature.
 func TestNoBody(t *testing.T) {
 	t.Parallel()
@@ -160,7 +210,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzExamine: no capture makes the examination fail, run away, or print a control byte.
+// FuzzExamine, on small captures as each is searched whole: no capture makes the examination fail, run away, or print a control byte.
 func FuzzExamine(f *testing.F) {
 	for _, v := range loadVectors(f) {
 		f.Add(v.Target, []byte(v.Body), v.Authorization, v.PubKeyURL, v.ContentType)
@@ -170,7 +220,7 @@ func FuzzExamine(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, target string, body []byte, authorization, keyURL, contentType string) {
-		if len(body)+len(target) > 4<<10 {
+		if len(body)+len(target)+len(authorization) > 512 {
 			return
 		}
 		v := vector{Target: target, Body: string(body), Authorization: authorization, PubKeyURL: keyURL, ContentType: contentType}

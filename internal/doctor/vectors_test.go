@@ -3,7 +3,6 @@ package doctor
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -117,7 +116,7 @@ type expectation struct {
 }
 
 func repaired(kinds ...Kind) expectation { return expectation{Repaired, kinds} }
-func signer_(kind Kind) expectation      { return expectation{Refused, []Kind{kind}} }
+func mistake(kind Kind) expectation      { return expectation{Refused, []Kind{kind}} }
 
 var refused = expectation{Refused, nil}
 
@@ -137,9 +136,9 @@ var expectations = map[string]expectation{
 	"body-other-bucket":       refused,
 	"body-size-changed":       refused,
 	"block-digest-bit":        refused,
-	"block-digest-of-hex":     signer_(SenderHexDigest),
-	"block-digest-of-nothing": signer_(SenderNothing),
-	"block-digest-reversed":   signer_(SenderReversedDigest),
+	"block-digest-of-hex":     mistake(SenderHexDigest),
+	"block-digest-of-nothing": mistake(SenderNothing),
+	"block-digest-reversed":   mistake(SenderReversedDigest),
 
 	"boundary-moved-into-path":  repaired(BoundaryMoved),
 	"boundary-moved-into-query": repaired(BoundaryMoved),
@@ -153,16 +152,16 @@ var expectations = map[string]expectation{
 	"path-prefixed-by-proxy":    repaired(PathPrefixAdded),
 	"path-stripped-by-proxy":    repaired(PathPrefixStripped),
 	"query-added":               repaired(QueryAdded),
-	"query-decoded":             signer_(QueryEncoding),
+	"query-decoded":             mistake(QueryEncoding),
 	"query-dropped":             refused, // but see TestHints
 	"query-mark-escaped":        repaired(PathQueryMark),
 	"query-re-encoded":          repaired(QueryEncoding),
 	"query-reordered":           repaired(QueryReordered),
-	"query-mark-always":         signer_(SenderQueryMark),
-	"query-mark-never":          signer_(SenderQueryMark),
-	"separator-cr":              signer_(SenderSeparator),
-	"separator-crlf":            signer_(SenderSeparator),
-	"separator-none":            signer_(SenderSeparator),
+	"query-mark-always":         mistake(SenderQueryMark),
+	"query-mark-never":          mistake(SenderQueryMark),
+	"separator-cr":              mistake(SenderSeparator),
+	"separator-crlf":            mistake(SenderSeparator),
+	"separator-none":            mistake(SenderSeparator),
 	"separator-cr-in-target":    repaired(QueryControlBytes),
 
 	"target-asterisk":       refused,
@@ -365,53 +364,4 @@ func plainLine(c *Capture) bool {
 		return !strings.ContainsAny(s, "\r\n\x00\x7f") && strings.TrimSpace(s) == s
 	}
 	return c.Target != "" && plain(c.Target) && !slices.ContainsFunc(c.Headers, func(h Header) bool { return !plain(h.Value) || h.Value == "" })
-}
-
-func TestParseRefuses(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, file string
-		format     Format
-		entry      int
-		want       error
-	}{
-		{"empty", "", Auto, 0, ErrFormat},
-		{"prose", "it does not verify", Auto, 0, ErrFormat},
-		{"prose as raw", "it does not verify", Raw, 0, ErrFormat},
-		{"no method", "/p HTTP/1.1\r\n\r\n", Auto, 0, ErrFormat},
-		{"an answer", "HTTP/1.1 200 OK\r\n\r\n", Auto, 0, ErrFormat},
-		{"no colon", "POST / HTTP/1.1\nHost: h\nwhat is this\n\nbody", Auto, 0, ErrFormat},
-		{"blank in a name", "POST / HTTP/1.1\nHo st: h\n\nbody", Auto, 0, ErrFormat},
-		{"body without an empty line", "POST / HTTP/1.1\nHost: h\nbucket=demo&a=b", Auto, 0, ErrFormat},
-		{"too many lines", "POST / HTTP/1.1\n" + strings.Repeat("a: b\n", 2000), Auto, 0, ErrFormat},
-		{"UTF-16", "\xff\xfeP\x00", Auto, 0, ErrFormat},
-		{"too large", strings.Repeat("a", MaxFile+1), Auto, 0, ErrFormat},
-		{"entry of a single request", "POST / HTTP/1.1\n\n", Auto, 2, ErrEntry},
-		{"negative entry", "POST / HTTP/1.1\n\n", Auto, -1, ErrEntry},
-		{"JSON", `{"a":1}`, Auto, 0, ErrFormat},
-		{"half a HAR", `{"log":{"entries":[`, Auto, 0, ErrFormat},
-		{"no entries", `{"log":{"entries":[]}}`, Auto, 0, ErrFormat},
-		{"entry without a request", `{"log":{"entries":[{}]}}`, Auto, 0, ErrFormat},
-		{"entry without a URL", `{"log":{"entries":[{"request":{"method":"POST"}}]}}`, Auto, 0, ErrFormat},
-		{"method of another type", `{"log":{"entries":[{"request":{"method":1,"url":"/"}}]}}`, Auto, 0, ErrFormat},
-		{"broken Base64", `{"request":{"method":"POST","url":"/","postData":{"text":"!","encoding":"base64"}}}`, Auto, 0, ErrFormat},
-		{"only an answer of curl's", "< HTTP/1.1 200 OK\n", Curl, 0, ErrFormat},
-		{"curl without a request", "*   Trying 127.0.0.1:80...\n* Connected to h\n", Auto, 0, ErrFormat},
-		{"header of curl's without a colon", "> POST / HTTP/1.1\n> Host\n>\n", Auto, 0, ErrFormat},
-		{"data without headers", "=> Send data, 1 bytes (0x1)\n0000: 61 a\n", Curl, 0, ErrFormat},
-		{"bytes missing in a trace", "=> Send header, 19 bytes (0x13)\n0000: POST / HTTP/1.1\n0013: \n", Auto, 0, ErrFormat},
-		{"block that is shorter than it says", "=> Send header, 99 bytes (0x63)\n0000: POST / HTTP/1.1\n0011: \n", Auto, 0, ErrFormat},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			_, err := Parse([]byte(tt.file), tt.format, tt.entry)
-			if !errors.Is(err, tt.want) {
-				t.Errorf("%v", err)
-			}
-		})
-	}
-	if _, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0); err == nil {
-		t.Error("a format that is not known was taken")
-	}
 }
