@@ -141,7 +141,8 @@ func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	s := &snapshot{at: k.now()} // before, so that what happens meanwhile counts as not seen
 	keys, err := k.keys.List(ctx)
 	if err != nil {
-		s.err, s.limiters = fmt.Errorf("list API keys: %w", err), last.limiters
+		// A failure counts from its end: it may have taken longer than it is kept.
+		s.at, s.err, s.limiters = k.now(), fmt.Errorf("list API keys: %w", err), last.limiters
 		return s
 	}
 	s.callers, s.limiters = make(map[string]*caller, len(keys)), make(map[string]*rate.Limiter, len(keys))

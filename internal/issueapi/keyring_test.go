@@ -147,6 +147,38 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
+// TestSlowFailure: requests do not wait for a database that is away one after the other.
+func TestSlowFailure(t *testing.T) {
+	t.Parallel()
+	at := &clock{}
+	keys := &hangingKeys{clock: at}
+	text, _, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := newKeyring(keys, 1, 1, at.now)
+	for range 10 {
+		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable {
+			t.Fatal(err)
+		}
+	}
+	if n := keys.lists.Load(); n != 1 {
+		t.Errorf("%d lists", n)
+	}
+}
+
+// hangingKeys take all the time they get, and fail.
+type hangingKeys struct {
+	clock *clock
+	lists atomic.Int64
+}
+
+func (k *hangingKeys) List(context.Context) ([]eventstore.APIKey, error) {
+	k.lists.Add(1)
+	k.clock.move(listTimeout)
+	return nil, eventstore.ErrUnavailable
+}
+
 // TestReadOnce: whoever comes while the keys are read waits for that reading, or until
 // his own time is over.
 func TestReadOnce(t *testing.T) {
