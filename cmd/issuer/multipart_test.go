@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"net/http"
 	"os"
@@ -14,104 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
-
 	"upcall/internal/issue"
 	"upcall/internal/ossemu"
 )
-
-// createArgs is a good multipart command line against a world's emulator.
-func (w world) createArgs(args ...string) []string {
-	return slices.Concat([]string{"multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--callback-url", w.receiver + "/oss/callback"}, args)
-}
-
-// create runs a command that is to succeed and returns the manifest and its text.
-func (w world) create(t *testing.T, args ...string) (issue.Multipart, string) {
-	t.Helper()
-	stdout, stderr, status := execute(t, w.env, w.createArgs(args...)...)
-	if status != 0 || stderr != "" {
-		t.Fatalf("status %d: %s", status, stderr)
-	}
-	m, err := issue.ReadManifest(strings.NewReader(stdout))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m, stdout
-}
-
-// uploadParts sends the content in parts, as any HTTP client would, and returns their ETags.
-func uploadParts(t *testing.T, m issue.Multipart, content []byte) []string {
-	t.Helper()
-	var etags []string
-	for _, part := range m.Parts {
-		start := int64(part.Number-1) * m.PartSize
-		if start >= int64(len(content)) {
-			break
-		}
-		body := content[start:min(start+m.PartSize, int64(len(content)))]
-		status, answer, header := ask(t, part.PresignedRequest, body)
-		if status != http.StatusOK {
-			t.Fatalf("part %d: status %d: %s", part.Number, status, answer)
-		}
-		etags = append(etags, header.Get("ETag"))
-	}
-	return etags
-}
-
-// ask sends one presigned request with its headers and nothing else.
-func ask(t *testing.T, r issue.PresignedRequest, body []byte) (status int, answer string, header http.Header) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), r.Method, r.URL, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range r.Headers {
-		req.Header.Set(name, value)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text), resp.Header
-}
-
-// openUploads counts the uploads that were neither completed nor aborted.
-func (w world) openUploads(t *testing.T) int {
-	t.Helper()
-	client := oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
-		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "hunter-sk")))
-	result, err := client.ListMultipartUploads(t.Context(), &oss.ListMultipartUploadsRequest{Bucket: oss.Ptr("demo")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(result.Uploads)
-}
-
-func content(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i * i >> 3)
-	}
-	return b
-}
-
-func crcOf(b []byte) uint64 { return crc64.Checksum(b, crc64.MakeTable(crc64.ECMA)) }
-
-func completeXML(etags []string) []byte {
-	var b strings.Builder
-	b.WriteString("<CompleteMultipartUpload>")
-	for i, etag := range etags {
-		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", i+1, etag)
-	}
-	b.WriteString("</CompleteMultipartUpload>")
-	return []byte(b.String())
-}
 
 // TestMultipartByURLs uploads with what the manifest holds and nothing else: parts,
 // list, merge with the callback in headers or query.
@@ -181,33 +84,6 @@ func TestMultipartWrongPart(t *testing.T) {
 			t.Errorf("complete without %s: status %d: %s", name, status, answer)
 		}
 	}
-}
-
-// askAs sends the body's own length in place of the signed one, as net/http does.
-func askAs(t *testing.T, r issue.PresignedRequest, body []byte) (int, string, http.Header) {
-	t.Helper()
-	headers := map[string]string{}
-	for name, value := range r.Headers {
-		if name != "content-length" {
-			headers[name] = value
-		}
-	}
-	return ask(t, issue.PresignedRequest{Method: r.Method, URL: r.URL, Headers: headers}, body)
-}
-
-// complete runs multipart complete on a manifest's text.
-func (w world) complete(t *testing.T, manifest string, args ...string) (stdout, stderr string, status int) {
-	t.Helper()
-	return execute(t, w.env, slices.Concat([]string{"multipart", "complete", "--manifest", saved(t, manifest)}, args)...)
-}
-
-func saved(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "manifest.json")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func TestMultipartComplete(t *testing.T) {
