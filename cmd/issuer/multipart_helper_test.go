@@ -136,4 +136,3 @@ func saved(t *testing.T, text string) string {
 	}
 	return path
 }
-
