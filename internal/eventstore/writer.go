@@ -56,7 +56,8 @@ func (w *writer[T]) record(batch []*request[T]) {
 }
 
 // commitOrSplit appends the answer to each row. When PostgreSQL refuses the data of a
-// batch it tries both halves, so that in the end only the bad rows are refused, after
+// batch, or has no partition for some of it, it tries both halves, so that in the end
+// only the bad rows are refused, after
 // about twice the logarithm of the batch's size in transactions for each.
 func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answers []answer) []answer {
 	results, err := w.commitRetry(ctx, rows)
@@ -70,7 +71,7 @@ func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answe
 			answers = append(answers, a)
 		}
 		return answers
-	case errors.Is(err, ErrRejected) && len(rows) > 1:
+	case (errors.Is(err, ErrRejected) || errors.Is(err, errNoPartition)) && len(rows) > 1:
 		half := len(rows) / 2
 		answers = w.commitOrSplit(ctx, rows[:half], answers)
 		return w.commitOrSplit(ctx, rows[half:], answers)
@@ -98,6 +99,8 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 			if err := w.kind.mend(ctx, w.config.Pool, rows); err != nil {
 				return nil, unavailable(err)
 			}
+		case state == checkViolation && mended && noPartition(err):
+			return nil, fmt.Errorf("%w: %w", errNoPartition, err)
 		case isDataError(err):
 			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
 		default:
@@ -164,6 +167,16 @@ func sqlState(err error) string {
 		return ""
 	}
 	return pgErr.Code
+}
+
+// errNoPartition says that a month is being dropped (see DropExpired) at the moment at
+// which a late event comes for it. A moment later its partition can be made.
+var errNoPartition = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
+
+// noPartition tells a missing partition from a constraint, which has a name.
+func noPartition(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.ConstraintName == ""
 }
 
 // isDataError says whether PostgreSQL refuses the values: data exceptions (class 22),

@@ -62,6 +62,12 @@ var statuses = map[code]int{
 	codeUnavailable:      http.StatusServiceUnavailable,
 }
 
+// Reasons that something else here depends upon, too.
+const (
+	reasonRevoked = "token_revoked"
+	reasonBuckets = "bucket_conflict"
+)
+
 // A refusal is why a callback is not accepted: what the sender is told, a label for
 // the metrics and the log, and the cause for the log alone.
 type refusal struct {
@@ -93,7 +99,7 @@ var rules = []struct {
 	{uploadtoken.ErrForged, refusal{codeBadToken, "", "token_forged", nil}},
 	{uploadtoken.ErrForeignBucket, refusal{codeBadToken, "", "token_foreign_bucket", nil}},
 	{uploadtoken.ErrForeignKey, refusal{codeBadToken, "", "token_foreign_key", nil}},
-	{eventstore.ErrRevoked, refusal{codeBadToken, "", "token_revoked", nil}},
+	{eventstore.ErrRevoked, refusal{codeBadToken, "", reasonRevoked, nil}},
 	{eventstore.ErrRejected, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
 	{spool.ErrFull, refusal{codeUnavailable, "the callback could not be recorded: the spool is full", "spool_full", nil}},
 	{spool.ErrUnwritable, refusal{codeUnavailable, "the callback could not be recorded in time", "spool_unwritable", nil}},
@@ -126,6 +132,10 @@ func asRefusal(err error) *refusal {
 func (s *Server) refuse(c *gin.Context, r *refusal) {
 	event := eventOf(c)
 	event.outcome, event.reason, event.err = string(r.code), r.reason, r.cause
+	s.cfg.Metrics.refusals.WithLabelValues(r.reason).Inc()
+	if r.reason == reasonBuckets {
+		s.cfg.Metrics.conflicts.WithLabelValues(reasonBuckets).Inc()
+	}
 	if failure, ok := errors.AsType[*verify.Failure](r.cause); ok {
 		s.cfg.Metrics.verifyFailures.WithLabelValues(failure.Reason()).Inc()
 	}
@@ -144,6 +154,7 @@ func (s *Server) refuse(c *gin.Context, r *refusal) {
 	}
 	answer.Error.Code, answer.Error.Message = r.code, r.message
 	answerJSON(c, status, answer)
+	s.noteRefusal(c.Request, r, event)
 }
 
 // answerJSON writes the whole answer at once, with the Content-Length without which

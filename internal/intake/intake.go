@@ -92,6 +92,8 @@ type Config struct {
 	Recorder Recorder
 	// Ready tells why this receiver should get no callbacks now, if so. Required.
 	Ready func(context.Context) error
+	// Refusals keeps some of what is refused. Default none.
+	Refusals RefusalStore
 	// Metrics counts. Required.
 	Metrics *Metrics
 	// Logger gets one event for each request. Required.
@@ -104,6 +106,8 @@ type Config struct {
 type Server struct {
 	cfg        Config
 	publicPath string // escaped path of PublicURL, or ""
+	refusals   *refusals
+	recent     *recent
 }
 
 // WithDefaults returns cfg with the defaults where a field is empty.
@@ -136,7 +140,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, publicPath: path}, nil
+	return &Server{cfg: cfg, publicPath: path, refusals: newRefusals(cfg), recent: newRecent()}, nil
 }
 
 // publicPath returns the escaped path of the callback URL as OSS sees it, or "".
@@ -235,6 +239,10 @@ func (s *Server) callback(c *gin.Context) {
 		s.refuse(c, asRefusal(err))
 		return
 	}
+	if s.recent.conflicts(event.requestID, event.id) {
+		event.conflict = conflictRequestID
+		s.cfg.Metrics.conflicts.WithLabelValues(conflictRequestID).Inc()
+	}
 	switch {
 	case accepted.Duplicate:
 		event.outcome = outcomeDuplicate
@@ -252,7 +260,7 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, event
 	if err != nil {
 		return nil, err
 	}
-	event.bytes = len(body)
+	event.body = body
 
 	signed := verify.Request{
 		Target:           s.signedTarget(r.RequestURI),
@@ -276,6 +284,7 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, event
 		return nil, err
 	}
 	event.id, event.callback = id, callback
+	event.requestID = cmp.Or(callback.RequestID, r.Header.Get("X-Oss-Request-Id"))
 
 	uploadID, err := s.checkToken(callback, now)
 	event.uploadID = uploadID
@@ -322,7 +331,7 @@ func (s *Server) checkBucket(body, header string) (string, error) {
 	}
 	for _, name := range []string{body, header} {
 		if name != "" && name != bucket {
-			return "", &refusal{codeWrongBucket, "the body and the x-oss-bucket header name different buckets", "bucket_conflict", nil}
+			return "", &refusal{codeWrongBucket, "the body and the x-oss-bucket header name different buckets", reasonBuckets, nil}
 		}
 		if name != "" && len(s.cfg.Buckets) > 0 && !slices.Contains(s.cfg.Buckets, name) {
 			return "", &refusal{codeWrongBucket, "this receiver takes no callbacks for that bucket", "bucket_not_allowed", nil}

@@ -11,14 +11,28 @@ import (
 	"upcall/internal/spool"
 )
 
+// Why a refusal is not kept.
+const (
+	droppedByRate     = "rate"     // more came than are kept
+	droppedByQueue    = "queue"    // more wait than may
+	droppedByDatabase = "database" // it is away
+	droppedByPanic    = "panic"    // a mistake of ours
+)
+
+// conflictRequestID is a conflict; reasonBuckets is the other.
+const conflictRequestID = "request_id_reused"
+
 // Metrics is what /metrics shows. Nothing in it reads a table.
 type Metrics struct {
-	registry       *prometheus.Registry
-	requests       *prometheus.CounterVec
-	seconds        prometheus.Histogram
-	verifyFailures *prometheus.CounterVec
-	batchRows      prometheus.Histogram
-	commitSeconds  prometheus.Histogram
+	registry        *prometheus.Registry
+	requests        *prometheus.CounterVec
+	seconds         prometheus.Histogram
+	refusals        *prometheus.CounterVec
+	refusalsDropped *prometheus.CounterVec
+	conflicts       *prometheus.CounterVec
+	verifyFailures  *prometheus.CounterVec
+	batchRows       prometheus.Histogram
+	commitSeconds   prometheus.Histogram
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -34,6 +48,18 @@ func NewMetrics() *Metrics {
 			Help:    "Time from the end of a request's headers to its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 4, 5},
 		}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "upcall_refusals_total",
+			Help: "Requests on the public listener that were not accepted, by reason.",
+		}, []string{"reason"}),
+		refusalsDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "upcall_refusals_dropped_total",
+			Help: "Refused callbacks that are not in upcall.refused_callbacks, by cause: rate, queue, database or panic.",
+		}, []string{"cause"}),
+		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "upcall_conflicts_total",
+			Help: "Callbacks that contradict: bucket_conflict, header and body name different buckets, and request_id_reused, another content came under a recent request id.",
+		}, []string{"reason"}),
 		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_verify_failures_total",
 			Help: "Callbacks that package verify refused or could not check, by reason.",
@@ -49,7 +75,13 @@ func NewMetrics() *Metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5},
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.verifyFailures, m.batchRows, m.commitSeconds,
+	for _, cause := range []string{droppedByRate, droppedByQueue, droppedByDatabase, droppedByPanic} {
+		m.refusalsDropped.WithLabelValues(cause) // 0 rather than absent
+	}
+	for _, reason := range []string{reasonBuckets, conflictRequestID} {
+		m.conflicts.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures, m.batchRows, m.commitSeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

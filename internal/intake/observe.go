@@ -21,13 +21,15 @@ const (
 
 // A logEvent is the one log line of a request, filled in on its way.
 type logEvent struct {
-	outcome  string // recorded, spooled, duplicate, or the code of the refusal
-	reason   string // label of the refusal
-	err      error  // its cause
-	bytes    int    // of the body
-	id       uuid.UUID
-	uploadID uuid.NullUUID
-	callback callbackspec.Callback
+	outcome   string // recorded, spooled, duplicate, or the code of the refusal
+	reason    string // label of the refusal
+	err       error  // its cause
+	conflict  string // label of the conflict of what was recorded
+	body      []byte // nil if it was not read
+	id        uuid.UUID
+	uploadID  uuid.NullUUID
+	requestID string // of the body, or else of the header
+	callback  callbackspec.Callback
 }
 
 const eventKey = "event"
@@ -67,10 +69,11 @@ func (s *Server) log(c *gin.Context, event *logEvent, took time.Duration) {
 	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs,
 		slog.String("method", c.Request.Method),
+		slog.String("path", c.Request.URL.Path),
 		slog.Int("status", c.Writer.Status()),
 		slog.String("outcome", event.outcome),
 		slog.String("remote", c.Request.RemoteAddr),
-		slog.Int("bytes", event.bytes),
+		slog.Int("bytes", len(event.body)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 	)
 	text := func(key, value string) {
@@ -79,6 +82,7 @@ func (s *Server) log(c *gin.Context, event *logEvent, took time.Duration) {
 		}
 	}
 	text("reason", event.reason)
+	text("conflict", event.conflict)
 	if event.err != nil {
 		text("error", event.err.Error())
 	}

@@ -33,12 +33,18 @@ func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 			return nil
 		})
 	}
+	answering, answered := context.WithCancel(context.WithoutCancel(ctx))
+	defer answered()
+	if s.cfg.Refusals != nil {
+		group.Go(func() error { s.refusals.run(answering, refusalsEvery); return nil })
+	}
 	<-stopped.Done()
 	s.cfg.Logger.InfoContext(ctx, "draining", slog.Duration("at_most", drain))
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	// Metrics and health stay up while the last callbacks are answered.
 	err := publicServer.Shutdown(deadline)
+	answered()
 	return errors.Join(err, adminServer.Shutdown(deadline), group.Wait())
 }
 

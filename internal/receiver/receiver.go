@@ -3,6 +3,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,13 @@ type Config struct {
 	SpoolMaxBytes     int64
 	SpoolMinFreeBytes int64
 
+	// RetentionDays is how long events are kept, whole months at a time; at least
+	// eventstore.MinRetention. Default 0: for ever.
+	RetentionDays int
+	// MaxRefusals is how many refused callbacks are kept at most. Default
+	// eventstore.DefaultMaxRefusals; below 0 keeps none.
+	MaxRefusals int
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -67,7 +75,7 @@ func (cfg Config) Check() error {
 	if cfg.SpoolMaxBytes < 0 {
 		err = errors.Join(err, fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes))
 	}
-	return errors.Join(cfg.intake().Check(), err)
+	return errors.Join(cfg.intake().Check(), err, checkRetention(cfg.RetentionDays))
 }
 
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then
@@ -118,6 +126,13 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 
 	parts := cfg.intake()
 	parts.Recorder, parts.Metrics, parts.Verifier = keeper, metrics, verifier
+	var refusals *eventstore.Refusals
+	if cfg.MaxRefusals >= 0 {
+		if refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {
+			return err
+		}
+		parts.Refusals = refusals
+	}
 	parts.Ready = func(ctx context.Context) error { return ready(ctx, pool, queue) }
 	server, err := intake.New(parts)
 	if err != nil {
@@ -132,6 +147,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		keep(working, cfg.Logger, func(ctx context.Context) error {
 			return eventstore.EnsurePartitions(ctx, pool, cfg.Now())
 		})
+	})
+	workers.Go(func() {
+		cfg.expire(working, func(ctx context.Context) (eventstore.Dropped, error) {
+			return eventstore.DropExpired(ctx, pool, cfg.Now(), cfg.RetentionDays)
+		}, refusals)
 	})
 	defer func() { stop(); workers.Wait() }()
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
