@@ -29,6 +29,7 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -88,11 +89,22 @@ func Digest() string {
 	return fmt.Sprintf("%016x", hash.Sum64())
 }
 
-// Up applies what is pending. Many may call it at once, also in different processes: one
+// CheckURL returns an error that wraps ErrURL if a database URL cannot be read.
+func CheckURL(databaseURL string) error {
+	_, err := parse(databaseURL)
+	return err
+}
+
+// Up applies what is pending; on a schema that is newer than the program it does nothing. Many may call it at once, also in different processes: one
 // works and the others wait for it until their contexts end. The URL is one of
 // PostgreSQL's, postgres://… or key=value.
 func Up(ctx context.Context, databaseURL string) error {
 	return run(ctx, databaseURL, func(m *migrate.Migrate) error {
+		// A program that was rolled back finds a schema that is newer than it is, and
+		// works with that.
+		if version, dirty, err := m.Version(); err == nil && !dirty && version > Latest() {
+			return nil
+		}
 		if err := m.Up(); !errors.Is(err, migrate.ErrNoChange) {
 			return err
 		}
@@ -251,12 +263,13 @@ func lock(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func parse(databaseURL string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(databaseURL)
+	// As a pool's, so that one URL with pool_… settings does for every command.
+	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		// The parser's text may hold part of what was given, and so the password.
 		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", ErrURL)
 	}
-	return config, nil
+	return config.ConnConfig, nil
 }
 
 // connectError keeps the reason, in one line, and drops all but the address.

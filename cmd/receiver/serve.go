@@ -28,6 +28,8 @@ type serveCmd struct {
 	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"Take callbacks for these buckets only, separated by commas. Default any."`
 	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
 	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys to trust, such as an emulator's, separated by commas."`
+	Retention    string   `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"Drop events when they are this many days old, whole months at a time: 400d. At least 31d. Default none: they are kept for ever."`
+	MaxRefusals  int      `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"Keep this many refused callbacks at most; 0 keeps none. Default ${default}."`
 	spoolLimits
 }
 
@@ -105,6 +107,21 @@ func (cmd *serveCmd) Run(ctx context.Context, p *program) error {
 	return errors.Join(cmd.serve(ctx, cfg, url, databaseURL == embedded), stop())
 }
 
+func checkAddress(address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("%q is not host:port: write :8080, say", address)
+	}
+	return nil
+}
+
+// trimmed takes the blanks off that people put after commas.
+func trimmed(list []string) []string {
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
 // config reads every setting and reports all mistakes at once.
 func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, error) {
 	var errs []error
@@ -117,6 +134,11 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 	}
 	databaseURL, err := cmd.url(env)
 	errs = append(errs, err)
+	if err == nil && databaseURL != embedded {
+		note("UPCALL_DATABASE_URL", migrations.CheckURL(databaseURL))
+	}
+	note("UPCALL_LISTEN", checkAddress(cmd.Listen))
+	note("UPCALL_ADMIN_LISTEN", checkAddress(cmd.AdminListen))
 	keys := cmd.TokenKeys
 	if keys == "" {
 		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
@@ -125,10 +147,15 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 	cfg := receiver.Config{
 		CallbackPath: cmd.CallbackPath,
 		PublicURL:    cmd.PublicURL,
-		Buckets:      cmd.Buckets,
+		Buckets:      trimmed(cmd.Buckets),
 		TokenPolicy:  intake.TokenPolicy(strings.TrimSpace(cmd.Token)),
-		TrustKeyURLs: cmd.TrustKeyURLs,
+		TrustKeyURLs: trimmed(cmd.TrustKeyURLs),
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: cmd.minFree(),
+	}
+	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
+	note("UPCALL_RETENTION", err)
+	if cfg.MaxRefusals = cmd.MaxRefusals; cfg.MaxRefusals <= 0 {
+		cfg.MaxRefusals = -1
 	}
 	if keys != "" {
 		if cfg.Tokens, err = uploadtoken.ParseKeys(keys); err != nil {

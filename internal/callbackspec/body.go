@@ -32,19 +32,32 @@ func (p *parser) text(name, value string) error {
 	return p.keep(name, quote(value))
 }
 
+// encoded stores a field whose text is percent-encoded. OSS encodes what it fills in and
+// nothing else: a lone % is a constant of the template, and is kept as it was written.
+func (p *parser) encoded(name, value string) error {
+	text, err := url.QueryUnescape(value)
+	if _, system := p.fields[name]; err != nil && system {
+		return malformed("field %s is not percent-encoded text", printable(name))
+	}
+	if err != nil {
+		text = value
+	}
+	return p.text(name, text)
+}
+
 // value stores a field that arrived as a JSON value that the scanner has accepted.
 func (p *parser) value(name, raw string) error {
 	variable, system := p.fields[name]
 	switch kind := kindOf(raw); {
 	case kind == "string":
 		text, err := unquote(raw)
-		if err == nil && p.percentEncoded {
-			text, err = url.QueryUnescape(text)
-		}
 		if err != nil {
-			return malformed("field %s is not percent-encoded text", printable(name))
+			return malformed("field %s is not a JSON string", printable(name))
 		}
-		return p.text(name, text)
+		if !p.percentEncoded {
+			return p.text(name, text)
+		}
+		return p.encoded(name, text)
 	case kind == "object" && !system:
 		return p.nested(name, raw)
 	case !system:
@@ -117,16 +130,12 @@ func (p *parser) form(body string) error {
 		if pair == "" {
 			continue
 		}
-		rawName, rawValue, _ := strings.Cut(pair, "=")
+		rawName, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			return malformed("a field name is not percent-encoded text")
+			name = rawName // a constant of the template, sent as it was written
 		}
-		value, err := url.QueryUnescape(rawValue)
-		if err != nil {
-			return malformed("field %s is not percent-encoded text", printable(name))
-		}
-		if err := p.text(name, value); err != nil {
+		if err := p.encoded(name, value); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package callbackspec
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -165,6 +166,32 @@ func checkTemplate(body string) error {
 	body = strings.TrimPrefix(strings.TrimPrefix(body, systemForm), systemJSON)
 	_, err := parseTemplate(body)
 	return err
+}
+
+// CheckBody returns a *FieldError if what OSS makes of a template cannot be parsed, so
+// that every callback would be refused: quotes around a variable in a JSON body, to which
+// OSS adds its own, or a name that stands twice. What the fields mean to the receiver is
+// its own affair, and not checked.
+func CheckBody(body string, t BodyType) error {
+	pieces, err := parseTemplate(body)
+	if err != nil {
+		return err
+	}
+	values := make(Values)
+	for _, p := range pieces {
+		if values[p.variable] = "v"; numeric(p.variable) {
+			values[p.variable] = "1"
+		}
+	}
+	expanded, err := Expand(body, t, values)
+	if err != nil {
+		return err
+	}
+	if _, err := Parse(string(cmp.Or(t, Form)), []byte(expanded), Fields{}); err != nil {
+		return &FieldError{"callbackBody", "makes a body that cannot be read, " + err.Error(),
+			"in a JSON body write ${object} without quotes around it, and name each field once", ErrTemplate}
+	}
+	return nil
 }
 
 // A piece of a template is a constant or a variable.

@@ -2,6 +2,7 @@ package callbackspec_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -230,6 +231,51 @@ func TestSystemFields(t *testing.T) {
 	} {
 		if got, err := spec.DefaultBody(bodyType, nil, false); err != nil || got != want {
 			t.Errorf("%s: %s, want %s (%v)", bodyType, got, want, err)
+		}
+	}
+}
+
+// TestConstantsStayAsWritten: OSS encodes what it fills in and nothing else.
+func TestConstantsStayAsWritten(t *testing.T) {
+	t.Parallel()
+	for contentType, body := range map[string]string{
+		string(spec.Form): "object=a%2Fb&note=100%&a%=b",
+		"":                `{"object":"a%2Fb","note":"100%","a%":"b"}`,
+	} {
+		got, err := spec.Parse(contentType, []byte(body), nil)
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
+		}
+		if got.Object != "a/b" || string(got.Vars["note"]) != `"100%"` || string(got.Vars["a%"]) != `"b"` {
+			t.Errorf("%s: got %q, %s", body, got.Object, got.Vars)
+		}
+	}
+	if _, err := spec.Parse("", []byte("object=a%2"), nil); !errors.Is(err, spec.ErrMalformed) {
+		t.Errorf("a system field that is not percent-encoded: %v", err)
+	}
+}
+
+func TestCheckBody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		body string
+		t    spec.BodyType
+		ok   bool
+	}{
+		{"object=${object}&note=100%", spec.Form, true},
+		{`{"object":"${object}"}`, spec.Form, true},
+		{`{"object":${object},"size":${size},"uid":${x:uid}}`, spec.JSON, true},
+		{"size=big", spec.Form, true}, // the receiver may map the name away
+		{`{"object":"${object}"}`, spec.JSON, false},
+		{`{"object":${object},"object":${bucket}}`, spec.JSON, false},
+		{`{"object":${object}`, spec.JSON, false},
+		{"object=${object}&object=x", spec.Form, false},
+		{"object=${object", spec.Form, false},
+	} {
+		err := spec.CheckBody(tt.body, tt.t)
+		if (err == nil) != tt.ok || err != nil && !errors.Is(err, spec.ErrTemplate) {
+			t.Errorf("%s as %s: %v", tt.body, tt.t, err)
 		}
 	}
 }

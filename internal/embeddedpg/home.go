@@ -129,8 +129,11 @@ func writeSecret(path, secret string) error {
 	return nil
 }
 
+// dying is how long a killed process may still look alive.
+const dying = 2 * time.Second
+
 // acquireLock locks the file, which stays locked while any process has the returned
-// descriptor. A lock of a living owner is an error at once; if the owner is gone, its
+// descriptor. A lock of a living owner is an error soon; if the owner is gone, its
 // server is being stopped, and acquireLock waits for that.
 func acquireLock(ctx context.Context, path string, timeout time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -141,6 +144,7 @@ func acquireLock(ctx context.Context, path string, timeout time.Duration) (*os.F
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
+	started := time.Now()
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -150,7 +154,8 @@ func acquireLock(ctx context.Context, path string, timeout time.Duration) (*os.F
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		if owner := lockOwner(path); owner > 0 && processLives(owner) {
+		// A process that was killed is there until the system has cleared it away.
+		if owner := lockOwner(path); owner > 0 && processLives(owner) && time.Since(started) > dying {
 			f.Close()
 			return nil, fmt.Errorf("%w by process %d: stop it, or choose another directory", ErrInUse, owner)
 		}

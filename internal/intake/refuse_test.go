@@ -86,6 +86,11 @@ func TestRefuses(t *testing.T) {
 		{"forged token", of(upload{bucket: "demo", object: "a.txt", reqID: "R3", token: "k1.AAAA"}), 403, codeBadToken},
 		{"token of another bucket", of(upload{bucket: "demo", object: "a.txt", reqID: "R4", token: elsewhere}), 403, codeBadToken},
 		{"token of another object", of(upload{bucket: "demo", object: "a.txt", reqID: "R5", token: otherKey}), 403, codeBadToken},
+		{"token of another object, no bucket", func(t *testing.T) *http.Request {
+			r := o.request(t, s.base, path, form, "object=a.txt&reqId=R8&upcall_token="+otherKey)
+			r.Header.Del("X-Oss-Bucket")
+			return r
+		}, 403, codeBadToken},
 		{"expired token", of(upload{bucket: "demo", object: "a.txt", reqID: "R6", token: expired}), 403, codeExpiredToken},
 		{"token of 40 KB", signed(form, "bucket=demo&object=a.txt&upcall_token="+strings.Repeat("A", 40<<10)), 403, codeBadToken},
 		{"token of 1 MB", signed(form, "bucket=demo&object=a.txt&upcall_token="+strings.Repeat("A", 1<<20)), 413, codeTooLarge},

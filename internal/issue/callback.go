@@ -88,7 +88,7 @@ func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, n
 	document, encoded, broken := spec.Document(reach)
 	errs = append(errs, broken)
 	if c.Body != "" && err == nil && !errors.Is(broken, callbackspec.ErrTemplate) {
-		errs = append(errs, vars.CheckReferences(body))
+		errs = append(errs, vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
 	}
 	return parameter{document, encoded}, errors.Join(errs...)
 }

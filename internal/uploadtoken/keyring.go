@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"strings"
 	"sync"
 )
@@ -23,14 +24,20 @@ const WeakSecret = 16
 type Keyring struct{ keys []*key }
 
 type key struct {
-	id   string
-	weak bool      // the secret is shorter than WeakSecret
-	macs sync.Pool // of hash.Hash: HMACs under the secret
+	id    string
+	weak  bool      // the secret is shorter than WeakSecret
+	works sync.Pool // of *work
+}
+
+// work is what one tag needs: an HMAC under the secret, and room.
+type work struct {
+	mac        hash.Hash
+	input, sum []byte
 }
 
 func newKey(id, secret string) *key {
 	k := &key{id: id, weak: len(secret) < WeakSecret}
-	k.macs.New = func() any { return hmac.New(sha256.New, []byte(secret)) }
+	k.works.New = func() any { return &work{mac: hmac.New(sha256.New, []byte(secret))} }
 	return k
 }
 

@@ -13,9 +13,9 @@
 // where the expiry is in seconds since 1970, big endian, and each tag is the first half
 // of an HMAC-SHA-256 under the secret that kid names. Each tag covers the key id, the
 // upload id and the expiry; the bucket tag covers the bucket as well, the key tag the
-// bucket and the object key. Three tags instead of one tell a forged token from a
+// object key. Three tags instead of one tell a forged token from a
 // genuine one that was carried to another bucket or object, and let a callback that
-// names no object still be checked as far as it goes. 128 bits each leave a forger one
+// names only one of the two be checked for that one. 128 bits each leave a forger one
 // chance in 2^128 a try.
 //
 // The package imports the standard library only; both programs may import it.
@@ -27,7 +27,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"strings"
 	"time"
 )
@@ -86,16 +85,17 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 	blob = append(blob, c.UploadID[:]...)
 	blob = append(blob, wide[8-expiryLen:]...)
 	head := blob[:headLen:headLen]
-	blob = append(blob, key.tag(head, "token")...)
-	blob = append(blob, key.tag(head, "bucket", c.Bucket)...)
-	blob = append(blob, key.tag(head, "key", c.Bucket, c.Object)...)
+	blob = key.tag(blob, head, "token")
+	blob = key.tag(blob, head, "bucket", c.Bucket)
+	blob = key.tag(blob, head, "key", c.Object)
 	return key.id + "." + encoding.EncodeToString(blob), nil
 }
 
 // Check tells whether token was minted, by any of the keys, for an upload to this
 // bucket and object key, and is still good at the time now. An empty bucket or object
-// is one that the callback does not name: that tag cannot be checked and is passed
-// over, which gains an attacker nothing, as the callback then claims nothing about it.
+// is one that the callback does not name: its tag is passed over, which gains an
+// attacker nothing, as the callback then claims nothing about it. What it does name is
+// checked, each on its own: else a callback without a bucket could claim any object.
 //
 // The error is ErrForged, ErrForeignBucket, ErrForeignKey or ErrExpired; with
 // ErrExpired the claims are valid.
@@ -115,15 +115,17 @@ func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, er
 		return Claims{}, ErrForged
 	}
 	head, tags := buf[:headLen], buf[headLen:]
+	var room [tagLen]byte
+	want := room[:0]
 	// hmac.Equal takes the same time wherever the first difference is, so that a
 	// forger cannot find a tag byte by byte.
-	if !hmac.Equal(tags[:tagLen], key.tag(head, "token")) {
+	if !hmac.Equal(tags[:tagLen], key.tag(want, head, "token")) {
 		return Claims{}, ErrForged
 	}
-	if bucket != "" && !hmac.Equal(tags[tagLen:2*tagLen], key.tag(head, "bucket", bucket)) {
+	if bucket != "" && !hmac.Equal(tags[tagLen:2*tagLen], key.tag(want, head, "bucket", bucket)) {
 		return Claims{}, ErrForeignBucket
 	}
-	if bucket != "" && object != "" && !hmac.Equal(tags[2*tagLen:], key.tag(head, "key", bucket, object)) {
+	if object != "" && !hmac.Equal(tags[2*tagLen:], key.tag(want, head, "key", object)) {
 		return Claims{}, ErrForeignKey
 	}
 	var wide [8]byte
@@ -140,23 +142,23 @@ func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, er
 	return claims, nil
 }
 
-// tag is the first half of the HMAC over a domain, the key id, the token's head and
-// the parts, each preceded by its length so that no two inputs run together alike.
-func (k *key) tag(head []byte, parts ...string) []byte {
-	input := make([]byte, 0, 256)
-	input = appendPart(input, "upcall upload token 1")
-	input = appendPart(input, k.id)
-	input = appendPart(input, head)
+// tag appends to dst the first half of the HMAC over a domain, the key id, the token's
+// head and the parts, each preceded by its length so that no two inputs run together
+// alike.
+func (k *key) tag(dst, head []byte, parts ...string) []byte {
+	// Setting an HMAC up costs more than using it, so they are kept.
+	w := k.works.Get().(*work)
+	defer k.works.Put(w)
+	w.input = appendPart(w.input[:0], "upcall upload token 1")
+	w.input = appendPart(w.input, k.id)
+	w.input = appendPart(w.input, head)
 	for _, part := range parts {
-		input = appendPart(input, part)
+		w.input = appendPart(w.input, part)
 	}
-	// A callback is checked with three tags, and setting an HMAC up costs more than
-	// using it.
-	mac := k.macs.Get().(hash.Hash)
-	defer k.macs.Put(mac)
-	mac.Reset()
-	mac.Write(input)
-	return mac.Sum(nil)[:tagLen]
+	w.mac.Reset()
+	w.mac.Write(w.input)
+	w.sum = w.mac.Sum(w.sum[:0])
+	return append(dst, w.sum[:tagLen]...)
 }
 
 func appendPart[T string | []byte](dst []byte, part T) []byte {

@@ -97,6 +97,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"expired this second", token, claims.Bucket, claims.Object, claims.Expires, ErrExpired},
 		{"expired long ago", token, claims.Bucket, claims.Object, now.AddDate(1, 0, 0), ErrExpired},
 		{"expired and foreign", token, claims.Bucket, "x", now.AddDate(1, 0, 0), ErrForeignKey},
+		{"foreign key, no bucket named", token, "", "photos/other.jpg", now, ErrForeignKey},
 		{"foreign bucket, no key named", token, "prod", "", now, ErrForeignBucket},
 	}
 	for _, tt := range tests {
@@ -125,6 +126,9 @@ func TestCheckAccepts(t *testing.T) {
 	}
 	if _, err := rotated.Check(token, "", "", now); err != nil {
 		t.Errorf("a callback that names neither: %v", err)
+	}
+	if _, err := rotated.Check(token, "", claims.Object, now); err != nil {
+		t.Errorf("a callback that names the object only: %v", err)
 	}
 	if _, err := rotated.Check(token, claims.Bucket, "", now); err != nil {
 		t.Errorf("a callback that names the bucket only: %v", err)
