@@ -18,8 +18,10 @@ test: ## run everything CI runs: formatting, vet, and all tests with the race de
 	go vet ./...
 	go test -race -timeout 15m ./...
 
-bench: ## measure the receiver against what a user would run instead
+bench: ## measure receiver and issuer against what a user would run instead
 	go run ./cmd/bench
+	go test -run '^$$' -bench Issue ./internal/issue
+	go test -run '^$$' -bench Serve ./internal/issueapi
 
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk)
 	go run ./cmd/bench growth --rows 0,10000000,50000000

@@ -84,7 +84,9 @@ func (l *lab) rows(ctx context.Context) (int, error) {
 // measure runs one variant once. before is how many rows there are; afterwards there
 // must be one more for each callback that was answered.
 func (l *lab) measure(ctx context.Context, v variant, requests [][]byte, how load, before int, profileDir string) (result, error) {
-	child, err := startChild(ctx, v, l.postgres.URL(), l.keys.KeyURL, profileDir)
+	// As many connections as one INSERT a request can use: pgx's default is 4 on a
+	// small machine, which would make the comparison look better than it is.
+	child, err := startChild(ctx, v, l.postgres.URL()+"&pool_max_conns=32", l.keys.KeyURL, profileDir)
 	if err != nil {
 		return result{}, err
 	}

@@ -45,8 +45,7 @@ func load(t *testing.T) []pkg {
 	return pkgs
 }
 
-// standardOnly are the packages that everything stands on. They import the standard
-// library, and of ours only each other's listed here.
+// standardOnly are the packages that everything stands on.
 var standardOnly = []string{
 	"upcall/internal/callbackspec",
 	"upcall/internal/uploadtoken",
@@ -63,11 +62,48 @@ var confined = map[string][]string{
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
+	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
+	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
+	"go.yaml.in/yaml":                              {"upcall/internal/policy"},
+	"github.com/Shopify/toxiproxy":                 {"upcall/cmd/chaos"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/setting"},
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/dbtest":                       {},
 	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                                   {},
+}
+
+// layers are the packages from the bottom up. A package imports packages of lower layers
+// only, so that data goes one way. Programs are above all of them.
+var layers = [][]string{
+	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/setting", "internal/apikey", "internal/embeddedpg", "internal/issueapi/page", "migrations"},
+	{"internal/presign", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
+	{"internal/issue", "internal/spool", "internal/loadgen"},
+	{"internal/intake", "internal/issueapi", "internal/uploader"},
+	{"internal/receiver"},
+}
+
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	layer := make(map[string]int)
+	for i, paths := range layers {
+		for _, path := range paths {
+			layer["upcall/"+path] = i + 1
+		}
+	}
+	for _, p := range load(t) {
+		if len(p.GoFiles) == 0 || under(p.ImportPath, "upcall/cmd") {
+			continue
+		}
+		if layer[p.ImportPath] == 0 {
+			t.Errorf("%s has no layer", p.ImportPath)
+		}
+		for _, imported := range p.Imports {
+			if layer[imported] >= layer[p.ImportPath] {
+				t.Errorf("%s imports %s, which is not of a lower layer", p.ImportPath, imported)
+			}
+		}
+	}
 }
 
 func TestImports(t *testing.T) {
