@@ -30,8 +30,6 @@ type serveCmd struct {
 	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys to trust, such as an emulator's, separated by commas."`
 	Retention    string   `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"Drop events when they are this many days old, whole months at a time: 400d. At least 31d. Default none: they are kept for ever."`
 	MaxRefusals  int      `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"Keep this many refused callbacks at most; 0 keeps none. Default ${default}."`
-	Retention    string   `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"Drop events when they are this many days old, whole months at a time: 400d. At least 31d. Default none: they are kept for ever."`
-	MaxRefusals  int      `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"Keep this many refused callbacks at most; 0 keeps none. Default ${default}."`
 	spoolLimits
 }
 
@@ -153,11 +151,6 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 		TokenPolicy:  intake.TokenPolicy(strings.TrimSpace(cmd.Token)),
 		TrustKeyURLs: trimmed(cmd.TrustKeyURLs),
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: cmd.minFree(),
-	}
-	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
-	note("UPCALL_RETENTION", err)
-	if cfg.MaxRefusals = cmd.MaxRefusals; cfg.MaxRefusals <= 0 {
-		cfg.MaxRefusals = -1
 	}
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	note("UPCALL_RETENTION", err)
