@@ -60,7 +60,8 @@ func NewRefusals(pool *pgxpool.Pool, most int) (*Refusals, error) {
 }
 
 // Keep writes the refusals; one that is there already stays as it is. It trims now and
-// then, so that the table exceeds its bound by a hundredth for each receiver, at most.
+// then, so that the table exceeds its bound by a hundredth, and what it is given, for each
+// receiver at most.
 func (r *Refusals) Keep(ctx context.Context, refusals []Refusal) error {
 	if len(refusals) == 0 {
 		return nil
@@ -110,7 +111,7 @@ func (r *Refusals) Keep(ctx context.Context, refusals []Refusal) error {
 
 // Trim deletes the oldest refusals until there are no more than there may be, in small
 // steps, and returns how many. The reason that has the most rows gives first, so that a
-// flood of one kind does not wash away the others. It does nothing while another trims.
+// flood of one kind does not wash away the others. One trims after the other.
 func (r *Refusals) Trim(ctx context.Context) (int, error) {
 	r.mu.Lock()
 	r.added = 0
@@ -129,8 +130,8 @@ func (r *Refusals) Trim(ctx context.Context) (int, error) {
 
 func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		var locked bool
-		if err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", refusalLock).Scan(&locked); err != nil || !locked {
+		// Whoever waits here adds no rows meanwhile.
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", refusalLock); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, "SELECT reason, count(*) FROM upcall.refused_callbacks GROUP BY reason")

@@ -1,0 +1,374 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+)
+
+const form = string(callbackspec.Form)
+
+// metric returns a line of /metrics, by all of it that stands before the value.
+func metric(t *testing.T, s *service, name string) string {
+	t.Helper()
+	for line := range strings.Lines(get(t, s.admin+"/metrics")) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// TestRefusalsAreKept: what is refused for what it is becomes a row, with what it claims
+// and no secret; what is no callback, or no fault of the callback, does not.
+func TestRefusalsAreKept(t *testing.T) {
+	t.Parallel()
+	o, pool := newOSS(t), dbtest.Pool(t)
+	store, err := eventstore.NewRefusals(pool, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, o, pool, func(c *Config) { c.Refusals, c.Buckets = store, []string{"demo", "other"} })
+
+	expiredID, expired := mint(t, "demo", "late.txt", noon)
+	good := issued(t, "a.txt", "R1")
+	body := func(u upload) string { return u.body(t, callbackspec.Form) }
+	with := func(change func(*http.Request)) *http.Request {
+		r := o.request(t, s.base, path, form, body(good))
+		change(r)
+		return r
+	}
+	requests := []*http.Request{
+		with(func(r *http.Request) { r.Header.Set("Authorization", "AAAA") }),
+		with(func(r *http.Request) { r.Header.Del("Authorization") }),
+		with(func(r *http.Request) { r.Header.Set("X-Oss-Pub-Key-Url", "aHR0cDovL2V2aWwuZXhhbXBsZS9rZXkucGVt") }),
+		with(func(r *http.Request) { r.Header.Set("X-Oss-Bucket", "other") }),
+		with(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }),
+		with(func(r *http.Request) { r.Method = http.MethodPut }),
+		o.request(t, s.base, "/elsewhere", form, body(good)),
+		o.request(t, s.base, path, form, body(upload{bucket: "demo", object: "late.txt", reqID: "R2", token: expired})),
+		o.request(t, s.base, path, form, body(upload{bucket: "demo", object: "forged.txt", reqID: "R3", token: "k1.hunter2"})),
+		o.request(t, s.base, path, form, "object=no+bucket"),
+		o.request(t, s.base, path, "text/plain", "hello"),
+		o.request(t, s.base, path, form, "bucket=demo&object=%ff\x00&reqId=R4"),
+		o.request(t, s.base, path, form, strings.Repeat("a", maxBody+1)),
+		o.request(t, s.base, path, form, strings.Repeat("b", maxBody+1)),
+	}
+	for range 2 { // the same again is no other row
+		for _, r := range requests {
+			again := r.Clone(t.Context())
+			if r.GetBody != nil {
+				if again.Body, err = r.GetBody(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := do(t, again); got.Code < 400 {
+				t.Errorf("got %d %s", got.Code, got.Raw)
+			}
+		}
+	}
+	if err := s.stop(); err != nil { // and what waits is written
+		t.Fatal(err)
+	}
+
+	rows, err := pool.Query(t.Context(), `SELECT concat_ws(' ', reason, host(source_addr), coalesce(bucket, '-'), coalesce(object_key, '-'),
+		coalesce(request_id, '-'), upload_id, refused_at = $1) FROM upcall.refused_callbacks`, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const header = "5C3D9175B6FC201293AD0001" // x-oss-request-id of every request
+	unread := "127.0.0.1 demo - " + header + " t" // so that the headers speak
+	want := []string{
+		"body " + unread, "body " + unread, "body " + unread, // its texts cannot be read, or it is too large
+		"bucket_conflict 127.0.0.1 demo a.txt R1 t",
+		"content_encoding " + unread,
+		"content_type " + unread,
+		"key_url_untrusted 127.0.0.1 demo a.txt R1 t",
+		"signature_length 127.0.0.1 demo a.txt R1 t",
+		"signature_missing 127.0.0.1 demo a.txt R1 t",
+		"token_expired 127.0.0.1 demo late.txt R2 " + expiredID.String() + " t",
+		"token_forged 127.0.0.1 demo forged.txt R3 t",
+		"token_missing 127.0.0.1 demo no bucket " + header + " t",
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	var all string
+	if err := pool.QueryRow(t.Context(), "SELECT string_agg(to_jsonb(r)::text, ' ') FROM upcall.refused_callbacks r").Scan(&all); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"hunter2", expired, good.token, requests[3].Header.Get("Authorization")} {
+		if strings.Contains(all, secret) {
+			t.Errorf("%q is in the table", secret)
+		}
+	}
+}
+
+// A stuck store does not return before it is let go.
+type stuck struct {
+	called chan struct{}
+	letGo  chan struct{}
+	err    error
+}
+
+func (s *stuck) Keep(context.Context, []eventstore.Refusal) error {
+	select {
+	case s.called <- struct{}{}:
+	default:
+	}
+	<-s.letGo
+	return s.err
+}
+
+// TestRefusalsNeverWait: a flood, and a store that hangs, cost rows and no answers.
+func TestRefusalsNeverWait(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	store := &stuck{make(chan struct{}, 1), make(chan struct{}), errors.New("pulled out")}
+	s := serve(t, o, nil, func(c *Config) { c.Refusals = store })
+	refuse := func(n int, change func(*http.Request)) {
+		t.Helper()
+		var group sync.WaitGroup
+		for i := range n {
+			group.Go(func() {
+				r := o.request(t, s.base, path, form, fmt.Sprintf("bucket=demo&object=%d&reqId=%d", i, i))
+				change(r)
+				if got := do(t, r); got.Code != 403 {
+					t.Errorf("got %d %s", got.Code, got.Raw)
+				}
+			})
+		}
+		group.Wait()
+	}
+	refuse(1, func(*http.Request) {})
+	<-store.called // and there it hangs
+	for i := range 5 {
+		refuse(12, func(r *http.Request) { r.Header.Del("Authorization") })
+		if got := do(t, o.request(t, s.base, path, form, issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form))); got.Code != 200 {
+			t.Errorf("a genuine one: %d %s", got.Code, got.Raw)
+		}
+	}
+	// 50 of a reason at once, by a clock that stands still.
+	if got := metric(t, s, `upcall_refusals_dropped_total{cause="rate"}`); got != "10" {
+		t.Errorf("%s were dropped for the rate, want 10", got)
+	}
+	if got := metric(t, s, `upcall_refusals_total{reason="signature_missing"}`); got != "60" {
+		t.Errorf("%s were counted, want 60", got)
+	}
+	close(store.letGo)
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if log := s.log.String(); !strings.Contains(log, "refusals were not kept") || !strings.Contains(log, "pulled out") {
+		t.Error("the log does not say so")
+	}
+}
+
+// TestRefusalLimits: each reason has its share, and all together have one.
+func TestRefusalLimits(t *testing.T) {
+	t.Parallel()
+	f := newRefusals(Config{})
+	allowed := func(reason string, n int, now time.Time) (yes int) {
+		for range n {
+			if f.allow(reason, now) {
+				yes++
+			}
+		}
+		return yes
+	}
+	for _, tt := range []struct {
+		reason string
+		after  time.Duration
+		want   int
+	}{
+		{"a", 0, 50}, {"b", 0, 50}, {"c", 0, 0}, // c has its own, but there are 100 in all
+		{"a", time.Second, 5}, {"b", time.Second, 5},
+		{"a", -time.Hour, 0},      // a clock that is set back gives nothing
+		{"a", 24 * time.Hour, 50}, // and one that jumps no more than ever
+		{"x", 24 * time.Hour, 50},
+	} {
+		if got := allowed(tt.reason, 1000, noon.Add(tt.after)); got != tt.want {
+			t.Errorf("%s after %s: %d, want %d", tt.reason, tt.after, got, tt.want)
+		}
+	}
+}
+
+// TestRefusalQueue: what there is no room for is counted, at once.
+func TestRefusalQueue(t *testing.T) {
+	t.Parallel()
+	metrics := NewMetrics()
+	s := &Server{cfg: Config{Now: func() time.Time { return noon }, Metrics: metrics}}
+	s.refusals = newRefusals(Config{Metrics: metrics, Refusals: &stuck{}})
+	r, err := http.NewRequest(http.MethodPost, path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range refusalQueue {
+		s.refusals.queue <- &refused{reason: fmt.Sprint(i)}
+	}
+	s.noteRefusal(r, &refusal{codeBadToken, "", "token_forged", nil}, &logEvent{})
+	families, err := metrics.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "upcall_refusals_dropped_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if cause := m.GetLabel()[0].GetValue(); (cause == "queue") != (m.GetCounter().GetValue() == 1) {
+				t.Errorf("%s: %v", cause, m.GetCounter().GetValue())
+			}
+		}
+	}
+}
+
+// TestDescribe: digests tell requests apart where no body was read, and agree with the
+// event's identity where one was.
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	f := newRefusals(Config{Metrics: NewMetrics()})
+	digest := func(target, body, authorization string) uuid.UUID {
+		t.Helper()
+		r := &refused{contentType: form, requestID: "H"}
+		r.signed.Target, r.signed.Authorization = target, authorization
+		if body != "" {
+			r.signed.Body = []byte(body)
+		}
+		row, err := f.describe(r)
+		if err != nil || row.Digest == uuid.Nil {
+			t.Errorf("%v, %v", row, err)
+		}
+		return row.Digest
+	}
+	if digest("/a", "", "s1") == digest("/a", "", "s2") || digest("/a", "", "s") == digest("/b", "", "s") || digest("/%zz", "x", "s") == digest("/%zz", "y", "s") {
+		t.Error("two requests have one digest")
+	}
+	if digest("/a", "reqId=1", "s1") != digest("/a", "reqId=1", "s2") {
+		t.Error("one callback with two signatures has two digests")
+	}
+	r := &refused{contentType: form}
+	r.signed.Target, r.signed.Body = "/a", []byte("reqId=1")
+	claimed, err := callbackspec.Parse(form, r.signed.Body, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := identify(r.signed, claimed, "H")
+	if err != nil || id != digest("/a", "reqId=1", "s") {
+		t.Errorf("the digest is not the event's id %s, %v", id, err)
+	}
+}
+
+// TestConflicts are counted by reason, and the one that is no refusal is recorded.
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, nil)
+	send := func(u upload, change func(*http.Request), want int) {
+		t.Helper()
+		r := o.request(t, s.base, path, form, u.body(t, callbackspec.Form))
+		if change != nil {
+			change(r)
+		}
+		if got := do(t, r); got.Code != want {
+			t.Errorf("got %d %s, want %d", got.Code, got.Raw, want)
+		}
+	}
+	first, second := issued(t, "a.txt", "R1"), issued(t, "b.txt", "R1")
+	send(first, nil, 200)
+	send(first, nil, 200) // a repeat is none
+	send(issued(t, "a.txt", "R2"), nil, 200)
+	want := func(reason, n string) {
+		t.Helper()
+		if got := metric(t, s, `upcall_conflicts_total{reason="`+reason+`"}`); got != n {
+			t.Errorf("%s: %s, want %s", reason, got, n)
+		}
+	}
+	want("request_id_reused", "0")
+	want("bucket_conflict", "0")
+	send(second, nil, 200)
+	want("request_id_reused", "1")
+	send(upload{bucket: "demo", object: "c.txt", reqID: "R1", token: "forged"}, nil, 403) // no news from a stranger
+	send(first, func(r *http.Request) { r.Header.Set("X-Oss-Bucket", "other") }, 403)
+	want("request_id_reused", "1")
+	want("bucket_conflict", "1")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s.pool); n != 3 {
+		t.Errorf("%d rows, want 3", n)
+	}
+	if !regexp.MustCompile(`"conflict":"request_id_reused"[^\n]*"request_id":"R1"`).MatchString(s.log.String()) {
+		t.Error("the log does not name it")
+	}
+}
+
+// TestRecent: it remembers two generations, and never more.
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	r := newRecent()
+	one, other := uuid.New(), uuid.New()
+	for range 2 {
+		if r.conflicts("", one) || r.conflicts("", other) {
+			t.Error("no request id conflicts")
+		}
+	}
+	if r.conflicts("first", one) || r.conflicts("first", one) {
+		t.Error("the same conflicts")
+	}
+	for i := range recentIDs {
+		if r.conflicts(fmt.Sprint(i), uuid.New()) {
+			t.Fatal("another request id conflicts")
+		}
+	}
+	if !r.conflicts("first", other) || !r.conflicts("first", one) {
+		t.Error("another content does not conflict")
+	}
+	for i := range 3 * recentIDs {
+		r.conflicts(fmt.Sprint("more", i), one)
+	}
+	if r.conflicts("first", other) {
+		t.Error("it did not forget")
+	}
+	if n := len(r.now) + len(r.old); n > 2*recentIDs {
+		t.Errorf("it remembers %d", n)
+	}
+}
+
+func BenchmarkRecent(b *testing.B) {
+	r := newRecent()
+	for i := 0; b.Loop(); i++ {
+		id := uuid.UUID{byte(i), byte(i >> 8), byte(i >> 16)}
+		r.conflicts(id.String(), id)
+	}
+}
+
+// TestRefusalOfPanic: a mistake of ours in what a stranger can reach costs a row.
+func TestRefusalOfPanic(t *testing.T) {
+	t.Parallel()
+	f := newRefusals(Config{Metrics: NewMetrics()})
+	if _, err := f.describe(nil); err == nil {
+		t.Error("no error")
+	}
+}
