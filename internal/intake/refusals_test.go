@@ -95,7 +95,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const header = "5C3D9175B6FC201293AD0001" // x-oss-request-id of every request
+	const header = "5C3D9175B6FC201293AD0001"     // x-oss-request-id of every request
 	unread := "127.0.0.1 demo - " + header + " t" // so that the headers speak
 	want := []string{
 		"body " + unread, "body " + unread, "body " + unread, // its texts cannot be read, or it is too large

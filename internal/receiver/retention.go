@@ -31,7 +31,10 @@ func ParseRetention(s string) (days int, err error) {
 	if !ok || err != nil || digits[0] < '0' || digits[0] > '9' || days == 0 {
 		return 0, fmt.Errorf("%q is no number of days: write 400d, or leave it out to keep events for ever", s)
 	}
-	return days, checkRetention(days)
+	if err := checkRetention(days); err != nil {
+		return 0, err
+	}
+	return days, nil
 }
 
 func checkRetention(days int) error {

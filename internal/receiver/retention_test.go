@@ -1,0 +1,107 @@
+package receiver
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+)
+
+func TestParseRetention(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]int{"": 0, "31d": 31, "400d": 400, "0400d": 400, "36500d": 36_500} {
+		if got, err := ParseRetention(given); got != want || err != nil {
+			t.Errorf("%q: %d, %v", given, got, err)
+		}
+	}
+	for _, given := range []string{"30d", "0d", "1d", "-400d", "+400d", "36501d", "99999999999999999999d", "400", "d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"} {
+		if days, err := ParseRetention(given); err == nil {
+			t.Errorf("%q was read as %d days", given, days)
+		}
+	}
+	for _, days := range []int{-1, 1, 30, 36_501} {
+		if checkRetention(days) == nil {
+			t.Errorf("%d days were taken", days)
+		}
+	}
+}
+
+// TestRunExpiresAndKeepsRefusals: a running receiver drops what is too old, whatever its
+// own clock says, takes callbacks meanwhile, and keeps what it refuses.
+func TestRunExpiresAndKeepsRefusals(t *testing.T) {
+	t.Parallel()
+	url, keyURL := dbtest.URL(t), keyServer(t)
+	pool, err := eventstore.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	for _, ago := range []int{6, 1} {
+		if err := eventstore.EnsurePartitions(t.Context(), pool, time.Now().AddDate(0, -ago, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(sql string, args ...any) (n int) {
+		t.Helper()
+		if err := pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'upcall.upload_events'::regclass"
+	before := count(months)
+	jumped := func() time.Time { return time.Now().AddDate(40, 0, 0) }
+	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, RetentionDays: 60, MaxRefusals: 10, Now: jumped})
+	if code, answer, _, err := call(http.DefaultClient, receiver.public, keyURL, "bucket=demo&object=a&reqId=1"); err != nil || code != 200 {
+		t.Errorf("got %d %s, %v", code, answer, err)
+	}
+	for i := range 20 {
+		if code, _, _, err := call(http.DefaultClient, receiver.public, "http://127.0.0.1:1/other.pem", fmt.Sprint("bucket=demo&object=b&reqId=", i)); err != nil || code != 403 {
+			t.Errorf("got %d, %v", code, err)
+		}
+	}
+	oldest := time.Now().UTC().AddDate(0, 0, -time.Now().UTC().Day()+1).AddDate(0, -7, 0).Format("upload_events_2006_01")
+	eventually(t, "the oldest month is dropped", func() bool { return count("SELECT count(*) FROM pg_class WHERE relname = $1", oldest) == 0 })
+	if err := receiver.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// The clock has made four months ahead of its own, and only one went.
+	if n := count(months); n != before+4-1 {
+		t.Errorf("%d months, want %d", n, before+3)
+	}
+	if n := count("SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'key_url_untrusted' AND request_id IS NOT NULL AND bucket = 'demo'"); n != 10 {
+		t.Errorf("%d refusals, want the 10 that there may be", n)
+	}
+	if n := count("SELECT count(*) FROM upcall.upload_events"); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// TestNoRefusals: they can be off, and nothing expires unless it is asked for.
+func TestNoRefusals(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	pool, err := eventstore.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := eventstore.EnsurePartitions(t.Context(), pool, time.Now().AddDate(-9, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	receiver := start(t, Config{DatabaseURL: url, MaxRefusals: -1})
+	if code, _, _, err := call(http.DefaultClient, receiver.public, "http://127.0.0.1:1/other.pem", "bucket=demo"); err != nil || code != 403 {
+		t.Errorf("got %d, %v", code, err)
+	}
+	if err := receiver.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var refusals, months int
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM upcall.refused_callbacks), (SELECT count(*) FROM pg_class WHERE relname = $1)`,
+		time.Now().UTC().AddDate(-9, 0, 0).Format("upload_events_2006_01")).Scan(&refusals, &months); err != nil || refusals != 0 || months != 1 {
+		t.Errorf("%d refusals and %d months, %v", refusals, months, err)
+	}
+}
