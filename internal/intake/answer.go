@@ -146,15 +146,22 @@ func (s *Server) refuse(c *gin.Context, r *refusal) {
 	case status == http.StatusServiceUnavailable:
 		c.Header("Retry-After", "1")
 	}
-	var answer struct {
-		Error struct {
-			Code    code   `json:"code"`
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	answer.Error.Code, answer.Error.Message = r.code, r.message
-	answerJSON(c, status, answer)
+	answerJSON(c, status, newErrorAnswer(r.code, r.message))
 	s.noteRefusal(c.Request, r, event)
+}
+
+// An errorAnswer is the answer to what is refused.
+type errorAnswer struct {
+	Error struct {
+		Code    code   `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func newErrorAnswer(code code, message string) errorAnswer {
+	var answer errorAnswer
+	answer.Error.Code, answer.Error.Message = code, message
+	return answer
 }
 
 // answerJSON writes the whole answer at once, with the Content-Length without which

@@ -40,6 +40,7 @@ func eventOf(c *gin.Context) *logEvent { return c.MustGet(eventKey).(*logEvent) 
 // panic becomes a refusal: the process lives, and the sender sees no stack trace.
 func (s *Server) observe(c *gin.Context) {
 	started := time.Now()
+	markHandled(c.Request.Context())
 	event := &logEvent{}
 	c.Set(eventKey, event)
 	defer func() {

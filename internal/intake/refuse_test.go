@@ -212,15 +212,39 @@ func TestBrokenTransport(t *testing.T) {
 				t.Errorf("got %d %s", got.Code, got.Raw)
 			}
 		})
-		t.Run("headers stall", func(t *testing.T) {
-			t.Parallel()
-			conn, message := dial(t), raw(t, genuine(t, "R3"))
-			conn.Write(message[:40])
-			conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-			if _, err := io.ReadAll(conn); err != nil {
-				t.Errorf("the connection was not closed: %v", err)
-			}
-		})
+		for name, cut := range map[string]int{"headers stall": 40, "request line stalls": 7} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				conn, message := dial(t), raw(t, genuine(t, "R3"))
+				conn.Write(message[:cut])
+				if got := answerOn(t, conn); got.Code != 400 || got.Error.Code != "malformed" {
+					t.Errorf("got %d %s", got.Code, got.Raw)
+				}
+				if rest, err := io.ReadAll(conn); len(rest) != 0 || err != nil {
+					t.Errorf("the answer is followed by %q, %v; want the connection closed", rest, err)
+				}
+			})
+		}
+		for name, tt := range map[string]struct {
+			message string
+			status  int
+			code    code
+		}{
+			"not HTTP":              {"hello\r\n\r\n", 400, codeMalformed},
+			"no host":               {"POST " + path + " HTTP/1.1\r\n\r\n", 400, codeMalformed},
+			"two lengths":           {"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, codeMalformed},
+			"unknown transfer code": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400, codeMalformed},
+			"headers of 3 MB":       {"POST " + path + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 3<<20), 413, codeTooLarge},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				conn := dial(t)
+				go conn.Write([]byte(tt.message)) // the answer comes before the end of the largest
+				if got := answerOn(t, conn); got.Code != tt.status || got.Error.Code != string(tt.code) {
+					t.Errorf("got %d %s", got.Code, got.Raw)
+				}
+			})
+		}
 		t.Run("100 headers", func(t *testing.T) {
 			t.Parallel()
 			r := genuine(t, "R4")

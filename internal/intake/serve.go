@@ -19,7 +19,9 @@ const drain = Deadline + time.Second
 // those it has accepted, and returns. The error is of a listener that broke, or of
 // requests that were still open after the drain.
 func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
+	public = protocolListener{public, s.cfg.Metrics}
 	publicServer := s.httpServer(s.Public())
+	publicServer.ConnContext = withConn
 	adminServer := s.httpServer(s.Admin())
 	stopped, stop := context.WithCancel(ctx)
 	defer stop()

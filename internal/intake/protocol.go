@@ -1,0 +1,104 @@
+package intake
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// A protocolListener accepts connections on which what never becomes a request is
+// refused in the contract's words too. net/http answers broken and over-long headers
+// with plain text, and closes on stalled ones without a word.
+type protocolListener struct {
+	net.Listener
+	metrics *Metrics
+}
+
+func (l protocolListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &protocolConn{Conn: conn, metrics: l.metrics}, nil
+}
+
+// A protocolConn is a connection to the public listener.
+type protocolConn struct {
+	net.Conn
+	metrics *Metrics
+	begun   atomic.Bool // bytes have come
+	handled atomic.Bool // a handler has had a request
+	refused atomic.Bool // the connection was answered here and is over
+}
+
+type protocolKey struct{}
+
+// withConn lets handlers find their connection.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, protocolKey{}, conn)
+}
+
+// markHandled says that a request of the connection has reached a handler, which
+// answers for what comes.
+func markHandled(ctx context.Context) {
+	if conn, ok := ctx.Value(protocolKey{}).(*protocolConn); ok {
+		conn.handled.Store(true)
+	}
+}
+
+// Read answers the headers of a first request that have begun and do not go on.
+func (c *protocolConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.begun.Store(true)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.begun.Load() && !c.handled.Load() {
+		c.refuse(codeMalformed, "the headers came too slowly")
+	}
+	return n, err
+}
+
+// netHTTPError is in every answer that net/http gives without asking a handler, and in
+// none of ours.
+var netHTTPError = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+
+// Write puts the contract's words in place of net/http's own.
+func (c *protocolConn) Write(p []byte) (int, error) {
+	if c.refused.Load() {
+		return len(p), nil
+	}
+	if !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) || !bytes.Contains(p, netHTTPError) {
+		return c.Conn.Write(p)
+	}
+	if status, _, _ := bytes.Cut(p[len("HTTP/1.1 "):], []byte(" ")); string(status) == strconv.Itoa(http.StatusRequestHeaderFieldsTooLarge) {
+		c.refuse(codeTooLarge, "the headers are larger than 64 KiB")
+	} else {
+		c.refuse(codeMalformed, "this is not an HTTP/1.1 request")
+	}
+	return len(p), nil
+}
+
+// refuse writes an answer of the contract and nothing after it.
+func (c *protocolConn) refuse(code code, message string) {
+	if c.refused.Swap(true) {
+		return
+	}
+	body, err := json.Marshal(newErrorAnswer(code, message))
+	if err != nil {
+		panic("intake: answers always marshal: " + err.Error())
+	}
+	status := statuses[code]
+	// Whoever does not read must not hold the connection.
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+	fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), len(body), body)
+	c.metrics.requests.WithLabelValues(string(code)).Inc()
+}
