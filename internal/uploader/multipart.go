@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"upcall/internal/issue"
 )
@@ -99,23 +98,24 @@ type sentPart struct {
 
 func (s *session) sendParts(ctx context.Context, pieces []piece, there map[int]storedPart) (parts []sentPart, kept int, err error) {
 	parts = make([]sentPart, len(pieces))
-	group, within := errgroup.WithContext(ctx)
+	within, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var group sync.WaitGroup
 	for i, p := range pieces {
 		if err := s.slots.Acquire(within, 1); err != nil {
 			break // another part failed, or ctx ended
 		}
-		group.Go(func() error {
+		group.Go(func() {
 			defer s.slots.Release(1)
 			var err error
-			parts[i], err = s.sendPart(within, p, there[p.number])
-			return err
+			if parts[i], err = s.sendPart(within, p, there[p.number]); err != nil {
+				stop(err) // while the slot is held, so that no part begins after one that failed
+			}
 		})
 	}
-	if err := group.Wait(); err != nil {
+	group.Wait()
+	if err := context.Cause(within); err != nil {
 		return nil, 0, err
-	}
-	if ctx.Err() != nil {
-		return nil, 0, context.Cause(ctx)
 	}
 	for _, part := range parts {
 		if part.kept {
