@@ -218,7 +218,8 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page does not say %s: %s", want, uploaded)
 		}
 	}
-	do(chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll("#uploads details")) d.open = true`),
+	do(chromedp.WaitReady(chromedp.CSS("#uploads table")), // it comes after the outcome, and closed
+		chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll("#uploads details")) d.open = true`),
 		chromedp.WaitVisible(chromedp.CSS("#uploads table")))
 	if row := text("#uploads table"); !strings.Contains(row, "image/png") || !strings.Contains(row, `{"uid":"42"}`) || !strings.Contains(row, "64") {
 		t.Errorf("the recorded row: %s", row)
