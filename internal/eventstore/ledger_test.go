@@ -23,7 +23,7 @@ var far = time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newLedger(t *testing.T, config Config) *Ledger {
 	t.Helper()
-	l, err := NewLedger(config)
+	l, err := NewLedger(patient(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestIssuedOnce(t *testing.T) {
 	// In one batch, too.
 	u.ID, other.ID = uuid.Nil, uuid.Nil
 	u.ID[0], other.ID[0] = 7, 7
-	w := newWriter(Config{Pool: pool}.withDefaults(), issuedKind)
+	w := newWriter(patient(Config{Pool: pool}).withDefaults(), issuedKind)
 	batch := make([]*request[issuedRow], 0, 2)
 	for _, upload := range []IssuedUpload{u, other} {
 		row, err := newIssuedRow(upload)

@@ -93,7 +93,7 @@ func TestStalledConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	direct := dbtest.URL(t)
 	p, through := newProxy(t, direct)
-	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: 200 * time.Millisecond})
+	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Second})
 	eventually(t, "the first event is recorded", func() bool {
 		_, err := r.Record(t.Context(), smallEvent())
 		return err == nil

@@ -71,7 +71,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 func TestMissingPartitionIsMade(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
+	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	// The last instant of a month and the first of the next, in one batch.
 	before, after := smallEvent(), smallEvent()
 	before.ReceivedAt = time.Date(2026, 11, 30, 23, 59, 59, 999_999_999, time.UTC)
@@ -127,7 +127,11 @@ func TestOpen(t *testing.T) {
 		"&synchronous_commit=off&default_transaction_isolation=serializable": {"synchronous_commit": "on", "default_transaction_isolation": "read committed"},
 		"&synchronous_commit=remote_apply&application_name=mine":             {"synchronous_commit": "remote_apply", "application_name": "mine"},
 	} {
-		pool := openPool(t, direct+query)
+		pool, err := Open(t.Context(), direct+query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
 		for name, value := range want {
 			var got string
 			if err := pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != value {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -28,9 +29,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // at is when events of these tests are received, unless they say otherwise.
 var at = time.Date(2026, 11, 22, 10, 30, 0, 123456000, time.UTC)
 
-func openPool(t *testing.T, url string) *pgxpool.Pool {
+// openPool opens a pool that is more patient than a receiver's: beside other tests, on a
+// slow machine, all takes longer than OSS would wait.
+func openPool(t *testing.T, databaseURL string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := Open(t.Context(), url)
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	for name, value := range map[string]string{"connect_timeout": "5", "statement_timeout": "60s", "lock_timeout": "30s",
+		"idle_in_transaction_session_timeout": "0"} {
+		query.Set(name, value)
+	}
+	u.RawQuery = query.Encode()
+	pool, err := Open(t.Context(), u.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,9 +51,17 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
+// patient makes a recorder as patient as openPool's pools, unless the test says how patient.
+func patient(c Config) Config {
+	if c.CommitTimeout == 0 {
+		c.CommitTimeout = time.Minute
+	}
+	return c
+}
+
 func newRecorder(t *testing.T, config Config) *Recorder {
 	t.Helper()
-	r, err := NewRecorder(config)
+	r, err := NewRecorder(patient(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +149,7 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 func TestOneEventInOneBatch(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
+	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	one, other := smallEvent(), smallEvent()
 	later := *one
 	later.ReceivedAt = at.Add(time.Hour)
@@ -184,7 +205,7 @@ func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
 func TestBadRowHurtsOnlyItself(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
-	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
+	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	var events []*Event
 	var want []string
 	for i := range 100 {
@@ -317,7 +338,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 // eventually polls what another process tells only when asked.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("did not come true: %s", what)
 		}

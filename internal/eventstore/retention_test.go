@@ -216,7 +216,7 @@ func TestNobodyWaits(t *testing.T) {
 	const isPending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"
 	eventually(t, "a partition is pending", func() bool { return number(t, pool, isPending) == 1 })
 
-	// All of these are bounded by a lock_timeout of 2 s and would fail if they waited.
+	// All of these are bounded by a lock_timeout and would fail if they waited.
 	var group sync.WaitGroup
 	for range 16 {
 		group.Go(func() {
