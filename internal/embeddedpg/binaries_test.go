@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,12 @@ func fakeBinaries(t *testing.T, version string, names ...string) string {
 	dir := reachableDir(t)
 	for _, name := range names {
 		script := "#!/bin/sh\necho 'postgres (PostgreSQL) " + version + "'\n"
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+		// A process that another test forks meanwhile would have the file open for writing,
+		// and nobody can run it then.
+		syscall.ForkLock.RLock()
+		err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -199,7 +199,8 @@ func (s *Server) launch(ctx context.Context) error {
 		return err
 	}
 	for {
-		conn, err := s.connect(ctx, "postgres")
+		// Something else on our port may never answer.
+		conn, err := s.connect(ctx, time.Second)
 		if err == nil {
 			return conn.Close(ctx)
 		}
@@ -215,18 +216,19 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 }
 
-func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+// connect connects to the database that every cluster has.
+func (s *Server) connect(ctx context.Context, timeout time.Duration) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.URL())
 	if err != nil {
 		return nil, fmt.Errorf("parse own URL: %w", err)
 	}
-	config.Database = database
-	config.ConnectTimeout = time.Second // something else on our port may never answer
+	config.Database = "postgres"
+	config.ConnectTimeout = timeout
 	return pgx.ConnectConfig(ctx, config)
 }
 
 func (s *Server) createDatabase(ctx context.Context) error {
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx, s.config.StartTimeout)
 	if err != nil {
 		return fmt.Errorf("connect to create the database: %w", err)
 	}

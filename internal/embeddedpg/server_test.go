@@ -43,6 +43,7 @@ func beOwner(dir string) {
 func start(t *testing.T, config Config) *Server {
 	t.Helper()
 	config.NoFsync = true
+	config.StartTimeout = 2 * time.Minute // beside other tests, on a slow machine
 	s, err := Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func query[T any](t *testing.T, url, sql string) T {
 // eventually polls, since nothing tells us of the end of a process that is not ours.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("did not come true: %s", what)
 		}

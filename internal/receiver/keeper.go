@@ -45,13 +45,14 @@ type keeper struct {
 	store  store
 	spool  *spool.Spool // nil: there is none
 	logger *slog.Logger
+	share  time.Duration // postgresShare; tests have more patience, or less
 
 	away   atomic.Bool
 	awaken chan struct{} // has room for one: there is work for run
 }
 
 func newKeeper(store store, spool *spool.Spool, logger *slog.Logger) *keeper {
-	k := &keeper{store: store, spool: spool, logger: logger, awaken: make(chan struct{}, 1)}
+	k := &keeper{store: store, spool: spool, logger: logger, share: postgresShare, awaken: make(chan struct{}, 1)}
 	k.wake() // an earlier process may have left something
 	return k
 }
@@ -104,7 +105,7 @@ func (k *keeper) commit(ctx context.Context, e *eventstore.Event) (duplicate boo
 	}
 	bounded := ctx
 	if k.spool != nil {
-		share := postgresShare
+		share := k.share
 		if deadline, ok := ctx.Deadline(); ok {
 			share = min(share, time.Until(deadline)/2)
 		}

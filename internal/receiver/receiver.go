@@ -95,10 +95,14 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer pool.Close()
-	if err := checkSchema(ctx, pool); isSchemaError(err) {
+	ensurePartitions := func(ctx context.Context) error { return eventstore.EnsurePartitions(ctx, pool, cfg.Now()) }
+	switch err := checkSchema(ctx, pool); {
+	case isSchemaError(err):
 		return err
-	} else if err != nil {
+	case err != nil:
 		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
+	default: // before the first callback, which would have to wait for its month
+		cfg.makePartitions(ctx, ensurePartitions)
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -143,11 +147,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	workers.Go(func() { keeper.run(working) })
-	workers.Go(func() {
-		keep(working, cfg.Logger, func(ctx context.Context) error {
-			return eventstore.EnsurePartitions(ctx, pool, cfg.Now())
-		})
-	})
+	workers.Go(func() { cfg.keepPartitions(working, ensurePartitions) })
 	workers.Go(func() {
 		cfg.expire(working, func(ctx context.Context) (eventstore.Dropped, error) {
 			return eventstore.DropExpired(ctx, pool, cfg.Now(), cfg.RetentionDays)
@@ -198,23 +198,19 @@ func isSchemaError(err error) bool {
 	return errors.Is(err, migrations.ErrTooOld) || errors.Is(err, migrations.ErrDirty)
 }
 
-// keep makes the partitions of the coming months, now and every hour, so that no
+// keepPartitions makes the partitions of the coming months every hour, so that no
 // callback meets a month that has none. (The recorder makes one that is missing all the
 // same; that costs the callbacks of the moment some time.)
-func keep(ctx context.Context, logger *slog.Logger, ensurePartitions func(context.Context) error) {
-	ticker := time.NewTicker(partitionsEvery)
-	defer ticker.Stop()
-	for {
-		bounded, cancel := context.WithTimeout(ctx, databaseTimeout)
-		err := ensurePartitions(bounded)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			logger.WarnContext(ctx, "partitions ahead were not made", slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+func (cfg Config) keepPartitions(ctx context.Context, ensure func(context.Context) error) {
+	for sleep(ctx, partitionsEvery) {
+		cfg.makePartitions(ctx, ensure)
+	}
+}
+
+func (cfg Config) makePartitions(ctx context.Context, ensure func(context.Context) error) {
+	bounded, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	if err := ensure(bounded); err != nil && ctx.Err() == nil {
+		cfg.Logger.WarnContext(ctx, "partitions ahead were not made", slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
 	}
 }
