@@ -74,7 +74,7 @@ func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 	case "cut":
 		f.world.proxy.Stop()
 		f.hold(ctx, 2*time.Second)
-		return f.world.proxy.Start()
+		return listenAgain(ctx, f.world.proxy.Start)
 	case "stall":
 		return f.toxic(ctx, `{"name":"stall","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`)
 	case "delay":

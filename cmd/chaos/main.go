@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -31,18 +32,19 @@ func main() {
 }
 
 type cli struct {
-	Callbacks int    `default:"1000000" help:"Callbacks to send, each of another upload."`
-	Clients   int    `default:"32" help:"Senders, each with a connection for each request, as OSS has."`
-	Kills     int    `default:"50" help:"Receivers to end with SIGKILL."`
-	Outages   int    `default:"20" help:"Times that PostgreSQL is stopped at once."`
-	Cuts      int    `default:"10" help:"Times that all connections to PostgreSQL are cut."`
-	Stalls    int    `default:"5" help:"Times that connections to PostgreSQL take data and say nothing."`
-	Delays    int    `default:"5" help:"Times that PostgreSQL answers late."`
-	Fills     int    `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away."`
-	Restarts  int    `default:"10" help:"Receivers to stop with SIGTERM and start again."`
-	Seed      uint64 `default:"1" help:"Of the order of the faults and of who gets them."`
-	Receiver  string `help:"The receiver's program. Default: it is built."`
-	Verbose   bool   `short:"v" help:"Say each fault as it comes."`
+	Callbacks int           `default:"1000000" help:"Callbacks to send, each of another upload."`
+	Clients   int           `default:"32" help:"Senders, each with a connection for each request, as OSS has."`
+	Kills     int           `default:"50" help:"Receivers to end with SIGKILL."`
+	Outages   int           `default:"20" help:"Times that PostgreSQL is stopped at once."`
+	Cuts      int           `default:"10" help:"Times that all connections to PostgreSQL are cut."`
+	Stalls    int           `default:"5" help:"Times that connections to PostgreSQL take data and say nothing."`
+	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
+	Fills     int           `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away."`
+	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
+	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
+	Seed      uint64        `default:"1" help:"Of the order of the faults and of who gets them."`
+	Receiver  string        `help:"The receiver's program. Default: it is built."`
+	Verbose   bool          `short:"v" help:"Say each fault as it comes."`
 }
 
 var errFailed = errors.New("a promise was broken, see the table")
@@ -86,7 +88,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	verdict.print(stdout, c, faults)
-	if !verdict.good() {
+	if !verdict.good(c.Slowest) {
 		return errFailed
 	}
 	return nil

@@ -15,8 +15,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"upcall/internal/loadgen"
 )
@@ -49,8 +51,30 @@ func (r *receiver) choosePorts() error {
 	return nil
 }
 
+// listenAgain starts what listens on a port that it had before. Meanwhile somebody's
+// connection may have got it for a moment: every port is one of the free ones.
+func listenAgain(ctx context.Context, start func() error) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for attempt := 1; ; attempt++ {
+		err := start()
+		if err == nil || attempt == 100 || !strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // start starts the receiver and returns when it serves.
 func (r *receiver) start(ctx context.Context) error {
+	return listenAgain(ctx, func() error { return r.launch(ctx) })
+}
+
+func (r *receiver) launch(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.program, "serve")
 	cmd.Env = append(os.Environ(), "UPCALL_LISTEN="+r.public, "UPCALL_ADMIN_LISTEN="+r.admin, "UPCALL_DATABASE_URL="+r.databaseURL,
 		"UPCALL_TOKEN_KEYS="+loadgen.TokenKeys, "UPCALL_TRUST_KEY_URLS="+r.keyURL,

@@ -25,10 +25,10 @@ type verdict struct {
 	doubled  int // recorded more than once
 }
 
-// good tells whether every promise was kept. A run in which nothing was acknowledged has
-// kept none.
-func (v verdict) good() bool {
-	return v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= 5*time.Second
+// good tells whether every promise was kept, with answers that take so long at most. A run
+// in which nothing was acknowledged has kept none.
+func (v verdict) good(slowest time.Duration) bool {
+	return v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= slowest
 }
 
 func (v verdict) acknowledged() int {

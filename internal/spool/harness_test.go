@@ -61,9 +61,11 @@ func (l *log) String() string {
 	return l.buf.String()
 }
 
+// config waits for a lock that was just given up: a process that another test forks holds
+// it, too, until it is another program.
 func config(dir string) (Config, *log) {
 	l := new(log)
-	return Config{Dir: dir, MinFreeBytes: -1, LockTimeout: time.Millisecond,
+	return Config{Dir: dir, MinFreeBytes: -1, LockTimeout: time.Minute,
 		Logger: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Now:    func() time.Time { return epoch.Add(time.Hour) }}, l
 }

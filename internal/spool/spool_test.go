@@ -283,11 +283,13 @@ func TestOneProcess(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
 	s := open(t, c)
+	c.LockTimeout = time.Millisecond
 	if _, err := Open(t.Context(), c); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), c.Dir) {
 		t.Errorf("got %v, want ErrInUse and the directory", err)
 	}
 	fill(t, s, 0, 1)
 	s.Close()
+	c.LockTimeout = time.Minute
 	if got := open(t, c).Stats().Queued; got != 1 {
 		t.Errorf("%d queued", got)
 	}
