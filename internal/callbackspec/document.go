@@ -9,6 +9,54 @@ import (
 	"strings"
 )
 
+// A Document is one of the two as it travels with an upload: a JSON object, and its
+// Base64 of at most [MaxDocument] bytes. None is made but by [Parameter.Document],
+// [Vars.Document] and [ReadDocument], so that whoever holds one need not look at it
+// again: no header or query parameter that it becomes can hold anything else. The zero
+// value is none.
+type Document struct {
+	object json.RawMessage
+	base64 string
+}
+
+// JSON is the document in plain, nil if there is none. It is not to be changed.
+func (d Document) JSON() json.RawMessage { return d.object }
+
+// Base64 is what travels, "" if there is no document.
+func (d Document) Base64() string { return d.base64 }
+
+// ReadDocument takes a JSON object that was written before, as it is. The error is a
+// [FieldError] for the field: what stands there is no JSON object, or is too large.
+// Nothing else is checked.
+func ReadDocument(field string, text []byte) (Document, error) {
+	if err := scanObject(text, func(string, string) error { return nil }); err != nil {
+		return Document{}, notJSON(field, err)
+	}
+	return newDocument(field, text)
+}
+
+// newDocument encodes a JSON object.
+func newDocument(field string, object []byte) (Document, error) {
+	n := base64.StdEncoding.EncodedLen(len(object))
+	if n > MaxDocument {
+		return Document{}, tooLarge(field, n)
+	}
+	// Piece by piece: EncodeToString makes the text twice.
+	const piece = 3 << 8
+	var text strings.Builder
+	text.Grow(n)
+	var room [piece / 3 * 4]byte
+	for plain := range slices.Chunk(object, piece) {
+		base64.StdEncoding.Encode(room[:], plain)
+		text.Write(room[:base64.StdEncoding.EncodedLen(len(plain))])
+	}
+	return Document{object, text.String()}, nil
+}
+
+func notJSON(field string, err error) error {
+	return &FieldError{field, "is not one JSON object: " + err.Error(), "encode a JSON object in UTF-8", ErrNotJSON}
+}
+
 func tooLarge(field string, n int) error {
 	return &FieldError{field, fmt.Sprintf("takes %d bytes in Base64", n),
 		"OSS allows 5120: shorten the template, the URLs or the variables", ErrTooLarge}
@@ -31,7 +79,7 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, &FieldError{field, "is not one JSON object: " + err.Error(), "encode a JSON object in UTF-8", ErrNotJSON}
+		return nil, notJSON(field, err)
 	}
 	return members, nil
 }
@@ -51,14 +99,6 @@ func kindOf(value string) string {
 		return "null"
 	}
 	return "number"
-}
-
-// encodeDocument returns the Base64 of a document that OSS would take.
-func encodeDocument(field string, doc []byte) (string, error) {
-	if n := base64.StdEncoding.EncodedLen(len(doc)); n > MaxDocument {
-		return "", tooLarge(field, n)
-	}
-	return base64.StdEncoding.EncodeToString(doc), nil
 }
 
 // appendMembers appends the object of the members of these names.

@@ -53,7 +53,9 @@ func PrivateHost(host string) bool {
 	}
 }
 
-func isDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }
+func isDigits(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
+}
 
 // isHostName reports whether host is a DNS name or an IPv4 address by its characters.
 // Underscores are let pass, as resolvers do.

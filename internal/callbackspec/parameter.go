@@ -62,7 +62,9 @@ func (p Parameter) JSON() []byte {
 		doc = appendQuoted(doc, p.Host)
 	}
 	doc = append(doc, `,"callbackBody":`...)
-	doc = appendQuoted(doc, p.Body)
+	beginning, rest := cutBeginning(p.Body)
+	doc = append(append(doc, '"'), beginning...)
+	doc = append(appendEscaped(doc, rest), '"')
 	if p.BodyType != "" {
 		doc = append(doc, `,"callbackBodyType":`...)
 		doc = appendQuoted(doc, string(p.BodyType))
@@ -84,19 +86,17 @@ func (p Parameter) JSON() []byte {
 // Encode checks p and returns the value of the x-oss-callback header. The error
 // joins one [FieldError] for each mistake.
 func (p Parameter) Encode(reach Reach) (string, error) {
-	_, encoded, err := p.Document(reach)
-	return encoded, err
+	d, err := p.Document(reach)
+	return d.Base64(), err
 }
 
-// Document is [Parameter.JSON] and [Parameter.Encode] at once: the document itself and
-// its Base64.
-func (p Parameter) Document(reach Reach) ([]byte, string, error) {
-	doc := p.JSON()
-	encoded, tooLong := encodeDocument("callback", doc)
+// Document checks p and returns its document. The error is as with [Parameter.Encode].
+func (p Parameter) Document(reach Reach) (Document, error) {
+	d, tooLong := newDocument("callback", p.JSON())
 	if err := errors.Join(p.checkFields(reach), tooLong); err != nil {
-		return nil, "", err
+		return Document{}, err
 	}
-	return doc, encoded, nil
+	return d, nil
 }
 
 // DecodeParameter reads the value of an x-oss-callback header and checks it as
@@ -150,7 +150,7 @@ func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 
 // Check applies OSS's rules and returns all mistakes, joined.
 func (p Parameter) Check(reach Reach) error {
-	_, _, err := p.Document(reach)
+	_, err := p.Document(reach)
 	return err
 }
 
@@ -166,7 +166,7 @@ func (p Parameter) checkURLs(reach Reach) error {
 		return &FieldError{"callbackUrl", fmt.Sprintf("has %d URLs", len(p.URLs)),
 			"OSS tries at most 5: leave some out", ErrURLCount}
 	}
-	var errs []error
+	errs := make([]error, 0, MaxURLs)
 	for _, raw := range p.URLs {
 		errs = append(errs, checkURL(raw, reach))
 	}
@@ -187,21 +187,26 @@ func (p Parameter) checkHost() error {
 }
 
 func (p Parameter) checkBody() error {
-	var errs []error
+	return errors.Join(p.checkBodyType(), p.checkTemplate())
+}
+
+func (p Parameter) checkBodyType() error {
 	switch p.BodyType {
 	case "", Form, JSON:
-	default:
-		errs = append(errs, &FieldError{"callbackBodyType", fmt.Sprintf("is %q", string(p.BodyType)),
-			fmt.Sprintf("use %s or %s", Form, JSON), ErrBodyType})
+		return nil
 	}
-	if p.Body == "" {
-		errs = append(errs, &FieldError{"callbackBody", "is empty", "give a template such as bucket=${bucket}&object=${object}", ErrEmptyBody})
-	} else if !storable(p.Body) {
-		errs = append(errs, &FieldError{"callbackBody", "is not text", "give UTF-8 without NUL", ErrTemplate})
-	} else if err := checkTemplate(p.Body); err != nil {
-		errs = append(errs, err)
+	return &FieldError{"callbackBodyType", fmt.Sprintf("is %q", string(p.BodyType)), fmt.Sprintf("use %s or %s", Form, JSON), ErrBodyType}
+}
+
+func (p Parameter) checkTemplate() error {
+	switch {
+	case p.Body == "":
+		return &FieldError{"callbackBody", "is empty", "give a template such as bucket=${bucket}&object=${object}", ErrEmptyBody}
+	case !storable(p.Body):
+		return &FieldError{"callbackBody", "is not text", "give UTF-8 without NUL", ErrTemplate}
 	}
-	return errors.Join(errs...)
+	_, rest := cutBeginning(p.Body)
+	return eachPiece(rest, func(piece) {})
 }
 
 func (p Parameter) checkSignatureVersion() error {

@@ -49,34 +49,38 @@ type Values map[string]string
 // variables varNames (without "x:") and, if asked, the upload token. Each field has
 // the name of its variable, custom ones without the prefix, as in OSS's own examples.
 func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) {
-	names := make([]string, 0, len(varNames)+1)
-	names = append(names, varNames...)
-	slices.Sort(names)
+	names := varNames
+	if !slices.IsSorted(names) {
+		names = slices.Sorted(slices.Values(names))
+	}
 	for i, name := range names {
-		if err := checkVarName(VarPrefix + name); err != nil {
-			return "", err
+		if !validName(name) {
+			return "", checkVarName(VarPrefix + name)
 		}
 		if slices.Contains(SystemVariables, name) || i > 0 && names[i-1] == name || name == TokenField {
 			return "", &FieldError{VarPrefix + name, "has the name of a field that the body already has",
 				"choose another name, or give a callback body of your own", ErrVarName}
 		}
 	}
-	if withToken {
-		names = append(names, TokenField)
-	}
 	first, before, between, last := systemForm, "&", "=${"+VarPrefix, ""
 	if t == JSON {
 		first, before, between, last = systemJSON, `,"`, `":${`+VarPrefix, "}"
 	}
 	var body strings.Builder
-	body.Grow(len(first) + 32*len(names))
-	body.WriteString(first)
-	for _, name := range names {
+	body.Grow(len(first) + 32*(len(names)+1))
+	field := func(name string) {
 		body.WriteString(before)
 		body.WriteString(name)
 		body.WriteString(between)
 		body.WriteString(name)
 		body.WriteByte('}')
+	}
+	body.WriteString(first)
+	for _, name := range names {
+		field(name)
+	}
+	if withToken {
+		field(TokenField)
 	}
 	body.WriteString(last)
 	return body.String(), nil
@@ -160,12 +164,21 @@ func Expand(body string, t BodyType, values Values) (string, error) {
 	return out.String(), nil
 }
 
-// checkTemplate is parseTemplate for its error only. The beginning of the default
-// template is not looked at again.
-func checkTemplate(body string) error {
-	body = strings.TrimPrefix(strings.TrimPrefix(body, systemForm), systemJSON)
-	_, err := parseTemplate(body)
-	return err
+// beginnings are those of the default templates, and how they stand in a JSON string.
+var beginnings = [...]struct{ template, escaped string }{
+	{systemForm, string(appendEscaped(nil, systemForm))},
+	{systemJSON, string(appendEscaped(nil, systemJSON))},
+}
+
+// cutBeginning cuts a template behind the beginning of the default one. Most have that,
+// and it need not be looked at again.
+func cutBeginning(body string) (escaped, rest string) {
+	for _, b := range beginnings {
+		if rest, ok := strings.CutPrefix(body, b.template); ok {
+			return b.escaped, rest
+		}
+	}
+	return "", body
 }
 
 // CheckBody returns a *FieldError if what OSS makes of a template cannot be parsed, so
@@ -200,37 +213,47 @@ type piece struct{ constant, variable string }
 // parseTemplate splits a template. The error is a *FieldError for callbackBody.
 func parseTemplate(body string) ([]piece, error) {
 	pieces := make([]piece, 0, 2*strings.Count(body, "$")+1)
-	wrong := func(mend, format string, args ...any) error {
-		return &FieldError{"callbackBody", fmt.Sprintf(format, args...), mend, ErrTemplate}
+	err := eachPiece(body, func(p piece) { pieces = append(pieces, p) })
+	if err != nil {
+		return nil, err
 	}
+	return pieces, nil
+}
+
+// eachPiece calls each for every piece of a template in order, up to the first mistake.
+func eachPiece(body string, each func(piece)) error {
 	for body != "" {
 		constant, rest, found := strings.Cut(body, "$")
 		if constant != "" {
-			pieces = append(pieces, piece{constant: constant})
+			each(piece{constant: constant})
 		}
 		if !found {
 			break
 		}
 		if !strings.HasPrefix(rest, "{") {
 			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
-			return nil, wrong(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %q", clip(rest))
+			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %q", clip(rest))
 		}
 		name, after, closed := strings.Cut(rest[1:], "}")
 		if !closed {
-			return nil, wrong("close it with }", "has ${%s without an end", printable(name))
+			return wrongTemplate("close it with }", "has ${%s without an end", printable(name))
 		}
 		if strings.HasPrefix(name, VarPrefix) {
 			if err := checkVarName(name); err != nil {
-				return nil, wrong("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", printable(name))
+				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", printable(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
-			return nil, wrong("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
+			return wrongTemplate("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
 				"has the unknown variable ${%s}", printable(name))
 		}
-		pieces = append(pieces, piece{variable: name})
+		each(piece{variable: name})
 		body = after
 	}
-	return pieces, nil
+	return nil
+}
+
+func wrongTemplate(mend, format string, args ...any) error {
+	return &FieldError{"callbackBody", fmt.Sprintf(format, args...), mend, ErrTemplate}
 }
 
 // formEscape percent-encodes everything but RFC 3986's unreserved characters, in

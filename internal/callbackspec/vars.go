@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // VarPrefix starts the name of every custom variable.
@@ -21,19 +22,18 @@ func (v Vars) JSON() []byte { return appendMembers(make([]byte, 0, 256), v, sort
 // Encode checks v and returns the value of the x-oss-callback-var header. The error
 // joins one [FieldError] for each mistake.
 func (v Vars) Encode() (string, error) {
-	_, encoded, err := v.Document()
-	return encoded, err
+	d, err := v.Document()
+	return d.Base64(), err
 }
 
-// Document is [Vars.JSON] and [Vars.Encode] at once: the document itself and its Base64.
-func (v Vars) Document() ([]byte, string, error) {
+// Document checks v and returns its document. The error is as with [Vars.Encode].
+func (v Vars) Document() (Document, error) {
 	names := sortedKeys(v)
-	doc := appendMembers(make([]byte, 0, 256), v, names)
-	encoded, tooLong := encodeDocument("callback-var", doc)
+	d, tooLong := newDocument("callback-var", appendMembers(make([]byte, 0, 256), v, names))
 	if err := errors.Join(v.checkMembers(names), tooLong); err != nil {
-		return nil, "", err
+		return Document{}, err
 	}
-	return doc, encoded, nil
+	return d, nil
 }
 
 // DecodeVars reads the value of an x-oss-callback-var header and checks it.
@@ -59,7 +59,7 @@ func DecodeVars(encoded string) (Vars, error) {
 
 // Check applies OSS's rules and returns all mistakes, joined.
 func (v Vars) Check() error {
-	_, _, err := v.Document()
+	_, err := v.Document()
 	return err
 }
 
@@ -111,6 +111,8 @@ func checkVarName(name string) error {
 	}
 	bare, ok := strings.CutPrefix(name, VarPrefix)
 	switch {
+	case ok && validName(bare):
+		return nil
 	case strings.HasPrefix(name, "X:"):
 		return wrong("does not start with x:", "write the x in lower case")
 	case !ok:
@@ -118,10 +120,13 @@ func checkVarName(name string) error {
 	case bare == "":
 		return wrong("has no name after x:", "write x:uid, say")
 	}
-	for _, c := range bare {
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.') {
-			return wrong(fmt.Sprintf("holds the character %q", c), "use lower-case letters, digits, hyphen, underscore and dot")
-		}
-	}
-	return nil
+	c, _ := utf8.DecodeRuneInString(bare[strings.IndexFunc(bare, notInName):])
+	return wrong(fmt.Sprintf("holds the character %q", c), "use lower-case letters, digits, hyphen, underscore and dot")
+}
+
+// validName reports whether a custom variable may have this name behind its prefix.
+func validName(bare string) bool { return bare != "" && !strings.ContainsFunc(bare, notInName) }
+
+func notInName(c rune) bool {
+	return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.')
 }

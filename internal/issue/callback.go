@@ -1,7 +1,6 @@
 package issue
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -31,21 +30,14 @@ type Callback struct {
 // tokenSample stands for a token where only the rules are checked, sizes included.
 var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
-// documents are the two JSON documents of a callback, plain and encoded.
-type documents struct {
-	parameter, vars json.RawMessage
-	signed          presign.Callback
-}
-
 // encode builds both documents, with token in them unless it is "". The error joins all
-// mistakes. A nil callback has no documents. Parameters that known has are taken from
-// there; it may be nil.
-func (c *Callback) encode(reach callbackspec.Reach, token string, known *parameters) (documents, error) {
+// mistakes. A nil callback has no documents.
+func (c *Callback) encode(reach callbackspec.Reach, token string) (presign.Callback, error) {
 	if c == nil {
-		return documents{}, nil
+		return presign.Callback{}, nil
 	}
-	vars := make(callbackspec.Vars, len(c.Vars)+1)
-	names := make([]string, 0, len(c.Vars))
+	vars := make(callbackspec.Vars) // without a size it needs no heap
+	names := make([]string, 0, len(c.Vars)+1)
 	for name, value := range c.Vars {
 		vars[callbackspec.VarPrefix+name] = value
 		names = append(names, name)
@@ -54,43 +46,38 @@ func (c *Callback) encode(reach callbackspec.Reach, token string, known *paramet
 	if token != "" {
 		vars[callbackspec.TokenVar] = token
 	}
-	d := documents{signed: presign.Callback{Carriage: c.Carriage}}
-	var wrong error
+	encoded := presign.Callback{Carriage: c.Carriage}
+	var broken, wrong error
 	if len(vars) > 0 {
-		d.vars, d.signed.Vars, wrong = vars.Document()
+		encoded.Vars, wrong = vars.Document()
 	}
-	if wrong != nil {
-		known = nil // what is known was built of right names only
+	encoded.Parameter, broken = c.parameter(reach, vars, names)
+	if err := errors.Join(broken, wrong); err != nil {
+		return presign.Callback{}, err
 	}
-	parameter, err := known.parameter(c.settings(names, token != ""), func() (parameter, error) {
-		return c.parameter(reach, vars, names)
-	})
-	if err := errors.Join(err, wrong); err != nil {
-		return documents{}, err
-	}
-	d.parameter, d.signed.Parameter = parameter.document, parameter.encoded
-	return d, nil
+	return encoded, nil
 }
 
 // parameter builds the document that depends on the names of the variables, sorted, and
 // not on their values. The error joins all mistakes.
-func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, names []string) (parameter, error) {
-	errs := []error{c.checkNames(names)}
+func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, names []string) (callbackspec.Document, error) {
 	_, withToken := vars[callbackspec.TokenVar]
-	body, err := c.body(names, withToken)
-	if err != nil {
-		if c.Body != "" { // of the default template checkNames has said all
-			errs = append(errs, err)
-		}
+	body, unfit := c.body(names, withToken)
+	if unfit != nil {
 		body = "bucket=${bucket}" // so that the other fields are checked too
 	}
 	spec := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
-	document, encoded, broken := spec.Document(reach)
-	errs = append(errs, broken)
-	if c.Body != "" && err == nil && !errors.Is(broken, callbackspec.ErrTemplate) {
-		errs = append(errs, vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
+	document, broken := spec.Document(reach)
+	switch {
+	case c.Body == "" && unfit != nil:
+		unfit = c.checkNames(names) // finds all of them
+	case c.Body != "" && unfit == nil && !errors.Is(broken, callbackspec.ErrTemplate):
+		unfit = errors.Join(vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
 	}
-	return parameter{document, encoded}, errors.Join(errs...)
+	if c.Body != "" {
+		unfit = errors.Join(c.checkNames(names), unfit)
+	}
+	return document, errors.Join(unfit, broken)
 }
 
 func (c *Callback) body(names []string, withToken bool) (string, error) {

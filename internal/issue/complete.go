@@ -2,10 +2,10 @@ package issue
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/presign"
 )
 
@@ -84,14 +84,21 @@ func (m Multipart) completion() (presign.Completion, error) {
 		ACL:             m.Complete.Headers["x-oss-object-acl"],
 		ForbidOverwrite: m.Complete.Headers["x-oss-forbid-overwrite"] == "true",
 	}
-	if present(m.Callback) {
-		c.Callback.Parameter = base64.StdEncoding.EncodeToString(m.Callback)
-	}
-	if present(m.CallbackVar) {
-		c.Callback.Vars = base64.StdEncoding.EncodeToString(m.CallbackVar)
-	}
-	if c.Callback.Parameter == "" && c.Callback.Vars != "" {
+	if !present(m.Callback) && present(m.CallbackVar) {
 		return c, fmt.Errorf("%w: it has variables of a callback, but no callback", ErrManifest)
+	}
+	for _, document := range []struct {
+		field string
+		text  []byte
+		into  *callbackspec.Document
+	}{{"callback", m.Callback, &c.Callback.Parameter}, {"callback_var", m.CallbackVar, &c.Callback.Vars}} {
+		if !present(document.text) {
+			continue
+		}
+		var err error
+		if *document.into, err = callbackspec.ReadDocument(document.field, document.text); err != nil {
+			return c, fmt.Errorf("%w: %w", ErrManifest, err)
+		}
 	}
 	return c, nil
 }

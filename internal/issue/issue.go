@@ -49,7 +49,6 @@ type Config struct {
 type Issuer struct {
 	cfg   Config
 	reach callbackspec.Reach
-	known parameters
 }
 
 // New returns an issuer. The error says that there is no presigner.
@@ -114,7 +113,7 @@ func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token, nil)
+	_, err := r.Callback.encode(reach, token)
 	return errors.Join(put.Check(), err)
 }
 
@@ -129,7 +128,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	if err != nil {
 		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
 	}
-	documents, err := r.Callback.encode(i.reach, token, &i.known)
+	callback, err := r.Callback.encode(i.reach, token)
 	if err != nil {
 		return Upload{}, r.Check(i.reach, token != "")
 	}
@@ -138,7 +137,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 		Expires:       r.Expires,
 		ContentLength: r.ContentLength,
 		ContentMD5:    r.ContentMD5,
-		Callback:      documents.signed,
+		Callback:      callback,
 	})
 	if err != nil {
 		return Upload{}, err
@@ -150,8 +149,8 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 		ExpiresAt:   signed.ExpiresAt,
 		Bound:       signed.Bound,
 		Headers:     signed.Headers,
-		Callback:    documents.parameter,
-		CallbackVar: documents.vars,
+		Callback:    callback.Parameter.JSON(),
+		CallbackVar: callback.Vars.JSON(),
 	}, nil
 }
 

@@ -34,7 +34,7 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token, nil)
+	_, err := r.Callback.encode(reach, token)
 	return errors.Join(r.signing(presign.Callback{}).Check(), err)
 }
 
@@ -54,7 +54,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 	if err != nil {
 		return Multipart{}, err
 	}
-	documents, err := r.Callback.encode(i.reach, token, &i.known)
+	callback, err := r.Callback.encode(i.reach, token)
 	if err != nil {
 		return Multipart{}, err
 	}
@@ -62,7 +62,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 	if err != nil {
 		return Multipart{}, err
 	}
-	plan := r.signing(documents.signed)
+	plan := r.signing(callback)
 	signed, err := i.cfg.Presigner.SignMultipart(ctx, plan, started)
 	if err != nil {
 		return Multipart{}, errors.Join(err, i.abortInVain(ctx, started))
@@ -71,7 +71,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 		ID: id, Bucket: r.Object.Bucket, Key: r.Object.Key, OSSUploadID: started.ID,
 		Size: r.Size, PartSize: plan.SizeOfParts(), ExpiresAt: signed.ExpiresAt, Bound: signed.Bound,
 		Complete: presigned(signed.Complete), Abort: presigned(signed.Abort), ListParts: presigned(signed.ListParts[0]),
-		Callback: documents.parameter, CallbackVar: documents.vars,
+		Callback: callback.Parameter.JSON(), CallbackVar: callback.Vars.JSON(),
 	}
 	for n, part := range signed.Parts {
 		m.Parts = append(m.Parts, Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: presigned(part)})

@@ -208,6 +208,30 @@ func TestManifestSurvives(t *testing.T) {
 	}
 }
 
+// TestCompleteMultipartDocuments: a manifest whose callback cannot be one is refused
+// before OSS is asked for anything.
+func TestCompleteMultipartDocuments(t *testing.T) {
+	t.Parallel()
+	o := newFakeOSS(t)
+	issuer := o.issuer(t, nil)
+	for name, tt := range map[string]struct{ callback, vars, says string }{
+		"variables alone":       {"null", `{"x:a":"b"}`, "no callback"},
+		"callback is a string":  {`"e30="`, "null", "callback: is not one JSON object"},
+		"callback too large":    {`{"a":"` + strings.Repeat("a", 4000) + `"}`, "null", "OSS allows 5120"},
+		"variables are a list":  {"{}", "[]", "callback_var: is not one JSON object"},
+		"variables name twice":  {"{}", `{"x:a":"1","x:a":"2"}`, "stands twice"},
+		"variables are not one": {"{}", "{}{}", "callback_var"},
+	} {
+		m := issue.Multipart{Bucket: "demo", Key: "k", OSSUploadID: "u", Callback: json.RawMessage(tt.callback), CallbackVar: json.RawMessage(tt.vars)}
+		if _, err := issuer.CompleteMultipart(t.Context(), m, nil); !errors.Is(err, issue.ErrManifest) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(o.seen) != 0 {
+		t.Errorf("OSS was asked: %v", o.seen)
+	}
+}
+
 // TestCompleteMultipart disturbs the answers of OSS.
 func TestCompleteMultipart(t *testing.T) {
 	t.Parallel()

@@ -132,7 +132,7 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 		return SignedMultipart{}, err
 	}
 	var broken error
-	sign := func(request any) Signed {
+	sign := func(request oss.RequestCommonInterface) Signed {
 		if broken != nil {
 			return Signed{}
 		}

@@ -51,7 +51,7 @@ func TestMultipartRejections(t *testing.T) {
 			m.Size = &n
 		}, "give at least 102401", []error{presign.ErrPartCount}},
 		{"expiry", func(m *presign.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{presign.ErrExpires}},
-		{"callback", func(m *presign.Multipart) { m.Callback.Parameter = "?" }, "Base64", []error{presign.ErrCallback}},
+		{"callback", func(m *presign.Multipart) { m.Callback.Vars = document("{}") }, "give a callback", []error{presign.ErrCallback}},
 		{"all at once", func(m *presign.Multipart) { *m = presign.Multipart{Parts: -1, PartSize: 1} }, "",
 			[]error{presign.ErrBucket, presign.ErrKey, presign.ErrExpires, presign.ErrPartCount, presign.ErrPartSize}},
 	}
@@ -145,9 +145,9 @@ func TestMultipartSignatures(t *testing.T) {
 		path  = "/a%20b/video.mp4"
 	)
 	inQuery := goodMultipart()
-	inQuery.Callback = presign.Callback{Parameter: "ab+/cd==", Vars: "ef+/gh==", Carriage: presign.InQuery}
+	inQuery.Callback = presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: presign.InQuery}
 	inHeaders := goodMultipart()
-	inHeaders.Callback = presign.Callback{Parameter: "ab+/cd==", Vars: "ef+/gh=="}
+	inHeaders.Callback = presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)}
 	inHeaders.Object.ACL, inHeaders.Object.ForbidOverwrite = "private", true
 	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
 	counted := goodMultipart()
@@ -182,9 +182,9 @@ func TestMultipartSignatures(t *testing.T) {
 			"partNumber=2001&uploadId=U%2F1&" + scope, "", ""},
 		{"complete with the callback in headers", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope,
-			"content-type:application/xml\nx-oss-callback:ab+/cd==\nx-oss-callback-var:ef+/gh==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
+			"content-type:application/xml\nx-oss-callback:eyI+Pj8iOiI/Pz4ifQ==\nx-oss-callback-var:eyJ+IjoiPj8ifQ==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
 		{"complete with the callback in the query", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
-			"callback=ab%2B%2Fcd%3D%3D&callback-var=ef%2B%2Fgh%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
+			"callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
 		{"complete without a callback", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
 		{"abort", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},

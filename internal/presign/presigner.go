@@ -121,7 +121,7 @@ func (p *Presigner) Put(ctx context.Context, u Put) (Signed, error) {
 
 // sign presigns any request the SDK can presign, to end expires from now, or with the
 // credentials if those end before.
-func (p *Presigner) sign(ctx context.Context, request any, expires time.Duration) (Signed, error) {
+func (p *Presigner) sign(ctx context.Context, request oss.RequestCommonInterface, expires time.Duration) (Signed, error) {
 	for {
 		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK
 		// takes the end and reads the clock again for the start: if the second changed
@@ -155,21 +155,24 @@ func hasAdditional(headers map[string]string) bool {
 }
 
 // signUntil presigns a request to end at a whole second. Its headers are all among the
-// common ones.
-func (p *Presigner) signUntil(ctx context.Context, request any, end time.Time) (Signed, error) {
+// common ones, by lower-case names; the result has the same map.
+func (p *Presigner) signUntil(ctx context.Context, request oss.RequestCommonInterface, end time.Time) (Signed, error) {
+	headers, _, _ := request.GetCommonFileds()
 	client := p.plain
-	if common, ok := request.(oss.RequestCommonInterface); ok {
-		if headers, _, _ := common.GetCommonFileds(); hasAdditional(headers) {
-			client = p.client
-		}
+	if hasAdditional(headers) {
+		client = p.client
 	}
 	result, err := client.Presign(ctx, request, oss.PresignExpiration(end))
 	if err != nil {
 		return Signed{}, fmt.Errorf("presign request: %w", err)
 	}
-	headers := make(map[string]string, len(result.SignedHeaders))
-	for name, value := range result.SignedHeaders {
-		headers[strings.ToLower(name)] = value
+	// What the uploader is told to send is what is signed: else OSS would refuse it, or,
+	// worse, would let him send something else.
+	if len(result.SignedHeaders) != len(headers) {
+		return Signed{}, fmt.Errorf("presign request: the SDK signed %d of %d headers", len(result.SignedHeaders), len(headers))
+	}
+	if headers == nil {
+		headers = make(map[string]string)
 	}
 	return Signed{Method: result.Method, URL: result.URL, ExpiresAt: end, Headers: headers}, nil
 }

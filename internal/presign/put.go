@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"upcall/internal/callbackspec"
 )
 
 // Limits of OSS: V4 presigned URLs (EC 0002-00000232) and PutObject.
@@ -33,11 +35,10 @@ type Put struct {
 	Callback Callback
 }
 
-// A Callback is the pair of encoded documents that make OSS call back. The zero value
-// is none.
+// A Callback is the pair of documents that make OSS call back. The zero value is none.
 type Callback struct {
-	Parameter string // x-oss-callback, in Base64
-	Vars      string // x-oss-callback-var, in Base64; "" if there are none
+	Parameter callbackspec.Document // x-oss-callback
+	Vars      callbackspec.Document // x-oss-callback-var; none if there are no variables
 	Carriage  Carriage
 }
 
@@ -83,39 +84,16 @@ func (u Put) checkContent() error {
 	return errors.Join(errs...)
 }
 
-// check looks at the form only: the documents are package callbackspec's.
+// check leaves the documents themselves to package callbackspec, which alone makes them.
 func (c Callback) check() error {
 	var errs []error
-	for _, document := range [...]struct{ field, value string }{{"callback", c.Parameter}, {"callback-var", c.Vars}} {
-		if len(document.value)%4 != 0 || !isBase64(document.value) {
-			errs = append(errs, wrong(ErrCallback, document.field, "encode the JSON document", "is not standard Base64"))
-		}
-	}
-	if c.Parameter == "" && c.Vars != "" {
+	if c.Parameter.Base64() == "" && c.Vars.Base64() != "" {
 		errs = append(errs, wrong(ErrCallback, "callback-var", "give a callback too", "has no callback to go with"))
 	}
 	if c.Carriage != InHeaders && c.Carriage != InQuery {
 		errs = append(errs, wrong(ErrCallback, "carriage", "use InHeaders or InQuery", "%d is neither headers nor query", c.Carriage))
 	}
 	return errors.Join(errs...)
-}
-
-// base64Chars are the characters of standard Base64, by their code.
-var base64Chars = func() (table [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") {
-		table[c] = true
-	}
-	return table
-}()
-
-// isBase64 looks at the characters only.
-func isBase64(s string) bool {
-	for i := range len(s) {
-		if !base64Chars[s[i]] {
-			return false
-		}
-	}
-	return true
 }
 
 // headers returns all that is to be sent and signed. u has been checked.
@@ -136,23 +114,27 @@ func (u Put) headers() map[string]string {
 
 // addTo adds the headers of a callback that travels so.
 func (c Callback) addTo(headers map[string]string) {
-	if c.Carriage != InHeaders || c.Parameter == "" {
-		return
-	}
-	headers["x-oss-callback"] = c.Parameter
-	if c.Vars != "" {
-		headers["x-oss-callback-var"] = c.Vars
+	if c.Carriage == InHeaders {
+		c.set(headers, "x-oss-callback", "x-oss-callback-var")
 	}
 }
 
 // parameters are the query parameters of a callback that travels so.
 func (c Callback) parameters() map[string]string {
-	if c.Carriage != InQuery || c.Parameter == "" {
+	if c.Carriage != InQuery {
 		return nil
 	}
-	parameters := map[string]string{"callback": c.Parameter}
-	if c.Vars != "" {
-		parameters["callback-var"] = c.Vars
-	}
+	parameters := make(map[string]string, 2)
+	c.set(parameters, "callback", "callback-var")
 	return parameters
+}
+
+// set stores the documents that there are by these names.
+func (c Callback) set(in map[string]string, parameter, vars string) {
+	if text := c.Parameter.Base64(); text != "" {
+		in[parameter] = text
+	}
+	if text := c.Vars.Base64(); text != "" {
+		in[vars] = text
+	}
 }

@@ -174,7 +174,7 @@ func (p *Presigner) Complete(ctx context.Context, upload Started, parts []Upload
 	if output.StatusCode == http.StatusNonAuthoritativeInfo {
 		return done, fmt.Errorf("%w: %w", ErrCallbackFailed, refusal(doing, output, body))
 	}
-	if c.Callback.Parameter != "" {
+	if c.Callback.Parameter.Base64() != "" {
 		done.Answer = body
 	}
 	return done, nil

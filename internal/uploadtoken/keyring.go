@@ -29,10 +29,13 @@ type key struct {
 	works sync.Pool // of *work
 }
 
-// work is what one tag needs: an HMAC under the secret, and room.
+// work is what the tags of one token need: an HMAC under the secret, and room. Setting an
+// HMAC up costs more than using it, so they are kept.
 type work struct {
-	mac        hash.Hash
-	input, sum []byte
+	mac    hash.Hash
+	input  []byte
+	common int // bytes of input that all tags of the token begin with
+	sum    []byte
 }
 
 func newKey(id, secret string) *key {

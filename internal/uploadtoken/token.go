@@ -81,14 +81,16 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 	key := k.keys[0]
 	var wide [8]byte
 	binary.BigEndian.PutUint64(wide[:], uint64(seconds))
-	blob := make([]byte, 0, blobLen)
-	blob = append(blob, c.UploadID[:]...)
-	blob = append(blob, wide[8-expiryLen:]...)
-	head := blob[:headLen:headLen]
-	blob = key.tag(blob, head, "token")
-	blob = key.tag(blob, head, "bucket", c.Bucket)
-	blob = key.tag(blob, head, "key", c.Object)
-	return key.id + "." + encoding.EncodeToString(blob), nil
+	var room [blobLen]byte
+	blob := append(append(room[:0], c.UploadID[:]...), wide[8-expiryLen:]...)
+	w := key.work(blob)
+	defer key.works.Put(w)
+	blob = w.tag(blob, "token")
+	blob = w.tag(blob, "bucket", c.Bucket)
+	blob = w.tag(blob, "key", c.Object)
+	token := append(make([]byte, 0, MaxLen), key.id...)
+	token = append(token, '.')
+	return string(encoding.AppendEncode(token, blob)), nil
 }
 
 // Check tells whether token was minted, by any of the keys, for an upload to this
@@ -115,17 +117,19 @@ func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, er
 		return Claims{}, ErrForged
 	}
 	head, tags := buf[:headLen], buf[headLen:]
+	w := key.work(head)
+	defer key.works.Put(w)
 	var room [tagLen]byte
 	want := room[:0]
 	// hmac.Equal takes the same time wherever the first difference is, so that a
 	// forger cannot find a tag byte by byte.
-	if !hmac.Equal(tags[:tagLen], key.tag(want, head, "token")) {
+	if !hmac.Equal(tags[:tagLen], w.tag(want, "token")) {
 		return Claims{}, ErrForged
 	}
-	if bucket != "" && !hmac.Equal(tags[tagLen:2*tagLen], key.tag(want, head, "bucket", bucket)) {
+	if bucket != "" && !hmac.Equal(tags[tagLen:2*tagLen], w.tag(want, "bucket", bucket)) {
 		return Claims{}, ErrForeignBucket
 	}
-	if object != "" && !hmac.Equal(tags[2*tagLen:], key.tag(want, head, "key", object)) {
+	if object != "" && !hmac.Equal(tags[2*tagLen:], w.tag(want, "key", object)) {
 		return Claims{}, ErrForeignKey
 	}
 	var wide [8]byte
@@ -142,16 +146,21 @@ func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, er
 	return claims, nil
 }
 
-// tag appends to dst the first half of the HMAC over a domain, the key id, the token's
-// head and the parts, each preceded by its length so that no two inputs run together
-// alike.
-func (k *key) tag(dst, head []byte, parts ...string) []byte {
-	// Setting an HMAC up costs more than using it, so they are kept.
+// work begins the tags of one token with what all of them cover: a domain, the key id
+// and the token's head. It goes back to works.
+func (k *key) work(head []byte) *work {
 	w := k.works.Get().(*work)
-	defer k.works.Put(w)
 	w.input = appendPart(w.input[:0], "upcall upload token 1")
 	w.input = appendPart(w.input, k.id)
 	w.input = appendPart(w.input, head)
+	w.common = len(w.input)
+	return w
+}
+
+// tag appends to dst the first half of the HMAC over what is common and the parts, each
+// preceded by its length so that no two inputs run together alike.
+func (w *work) tag(dst []byte, parts ...string) []byte {
+	w.input = w.input[:w.common]
 	for _, part := range parts {
 		w.input = appendPart(w.input, part)
 	}
