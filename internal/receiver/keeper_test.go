@@ -213,6 +213,7 @@ func TestLateCommit(t *testing.T) {
 		return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, ctx.Err())
 	})
 	record(t, k, e, spooled)
+	k.share = time.Minute
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Fatalf("%d rows: the commit was to happen", n)
 	}
