@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -20,6 +21,9 @@ type spoolCmd struct {
 	List   spoolListCmd   `cmd:"" help:"Show what waits in the spool, and what PostgreSQL refused."`
 	Export spoolExportCmd `cmd:"" help:"Print every callback in the spool as a line of JSON."`
 	Drain  spoolDrainCmd  `cmd:"" help:"Move what waits to PostgreSQL now. A running receiver does so by itself."`
+
+	Retry   spoolRetryCmd   `cmd:"" help:"Have callbacks that PostgreSQL refused wait again."`
+	Discard spoolDiscardCmd `cmd:"" help:"Delete callbacks that PostgreSQL refused. They are lost: export them first."`
 }
 
 type spoolListCmd struct{ spoolDir }
@@ -50,28 +54,51 @@ func (cmd *spoolListCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "ARRIVED\tEVENT\tBUCKET\tOBJECT\tSTATE")
+	table := newEntryTable(p.stdout)
 	waiting, refused := 0, 0
 	err = spool.Read(ctx, dir, func(e spool.Entry) error {
-		state := "waits"
-		if waiting++; e.Reason != "" {
-			waiting--
+		if e.Reason == "" {
+			waiting++
+		} else {
 			refused++
-			state = "refused: " + e.Reason
 		}
-		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format(time.RFC3339),
-			e.ID, printable(e.Bucket), printable(e.Object), printable(state))
-		return err
+		return table.add(e)
 	})
 	if err != nil {
 		return err
 	}
-	if err := out.Flush(); err != nil {
+	return table.end("%d waiting, %d refused\n", waiting, refused)
+}
+
+// An entryTable shows callbacks, one a line.
+type entryTable struct {
+	out     io.Writer
+	aligned *tabwriter.Writer
+}
+
+func newEntryTable(out io.Writer) entryTable {
+	t := entryTable{out, tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	fmt.Fprintln(t.aligned, "ARRIVED\tEVENT\tBUCKET\tOBJECT\tSTATE")
+	return t
+}
+
+func (t entryTable) add(e spool.Entry) error {
+	state := "waits"
+	if e.Reason != "" {
+		state = "refused: " + e.Reason
+	}
+	_, err := fmt.Fprintf(t.aligned, "%s\t%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format(time.RFC3339),
+		e.ID, printable(e.Bucket), printable(e.Object), printable(state))
+	return err
+}
+
+// end adds a sum below.
+func (t entryTable) end(format string, args ...any) error {
+	if err := t.aligned.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	fmt.Fprintf(p.stdout, "%d waiting, %d refused\n", waiting, refused)
-	return nil
+	_, err := fmt.Fprintf(t.out, format, args...)
+	return err
 }
 
 // printable quotes what would move a terminal's cursor or break the table: an object key

@@ -39,6 +39,8 @@ var (
 	ErrFull = errors.New("spool is full")
 	// ErrUnwritable says that the disk did not take a callback, or not in time.
 	ErrUnwritable = errors.New("spool cannot be written")
+	// ErrNotRefused says that no callback with an ID is among those that PostgreSQL refused.
+	ErrNotRefused = errors.New("no such callback was refused")
 	// ErrDamaged says that what is on disk is not what was written there.
 	ErrDamaged = errors.New("spool is damaged")
 )
@@ -105,7 +107,7 @@ type Stats struct {
 	Queued   int       // callbacks that wait for PostgreSQL
 	Oldest   time.Time // when the first of them arrived; zero if there is none
 	Bytes    int64     // what all callbacks take on disk
-	Rejected int       // callbacks that PostgreSQL refused; they stay until someone has looked
+	Rejected int       // callbacks that PostgreSQL refused; they stay until Retry or Discard
 	Damaged  int       // files in the directory that were set aside
 }
 

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/spool"
+)
+
+// refusedChoice names callbacks that PostgreSQL refused, so that none is changed which
+// nobody meant.
+type refusedChoice struct {
+	spoolDir
+	Events []string `arg:"" optional:"" name:"event" help:"The events' IDs, as receiver spool list shows them."`
+	All    bool     `help:"All that were refused."`
+}
+
+type spoolRetryCmd struct{ refusedChoice }
+
+type spoolDiscardCmd struct{ refusedChoice }
+
+func (cmd *spoolRetryCmd) Run(ctx context.Context, p *program) error {
+	return cmd.change(ctx, p, "to be tried again", (*spool.Spool).Retry)
+}
+
+func (cmd *spoolDiscardCmd) Run(ctx context.Context, p *program) error {
+	return cmd.change(ctx, p, "discarded", (*spool.Spool).Discard)
+}
+
+// change does something to the chosen callbacks and shows them.
+func (c *refusedChoice) change(ctx context.Context, p *program, done string, change func(*spool.Spool, []uuid.UUID) error) error {
+	dir, err := c.dir()
+	if err != nil {
+		return err
+	}
+	wanted, err := c.wanted()
+	if err != nil {
+		return &usageError{err}
+	}
+	chosen, table, err := c.find(ctx, p, dir, wanted)
+	if err != nil {
+		return err
+	}
+	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))})
+	if errors.Is(err, spool.ErrInUse) {
+		return fmt.Errorf("%w; stop the receiver meanwhile", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(change(queue, chosen), queue.Close()); err != nil {
+		return err
+	}
+	stats := queue.Stats()
+	return table.end("%d %s, %d waiting, %d refused\n", len(chosen), done, stats.Queued, stats.Rejected)
+}
+
+// wanted returns the IDs that were given.
+func (c *refusedChoice) wanted() ([]uuid.UUID, error) {
+	if c.All == (len(c.Events) > 0) {
+		return nil, errors.New("give the IDs of refused events, as receiver spool list shows them, or --all")
+	}
+	var wanted []uuid.UUID
+	for _, given := range c.Events {
+		id, err := uuid.Parse(given)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no event ID: receiver spool list shows them", given)
+		}
+		wanted = append(wanted, id)
+	}
+	return wanted, nil
+}
+
+// find returns the chosen callbacks, and a table of them, which nobody has seen yet.
+func (c *refusedChoice) find(ctx context.Context, p *program, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
+	var chosen []uuid.UUID
+	table := newEntryTable(p.stdout)
+	err := spool.Read(ctx, dir, func(e spool.Entry) error {
+		if e.Reason == "" || !c.All && !slices.Contains(wanted, e.ID) {
+			return nil
+		}
+		chosen = append(chosen, e.ID)
+		return table.add(e)
+	})
+	for _, id := range wanted {
+		if err == nil && !slices.Contains(chosen, id) {
+			err = fmt.Errorf("%w: %s: receiver spool list shows those that were", spool.ErrNotRefused, id)
+		}
+	}
+	return chosen, table, err
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/spool"
+)
+
+// refusing is a PostgreSQL that refuses everything.
+type refusing struct{}
+
+func (refusing) Record(context.Context, *eventstore.Event) (bool, error) {
+	return false, eventstore.ErrRejected
+}
+
+// refused returns a spool directory in which callbacks with these object keys were
+// refused, and their event IDs.
+func refused(t *testing.T, objects ...string) (string, []uuid.UUID) {
+	t.Helper()
+	dir := spooled(t, objects...)
+	queue, err := spool.Open(t.Context(), spool.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []uuid.UUID
+	err = spool.Read(t.Context(), dir, func(e spool.Entry) error { ids = append(ids, e.ID); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := queue.Move(t.Context(), refusing{}, len(objects)); err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, ids
+}
+
+func countRefused(t *testing.T, dir string) (waiting, refused int) {
+	t.Helper()
+	err := spool.Read(t.Context(), dir, func(e spool.Entry) error {
+		if e.Reason == "" {
+			waiting++
+		} else {
+			refused++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return waiting, refused
+}
+
+// TestRetryAndDiscard: PostgreSQL refuses some; the reason is done away with for one, the
+// others are given up.
+func TestRetryAndDiscard(t *testing.T) {
+	t.Parallel()
+	url, dir := dbtest.URL(t), spooled(t, "a.jpg", "bad/1.jpg", "bad/\x1b[2J.jpg", "bad/3.jpg")
+	pool, err := eventstore.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "ALTER TABLE upcall.upload_events ADD CONSTRAINT nothing_bad CHECK (object_key NOT LIKE 'bad/%')"); err != nil {
+		t.Fatal(err)
+	}
+	ids := make(map[string]string)
+	if err := spool.Read(t.Context(), dir, func(e spool.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	output := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), &out, io.Discard); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return out.String()
+	}
+	if got := output("drain"); got != "1 moved, 0 waiting, 3 refused\n" {
+		t.Fatalf("drain: %s", got)
+	}
+	got := output("discard", ids["bad/\x1b[2J.jpg"])
+	if !strings.Contains(got, ids["bad/\x1b[2J.jpg"]) || !strings.Contains(got, `"bad/\x1b[2J.jpg"`) || !strings.Contains(got, "nothing_bad") ||
+		strings.Count(got, "refused:") != 1 || !strings.HasSuffix(got, "\n1 discarded, 0 waiting, 2 refused\n") {
+		t.Errorf("discard: %s", got)
+	}
+	got = output("retry", ids["bad/1.jpg"], ids["bad/1.jpg"])
+	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") || !strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 refused\n") {
+		t.Errorf("retry: %s", got)
+	}
+	if got := output("drain"); got != "0 moved, 0 waiting, 2 refused\n" {
+		t.Errorf("drain while the reason is there: %s", got)
+	}
+	if _, err := pool.Exec(t.Context(), "ALTER TABLE upcall.upload_events DROP CONSTRAINT nothing_bad"); err != nil {
+		t.Fatal(err)
+	}
+	output("retry", ids["bad/1.jpg"])
+	if got := output("drain"); got != "1 moved, 0 waiting, 1 refused\n" {
+		t.Errorf("drain: %s", got)
+	}
+	if got := output("retry", "--all"); !strings.HasSuffix(got, "1 to be tried again, 1 waiting, 0 refused\n") {
+		t.Errorf("retry all: %s", got)
+	}
+	if got := output("discard", "--all"); !strings.HasSuffix(got, "0 discarded, 1 waiting, 0 refused\n") {
+		t.Errorf("discard of all, of which there are none: %s", got)
+	}
+	var rows int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events WHERE object_key IN ('a.jpg', 'bad/1.jpg')").Scan(&rows); err != nil || rows != 2 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+// TestRefusedMistakes: whatever is wrong, nothing changes.
+func TestRefusedMistakes(t *testing.T) {
+	t.Parallel()
+	dir, ids := refused(t, "a", "b")
+	one, unknown := ids[0].String(), uuid.NewString()
+	waits := spooled(t, "a")
+	var waiting string
+	if err := spool.Read(t.Context(), waits, func(e spool.Entry) error { waiting = e.ID.String(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	held, _ := refused(t, "a")
+	queue, err := spool.Open(t.Context(), spool.Config{Dir: held, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { queue.Close() })
+	broken, _ := refused(t, "a")
+	if err := os.Truncate(filepath.Join(broken, "spool.db"), 5000); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := filepath.Join(t.TempDir(), "none")
+	for name, tt := range map[string]struct {
+		args  []string
+		dir   string
+		want  string
+		usage bool
+	}{
+		"no directory":       {[]string{"--all"}, "", "set UPCALL_SPOOL_DIR", true},
+		"nothing chosen":     {nil, dir, "or --all", true},
+		"some and all":       {[]string{one, "--all"}, dir, "or --all", true},
+		"no ID":              {[]string{"a.jpg"}, dir, `"a.jpg" is no event ID`, true},
+		"part of an ID":      {[]string{one[:8]}, dir, "is no event ID", true},
+		"unknown":            {[]string{one, unknown}, dir, "no such callback was refused: " + unknown, false},
+		"waits":              {[]string{waiting}, waits, "no such callback was refused: " + waiting, false},
+		"nothing there":      {[]string{"--all"}, nowhere, "no such file", false},
+		"damaged":            {[]string{"--all"}, broken, "spool is damaged", false},
+		"a receiver runs":    {[]string{"--all"}, held, "stop the receiver meanwhile", false},
+		"of another command": {[]string{one, "--file", "x"}, dir, "unknown flag --file", true},
+	} {
+		for _, command := range []string{"retry", "discard"} {
+			var out bytes.Buffer
+			err := run(t.Context(), append([]string{"spool", command}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir), &out, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s, %s: got %v, want one line that holds %q", command, name, err, tt.want)
+			}
+			if usage := errors.As(err, new(*usageError)); usage != tt.usage {
+				t.Errorf("%s, %s: usage error %v", command, name, usage)
+			}
+			if out.Len() > 0 {
+				t.Errorf("%s, %s: it printed %s", command, name, &out)
+			}
+		}
+	}
+	for dir, want := range map[string][2]int{dir: {0, 2}, waits: {1, 0}, held: {0, 1}} {
+		if waiting, refused := countRefused(t, dir); waiting != want[0] || refused != want[1] {
+			t.Errorf("%d wait, %d are refused, want %v", waiting, refused, want)
+		}
+	}
+	if _, err := os.Stat(nowhere); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a spool was made: %v", err)
+	}
+}

@@ -1,0 +1,91 @@
+package spool
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Retry has callbacks that PostgreSQL refused wait again, behind all others. They are on
+// disk as such when it returns. An error wraps [ErrNotRefused] if one of them is not
+// among the refused ones, or [ErrUnwritable]; nothing has changed then.
+func (s *Spool) Retry(ids []uuid.UUID) error {
+	s.file.Lock()
+	defer s.file.Unlock()
+	var again []*record
+	err := s.update(func(tx *bolt.Tx) error {
+		for _, id := range ids {
+			r, err := takeRefused(tx, id)
+			if err != nil {
+				return err
+			}
+			if s.Has(id) { // it came once more, after it was refused, and waits
+				continue
+			}
+			r.Rejected = nil
+			frame, err := encode(r)
+			if err != nil {
+				return err
+			}
+			if err := appendQueued(tx, frame); err != nil {
+				return err
+			}
+			again = append(again, r)
+		}
+		return addCount(tx, queuedBucket, len(again))
+	})
+	if err != nil {
+		return fmt.Errorf("have refused callbacks wait again: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range again {
+		s.ids[r.ID] = struct{}{}
+	}
+	if len(again) > 0 && s.stats.Queued == 0 {
+		s.stats.Oldest = again[0].ReceivedAt
+	}
+	s.stats.Queued += len(again)
+	s.stats.Rejected -= len(ids)
+	return nil
+}
+
+// Discard deletes callbacks that PostgreSQL refused: they are lost. Errors are as with
+// [Spool.Retry].
+func (s *Spool) Discard(ids []uuid.UUID) error {
+	s.file.Lock()
+	defer s.file.Unlock()
+	err := s.update(func(tx *bolt.Tx) error {
+		for _, id := range ids {
+			if _, err := takeRefused(tx, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("discard refused callbacks: %w", err)
+	}
+	s.mu.Lock()
+	s.stats.Rejected -= len(ids)
+	s.mu.Unlock()
+	return s.shrink()
+}
+
+// takeRefused takes a callback out of the refused ones.
+func takeRefused(tx *bolt.Tx, id uuid.UUID) (*record, error) {
+	rejected := tx.Bucket(rejectedBucket)
+	frame := rejected.Get(id[:])
+	if frame == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNotRefused, id)
+	}
+	r, err := decode(frame)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err := rejected.Delete(id[:]); err != nil {
+		return nil, err
+	}
+	return r, addCount(tx, rejectedBucket, -1)
+}

@@ -1,0 +1,176 @@
+package spool
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/eventstore"
+)
+
+// refusals returns a spool in which the first events, so many, were refused, and as many
+// others wait.
+func refusals(t *testing.T, c Config, refused int) *Spool {
+	t.Helper()
+	s := open(t, c)
+	fill(t, s, 0, refused)
+	moveAll(t, s, &memory{fail: func(*eventstore.Event) error { return eventstore.ErrRejected }}, 100)
+	fill(t, s, refused, 2*refused)
+	return s
+}
+
+func ids(numbers ...int) []uuid.UUID {
+	var ids []uuid.UUID
+	for _, n := range numbers {
+		ids = append(ids, numbered(n).ID)
+	}
+	return ids
+}
+
+// contents returns the IDs that a spool's file holds: those that wait, then those refused.
+func contents(t *testing.T, dir string) (waiting, refused []uuid.UUID) {
+	t.Helper()
+	err := readFile(filepath.Join(dir, fileName), func(h head, _ []byte) error {
+		if h.rejected {
+			refused = append(refused, h.id)
+		} else {
+			waiting = append(waiting, h.id)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return waiting, refused
+}
+
+func wantStats(t *testing.T, s *Spool, queued, rejected int) {
+	t.Helper()
+	if got := s.Stats(); got.Queued != queued || got.Rejected != rejected || got.Oldest.IsZero() != (queued == 0) {
+		t.Errorf("stats %+v, want %d waiting and %d refused", got, queued, rejected)
+	}
+}
+
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	c, _ := config(t.TempDir())
+	s := refusals(t, c, 4)
+	if err := s.Retry(ids(2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, s, 6, 2)
+	if duplicate, err := s.Put(t.Context(), numbered(2)); err != nil || !duplicate {
+		t.Errorf("a repeat of one that waits again: duplicate %v, %v", duplicate, err)
+	}
+	s.Close()
+	s = open(t, c) // the file holds what memory does
+	wantStats(t, s, 6, 2)
+	m := new(memory)
+	moveAll(t, s, m, 1)
+	if want := ids(4, 5, 6, 7, 2, 0); !slices.Equal(m.order, want) {
+		t.Errorf("moved %v, want %v", m.order, want)
+	}
+	if e := m.events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged || !e.ReceivedAt.Equal(numbered(2).ReceivedAt) {
+		t.Errorf("it came as %+v", e)
+	}
+	// The first that waits again is the oldest.
+	if err := s.Retry(ids(3)); err != nil || !s.Stats().Oldest.Equal(numbered(3).ReceivedAt) {
+		t.Errorf("oldest %s, %v", s.Stats().Oldest, err)
+	}
+	// And may be refused again.
+	moveAll(t, s, &memory{fail: func(*eventstore.Event) error { return eventstore.ErrRejected }}, 1)
+	wantStats(t, s, 0, 2)
+}
+
+// TestRetryOfOneThatWaits: it was refused, came once more, and waits once.
+func TestRetryOfOneThatWaits(t *testing.T) {
+	t.Parallel()
+	c, _ := config(t.TempDir())
+	s := refusals(t, c, 1)
+	fill(t, s, 0, 1)
+	if err := s.Retry(ids(0)); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, s, 2, 0)
+	s.Close()
+	if waiting, refused := contents(t, c.Dir); !slices.Equal(waiting, ids(1, 0)) || len(refused) != 0 {
+		t.Errorf("%v wait, %v are refused", waiting, refused)
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	c, _ := config(t.TempDir())
+	s := refusals(t, c, 3)
+	if err := s.Discard(ids(1)); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, s, 3, 2)
+	if err := s.Discard(ids(2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, s, 3, 0)
+	s.Close()
+	if waiting, refused := contents(t, c.Dir); !slices.Equal(waiting, ids(3, 4, 5)) || len(refused) != 0 {
+		t.Errorf("%v wait, %v are refused", waiting, refused)
+	}
+	wantStats(t, open(t, c), 3, 0)
+}
+
+// TestRefusedOnly: whatever is asked for that was not refused, nothing changes, neither
+// for it nor for what stands beside it.
+func TestRefusedOnly(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ids    []uuid.UUID
+		change func(*Spool)
+		want   error
+	}{
+		"waits":           {ids(0, 2), nil, ErrNotRefused},
+		"unknown":         {ids(0, 99), nil, ErrNotRefused},
+		"nil":             {[]uuid.UUID{numbered(0).ID, uuid.Nil}, nil, ErrNotRefused},
+		"named twice":     {ids(0, 1, 0), nil, ErrNotRefused},
+		"disk has failed": {ids(0), func(s *Spool) { s.fail(os.ErrInvalid) }, ErrUnwritable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := config(t.TempDir())
+			s := refusals(t, c, 2)
+			if tt.change != nil {
+				tt.change(s)
+			}
+			for _, err := range []error{s.Retry(tt.ids), s.Discard(tt.ids)} {
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+			}
+			wantStats(t, s, 2, 2)
+			if s.Has(numbered(0).ID) {
+				t.Error("it waits")
+			}
+			s.Close()
+			waiting, refused := contents(t, c.Dir)
+			if len(refused) != 2 || !slices.Equal(waiting, ids(2, 3)) {
+				t.Errorf("%v wait, %v are refused", waiting, refused)
+			}
+		})
+	}
+}
+
+// TestRetryInFullSpool: what is in the spool already may wait in a full one.
+func TestRetryInFullSpool(t *testing.T) {
+	t.Parallel()
+	c, _ := config(t.TempDir())
+	refusals(t, c, 2).Close()
+	c.MinFreeBytes = math.MaxInt64 / 2
+	s := open(t, c)
+	if err := s.Retry(ids(0)); err != nil {
+		t.Error(err)
+	}
+	wantStats(t, s, 3, 1)
+}
