@@ -230,8 +230,8 @@ func TestNobodyWaits(t *testing.T) {
 	late := eventAt(monthsAgo(5))
 	group.Go(func() { // in batches with others, who must not suffer
 		for range 20 {
-			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRejected) {
-				t.Errorf("late event: got %v, want ErrUnavailable", err)
+			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, ErrExpiring) || !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRejected) {
+				t.Errorf("late event: got %v, want ErrExpiring", err)
 			}
 		}
 	})

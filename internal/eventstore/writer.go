@@ -71,7 +71,7 @@ func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answe
 			answers = append(answers, a)
 		}
 		return answers
-	case (errors.Is(err, ErrRejected) || errors.Is(err, errNoPartition)) && len(rows) > 1:
+	case (errors.Is(err, ErrRejected) || errors.Is(err, ErrExpiring)) && len(rows) > 1:
 		half := len(rows) / 2
 		answers = w.commitOrSplit(ctx, rows[:half], answers)
 		return w.commitOrSplit(ctx, rows[half:], answers)
@@ -100,7 +100,7 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 				return nil, unavailable(err)
 			}
 		case state == checkViolation && mended && noPartition(err):
-			return nil, fmt.Errorf("%w: %w", errNoPartition, err)
+			return nil, fmt.Errorf("%w: %w", ErrExpiring, err)
 		case isDataError(err):
 			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
 		default:
@@ -168,10 +168,6 @@ func sqlState(err error) string {
 	}
 	return pgErr.Code
 }
-
-// errNoPartition says that a month is being dropped (see DropExpired) at the moment at
-// which a late event comes for it. A moment later its partition can be made.
-var errNoPartition = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
 
 // noPartition tells a missing partition from a constraint, which has a name.
 func noPartition(err error) bool {

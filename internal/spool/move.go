@@ -31,9 +31,11 @@ type waiting struct {
 // can share a commit, and takes out what is recorded. It returns how many are.
 //
 // What the store refuses for good is set aside, in the spool still, and the log says so.
-// What the store cannot take now stays where it is; the error is the store's then. An
-// event that was recorded and not taken out, because the process ended or the disk
-// refused, is recorded again the next time, which is a duplicate.
+// So is what is of a month that is just being dropped: that can go on for as long as
+// somebody reads the month, and the others must not wait for it. What the store cannot
+// take now stays where it is; the error is the store's then. An event that was recorded
+// and not taken out, because the process ended or the disk refused, is recorded again the
+// next time, which is a duplicate.
 func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err error) {
 	events, err := s.oldest(most)
 	if err != nil {
@@ -52,7 +54,7 @@ func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err
 		switch {
 		case w.err == nil:
 			done = append(done, w)
-		case errors.Is(w.err, eventstore.ErrUnavailable) || ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(w.err, eventstore.ErrUnavailable) && !errors.Is(w.err, eventstore.ErrExpiring):
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
 		default:
 			refused = append(refused, w)
