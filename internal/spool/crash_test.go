@@ -3,15 +3,10 @@ package spool
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -85,66 +80,5 @@ func TestKilled(t *testing.T) {
 	}
 	if stats := s.Stats(); stats.Damaged != 0 || stats.Queued < len(acknowledged) || len(acknowledged) < 1000 {
 		t.Errorf("%d acknowledged, stats %+v, log %s", len(acknowledged), stats, l)
-	}
-}
-
-// TestDiskFull fills a small disk: that is no damage, and goes on when there is room.
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
-	disk := t.TempDir()
-	if err := syscall.Mount("upcall-test", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("mounting a small disk takes privileges: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(disk, 0) })
-	c, _ := config(filepath.Join(disk, "spool"))
-	c.Now = nil
-	s, err := Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	ballast := filepath.Join(disk, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var taken []int
-	var group sync.WaitGroup
-	for client := range 4 {
-		group.Go(func() {
-			for n := client; ; n += 4 {
-				_, err := s.Put(t.Context(), numbered(n))
-				if err != nil {
-					if !errors.Is(err, ErrFull) && !errors.Is(err, ErrUnwritable) {
-						t.Error(err)
-					}
-					return
-				}
-				mu.Lock()
-				taken = append(taken, n)
-				mu.Unlock()
-			}
-		})
-	}
-	group.Wait()
-	if len(taken) < 100 {
-		t.Errorf("%d taken", len(taken))
-	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
-	for n := 1_000_000; ; n++ { // it works again when the pause is over
-		if _, err := s.Put(t.Context(), numbered(n)); err == nil {
-			break
-		} else if strings.Contains(err.Error(), "start") || t.Context().Err() != nil {
-			t.Fatal(err)
-		}
-	}
-	m := new(memory)
-	moveAll(t, s, m, 50)
-	for _, n := range taken {
-		if _, there := m.events[numbered(n).ID]; !there {
-			t.Errorf("%d was acknowledged and is lost", n)
-		}
 	}
 }

@@ -1,0 +1,87 @@
+package receiver
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestFailedSync: when an fsync has failed, callbacks are refused until the receiver is
+// started again, also when the next one would succeed. What was acknowledged is there.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	keyURL, dir := keyServer(t), t.TempDir()
+	cfg := Config{DatabaseURL: "postgres://nobody@127.0.0.1:1/none", TrustKeyURLs: []string{keyURL}, SpoolDir: dir, SpoolMinFreeBytes: -1}
+	receiver := start(t, cfg)
+	send := func(n, want int) {
+		t.Helper()
+		code, answer, _, err := call(http.DefaultClient, receiver.public, keyURL, fmt.Sprintf("bucket=demo&object=a&reqId=%d", n))
+		if err != nil || code != want || code == 503 && !strings.Contains(answer, `"unavailable"`) {
+			t.Errorf("callback %d: got %d %s, %v", n, code, answer, err)
+		}
+	}
+	for n := range 10 {
+		send(n, 200)
+	}
+
+	// /dev/null takes whatever is written and cannot be synced.
+	fd := descriptorOf(t, filepath.Join(dir, "spool.db"))
+	file, err := syscall.Dup(fd) // holds the file's lock meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(file)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := syscall.Dup3(int(null.Fd()), fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	send(10, 503)
+	if err := syscall.Dup3(file, fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	send(10, 503)
+	send(11, 503)
+	if got := status(t, receiver.admin+"/readyz"); got != 503 {
+		t.Errorf("readyz: %d", got)
+	}
+	if got := metric(t, receiver.admin, "upcall_spool_depth"); got != 10 {
+		t.Errorf("%v wait, want the 10 that were acknowledged", got)
+	}
+	if err := receiver.stop(); err != nil {
+		t.Error(err)
+	}
+
+	receiver = start(t, cfg)
+	send(10, 200)
+	if got := metric(t, receiver.admin, "upcall_spool_depth"); got != 11 {
+		t.Errorf("%v wait, want 11", got)
+	}
+}
+
+// descriptorOf returns the descriptor by which this process has a file open.
+func descriptorOf(t *testing.T, path string) int {
+	t.Helper()
+	links, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && target == path {
+			var fd int
+			if _, err := fmt.Sscan(filepath.Base(link), &fd); err != nil {
+				t.Fatal(err)
+			}
+			return fd
+		}
+	}
+	t.Fatalf("%s is not open", path)
+	return 0
+}

@@ -1,0 +1,175 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestDiskFull fills a small disk: that is no damage, and goes on when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	disk := t.TempDir()
+	if err := syscall.Mount("upcall-test", disk, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mounting a small disk takes privileges: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, 0) })
+	c, _ := config(filepath.Join(disk, "spool"))
+	c.Now = nil
+	s, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ballast := filepath.Join(disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var taken []int
+	var group sync.WaitGroup
+	for client := range 4 {
+		group.Go(func() {
+			for n := client; ; n += 4 {
+				_, err := s.Put(t.Context(), numbered(n))
+				if err != nil {
+					if !errors.Is(err, ErrFull) && !errors.Is(err, ErrUnwritable) {
+						t.Error(err)
+					}
+					return
+				}
+				mu.Lock()
+				taken = append(taken, n)
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	if len(taken) < 100 {
+		t.Errorf("%d taken", len(taken))
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1_000_000; ; n++ { // it works again when the pause is over
+		if _, err := s.Put(t.Context(), numbered(n)); err == nil {
+			break
+		} else if strings.Contains(err.Error(), "start") || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	m := new(memory)
+	moveAll(t, s, m, 50)
+	for _, n := range taken {
+		if _, there := m.events[numbered(n).ID]; !there {
+			t.Errorf("%d was acknowledged and is lost", n)
+		}
+	}
+}
+
+// failSyncs has writes to a file that this process has open succeed, and each fsync fail,
+// as on a disk that is about to die: in the file's place is /dev/null, which takes
+// whatever is written and cannot be synced. mend puts the file back.
+func failSyncs(t *testing.T, path string) (mend func()) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(link); err != nil || target != path {
+			continue
+		}
+		var fd int
+		if _, err := fmt.Sscan(filepath.Base(link), &fd); err != nil {
+			t.Fatal(err)
+		}
+		file, err := syscall.Dup(fd) // holds bbolt's lock meanwhile
+		if err != nil {
+			t.Fatal(err)
+		}
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		replace := func(with int) {
+			if err := syscall.Dup3(with, fd, syscall.O_CLOEXEC); err != nil {
+				t.Error(err)
+			}
+		}
+		replace(int(null.Fd()))
+		mend = sync.OnceFunc(func() { replace(file); syscall.Close(file) })
+		t.Cleanup(mend)
+		return mend
+	}
+	t.Fatalf("%s is not open", path)
+	return nil
+}
+
+// TestFailedSync: after an fsync that failed nothing is promised any more, not even when
+// the next one would succeed: that may say nothing of what the first was to write.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	c, l := config(t.TempDir())
+	now := epoch
+	c.Now = func() time.Time { return now } // called under the spool's locks, or by this test
+	s := open(t, c)
+	fill(t, s, 0, 40)
+	if _, err := s.Move(t.Context(), new(memory), 20); err != nil { // there are free pages
+		t.Fatal(err)
+	}
+	mend := failSyncs(t, filepath.Join(c.Dir, fileName))
+	refused := func(n int, when string) {
+		t.Helper()
+		// The cause is the sync's own, and not that of a write or of the file's growth.
+		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, ErrUnwritable) || !errors.Is(err, syscall.EINVAL) || errors.As(err, new(*os.PathError)) {
+			t.Errorf("put %s: %v", when, err)
+		}
+		if s.Has(numbered(n).ID) {
+			t.Errorf("put %s: it counts as kept", when)
+		}
+		if err := s.Ready(); !errors.Is(err, ErrUnwritable) {
+			t.Errorf("ready %s: %v", when, err)
+		}
+	}
+	refused(100, "while the sync fails")
+	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "start the receiver again") {
+		t.Errorf("log: %s", l)
+	}
+	mend()
+	refused(100, "when it would succeed again")
+	refused(101, "when it would succeed again")
+	now = now.Add(24 * time.Hour)
+	refused(102, "a day later")
+	if err := s.Retry(nil); !errors.Is(err, ErrUnwritable) {
+		t.Errorf("another write: %v", err)
+	}
+	m := new(memory)
+	if _, err := s.Move(t.Context(), m, 10); !errors.Is(err, ErrUnwritable) || len(m.order) != 10 {
+		t.Errorf("what waits goes to PostgreSQL all the same, and is not taken out: %d, %v", len(m.order), err)
+	}
+	if stats := s.Stats(); stats.Queued != 20 {
+		t.Errorf("stats %+v", stats)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// The next process reads what is really there.
+	s = open(t, c)
+	for n := 20; n < 40; n++ {
+		if !s.Has(numbered(n).ID) {
+			t.Errorf("%d was acknowledged and is lost", n)
+		}
+	}
+	if _, err := s.Put(t.Context(), numbered(100)); err != nil {
+		t.Error(err)
+	}
+}
