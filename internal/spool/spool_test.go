@@ -1,13 +1,10 @@
 package spool
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -17,75 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
-
-	"upcall/internal/eventstore"
 )
 
 var sameEvent = cmp.Options{cmpopts.EquateComparable(numbered(0).SourceAddr)}
-
-// TestRecordHoldsWholeEvent fails, too, when an event gets a field that records lack.
-func TestRecordHoldsWholeEvent(t *testing.T) {
-	t.Parallel()
-	e := numbered(7)
-	for _, v := range []reflect.Value{reflect.ValueOf(*e), reflect.ValueOf(e.Callback)} {
-		for i := range v.NumField() {
-			if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Token" && name != "Acknowledged" {
-				t.Errorf("the test's event has no %s", name)
-			}
-		}
-	}
-	e.Acknowledged = true // what comes out of the spool always was
-	withToken := *e
-	withToken.Acknowledged = false
-	withToken.Callback.Token = "secret"
-	frame, err := encode(newRecord(&withToken))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := decode(frame)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(*e, r.event(), sameEvent); diff != "" {
-		t.Errorf("event (-put +got):\n%s", diff)
-	}
-	if strings.Contains(string(frame), "secret") {
-		t.Error("the token is on disk")
-	}
-	for i := range frame {
-		bad := slices.Clone(frame)
-		bad[i] ^= 1
-		if _, err := decode(bad); err == nil {
-			t.Fatalf("byte %d was changed and nothing noticed", i)
-		}
-	}
-	for _, bad := range [][]byte{nil, frame[:5], frame[:len(frame)-1], append(slices.Clone(frame), 0)} {
-		if _, err := decode(bad); err == nil {
-			t.Errorf("%d bytes are a record", len(bad))
-		}
-	}
-}
-
-func TestPutRefusesWhatPostgresCannotHold(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	for name, change := range map[string]func(*eventstore.Event){
-		"not UTF-8":          func(e *eventstore.Event) { e.Callback.Object = "\xff" },
-		"NUL":                func(e *eventstore.Event) { e.Callback.RequestID = "a\x00" },
-		"variable not JSON":  func(e *eventstore.Event) { e.Callback.Vars["x"] = []byte("{") },
-		"variable not UTF-8": func(e *eventstore.Event) { e.Callback.Vars["x"] = []byte("\"\xff\"") },
-	} {
-		e := numbered(1)
-		change(e)
-		if _, err := s.Put(t.Context(), e); !errors.Is(err, eventstore.ErrRejected) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	if got := s.Stats().Queued; got != 0 {
-		t.Errorf("%d queued", got)
-	}
-}
 
 // TestKeepsOrderAcrossRestarts: what one process leaves the next one moves, in order.
 func TestKeepsOrderAcrossRestarts(t *testing.T) {
@@ -138,105 +69,6 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 	}
 	if stats := s.Stats(); stats.Queued != 0 || !stats.Oldest.IsZero() {
 		t.Errorf("stats at the end: %+v", stats)
-	}
-}
-
-func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
-	t.Parallel()
-	c, l := config(t.TempDir())
-	s := open(t, c)
-	fill(t, s, 0, 10)
-	away := fmt.Errorf("%w: gone", eventstore.ErrUnavailable)
-	m := &memory{fail: func(e *eventstore.Event) error {
-		switch e.ID {
-		case numbered(2).ID, numbered(9).ID:
-			return away
-		case numbered(4).ID:
-			return eventstore.ErrRejected
-		case numbered(5).ID:
-			return eventstore.ErrRevoked
-		}
-		return nil
-	}}
-	moved, err := s.Move(t.Context(), m, 8)
-	if moved != 5 || !errors.Is(err, eventstore.ErrUnavailable) {
-		t.Errorf("moved %d: %v", moved, err)
-	}
-	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 2 || !stats.Oldest.Equal(numbered(2).ReceivedAt) {
-		t.Errorf("stats %+v", stats)
-	}
-	if got := strings.Count(l.String(), "set aside"); got != 2 || !strings.Contains(l.String(), numbered(4).ID.String()) {
-		t.Errorf("log: %s", l)
-	}
-	// The same again is one record among the refused, and that survives a restart.
-	fill(t, s, 4, 5)
-	away = nil
-	moveAll(t, s, m, 8)
-	s.Close()
-	s = open(t, c)
-	if stats := s.Stats(); stats.Queued != 0 || stats.Rejected != 2 {
-		t.Errorf("stats after a restart %+v", stats)
-	}
-	if s.Has(numbered(4).ID) {
-		t.Error("a refused callback counts as one that waits")
-	}
-	if len(m.order) != 8 {
-		t.Errorf("%d moved", len(m.order))
-	}
-}
-
-// TestInterruptedMove: the process ends between the store's commit and ours. The next
-// one moves the same again, which the store knows.
-func TestInterruptedMove(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	fill(t, s, 0, 20)
-	m := new(memory)
-	before := t.TempDir()
-	var once sync.Once
-	m.fail = func(*eventstore.Event) error {
-		once.Do(func() { copyFile(t, filepath.Join(c.Dir, fileName), filepath.Join(before, fileName)) })
-		return nil
-	}
-	if _, err := s.Move(t.Context(), m, 10); err != nil {
-		t.Fatal(err)
-	}
-	c, _ = config(before)
-	again := open(t, c)
-	if got := again.Stats().Queued; got != 20 {
-		t.Fatalf("%d queued in the copy", got)
-	}
-	moveAll(t, again, m, 7)
-	if len(m.order) != 20 {
-		t.Errorf("%d events for 20", len(m.order))
-	}
-}
-
-func copyFile(t testing.TB, from, to string) {
-	t.Helper()
-	content, err := os.ReadFile(from)
-	if err == nil {
-		err = os.WriteFile(to, content, 0o600)
-	}
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-// TestMoveStopped: when the receiver stops, nothing is taken for refused.
-func TestMoveStopped(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	fill(t, s, 0, 3)
-	ctx, cancel := context.WithCancel(t.Context())
-	m := &memory{fail: func(*eventstore.Event) error { cancel(); return ctx.Err() }}
-	if moved, err := s.Move(ctx, m, 3); moved != 0 || !errors.Is(err, context.Canceled) {
-		t.Errorf("moved %d: %v", moved, err)
-	}
-	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 0 {
-		t.Errorf("stats %+v", stats)
 	}
 }
 
@@ -343,49 +175,6 @@ func TestShrinks(t *testing.T) {
 	s.Close()
 	if got := open(t, c).Stats().Queued; got != 3 {
 		t.Errorf("%d queued in the new file", got)
-	}
-}
-
-// TestPutAndMoveAtOnce: many put, with repeats, while others move. Nothing is lost, and
-// nothing but repeats is put twice.
-func TestPutAndMoveAtOnce(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	const clients, each = 16, 40
-	m := new(memory)
-	var putters, mover sync.WaitGroup
-	done := make(chan struct{})
-	mover.Go(func() {
-		for {
-			if _, err := s.Move(t.Context(), m, 10); err != nil {
-				t.Error(err)
-				return
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	})
-	for client := range clients {
-		putters.Go(func() {
-			for i := range each {
-				n := client/2*each + i // two clients put the same
-				if _, err := s.Put(t.Context(), numbered(n)); err != nil {
-					t.Error(err)
-				}
-				s.Stats()
-			}
-		})
-	}
-	putters.Wait()
-	close(done)
-	mover.Wait()
-	moveAll(t, s, m, 100)
-	if len(m.events) != clients/2*each {
-		t.Errorf("%d events, want %d", len(m.events), clients/2*each)
 	}
 }
 
