@@ -37,12 +37,18 @@ func TestMultipartByURLs(t *testing.T) {
 			if len(w.bodies) != 0 {
 				t.Error("called back before the merge")
 			}
+			if status, _, _ := ask(t, *m.Head, nil); status != http.StatusNotFound {
+				t.Errorf("head before the merge: status %d", status)
+			}
 			status, got, header := ask(t, m.Complete, completeXML(etags))
 			if status != http.StatusOK || got != answer {
 				t.Fatalf("complete: status %d: %s", status, got)
 			}
 			if header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
 				t.Errorf("CRC-64 %s", header.Get("x-oss-hash-crc64ecma"))
+			}
+			if status, _, header := ask(t, *m.Head, nil); status != http.StatusOK || header.Get("Content-Length") != "300001" || header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
+				t.Errorf("head: status %d, %v", status, header)
 			}
 			callback := w.callback(t, "video.mp4")
 			if *callback.Size != 300001 || callback.Operation != "CompleteMultipartUpload" || callback.MimeType != "video/mp4" || string(callback.Vars["uid"]) != `"42"` {

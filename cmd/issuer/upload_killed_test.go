@@ -132,7 +132,7 @@ func TestUploadKilledAtTheEnd(t *testing.T) {
 
 	g.open()
 	stdout, stderr, status := execute(t, w.env, command...)
-	if status != 1 || stdout != "" || !strings.Contains(stderr, "the answer was lost: OSS was asked to merge the parts, and the upload is over now, so the object is most likely stored") || len(g.puts()) != 0 {
+	if status != 1 || stdout != "" || !strings.Contains(stderr, "the answer was lost: OSS was asked to merge the parts, and the upload is over now, and the object is there as in the file (250000 bytes, CRC-64 ") || !strings.Contains(stderr, "the row whose upload_id is ") || len(g.puts()) != 0 {
 		t.Errorf("status %d, sent %v: %s%s", status, g.puts(), stdout, stderr)
 	}
 	stdout, stderr, status = execute(t, w.env, command...)

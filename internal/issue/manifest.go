@@ -41,6 +41,11 @@ type Multipart struct {
 	ListParts     PresignedRequest   `json:"list_parts"`
 	ListPartsNext []PresignedRequest `json:"list_parts_next,omitempty"`
 
+	// Head asks for the object's size and CRC-64, without its content. It tells what
+	// became of the merge where the answer to that was lost. nil in manifests that were
+	// made before there was one.
+	Head *PresignedRequest `json:"head,omitempty"`
+
 	// Callback and CallbackVar are as in [Upload].
 	Callback    json.RawMessage `json:"callback"`
 	CallbackVar json.RawMessage `json:"callback_var"`

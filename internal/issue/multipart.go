@@ -73,6 +73,8 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 		Complete: presigned(signed.Complete), Abort: presigned(signed.Abort), ListParts: presigned(signed.ListParts[0]),
 		Callback: callback.Parameter.JSON(), CallbackVar: callback.Vars.JSON(),
 	}
+	head := presigned(signed.Head)
+	m.Head = &head
 	for n, part := range signed.Parts {
 		m.Parts = append(m.Parts, Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: presigned(part)})
 	}

@@ -118,6 +118,7 @@ type SignedMultipart struct {
 	Parts     []Signed  // in order, from number 1
 	Complete  Signed    // merges the parts; carries the callback
 	Abort     Signed
+	Head      Signed   // asks for the object's size and CRC-64 once it is there
 	ListParts []Signed // one for each thousand of parts
 }
 
@@ -147,6 +148,7 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 	}
 	all.Complete = sign(m.completeRequest(upload))
 	all.Abort = sign(&oss.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	all.Head = sign(&oss.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key})
 	for first := 0; first < m.Count(); first += listedParts {
 		all.ListParts = append(all.ListParts, sign(listRequest(upload, first)))
 	}

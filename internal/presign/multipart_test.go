@@ -188,6 +188,7 @@ func TestMultipartSignatures(t *testing.T) {
 		{"complete without a callback", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
 		{"abort", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
+		{"head", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Head }), "HEAD", scope, "", ""},
 		{"list", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[0] }), "GET", "uploadId=U%2F1&" + scope, "", ""},
 		{"third list", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[2] }), "GET",
 			"part-number-marker=2000&uploadId=U%2F1&" + scope, "", ""},

@@ -22,8 +22,11 @@ import (
 // million, and five times that where the key is as long as can be.
 const MaxManifest = 64 << 20
 
-// maxParts is OSS's limit.
-const maxParts = 10000
+// OSS's limits.
+const (
+	maxParts    = 10000
+	listedParts = 1000 // in one answer
+)
 
 var (
 	// ErrManifest means that a manifest is none, or asks for what no upload needs.
@@ -128,39 +131,83 @@ func checkMultipart(m *issue.Multipart) error {
 	case m.PartSize <= 0:
 		return badManifest("its part_size is %d", m.PartSize)
 	}
-	target, err := checkRequest("complete", m.Complete, http.MethodPost)
+	complete, err := checkRequest("complete", m.Complete, http.MethodPost)
 	if err != nil {
 		return err
 	}
-	check := func(what string, r issue.PresignedRequest, method string) (url.Values, error) {
-		u, err := checkRequest(what, r, method)
-		if err != nil {
-			return nil, err
-		}
-		// Else one part among thousands could go to a server of somebody else's.
-		if u.Scheme != target.Scheme || u.Host != target.Host || u.EscapedPath() != target.EscapedPath() {
-			return nil, badManifest("%s goes elsewhere than complete; all requests must be about one object", what)
-		}
-		query := u.Query()
-		if query.Get("uploadId") != m.OSSUploadID {
-			return nil, badManifest("%s is not about the upload %.40q", what, m.OSSUploadID)
-		}
-		return query, nil
-	}
-	if _, err := check("complete", m.Complete, http.MethodPost); err != nil {
+	o := oneUpload{m.OSSUploadID, complete}
+	if _, err := o.check("complete", m.Complete, http.MethodPost); err != nil {
 		return err
 	}
-	if _, err := check("abort", m.Abort, http.MethodDelete); err != nil {
+	if _, err := o.check("abort", m.Abort, http.MethodDelete); err != nil {
 		return err
 	}
-	for _, page := range listPages(m) {
-		if _, err := check("list_parts", page, http.MethodGet); err != nil {
+	if m.Head != nil {
+		if _, err := o.sameObject("head", *m.Head, http.MethodHead); err != nil {
 			return err
 		}
 	}
-	for i, part := range m.Parts {
+	if err := o.checkLists(m); err != nil {
+		return err
+	}
+	return o.checkParts(m.Parts)
+}
+
+// oneUpload is what all requests of a manifest must be about.
+type oneUpload struct {
+	id       string   // OSS's
+	complete *url.URL // the object's, with another query
+}
+
+// sameObject checks a request. Were it allowed to be about another object, one part among
+// thousands could go to a server of somebody else's.
+func (o oneUpload) sameObject(what string, r issue.PresignedRequest, method string) (url.Values, error) {
+	u, err := checkRequest(what, r, method)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != o.complete.Scheme || u.Host != o.complete.Host || u.EscapedPath() != o.complete.EscapedPath() {
+		return nil, badManifest("%s goes elsewhere than complete; all requests must be about one object", what)
+	}
+	return u.Query(), nil
+}
+
+// check is sameObject for the requests that are about the upload as well.
+func (o oneUpload) check(what string, r issue.PresignedRequest, method string) (url.Values, error) {
+	query, err := o.sameObject(what, r, method)
+	if err == nil && query.Get("uploadId") != o.id {
+		err = badManifest("%s is not about the upload %.40q", what, o.id)
+	}
+	return query, err
+}
+
+// checkLists accepts fewer pages than there may be parts for: what no page lists is sent
+// again.
+func (o oneUpload) checkLists(m *issue.Multipart) error {
+	pages := listPages(m)
+	if most := (len(m.Parts) + listedParts - 1) / listedParts; len(pages) > most {
+		return badManifest("it has %d lists in list_parts_next; %d parts take %d", len(m.ListPartsNext), len(m.Parts), most-1)
+	}
+	for i, page := range pages {
+		what, after := "list_parts", ""
+		if i > 0 {
+			what, after = fmt.Sprintf("list_parts_next %d", i), strconv.Itoa(i*listedParts)
+		}
+		query, err := o.check(what, page, http.MethodGet)
+		switch {
+		case err != nil:
+			return err
+		case query.Get("part-number-marker") != after:
+			return badManifest("%s does not begin behind part %d", what, i*listedParts)
+		}
+	}
+	return nil
+}
+
+func (o oneUpload) checkParts(parts []issue.Part) error {
+	for i, part := range parts {
 		what := fmt.Sprintf("part %d", i+1)
-		query, err := check(what, part.PresignedRequest, http.MethodPut)
+		query, err := o.check(what, part.PresignedRequest, http.MethodPut)
 		switch {
 		case err != nil:
 			return err

@@ -126,11 +126,20 @@ func TestBadManifests(t *testing.T) {
 		{"complete by PUT", func(_, m document) { request("complete")(m)["method"] = "PUT" }, "must be POST"},
 		{"abort by PUT", func(_, m document) { request("abort")(m)["method"] = "PUT" }, "must be DELETE"},
 		{"list by DELETE", func(_, m document) { request("list_parts")(m)["method"] = "DELETE" }, "must be GET"},
-		{"a further list by DELETE", func(_, m document) {
-			list := maps.Clone(request("list_parts")(m))
-			list["method"] = "DELETE"
-			m["list_parts_next"] = []any{list}
-		}, "must be GET"},
+		{"a further list without need", func(_, m document) {
+			m["list_parts_next"] = []any{request("list_parts")(m)}
+		}, "1 lists in list_parts_next; 3 parts take 0"},
+		{"a list that begins later", func(_, m document) {
+			request("list_parts")(m)["url"] = request("list_parts")(m)["url"].(string) + "&part-number-marker=1"
+		}, "does not begin behind part 0"},
+		{"head by GET", func(_, m document) { request("head")(m)["method"] = "GET" }, "must be HEAD"},
+		{"head elsewhere", func(_, m document) { elsewhere(request("head")(m)) }, "head goes elsewhere"},
+		{"head of another object", func(_, m document) {
+			request("head")(m)["url"] = strings.Replace(request("head")(m)["url"].(string), "/demo/", "/demo/x", 1)
+		}, "head goes elsewhere"},
+		{"head without a URL", func(_, m document) { m["head"] = document{"method": "HEAD"} }, "the URL of head"},
+		{"head with a Cookie", func(_, m document) { request("head")(m)["headers"] = document{"cookie": "a=b"} }, `header "cookie"`},
+		{"head that is a URL", func(_, m document) { m["head"] = "http://a/" }, "head is a string"},
 		{"a part elsewhere", func(_, m document) { elsewhere(part(m, 3)) }, "part 3 goes elsewhere"},
 		{"abort elsewhere", func(_, m document) { elsewhere(request("abort")(m)) }, "abort goes elsewhere"},
 		{"a list elsewhere", func(_, m document) { elsewhere(request("list_parts")(m)) }, "list_parts goes elsewhere"},

@@ -36,7 +36,8 @@ func (s *session) resume(ctx context.Context, m *issue.Multipart, pieces []piece
 	there, err := s.listParts(ctx, m)
 	if errors.Is(err, ErrUploadGone) && s.state.Completing {
 		s.over = true
-		return Result{}, s.answerLost(ctx, "completion", completed)
+		crc, err := s.answerLost(ctx, lost{"completion", completed, m})
+		return Result{CRC64: crc, Parts: len(pieces)}, err
 	}
 	if err != nil {
 		return Result{}, err
@@ -180,9 +181,11 @@ func (s *session) complete(ctx context.Context, m *issue.Multipart, parts []sent
 	s.over = err == nil || errors.Is(err, ErrCallbackFailed) || errors.Is(err, ErrUploadGone)
 	switch {
 	case errors.Is(err, ErrUploadGone) && (maybe || askedBefore):
-		return nil, s.answerLost(ctx, what, completed)
+		_, err := s.answerLost(ctx, lost{what, completed, m})
+		return nil, err
 	case taken(err) && (maybe || askedBefore):
-		return nil, s.answerLost(ctx, what, "OSS was asked to merge the parts before, and the key is taken now")
+		_, err := s.answerLost(ctx, lost{what, "OSS was asked to merge the parts before, and the key is taken now", m})
+		return nil, err
 	case errors.Is(err, ErrCallbackFailed) && a.header.Get(crcHeader) != "":
 		return nil, errors.Join(err, checkCRC(what, a, crc))
 	case err != nil:

@@ -6,81 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"upcall/internal/issue"
 	"upcall/internal/uploader"
 )
-
-// TestAnswerLost: a completion was carried out, but nobody heard of it.
-func TestAnswerLost(t *testing.T) {
-	t.Parallel()
-	const size = 2 * partSize
-	lose := func(t *testing.T, w *world) func(http.ResponseWriter, *http.Request, http.Handler) {
-		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
-			if r.Method == http.MethodPost && w.count("POST") == 1 {
-				answerLost(t, rw, r, serve)
-				return
-			}
-			serve.ServeHTTP(rw, r)
-		}
-	}
-	check := func(t *testing.T, w *world, content []byte, err error) {
-		t.Helper()
-		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), "most likely stored; look whether its CRC-64 is "+strconv.FormatUint(crcOf(content), 10)) {
-			t.Errorf("error %v", err)
-		}
-		w.wantStored(content)
-		if n := len(w.reported()); n != 1 {
-			t.Errorf("called back %d times", n)
-		}
-	}
-	t.Run("the second attempt is told", func(t *testing.T) {
-		t.Parallel()
-		w, content, state := newWorld(t), someBytes(size), stateIn(t)
-		_, source := fileOf(t, content)
-		callback := w.receiver()
-		m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
-		w.between(lose(t, w))
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
-		check(t, w, content, err)
-		state.wantGone()
-	})
-	t.Run("the next run is told", func(t *testing.T) {
-		t.Parallel()
-		w, content, state := newWorld(t), someBytes(size), stateIn(t)
-		_, source := fileOf(t, content)
-		callback := w.receiver()
-		m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
-		w.between(lose(t, w))
-		once := newUploader(t, func(c *uploader.Config) { c.Attempts = 1 })
-		if _, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, uploader.ErrNetwork) {
-			t.Fatal(err)
-		}
-		w.through()
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
-		check(t, w, content, err)
-		state.wantGone()
-	})
-	t.Run("a PUT that must not overwrite", func(t *testing.T) {
-		t.Parallel()
-		w, content := newWorld(t), someBytes(size)
-		_, source := fileOf(t, content)
-		callback := w.receiver()
-		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
-		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
-			if w.count("PUT") == 1 {
-				answerLost(t, rw, r, serve)
-				return
-			}
-			serve.ServeHTTP(rw, r)
-		})
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-		check(t, w, content, err)
-	})
-}
 
 // TestUploadGone: somebody aborted the upload. Nobody asked for it to be completed, so
 // nothing can have been stored.

@@ -152,7 +152,8 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	a, maybe, err := s.send(ctx, message{what: "upload", request: whole.request, piece: &whole, patience: s.cfg.Stall})
 	switch {
 	case maybe && taken(err):
-		return Result{}, s.answerLost(ctx, "upload", "an attempt of which no answer came was sent, and the key is taken now")
+		_, err := s.answerLost(ctx, lost{"upload", "an attempt of which no answer came was sent, and the key is taken now", nil})
+		return Result{}, err
 	case err != nil:
 		return Result{}, err
 	}
@@ -167,17 +168,6 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 func taken(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	return ok && status.Code == "FileAlreadyExists"
-}
-
-// answerLost says what is known when the answer of a request that stores and reports
-// the object never came, and asking again shows that it was carried out.
-func (s *session) answerLost(ctx context.Context, what, known string) error {
-	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%s: %w: %s, so the object is most likely stored; look whether its CRC-64 is %d, and whether the upload was recorded, or upload it again",
-		what, ErrAnswerLost, known, crc)
 }
 
 // receiverAnswer returns what the callback's receiver said, nil without a callback. OSS

@@ -1,0 +1,205 @@
+package uploader_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/google/uuid"
+
+	"upcall/internal/issue"
+	"upcall/internal/uploader"
+)
+
+// TestAnswerLost: a completion was carried out, but nobody heard of it. What the object
+// is then decides, whether the same run asks or the next one.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	const size = 2 * partSize
+	content := someBytes(size)
+	known := fmt.Sprintf("%d bytes, CRC-64 %d", size, crcOf(content))
+	likely := fmt.Sprintf("look whether its CRC-64 is %d", crcOf(content))
+	tests := []struct {
+		name     string
+		callback bool
+		change   func(m *issue.Multipart)
+		meantime func(w *world)                                                    // between the merge and the next request
+		head     func(rw http.ResponseWriter, r *http.Request, serve http.Handler) // nil answers as OSS does
+		says     []string                                                          // nil is success
+		heads    int
+	}{
+		{name: "as in the file", callback: true, says: []string{"there as in the file (" + known, "the row whose upload_id is "}, heads: 1},
+		{name: "as in the file, without an upload id", callback: true, change: func(m *issue.Multipart) { m.ID = uuid.Nil },
+			says: []string{"there as in the file (" + known, "the upload's row"}, heads: 1},
+		{name: "as in the file, and nobody to call back", heads: 1},
+		{name: "overwritten", callback: true, meantime: func(w *world) { w.store([]byte("other")) },
+			says: []string{"not the file: it has 5 bytes", "upload the file again"}, heads: 1},
+		{name: "overwritten by as many bytes", meantime: func(w *world) { w.store(make([]byte, size)) },
+			says: []string{"not the file: it has " + fmt.Sprint(size)}, heads: 1},
+		{name: "deleted", callback: true, meantime: (*world).remove, says: []string{"there is no object", "upload it again"}, heads: 1},
+		{name: "not allowed to ask", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			rw.WriteHeader(http.StatusForbidden)
+		}, says: []string{"did not say what is there (look at the object: OSS answered 403", likely}, heads: 1},
+		{name: "nobody answers", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}, says: []string{"gave up after 3 attempts", likely}, heads: 3},
+		{name: "no CRC-64", head: func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			answer := httptest.NewRecorder()
+			serve.ServeHTTP(answer, r)
+			rw.Header().Set("Content-Length", answer.Header().Get("Content-Length"))
+		}, says: []string{"the answer is not OSS's", likely}, heads: 1},
+		{name: "a manifest of old", callback: true, change: func(m *issue.Multipart) { m.Head = nil }, says: []string{"most likely stored; " + likely}},
+	}
+	for _, tt := range tests {
+		for _, later := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, later %t", tt.name, later), func(t *testing.T) {
+				t.Parallel()
+				w, state, watcher := newWorld(t), stateIn(t), new(log)
+				_, source := fileOf(t, content)
+				m := w.multipart(size, func(r *issue.MultipartRequest) {
+					if tt.callback {
+						r.Callback = w.receiver()
+					}
+				})
+				if tt.change != nil {
+					tt.change(m.Multipart)
+				}
+				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+					switch {
+					case r.Method == http.MethodPost && w.count("POST") == 1:
+						serve.ServeHTTP(httptest.NewRecorder(), r)
+						if tt.meantime != nil {
+							tt.meantime(w)
+						}
+						cut(t, rw)
+					case r.Method == http.MethodHead && tt.head != nil:
+						tt.head(rw, r, serve)
+					default:
+						serve.ServeHTTP(rw, r)
+					}
+				})
+				if later {
+					once := newUploader(t, func(c *uploader.Config) { c.Attempts = 1 })
+					if _, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, uploader.ErrNetwork) {
+						t.Fatal(err)
+					}
+				}
+				result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: watcher})
+				if tt.says == nil && (err != nil || result.CRC64 != crcOf(content) || result.Parts != 2 || !strings.Contains(strings.Join(watcher.remarks, "\n"), "the object is there as in the file")) {
+					t.Errorf("result %+v, %v; remarks %q", result, err, watcher.remarks)
+				}
+				for _, says := range tt.says {
+					if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "x-oss-signature") {
+						t.Errorf("error %v, want %q", err, says)
+					}
+				}
+				if strings.Contains(strings.Join(tt.says, ""), "upload_id") && !strings.Contains(err.Error(), m.Multipart.ID.String()) {
+					t.Errorf("error %v, want the upload id", err)
+				}
+				if w.count("HEAD") != tt.heads || tt.callback && len(w.reported()) != 1 {
+					t.Errorf("%d HEADs, called back %d times", w.count("HEAD"), len(w.reported()))
+				}
+				state.wantGone()
+			})
+		}
+	}
+}
+
+// TestAnswerLostAndKilled: who is stopped while he asks what is there asks again the
+// next time.
+func TestAnswerLostAndKilled(t *testing.T) {
+	t.Parallel()
+	w, content, state := newWorld(t), someBytes(2*partSize), stateIn(t)
+	_, source := fileOf(t, content)
+	m := w.multipart(2 * partSize)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		switch {
+		case r.Method == http.MethodPost && w.count("POST") == 1:
+			answerLost(t, rw, r, serve)
+		case r.Method == http.MethodHead && w.count("HEAD") == 1:
+			stop()
+			<-r.Context().Done()
+		default:
+			serve.ServeHTTP(rw, r)
+		}
+	})
+	if _, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if !state.load().Completing {
+		t.Fatal("the state is gone")
+	}
+	if result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); err != nil || result.CRC64 != crcOf(content) {
+		t.Errorf("result %+v, %v", result, err)
+	}
+	state.wantGone()
+}
+
+// TestAnswerLostKeyTaken: the object must not be overwritten, so that asking again shows
+// only that something is there.
+func TestAnswerLostKeyTaken(t *testing.T) {
+	t.Parallel()
+	content := someBytes(2 * partSize)
+	lose := func(w *world, method string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			switch {
+			case r.Method == method && w.count(method) == 1:
+				answerLost(t, rw, r, serve)
+			case r.Method == method:
+				refuse(rw, http.StatusConflict, "FileAlreadyExists", "The object you specified already exists and can not be overwritten.")
+			default:
+				serve.ServeHTTP(rw, r)
+			}
+		}
+	}
+	t.Run("parts", func(t *testing.T) {
+		t.Parallel()
+		w, state := newWorld(t), stateIn(t)
+		_, source := fileOf(t, content)
+		callback := w.receiver()
+		m := w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback, r.Object.ForbidOverwrite = callback, true })
+		w.between(lose(w, http.MethodPost))
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), "the key is taken now, and the object is there as in the file") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("one PUT", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		_, source := fileOf(t, content)
+		callback := w.receiver()
+		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
+		w.between(lose(w, http.MethodPut))
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), fmt.Sprintf("most likely stored; look whether its CRC-64 is %d", crcOf(content))) {
+			t.Errorf("error %v", err)
+		}
+		w.wantStored(content)
+		if n := len(w.reported()); n != 1 {
+			t.Errorf("called back %d times", n)
+		}
+	})
+}
+
+// store puts another object by the key.
+func (w *world) store(content []byte) {
+	_, err := w.client.PutObject(w.t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *world) remove() {
+	if _, err := w.client.DeleteObject(w.t.Context(), &oss.DeleteObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin")}); err != nil {
+		w.t.Error(err)
+	}
+}
