@@ -28,8 +28,9 @@ import (
 // Variable names the server to test on.
 const Variable = "UPCALL_TEST_DATABASE_URL"
 
-// setUpTimeout bounds each step here, so that a server that hangs fails the test.
-const setUpTimeout = time.Minute
+// setUpTimeout bounds each step here, so that a server that hangs fails the test. On a
+// slow machine, beside the servers of other processes, a step may take long.
+const setUpTimeout = 2 * time.Minute
 
 // URL returns the URL of an empty database with the newest schema, which is dropped at the test's end.
 func URL(t testing.TB) string {
@@ -73,7 +74,7 @@ var server = sync.OnceValues(func() (shared, error) {
 		return shared{url: given}, nil
 	}
 	// Never stopped by us: it stops, and its data is removed, when this process ends.
-	s, err := embeddedpg.Start(context.Background(), embeddedpg.Config{NoFsync: true, MaxConnections: 400})
+	s, err := embeddedpg.Start(context.Background(), embeddedpg.Config{NoFsync: true, MaxConnections: 400, StartTimeout: setUpTimeout})
 	if err != nil {
 		return shared{}, fmt.Errorf("no PostgreSQL to test on: install it (Debian: apt install postgresql), or set %s: %w", Variable, err)
 	}

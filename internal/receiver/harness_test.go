@@ -46,7 +46,7 @@ func startPostgres(t *testing.T) *postgres {
 
 func (p *postgres) start(t *testing.T, port int) {
 	t.Helper()
-	server, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: p.dir, Port: port})
+	server, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: p.dir, Port: port, StartTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 
 	"upcall/internal/dbtest"
-	"upcall/internal/embeddedpg"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
 	"upcall/internal/ossemu"
@@ -97,24 +95,8 @@ func status(t *testing.T, address string) int {
 // the receiver recovers by itself, and what was answered 200 is a row.
 func TestPostgresStopsUnderLoad(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "upcall-receiver-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	postgres, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { postgres.Stop() })
-	if err := migrations.Up(t.Context(), postgres.URL()); err != nil {
-		t.Fatal(err)
-	}
-	keyURL := keyServer(t)
-	receiver := start(t, Config{DatabaseURL: postgres.URL(), TrustKeyURLs: []string{keyURL}})
+	database, keyURL := startPostgres(t), keyServer(t)
+	receiver := start(t, Config{DatabaseURL: database.server.URL(), TrustKeyURLs: []string{keyURL}})
 
 	const clients = 16
 	var (
@@ -158,18 +140,14 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 		})
 	}
 	<-firstAccepted
-	if err := postgres.Kill(); err != nil {
+	if err := database.server.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-firstRefused
 	if got := status(t, receiver.admin+"/readyz"); got != 503 {
 		t.Errorf("readyz without PostgreSQL: %d", got)
 	}
-	again, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, Port: postgres.Port()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { again.Stop() })
+	database.restart(t)
 	client := &http.Client{}
 	for i := 0; ; i++ { // it recovers by itself
 		if code, _, _, err := call(client, receiver.public, keyURL, fmt.Sprintf("bucket=demo&object=back&reqId=back-%d", i)); err != nil {
@@ -192,7 +170,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	if slowest > tooSlow {
 		t.Errorf("the slowest answer took %s", slowest)
 	}
-	pool, err := eventstore.Open(t.Context(), again.URL())
+	pool, err := eventstore.Open(t.Context(), database.server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
