@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
+	"upcall/internal/policy"
 	"upcall/internal/presign"
 )
 
@@ -36,8 +37,9 @@ func (f *objectFlags) object() (presign.Object, time.Duration, error) {
 	meta, metaErr := parsePairs("--meta", f.Meta)
 	tags, tagErr := parsePairs("--tag", f.Tag)
 	headers, headerErr := parsePairs("--header", f.Header)
-	expires, expiresErr := parseExpires(f.Expires)
+	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
+		expiresErr = fmt.Errorf("--expires: %w", expiresErr)
 		expires = presign.MinExpires // said once
 	}
 	return presign.Object{
@@ -94,20 +96,6 @@ func (f *callbackFlags) checkNoCallback() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// parseExpires reads a Go duration or a number of days such as 7d.
-func parseExpires(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, fmt.Errorf("--expires: %q is not a duration; write 90s, 15m, 1h or 7d", s)
-	}
-	return d, nil
 }
 
 // parseBytes reads a number of bytes. A flag that is not given is nil.

@@ -36,13 +36,13 @@ func TestBadInput(t *testing.T) {
 		{"cname alone", []string{"--cname"}, nil, []string{"cname:"}},
 		{"path style at OSS", []string{"--path-style"}, nil, []string{"path-style:"}},
 
-		{"expires in words", []string{"--expires", "soon"}, nil, []string{`--expires: "soon" is not a duration; write 90s, 15m, 1h or 7d`}},
+		{"expires in words", []string{"--expires", "soon"}, nil, []string{`--expires: "soon" is no duration; write 90s, 15m, 1h or 7d`}},
 		{"expires without a unit", []string{"--expires", "3600"}, nil, []string{"--expires:"}},
 		{"expires empty", []string{"--expires="}, nil, []string{"--expires:"}},
-		{"expires 0", []string{"--expires", "0s"}, nil, []string{"expires: 0s is out of range"}},
+		{"expires 0", []string{"--expires", "0s"}, nil, []string{`--expires: "0s" is not a positive duration`}},
 		{"expires 8d", []string{"--expires", "8d"}, nil, []string{"1s to 7d"}},
 		{"expires a century", []string{"--expires", "65535d"}, nil, []string{"1s to 7d"}},
-		{"expires -1h", []string{"--expires=-1h"}, nil, []string{"1s to 7d"}},
+		{"expires -1h", []string{"--expires=-1h"}, nil, []string{"not a positive duration"}},
 		{"expires 1.5s", []string{"--expires", "1.5s"}, nil, []string{"whole seconds"}},
 		{"expires by variable", nil, map[string]string{"UPCALL_EXPIRES": "1y"}, []string{"--expires:"}},
 
