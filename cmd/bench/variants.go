@@ -33,7 +33,7 @@ type variant struct {
 
 type recorder interface {
 	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
-	Find(ctx context.Context, id uuid.UUID) (bool, error)
+	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
 	Close()
 }
 
@@ -45,8 +45,8 @@ func (k kept) Record(ctx context.Context, e *eventstore.Event) (intake.Outcome, 
 	return intake.Outcome{Durable: intake.InPostgres, Duplicate: duplicate}, err
 }
 
-func (k kept) Find(ctx context.Context, id uuid.UUID) (intake.Durable, error) {
-	if found, err := k.recorder.Find(ctx, id); err != nil || !found {
+func (k kept) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (intake.Durable, error) {
+	if found, err := k.recorder.Find(ctx, id, upload); err != nil || !found {
 		return "", err
 	}
 	return intake.InPostgres, nil
@@ -78,9 +78,9 @@ func variantNamed(name string) variant {
 // noDatabase is the ceiling: it forgets.
 type noDatabase struct{}
 
-func (noDatabase) Record(context.Context, *eventstore.Event) (bool, error) { return false, nil }
-func (noDatabase) Find(context.Context, uuid.UUID) (bool, error)           { return false, nil }
-func (noDatabase) Close()                                                  {}
+func (noDatabase) Record(context.Context, *eventstore.Event) (bool, error)      { return false, nil }
+func (noDatabase) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
+func (noDatabase) Close()                                                       {}
 
 // oneInsert records each callback by a statement and a commit of its own, on a
 // connection of the pool, as a receiver does that nobody has tuned. It keeps the same
@@ -89,7 +89,7 @@ type oneInsert struct{ pool *pgxpool.Pool }
 
 const insertOne = `
 WITH fresh AS (
-	INSERT INTO upcall.callback_ids (id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id
+	INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
 )
 INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height,
 	image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id, vars, source)
@@ -107,8 +107,8 @@ func (o oneInsert) Record(ctx context.Context, e *eventstore.Event) (bool, error
 	return err == nil && tag.RowsAffected() == 0, err
 }
 
-func (o oneInsert) Find(context.Context, uuid.UUID) (bool, error) { return false, nil }
-func (o oneInsert) Close()                                        {}
+func (o oneInsert) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
+func (o oneInsert) Close()                                                       {}
 
 type serveCmd struct {
 	Variant string `required:""`

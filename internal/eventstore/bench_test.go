@@ -132,7 +132,7 @@ func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
 	c := &e.Callback
 	_, err = pool.Exec(ctx, `
 		WITH fresh AS (
-			INSERT INTO upcall.callback_ids (id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING id
+			INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
 		)
 		INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type,
 			image_width, image_height, image_format, crc64, content_md5, vpc_id, client_ip, request_id,

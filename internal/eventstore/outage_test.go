@@ -155,7 +155,7 @@ func TestCallerGoesAway(t *testing.T) {
 	}
 	p.gate.Unlock()
 	eventually(t, "the event is recorded", func() bool {
-		found, err := r.Find(t.Context(), e.ID)
+		found, err := r.Find(t.Context(), e.ID, e.UploadID)
 		return err == nil && found
 	})
 	record(t, r, e, true)
@@ -165,7 +165,7 @@ func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody:secret@127.0.0.1:1/none")})
 	_, errRecord := r.Record(t.Context(), smallEvent())
-	_, errFind := r.Find(t.Context(), uuid.New())
+	_, errFind := r.Find(t.Context(), uuid.New(), uuid.NullUUID{})
 	for name, err := range map[string]error{"Record": errRecord, "Find": errFind, "Ping": r.Ping(t.Context())} {
 		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v, want ErrUnavailable without the password", name, err)
@@ -235,7 +235,7 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 	group.Wait()
 
 	acknowledged.Range(func(id, _ any) bool {
-		if found, err := r.Find(t.Context(), id.(uuid.UUID)); err != nil || !found {
+		if found, err := r.Find(t.Context(), id.(uuid.UUID), uuid.NullUUID{}); err != nil || !found {
 			t.Errorf("acknowledged and lost: %v, %v", id, err)
 			return false
 		}

@@ -9,6 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// keyUpload is what callback_ids has for an upload_id.
+const keyUpload = "coalesce(upload_id, '00000000-0000-0000-0000-000000000000')"
+
 // insertEvents returns 'n' for what is new, and 'r' for what is refused since its upload
 // was revoked.
 //
@@ -23,11 +26,11 @@ import (
 // statement does not see rows of its own.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
-	SELECT id FROM unnest($1::uuid[], $21::uuid[]) AS given (id, upload_id)
+	SELECT upload_id, id FROM unnest($1::uuid[], $21::uuid[]) AS given (id, upload_id)
 	JOIN upcall.revoked_uploads USING (upload_id)
 ), revoked AS MATERIALIZED (
 	SELECT id FROM suspect
-	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.id = suspect.id)
+	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE (there.upload_id, there.id) = (suspect.upload_id, suspect.id))
 ), refused AS (
 	INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, upload_id)
 	SELECT id, 'token_revoked', received_at, source_addr::inet, left(bucket, 1024), left(object_key, 1024), upload_id
@@ -37,8 +40,9 @@ WITH suspect AS MATERIALIZED (
 		AND (SELECT count(*) FROM upcall.refused_callbacks there WHERE there.upload_id = given.upload_id) < 100
 	ON CONFLICT DO NOTHING
 ), fresh AS (
-	INSERT INTO upcall.callback_ids (id, received_at)
-	SELECT id, received_at FROM unnest($1::uuid[], $2::timestamptz[]) AS given (id, received_at)
+	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
+	SELECT ` + keyUpload + `, id, received_at
+	FROM unnest($1::uuid[], $2::timestamptz[], $17::uuid[]) AS given (id, received_at, upload_id)
 	WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id

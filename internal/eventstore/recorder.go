@@ -52,10 +52,11 @@ func (r *Recorder) Depth() int { return r.group.depth() }
 // Close takes no more events, and returns when those it took are answered.
 func (r *Recorder) Close() { r.group.close() }
 
-// Find says whether an event with this ID is committed.
-func (r *Recorder) Find(ctx context.Context, id uuid.UUID) (bool, error) {
+// Find says whether an event with this ID, of this upload, is committed.
+func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
 	var found bool
-	err := r.group.config.Pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE id = $1)", id).Scan(&found)
+	// Without an upload it is the zero UUID.
+	err := r.group.config.Pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE id = $1 AND upload_id = $2)", id, upload.UUID).Scan(&found)
 	if err != nil {
 		return false, fmt.Errorf("find event: %w", unavailable(err))
 	}
@@ -88,17 +89,38 @@ func newEventRow(event *Event) (eventRow, error) {
 	if err != nil {
 		return eventRow{}, err
 	}
-	if len(c.Vars) == 0 {
-		row.vars = []byte("{}")
-		return row, nil
-	}
-	if row.vars, err = json.Marshal(c.Vars); err != nil {
-		return eventRow{}, fmt.Errorf("%w: a variable is not JSON", ErrRejected)
-	}
-	if !utf8.Valid(row.vars) {
-		return eventRow{}, fmt.Errorf("%w: a variable is not UTF-8", ErrRejected)
+	if row.vars, err = object(c.Vars); err != nil {
+		return eventRow{}, err
 	}
 	return row, nil
+}
+
+// object writes the members as one JSON object. They are JSON already: encoding/json
+// would look through each of them again, and cost more than all else that is done for a
+// row here.
+func object(members map[string]json.RawMessage) ([]byte, error) {
+	size := 2
+	for name, value := range members {
+		size += len(name) + len(value) + 4
+	}
+	text := append(make([]byte, 0, size), '{')
+	for name, value := range members {
+		if !json.Valid(value) {
+			return nil, fmt.Errorf("%w: a variable is not JSON", ErrRejected)
+		}
+		if len(text) > 1 {
+			text = append(text, ',')
+		}
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+		}
+		text = append(append(append(text, quoted...), ':'), value...)
+	}
+	if text = append(text, '}'); !utf8.Valid(text) {
+		return nil, fmt.Errorf("%w: a variable is not UTF-8", ErrRejected)
+	}
+	return text, nil
 }
 
 // storable says whether PostgreSQL takes the texts.

@@ -139,8 +139,8 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 		FROM upcall.upload_events WHERE id = $1`, empty.ID).Scan(&nulls); err != nil || nulls != 15 {
 		t.Errorf("%d nulls, %v; want 15", nulls, err)
 	}
-	for id, want := range map[uuid.UUID]bool{full.ID: true, uuid.New(): false} {
-		if found, err := r.Find(t.Context(), id); err != nil || found != want {
+	for e, want := range map[*Event]bool{full: true, empty: true, smallEvent(): false} {
+		if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || found != want {
 			t.Errorf("Find: got %t, %v; want %t", found, err, want)
 		}
 	}
@@ -304,7 +304,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tx.Rollback(context.Background())
-			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, now())", e.ID); err != nil {
+			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
 				t.Fatal(err)
 			}
 			outcome := make(chan bool)

@@ -238,14 +238,19 @@ func (x *expirer) detachLocked(ctx context.Context, m month) error {
 
 // drop deletes the ids of a detached month, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
-	// The array makes PostgreSQL look up one id after the other, whatever it thinks of
+	// OFFSET 0 makes PostgreSQL look up one id after the other, whatever it thinks of
 	// the tables. An id that came again, after an earlier run had deleted it, is of a
 	// later month and stays.
 	step := fmt.Sprintf(`
 		WITH step AS MATERIALIZED (
-			SELECT received_at, id FROM %s WHERE (received_at, id) > ($1, $2) ORDER BY received_at, id LIMIT %d
+			SELECT received_at, id, `+keyUpload+` AS upload_id FROM %s
+			WHERE (received_at, id) > ($1, $2) ORDER BY received_at, id LIMIT %d
 		), gone AS (
-			DELETE FROM upcall.callback_ids WHERE id = ANY (ARRAY(SELECT id FROM step)) AND received_at < $3
+			DELETE FROM upcall.callback_ids WHERE ctid = ANY (ARRAY(
+				SELECT there.ctid FROM step CROSS JOIN LATERAL (
+					SELECT ctid FROM upcall.callback_ids
+					WHERE (upload_id, id) = (step.upload_id, step.id) AND received_at < $3 OFFSET 0
+				) AS there))
 			RETURNING id
 		)
 		SELECT received_at, id, (SELECT count(*) FROM gone) FROM step ORDER BY received_at DESC, id DESC LIMIT 1`,

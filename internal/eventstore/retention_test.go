@@ -73,6 +73,7 @@ func TestMonthsAreDropped(t *testing.T) {
 	pool := openPool(t, dbtest.URL(t))
 	recorder := newRecorder(t, Config{Pool: pool})
 	oldest, old, kept := eventAt(monthsAgo(5)), eventAt(monthsAgo(4)), eventAt(monthsAgo(1))
+	oldest.UploadID, kept.UploadID = uuid.NullUUID{UUID: uuid.New(), Valid: true}, uuid.NullUUID{UUID: uuid.New(), Valid: true}
 	for _, e := range []*Event{oldest, old, kept} {
 		record(t, recorder, e, false)
 	}
@@ -345,7 +346,7 @@ func TestManyIDs(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), `
 			WITH made AS (INSERT INTO upcall.upload_events (id, received_at, source)
 				SELECT gen_random_uuid(), $1, 'test' FROM generate_series(1, $2) RETURNING id, received_at)
-			INSERT INTO upcall.callback_ids (id, received_at) SELECT id, received_at FROM made`, at, rows); err != nil {
+			INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT '00000000-0000-0000-0000-000000000000', id, received_at FROM made`, at, rows); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -66,7 +66,7 @@ func TestRevoke(t *testing.T) {
 	// It is about this upload alone.
 	record(t, r, eventOf(smallUpload()), false)
 	record(t, r, smallEvent(), false)
-	if found, err := r.Find(t.Context(), e.ID); err != nil || found {
+	if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || found {
 		t.Errorf("found %t, %v; what is refused is not recorded", found, err)
 	}
 }
@@ -142,7 +142,7 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.Background())
-	if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, now())", e.ID); err != nil {
+	if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
 		t.Fatal(err)
 	}
 	outcome := make(chan error)

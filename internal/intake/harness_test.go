@@ -130,8 +130,8 @@ func (c committer) Record(ctx context.Context, e *eventstore.Event) (Outcome, er
 	return Outcome{InPostgres, duplicate}, err
 }
 
-func (c committer) Find(ctx context.Context, id uuid.UUID) (Durable, error) {
-	if found, err := c.Recorder.Find(ctx, id); err != nil || !found {
+func (c committer) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error) {
+	if found, err := c.Recorder.Find(ctx, id, upload); err != nil || !found {
 		return "", err
 	}
 	return InPostgres, nil

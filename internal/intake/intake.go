@@ -68,7 +68,7 @@ type Recorder interface {
 	// Record returns when the event is durable.
 	Record(ctx context.Context, e *eventstore.Event) (Outcome, error)
 	// Find tells where an event was recorded before; "" if it was not.
-	Find(ctx context.Context, id uuid.UUID) (Durable, error)
+	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error)
 }
 
 // Config is what a Server needs.
@@ -361,7 +361,7 @@ func (s *Server) checkToken(callback callbackspec.Callback, now time.Time) (uuid
 // repeatOrExpired answers a callback whose token is over: as the first time, if it was
 // recorded before, so that a late repeat is told the truth; else it is refused.
 func (s *Server) repeatOrExpired(ctx context.Context, id uuid.UUID, uploadID uuid.NullUUID) (*acceptance, error) {
-	where, err := s.cfg.Recorder.Find(ctx, id)
+	where, err := s.cfg.Recorder.Find(ctx, id, uploadID)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ const (
 // have an answer come late.
 type store interface {
 	spool.Store
-	Find(ctx context.Context, id uuid.UUID) (bool, error)
+	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
 	Ping(ctx context.Context) error
 	Depth() int
 }
@@ -84,14 +84,14 @@ func (k *keeper) Record(ctx context.Context, e *eventstore.Event) (intake.Outcom
 }
 
 // Find tells where an event was recorded before.
-func (k *keeper) Find(ctx context.Context, id uuid.UUID) (intake.Durable, error) {
+func (k *keeper) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (intake.Durable, error) {
 	if k.spool != nil && k.spool.Has(id) {
 		return intake.InSpool, nil
 	}
 	if k.away.Load() {
 		return "", errAway
 	}
-	found, err := k.store.Find(ctx, id)
+	found, err := k.store.Find(ctx, id, upload)
 	if err != nil || !found {
 		return "", err
 	}

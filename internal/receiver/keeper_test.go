@@ -155,7 +155,7 @@ func TestRepeats(t *testing.T) {
 	k := patientKeeper(store, queue)
 	find := func(e *eventstore.Event, want intake.Durable) {
 		t.Helper()
-		if got, err := k.Find(t.Context(), e.ID); got != want || err != nil {
+		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != want || err != nil {
 			t.Errorf("found %q, %v, want %q", got, err, want)
 		}
 	}
@@ -169,7 +169,7 @@ func TestRepeats(t *testing.T) {
 	record(t, k, second, spooled)
 	record(t, k, second, spooledTwice)
 	find(second, intake.InSpool)
-	if _, err := k.Find(t.Context(), uuid.New()); !errors.Is(err, eventstore.ErrUnavailable) {
+	if _, err := k.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, eventstore.ErrUnavailable) {
 		t.Errorf("find while PostgreSQL is away: %v", err)
 	}
 	record(t, k, first, spooled) // nobody can tell that it is a repeat
