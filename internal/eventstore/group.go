@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -175,6 +176,7 @@ func (g *group[T]) write() {
 	w := newWriter(g.config, g.kind)
 	batch := make([]*request[T], 0, g.config.MaxBatch)
 	for first := range g.queue {
+		runtime.Gosched() // whoever is ready to join does so: each transaction has its price
 		batch = g.gather(append(batch[:0], first))
 		w.record(batch)
 		clear(batch) // the answered are not kept alive
