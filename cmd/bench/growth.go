@@ -33,10 +33,13 @@ func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
 	there, first := 0, 0.0
 	for _, rows := range cmd.Rows {
 		if rows > there {
-			if err := l.fill(ctx, rows-there); err != nil {
+			if err := l.fill(ctx, there, rows, cmd.Rows[len(cmd.Rows)-1]); err != nil {
 				return err
 			}
 			there = rows
+		}
+		if err := l.settle(ctx); err != nil {
+			return err
 		}
 		r, after, err := cmd.atSize(ctx, l, there)
 		if err != nil {
@@ -70,29 +73,40 @@ func (cmd *growthCmd) atSize(ctx context.Context, l *lab, there int) (result, in
 	return median(results), there, nil
 }
 
-// fill puts n rows in, spread over the present month, as large as those of callbacks.
-func (l *lab) fill(ctx context.Context, n int) error {
+// insertFill puts $2 rows in, those from number $1 of $3 in the present month.
+const insertFill = `
+	WITH given AS MATERIALIZED (
+		SELECT gen_random_uuid() AS id, i, at AS received_at,
+			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid AS upload_id
+		FROM generate_series(1, $2::int) AS i,
+			LATERAL (SELECT date_trunc('month', now()) + (now() - date_trunc('month', now())) * (($1::float8 + i) / $3::float8) AS at) AS month
+	), ids AS (
+		INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT upload_id, id, received_at FROM given
+	)
+	INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height, image_format,
+		crc64, content_md5, client_ip, request_id, operation, upload_id, vars, source)
+	SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i, 'image/jpeg', 1024, 768, 'jpg',
+		10148263420338452347, '2Oj8otwPiW/Xy0ywAxuiSQ==', '203.0.113.7', id::text, 'PutObject', upload_id,
+		'{"uid": "42", "album": "summer 2026"}', 'callback' FROM given`
+
+// fill adds rows until there are as many as want, of a month that has all in the end. They
+// are as large as those of callbacks, and come as those do: in order of time, as do the ids
+// of their uploads, while the ids of callbacks are digests and have no order.
+func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	const step = 1_000_000
-	for done := 0; done < n; done += step {
-		_, err := l.pool.Exec(ctx, `
-			WITH given AS (
-				SELECT gen_random_uuid() AS id, date_trunc('month', now()) + random() * (now() - date_trunc('month', now())) AS received_at, i
-				FROM generate_series(1, $1::int) AS i
-			), ids AS (
-				INSERT INTO upcall.callback_ids (id, received_at) SELECT id, received_at FROM given
-			)
-			INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height, image_format,
-				crc64, content_md5, client_ip, request_id, operation, upload_id, vars, source)
-			SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i, 'image/jpeg', 1024, 768, 'jpg',
-				10148263420338452347, '2Oj8otwPiW/Xy0ywAxuiSQ==', '203.0.113.7', id::text, 'PutObject', gen_random_uuid(),
-				'{"uid": "42", "album": "summer 2026"}', 'callback' FROM given`, min(step, n-done))
-		if err != nil {
+	for ; there < want; there += step {
+		if _, err := l.pool.Exec(ctx, insertFill, there, min(step, want-there), all); err != nil {
 			return fmt.Errorf("fill tables: %w", err)
 		}
 	}
-	for _, statement := range []string{"ANALYZE upcall.upload_events", "ANALYZE upcall.callback_ids", "CHECKPOINT"} {
+	return nil
+}
+
+// settle has PostgreSQL do what it would do later, in the middle of a measurement.
+func (l *lab) settle(ctx context.Context) error {
+	for _, statement := range []string{"VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT"} {
 		if _, err := l.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("fill tables: %w", err)
+			return fmt.Errorf("settle tables: %w", err)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ package loadgen
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,7 +48,7 @@ type Generator struct {
 	keys     *uploadtoken.Keyring
 	template string
 	run      string // tells the request ids of one generator from those of another
-	expires  time.Time
+	begun    time.Time
 	keyURL   string // in Base64
 }
 
@@ -61,7 +62,7 @@ func New(keyURL string) (*Generator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Generator{keys, template, uuid.NewString()[:8], time.Now().Add(24 * time.Hour), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
+	return &Generator{keys, template, uuid.NewString()[:8], time.Now(), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
 }
 
 // A Callback is one signed callback.
@@ -74,8 +75,8 @@ type Callback struct {
 // Callback returns callback number i: the same number is the same upload.
 func (g *Generator) Callback(i int) (Callback, error) {
 	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
-	uploadID := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
-	token, err := g.keys.Mint(uploadtoken.Claims{UploadID: uploadID, Expires: g.expires, Bucket: "demo", Object: object})
+	uploadID := g.uploadID(i, object)
+	token, err := g.keys.Mint(uploadtoken.Claims{UploadID: uploadID, Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object})
 	if err != nil {
 		return Callback{}, err
 	}
@@ -101,6 +102,16 @@ func (g *Generator) Callback(i int) (Callback, error) {
 		"X-Oss-Tag":               {"CALLBACK"},
 	}
 	return c, nil
+}
+
+// uploadID is a version 7 UUID, as the issuer makes: ids rise with time.
+func (g *Generator) uploadID(i int, object string) uuid.UUID {
+	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
+	var milliseconds [8]byte
+	binary.BigEndian.PutUint64(milliseconds[:], uint64(g.begun.UnixMilli()+int64(i/16)))
+	copy(id[:6], milliseconds[2:])
+	id[6] = id[6]&0x0f | 0x70
+	return id
 }
 
 // Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, byte for byte on the wire. With
