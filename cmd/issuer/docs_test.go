@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/dbtest"
 	"upcall/internal/issue"
 	"upcall/internal/ossemu"
 )
@@ -27,17 +28,19 @@ import (
 // docs/uploads.md lists in tables what can be done, and in the last cell of a row the
 // commands that do it: each is a code span of its own and one line of POSIX shell. Where
 // a row's first command starts with issuer, after assignments of variables if need be,
-// the test runs the row: its commands in their order, all rows in one folder.
+// or with curl, the test runs the row: its commands in their order, all rows in one
+// folder.
 //
 // In that folder lie exampleobject.txt, a file of three parts; aliyun.json and
-// .aliyun/config.json with the profiles default and sts; and credentials.json. The
-// bucket, the callback URL and the rest of the environment are set. Every name of OSS
-// and of example.com leads to emulators and to a receiver of this test; nobody listens
-// at down.example.com.
+// .aliyun/config.json with the profiles default and sts; credentials.json; and
+// policies.yaml, which is the page's block of YAML. The bucket, the callback URL and the
+// rest of the environment are set. Every name of OSS and of example.com leads to
+// emulators and to a receiver of this test; nobody listens at down.example.com. At $API
+// issuer serve runs with the same environment.
 //
 // After each command the test does what an uploader does with what was printed, or was
 // written to a file that ends in .json:
-//   - JSON of issuer put: it sends exampleobject.txt with those headers, twice, and the
+//   - JSON of issuer put or of the API: it sends exampleobject.txt with those headers, twice, and the
 //     second time is refused where overwriting is forbidden;
 //   - a manifest of issuer multipart create: it sends the parts;
 //   - text with a curl command: it runs that.
@@ -47,7 +50,8 @@ const uploadsPage = "../../docs/uploads.md"
 
 var (
 	codeSpan      = regexp.MustCompile("`([^`]+)`")
-	runsIssuer    = regexp.MustCompile(`^([A-Z_]+=\S* )*issuer `)
+	policyBlock   = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	runsIssuer    = regexp.MustCompile(`^(([A-Z_]+=\S* )*issuer|curl) `)
 	temporaryKeys = `{"AccessKeyId":"ak","AccessKeySecret":"hunter-sk","SecurityToken":"token","Expiration":"%s","Code":"Success"}`
 )
 
@@ -73,10 +77,24 @@ func documentedRows(t *testing.T) [][]string {
 			rows = append(rows, commands)
 		}
 	}
-	if len(rows) < 35 {
+	if len(rows) < 43 {
 		t.Fatalf("%s has %d rows with commands; is the test reading it rightly?", uploadsPage, len(rows))
 	}
 	return rows
+}
+
+// documentedPolicies returns the page's policy file.
+func documentedPolicies(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(uploadsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := policyBlock.FindSubmatch(page)
+	if block == nil {
+		t.Fatalf("%s has no block of YAML", uploadsPage)
+	}
+	return string(block[1])
 }
 
 // TestDocumentedCommands runs docs/uploads.md.
@@ -126,7 +144,15 @@ func newReader(t *testing.T) *reader {
 	r.fill(t)
 	r.env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata.URL,
 		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
-		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef", "UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback"}
+		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef", "UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback",
+		"UPCALL_DATABASE_URL=" + dbtest.URL(t), "UPCALL_POLICIES=" + filepath.Join(r.dir, "policies.yaml")}
+	service := map[string]string{"UPCALL_API_LISTEN": "127.0.0.1:0", "UPCALL_API_ADMIN_LISTEN": "127.0.0.1:0"}
+	for _, setting := range r.env {
+		name, value, _ := strings.Cut(setting, "=")
+		service[name] = value
+	}
+	api, _, _ := startServe(t, service)
+	r.env = append(r.env, "API="+api)
 	return r
 }
 
@@ -159,6 +185,7 @@ func (r *reader) fill(t *testing.T) {
 		{"name":"sts","mode":"StsToken","access_key_id":"ak","access_key_secret":"hunter-sk","sts_token":"token","sts_expiration":%d}]}`, end.Unix())
 	for name, text := range map[string]string{
 		"exampleobject.txt": string(r.content), "aliyun.json": aliyun, ".aliyun/config.json": aliyun,
+		"policies.yaml":    documentedPolicies(t),
 		"credentials.json": fmt.Sprintf(temporaryKeys, end.UTC().Format(time.RFC3339)),
 		"bin/issuer":       "#!/bin/sh\n" + asIssuer + "=1 exec '" + os.Args[0] + "' \"$@\"\n",
 	} {
