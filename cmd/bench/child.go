@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -22,14 +21,14 @@ type child struct {
 }
 
 // startChild starts this program again as the receiver of a variant.
-func startChild(ctx context.Context, v variant, databaseURL, keyURL, profileDir string) (*child, error) {
+func startChild(ctx context.Context, v variant, databaseURL, keyURL, profile string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find own program: %w", err)
 	}
 	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
-	if profileDir != "" {
-		args = append(args, "--profile", filepath.Join(profileDir, strings.ReplaceAll(v.name, " ", "-")+".pprof"))
+	if profile != "" {
+		args = append(args, "--profile", profile)
 	}
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), "BENCH_DATABASE_URL="+databaseURL)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -86,7 +88,12 @@ func (l *lab) rows(ctx context.Context) (int, error) {
 func (l *lab) measure(ctx context.Context, v variant, requests [][]byte, how load, before int, profileDir string) (result, error) {
 	// As many connections as one INSERT a request can use: pgx's default is 4 on a
 	// small machine, which would make the comparison look better than it is.
-	child, err := startChild(ctx, v, l.postgres.URL()+"&pool_max_conns=32", l.keys.KeyURL, profileDir)
+	profile := ""
+	if profileDir != "" {
+		name := fmt.Sprintf("%s %d %s.pprof", v.name, how.clients, how)
+		profile = filepath.Join(profileDir, strings.ReplaceAll(name, " ", "-"))
+	}
+	child, err := startChild(ctx, v, l.postgres.URL()+"&pool_max_conns=32", l.keys.KeyURL, profile)
 	if err != nil {
 		return result{}, err
 	}

@@ -27,7 +27,7 @@ func newEvent() *Event {
 	return &Event{
 		ID:         uuid.New(),
 		ReceivedAt: time.Now(),
-		UploadID:   uuid.NullUUID{UUID: uuid.New(), Valid: true},
+		UploadID:   uuid.NullUUID{UUID: uuid.Must(uuid.NewV7()), Valid: true},
 		Callback: callbackspec.Callback{
 			Bucket: "demo", Object: "photos/2026/11/" + uuid.NewString() + ".jpg",
 			ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249", Size: &size, MimeType: "image/jpeg",
@@ -122,25 +122,27 @@ func BenchmarkRecord(b *testing.B) {
 	})
 }
 
-// insertOne is what a handler without group commit would do: the same tables, the same
-// columns, one statement.
-func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
-	row, err := newEventRow(e)
-	if err != nil {
-		return err
-	}
+// insertEvent is the same tables and columns as the recorder's, in one statement for one
+// event.
+const insertEvent = `
+	WITH fresh AS (
+		INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
+	)
+	INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type,
+		image_width, image_height, image_format, crc64, content_md5, vpc_id, client_ip, request_id,
+		operation, upload_id, vars, source)
+	SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
+	FROM fresh RETURNING id`
+
+func oneRow(e *Event) []any {
 	c := &e.Callback
-	_, err = pool.Exec(ctx, `
-		WITH fresh AS (
-			INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
-		)
-		INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type,
-			image_width, image_height, image_format, crc64, content_md5, vpc_id, client_ip, request_id,
-			operation, upload_id, vars, source)
-		SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
-		FROM fresh RETURNING id`,
-		e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
-		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, row.vars, SourceCallback)
+	return []any{e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
+		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, c.Vars, SourceCallback}
+}
+
+// insertOne is what a handler without group commit would do.
+func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
+	_, err := pool.Exec(ctx, insertEvent, oneRow(e)...)
 	return err
 }
 

@@ -1,0 +1,104 @@
+package eventstore
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// BenchmarkWays compares ways to commit 64 events in one transaction on one connection:
+// the recorder's arrays, a pipeline of one statement for each event, and COPY into a
+// temporary table that a statement then reads.
+func BenchmarkWays(b *testing.B) {
+	const size = 64
+	pool := benchPool(b, durable(b), 2)
+	for _, way := range []struct {
+		name   string
+		commit func(*testing.B, *pgxpool.Pool) func([]*Event) error
+	}{{"arrays", byArrays}, {"pipeline", byPipeline}, {"copy", byCopy}} {
+		b.Run(way.name, func(b *testing.B) {
+			commit := way.commit(b, pool)
+			for b.Loop() {
+				b.StopTimer()
+				events := make([]*Event, size)
+				for i := range events {
+					events[i] = newEvent()
+				}
+				b.StartTimer()
+				if err := commit(events); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/size, "µs/event")
+		})
+	}
+}
+
+func byArrays(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
+	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
+	return func(events []*Event) error {
+		batch := make([]*request[eventRow], len(events))
+		for i, e := range events {
+			row, err := newEventRow(e)
+			if err != nil {
+				return err
+			}
+			batch[i] = &request[eventRow]{id: e.ID, row: row}
+		}
+		_, err := w.commit(b.Context(), fold(batch))
+		return err
+	}
+}
+
+func byPipeline(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
+	return func(events []*Event) error {
+		return pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
+			var batch pgx.Batch
+			for _, e := range events {
+				batch.Queue(insertEvent, oneRow(e)...)
+			}
+			return tx.SendBatch(b.Context(), &batch).Close()
+		})
+	}
+}
+
+var copied = []string{"id", "received_at", "bucket", "object_key", "etag", "size", "mime_type", "image_width", "image_height", "image_format",
+	"crc64", "content_md5", "vpc_id", "client_ip", "request_id", "operation", "upload_id", "vars", "source"}
+
+func byCopy(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
+	conn, err := pool.Acquire(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(conn.Release)
+	ctx := context.WithoutCancel(b.Context())
+	if _, err := conn.Exec(ctx, "CREATE TEMP TABLE given (LIKE upcall.upload_events) ON COMMIT DELETE ROWS"); err != nil {
+		b.Fatal(err)
+	}
+	return func(events []*Event) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"given"}, copied, pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
+				return oneRow(events[i]), nil
+			}))
+			if err != nil {
+				return err
+			}
+			rows, err := tx.Query(ctx, `
+				WITH fresh AS (
+					INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT upload_id, id, received_at FROM given
+					ON CONFLICT DO NOTHING RETURNING id
+				), recorded AS (
+					INSERT INTO upcall.upload_events SELECT given.* FROM given JOIN fresh USING (id)
+				)
+				SELECT id FROM fresh`)
+			if err != nil {
+				return err
+			}
+			_, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+			return err
+		})
+	}
+}
