@@ -141,6 +141,32 @@ func TestUploadKilledAtTheEnd(t *testing.T) {
 	}
 }
 
+// expireState lets the manifest in the state be one of long ago.
+func expireState(t *testing.T, w world, _ string) {
+	file := filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0])
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state map[string]any
+	if err := json.Unmarshal(text, &state); err != nil {
+		t.Fatal(err)
+	}
+	state["manifest"].(map[string]any)["expires_at"] = "2020-01-01T00:00:00Z"
+	if text, err = json.Marshal(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func shorten(t *testing.T, _ world, path string) {
+	if err := os.Truncate(path, 200_000); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestUploadBegunAnew: what the state holds is of no use any more.
 func TestUploadBegunAnew(t *testing.T) {
 	t.Parallel()
@@ -150,29 +176,12 @@ func TestUploadBegunAnew(t *testing.T) {
 		says   string
 		sent   int
 	}{
-		{"expired", func(t *testing.T, w world, _ string) {
-			file := filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0])
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var state map[string]any
-			if err := json.Unmarshal(text, &state); err != nil {
-				t.Fatal(err)
-			}
-			state["manifest"].(map[string]any)["expires_at"] = "2020-01-01T00:00:00Z"
-			if text, err = json.Marshal(state); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, text, 0o600); err != nil {
-				t.Fatal(err)
-			}
+		{"expired", expireState, "its URLs have expired; beginning anew", 3},
+		{"another size", shorten, "the file has another size now; beginning anew", 2},
+		{"expired and aborted", func(t *testing.T, w world, path string) {
+			w.abortAll(t)
+			expireState(t, w, path)
 		}, "its URLs have expired; beginning anew", 3},
-		{"another size", func(t *testing.T, _ world, path string) {
-			if err := os.Truncate(path, 200_000); err != nil {
-				t.Fatal(err)
-			}
-		}, "the file has another size now; beginning anew", 2},
 		{"broken state", func(t *testing.T, w world, _ string) {
 			if err := os.Truncate(filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0]), 100); err != nil {
 				t.Fatal(err)
@@ -211,6 +220,81 @@ func TestUploadBegunAnew(t *testing.T) {
 			}
 			if names := states(t, w); len(names) != 0 {
 				t.Errorf("state is left: %v", names)
+			}
+		})
+	}
+}
+
+// TestUploadBegunAnewAfterMerge: the parts were merged, but nobody heard of it, and then
+// the upload could not go on. What may be reported already is not reported once more
+// without a word.
+func TestUploadBegunAnewAfterMerge(t *testing.T) {
+	t.Parallel()
+	const over = "OSS was asked to merge the parts, and the upload is over now"
+	tests := []struct {
+		name     string
+		callback bool
+		merge    bool // false only asks for it
+		change   func(t *testing.T, w world, path string)
+		abort    int // status of the answer to the abort; 0 is OSS's own
+		status   int
+		says     string
+		state    int // how many are left
+	}{
+		{"expired", true, true, expireState, 0, 1, "the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ", 0},
+		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
+		{"another size", true, true, shorten, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
+		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; beginning anew", 0},
+		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort multipart upload: OSS answers 403", 0},
+		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			g := newGate(t, w)
+			paths := inFolder(t, map[string]int{"big.bin": 250_000})
+			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400", "--attempts", "1"}
+			if tt.callback {
+				command = append(command, "--callback-url", w.receiver)
+			}
+			g.keep(func(kind string, rw http.ResponseWriter, r *http.Request) bool {
+				if kind != "POST" || r.URL.Query().Has("uploads") {
+					return false
+				}
+				if tt.merge {
+					g.proxy.ServeHTTP(httptest.NewRecorder(), r)
+				}
+				rw.WriteHeader(http.StatusBadGateway)
+				return true
+			})
+			if _, stderr, status := execute(t, w.env, command...); status != 1 || !strings.Contains(stderr, "completion: OSS answered 502") {
+				t.Fatalf("status %d: %s", status, stderr)
+			}
+			g.open()
+			tt.change(t, w, paths["big.bin"])
+			if tt.abort != 0 {
+				g.keep(func(kind string, rw http.ResponseWriter, r *http.Request) bool {
+					switch {
+					case kind != "DELETE":
+						return false
+					case tt.abort < 0:
+						panic(http.ErrAbortHandler)
+					}
+					rw.WriteHeader(tt.abort)
+					return true
+				})
+			}
+			_, stderr, status := execute(t, w.env, command...)
+			if status != tt.status || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "stay in the bucket") || (status != 0) != (len(g.puts()) == 0) {
+				t.Errorf("status %d, sent %v: %s", status, g.puts(), stderr)
+			}
+			if names := states(t, w); len(names) != tt.state {
+				t.Errorf("states %v, want %d", names, tt.state)
+			}
+			g.open()
+			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 && (status != 0 || tt.callback != (stdout == answer+"\n")) {
+				t.Errorf("once more: status %d: %s%s", status, stdout, stderr)
 			}
 		})
 	}

@@ -159,10 +159,10 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 		if expired {
 			why = "its URLs have expired"
 		}
-		fmt.Fprintf(w, "issuer: %s: the upload that was broken off cannot go on, as %s; beginning anew\n", readable(job.name), why)
-		if err := m.issuer.AbortMultipart(ctx, *old); err != nil {
-			fmt.Fprintf(w, "issuer: %s: its parts stay in the bucket: %v\n", readable(job.name), err)
+		if err := m.giveUp(ctx, w, job, state); err != nil {
+			return uploader.Task{}, err
 		}
+		fmt.Fprintf(w, "issuer: %s: the upload that was broken off cannot go on, as %s; beginning anew\n", readable(job.name), why)
 		state.Manifest, state.Completing = nil, false
 	}
 	r := m.multipartRequest(job)
@@ -179,4 +179,33 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, manifest))
 	}
 	return uploader.Task{Manifest: uploader.Manifest{Multipart: &manifest}, State: state}, nil
+}
+
+// giveUp aborts the upload that was broken off, as it cannot go on. The error means that
+// the file may be stored and reported already: another upload would report it once more.
+func (m *maker) giveUp(ctx context.Context, w io.Writer, job *uploadJob, state *uploader.State) error {
+	old := state.Manifest
+	err := m.issuer.AbortMultipart(ctx, *old)
+	refused, answered := errors.AsType[*presign.RefusedError](err)
+	gone := answered && refused.Code == "NoSuchUpload"
+	switch {
+	case err == nil, gone && !state.Completing:
+		return nil // no part is left
+	case !state.Completing:
+		fmt.Fprintf(w, "issuer: %s: its parts stay in the bucket: %v\n", readable(job.name), err)
+		return nil
+	case !answered:
+		return fmt.Errorf("%w; run the same command again", err) // the state is kept, and the next run finds it out
+	}
+	known := "OSS was asked to merge the parts, and the upload is over now"
+	if !gone {
+		known = fmt.Sprintf("OSS was asked to merge the parts, and does not say whether it did (%v)", err)
+	}
+	sameSize := (uploader.Manifest{Multipart: old}).Fit(job.source.Size()) == nil
+	if m.callback != nil && sameSize {
+		return errors.Join(fmt.Errorf("completion: %w: %s, so the object is most likely stored; look at the receiver for the row whose upload_id is %s, and run the same command again only if there is none",
+			uploader.ErrAnswerLost, known, old.ID), state.Remove())
+	}
+	fmt.Fprintf(w, "issuer: %s: %s: what was in the file then is most likely stored, by the upload_id %s\n", readable(job.name), known, old.ID)
+	return nil
 }
