@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -136,6 +137,9 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		{"no parts", strings.Replace(good, `"parts"`, `"pieces"`, 1), nil, []string{"it has no bucket"}},
 		{"parts out of order", strings.Replace(good, `"number":1`, `"number":3`, 1), nil, []string{"its part 1 has the number 3"}},
 		{"upload id that is none", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: no manifest"}},
+		{"variables without a callback", changed(t, good, "callback", nil), nil, []string{"--manifest: no manifest of a multipart upload: it has variables of a callback, but no callback"}},
+		{"a callback that is none", changed(t, good, "callback", "hello"), nil, []string{"--manifest: no manifest of a multipart upload: callback:"}},
+		{"variables that are none", changed(t, good, "callback_var", []int{1}), nil, []string{"--manifest: no manifest of a multipart upload: callback_var:"}},
 	}
 	for _, command := range []string{"complete", "abort"} {
 		for _, tt := range tests {
@@ -170,6 +174,21 @@ func TestMultipartManifestBadInput(t *testing.T) {
 	if n := w.openUploads(t); n != 1 {
 		t.Errorf("%d uploads are open, want 1", n)
 	}
+}
+
+// changed is a JSON object in which one field has another value.
+func changed(t *testing.T, document, field string, value any) string {
+	t.Helper()
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(document), &fields); err != nil || fields[field] == nil {
+		t.Fatalf("%v: there is no %s", err, field)
+	}
+	fields[field] = value
+	text, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestMultipartFromStandardInput is a pipe from create to abort.

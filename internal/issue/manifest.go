@@ -35,9 +35,9 @@ type Multipart struct {
 
 	Abort PresignedRequest `json:"abort"`
 
-	// ListParts lists the parts that are there, up to number 1000. Where there may be
-	// more, ListPartsNext lists those from 1001, from 2001 and so on, each up to a
-	// thousand.
+	// ListParts lists the first thousand of the parts that are there. Where there may be
+	// more, ListPartsNext lists the first thousand behind number 1000, behind 2000 and so
+	// on: where numbers are missing, a part may be in two lists.
 	ListParts     PresignedRequest   `json:"list_parts"`
 	ListPartsNext []PresignedRequest `json:"list_parts_next,omitempty"`
 
@@ -107,6 +107,9 @@ func ReadManifest(r io.Reader) (Multipart, error) {
 		if int(part.Number) != i+1 {
 			return Multipart{}, fmt.Errorf("%w: its part %d has the number %d", ErrManifest, i+1, part.Number)
 		}
+	}
+	if _, err := m.completion(); err != nil {
+		return Multipart{}, err
 	}
 	return m, nil
 }
