@@ -130,7 +130,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	}
 	callback, err := r.Callback.encode(i.reach, token)
 	if err != nil {
-		return Upload{}, r.Check(i.reach, token != "")
+		return Upload{}, cmp.Or(r.Check(i.reach, token != ""), err) // all mistakes, not the callback's alone
 	}
 	signed, err := i.cfg.Presigner.Put(ctx, presign.Put{
 		Object:        r.Object,
