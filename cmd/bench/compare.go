@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
 
 type compareCmd struct {
 	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
-	Requests int   `default:"20000" help:"Callbacks in each run; a twentieth of them where there is one client."`
+	Requests int   `default:"20000" help:"Callbacks in each run, after a tenth as many to warm up; a twentieth of them where there is one client."`
 	Rounds   int   `default:"3" help:"Runs of each variant; the median counts."`
 
 	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
@@ -19,8 +20,11 @@ type compareCmd struct {
 
 // Run prints one table for each way to connect and number of clients.
 func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
+	if len(cmd.Clients) == 0 {
+		return errors.New("give a number of clients")
+	}
 	for _, n := range cmd.Clients {
-		if n < 1 || cmd.Requests < 20*n && n > 1 || cmd.Rounds < 1 {
+		if n < 1 || cmd.Requests < 1 || cmd.Requests < 20*n && n > 1 || cmd.Rounds < 1 {
 			return errors.New("give at least one client, one round, and twenty requests for each client")
 		}
 	}
@@ -30,9 +34,10 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer l.close()
 	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n", l.postgres.Version())
-	fmt.Fprintf(out, "signed callbacks, %d a run, %d runs each in turn, the median by rate\n", cmd.Requests, cmd.Rounds)
+	fmt.Fprintf(out, "signed callbacks, %d a run after a warm-up, %d runs each in turn, the median by rate\n", cmd.Requests, cmd.Rounds)
 	for _, closing := range []bool{false, true} {
-		requests, err := l.requests(cmd.Requests, closing)
+		most := load{slices.Max(cmd.Clients), closing}
+		requests, err := l.requests(most.warmUp(cmd.Requests)+cmd.Requests, closing)
 		if err != nil {
 			return err
 		}
@@ -46,16 +51,19 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 func (cmd *compareCmd) compare(ctx context.Context, out io.Writer, l *lab, requests [][]byte, how load) error {
+	n := cmd.Requests
 	if how.clients == 1 {
-		requests = requests[:max(len(requests)/20, 1)]
+		n = max(n/20, 1)
 	}
+	warm := how.warmUp(n)
+	warmUp, requests := requests[:warm], requests[warm:warm+n]
 	results := make(map[string][]result)
 	for range cmd.Rounds {
 		for _, v := range variants {
 			if err := l.empty(ctx); err != nil {
 				return err
 			}
-			got, err := l.measure(ctx, v, requests, how, 0, cmd.ProfileDir)
+			got, err := l.measure(ctx, v, warmUp, requests, how, 0, cmd.ProfileDir)
 			if err != nil {
 				return err
 			}

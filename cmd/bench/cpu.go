@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"upcall/internal/embeddedpg"
@@ -29,24 +33,69 @@ func postgresCPU(server *embeddedpg.Server) (time.Duration, error) {
 	}
 	var total time.Duration
 	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
+		pid := filepath.Base(filepath.Dir(path))
+		parent, used, err := readStat(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // the process has ended
 		}
-		pid, rest, _ := strings.Cut(string(text), " ")
-		// The name is in brackets and may hold anything; the fields after it are numbers.
-		fields := strings.Fields(rest[strings.LastIndexByte(rest, ')')+1:])
-		const parent, utime, cstime = 1, 11, 14 // counted from the state
-		if len(fields) <= cstime || pid != postmaster && fields[parent] != postmaster {
-			continue
+		if err != nil {
+			return 0, err
 		}
-		for _, field := range fields[utime : cstime+1] {
-			ticks, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("read CPU times: %w", err)
-			}
-			total += time.Duration(ticks) * tick
+		if pid == postmaster || parent == postmaster {
+			total += used
 		}
 	}
 	return total, nil
+}
+
+// processCPU returns the CPU time that a process has used. It is 0 without /proc.
+func processCPU(pid int) (time.Duration, error) {
+	_, used, err := readStat(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return used, err
+}
+
+// readStat returns a process's parent, and the CPU time that it has used itself and that
+// of the children it has reaped.
+func readStat(path string) (string, time.Duration, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", 0, fmt.Errorf("read CPU times: %w", err)
+	}
+	// The name is in brackets and may hold anything; the fields after it are numbers.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	const parent, utime, cstime = 1, 11, 14 // counted from the state
+	if len(fields) <= cstime {
+		return "", 0, fmt.Errorf("read CPU times: %s has %d fields", path, len(fields))
+	}
+	var used time.Duration
+	for _, field := range fields[utime : cstime+1] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return "", 0, fmt.Errorf("read CPU times: %w", err)
+		}
+		used += time.Duration(ticks) * tick
+	}
+	return fields[parent], used, nil
+}
+
+// peakMemory returns the most memory that a process has had resident, in bytes: VmHWM
+// (proc(5)). It is 0 without /proc.
+func peakMemory(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read peak memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kilobytes float64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); n == 1 {
+			return kilobytes * 1024, nil
+		}
+	}
+	return 0, errors.New("read peak memory: there is no VmHWM")
 }

@@ -12,7 +12,7 @@ import (
 type growthCmd struct {
 	Rows     []int `default:"0,10000000" help:"Rows that are there before each measurement, ascending."`
 	Clients  int   `default:"128" help:"Keep-alive clients."`
-	Requests int   `default:"100000" help:"Callbacks in each run."`
+	Requests int   `default:"100000" help:"Callbacks in each run, after a tenth as many to warm up."`
 	Rounds   int   `default:"3" help:"Runs at each size; the median counts."`
 }
 
@@ -26,7 +26,7 @@ func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer l.close()
-	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run, %d runs at each size, the median by rate\n",
+	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run after a warm-up, %d runs at each size, the median by rate\n",
 		l.postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "rows before\tcallbacks/s\tratio\tp50\tp99\tp99.9\tPostgreSQL CPU\t")
@@ -58,17 +58,19 @@ func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
 // atSize measures and returns how many rows there are afterwards.
 func (cmd *growthCmd) atSize(ctx context.Context, l *lab, there int) (result, int, error) {
 	var results []result
+	how := load{cmd.Clients, false}
+	warm := how.warmUp(cmd.Requests)
 	for range cmd.Rounds {
-		requests, err := l.requests(cmd.Requests, false)
+		requests, err := l.requests(warm+cmd.Requests, false)
 		if err != nil {
 			return result{}, 0, err
 		}
-		got, err := l.measure(ctx, variantNamed(groupCommitName), requests, load{cmd.Clients, false}, there, "")
+		got, err := l.measure(ctx, variantNamed(upcallName), requests[:warm], requests[warm:], how, there, "")
 		if err != nil {
 			return result{}, 0, err
 		}
 		results = append(results, got)
-		there += cmd.Requests
+		there += len(requests)
 	}
 	return median(results), there, nil
 }

@@ -16,6 +16,9 @@ import (
 	"upcall/migrations"
 )
 
+// spoolPatience is how long what the receiver has in its spool may take to the table.
+const spoolPatience = 30 * time.Second
+
 // A lab is what all measurements share: a durable PostgreSQL, and the key server.
 type lab struct {
 	postgres *embeddedpg.Server
@@ -75,45 +78,71 @@ func (l *lab) empty(ctx context.Context) error {
 	return nil
 }
 
-func (l *lab) rows(ctx context.Context) (int, error) {
-	var n int
-	if err := l.pool.QueryRow(ctx, "SELECT count(*) FROM upcall.callback_ids").Scan(&n); err != nil {
-		return 0, fmt.Errorf("count rows: %w", err)
+// expect returns when there are so many rows of each kind, or says what there is instead.
+func (l *lab) expect(ctx context.Context, want int) error {
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		var ids, events int
+		err := l.pool.QueryRow(ctx, "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)").Scan(&ids, &events)
+		if err != nil {
+			return fmt.Errorf("count rows: %w", err)
+		}
+		if ids == want && events == want {
+			return nil
+		}
+		// What PostgreSQL did not take in time is in the receiver's spool, and on its way.
+		if max(ids, events) > want || time.Since(began) > spoolPatience {
+			return fmt.Errorf("there are %d ids of callbacks and %d events, and should be %d of each", ids, events, want)
+		}
 	}
-	return n, nil
 }
 
-// measure runs one variant once. before is how many rows there are; afterwards there
-// must be one more for each callback that was answered.
-func (l *lab) measure(ctx context.Context, v variant, requests [][]byte, how load, before int, profileDir string) (result, error) {
-	// As many connections as one INSERT a request can use: pgx's default is 4 on a
-	// small machine, which would make the comparison look better than it is.
+// measure runs one variant once, with the requests of warmUp before those that count.
+// before is how many rows there are; afterwards there must be one more for each callback
+// that was answered.
+func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte, how load, before int, profileDir string) (result, error) {
 	profile := ""
 	if profileDir != "" {
 		name := fmt.Sprintf("%s %d %s.pprof", v.name, how.clients, how)
 		profile = filepath.Join(profileDir, strings.ReplaceAll(name, " ", "-"))
 	}
-	child, err := startChild(ctx, v, l.postgres.URL()+"&pool_max_conns=32", l.keys.KeyURL, profile)
+	databaseURL := l.postgres.URL()
+	if v.recorder != nil {
+		// As many connections as one INSERT a request can use: the default, which the
+		// receiver has, is 4 on a small machine and would make the comparison look better
+		// than it is.
+		databaseURL += "&pool_max_conns=32"
+	}
+	child, err := startChild(ctx, v, databaseURL, l.keys.KeyURL, profile)
 	if err != nil {
 		return result{}, err
 	}
-	cpuBefore, err := postgresCPU(l.postgres)
-	got, fired := fire(child.addr, requests, how)
-	cpuAfter, cpuErr := postgresCPU(l.postgres)
-	receiverCPU, stopped := child.stop()
-	if err := errors.Join(err, fired, cpuErr, stopped); err != nil {
+	if v.records {
+		before += len(warmUp) + len(requests)
+	}
+	got, err := l.run(child, warmUp, requests, how)
+	if err == nil {
+		err = l.expect(ctx, before)
+	}
+	if err := errors.Join(err, child.stop()); err != nil {
 		return result{}, fmt.Errorf("%s, %s: %w", v.name, how, err)
 	}
-	got.receiverCPU, got.postgresCPU = receiverCPU, cpuAfter-cpuBefore
-	if v.records {
-		before += len(requests)
+	return got, nil
+}
+
+// run warms a receiver up, so that its start, its connections to PostgreSQL and their
+// prepared statements are not measured, and measures it.
+func (l *lab) run(c *child, warmUp, requests [][]byte, how load) (result, error) {
+	if _, err := fire(c.addr, warmUp, how); err != nil {
+		return result{}, fmt.Errorf("warm up: %w", err)
 	}
-	rows, err := l.rows(ctx)
-	if err != nil {
+	receiverBefore, receiverErr := processCPU(c.cmd.Process.Pid)
+	postgresBefore, postgresErr := postgresCPU(l.postgres)
+	got, err := fire(c.addr, requests, how)
+	if err := errors.Join(err, receiverErr, postgresErr); err != nil {
 		return result{}, err
 	}
-	if rows != before {
-		return result{}, fmt.Errorf("%s, %s: there are %d rows and should be %d", v.name, how, rows, before)
-	}
-	return got, nil
+	receiverAfter, receiverErr := processCPU(c.cmd.Process.Pid)
+	postgresAfter, postgresErr := postgresCPU(l.postgres)
+	got.receiverCPU, got.postgresCPU = receiverAfter-receiverBefore, postgresAfter-postgresBefore
+	return got, errors.Join(receiverErr, postgresErr)
 }

@@ -29,6 +29,9 @@ func (l load) String() string {
 	return "keep-alive"
 }
 
+// warmUp returns how many requests go before n that are measured.
+func (l load) warmUp(n int) int { return max(n/10, l.clients) }
+
 // A result is what one run of one variant gave.
 type result struct {
 	sent        int

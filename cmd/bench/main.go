@@ -3,9 +3,10 @@
 // key fetched for each request as published samples do, and the same handler without a
 // database, which is the ceiling.
 //
-// Each variant is a receiver in a process of its own; the requests are signed callbacks,
-// all different. The variants take turns, each starts with empty tables, and the rows
-// are counted after each run.
+// Each variant is a receiver in a process of its own, and Upcall's is the whole receiver,
+// with its spool. The requests are signed callbacks, all different. The
+// variants take turns, each starts with empty tables and is warmed up before it is
+// measured, and the rows are counted after each run.
 package main
 
 import (

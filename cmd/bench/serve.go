@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/pprof"
+	"slices"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/intake"
+	"upcall/internal/loadgen"
+	"upcall/internal/receiver"
+	"upcall/internal/uploadtoken"
+	"upcall/internal/verify"
+)
+
+// databaseURLVariable names the database to the receivers. Their command line would show
+// it to everybody on the machine.
+const databaseURLVariable = "BENCH_DATABASE_URL"
+
+type serveCmd struct {
+	Variant string `required:""`
+	KeyURL  string `name:"key-url" required:""`
+	Profile string // file for a CPU profile; "" takes none
+}
+
+// Run is the receiver of one variant.
+func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
+	if !slices.ContainsFunc(variants, func(v variant) bool { return v.name == cmd.Variant }) {
+		return fmt.Errorf("there is no variant %q", cmd.Variant)
+	}
+	if cmd.Profile != "" {
+		file, err := os.Create(cmd.Profile)
+		if err != nil {
+			return fmt.Errorf("take profile: %w", err)
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return fmt.Errorf("take profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+	}
+	public, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer public.Close()
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer admin.Close()
+	keys, err := uploadtoken.ParseKeys(loadgen.TokenKeys)
+	if err != nil {
+		return err
+	}
+	// Who comes before it serves waits in the listeners' queues.
+	fmt.Fprintln(out, public.Addr(), admin.Addr())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	logger := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	v := variantNamed(cmd.Variant)
+	if v.recorder == nil {
+		return cmd.receive(ctx, keys, logger, public, admin)
+	}
+	return cmd.imitate(ctx, v, keys, logger, public, admin)
+}
+
+// receive is the receiver as it is shipped, with a spool and its own defaults.
+func (cmd *serveCmd) receive(ctx context.Context, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+	spool, err := os.MkdirTemp("", "upcall-bench-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	err = receiver.Run(ctx, receiver.Config{
+		DatabaseURL: os.Getenv(databaseURLVariable), TrustKeyURLs: []string{cmd.KeyURL}, Tokens: keys, SpoolDir: spool, Logger: logger,
+	}, public, admin)
+	return errors.Join(err, os.RemoveAll(spool))
+}
+
+// imitate is Upcall's handler with something else behind it.
+func (cmd *serveCmd) imitate(ctx context.Context, v variant, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+	pool, err := eventstore.Open(ctx, os.Getenv(databaseURLVariable))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{cmd.KeyURL}})
+	if err != nil {
+		return err
+	}
+	server, err := intake.New(intake.Config{
+		Tokens: keys, Verifier: verifier, Recorder: kept{v.recorder(pool)}, Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	handler := server.Public()
+	if v.fetches {
+		handler = fetching(handler, cmd.KeyURL)
+	}
+	go http.Serve(public, handler)
+	go http.Serve(admin, server.Admin())
+	<-ctx.Done()
+	return nil
+}
+
+// fetching gets the public key for each request before next sees it.
+func fetching(next http.Handler, keyURL string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, err := http.Get(keyURL)
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+		if err != nil {
+			http.Error(w, "the key cannot be fetched", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
