@@ -54,18 +54,13 @@ COMMENT ON COLUMN upcall.upload_events.upload_id    IS 'The issued upload that t
 COMMENT ON COLUMN upcall.upload_events.vars         IS 'Whatever else the body held, by its name there, which for a custom variable in the default template is its name without "x:". The upload token is left out: upload_id stands for it. Empty object when there was nothing else; never null.';
 COMMENT ON COLUMN upcall.upload_events.source       IS 'How the row came to be, as "callback". Never null.';
 
--- This is what makes a callback count once, whichever receiver, month or batch it comes in.
--- Its ids are digests, which have no order. The upload, which the same callback always
--- names, stands before the id in the key because issuers number uploads by time: new rows
--- go to the right edge of the index, which stays in memory however many there are.
+-- Narrow, so that its index stays in memory: this is what makes a callback count once,
+-- whichever receiver, month or batch it comes in.
 CREATE TABLE upcall.callback_ids (
-    upload_id   uuid        NOT NULL,
-    id          uuid        NOT NULL,
-    received_at timestamptz NOT NULL,
-    PRIMARY KEY (upload_id, id)
+    id          uuid        PRIMARY KEY,
+    received_at timestamptz NOT NULL
 );
 
 COMMENT ON TABLE upcall.callback_ids IS 'Every callback seen, once. Rows are kept for at least 30 days, which is longer than any upload token lives.';
-COMMENT ON COLUMN upcall.callback_ids.upload_id   IS 'upload_events.upload_id; all zeros where that is null. Never null.';
 COMMENT ON COLUMN upcall.callback_ids.id          IS 'upload_events.id. Never null.';
 COMMENT ON COLUMN upcall.callback_ids.received_at IS 'upload_events.received_at of the same row, which with id is its primary key. Never null.';

@@ -83,6 +83,10 @@ type kind[T any] struct {
 	// encode adds a row to the arrays.
 	encode func(*columns, *T)
 
+	// join adds to a row what another one with the same id, which is not written, has
+	// beyond it. nil is for kinds that have nothing of that sort.
+	join func(kept, folded *T)
+
 	// mend does away with the reason for which PostgreSQL says check_violation. nil is
 	// for kinds where nothing can: the row is bad.
 	mend func(context.Context, *pgxpool.Pool, []*request[T]) error
@@ -201,12 +205,15 @@ func (g *group[T]) gather(batch []*request[T]) []*request[T] {
 
 // fold sorts a batch by ID, in the order that all writers in all programs use, and
 // returns one request for each ID, the one that came first.
-func fold[T any](batch []*request[T]) []*request[T] {
+func (k kind[T]) fold(batch []*request[T]) []*request[T] {
 	slices.SortStableFunc(batch, func(a, b *request[T]) int { return bytes.Compare(a.id[:], b.id[:]) })
 	unique := make([]*request[T], 0, len(batch))
 	for i, q := range batch {
-		if i == 0 || q.id != batch[i-1].id {
+		switch {
+		case i == 0 || q.id != batch[i-1].id:
 			unique = append(unique, q)
+		case k.join != nil:
+			k.join(&unique[len(unique)-1].row, &q.row)
 		}
 	}
 	return unique

@@ -9,8 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// keyUpload is what callback_ids has for an upload_id.
-const keyUpload = "coalesce(upload_id, '00000000-0000-0000-0000-000000000000')"
+// noUpload is what callback_ids has for an upload_id that is null. It is there with ids of
+// callbacks whose token was not looked at, too, and those were recorded all the same.
+const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 // insertEvents returns 'n' for what is new, and 'r' for what is refused since its upload
 // was revoked.
@@ -22,15 +23,16 @@ const keyUpload = "coalesce(upload_id, '00000000-0000-0000-0000-000000000000')"
 // An id that another transaction is about to commit makes ON CONFLICT wait for that
 // transaction, so what is not returned is committed. The SELECT of fresh reads ids in the
 // order of the array: all writers sort them, so that none waits for one who waits for him.
-// Events are joined to what fresh returned, and not to what the table holds, because a
-// statement does not see rows of its own.
+// OFFSET 0 has PostgreSQL look up one id after the other, whatever it thought of the table
+// when it planned. Events are joined to what fresh returned, and not to what the table
+// holds, because a statement does not see rows of its own.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
 	SELECT upload_id, id FROM unnest($1::uuid[], $21::uuid[]) AS given (id, upload_id)
 	JOIN upcall.revoked_uploads USING (upload_id)
 ), revoked AS MATERIALIZED (
 	SELECT id FROM suspect
-	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE (there.upload_id, there.id) = (suspect.upload_id, suspect.id))
+	WHERE NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.upload_id IN (suspect.upload_id, ` + noUpload + `) AND there.id = suspect.id)
 ), refused AS (
 	INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, upload_id)
 	SELECT id, 'token_revoked', received_at, source_addr::inet, left(bucket, 1024), left(object_key, 1024), upload_id
@@ -41,9 +43,10 @@ WITH suspect AS MATERIALIZED (
 	ON CONFLICT DO NOTHING
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
-	SELECT ` + keyUpload + `, id, received_at
+	SELECT coalesce(upload_id, ` + noUpload + `), id, received_at
 	FROM unnest($1::uuid[], $2::timestamptz[], $17::uuid[]) AS given (id, received_at, upload_id)
 	WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
+		AND NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0)
 	ON CONFLICT DO NOTHING
 	RETURNING id
 ), recorded AS (
@@ -95,6 +98,7 @@ var eventKind = kind[eventRow]{
 		all[19].addr(e.SourceAddr)
 		all[20].nullUUID(uuid.NullUUID{UUID: e.UploadID.UUID, Valid: e.UploadID.Valid && !e.Acknowledged})
 	},
+	join: func(kept, folded *eventRow) { kept.Acknowledged = kept.Acknowledged || folded.Acknowledged },
 	// There is no partition for some of them.
 	mend: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
 		times := make([]time.Time, len(rows))

@@ -304,7 +304,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tx.Rollback(context.Background())
-			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
+			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
 				t.Fatal(err)
 			}
 			outcome := make(chan bool)

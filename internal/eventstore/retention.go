@@ -42,12 +42,14 @@ const (
 type Dropped struct {
 	Months   []string // as "2026_11"
 	IDs      int      // rows of callback_ids
+	Issued   int      // rows of issued_uploads
 	Refusals int      // rows of refused_callbacks
 }
 
 // DropExpired drops the oldest month of events if all of it is older than so many days,
-// with its rows in callback_ids, and the refusals that are older. It is to be called
-// again and again: one that was cut short goes on where it was.
+// with its rows in callback_ids, the issued uploads of that time that have no event any
+// more, and the refusals that are older. It is to be called again and again: one that was
+// cut short goes on where it was.
 //
 // A month has passed when both now and PostgreSQL's clock say so, and only one goes each
 // time, so that a clock that jumps ahead does not take all with it.
@@ -102,22 +104,30 @@ func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	if err != nil {
 		return err
 	}
+	kept, one := monthOf(limit), false // from when on events are there, and whether a month went
 	for _, m := range months {
 		switch {
 		case m.detached: // by an earlier run, which was cut short
 			if err := x.drop(ctx, m); err != nil {
 				return err
 			}
-		case m.begins.AddDate(0, 1, 0).After(limit), m.state != attached && !m.marked:
-			// It is not old enough, or someone else is detaching it.
+		case m.state != attached && !m.marked:
+			// Someone else is detaching it.
+		case one, m.begins.AddDate(0, 1, 0).After(limit):
+			if m.begins.Before(kept) {
+				kept = m.begins
+			}
 		default:
+			one = true
 			if err := x.detach(ctx, m); err != nil {
 				return err
 			}
-			return x.drop(ctx, m)
+			if err := x.drop(ctx, m); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return x.dropIssued(ctx, kept)
 }
 
 // expiry returns the time up to which events go: the earlier of what two clocks say.
@@ -243,13 +253,13 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 	// later month and stays.
 	step := fmt.Sprintf(`
 		WITH step AS MATERIALIZED (
-			SELECT received_at, id, `+keyUpload+` AS upload_id FROM %s
+			SELECT received_at, id, upload_id FROM %s
 			WHERE (received_at, id) > ($1, $2) ORDER BY received_at, id LIMIT %d
 		), gone AS (
 			DELETE FROM upcall.callback_ids WHERE ctid = ANY (ARRAY(
 				SELECT there.ctid FROM step CROSS JOIN LATERAL (
 					SELECT ctid FROM upcall.callback_ids
-					WHERE (upload_id, id) = (step.upload_id, step.id) AND received_at < $3 OFFSET 0
+					WHERE upload_id IN (step.upload_id, `+noUpload+`) AND id = step.id AND received_at < $3 OFFSET 0
 				) AS there))
 			RETURNING id
 		)
@@ -282,6 +292,34 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 	}
 	x.dropped.Months = append(x.dropped.Months, m.begins.Format("2006_01"))
 	return nil
+}
+
+// dropIssued deletes the issued uploads of before a time, and that they were revoked, but
+// for those that have an event still. One whose events were dropped would look as if it had
+// never been used.
+func (x *expirer) dropIssued(ctx context.Context, before time.Time) error {
+	for {
+		began := time.Now()
+		var gone int
+		err := x.conn.QueryRow(ctx, `
+			WITH gone AS (
+				DELETE FROM upcall.issued_uploads WHERE ctid = ANY (ARRAY(
+					SELECT ctid FROM upcall.issued_uploads issued
+					WHERE issued_at < $1 AND NOT EXISTS (SELECT FROM upcall.upload_events WHERE upload_id = issued.upload_id OFFSET 0)
+					LIMIT $2))
+				RETURNING upload_id
+			), forgotten AS (
+				DELETE FROM upcall.revoked_uploads WHERE upload_id IN (SELECT upload_id FROM gone)
+			)
+			SELECT count(*) FROM gone`, before, trimStep).Scan(&gone)
+		if err != nil || gone == 0 {
+			return err
+		}
+		x.dropped.Issued += gone
+		if err := pause(ctx, time.Since(began)); err != nil {
+			return err
+		}
+	}
 }
 
 func (x *expirer) dropRefusals(ctx context.Context, limit time.Time) error {

@@ -48,7 +48,7 @@ func byArrays(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
 			}
 			batch[i] = &request[eventRow]{id: e.ID, row: row}
 		}
-		_, err := w.commit(b.Context(), fold(batch))
+		_, err := w.commit(b.Context(), eventKind.fold(batch))
 		return err
 	}
 }

@@ -37,7 +37,7 @@ func newWriter[T any](config Config, k kind[T]) *writer[T] {
 func (w *writer[T]) record(batch []*request[T]) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.config.CommitTimeout)
 	defer cancel()
-	unique := fold(batch)
+	unique := w.kind.fold(batch)
 	answers := w.commitOrSplit(ctx, unique, make([]answer, 0, len(unique)))
 	i := -1
 	for j, q := range batch {

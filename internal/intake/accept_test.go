@@ -252,31 +252,6 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-func TestTokenPolicies(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	pool := dbtest.Pool(t)
-	for _, tt := range []struct {
-		policy TokenPolicy
-		body   string
-		want   int
-	}{
-		{TokenOptional, "bucket=demo&object=a.txt&reqId=O1", 200},
-		{TokenOptional, "bucket=demo&object=a.txt&reqId=O2&upcall_token=k1.AAAA", 403},
-		{TokenOff, "bucket=demo&object=a.txt&reqId=F1", 200},
-		{TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
-	} {
-		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy = tt.policy })
-		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), tt.body))
-		if got.Code != tt.want {
-			t.Errorf("%s, %s: got %d %s, want %d", tt.policy, tt.body, got.Code, got.Raw, tt.want)
-		}
-		if got.Code == 200 && !strings.Contains(got.Raw, `"upload_id":null`) {
-			t.Errorf("%s: %s names an upload id", tt.policy, got.Raw)
-		}
-	}
-}
-
 // TestBehindProxy: the signature covers the path that OSS asked for.
 func TestBehindProxy(t *testing.T) {
 	t.Parallel()

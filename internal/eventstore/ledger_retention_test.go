@@ -1,0 +1,83 @@
+package eventstore
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"upcall/internal/dbtest"
+)
+
+// TestLedgerFollowsEvents: an issued upload goes with its events, and not before them.
+func TestLedgerFollowsEvents(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
+	names := make(map[uuid.UUID]string)
+	issued := func(name string, at time.Time) IssuedUpload {
+		u := smallUpload()
+		u.IssuedAt = at
+		names[u.ID] = name
+		issue(t, l, u)
+		return u
+	}
+	uploaded := func(u IssuedUpload, at time.Time) {
+		e := eventOf(u)
+		e.ReceivedAt = at
+		record(t, r, e, false)
+	}
+	uploaded(issued("used in a month that goes", monthsAgo(5)), monthsAgo(5).Add(time.Hour))
+	uploaded(issued("used in the next", monthsAgo(4)), monthsAgo(4).Add(time.Hour))
+	uploaded(issued("used in a month that stays", monthsAgo(4)), monthsAgo(1))
+	uploaded(issued("used since", monthsAgo(1)), monthsAgo(1))
+	issued("never used", monthsAgo(5))
+	revoke(t, l, issued("revoked", monthsAgo(5)).ID)
+	issued("never used since", monthsAgo(1))
+	revoke(t, l, issued("revoked since", monthsAgo(1)).ID)
+
+	left := func() map[string]bool {
+		t.Helper()
+		got := make(map[string]bool)
+		for id, name := range names {
+			if number(t, pool, "SELECT count(*) FROM upcall.issued_uploads WHERE upload_id = $1", id) == 1 {
+				got[name] = true
+			}
+		}
+		return got
+	}
+	want := map[string]bool{
+		"used in the next": true, "used in a month that stays": true, "used since": true, "never used since": true, "revoked since": true,
+	}
+	if d := dropped(t, pool, time.Now(), 90, 5); d.Issued != 3 {
+		t.Errorf("%d issued uploads went, want 3", d.Issued)
+	}
+	if diff := cmp.Diff(want, left()); diff != "" {
+		t.Errorf("left after a month (-want +got):\n%s", diff)
+	}
+	delete(want, "used in the next")
+	dropped(t, pool, time.Now(), 90, 4)
+	if diff := cmp.Diff(want, left()); diff != "" {
+		t.Errorf("left after two (-want +got):\n%s", diff)
+	}
+	dropped(t, pool, time.Now(), 90)
+	if diff := cmp.Diff(want, left()); diff != "" {
+		t.Errorf("left when there is no more to do (-want +got):\n%s", diff)
+	}
+	if n := number(t, pool, "SELECT count(*) FROM upcall.revoked_uploads"); n != 1 {
+		t.Errorf("%d revoked uploads, want that since", n)
+	}
+}
+
+// TestLedgerInSteps: more than one statement deletes.
+func TestLedgerInSteps(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+		SELECT gen_random_uuid(), now() - interval '200 days', now() - interval '199 days', 'demo', 'a.txt' FROM generate_series(1, %d)`, 2*trimStep+1))
+	if d := dropped(t, pool, time.Now(), 90); d.Issued != 2*trimStep+1 {
+		t.Errorf("%d issued uploads went, want %d", d.Issued, 2*trimStep+1)
+	}
+}

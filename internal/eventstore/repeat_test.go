@@ -1,0 +1,70 @@
+package eventstore
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"upcall/internal/dbtest"
+)
+
+func withUpload(e *Event) *Event {
+	e.UploadID = uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	return e
+}
+
+// TestRepeatOfBeforeTokens: what was recorded while tokens were not looked at, or by a
+// program that knew no uploads in callback_ids, is known again when they are.
+func TestRepeatOfBeforeTokens(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
+	r := newRecorder(t, Config{Pool: pool})
+	before, other := smallEvent(), withUpload(smallEvent())
+	record(t, r, before, false)
+	again := *before
+	record(t, r, withUpload(&again), true)
+	record(t, r, other, false)
+	wantCount(t, pool, 2)
+	for _, e := range []*Event{before, &again, other} {
+		if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || !found {
+			t.Errorf("found %t, %v", found, err)
+		}
+	}
+
+	// A revoked upload does not make a repeat of it a refusal.
+	l := newLedger(t, Config{Pool: pool})
+	u := smallUpload()
+	u.ID = again.UploadID.UUID
+	issue(t, l, u)
+	revoke(t, l, u.ID)
+	record(t, r, &again, true)
+	wantRefused(t, pool, 0)
+}
+
+// TestFoldKeepsAcknowledgement: a callback that waits for a writer still when it comes
+// again out of the spool counts as acknowledged, whichever came first.
+func TestFoldKeepsAcknowledgement(t *testing.T) {
+	t.Parallel()
+	spooled, other := smallEvent(), smallEvent()
+	spooled.Acknowledged = true
+	live := *spooled
+	live.Acknowledged = false
+	for _, order := range [][]*Event{{&live, spooled, other}, {spooled, &live, other}, {other, spooled, spooled, &live}} {
+		var batch []*request[eventRow]
+		for _, e := range order {
+			row, err := newEventRow(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			batch = append(batch, &request[eventRow]{id: e.ID, row: row})
+		}
+		got := make(map[uuid.UUID]bool)
+		for _, q := range eventKind.fold(batch) {
+			got[q.id] = q.row.Acknowledged
+		}
+		if diff := cmp.Diff(map[uuid.UUID]bool{spooled.ID: true, other.ID: false}, got); diff != "" {
+			t.Errorf("acknowledged (-want +got):\n%s", diff)
+		}
+	}
+}

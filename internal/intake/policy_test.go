@@ -1,0 +1,61 @@
+package intake
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+)
+
+func TestTokenPolicies(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	for _, tt := range []struct {
+		policy TokenPolicy
+		body   string
+		want   int
+	}{
+		{TokenOptional, "bucket=demo&object=a.txt&reqId=O1", 200},
+		{TokenOptional, "bucket=demo&object=a.txt&reqId=O2&upcall_token=k1.AAAA", 403},
+		{TokenOff, "bucket=demo&object=a.txt&reqId=F1", 200},
+		{TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
+	} {
+		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy = tt.policy })
+		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), tt.body))
+		if got.Code != tt.want {
+			t.Errorf("%s, %s: got %d %s, want %d", tt.policy, tt.body, got.Code, got.Raw, tt.want)
+		}
+		if got.Code == 200 && !strings.Contains(got.Raw, `"upload_id":null`) {
+			t.Errorf("%s: %s names an upload id", tt.policy, got.Raw)
+		}
+	}
+}
+
+// TestTokensTurnedOn: what was recorded before is known again, while its token lives and
+// when it is over.
+func TestTokensTurnedOn(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	pool := dbtest.Pool(t)
+	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
+	send := func(change func(*Config)) answered {
+		return do(t, o.request(t, serve(t, o, pool, change).base, path, string(callbackspec.Form), body))
+	}
+	first := send(func(c *Config) { c.TokenPolicy = TokenOff })
+	for name, change := range map[string]func(*Config){
+		"required":            func(*Config) {},
+		"optional":            func(c *Config) { c.TokenPolicy = TokenOptional },
+		"required, and later": func(c *Config) { c.Now = func() time.Time { return noon.AddDate(0, 0, 8) } },
+	} {
+		if got := send(change); got.Code != http.StatusOK || got.EventID != first.EventID || !got.Duplicate {
+			t.Errorf("%s: got %d %s, want a repeat of %s", name, got.Code, got.Raw, first.Raw)
+		}
+	}
+	if n := count(t, pool); n != 1 {
+		t.Errorf("%d rows, want 1", n)
+	}
+}
