@@ -32,42 +32,87 @@ func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer child.stop()
+	// Once it is ready it has all its goroutines.
+	if _, err := get(ctx, "http://"+child.admin+"/readyz"); err != nil {
+		return err
+	}
 	idle, err := look(ctx, child.admin)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "idle: %s\n", idle)
-	var start, peak, end state
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batches := l.supply(ctx, cmd.Requests)
+	var start, end state
 	total := 0
-	for began := time.Now(); time.Since(began) < cmd.For; {
-		requests, err := l.requests(cmd.Requests, false)
-		if err != nil {
+	began := time.Now()
+	for time.Since(began) < cmd.For {
+		next := <-batches
+		if next.err != nil {
+			return next.err
+		}
+		if _, err := fire(child.addr, next.requests, load{cmd.Clients, false}); err != nil {
 			return err
 		}
-		if _, err := fire(child.addr, requests, load{cmd.Clients, false}); err != nil {
-			return err
-		}
-		total += len(requests)
+		total += len(next.requests)
 		if end, err = look(ctx, child.admin); err != nil {
 			return err
 		}
 		if start == (state{}) {
 			start = end
 		}
-		if end.resident > peak.resident {
-			peak = end
+	}
+	took := time.Since(began).Round(time.Second)
+	peak, err := peakMemory(child.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n", cmd.Requests, start, mebibytes(peak), total, took, end)
+	// Those of closed connections end by themselves.
+	for waited := time.Now(); end.goroutines > idle.goroutines; {
+		if time.Since(waited) > 30*time.Second {
+			return fmt.Errorf("%.0f goroutines are left over", end.goroutines-idle.goroutines)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if end, err = look(ctx, child.admin); err != nil {
+			return err
 		}
 	}
-	fmt.Fprintf(out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n", cmd.Requests, start, peak, total, cmd.For, end)
-	return nil
+	fmt.Fprintf(out, "idle again: %s\n", end)
+	return l.expect(ctx, total)
+}
+
+// A batch is what is sent between two looks.
+type batch struct {
+	requests [][]byte
+	err      error
+}
+
+// supply makes the next batch while one is being sent, so that the load does not pause.
+func (l *lab) supply(ctx context.Context, n int) <-chan batch {
+	batches := make(chan batch)
+	go func() {
+		for {
+			requests, err := l.requests(n, false)
+			select {
+			case batches <- batch{requests, err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return batches
 }
 
 // A state is what a receiver's process holds.
 type state struct{ resident, goroutines float64 }
 
 func (s state) String() string {
-	return fmt.Sprintf("%.1f MiB resident, %.0f goroutines", s.resident/(1<<20), s.goroutines)
+	return fmt.Sprintf("%s, %.0f goroutines", mebibytes(s.resident), s.goroutines)
 }
+
+func mebibytes(bytes float64) string { return fmt.Sprintf("%.1f MiB resident", bytes/(1<<20)) }
 
 var (
 	residentMetric   = regexp.MustCompile(`(?m)^process_resident_memory_bytes (\S+)$`)
@@ -76,18 +121,9 @@ var (
 
 // look reads a receiver's metrics.
 func look(ctx context.Context, admin string) (state, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+	body, err := get(ctx, "http://"+admin+"/metrics")
 	if err != nil {
-		return state{}, fmt.Errorf("read metrics: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return state{}, fmt.Errorf("read metrics: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return state{}, fmt.Errorf("read metrics: %w", err)
+		return state{}, err
 	}
 	var s state
 	for metric, value := range map[*regexp.Regexp]*float64{residentMetric: &s.resident, goroutinesMetric: &s.goroutines} {
@@ -100,4 +136,25 @@ func look(ctx context.Context, admin string) (state, error) {
 		}
 	}
 	return s, nil
+}
+
+// get returns what an URL of a receiver's admin listener holds.
+func get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask receiver: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask receiver: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("ask receiver: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask receiver: %s says %s: %s", url, response.Status, body)
+	}
+	return body, nil
 }
