@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestMain lets the test binary be the receivers that bench starts.
+func TestMain(m *testing.M) {
+	if os.Getenv(databaseURLVariable) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// output runs bench and returns what it prints.
+func output(t *testing.T, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := run(t.Context(), args, &out, os.Stderr); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, &out)
+	}
+	return out.String()
+}
+
+// expectLines fails unless each expression matches as often as wanted.
+func expectLines(t *testing.T, text string, lines map[string]int) {
+	t.Helper()
+	for line, want := range lines {
+		if got := len(regexp.MustCompile("(?m)"+line).FindAllString(text, -1)); got != want {
+			t.Errorf("%d lines are like %q, want %d:\n%s", got, line, want, text)
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	profiles := t.TempDir()
+	text := output(t, "compare", "--clients", "1,2", "--requests", "40", "--rounds", "1", "--profile-dir", profiles)
+	lines := map[string]int{"^[12] clients, keep-alive$": 2, "^[12] clients, one connection a request$": 2}
+	for _, v := range variants {
+		lines[`^ *`+v.name+` +[1-9]\d*( +\d+\.\d\d){2}( +[\d.]+(µs|ms|s)){5} *$`] = 4
+	}
+	expectLines(t, text, lines)
+	files, err := os.ReadDir(profiles)
+	if err != nil || len(files) != 4*len(variants) {
+		t.Errorf("there are %d profiles, %v; want one for each variant and load, %d", len(files), err, 4*len(variants))
+	}
+}
+
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	text := output(t, "growth", "--rows", "0,2000", "--clients", "2", "--requests", "40", "--rounds", "2")
+	expectLines(t, text, map[string]int{`^ *(0|2000) +[1-9]\d* +\d+\.\d\d( +[\d.]+(µs|ms|s)){4} *$`: 2})
+}
+
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	text := output(t, "soak", "--for", "1s", "--clients", "4", "--requests", "100")
+	const held = `[1-9]\d*\.\d MiB resident`
+	expectLines(t, text, map[string]int{
+		`^idle: ` + held + `, \d+ goroutines$`:                               1,
+		`^after the first 100 callbacks: ` + held + `, \d+ goroutines$`:      1,
+		`^peak: ` + held + `$`:                                               1,
+		`^after [1-9]\d*00 callbacks in \d+s: ` + held + `, \d+ goroutines$`: 1,
+		`^idle again: ` + held + `, \d+ goroutines$`:                         1,
+	})
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"--clients", "0"}, {"--clients", "16", "--requests", "100"}, {"--clients", "1", "--requests", "0"}, {"--rounds", "0"},
+		{"growth", "--clients", "0"}, {"growth", "--rounds", "0"}, {"growth", "--requests", "1"},
+		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
+		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
+	} {
+		if err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
