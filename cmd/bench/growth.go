@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 type growthCmd struct {
@@ -96,10 +99,16 @@ const insertFill = `
 // of their uploads, while the ids of callbacks are digests and have no order.
 func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	const step = 1_000_000
-	for ; there < want; there += step {
-		if _, err := l.pool.Exec(ctx, insertFill, there, min(step, want-there), all); err != nil {
-			return fmt.Errorf("fill tables: %w", err)
-		}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.NumCPU())
+	for done := there; done < want; done += step {
+		group.Go(func() error {
+			_, err := l.pool.Exec(ctx, insertFill, done, min(step, want-done), all)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("fill tables: %w", err)
 	}
 	return nil
 }
