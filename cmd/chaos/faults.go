@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,23 +18,37 @@ import (
 type faults struct {
 	world  *world
 	load   *load
+	wanted map[string]int // how many of each
 	order  []string
 	random *rand.Rand
 	done   map[string]int
 }
 
 func newFaults(w *world, l *load, c cli) *faults {
-	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int)}
-	for name, n := range map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
-		"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts} {
-		for range n {
-			if name != "fill" || w.disks {
-				f.order = append(f.order, name)
-			}
+	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int),
+		wanted: map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
+			"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts}}
+	for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
+		if !f.excused(name) {
+			f.order = append(f.order, slices.Repeat([]string{name}, f.wanted[name])...)
 		}
 	}
 	f.random.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
 	return f
+}
+
+// excused tells of a fault that this run cannot have.
+func (f *faults) excused(name string) bool { return name == "fill" && f.world.mountErr != nil }
+
+// missed returns how many faults there should have been and were not.
+func (f *faults) missed() int {
+	n := 0
+	for name, wanted := range f.wanted {
+		if !f.excused(name) {
+			n += wanted - f.done[name]
+		}
+	}
+	return n
 }
 
 // inject lets each fault come in its turn and returns when all are over.
@@ -42,7 +58,7 @@ func (f *faults) inject(ctx context.Context) error {
 			break
 		}
 		victim := f.world.receivers[f.random.IntN(len(f.world.receivers))]
-		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.next.Load(), name)
+		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.begun(), name)
 		if err := f.one(ctx, name, victim); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -55,7 +71,7 @@ func (f *faults) inject(ctx context.Context) error {
 func (f *faults) hold(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	f.load.reach(ctx, int(f.load.next.Load())+max(f.load.total/(4*(len(f.order)+1)), 1))
+	f.load.reach(ctx, f.load.begun()+max(f.load.total/(4*(len(f.order)+1)), 1))
 }
 
 func (f *faults) one(ctx context.Context, name string, victim *receiver) error {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,17 +27,18 @@ const (
 )
 
 // A load sends callbacks as OSS does: to one URL, and to the next one unless that
-// answers 200.
+// answers 200. It goes on until all faults have come and gone, so that there are callbacks
+// for each of them.
 type load struct {
 	world   *world
-	total   int
+	total   int // callbacks at least
 	clients int
 	seed    uint64
-	next    atomic.Int64  // callbacks that were begun
 	moved   chan struct{} // tells of progress, now and then
 
 	mu       sync.Mutex
-	events   []uuid.UUID // by callback: the event id of its first 200
+	faulted  bool        // there are no more faults to come
+	events   []uuid.UUID // by callback that was begun: the event id of its first 200
 	sent     int         // requests
 	accepted int         // requests answered 200
 	spooled  int         // of those, by a spool
@@ -48,7 +48,32 @@ type load struct {
 }
 
 func newLoad(w *world, c cli) *load {
-	return &load{world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed, moved: make(chan struct{}, 1), events: make([]uuid.UUID, c.Callbacks)}
+	return &load{world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed, moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks)}
+}
+
+// take returns the number of the next callback, or that there is none.
+func (l *load) take() (int, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.events) >= l.total && l.faulted {
+		return 0, false
+	}
+	l.events = append(l.events, uuid.Nil)
+	return len(l.events) - 1, true
+}
+
+// begun returns how many callbacks were begun.
+func (l *load) begun() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.events)
+}
+
+// endFaults says that there are no more faults to come.
+func (l *load) endFaults() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faulted = true
 }
 
 // run sends all callbacks.
@@ -67,8 +92,8 @@ func (l *load) run(ctx context.Context) error {
 		go func() {
 			random := rand.New(rand.NewPCG(l.seed, uint64(n)))
 			for {
-				i := int(l.next.Add(1)) - 1
-				if i >= l.total || ctx.Err() != nil {
+				i, more := l.take()
+				if !more || ctx.Err() != nil {
 					errs <- ctx.Err()
 					return
 				}
@@ -166,7 +191,7 @@ func (l *load) send(client *http.Client, r *receiver, i int, callback loadgen.Ca
 
 // reach returns when the load has begun n callbacks, or ends; it tells which.
 func (l *load) reach(ctx context.Context, n int) bool {
-	for int(l.next.Load()) < n {
+	for l.begun() < n {
 		select {
 		case _, more := <-l.moved:
 			if !more {

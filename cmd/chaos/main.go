@@ -2,7 +2,8 @@
 // runs two receivers on one PostgreSQL, sends them signed callbacks as OSS would, and
 // meanwhile kills receivers, stops PostgreSQL, cuts, stalls and slows its connections,
 // and fills the disk of a spool. At the end it compares what was answered 200 with what
-// is recorded, prints a table, and fails unless nothing was lost and nothing doubled.
+// is recorded, prints a table, and fails unless nothing was lost, nothing doubled, and
+// every fault was there.
 package main
 
 import (
@@ -32,14 +33,14 @@ func main() {
 }
 
 type cli struct {
-	Callbacks int           `default:"1000000" help:"Callbacks to send, each of another upload."`
+	Callbacks int           `default:"1000000" help:"Callbacks to send, each of another upload; more while faults are still to come."`
 	Clients   int           `default:"32" help:"Senders, each with a connection for each request, as OSS has."`
 	Kills     int           `default:"50" help:"Receivers to end with SIGKILL."`
 	Outages   int           `default:"20" help:"Times that PostgreSQL is stopped at once."`
 	Cuts      int           `default:"10" help:"Times that all connections to PostgreSQL are cut."`
 	Stalls    int           `default:"5" help:"Times that connections to PostgreSQL take data and say nothing."`
 	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
-	Fills     int           `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away."`
+	Fills     int           `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away. Without the right to mount a disk there are none."`
 	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
 	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
 	Seed      uint64        `default:"1" help:"Of the order of the faults and of who gets them."`
@@ -47,7 +48,7 @@ type cli struct {
 	Verbose   bool          `short:"v" help:"Say each fault as it comes."`
 }
 
-var errFailed = errors.New("a promise was broken, see the table")
+var errFailed = errors.New("a promise was broken or a fault did not come, see the table")
 
 // run is the program: everything but signals and the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -76,7 +77,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	load := newLoad(w, c)
 	faults := newFaults(w, load, c)
 	faulted := make(chan error, 1)
-	go func() { faulted <- faults.inject(ctx) }()
+	go func() {
+		defer load.endFaults()
+		faulted <- faults.inject(ctx)
+	}()
 	if err := load.run(ctx); err != nil {
 		return errors.Join(err, <-faulted)
 	}
@@ -87,7 +91,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	verdict.print(stdout, c, faults)
+	verdict.missed = faults.missed()
+	verdict.print(stdout, faults)
 	if !verdict.good(c.Slowest) {
 		return errFailed
 	}

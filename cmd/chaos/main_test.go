@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "callbacks", "acknowledged and lost", "recorded twice"} {
+	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "faults that did not come                       0\n", "acknowledged and lost", "recorded twice"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &out)
 		}
@@ -36,6 +37,7 @@ func TestVerdict(t *testing.T) {
 		"doubled":       func(v *verdict) { v.doubled = 1 },
 		"wrong answer":  func(v *verdict) { v.load.wrong = []string{"403 forged"} },
 		"slow answer":   func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
+		"missed fault":  func(v *verdict) { v.missed = 1 },
 		"nothing acked": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
 	} {
 		v := good()
@@ -44,6 +46,45 @@ func TestVerdict(t *testing.T) {
 		}
 		if change(&v); v.good(5 * time.Second) {
 			t.Errorf("%s: the verdict is good", name)
+		}
+	}
+}
+
+// TestLoadLasts: callbacks come until every fault has, however few were asked for.
+func TestLoadLasts(t *testing.T) {
+	t.Parallel()
+	l := newLoad(nil, cli{Callbacks: 2})
+	for want := range 5 {
+		if i, more := l.take(); !more || i != want {
+			t.Fatalf("got callback %d, %v; want %d", i, more, want)
+		}
+	}
+	l.endFaults()
+	if i, more := l.take(); more || l.begun() != 5 {
+		t.Errorf("got callback %d of %d with all faults over", i, l.begun())
+	}
+	if _, more := (&load{total: 1, faulted: true}).take(); !more {
+		t.Error("there is no callback where one was asked for")
+	}
+}
+
+// TestMissed: only a run that may not mount disks is excused from filling them.
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		mountErr error
+		done     map[string]int
+		want     int
+	}{
+		"all":              {nil, map[string]int{"kill": 2, "fill": 1}, 0},
+		"a kill too few":   {nil, map[string]int{"kill": 1, "fill": 1}, 1},
+		"no disk filled":   {nil, map[string]int{"kill": 2}, 1},
+		"may not mount":    {syscall.EPERM, map[string]int{"kill": 2}, 0},
+		"nor kills enough": {syscall.EPERM, map[string]int{"kill": 1}, 1},
+	} {
+		f := newFaults(&world{mountErr: tt.mountErr}, nil, cli{Kills: 2, Fills: 1})
+		if f.done = tt.done; f.missed() != tt.want {
+			t.Errorf("%s: %d missed, want %d", name, f.missed(), tt.want)
 		}
 	}
 }

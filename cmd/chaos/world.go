@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ type world struct {
 	postgres  *embeddedpg.Server
 	proxy     *toxiproxy.Proxy
 	receivers []*receiver
-	disks     bool // the spools are on small disks that can be filled
+	mountErr  error // why the spools are not on small disks that can be filled
 }
 
 func newWorld(ctx context.Context, c cli, progress io.Writer) (*world, error) {
@@ -73,10 +74,14 @@ func (w *world) build(ctx context.Context, c cli) error {
 		if err := os.Mkdir(disk, 0o700); err != nil {
 			return fmt.Errorf("make disk: %w", err)
 		}
-		// Only root may mount; without that no disk is filled, and the table says so.
-		mounted := mountDisk(disk, diskSize) == nil
-		w.disks = mounted && (i == 0 || w.disks)
-		r := &receiver{program: program, disk: disk, mounted: mounted, databaseURL: databaseURL, keyURL: w.keys.KeyURL}
+		err := mountDisk(disk, diskSize)
+		switch {
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, errors.ErrUnsupported):
+			w.mountErr = err // no disk is filled then, and the table says so
+		case err != nil:
+			return fmt.Errorf("mount disk: %w", err)
+		}
+		r := &receiver{program: program, disk: disk, mounted: err == nil, databaseURL: databaseURL, keyURL: w.keys.KeyURL}
 		w.receivers = append(w.receivers, r)
 		if err := r.choosePorts(); err != nil {
 			return err
