@@ -15,45 +15,75 @@ import (
 // A lost answer is one to a request that stores the object and has it reported, and that
 // was most likely carried out: asking again shows it.
 type lost struct {
-	what  string           // the request, as in "completion"
-	known string           // what asking again has shown
-	m     *issue.Multipart // nil for a single PUT
+	what      string                  // the request, as in "completion"
+	known     string                  // what asking again has shown
+	head      *issue.PresignedRequest // asks for the object; nil where there is none
+	uploadID  uuid.UUID               // ours
+	callsBack bool                    // somebody was to be told of the upload
+}
+
+func (l lost) fail(format string, args ...any) (uint64, error) {
+	return 0, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
 }
 
 // answerLost finds out what became of the object, and returns the file's CRC-64. Where
 // the object is there as in the file, and nobody was to be called back, nothing is
-// amiss. All else is an error that says what is known and what to do.
+// amiss. All else is an error that says what is known and what to do. The upload is not
+// over where asking once more may tell.
 func (s *session) answerLost(ctx context.Context, l lost) (uint64, error) {
-	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
-	if err != nil {
-		s.over = ctx.Err() == nil // else the next run finds it out
-		return 0, err
+	if l.head == nil {
+		return s.neverKnown(ctx, l, "")
 	}
-	fail := func(format string, args ...any) (uint64, error) {
-		return 0, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
-	}
-	if l.m == nil || l.m.Head == nil {
-		return fail("so the object is most likely stored; look whether its CRC-64 is %d, and whether the upload was recorded, or upload it again", crc)
-	}
-	there, err := s.head(ctx, *l.m.Head)
+	there, err := s.head(ctx, *l.head)
 	switch {
 	case ctx.Err() != nil:
 		s.over = false
 		return 0, context.Cause(ctx)
 	case errors.Is(err, errNoObject):
-		return fail("and there is no object: the upload was aborted, or the object deleted since; upload it again")
+		return l.fail("and there is no object: the upload was aborted, or the object deleted since; upload it again")
+	case retryable(err) || errors.Is(err, ErrNetwork):
+		s.over = false
+		return l.fail("so the object is most likely stored, but OSS did not say what is there (%v); upload again later, which asks for it first", err)
 	case err != nil:
-		return fail("so the object is most likely stored, but OSS did not say what is there (%v); look whether its CRC-64 is %d, and whether the upload was recorded, or upload it again", err, crc)
-	case there.size != s.source.Size() || there.crc != crc:
-		return fail("and the object that is there is not the file: it has %d bytes with the CRC-64 %d, the file %d with %d; look what else is stored by this key, and upload the file again",
-			there.size, there.crc, s.source.Size(), crc)
-	case callsBack(l.m.Complete):
-		return fail("and the object is there as in the file (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; %s, and upload it again only if there is none",
-			there.size, crc, lookUp(l.m.ID))
+		return s.neverKnown(ctx, l, fmt.Sprintf(", but OSS did not say what is there (%v)", err))
+	case there.size != s.source.Size():
+		return l.fail("and the object that is there is not the file: it has %d bytes, the file %d; look what else is stored by this key, and upload the file again", there.size, s.source.Size())
+	}
+	crc, err := s.wholeCRC(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case there.crc != crc:
+		return l.fail("and the object that is there is not the file: it has as many bytes, but the CRC-64 %d, the file %d; look what else is stored by this key, and upload the file again", there.crc, crc)
+	case l.callsBack:
+		return l.fail("and the object is there as in the file (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; %s, and upload it again only if there is none",
+			there.size, crc, lookUp(l.uploadID))
 	}
 	s.over = true
 	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is there as in the file", l.what, ErrAnswerLost))
 	return crc, nil
+}
+
+// neverKnown is for an object that nobody here can ask for.
+func (s *session) neverKnown(ctx context.Context, l lost, why string) (uint64, error) {
+	crc, err := s.wholeCRC(ctx)
+	if err != nil {
+		return 0, err
+	}
+	recorded := ""
+	if l.callsBack {
+		recorded = ", and whether the upload was recorded"
+	}
+	return l.fail("so the object is most likely stored%s; look whether its CRC-64 is %d%s, or upload it again", why, crc, recorded)
+}
+
+// wholeCRC reads the file.
+func (s *session) wholeCRC(ctx context.Context) (uint64, error) {
+	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
+	if ctx.Err() != nil {
+		s.over = false // the next run finds it out
+	}
+	return crc, err
 }
 
 // lookUp says how to find out whether an upload was recorded.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -33,6 +34,7 @@ func TestAnswerLost(t *testing.T) {
 		head     func(rw http.ResponseWriter, r *http.Request, serve http.Handler) // nil answers as OSS does
 		says     []string                                                          // nil is success
 		heads    int
+		kept     bool // the state, so that the next run asks again
 	}{
 		{name: "as in the file", callback: true, says: []string{"there as in the file (" + known, "the row whose upload_id is "}, heads: 1},
 		{name: "as in the file, without an upload id", callback: true, change: func(m *issue.Multipart) { m.ID = uuid.Nil },
@@ -41,14 +43,26 @@ func TestAnswerLost(t *testing.T) {
 		{name: "overwritten", callback: true, meantime: func(w *world) { w.store([]byte("other")) },
 			says: []string{"not the file: it has 5 bytes", "upload the file again"}, heads: 1},
 		{name: "overwritten by as many bytes", meantime: func(w *world) { w.store(make([]byte, size)) },
-			says: []string{"not the file: it has " + fmt.Sprint(size)}, heads: 1},
+			says: []string{"not the file: it has as many bytes, but the CRC-64 "}, heads: 1},
 		{name: "deleted", callback: true, meantime: (*world).remove, says: []string{"there is no object", "upload it again"}, heads: 1},
 		{name: "not allowed to ask", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
-		}, says: []string{"did not say what is there (look at the object: OSS answered 403", likely}, heads: 1},
+		}, says: []string{"did not say what is there (look at the object: OSS answered 403", likely + ", and whether the upload was recorded"}, heads: 1},
+		{name: "not allowed to ask, and nobody to call back", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			rw.WriteHeader(http.StatusForbidden)
+		}, says: []string{likely + ", or upload it again"}, heads: 1},
 		{name: "nobody answers", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusServiceUnavailable)
-		}, says: []string{"gave up after 3 attempts", likely}, heads: 3},
+		}, says: []string{"gave up after 3 attempts", "upload again later"}, heads: 3, kept: true},
+		{name: "what answers speaks no HTTP", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			connection, _, err := rw.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			fmt.Fprint(connection, "hello\r\n\r\n")
+			connection.Close()
+		}, says: []string{"no answer", "upload again later"}, heads: 3, kept: true},
 		{name: "no CRC-64", head: func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			answer := httptest.NewRecorder()
 			serve.ServeHTTP(answer, r)
@@ -105,8 +119,47 @@ func TestAnswerLost(t *testing.T) {
 				if w.count("HEAD") != tt.heads || tt.callback && len(w.reported()) != 1 {
 					t.Errorf("%d HEADs, called back %d times", w.count("HEAD"), len(w.reported()))
 				}
+				if !tt.kept {
+					state.wantGone()
+					return
+				}
+				w.through()
+				_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+				if tt.callback != errors.Is(err, uploader.ErrAnswerLost) || tt.callback != (err != nil) || w.count("HEAD") != 1 || w.count("POST") != 0 {
+					t.Errorf("the next run: %v", err)
+				}
 				state.wantGone()
 			})
+		}
+	}
+}
+
+// TestAnswerLostUnread: a file is not read to learn that there is no object, or another.
+func TestAnswerLostUnread(t *testing.T) {
+	t.Parallel()
+	for says, meantime := range map[string]func(w *world){
+		"there is no object": (*world).remove,
+		"it has 5 bytes":     func(w *world) { w.store([]byte("other")) },
+	} {
+		w, state := newWorld(t), stateIn(t)
+		path, source := fileOf(t, someBytes(2*partSize))
+		m := w.multipart(2 * partSize)
+		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			switch {
+			case r.Method == http.MethodPost && w.count("POST") == 1:
+				serve.ServeHTTP(httptest.NewRecorder(), r)
+				meantime(w)
+				if err := os.Truncate(path, 0); err != nil { // reading would fail
+					t.Error(err)
+				}
+				cut(t, rw)
+			default:
+				serve.ServeHTTP(rw, r)
+			}
+		})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want %q", err, says)
 		}
 	}
 }

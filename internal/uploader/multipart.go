@@ -32,11 +32,15 @@ func (s *session) multipart(ctx context.Context, m *issue.Multipart, pieces []pi
 // completed is what an upload that is gone means after the completion was sent.
 const completed = "OSS was asked to merge the parts, and the upload is over now"
 
+func lostCompletion(m *issue.Multipart, known string) lost {
+	return lost{"completion", known, m.Head, m.ID, callsBack(m.Complete)}
+}
+
 func (s *session) resume(ctx context.Context, m *issue.Multipart, pieces []piece) (Result, error) {
 	there, err := s.listParts(ctx, m)
 	if errors.Is(err, ErrUploadGone) && s.state.Completing {
 		s.over = true
-		crc, err := s.answerLost(ctx, lost{"completion", completed, m})
+		crc, err := s.answerLost(ctx, lostCompletion(m, completed))
 		return Result{CRC64: crc, Parts: len(pieces)}, err
 	}
 	if err != nil {
@@ -181,10 +185,10 @@ func (s *session) complete(ctx context.Context, m *issue.Multipart, parts []sent
 	s.over = err == nil || errors.Is(err, ErrCallbackFailed) || errors.Is(err, ErrUploadGone)
 	switch {
 	case errors.Is(err, ErrUploadGone) && (maybe || askedBefore):
-		_, err := s.answerLost(ctx, lost{what, completed, m})
+		_, err := s.answerLost(ctx, lostCompletion(m, completed))
 		return nil, err
 	case taken(err) && (maybe || askedBefore):
-		_, err := s.answerLost(ctx, lost{what, "OSS was asked to merge the parts before, and the key is taken now", m})
+		_, err := s.answerLost(ctx, lostCompletion(m, "OSS was asked to merge the parts before, and the key is taken now"))
 		return nil, err
 	case errors.Is(err, ErrCallbackFailed) && a.header.Get(crcHeader) != "":
 		return nil, errors.Join(err, checkCRC(what, a, crc))

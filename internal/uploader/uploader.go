@@ -152,7 +152,7 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	a, maybe, err := s.send(ctx, message{what: "upload", request: whole.request, piece: &whole, patience: s.cfg.Stall})
 	switch {
 	case maybe && taken(err):
-		_, err := s.answerLost(ctx, lost{"upload", "an attempt of which no answer came was sent, and the key is taken now", nil})
+		_, err := s.answerLost(ctx, lost{what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request)})
 		return Result{}, err
 	case err != nil:
 		return Result{}, err
