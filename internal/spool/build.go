@@ -15,6 +15,10 @@ import (
 
 // build makes a new file of what fill adds to it, puts it in the place of the old one,
 // and works with it from then on. After an error nothing has changed.
+//
+// From the rename on there is no way back: what went into the old file would have no name.
+// If the rename does not get to the disk, that is the end of the spool's promises, as with
+// any fsync that failed: a machine that loses power may still find the old file.
 func (s *Spool) build(fill func(*builder) error) error {
 	path := s.path(newFileName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -33,9 +37,6 @@ func (s *Spool) build(fill func(*builder) error) error {
 	if err == nil {
 		err = os.Rename(path, s.path(fileName))
 	}
-	if err == nil {
-		err = syncDir(s.config.Dir)
-	}
 	if err != nil {
 		return errors.Join(err, db.Close(), os.Remove(path))
 	}
@@ -45,6 +46,9 @@ func (s *Spool) build(fill func(*builder) error) error {
 		}
 	}
 	s.use(db, b)
+	if err := s.dir.Sync(); err != nil {
+		_ = s.fail(err) // every put returns it
+	}
 	return nil
 }
 

@@ -173,3 +173,53 @@ func TestFailedSync(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFailedSyncOfDirectory: a new file took the old one's place, and that may not be on
+// the disk. So nothing more is promised, and what is written goes to the file with a name.
+func TestFailedSyncOfDirectory(t *testing.T) {
+	t.Parallel()
+	c, l := config(t.TempDir())
+	s := open(t, c)
+	fillLarge(t, s)
+	mend := failSyncs(t, c.Dir)
+	moveAll(t, s, new(memory), 100)
+	mend()
+	if named, err := os.Stat(s.path(fileName)); err != nil || named.Size() > 1<<20 {
+		t.Errorf("the file was not replaced: %v, %v", named, err)
+	}
+	if stats := s.Stats(); stats.Bytes > 1<<20 {
+		t.Errorf("the spool works on with the old file: %+v", stats)
+	}
+	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, ErrUnwritable) || !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("put: %v", err)
+	}
+	if err := s.Ready(); !errors.Is(err, ErrUnwritable) {
+		t.Errorf("ready: %v", err)
+	}
+	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "start the receiver again") {
+		t.Errorf("log: %s", l)
+	}
+	s.Close()
+	s = open(t, c)
+	fill(t, s, 0, 3)
+	s.Close()
+	wantStats(t, open(t, c), 3, 0)
+}
+
+// TestShrinkNotPossible: without room for a new file the old one goes on.
+func TestShrinkNotPossible(t *testing.T) {
+	t.Parallel()
+	c, l := config(t.TempDir())
+	s := open(t, c)
+	fillLarge(t, s)
+	if err := os.MkdirAll(filepath.Join(c.Dir, newFileName, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	moveAll(t, s, new(memory), 100)
+	if !strings.Contains(l.String(), "could not be made smaller") {
+		t.Errorf("log: %s", l)
+	}
+	fill(t, s, 0, 3)
+	s.Close()
+	wantStats(t, open(t, c), 3, 0)
+}

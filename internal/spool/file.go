@@ -164,27 +164,16 @@ func (s *Spool) countDamaged() error {
 }
 
 // shrink gives the disk back what an empty spool does not need. It is called with the
-// file locked.
-func (s *Spool) shrink() error {
+// file locked. Where that cannot be, the spool works on with the file that it has.
+func (s *Spool) shrink() {
 	if stats := s.Stats(); stats.Queued+stats.Rejected > 0 {
-		return nil
+		return
 	}
 	info, err := os.Stat(s.path(fileName))
-	if err != nil || info.Size() <= shrinkAbove {
-		return err
+	if err == nil && info.Size() > shrinkAbove {
+		err = s.build(nothing)
 	}
-	if err := s.build(nothing); err != nil {
-		return fmt.Errorf("shrink spool: %w", err)
-	}
-	return nil
-}
-
-// syncDir brings a rename to the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
 	if err != nil {
-		return err
+		s.config.Logger.Warn("empty spool could not be made smaller", slog.String("error", err.Error()))
 	}
-	defer d.Close()
-	return d.Sync()
 }

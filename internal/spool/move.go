@@ -136,7 +136,8 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 		s.config.Logger.WarnContext(ctx, "spooled callback set aside: receiver spool list shows it",
 			slog.String("event_id", w.record.ID.String()), slog.String("error", w.err.Error()))
 	}
-	return s.shrink()
+	s.shrink()
+	return nil
 }
 
 // setRefused moves an event to the rejected ones. It is new there unless the same was

@@ -115,6 +115,7 @@ type Stats struct {
 type Spool struct {
 	config Config
 	lock   *os.File
+	dir    *os.File // the directory, to bring a rename to the disk
 	queue  chan *put
 	writer sync.WaitGroup
 
@@ -147,8 +148,14 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Spool{config: config, lock: lock, queue: make(chan *put, config.Queue)}
+	dir, err := os.Open(config.Dir)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open spool directory: %w", err)
+	}
+	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, config.Queue)}
 	if err := s.load(ctx); err != nil {
+		dir.Close()
 		lock.Close()
 		return nil, fmt.Errorf("open spool %s: %w", config.Dir, err)
 	}
@@ -206,7 +213,7 @@ func (s *Spool) Close() error {
 	s.writer.Wait()
 	s.file.Lock()
 	defer s.file.Unlock()
-	if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
+	if err := errors.Join(s.db.Close(), s.dir.Close(), s.lock.Close()); err != nil {
 		return fmt.Errorf("close spool: %w", err)
 	}
 	return nil

@@ -151,6 +151,22 @@ func TestShrinks(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
 	s := open(t, c)
+	fillLarge(t, s)
+	moveAll(t, s, new(memory), 100)
+	path := filepath.Join(c.Dir, fileName)
+	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
+		t.Errorf("an empty spool takes %d bytes, %v", info.Size(), err)
+	}
+	fill(t, s, 0, 3)
+	s.Close()
+	if got := open(t, c).Stats().Queued; got != 3 {
+		t.Errorf("%d queued in the new file", got)
+	}
+}
+
+// fillLarge fills a spool until its file is one that shrinks.
+func fillLarge(t *testing.T, s *Spool) {
+	t.Helper()
 	var group sync.WaitGroup
 	pad := []byte(`"` + strings.Repeat("x", 64<<10) + `"`)
 	for n := range 600 {
@@ -163,18 +179,8 @@ func TestShrinks(t *testing.T) {
 		})
 	}
 	group.Wait()
-	path := filepath.Join(c.Dir, fileName)
-	if info, err := os.Stat(path); err != nil || info.Size() <= shrinkAbove {
+	if info, err := os.Stat(s.path(fileName)); err != nil || info.Size() <= shrinkAbove {
 		t.Fatalf("the test's file is too small: %v, %v", info.Size(), err)
-	}
-	moveAll(t, s, new(memory), 100)
-	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
-		t.Errorf("an empty spool takes %d bytes, %v", info.Size(), err)
-	}
-	fill(t, s, 0, 3)
-	s.Close()
-	if got := open(t, c).Stats().Queued; got != 3 {
-		t.Errorf("%d queued in the new file", got)
 	}
 }
 
