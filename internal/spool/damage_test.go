@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -145,6 +146,61 @@ func TestFlippedBits(t *testing.T) {
 	}
 	if set == 0 || set == rounds {
 		t.Errorf("%d of %d files were damaged", set, rounds)
+	}
+}
+
+// TestInterruptedSalvage: whenever the process is killed on the way from a damaged file to
+// a new one, the next takes over what is intact, once, and overwrites no other file.
+func TestInterruptedSalvage(t *testing.T) {
+	t.Parallel()
+	const waiting = 50
+	intact := image(t, waiting)
+	bad := bytes.Clone(intact)
+	clear(bad[:pageSize])
+	empty := image(t, 0)
+	const first = damagedName + "20261122T130000Z" // the name of the test's time
+	for name, tt := range map[string]struct {
+		files   map[string][]byte
+		damaged int
+	}{
+		"before":                        {map[string][]byte{fileName: bad}, 1},
+		"before, and another was there": {map[string][]byte{fileName: bad, first: empty}, 2},
+		"set aside":                     {map[string][]byte{first + unreadName: bad}, 1},
+		"while a file is built":         {map[string][]byte{first + unreadName: bad, newFileName: bad[:len(bad)/2]}, 1},
+		"built":                         {map[string][]byte{first + unreadName: bad, fileName: intact}, 1},
+		"no room, and then there is":    {map[string][]byte{first + unreadName: bad, fileName: empty}, 1},
+		"damaged again":                 {map[string][]byte{first + unreadName: bad, fileName: bad}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, l := config(t.TempDir())
+			for file, content := range tt.files {
+				if err := os.WriteFile(filepath.Join(c.Dir, file), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := open(t, c)
+			wantStats(t, s, waiting, 0)
+			if got := s.Stats().Damaged; got != tt.damaged || !strings.Contains(l.String(), "taken over") {
+				t.Errorf("%d damaged files, want %d; log: %s", got, tt.damaged, l)
+			}
+			if content, there := tt.files[first]; there {
+				if now, err := os.ReadFile(s.path(first)); err != nil || !bytes.Equal(now, content) {
+					t.Errorf("the other file was changed: %v", err)
+				}
+			}
+			m := new(memory)
+			moveAll(t, s, m, 64)
+			if len(m.order) != waiting {
+				t.Errorf("%d moved", len(m.order))
+			}
+			s.Close()
+			s = open(t, c) // all is read
+			wantStats(t, s, 0, 0)
+			if got := s.Stats().Damaged; got != tt.damaged {
+				t.Errorf("%d damaged files after a restart, want %d", got, tt.damaged)
+			}
+		})
 	}
 }
 

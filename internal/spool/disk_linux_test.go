@@ -73,6 +73,51 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestNoRoomForSalvage: where there is no room for what is intact in a damaged file, the
+// spool opens and works without, and a later start takes it over.
+func TestNoRoomForSalvage(t *testing.T) {
+	t.Parallel()
+	const waiting = 1000
+	content := image(t, waiting)
+	clear(content[:pageSize])
+	disk := t.TempDir()
+	if err := syscall.Mount("upcall-test", disk, "tmpfs", 0, fmt.Sprintf("size=%d", len(content)+128<<10)); err != nil {
+		t.Skipf("mounting a small disk takes privileges: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, 0) })
+	if err := os.WriteFile(filepath.Join(disk, fileName), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, l := config(disk)
+	for round := range 2 {
+		s := open(t, c)
+		if got := s.Stats(); got.Queued != round*3 || got.Damaged != 1 {
+			t.Errorf("without room: stats %+v", got)
+		}
+		if !strings.Contains(l.String(), "nothing was taken over") {
+			t.Errorf("log: %s", l)
+		}
+		fill(t, s, 5000+round*3, 5003+round*3)
+		s.Close()
+	}
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT, "size=16m"); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, c)
+	wantStats(t, s, waiting+6, 0)
+	m := new(memory)
+	moveAll(t, s, m, 100)
+	for n := range waiting {
+		if _, there := m.events[numbered(n).ID]; !there {
+			t.Fatalf("%d was acknowledged and is lost", n)
+		}
+	}
+	s.Close()
+	if got := open(t, c).Stats(); got.Damaged != 1 || got.Queued != 0 {
+		t.Errorf("stats at the end %+v", got)
+	}
+}
+
 // failSyncs has writes to a file that this process has open succeed, and each fsync fail,
 // as on a disk that is about to die: in the file's place is /dev/null, which takes
 // whatever is written and cannot be synced. mend puts the file back.

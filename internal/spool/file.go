@@ -19,7 +19,8 @@ const (
 	fileName    = "spool.db"
 	newFileName = "spool.new" // until it is complete
 	lockName    = "lock"
-	damagedName = fileName + ".damaged-" // and the time
+	damagedName = fileName + ".damaged-" // and the time, and then
+	unreadName  = ".unread"              // until what is intact in it is in another file
 
 	// pageSize is set, and not the machine's, so that files can be carried about.
 	pageSize = 4096
@@ -67,22 +68,21 @@ func acquireLock(ctx context.Context, dir string, timeout time.Duration) (*os.Fi
 // that it opens, and a flipped bit could crash it, then or later. Reading it can fault
 // as well, and that is caught.
 func (s *Spool) load(ctx context.Context) error {
-	if err := s.countDamaged(); err != nil {
-		return err
-	}
 	path := s.path(fileName)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return s.build(nothing)
-	} else if err != nil {
-		return err
+	err := s.copyAll(ctx)
+	if errors.Is(err, ErrDamaged) {
+		if err := s.setAside(ctx, path, err); err != nil {
+			return err
+		}
+		err = s.copyAll(ctx)
 	}
-	err := s.build(func(b *builder) error { return readFile(path, b.add) })
-	switch {
-	case errors.Is(err, ErrDamaged):
-		err = s.salvage(ctx, path, err)
-	case err != nil:
-		s.config.Logger.WarnContext(ctx, "spool file could not be copied: working with it as it is", slog.String("error", err.Error()))
-		err = s.adopt(path)
+	if err != nil {
+		if _, missing := os.Stat(path); errors.Is(missing, fs.ErrNotExist) {
+			err = s.build(nothing)
+		} else {
+			s.config.Logger.WarnContext(ctx, "spool file could not be copied: working with it as it is", slog.String("error", err.Error()))
+			err = s.adopt(path)
+		}
 	}
 	if stats := s.Stats(); err == nil && stats.Queued+stats.Rejected > 0 {
 		s.config.Logger.InfoContext(ctx, "spooled callbacks found", slog.Int("queued", stats.Queued),
@@ -93,21 +93,33 @@ func (s *Spool) load(ctx context.Context) error {
 
 func nothing(*builder) error { return nil }
 
-// salvage sets a damaged file aside and makes another of what is intact in it.
-func (s *Spool) salvage(ctx context.Context, path string, damage error) error {
-	aside, err := s.setAside(path)
+// copyAll makes a new file of the one that is there, if any, and of what is intact in
+// those that were set aside and are still unread. An error wraps ErrDamaged if the file
+// that is there is damaged.
+func (s *Spool) copyAll(ctx context.Context) error {
+	unread, err := s.countDamaged()
 	if err != nil {
-		return errors.Join(damage, err)
+		return err
 	}
-	s.config.Logger.ErrorContext(ctx, "damaged spool file set aside: what is intact in it is taken over",
-		slog.String("file", aside), slog.String("error", damage.Error()))
 	since := s.config.Now().Add(-carveAge)
-	if err := s.build(func(b *builder) error { return carve(aside, since, b.add) }); err != nil {
-		s.config.Logger.ErrorContext(ctx, "nothing was taken over: receiver spool export shows what is in the file",
-			slog.String("file", aside), slog.String("error", err.Error()))
-		return s.build(nothing)
+	err = s.build(func(b *builder) error {
+		if err := readFile(s.path(fileName), b.add); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, path := range unread {
+			if err := carve(path, since, b.add); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.markRead(ctx, unread)
+	} else if len(unread) > 0 && !errors.Is(err, ErrDamaged) {
+		s.config.Logger.ErrorContext(ctx, "nothing was taken over from damaged spool files: see to the disk, then start the receiver again",
+			slog.Any("files", unread), slog.String("error", err.Error()))
 	}
-	return nil
+	return err
 }
 
 // adopt works with a file that was left, for want of room for a copy.
@@ -131,36 +143,6 @@ func openFile(path string) (*bolt.DB, error) {
 	// fewer bytes; it is found again when the file is opened.
 	return bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: time.Second, PageSize: pageSize, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
-}
-
-// setAside renames a damaged file, under a name that is not taken.
-func (s *Spool) setAside(path string) (string, error) {
-	for now := s.config.Now().UTC(); ; now = now.Add(time.Second) {
-		aside := s.path(damagedName + now.Format("20060102T150405Z"))
-		if _, err := os.Lstat(aside); err == nil {
-			continue
-		}
-		if err := os.Rename(path, aside); err != nil {
-			return "", fmt.Errorf("set damaged file aside: %w", err)
-		}
-		return aside, s.countDamaged()
-	}
-}
-
-func (s *Spool) countDamaged() error {
-	entries, err := os.ReadDir(s.config.Dir)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Damaged = 0
-	for _, e := range entries {
-		if len(e.Name()) > len(damagedName) && e.Name()[:len(damagedName)] == damagedName {
-			s.stats.Damaged++
-		}
-	}
-	return nil
 }
 
 // shrink gives the disk back what an empty spool does not need. It is called with the

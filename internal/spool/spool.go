@@ -6,6 +6,7 @@
 //	lock                              held by the owner
 //	spool.db                          the callbacks, in a bbolt file
 //	spool.db.damaged-20060102T150405Z one that was found damaged and set aside
+//	….unread                          such a one, until what is intact in it is in spool.db
 //
 // In spool.db are the callbacks that wait, in the order of their arrival, and apart from
 // them those that PostgreSQL refused when their turn came. Each record is framed and has
@@ -134,7 +135,7 @@ type Spool struct {
 
 // Open opens the spool of a directory, which becomes this process's own, with what an
 // earlier process left there. A damaged file is set aside, what is intact in it is taken
-// over, and the log says so. An error wraps [ErrInUse], or tells why the directory
+// over, by the next process if not by this one, and the log says so. An error wraps [ErrInUse], or tells why the directory
 // cannot be used at all.
 func Open(ctx context.Context, config Config) (*Spool, error) {
 	config = config.withDefaults()

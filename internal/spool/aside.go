@@ -1,0 +1,72 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// setAside renames a damaged file, under a name that is not taken, and which says that it
+// is unread. So whatever comes between, the next start takes over what is intact in it.
+func (s *Spool) setAside(ctx context.Context, path string, damage error) error {
+	for now := s.config.Now().UTC(); ; now = now.Add(time.Second) {
+		read := s.path(damagedName + now.Format("20060102T150405Z"))
+		aside := read + unreadName
+		if isThere(read) || isThere(aside) {
+			continue
+		}
+		if err := os.Rename(path, aside); err != nil {
+			return fmt.Errorf("set damaged file aside: %w", errors.Join(damage, err))
+		}
+		if err := s.dir.Sync(); err != nil {
+			_ = s.fail(err) // every put returns it
+		}
+		s.config.Logger.ErrorContext(ctx, "damaged spool file set aside: what is intact in it is to be taken over",
+			slog.String("file", aside), slog.String("error", damage.Error()))
+		return nil
+	}
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// markRead renames files of which all that is intact is in the spool.
+func (s *Spool) markRead(ctx context.Context, unread []string) {
+	for _, path := range unread {
+		read := strings.TrimSuffix(path, unreadName)
+		if err := os.Rename(path, read); err != nil {
+			s.config.Logger.WarnContext(ctx, "damaged spool file will be read once more", slog.String("error", err.Error()))
+			continue
+		}
+		s.config.Logger.WarnContext(ctx, "what is intact in a damaged spool file was taken over", slog.String("file", read))
+	}
+}
+
+// countDamaged counts the files that were set aside, and returns the paths of the unread
+// ones, in order of time.
+func (s *Spool) countDamaged() (unread []string, err error) {
+	entries, err := os.ReadDir(s.config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	damaged := 0
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), damagedName) {
+			continue
+		}
+		damaged++
+		if strings.HasSuffix(e.Name(), unreadName) {
+			unread = append(unread, s.path(e.Name()))
+		}
+	}
+	s.mu.Lock()
+	s.stats.Damaged = damaged
+	s.mu.Unlock()
+	return unread, nil
+}
