@@ -35,6 +35,7 @@ type site struct {
 	url, apiKey string
 	database    string
 	fail        atomic.Bool // callbacks
+	spools      atomic.Bool // callbacks, as a receiver whose database is away does
 }
 
 func newSite(t *testing.T) *site {
@@ -64,6 +65,13 @@ func newSite(t *testing.T) *site {
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.fail.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		if s.spools.Load() {
+			const kept = `{"status":"ok","event_id":"5c3d9175-0000-4000-8000-000000000000","upload_id":null,"duplicate":false,"durable":"spool"}`
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", fmt.Sprint(len(kept)))
+			io.WriteString(w, kept)
 			return
 		}
 		forward(w, r, "http://"+public.Addr().String())
@@ -235,6 +243,30 @@ func TestPage(t *testing.T) {
 	if got := upload(file("large.txt", make([]byte, 2<<20)), "bad"); !strings.Contains(got, "1048576") && !strings.Contains(got, "1MiB") && !strings.Contains(got, "bytes") {
 		t.Errorf("a file that is too large: %s", got)
 	}
+	// Files that are dropped go the same way.
+	do(chromedp.Evaluate[chromedp.Void](`
+		document.getElementById("uploads").replaceChildren();
+		const dropped = new DataTransfer();
+		dropped.items.add(new File(["hello"], "dropped.txt", { type: "text/plain" }));
+		document.getElementById("drop").dispatchEvent(new DragEvent("dragover", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
+	if over, err := chromedp.Run(browser, chromedp.Evaluate[bool](`document.getElementById("drop").classList.contains("over")`)); err != nil || !over {
+		t.Errorf("the page does not show that a file may be dropped (%v)", err)
+	}
+	taken, err := chromedp.Run(browser, chromedp.Evaluate[bool](
+		`!document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
+	if err != nil || !taken {
+		t.Errorf("the browser would open the file that is dropped (%v)", err)
+	}
+	do(chromedp.WaitVisible(chromedp.CSS("#uploads li .good")))
+	if got := text("#uploads li"); !strings.Contains(got, "dropped.txt") || !strings.Contains(got, "Uploaded and recorded") {
+		t.Errorf("a file was dropped: %s", got)
+	}
+	// What the receiver only keeps is not recorded yet.
+	s.spools.Store(true)
+	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded, and kept to be recorded") || strings.Contains(got, "and recorded") {
+		t.Errorf("a callback in the spool: %s", got)
+	}
+	s.spools.Store(false)
 	// 203 is no success.
 	s.fail.Store(true)
 	if got := upload(file("note.txt", []byte("hello")), "bad"); !strings.Contains(got, "Stored, but not recorded") {
