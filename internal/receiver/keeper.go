@@ -83,9 +83,10 @@ func (k *keeper) Record(ctx context.Context, e *eventstore.Event) (intake.Outcom
 	return intake.Outcome{Durable: intake.InSpool, Duplicate: duplicate}, nil
 }
 
-// Find tells where an event was recorded before.
+// Find tells where an event was recorded before. One that PostgreSQL refused later was
+// acknowledged, too, and is in the spool still.
 func (k *keeper) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (intake.Durable, error) {
-	if k.spool != nil && k.spool.Has(id) {
+	if k.spool != nil && (k.spool.Has(id) || k.spool.Refused(id)) {
 		return intake.InSpool, nil
 	}
 	if k.away.Load() {

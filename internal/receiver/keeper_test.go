@@ -312,6 +312,36 @@ func TestRevokedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestFindsRefused: what was acknowledged is found while PostgreSQL, which refused it when
+// its turn came, has no row of it, and is not asked when it is away.
+func TestFindsRefused(t *testing.T) {
+	t.Parallel()
+	store, queue := newFaulty(t, dbtest.Pool(t)), openSpool(t, t.TempDir(), nil)
+	k := patientKeeper(store, queue)
+	store.set(away)
+	e := event()
+	record(t, k, e, spooled)
+	store.set(func(context.Context, *eventstore.Event) error { return eventstore.ErrRejected })
+	if _, err := queue.Move(t.Context(), store, 1); err != nil || queue.Stats().Rejected != 1 {
+		t.Fatalf("it was not refused: %v", err)
+	}
+	for _, isAway := range []bool{true, false} {
+		k.away.Store(isAway)
+		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != intake.InSpool || err != nil {
+			t.Errorf("away %v: found %q, %v", isAway, got, err)
+		}
+	}
+	if got, err := k.Find(t.Context(), uuid.New(), e.UploadID); got != "" || err != nil {
+		t.Errorf("another was found %q, %v", got, err)
+	}
+	if err := queue.Discard([]uuid.UUID{e.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != "" || err != nil {
+		t.Errorf("when it is discarded: found %q, %v", got, err)
+	}
+}
+
 // TestErrors: what no spool can help with.
 func TestErrors(t *testing.T) {
 	t.Parallel()

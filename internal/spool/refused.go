@@ -74,6 +74,21 @@ func (s *Spool) Discard(ids []uuid.UUID) error {
 	return nil
 }
 
+// Refused says whether the callback with this ID is among those that PostgreSQL refused.
+func (s *Spool) Refused(id uuid.UUID) bool {
+	if s.Stats().Rejected == 0 {
+		return false // without a look at the disk, or a wait for it
+	}
+	s.file.Lock()
+	defer s.file.Unlock()
+	there := false
+	_ = s.db.View(func(tx *bolt.Tx) error { // only a closed spool has an error here, and holds nothing
+		there = tx.Bucket(rejectedBucket).Get(id[:]) != nil
+		return nil
+	})
+	return there
+}
+
 // takeRefused takes a callback out of the refused ones.
 func takeRefused(tx *bolt.Tx, id uuid.UUID) (*record, error) {
 	rejected := tx.Bucket(rejectedBucket)

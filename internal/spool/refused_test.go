@@ -111,10 +111,18 @@ func TestDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 3, 2)
+	for n, want := range []bool{true, false, true, false} { // the second is discarded, the fourth waits
+		if got := s.Refused(numbered(n).ID); got != want {
+			t.Errorf("%d is refused: %v, want %v", n, got, want)
+		}
+	}
 	if err := s.Discard(ids(2, 0)); err != nil {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 3, 0)
+	if s.Refused(numbered(0).ID) {
+		t.Error("a discarded one is refused")
+	}
 	s.Close()
 	if waiting, refused := contents(t, c.Dir); !slices.Equal(waiting, ids(3, 4, 5)) || len(refused) != 0 {
 		t.Errorf("%v wait, %v are refused", waiting, refused)
