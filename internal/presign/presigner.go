@@ -168,13 +168,27 @@ func (p *Presigner) signUntil(ctx context.Context, request oss.RequestCommonInte
 	}
 	// What the uploader is told to send is what is signed: else OSS would refuse it, or,
 	// worse, would let him send something else.
-	if len(result.SignedHeaders) != len(headers) {
-		return Signed{}, fmt.Errorf("presign request: the SDK signed %d of %d headers", len(result.SignedHeaders), len(headers))
+	if !sameNames(result.SignedHeaders, headers) {
+		return Signed{}, fmt.Errorf("presign request: the SDK signed other headers than the %d that are to be sent", len(headers))
 	}
 	if headers == nil {
 		headers = make(map[string]string)
 	}
 	return Signed{Method: result.Method, URL: result.URL, ExpiresAt: end, Headers: headers}, nil
+}
+
+// sameNames compares header names: the SDK's, as it spells them, with ours in lower
+// case. There are a handful, and lower-casing would take the heap for each.
+func sameNames(signed, headers map[string]string) bool {
+	same := 0
+	for name := range signed {
+		for ours := range headers {
+			if strings.EqualFold(name, ours) {
+				same++
+			}
+		}
+	}
+	return same == len(headers) && same == len(signed)
 }
 
 // wrong is one mistake. The problem must hold no secret.
