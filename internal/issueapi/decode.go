@@ -57,25 +57,9 @@ type uploadRequest struct {
 // be missing. The error is a problem with everything that is wrong.
 func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	var r uploadRequest
-	fields := map[string]func(raw json.RawMessage) string{
-		"bucket":       textInto(&r.Bucket),
-		"key":          textInto(&r.Key),
-		"key_template": textInto(&r.KeyTemplate),
-		// A browser's name for a file may be no Unicode; the policy replaces what is lost.
-		"filename":     anyTextInto(&r.Filename),
-		"content_type": textInto(&r.ContentType),
-		"size":         wholeInto(&r.Size),
-		"expires_in":   durationInto(&r.Expires),
-	}
-	if multipart {
-		fields["part_size"] = wholeInto(&r.PartSize)
-	}
 	d := &decoder{}
+	fields := uploadFields(&r, multipart, d)
 	d.object(body, "", func(name string, raw json.RawMessage) {
-		if name == "vars" {
-			d.vars(raw, &r.Vars)
-			return
-		}
 		into, ok := fields[name]
 		if !ok {
 			d.note(ruleField, printable(name), "is not known here")
@@ -92,6 +76,28 @@ func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 		return uploadRequest{}, &problem{kind: kindMalformed, errors: d.errors}
 	}
 	return r, nil
+}
+
+// uploadFields says how each field of a request is read: into r, or what is wrong.
+func uploadFields(r *uploadRequest, multipart bool, d *decoder) map[string]func(raw json.RawMessage) string {
+	fields := map[string]func(raw json.RawMessage) string{
+		"bucket":       textInto(&r.Bucket),
+		"key":          textInto(&r.Key),
+		"key_template": textInto(&r.KeyTemplate),
+		// A browser's name for a file may be no Unicode; the policy replaces what is lost.
+		"filename":     anyTextInto(&r.Filename),
+		"content_type": textInto(&r.ContentType),
+		"size":         wholeInto(&r.Size),
+		"expires_in":   durationInto(&r.Expires),
+		"vars": func(raw json.RawMessage) string {
+			d.vars(raw, &r.Vars) // notes each that is wrong
+			return ""
+		},
+	}
+	if multipart {
+		fields["part_size"] = wholeInto(&r.PartSize)
+	}
+	return fields
 }
 
 // A decoder notes what is wrong with a document.

@@ -3,6 +3,7 @@ package issueapi
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -101,6 +102,18 @@ func TestExamples(t *testing.T) {
 		text := marshal(t, media.Example)
 		if _, err := decodeUpload(text, multipart); err != nil || len(text) < 50 {
 			t.Errorf("%s: %v in %s", path, err, text)
+		}
+	}
+}
+
+// TestDescribedRequests: the fields that are read are those that are described.
+func TestDescribedRequests(t *testing.T) {
+	t.Parallel()
+	for name, multipart := range map[string]bool{"UploadRequest": false, "MultipartRequest": true} {
+		read := slices.Sorted(maps.Keys(uploadFields(&uploadRequest{}, multipart, &decoder{})))
+		described := slices.Sorted(maps.Keys(documentOf(t).Components.Schemas[name].Value.Properties))
+		if diff := cmp.Diff(read, described); diff != "" || len(read) < 8 {
+			t.Errorf("%s (-read +described):\n%s", name, diff)
 		}
 	}
 }
