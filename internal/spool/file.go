@@ -33,6 +33,28 @@ const (
 
 func (s *Spool) path(name string) string { return filepath.Join(s.config.Dir, name) }
 
+// makeDir makes a directory, if need be with those above it, and brings the names of those
+// it made to the disk: what is fsynced in a directory is lost when its own name is.
+func makeDir(dir string) error {
+	var changed []string
+	for d := filepath.Clean(dir); !isThere(d); d = filepath.Dir(d) {
+		changed = append(changed, filepath.Dir(d))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, path := range changed {
+		d, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // acquireLock locks the directory for this process. The lock is on a file of its own,
 // and not on the data, so that the data may be replaced.
 func acquireLock(ctx context.Context, dir string, timeout time.Duration) (*os.File, error) {

@@ -142,7 +142,7 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("spool config: %w", err)
 	}
-	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+	if err := makeDir(config.Dir); err != nil {
 		return nil, fmt.Errorf("make spool directory: %w", err)
 	}
 	lock, err := acquireLock(ctx, config.Dir, config.LockTimeout)

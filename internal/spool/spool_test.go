@@ -146,6 +146,19 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 	}
 }
 
+// TestMakesDirectory: with those above it, for this user alone, also by a relative path.
+func TestMakesDirectory(t *testing.T) {
+	here := t.TempDir()
+	t.Chdir(here)
+	for _, dir := range []string{filepath.Join(here, "a", "b", "c"), "d", "./e/../e/f/", filepath.Join(here, "a", "g"), "."} {
+		c, _ := config(dir)
+		fill(t, open(t, c), 0, 1)
+		if info, err := os.Stat(dir); err != nil || dir != "." && info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", dir, info, err)
+		}
+	}
+}
+
 // TestShrinks: after an outage the disk gets its space back.
 func TestShrinks(t *testing.T) {
 	t.Parallel()
