@@ -3,7 +3,7 @@
 //	receiver serve        take callbacks
 //	receiver migrate up   bring the database's schema up to date
 //	receiver doctor       say why a captured callback is refused
-//	receiver spool list   show the callbacks that wait for PostgreSQL
+//	receiver spool        list, export, drain, retry or discard what the spool holds
 //	receiver healthcheck  ask a running receiver whether it lives
 package main
 

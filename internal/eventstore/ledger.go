@@ -54,9 +54,6 @@ func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 	return err
 }
 
-// Depth returns how many uploads wait for a writer.
-func (l *Ledger) Depth() int { return l.group.depth() }
-
 // Close takes no more uploads, and returns when those it took are answered.
 func (l *Ledger) Close() { l.group.close() }
 
