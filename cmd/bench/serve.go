@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"runtime/pprof"
 	"slices"
@@ -88,7 +87,7 @@ func (cmd *serveCmd) receive(ctx context.Context, keys *uploadtoken.Keyring, log
 	return errors.Join(err, os.RemoveAll(spool))
 }
 
-// imitate is Upcall's handler with something else behind it.
+// imitate is Upcall's HTTP side with something else behind it.
 func (cmd *serveCmd) imitate(ctx context.Context, v variant, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
 	pool, err := eventstore.Open(ctx, os.Getenv(databaseURLVariable))
 	if err != nil {
@@ -100,33 +99,10 @@ func (cmd *serveCmd) imitate(ctx context.Context, v variant, keys *uploadtoken.K
 		return err
 	}
 	server, err := intake.New(intake.Config{
-		Tokens: keys, Verifier: verifier, Recorder: kept{v.recorder(pool)}, Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
+		Tokens: keys, Verifier: verifier, Recorder: kept{v.recorder(pool, cmd.KeyURL)}, Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	handler := server.Public()
-	if v.fetches {
-		handler = fetching(handler, cmd.KeyURL)
-	}
-	go http.Serve(public, handler)
-	go http.Serve(admin, server.Admin())
-	<-ctx.Done()
-	return nil
-}
-
-// fetching gets the public key for each request before next sees it.
-func fetching(next http.Handler, keyURL string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		response, err := http.Get(keyURL)
-		if err == nil {
-			_, err = io.Copy(io.Discard, response.Body)
-			response.Body.Close()
-		}
-		if err != nil {
-			http.Error(w, "the key cannot be fetched", http.StatusServiceUnavailable)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	return server.Serve(ctx, public, admin)
 }

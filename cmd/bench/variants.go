@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 
 	"github.com/google/uuid"
@@ -18,10 +20,7 @@ type variant struct {
 	records bool // in the database
 	// recorder is what stands behind Upcall's handler in place of all that the receiver
 	// has there; nil is the receiver itself, whole.
-	recorder func(*pgxpool.Pool) recorder
-	// fetches gets the public key before each callback is looked at, as published
-	// samples do.
-	fetches bool
+	recorder func(pool *pgxpool.Pool, keyURL string) recorder
 }
 
 type recorder interface {
@@ -51,13 +50,11 @@ const (
 )
 
 var variants = []variant{
-	{upcallName, true, nil, false},
-	{oneInsertName, true, newOneInsert, false},
-	{"key fetched each time", true, newOneInsert, true},
-	{noDatabaseName, false, func(*pgxpool.Pool) recorder { return noDatabase{} }, false},
+	{upcallName, true, nil},
+	{oneInsertName, true, func(pool *pgxpool.Pool, _ string) recorder { return oneInsert{pool} }},
+	{"key fetched each time", true, func(pool *pgxpool.Pool, keyURL string) recorder { return fetching{oneInsert{pool}, keyURL} }},
+	{noDatabaseName, false, func(*pgxpool.Pool, string) recorder { return noDatabase{} }},
 }
-
-func newOneInsert(pool *pgxpool.Pool) recorder { return oneInsert{pool} }
 
 func variantNamed(name string) variant {
 	return variants[slices.IndexFunc(variants, func(v variant) bool { return v.name == name })]
@@ -95,3 +92,21 @@ func (o oneInsert) Record(ctx context.Context, e *eventstore.Event) (bool, error
 }
 
 func (o oneInsert) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
+
+// fetching gets the public key for each callback, as published samples do.
+type fetching struct {
+	recorder
+	keyURL string
+}
+
+func (f fetching) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+	response, err := http.Get(f.keyURL)
+	if err != nil {
+		return false, err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return false, err
+	}
+	return f.recorder.Record(ctx, e)
+}

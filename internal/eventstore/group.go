@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,15 +61,21 @@ func (c Config) validate() error {
 	return nil
 }
 
+// joinTime is how long a batch waits at most for the end of one that is under way.
+const joinTime = 2 * time.Millisecond
+
 // A group commits rows of one kind in groups: each writer takes all rows that wait,
 // commits them in one transaction, and answers each of the callers who wait. While one
-// group commits the next one gathers, so groups grow with the load and nobody waits for
-// a timer.
+// group commits the next one gathers, so groups grow with the load, and who is alone waits
+// for nobody.
 type group[T any] struct {
 	config  Config
 	kind    kind[T]
 	queue   chan *request[T]
 	writers sync.WaitGroup
+
+	underway atomic.Int64  // rows in transactions
+	ended    chan struct{} // has room for one: a transaction ended
 
 	closing sync.RWMutex // held for reading by those who send to queue
 	closed  bool
@@ -125,7 +132,7 @@ func (k kind[T]) start(config Config) (*group[T], error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	g := &group[T]{config: config, kind: k, queue: make(chan *request[T], config.Queue)}
+	g := &group[T]{config: config, kind: k, queue: make(chan *request[T], config.Queue), ended: make(chan struct{}, 1)}
 	for range config.Writers {
 		g.writers.Go(g.write)
 	}
@@ -180,15 +187,43 @@ func (g *group[T]) write() {
 	w := newWriter(g.config, g.kind)
 	batch := make([]*request[T], 0, g.config.MaxBatch)
 	for first := range g.queue {
-		runtime.Gosched() // whoever is ready to join does so: each transaction has its price
 		batch = g.gather(append(batch[:0], first))
+		rows := int64(len(batch))
+		g.underway.Add(rows)
 		w.record(batch)
+		g.underway.Add(-rows)
+		select {
+		case g.ended <- struct{}{}:
+		default:
+		}
 		clear(batch) // the answered are not kept alive
 	}
 }
 
-// gather adds all that wait, up to MaxBatch.
+// gather adds all that wait, up to MaxBatch. Each transaction has its price: so whoever can
+// run now goes first, and fewer than are under way in another one wait for that to end,
+// though not for long.
 func (g *group[T]) gather(batch []*request[T]) []*request[T] {
+	select {
+	case <-g.ended: // some time ago
+	default:
+	}
+	runtime.Gosched()
+	batch = g.take(batch)
+	if int64(len(batch)) >= g.underway.Load() {
+		return batch
+	}
+	patience := time.NewTimer(joinTime)
+	defer patience.Stop()
+	select {
+	case <-g.ended:
+	case <-patience.C:
+	}
+	return g.take(batch)
+}
+
+// take adds all that wait, up to MaxBatch.
+func (g *group[T]) take(batch []*request[T]) []*request[T] {
 	for len(batch) < g.config.MaxBatch {
 		select {
 		case q, ok := <-g.queue:
