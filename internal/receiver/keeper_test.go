@@ -220,7 +220,7 @@ func TestLateCommit(t *testing.T) {
 	record(t, k, e, spooledTwice)
 	store.set(nil)
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	record(t, k, e, committedTwice)
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Errorf("%d rows of one event", n)
@@ -255,7 +255,7 @@ func TestInsertInFlight(t *testing.T) {
 	record(t, k, e, spooled)
 	<-inFlight
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	close(goOn)
 	insert.Wait()
 	if n := rows(t, pool, e.ID); n != 1 {
@@ -306,7 +306,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	}
 	store.set(nil)
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	if got := queue.Stats().Rejected; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
 		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
 	}
