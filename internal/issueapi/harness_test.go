@@ -65,6 +65,17 @@ type service struct {
 	stop        func() error // ends the service and returns what Serve returned
 }
 
+// forged is key with the last character but one of its secret changed: well formed, and
+// never key itself. The last one would not do, as it has two bits that must be zero.
+func forged(key string) string {
+	at := len(key) - 2
+	other := "A"
+	if key[at] == 'A' {
+		other = "B"
+	}
+	return key[:at] + other + key[at+1:]
+}
+
 // start starts a service for the test. change may be nil.
 func start(t testing.TB, change func(*Config)) *service {
 	t.Helper()

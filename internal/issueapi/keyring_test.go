@@ -364,7 +364,6 @@ func TestUnauthenticated(t *testing.T) {
 	same := func(id string) string { // the secret of web with another id
 		return "upk_" + id + strings.TrimPrefix(s.photos, "upk_web")
 	}
-	flipped := s.photos[:len(s.photos)-2] + map[bool]string{true: "B", false: "A"}[s.photos[len(s.photos)-2] == 'A'] + s.photos[len(s.photos)-1:]
 	headers := map[string][]string{
 		"none":                 nil,
 		"empty":                {""},
@@ -379,7 +378,7 @@ func TestUnauthenticated(t *testing.T) {
 		"key of something":     {"Bearer sk_live_0123456789"},
 		"cut short":            {"Bearer " + s.photos[:len(s.photos)-1]},
 		"one more":             {"Bearer " + s.photos + "A"},
-		"another secret":       {"Bearer " + flipped},
+		"another secret":       {"Bearer " + forged(s.photos)},
 		"another's secret":     {"Bearer " + same("app")},
 		"unknown id":           {"Bearer " + unknown},
 		"known secret, new id": {"Bearer " + same("nobody")},
