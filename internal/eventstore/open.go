@@ -42,6 +42,11 @@ func Open(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 		// PostgreSQL plans it anew for every batch, since it can see how long the arrays
 		// are, and that costs more than recording a small batch does.
 		"plan_cache_mode": "force_generic_plan",
+		// That plan may be made while the tables are empty, and is kept when they have
+		// grown to millions of rows: it must not read them from end to end. The price
+		// that this puts on reading so must not lead to compiling what has no other way.
+		"enable_seqscan": "off",
+		"jit":            "off",
 	} {
 		if conn.RuntimeParams[name] == "" {
 			conn.RuntimeParams[name] = value

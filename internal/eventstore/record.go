@@ -23,9 +23,8 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // An id that another transaction is about to commit makes ON CONFLICT wait for that
 // transaction, so what is not returned is committed. The SELECT of fresh reads ids in the
 // order of the array: all writers sort them, so that none waits for one who waits for him.
-// OFFSET 0 has PostgreSQL look up one id after the other, whatever it thought of the table
-// when it planned. Events are joined to what fresh returned, and not to what the table
-// holds, because a statement does not see rows of its own.
+// Events are joined to what fresh returned, and not to what the table holds, because a
+// statement does not see rows of its own.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
 	SELECT upload_id, id FROM unnest($1::uuid[], $21::uuid[]) AS given (id, upload_id)
@@ -45,8 +44,9 @@ WITH suspect AS MATERIALIZED (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 	SELECT coalesce(upload_id, ` + noUpload + `), id, received_at
 	FROM unnest($1::uuid[], $2::timestamptz[], $17::uuid[]) AS given (id, received_at, upload_id)
-	WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
-		AND NOT EXISTS (SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0)
+	WHERE (id = ANY (ARRAY(
+		SELECT id FROM revoked UNION ALL SELECT id FROM upcall.callback_ids WHERE upload_id = ` + noUpload + ` AND id = ANY ($1)
+	))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id
 ), recorded AS (
