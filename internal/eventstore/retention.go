@@ -72,6 +72,9 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
+		// Closing does not wait until the server has let go of the lock, and the next run
+		// would find it taken.
+		_, _ = conn.Exec(bounded, "SELECT pg_advisory_unlock_all()")
 		conn.Close(bounded)
 	}()
 	x := expirer{conn: conn, dropped: &d}

@@ -148,7 +148,9 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 	for _, q := range rows {
 		w.kind.encode(w.columns, &q.row)
 	}
-	reader := conn.PgConn().ExecPrepared(ctx, w.kind.insert.name, w.columns.parameters(), binaryFormat, binaryFormat)
+	parameters := w.columns.parameters()
+	conn.PgConn().Frontend().Send(roomFor(parameters))
+	reader := conn.PgConn().ExecPrepared(ctx, w.kind.insert.name, parameters, binaryFormat, binaryFormat)
 	results := make([]result, 0, len(rows))
 	for reader.NextRow() {
 		values := reader.Values()
