@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 type compareCmd struct {
 	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
-	Requests int   `default:"20000" help:"Callbacks in each run, after a tenth as many to warm up; a twentieth of them where there is one client."`
+	Requests int   `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up; a twentieth of them where there is one client."`
 	Rounds   int   `default:"3" help:"Runs of each variant; the median counts."`
 
 	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
@@ -26,6 +27,11 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	for _, n := range cmd.Clients {
 		if n < 1 || cmd.Requests < 1 || cmd.Requests < 20*n && n > 1 || cmd.Rounds < 1 {
 			return errors.New("give at least one client, one round, and twenty requests for each client")
+		}
+	}
+	if cmd.ProfileDir != "" {
+		if err := os.MkdirAll(cmd.ProfileDir, 0o755); err != nil {
+			return fmt.Errorf("--profile-dir: %w", err)
 		}
 	}
 	l, err := newLab(ctx)
