@@ -5,7 +5,8 @@
 //
 // Each variant is a receiver in a process of its own, and Upcall's is the whole receiver,
 // with its spool. The requests are signed callbacks, all different. The
-// variants take turns, each starts with empty tables and is warmed up before it is
+// variants take turns, so that a ratio compares what ran side by side on a machine that others
+// slow down at times; each starts with empty tables and is warmed up before it is
 // measured, and the rows are counted after each run.
 package main
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"testing"
+	"time"
 )
 
 // TestMain lets the test binary be the receivers that bench starts.
@@ -81,5 +82,20 @@ func TestMistakes(t *testing.T) {
 		if err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
 			t.Errorf("%v: no error", args)
 		}
+	}
+}
+
+// TestRatio: a machine that gets slower from round to round does not change what is
+// compared in each.
+func TestRatio(t *testing.T) {
+	t.Parallel()
+	rates := func(perSecond ...int) (all []result) {
+		for _, n := range perSecond {
+			all = append(all, result{sent: n, took: time.Second})
+		}
+		return all
+	}
+	if got := ratio(rates(600, 330, 100), rates(1000, 500, 200)); got != 0.6 {
+		t.Errorf("got %v, want the median of 0.6, 0.66 and 0.5", got)
 	}
 }

@@ -49,11 +49,12 @@ const (
 	noDatabaseName = "no database"
 )
 
+// variants are in the order of their turns: Upcall beside those that it is compared with.
 var variants = []variant{
+	{noDatabaseName, false, func(*pgxpool.Pool, string) recorder { return noDatabase{} }},
 	{upcallName, true, nil},
 	{oneInsertName, true, func(pool *pgxpool.Pool, _ string) recorder { return oneInsert{pool} }},
 	{"key fetched each time", true, func(pool *pgxpool.Pool, keyURL string) recorder { return fetching{oneInsert{pool}, keyURL} }},
-	{noDatabaseName, false, func(*pgxpool.Pool, string) recorder { return noDatabase{} }},
 }
 
 func variantNamed(name string) variant {
