@@ -4,10 +4,10 @@
 // database, which is the ceiling.
 //
 // Each variant is a receiver in a process of its own, and Upcall's is the whole receiver,
-// with its spool. The requests are signed callbacks, all different. The
-// variants take turns, so that a ratio compares what ran side by side on a machine that others
-// slow down at times; each starts with empty tables and is warmed up before it is
-// measured, and the rows are counted after each run.
+// with its spool. The requests are signed callbacks, all different. The variants take
+// turns, so that a ratio compares what ran side by side on a machine that others slow down
+// at times; each starts with empty tables and is warmed up before it is measured, and the
+// rows are counted after each run.
 package main
 
 import (

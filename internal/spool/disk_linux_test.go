@@ -12,14 +12,25 @@ import (
 	"time"
 )
 
+// smallDisk mounts a disk of so many bytes, which takes root's rights. With them, as in CI,
+// a test never goes without.
+func smallDisk(t *testing.T, size int) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount a small disk")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("upcall-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatalf("mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	return dir
+}
+
 // TestDiskFull fills a small disk: that is no damage, and goes on when there is room.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	disk := t.TempDir()
-	if err := syscall.Mount("upcall-test", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("mounting a small disk takes privileges: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(disk, 0) })
+	disk := smallDisk(t, 1<<20)
 	c, _ := config(filepath.Join(disk, "spool"))
 	c.Now = nil
 	s, err := Open(t.Context(), c)
@@ -80,11 +91,7 @@ func TestNoRoomForSalvage(t *testing.T) {
 	const waiting = 1000
 	content := image(t, waiting)
 	clear(content[:pageSize])
-	disk := t.TempDir()
-	if err := syscall.Mount("upcall-test", disk, "tmpfs", 0, fmt.Sprintf("size=%d", len(content)+128<<10)); err != nil {
-		t.Skipf("mounting a small disk takes privileges: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(disk, 0) })
+	disk := smallDisk(t, len(content)+128<<10)
 	if err := os.WriteFile(filepath.Join(disk, fileName), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
