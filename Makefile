@@ -2,7 +2,7 @@
 # machine, or fetched; see internal/embeddedpg.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test bench growth soak chaos fuzz build
+.PHONY: help demo dev test bench versus growth soak chaos fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ bench: ## measure receiver and issuer against what a user would run instead
 	go run ./cmd/bench
 	go test -run '^$$' -bench Issue ./internal/issue
 	go test -run '^$$' -bench Serve ./internal/issueapi
+
+versus: ## compare the CPU time of a callback with that of an earlier commit, BEFORE
+	go run ./cmd/bench versus --before $(or $(BEFORE),HEAD~1)
 
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk)
 	go run ./cmd/bench growth --rows 0,10000000,50000000

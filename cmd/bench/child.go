@@ -19,17 +19,14 @@ type child struct {
 	stdin io.Closer
 }
 
-// startChild starts this program again as the receiver of a variant.
-func startChild(ctx context.Context, v variant, databaseURL, keyURL, profile string) (*child, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find own program: %w", err)
-	}
+// startChild starts this program, or one built from another commit, as the receiver of a
+// variant.
+func startChild(ctx context.Context, program string, v variant, databaseURL, keyURL, profile string) (*child, error) {
 	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
 	if profile != "" {
 		args = append(args, "--profile", profile)
 	}
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), databaseURLVariable+"="+databaseURL)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()

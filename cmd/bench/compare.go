@@ -86,11 +86,10 @@ func printTable(out io.Writer, results map[string][]result) error {
 	fmt.Fprintln(table, "variant\tcallbacks/s\tof one INSERT\tof the ceiling\tp50\tp99\tp99.9\treceiver CPU\tPostgreSQL CPU\t")
 	for _, v := range variants {
 		r := median(results[v.name])
-		each := func(d time.Duration) time.Duration { return (d / time.Duration(r.sent)).Round(time.Microsecond) }
 		fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", v.name, r.rate(),
 			ratio(results[v.name], results[oneInsertName]), ratio(results[v.name], results[noDatabaseName]),
 			r.quantile(.5).Round(10*time.Microsecond), r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond),
-			each(r.receiverCPU), each(r.postgresCPU))
+			r.each(r.receiverCPU), r.each(r.postgresCPU))
 	}
 	return table.Flush()
 }
@@ -102,6 +101,5 @@ func ratio(of, to []result) float64 {
 	for i := range of {
 		ratios[i] = of[i].rate() / to[i].rate()
 	}
-	slices.Sort(ratios)
-	return ratios[len(ratios)/2]
+	return middleOf(ratios)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -21,9 +22,11 @@ const spoolPatience = 30 * time.Second
 
 // A lab is what all measurements share: a durable PostgreSQL, and the key server.
 type lab struct {
-	postgres *embeddedpg.Server
-	pool     *pgxpool.Pool
-	keys     *loadgen.KeyServer
+	postgres    *embeddedpg.Server
+	databaseURL string
+	pool        *pgxpool.Pool
+	keys        *loadgen.KeyServer
+	program     string // whose command serve is the receivers
 }
 
 func newLab(ctx context.Context) (*lab, error) {
@@ -31,8 +34,11 @@ func newLab(ctx context.Context) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{postgres: postgres, keys: loadgen.NewKeyServer()}
-	if err := l.prepare(ctx); err != nil {
+	l := &lab{postgres: postgres, databaseURL: postgres.URL(), keys: loadgen.NewKeyServer()}
+	if l.program, err = os.Executable(); err == nil {
+		err = l.prepare(ctx)
+	}
+	if err != nil {
 		l.close()
 		return nil, err
 	}
@@ -40,12 +46,12 @@ func newLab(ctx context.Context) (*lab, error) {
 }
 
 func (l *lab) prepare(ctx context.Context) error {
-	if err := migrations.Up(ctx, l.postgres.URL()); err != nil {
+	if err := migrations.Up(ctx, l.databaseURL); err != nil {
 		return err
 	}
 	// Filling tables takes longer than the programs' statements may.
 	var err error
-	if l.pool, err = eventstore.Open(ctx, l.postgres.URL()+"&statement_timeout=0"); err != nil {
+	if l.pool, err = eventstore.Open(ctx, l.databaseURL+"&statement_timeout=0"); err != nil {
 		return err
 	}
 	return eventstore.EnsurePartitions(ctx, l.pool, time.Now())
@@ -105,14 +111,14 @@ func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte,
 		name := fmt.Sprintf("%s %d %s.pprof", v.name, how.clients, how)
 		profile = filepath.Join(profileDir, strings.ReplaceAll(name, " ", "-"))
 	}
-	databaseURL := l.postgres.URL()
+	databaseURL := l.databaseURL
 	if v.recorder != nil {
 		// As many connections as one INSERT a request can use: the default, which the
 		// receiver has, is 4 on a small machine and would make the comparison look better
 		// than it is.
 		databaseURL += "&pool_max_conns=32"
 	}
-	child, err := startChild(ctx, v, databaseURL, l.keys.KeyURL, profile)
+	child, err := startChild(ctx, l.program, v, databaseURL, l.keys.KeyURL, profile)
 	if err != nil {
 		return result{}, err
 	}

@@ -36,6 +36,7 @@ func main() {
 
 type cli struct {
 	Compare compareCmd `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
+	Versus  versusCmd  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
 	Growth  growthCmd  `cmd:"" help:"Measure the receiver with rows already there."`
 	Soak    soakCmd    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
 	Serve   serveCmd   `cmd:"" hidden:"" help:"Be the receiver of one variant until standard input ends."`

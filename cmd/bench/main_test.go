@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"regexp"
 	"testing"
@@ -52,6 +53,25 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestVersus compares the last commit with what is built now.
+func TestVersus(t *testing.T) {
+	t.Parallel()
+	text := output(t, "versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "2")
+	expectLines(t, text, map[string]int{
+		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} +\d+\.\d{3} *$`:                   2,
+		`^median of the ratios: \d+\.\d{3} of the CPU time, \d+\.\d{3} of the rate$`: 1,
+	})
+}
+
+// TestVersusFails: a limit that cannot be kept is an error.
+func TestVersusFails(t *testing.T) {
+	t.Parallel()
+	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "1", "--limit", "0.001"}
+	if err := run(t.Context(), args, &bytes.Buffer{}, os.Stderr); !errors.Is(err, errSlower) {
+		t.Errorf("error %v, want %v", err, errSlower)
+	}
+}
+
 func TestGrowth(t *testing.T) {
 	t.Parallel()
 	text := output(t, "growth", "--rows", "0,2000", "--clients", "2", "--requests", "40", "--rounds", "2")
@@ -76,6 +96,7 @@ func TestMistakes(t *testing.T) {
 	for _, args := range [][]string{
 		{"--clients", "0"}, {"--clients", "16", "--requests", "100"}, {"--clients", "1", "--requests", "0"}, {"--rounds", "0"},
 		{"growth", "--clients", "0"}, {"growth", "--rounds", "0"}, {"growth", "--requests", "1"},
+		{"versus"}, {"versus", "--before", "HEAD", "--rounds", "0"}, {"versus", "--before", "no-such-commit", "--rounds", "1"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {

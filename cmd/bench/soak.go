@@ -27,7 +27,7 @@ func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer l.close()
-	child, err := startChild(ctx, variantNamed(upcallName), l.postgres.URL(), l.keys.KeyURL, "")
+	child, err := startChild(ctx, l.program, variantNamed(upcallName), l.databaseURL, l.keys.KeyURL, "")
 	if err != nil {
 		return err
 	}

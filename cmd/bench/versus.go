@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"upcall/internal/eventstore"
+)
+
+type versusCmd struct {
+	Before   string  `required:"" help:"Git commit to compare with; it is built in a directory of its own."`
+	Clients  int     `default:"128" help:"Number of clients."`
+	Closing  bool    `help:"Open a connection for each request, as OSS does, and not one for each client."`
+	Requests int     `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up."`
+	Rounds   int     `default:"20" help:"Rounds; each runs both receivers, and the first one alternates."`
+	Limit    float64 `help:"Fail if the median ratio of CPU time a callback is above this. Default: no limit."`
+}
+
+// errSlower says that the limit was not kept.
+var errSlower = errors.New("a callback costs more CPU time")
+
+// Run measures the CPU time that a callback costs the receiver and PostgreSQL, in the
+// code of an earlier commit and in this one.
+func (cmd *versusCmd) Run(ctx context.Context, out io.Writer) error {
+	if cmd.Clients < 1 || cmd.Rounds < 1 || cmd.Requests < cmd.Clients {
+		return errors.New("give at least one round, one client, and a request for each client")
+	}
+	after, err := newLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer after.close()
+	dir, err := os.MkdirTemp("", "upcall-versus-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	before, err := after.earlier(ctx, cmd.Before, dir)
+	if err != nil {
+		return err
+	}
+	defer before.pool.Close()
+	how := load{cmd.Clients, cmd.Closing}
+	fmt.Fprintf(out, "PostgreSQL %s, %d clients, %s, %d callbacks a run after a warm-up; CPU time a callback\n",
+		after.postgres.Version(), cmd.Clients, how, cmd.Requests)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "round\tbefore: receiver\tPostgreSQL\tboth\tafter: receiver\tPostgreSQL\tboth\tafter / before\tof the rate\t")
+	var ratios, rates []float64
+	for round := range cmd.Rounds {
+		labs := []*lab{before, after}
+		results := make([]result, len(labs))
+		for turn := range labs {
+			i := (turn + round) % len(labs)
+			if results[i], err = cmd.measure(ctx, labs[i], how); err != nil {
+				return err
+			}
+		}
+		old, now := results[0], results[1]
+		ratios = append(ratios, float64(now.cpu())/float64(old.cpu()))
+		rates = append(rates, now.rate()/old.rate())
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%.3f\t%.3f\t\n", round+1,
+			old.each(old.receiverCPU), old.each(old.postgresCPU), old.each(old.cpu()),
+			now.each(now.receiverCPU), now.each(now.postgresCPU), now.each(now.cpu()), ratios[round], rates[round])
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	middle := middleOf(ratios)
+	fmt.Fprintf(out, "median of the ratios: %.3f of the CPU time, %.3f of the rate\n", middle, middleOf(rates))
+	if cmd.Limit > 0 && middle > cmd.Limit {
+		return fmt.Errorf("%w: %.3f of what it was at %s, more than %.3f", errSlower, middle, cmd.Before, cmd.Limit)
+	}
+	return nil
+}
+
+func (cmd *versusCmd) measure(ctx context.Context, l *lab, how load) (result, error) {
+	warm := how.warmUp(cmd.Requests)
+	requests, err := l.requests(warm+cmd.Requests, how.closing)
+	if err != nil {
+		return result{}, err
+	}
+	if err := l.empty(ctx); err != nil {
+		return result{}, err
+	}
+	return l.measure(ctx, variantNamed(upcallName), requests[:warm], requests[warm:], how, 0, "")
+}
+
+// cpu is what the receiver and PostgreSQL used.
+func (r result) cpu() time.Duration { return r.receiverCPU + r.postgresCPU }
+
+// each is a callback's share of d, to a tenth of a microsecond.
+func (r result) each(d time.Duration) time.Duration {
+	return (d / time.Duration(r.sent)).Round(100 * time.Nanosecond)
+}
+
+func middleOf(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+// earlier builds the programs of a commit in dir and returns a lab on the same server
+// whose receiver is that one's, with a database of its own that its own migrations made.
+func (l *lab) earlier(ctx context.Context, commit, dir string) (*lab, error) {
+	source := filepath.Join(dir, "source")
+	if err := command(ctx, "", nil, "git", "worktree", "add", "--detach", source, commit); err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(dir, "bin") + string(filepath.Separator)
+	err := command(ctx, source, nil, "go", "build", "-o", bin, "./cmd/bench", "./cmd/receiver")
+	if err := errors.Join(err, command(ctx, "", nil, "git", "worktree", "remove", "--force", source)); err != nil {
+		return nil, err
+	}
+	const name = "before"
+	if _, err := l.pool.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return nil, fmt.Errorf("make database: %w", err)
+	}
+	database, err := url.Parse(l.databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("make database: %w", err)
+	}
+	database.Path = "/" + name
+	old := &lab{postgres: l.postgres, keys: l.keys, program: bin + "bench", databaseURL: database.String()}
+	env := append(os.Environ(), "UPCALL_DATABASE_URL="+old.databaseURL)
+	if err := command(ctx, "", env, bin+"receiver", "migrate", "up"); err != nil {
+		return nil, err
+	}
+	if old.pool, err = eventstore.Open(ctx, old.databaseURL); err != nil {
+		return nil, err
+	}
+	return old, nil
+}
+
+// command runs a program in a directory, and says what it printed if it fails.
+func command(ctx context.Context, dir string, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, env
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, text)
+	}
+	return nil
+}
