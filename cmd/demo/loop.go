@@ -12,8 +12,8 @@ import (
 
 	"upcall/internal/embeddedpg"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
-	"upcall/internal/presign"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
@@ -126,7 +126,7 @@ func (l *loop) startReceiver(ctx context.Context, at places, logger *slog.Logger
 }
 
 func newIssuer(ossURL string) (*issue.Issuer, error) {
-	presigner, err := presign.New(presign.Config{Region: region, Endpoint: ossURL, AccessKeyID: keyID, AccessKeySecret: keySecret})
+	presigner, err := oss.New(oss.Config{Region: region, Endpoint: ossURL, AccessKeyID: keyID, AccessKeySecret: keySecret})
 	if err != nil {
 		return nil, err
 	}

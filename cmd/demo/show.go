@@ -20,8 +20,8 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
-	"upcall/internal/presign"
 )
 
 // A file to upload.
@@ -73,7 +73,7 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 // upload issues an upload and does it as any HTTP client would.
 func (l *loop) upload(ctx context.Context, out io.Writer, f file) error {
 	issued, err := l.issuer.Issue(ctx, issue.Request{
-		Object:   presign.Object{Bucket: bucket, Key: f.key, ContentType: f.contentType},
+		Object:   oss.Object{Bucket: bucket, Key: f.key, ContentType: f.contentType},
 		Expires:  time.Hour,
 		Callback: &issue.Callback{URLs: []string{l.callbackURL}, Vars: f.vars},
 	})

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/setting"
 )
 
@@ -26,18 +26,18 @@ type credentialFlags struct {
 
 // fillIn adds the credentials to cfg. The error is about what could not be read; what
 // was read is still to be checked.
-func (f *credentialFlags) fillIn(cfg *presign.Config, env environment) error {
+func (f *credentialFlags) fillIn(cfg *oss.Config, env environment) error {
 	profile := f.Profile != "" || f.CredentialsFile != ""
 	var err error
 	switch {
 	case profile && f.ECSRole != "", profile && f.CredentialsProcess != "", f.ECSRole != "" && f.CredentialsProcess != "":
 		err = errors.New("--profile, --ecs-role, --credentials-process: more than one is given; choose where the credentials come from")
 	case f.ECSRole == anyRole:
-		cfg.Source = presign.ECSRole("")
+		cfg.Source = oss.ECSRole("")
 	case f.ECSRole != "":
-		cfg.Source = presign.ECSRole(f.ECSRole)
+		cfg.Source = oss.ECSRole(f.ECSRole)
 	case f.CredentialsProcess != "":
-		cfg.Source = presign.Process(f.CredentialsProcess)
+		cfg.Source = oss.Process(f.CredentialsProcess)
 	case profile:
 		err = f.useProfile(cfg, env)
 	default:
@@ -51,11 +51,11 @@ func (f *credentialFlags) fillIn(cfg *presign.Config, env environment) error {
 
 // noCredentials stands for credentials of which the mistake was said already, so that
 // they are not reported as missing as well.
-func noCredentials(context.Context) (presign.Credentials, error) {
-	return presign.Credentials{}, errors.New("no credentials")
+func noCredentials(context.Context) (oss.Credentials, error) {
+	return oss.Credentials{}, errors.New("no credentials")
 }
 
-func (f *credentialFlags) useProfile(cfg *presign.Config, env environment) error {
+func (f *credentialFlags) useProfile(cfg *oss.Config, env environment) error {
 	path := f.CredentialsFile
 	if path == "" {
 		if env("HOME") == "" {
@@ -66,7 +66,7 @@ func (f *credentialFlags) useProfile(cfg *presign.Config, env environment) error
 	return cfg.UseProfile(path, f.Profile)
 }
 
-func fromEnvironment(cfg *presign.Config, env environment) error {
+func fromEnvironment(cfg *oss.Config, env environment) error {
 	var errs []error
 	for _, secret := range []struct {
 		name string
@@ -87,7 +87,7 @@ func fromEnvironment(cfg *presign.Config, env environment) error {
 }
 
 // setExpiration takes the earlier of the flag and what the credentials say.
-func (f *credentialFlags) setExpiration(cfg *presign.Config) error {
+func (f *credentialFlags) setExpiration(cfg *oss.Config) error {
 	if f.STSExpiration == "" {
 		return nil
 	}

@@ -10,8 +10,8 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/policy"
-	"upcall/internal/presign"
 )
 
 // objectFlags say what shall be uploaded. What is wrong with them is found by the
@@ -33,16 +33,16 @@ type objectFlags struct {
 
 // object returns what the flags say and for how long. The error is about flags that
 // cannot be read; the object holds the others, to be checked as well.
-func (f *objectFlags) object() (presign.Object, time.Duration, error) {
+func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	meta, metaErr := parsePairs("--meta", f.Meta)
 	tags, tagErr := parsePairs("--tag", f.Tag)
 	headers, headerErr := parsePairs("--header", f.Header)
 	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
 		expiresErr = fmt.Errorf("--expires: %w", expiresErr)
-		expires = presign.MinExpires // said once
+		expires = oss.MinExpires // said once
 	}
-	return presign.Object{
+	return oss.Object{
 		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,
 		Meta: meta, Tags: tags, Headers: headers, ForbidOverwrite: f.ForbidOverwrite,
 	}, expires, errors.Join(expiresErr, metaErr, tagErr, headerErr)
@@ -74,7 +74,7 @@ func (f *callbackFlags) callback() (*issue.Callback, error) {
 		c.BodyType = callbackspec.JSON
 	}
 	if f.Carry == "query" {
-		c.Carriage = presign.InQuery
+		c.Carriage = oss.InQuery
 	}
 	return c, unread
 }

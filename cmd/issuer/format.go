@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/snippet"
 )
 
 // checkFormat also refuses, before the URL is made, an upload that a program in the
 // chosen language could not do.
-func checkFormat(format string, o presign.Object) error {
+func checkFormat(format string, o oss.Object) error {
 	if format == "text" || format == "json" {
 		return nil
 	}

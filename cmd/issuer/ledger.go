@@ -9,7 +9,7 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/setting"
 	"upcall/migrations"
 )
@@ -56,7 +56,7 @@ func openLedger(ctx context.Context, env environment) (ledger, error) {
 
 // issued is the ledger's row of an upload that was issued just now. size is nil where it
 // is left open, ossUploadID "" where there is one PUT.
-func issued(id uuid.UUID, object presign.Object, size *int64, callback *issue.Callback, expires time.Time, ossUploadID string) eventstore.IssuedUpload {
+func issued(id uuid.UUID, object oss.Object, size *int64, callback *issue.Callback, expires time.Time, ossUploadID string) eventstore.IssuedUpload {
 	row := eventstore.IssuedUpload{
 		ID: id, IssuedAt: time.Now(), ExpiresAt: expires, Bucket: object.Bucket, Object: object.Key,
 		ContentType: object.ContentType, Size: size, OSSUploadID: ossUploadID,

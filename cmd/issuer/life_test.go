@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
@@ -18,9 +18,9 @@ import (
 // stored reads an object back, with the credentials.
 func (w world) stored(t *testing.T, key string) string {
 	t.Helper()
-	client := oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
+	client := sdk.NewClient(sdk.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "hunter-sk")))
-	result, err := client.GetObject(t.Context(), &oss.GetObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr(key)})
+	result, err := client.GetObject(t.Context(), &sdk.GetObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr(key)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 type multipartCommand struct {
@@ -272,7 +272,7 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env environment, std st
 
 // explain adds what to do where OSS's own words leave that open.
 func explain(err error) error {
-	if refused, ok := errors.AsType[*presign.RefusedError](err); ok && refused.Code == "NoSuchUpload" {
+	if refused, ok := errors.AsType[*oss.RefusedError](err); ok && refused.Code == "NoSuchUpload" {
 		return fmt.Errorf("%w; it was completed or aborted before: look whether the object is there", err)
 	}
 	return err

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
@@ -81,7 +81,7 @@ func ask(t *testing.T, r issue.PresignedRequest, body []byte) (status int, answe
 // openUploads counts the uploads that were neither completed nor aborted.
 func (w world) openUploads(t *testing.T) int {
 	t.Helper()
-	result, err := w.client().ListMultipartUploads(t.Context(), &oss.ListMultipartUploadsRequest{Bucket: oss.Ptr("demo")})
+	result, err := w.client().ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsRequest{Bucket: sdk.Ptr("demo")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,20 +91,20 @@ func (w world) openUploads(t *testing.T) int {
 // abortAll aborts those uploads.
 func (w world) abortAll(t *testing.T) {
 	t.Helper()
-	result, err := w.client().ListMultipartUploads(t.Context(), &oss.ListMultipartUploadsRequest{Bucket: oss.Ptr("demo")})
+	result, err := w.client().ListMultipartUploads(t.Context(), &sdk.ListMultipartUploadsRequest{Bucket: sdk.Ptr("demo")})
 	if err != nil || len(result.Uploads) == 0 {
 		t.Fatalf("%d uploads, %v", len(result.Uploads), err)
 	}
 	for _, u := range result.Uploads {
-		if _, err := w.client().AbortMultipartUpload(t.Context(), &oss.AbortMultipartUploadRequest{Bucket: oss.Ptr("demo"), Key: u.Key, UploadId: u.UploadId}); err != nil {
+		if _, err := w.client().AbortMultipartUpload(t.Context(), &sdk.AbortMultipartUploadRequest{Bucket: sdk.Ptr("demo"), Key: u.Key, UploadId: u.UploadId}); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // client is an administrator's.
-func (w world) client() *oss.Client {
-	return oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
+func (w world) client() *sdk.Client {
+	return sdk.NewClient(sdk.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(w.env["OSS_ENDPOINT"]).
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "hunter-sk")))
 }
 

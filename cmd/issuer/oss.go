@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/setting"
 	"upcall/internal/uploadtoken"
 )
@@ -23,8 +23,8 @@ type ossFlags struct {
 
 // presignConfig reads region, endpoint and credentials. The error is about what could
 // not be read; what was read is still to be checked.
-func (f *ossFlags) presignConfig(env environment) (presign.Config, error) {
-	cfg := presign.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
+func (f *ossFlags) presignConfig(env environment) (oss.Config, error) {
+	cfg := oss.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
 	err := f.fillIn(&cfg, env)
 	return cfg, err
 }

@@ -11,7 +11,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
 
@@ -71,8 +71,8 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	return printUpload(std.out, c.Format, request, upload)
 }
 
-func newIssuer(cfg presign.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, error) {
-	presigner, err := presign.New(cfg)
+func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, error) {
+	presigner, err := oss.New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +117,11 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 }
 
 // warnBound says when it is not --expires that ends the URLs.
-func warnBound(w io.Writer, bound presign.Bound, end time.Time, asked string) {
+func warnBound(w io.Writer, bound oss.Bound, end time.Time, asked string) {
 	switch bound {
-	case presign.BoundByCredentials:
+	case oss.BoundByCredentials:
 		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n", end.Format(time.RFC3339), asked)
-	case presign.BoundUnknown:
+	case oss.BoundUnknown:
 		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; give --sts-expiration to have it counted in")
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/issueapi"
 	"upcall/internal/issueapi/page"
+	"upcall/internal/oss"
 	"upcall/internal/policy"
-	"upcall/internal/presign"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
@@ -58,7 +58,7 @@ The policy file is read when the program starts:
 
 // serveSettings is what the flags and the environment come to.
 type serveSettings struct {
-	presign     presign.Config
+	oss         oss.Config
 	tokens      *uploadtoken.Keyring
 	policies    *policy.Set
 	databaseURL string
@@ -98,9 +98,9 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 		note(fmt.Errorf("--api-admin-listen: %q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen))
 	}
 	var err error
-	s.presign, err = c.presignConfig(env)
+	s.oss, err = c.presignConfig(env)
 	note(err)
-	note(s.presign.Check())
+	note(s.oss.Check())
 	s.tokens, err = tokenKeys(env)
 	note(err)
 	if err == nil && s.tokens == nil {
@@ -109,7 +109,7 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 	}
 	s.databaseURL, err = c.required(env)
 	note(err)
-	s.policies, err = readPolicies(c.Policies, issue.Reach(s.presign.Host()))
+	s.policies, err = readPolicies(c.Policies, issue.Reach(s.oss.Host()))
 	note(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {
@@ -174,7 +174,7 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	case err != nil && ctx.Err() == nil:
 		logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
 	}
-	issuer, err := newIssuer(settings.presign, settings.tokens)
+	issuer, err := newIssuer(settings.oss, settings.tokens)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	}
 	defer ledger.Close()
 	server, err := issueapi.New(issueapi.Config{
-		Issuer: issuer, Reach: issue.Reach(settings.presign.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
+		Issuer: issuer, Reach: issue.Reach(settings.oss.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
 		Rate: settings.rate, Burst: settings.burst, Page: uploadPage,
 		Ready:   func(ctx context.Context) error { return migrations.Check(ctx, pool) },
 		Metrics: metrics, Logger: logger,
@@ -208,7 +208,7 @@ func (s serveSettings) uploadPage(ctx context.Context) (http.Handler, error) {
 	if !s.page {
 		return nil, nil
 	}
-	presigner, err := presign.New(s.presign)
+	presigner, err := oss.New(s.oss)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/snippet"
 )
 
@@ -41,11 +41,11 @@ func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) erro
 }
 
 // expiry says when a URL ends and what ends it.
-func expiry(end time.Time, bound presign.Bound, now time.Time) string {
-	why := map[presign.Bound]string{
-		presign.BoundByExpires:     "as asked for",
-		presign.BoundByCredentials: "when the credentials end",
-		presign.BoundUnknown:       "or earlier, with the session token",
+func expiry(end time.Time, bound oss.Bound, now time.Time) string {
+	why := map[oss.Bound]string{
+		oss.BoundByExpires:     "as asked for",
+		oss.BoundByCredentials: "when the credentials end",
+		oss.BoundUnknown:       "or earlier, with the session token",
 	}
 	return fmt.Sprintf("%s (in %s, %s)", end.Format(time.RFC3339), inWords(end.Sub(now)), why[bound])
 }

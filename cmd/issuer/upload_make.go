@@ -11,7 +11,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
@@ -28,7 +28,7 @@ type maker struct {
 	ledger ledger
 	flags  *uploadCommand
 
-	object   presign.Object // without a key
+	object   oss.Object // without a key
 	expires  time.Duration
 	callback *issue.Callback
 	partSize int64 // 0 lets the issuer choose
@@ -80,8 +80,8 @@ func (c *uploadCommand) maker() (*maker, error) {
 	partSize, err := parseBytes("--part-size", c.PartSize)
 	switch {
 	case partSize == nil:
-	case *partSize < presign.MinPartSize || *partSize > presign.MaxPartSize:
-		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, presign.MinPartSize, int64(presign.MaxPartSize))
+	case *partSize < oss.MinPartSize || *partSize > oss.MaxPartSize:
+		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, oss.MinPartSize, int64(oss.MaxPartSize))
 	default:
 		m.partSize, m.largest = *partSize, *partSize
 	}
@@ -186,7 +186,7 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 func (m *maker) giveUp(ctx context.Context, w io.Writer, job *uploadJob, state *uploader.State) error {
 	old := state.Manifest
 	err := m.issuer.AbortMultipart(ctx, *old)
-	refused, answered := errors.AsType[*presign.RefusedError](err)
+	refused, answered := errors.AsType[*oss.RefusedError](err)
 	gone := answered && refused.Code == "NoSuchUpload"
 	switch {
 	case err == nil, gone && !state.Completing:

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
 	"upcall/internal/issue"
 )
@@ -59,7 +59,7 @@ func newSink(t *testing.T) *sink {
 func crcOfZeros(size int64) uint64 {
 	sum, known := uint64(0), int64(0)
 	for bit := int64(1) << 40; bit > 0; bit >>= 1 {
-		sum, known = oss.CRC64Combine(sum, sum, uint64(known)), 2*known
+		sum, known = sdk.CRC64Combine(sum, sum, uint64(known)), 2*known
 		if size&bit != 0 {
 			sum, known = crc64.Update(sum, crc64.MakeTable(crc64.ECMA), []byte{0}), known+1
 		}

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
 // stateKept is how long a state is worth anything: no URL lives longer.
-const stateKept = presign.MaxExpires + 24*time.Hour
+const stateKept = oss.MaxExpires + 24*time.Hour
 
 // stateDir is where unfinished uploads are remembered.
 func (c *uploadCommand) stateDir(env environment) (string, error) {

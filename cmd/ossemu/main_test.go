@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 )
 
@@ -60,9 +60,9 @@ func TestServe(t *testing.T) {
 	if want := "callback key at " + address + "/_ossemu/callback_pub_key.pem\n"; !strings.HasSuffix(line, want) {
 		t.Errorf("first line %q", line)
 	}
-	client := oss.NewClient(oss.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("id", "from-file")).
+	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("id", "from-file")).
 		WithRegion("cn-beijing").WithEndpoint(address).WithUsePathStyle(true).WithRetryMaxAttempts(1))
-	if _, err := client.PutObject(t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr("two"), Key: oss.Ptr("k"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"), Body: strings.NewReader("x")}); err != nil {
 		t.Error(err)
 	}
 	var out bytes.Buffer
@@ -82,9 +82,9 @@ func TestServe(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	address, _, stop := boot(t, nil, env("OSSEMU_LISTEN", "127.0.0.1:0"))
-	client := oss.NewClient(oss.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ossemu", "ossemu-secret")).
+	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ossemu", "ossemu-secret")).
 		WithRegion("cn-hangzhou").WithEndpoint(address).WithUsePathStyle(true))
-	signed, err := client.Presign(t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("k")})
+	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("k")})
 	if err != nil {
 		t.Fatal(err)
 	}

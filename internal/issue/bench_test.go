@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
 
@@ -25,17 +25,17 @@ func BenchmarkIssue(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	client := oss.NewClient(oss.NewConfig().
+	client := sdk.NewClient(sdk.NewConfig().
 		WithRegion("cn-hangzhou").
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "sk")))
 	sdk := func(b *testing.B) {
-		_, err := client.Presign(b.Context(), &oss.PutObjectRequest{
-			Bucket:      oss.Ptr(request.Object.Bucket),
-			Key:         oss.Ptr(request.Object.Key),
-			ContentType: oss.Ptr(request.Object.ContentType),
-			Callback:    oss.Ptr(upload.Headers["x-oss-callback"]),
-			CallbackVar: oss.Ptr(upload.Headers["x-oss-callback-var"]),
-		}, oss.PresignExpires(time.Hour))
+		_, err := client.Presign(b.Context(), &sdk.PutObjectRequest{
+			Bucket:      sdk.Ptr(request.Object.Bucket),
+			Key:         sdk.Ptr(request.Object.Key),
+			ContentType: sdk.Ptr(request.Object.ContentType),
+			Callback:    sdk.Ptr(upload.Headers["x-oss-callback"]),
+			CallbackVar: sdk.Ptr(upload.Headers["x-oss-callback-var"]),
+		}, sdk.PresignExpires(time.Hour))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func median(d []time.Duration) time.Duration {
 
 func benchIssuer(b *testing.B) *issue.Issuer {
 	b.Helper()
-	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
+	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func benchIssuer(b *testing.B) *issue.Issuer {
 
 func benchRequest() issue.Request {
 	return issue.Request{
-		Object:  presign.Object{Bucket: "demo", Key: "photos/2026/11/cat.jpg", ContentType: "image/jpeg"},
+		Object:  oss.Object{Bucket: "demo", Key: "photos/2026/11/cat.jpg", ContentType: "image/jpeg"},
 		Expires: time.Hour,
 		Callback: &issue.Callback{
 			URLs: []string{"https://uploads.example.com/oss/callback"},

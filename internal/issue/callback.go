@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
 
@@ -16,7 +16,7 @@ type Callback struct {
 	Host     string                // the callback's Host header; "" means the URL's
 	SNI      *bool                 // send the server name over TLS; nil means yes if a URL is https
 	BodyType callbackspec.BodyType // "" means Form
-	Carriage presign.Carriage
+	Carriage oss.Carriage
 
 	// Body is the template. "" means the default one, which holds every system
 	// variable, the custom ones and the token. A token is added to a template that
@@ -32,9 +32,9 @@ var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
 // encode builds both documents, with token in them unless it is "". The error joins all
 // mistakes. A nil callback has no documents.
-func (c *Callback) encode(reach callbackspec.Reach, token string) (presign.Callback, error) {
+func (c *Callback) encode(reach callbackspec.Reach, token string) (oss.Callback, error) {
 	if c == nil {
-		return presign.Callback{}, nil
+		return oss.Callback{}, nil
 	}
 	vars := make(callbackspec.Vars) // without a size it needs no heap
 	names := make([]string, 0, len(c.Vars)+1)
@@ -46,14 +46,14 @@ func (c *Callback) encode(reach callbackspec.Reach, token string) (presign.Callb
 	if token != "" {
 		vars[callbackspec.TokenVar] = token
 	}
-	encoded := presign.Callback{Carriage: c.Carriage}
+	encoded := oss.Callback{Carriage: c.Carriage}
 	var broken, wrong error
 	if len(vars) > 0 {
 		encoded.Vars, wrong = vars.Document()
 	}
 	encoded.Parameter, broken = c.parameter(reach, vars, names)
 	if err := errors.Join(broken, wrong); err != nil {
-		return presign.Callback{}, err
+		return oss.Callback{}, err
 	}
 	return encoded, nil
 }

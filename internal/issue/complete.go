@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 // The ways in which a merge is refused before OSS is asked for it, or fails after.
@@ -32,8 +32,8 @@ type Completed struct {
 // want, if that is not nil, are found before the merge, so that no wrong object replaces
 // another and no callback is made for it; the stored object is compared after it.
 //
-// The error wraps ErrIncomplete, ErrMismatch or [presign.ErrCallbackFailed], or is a
-// [presign.RefusedError] or about the network. With ErrCallbackFailed, and with
+// The error wraps ErrIncomplete, ErrMismatch or [oss.ErrCallbackFailed], or is a
+// [oss.RefusedError] or about the network. With ErrCallbackFailed, and with
 // ErrMismatch after the merge, the result has an ETag.
 func (i *Issuer) CompleteMultipart(ctx context.Context, m Multipart, want *uint64) (Completed, error) {
 	completion, err := m.completion()
@@ -51,13 +51,13 @@ func (i *Issuer) CompleteMultipart(ctx context.Context, m Multipart, want *uint6
 	for _, part := range parts {
 		done.Size += part.Size
 	}
-	whole, known := presign.JoinCRC64(parts)
+	whole, known := oss.JoinCRC64(parts)
 	if want != nil && known && whole != *want {
 		return Completed{}, fmt.Errorf("%w: the parts make %d, expected is %d; nothing was merged: upload the right parts again, or abort", ErrMismatch, whole, *want)
 	}
 	stored, err := i.cfg.Presigner.Complete(ctx, m.started(), parts, completion)
 	done.ETag, done.CRC64, done.Answer = stored.ETag, stored.CRC64, stored.Answer
-	if err != nil && !errors.Is(err, presign.ErrCallbackFailed) {
+	if err != nil && !errors.Is(err, oss.ErrCallbackFailed) {
 		return Completed{}, err
 	}
 	if want == nil && known {
@@ -79,8 +79,8 @@ func checkStored(stored, want *uint64) error {
 }
 
 // completion takes what the signed complete request of the manifest would have told.
-func (m Multipart) completion() (presign.Completion, error) {
-	c := presign.Completion{
+func (m Multipart) completion() (oss.Completion, error) {
+	c := oss.Completion{
 		ACL:             m.Complete.Headers["x-oss-object-acl"],
 		ForbidOverwrite: m.Complete.Headers["x-oss-forbid-overwrite"] == "true",
 	}
@@ -108,7 +108,7 @@ func present(document []byte) bool { return len(document) > 0 && string(document
 
 // checkParts compares what OSS has with what there is to be. OSS itself merges any
 // parts that it is told to, with gaps between them and whatever their sizes.
-func (m Multipart) checkParts(parts []presign.UploadedPart) error {
+func (m Multipart) checkParts(parts []oss.UploadedPart) error {
 	if len(parts) == 0 {
 		return fmt.Errorf("%w: no part was uploaded; upload them first", ErrIncomplete)
 	}

@@ -1,7 +1,7 @@
 // Package issue makes one upload ready to be handed out: the callback documents, the
 // upload token inside them, and the presigned URL over both.
 //
-// The programs that hand out uploads import it; it signs through package presign and
+// The programs that hand out uploads import it; it signs through package oss and
 // reads no configuration.
 package issue
 
@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
 
@@ -32,7 +32,7 @@ var ErrReserved = errors.New("reserved name of a custom variable")
 // Config is what an Issuer works with.
 type Config struct {
 	// Presigner signs. Required.
-	Presigner *presign.Presigner
+	Presigner *oss.Presigner
 
 	// Tokens mints the upload tokens. nil means none: callbacks are then not tied to
 	// the uploads issued here, and a receiver that requires tokens refuses them.
@@ -78,7 +78,7 @@ func Reach(endpointHost string) callbackspec.Reach {
 
 // A Request says what shall be uploaded, and what shall happen then.
 type Request struct {
-	Object        presign.Object
+	Object        oss.Object
 	Expires       time.Duration // of the URL; 1 s to 7 days
 	ContentLength *int64        // exact size in bytes; nil leaves it open
 	ContentMD5    string        // Base64; "" leaves it open
@@ -102,13 +102,13 @@ type Upload struct {
 	CallbackVar json.RawMessage `json:"callback_var"`
 
 	// Bound is what ExpiresAt follows from.
-	Bound presign.Bound `json:"-"`
+	Bound oss.Bound `json:"-"`
 }
 
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
 // will be added.
 func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
-	put := presign.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5}
+	put := oss.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5}
 	token := ""
 	if withToken {
 		token = tokenSample
@@ -132,7 +132,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	if err != nil {
 		return Upload{}, cmp.Or(r.Check(i.reach, token != ""), err) // all mistakes, not the callback's alone
 	}
-	signed, err := i.cfg.Presigner.Put(ctx, presign.Put{
+	signed, err := i.cfg.Presigner.Put(ctx, oss.Put{
 		Object:        r.Object,
 		Expires:       r.Expires,
 		ContentLength: r.ContentLength,
@@ -154,7 +154,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	}, nil
 }
 
-func (i *Issuer) token(id uuid.UUID, o presign.Object, expires time.Duration, callback *Callback) (string, error) {
+func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Duration, callback *Callback) (string, error) {
 	if i.cfg.Tokens == nil || callback == nil {
 		return "", nil
 	}

@@ -16,7 +16,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
 
@@ -32,14 +32,14 @@ func newKeyring(t *testing.T) *uploadtoken.Keyring {
 }
 
 // newIssuer returns an issuer for real OSS with a fixed upload id. change may be nil.
-func newIssuer(t *testing.T, change func(*presign.Config, *issue.Config)) *issue.Issuer {
+func newIssuer(t *testing.T, change func(*oss.Config, *issue.Config)) *issue.Issuer {
 	t.Helper()
-	signing := presign.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"}
+	signing := oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"}
 	cfg := issue.Config{Tokens: newKeyring(t), NewID: func() (uuid.UUID, error) { return testID, nil }}
 	if change != nil {
 		change(&signing, &cfg)
 	}
-	presigner, err := presign.New(signing)
+	presigner, err := oss.New(signing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func newIssuer(t *testing.T, change func(*presign.Config, *issue.Config)) *issue
 
 func goodRequest() issue.Request {
 	return issue.Request{
-		Object:  presign.Object{Bucket: "demo", Key: "photos/cat.jpg", ContentType: "image/jpeg"},
+		Object:  oss.Object{Bucket: "demo", Key: "photos/cat.jpg", ContentType: "image/jpeg"},
 		Expires: time.Hour,
 		Callback: &issue.Callback{
 			URLs: []string{"https://uploads.example.com/oss/callback"},
@@ -65,7 +65,7 @@ func goodRequest() issue.Request {
 func TestIssue(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) { c.Now = func() time.Time { return now } })
+	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) { c.Now = func() time.Time { return now } })
 	upload, err := issuer.Issue(t.Context(), goodRequest())
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestIssueJSON(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+			issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 				if !tt.tokens {
 					c.Tokens = nil
 				}
@@ -199,7 +199,7 @@ func TestIssueJSON(t *testing.T) {
 func TestQueryCarriage(t *testing.T) {
 	t.Parallel()
 	r := goodRequest()
-	r.Callback.Carriage = presign.InQuery
+	r.Callback.Carriage = oss.InQuery
 	upload, err := newIssuer(t, nil).Issue(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestCallbackDocuments(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+			issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 				if !tt.tokens {
 					c.Tokens = nil
 				}
@@ -304,7 +304,7 @@ func TestReach(t *testing.T) {
 	}
 	r := goodRequest()
 	r.Callback.URLs = []string{"http://127.0.0.1:8080/oss/callback"}
-	emulator := newIssuer(t, func(c *presign.Config, _ *issue.Config) { c.Endpoint = "http://127.0.0.1:9000" })
+	emulator := newIssuer(t, func(c *oss.Config, _ *issue.Config) { c.Endpoint = "http://127.0.0.1:9000" })
 	if _, err := emulator.Issue(t.Context(), r); err != nil {
 		t.Errorf("private callback for an emulator: %v", err)
 	}
@@ -316,13 +316,13 @@ func TestIssuerFailures(t *testing.T) {
 		t.Error("an issuer without a presigner was made")
 	}
 	dry := errors.New("no randomness")
-	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, dry }
 	})
 	if _, err := issuer.Issue(t.Context(), goodRequest()); !errors.Is(err, dry) {
 		t.Errorf("error %v, want %v", err, dry)
 	}
-	issuer = newIssuer(t, func(_ *presign.Config, c *issue.Config) {
+	issuer = newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, nil }
 	})
 	if _, err := issuer.Issue(t.Context(), goodRequest()); err == nil {
@@ -333,7 +333,7 @@ func TestIssuerFailures(t *testing.T) {
 // TestIDs: ids are UUIDs of version 7 and never the same.
 func TestIDs(t *testing.T) {
 	t.Parallel()
-	issuer := newIssuer(t, func(_ *presign.Config, c *issue.Config) { c.NewID = nil })
+	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) { c.NewID = nil })
 	seen := make(map[uuid.UUID]bool)
 	for range 100 {
 		upload, err := issuer.Issue(t.Context(), goodRequest())

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 // A Multipart is a multipart upload that was initiated: all that an uploader without
@@ -51,7 +51,7 @@ type Multipart struct {
 	CallbackVar json.RawMessage `json:"callback_var"`
 
 	// Bound is what ExpiresAt follows from.
-	Bound presign.Bound `json:"-"`
+	Bound oss.Bound `json:"-"`
 }
 
 // A Part is one part's upload.
@@ -68,7 +68,7 @@ type PresignedRequest struct {
 	Headers map[string]string `json:"headers"` // all to be sent exactly so, by lower-case names; never null
 }
 
-func presigned(s presign.Signed) PresignedRequest {
+func presigned(s oss.Signed) PresignedRequest {
 	return PresignedRequest{Method: s.Method, URL: s.URL, Headers: s.Headers}
 }
 

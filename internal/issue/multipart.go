@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 // abortTimeout bounds the abort of an upload that was initiated in vain.
@@ -15,7 +15,7 @@ const abortTimeout = 15 * time.Second
 
 // A MultipartRequest says what shall be uploaded in parts, and what shall happen then.
 type MultipartRequest struct {
-	Object   presign.Object
+	Object   oss.Object
 	Expires  time.Duration // of every URL; 1 s to 7 days
 	Size     *int64        // exact size in bytes; nil leaves it open
 	PartSize int64         // of each part but the last, in bytes; 0 means one that suits
@@ -23,8 +23,8 @@ type MultipartRequest struct {
 	Callback *Callback     // made when the parts are merged; nil is none
 }
 
-func (r MultipartRequest) signing(callback presign.Callback) presign.Multipart {
-	return presign.Multipart{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
+func (r MultipartRequest) signing(callback oss.Callback) oss.Multipart {
+	return oss.Multipart{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
 }
 
 // Check returns all mistakes in r, joined, without asking OSS for anything. withToken
@@ -35,7 +35,7 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 		token = tokenSample
 	}
 	_, err := r.Callback.encode(reach, token)
-	return errors.Join(r.signing(presign.Callback{}).Check(), err)
+	return errors.Join(r.signing(oss.Callback{}).Check(), err)
 }
 
 // IssueMultipart initiates a multipart upload at OSS and presigns all its requests. If
@@ -85,7 +85,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 }
 
 // abortInVain aborts an upload that nobody will get to know of, also where ctx ended.
-func (i *Issuer) abortInVain(ctx context.Context, started presign.Started) error {
+func (i *Issuer) abortInVain(ctx context.Context, started oss.Started) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
 	if err := i.cfg.Presigner.Abort(ctx, started); err != nil {
@@ -102,6 +102,6 @@ func (i *Issuer) AbortMultipart(ctx context.Context, m Multipart) error {
 	return i.cfg.Presigner.Abort(ctx, m.started())
 }
 
-func (m Multipart) started() presign.Started {
-	return presign.Started{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
+func (m Multipart) started() oss.Started {
+	return oss.Started{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
-	"upcall/internal/presign"
 )
 
 // A fakeOSS is an emulator behind a door at which a test can change requests and answers.
@@ -70,15 +70,15 @@ func (o *fakeOSS) count(method string) int {
 	return n
 }
 
-func (o *fakeOSS) issuer(t *testing.T, source presign.Source) *issue.Issuer {
+func (o *fakeOSS) issuer(t *testing.T, source oss.Source) *issue.Issuer {
 	t.Helper()
-	return newIssuer(t, func(p *presign.Config, _ *issue.Config) { p.Endpoint, p.Source = o.URL, source })
+	return newIssuer(t, func(p *oss.Config, _ *issue.Config) { p.Endpoint, p.Source = o.URL, source })
 }
 
 func multipartRequest() issue.MultipartRequest {
 	size := int64(250_000)
 	r := goodRequest()
-	return issue.MultipartRequest{Object: r.Object, Expires: time.Hour, Size: &size, PartSize: presign.MinPartSize, Callback: nil}
+	return issue.MultipartRequest{Object: r.Object, Expires: time.Hour, Size: &size, PartSize: oss.MinPartSize, Callback: nil}
 }
 
 var text = bytes.Repeat([]byte("0123456789"), 25_000)
@@ -107,14 +107,14 @@ func upload(t *testing.T, m issue.Multipart) {
 func TestIssueMultipartInVain(t *testing.T) {
 	t.Parallel()
 	dry := errors.New("no credentials any more")
-	good := presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}
+	good := oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}
 	t.Run("credentials end", func(t *testing.T) {
 		t.Parallel()
 		o := newFakeOSS(t)
 		asked := 0
-		issuer := o.issuer(t, func(context.Context) (presign.Credentials, error) {
+		issuer := o.issuer(t, func(context.Context) (oss.Credentials, error) {
 			if asked++; asked == 2 {
-				return presign.Credentials{}, dry
+				return oss.Credentials{}, dry
 			}
 			return good, nil
 		})
@@ -127,7 +127,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 		o := newFakeOSS(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
-		issuer := o.issuer(t, func(ctx context.Context) (presign.Credentials, error) {
+		issuer := o.issuer(t, func(ctx context.Context) (oss.Credentials, error) {
 			if asked++; asked == 2 {
 				cancel()
 			}
@@ -141,9 +141,9 @@ func TestIssueMultipartInVain(t *testing.T) {
 		t.Parallel()
 		o := newFakeOSS(t)
 		asked := 0
-		issuer := o.issuer(t, func(context.Context) (presign.Credentials, error) {
+		issuer := o.issuer(t, func(context.Context) (oss.Credentials, error) {
 			if asked++; asked > 1 {
-				return presign.Credentials{}, dry
+				return oss.Credentials{}, dry
 			}
 			return good, nil
 		})
@@ -302,7 +302,7 @@ func TestCompleteMultipart(t *testing.T) {
 				return
 			}
 			next.ServeHTTP(w, r)
-		}, nil, presign.ErrCallbackFailed, "203 unknown: its reason cannot be read", 1, true},
+		}, nil, oss.ErrCallbackFailed, "203 unknown: its reason cannot be read", 1, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 func TestIssueRejections(t *testing.T) {
@@ -18,9 +18,9 @@ func TestIssueRejections(t *testing.T) {
 		change func(*issue.Request)
 		rules  []error
 	}{
-		{"no bucket and no key", func(r *issue.Request) { r.Object.Bucket, r.Object.Key = "", "" }, []error{presign.ErrBucket, presign.ErrKey}},
-		{"no expiry", func(r *issue.Request) { r.Expires = 0 }, []error{presign.ErrExpires}},
-		{"expiry no token can hold", func(r *issue.Request) { r.Expires = 1<<63 - 1 }, []error{presign.ErrExpires}},
+		{"no bucket and no key", func(r *issue.Request) { r.Object.Bucket, r.Object.Key = "", "" }, []error{oss.ErrBucket, oss.ErrKey}},
+		{"no expiry", func(r *issue.Request) { r.Expires = 0 }, []error{oss.ErrExpires}},
+		{"expiry no token can hold", func(r *issue.Request) { r.Expires = 1<<63 - 1 }, []error{oss.ErrExpires}},
 		{"no URL", func(r *issue.Request) { r.Callback.URLs = nil }, []error{callbackspec.ErrNoURL}},
 		{"six URLs", func(r *issue.Request) { r.Callback.URLs = slices.Repeat(r.Callback.URLs, 6) }, []error{callbackspec.ErrURLCount}},
 		{"private URL", func(r *issue.Request) { r.Callback.URLs = []string{"http://10.0.0.1/cb"} }, []error{callbackspec.ErrPrivateAddress}},
@@ -52,7 +52,7 @@ func TestIssueRejections(t *testing.T) {
 		{"all at once", func(r *issue.Request) {
 			r.Object.Bucket, r.Expires, r.ContentMD5 = "B", 0, "?"
 			r.Callback = &issue.Callback{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"}, Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
-		}, []error{presign.ErrBucket, presign.ErrExpires, presign.ErrContentMD5, callbackspec.ErrVarName,
+		}, []error{oss.ErrBucket, oss.ErrExpires, oss.ErrContentMD5, callbackspec.ErrVarName,
 			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType, callbackspec.ErrVarName}},
 	}
 	issuer := newIssuer(t, nil)

@@ -25,9 +25,9 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/policy"
-	"upcall/internal/presign"
 	"upcall/internal/uploadtoken"
 )
 
@@ -141,7 +141,7 @@ func newIssuer(t testing.TB) *issue.Issuer {
 	}
 	server := httptest.NewServer(emulator)
 	t.Cleanup(server.Close)
-	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret"})
+	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret"})
 	if err != nil {
 		t.Fatal(err)
 	}

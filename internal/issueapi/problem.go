@@ -12,8 +12,8 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/oss"
 	"upcall/internal/policy"
-	"upcall/internal/presign"
 )
 
 // A kind of problem is what a program may branch on.
@@ -115,7 +115,7 @@ func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
-	refused, byOSS := errors.AsType[*presign.RefusedError](err)
+	refused, byOSS := errors.AsType[*oss.RefusedError](err)
 	switch {
 	case errors.Is(err, eventstore.ErrNotFound):
 		return noSuchUpload()
@@ -181,7 +181,7 @@ func ossRules(err error) []broken {
 	}
 	fault, ok := errors.AsType[*callbackspec.FieldError](err)
 	// Credentials that have ended are the operator's business, and none of the caller's.
-	if !ok || errors.Is(fault.Rule, presign.ErrCredentials) {
+	if !ok || errors.Is(fault.Rule, oss.ErrCredentials) {
 		return nil
 	}
 	return []broken{{ruleOSS, requestField(fault.Field), fault.Problem + "; " + fault.Mend}}

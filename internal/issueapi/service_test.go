@@ -16,7 +16,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -195,7 +195,7 @@ func (i cannedIssuer) AbortMultipart(context.Context, issue.Multipart) error { r
 // TestCredentialsEnd: that is the operator's business, and the caller is told nothing of it.
 func TestCredentialsEnd(t *testing.T) {
 	t.Parallel()
-	err := &callbackspec.FieldError{Field: "credentials", Problem: "of ak-of-ours have expired", Mend: "renew them", Rule: presign.ErrCredentials}
+	err := &callbackspec.FieldError{Field: "credentials", Problem: "of ak-of-ours have expired", Mend: "renew them", Rule: oss.ErrCredentials}
 	s := start(t, func(c *Config) { c.Issuer = cannedIssuer{err} })
 	for _, path := range []string{"/v1/uploads", "/v1/uploads/multipart"} {
 		got := s.call(t, http.MethodPost, path, s.photos, goodBody)

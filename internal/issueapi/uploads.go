@@ -14,8 +14,8 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/policy"
-	"upcall/internal/presign"
 )
 
 const (
@@ -112,8 +112,8 @@ func (s *Server) apply(who *caller, r uploadRequest, now time.Time) (policy.Gran
 	return grant, violations, nil
 }
 
-func object(g policy.Grant) presign.Object {
-	return presign.Object{Bucket: g.Bucket, Key: g.Key, ContentType: g.ContentType}
+func object(g policy.Grant) oss.Object {
+	return oss.Object{Bucket: g.Bucket, Key: g.Key, ContentType: g.ContentType}
 }
 
 func callback(g policy.Grant) *issue.Callback {

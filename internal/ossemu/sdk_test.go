@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 	"github.com/google/go-cmp/cmp"
 
@@ -25,16 +25,16 @@ import (
 )
 
 // sdkClient is the official client, pointed at the emulator.
-func sdkClient(base, id, secret string) *oss.Client {
-	return oss.NewClient(oss.LoadDefaultConfig().
+func sdkClient(base, id, secret string) *sdk.Client {
+	return sdk.NewClient(sdk.LoadDefaultConfig().
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider(id, secret)).
 		WithRegion(testRegion).WithEndpoint(base).WithUsePathStyle(true).WithRetryMaxAttempts(1))
 }
 
 // serviceError is the SDK's view of a refusal.
-func serviceError(t *testing.T, err error) *oss.ServiceError {
+func serviceError(t *testing.T, err error) *sdk.ServiceError {
 	t.Helper()
-	var e *oss.ServiceError
+	var e *sdk.ServiceError
 	if !errors.As(err, &e) {
 		t.Fatalf("not an OSS error: %v", err)
 	}
@@ -48,16 +48,16 @@ func TestSDKObjects(t *testing.T) {
 		client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
 		key := "a//ü ~+.txt"
 		sum := md5.Sum([]byte("hello"))
-		put, err := client.PutObject(ctx, &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key), Body: strings.NewReader("hello"),
-			ContentType: oss.Ptr("text/plain"), ContentMD5: oss.Ptr(base64.StdEncoding.EncodeToString(sum[:])), CacheControl: oss.Ptr("no-store"),
-			Metadata: map[string]string{"who": "me"}, Tagging: oss.Ptr("a=1&b=2"), StorageClass: oss.StorageClassIA})
+		put, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Body: strings.NewReader("hello"),
+			ContentType: sdk.Ptr("text/plain"), ContentMD5: sdk.Ptr(base64.StdEncoding.EncodeToString(sum[:])), CacheControl: sdk.Ptr("no-store"),
+			Metadata: map[string]string{"who": "me"}, Tagging: sdk.Ptr("a=1&b=2"), StorageClass: sdk.StorageClassIA})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := *put.ETag; got != `"5D41402ABC4B2A76B9719D911017C592"` {
 			t.Errorf("ETag %s", got)
 		}
-		get, err := client.GetObject(ctx, &oss.GetObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)})
+		get, err := client.GetObject(ctx, &sdk.GetObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,21 +65,21 @@ func TestSDKObjects(t *testing.T) {
 		if string(body) != "hello" || *get.ContentType != "text/plain" || get.Metadata["who"] != "me" || get.Headers.Get("Cache-Control") != "no-store" || get.TaggingCount != 2 {
 			t.Errorf("got %q %+v", body, get)
 		}
-		get, err = client.GetObject(ctx, &oss.GetObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key), Range: oss.Ptr("bytes=1-3")})
+		get, err = client.GetObject(ctx, &sdk.GetObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Range: sdk.Ptr("bytes=1-3")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if body, _ := io.ReadAll(get.Body); string(body) != "ell" || *get.ContentRange != "bytes 1-3/5" {
 			t.Errorf("range: %q %v", body, *get.ContentRange)
 		}
-		head, err := client.HeadObject(ctx, &oss.HeadObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)})
+		head, err := client.HeadObject(ctx, &sdk.HeadObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)})
 		if err != nil || head.ContentLength != 5 || *head.StorageClass != "IA" || *head.HashCRC64 != *put.HashCRC64 {
 			t.Errorf("head: %+v, %v", head, err)
 		}
-		if _, err := client.DeleteObject(ctx, &oss.DeleteObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)}); err != nil {
+		if _, err := client.DeleteObject(ctx, &sdk.DeleteObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)}); err != nil {
 			t.Error(err)
 		}
-		_, err = client.HeadObject(ctx, &oss.HeadObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)})
+		_, err = client.HeadObject(ctx, &sdk.HeadObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)})
 		if e := serviceError(t, err); e.Code != "NoSuchKey" || e.StatusCode != 404 || e.EC != "0026-00000001" {
 			t.Errorf("head of nothing: %+v", e)
 		}
@@ -90,41 +90,41 @@ func TestSDKRefusals(t *testing.T) {
 	t.Parallel()
 	_, base := start(t, func(c *Config) { c.MaxObjectSize = 100 })
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
-	put := func(c *oss.Client, change func(*oss.PutObjectRequest)) error {
-		r := &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("k"), Body: strings.NewReader("x")}
+	put := func(c *sdk.Client, change func(*sdk.PutObjectRequest)) error {
+		r := &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("k"), Body: strings.NewReader("x")}
 		change(r)
 		_, err := c.PutObject(ctx, r)
 		return err
 	}
-	if err := put(client, func(*oss.PutObjectRequest) {}); err != nil {
+	if err := put(client, func(*sdk.PutObjectRequest) {}); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
 		err  error
 		code string
 	}{
-		"no bucket":        {put(client, func(r *oss.PutObjectRequest) { r.Bucket = oss.Ptr("nowhere") }), "NoSuchBucket"},
-		"overwrite":        {put(client, func(r *oss.PutObjectRequest) { r.ForbidOverwrite = oss.Ptr("true") }), "FileAlreadyExists"},
-		"wrong md5":        {put(client, func(r *oss.PutObjectRequest) { r.ContentMD5 = oss.Ptr("1B2M2Y8AsgTpgAmY7PhCfg==") }), "InvalidDigest"},
-		"too large":        {put(client, func(r *oss.PutObjectRequest) { r.Body = strings.NewReader(strings.Repeat("x", 101)) }), "EntityTooLarge"},
-		"wrong secret":     {put(sdkClient(base, testKeyID, "x"), func(*oss.PutObjectRequest) {}), "SignatureDoesNotMatch"},
-		"wrong key id":     {put(sdkClient(base, "x", testSecret), func(*oss.PutObjectRequest) {}), "InvalidAccessKeyId"},
-		"leading slash":    {put(client, func(r *oss.PutObjectRequest) { r.Key = oss.Ptr("/k") }), "InvalidObjectName"},
-		"long key":         {put(client, func(r *oss.PutObjectRequest) { r.Key = oss.Ptr(strings.Repeat("k", 1024)) }), "InvalidObjectName"},
-		"not UTF-8":        {put(client, func(r *oss.PutObjectRequest) { r.Key = oss.Ptr("a\xff") }), "InvalidObjectName"},
-		"storage class":    {put(client, func(r *oss.PutObjectRequest) { r.StorageClass = "Cheap" }), "InvalidArgument"},
-		"acl":              {put(client, func(r *oss.PutObjectRequest) { r.Acl = "everybody" }), "InvalidArgument"},
-		"callback no json": {put(client, func(r *oss.PutObjectRequest) { r.Callback = oss.Ptr("eA==") }), "InvalidArgument"},
+		"no bucket":        {put(client, func(r *sdk.PutObjectRequest) { r.Bucket = sdk.Ptr("nowhere") }), "NoSuchBucket"},
+		"overwrite":        {put(client, func(r *sdk.PutObjectRequest) { r.ForbidOverwrite = sdk.Ptr("true") }), "FileAlreadyExists"},
+		"wrong md5":        {put(client, func(r *sdk.PutObjectRequest) { r.ContentMD5 = sdk.Ptr("1B2M2Y8AsgTpgAmY7PhCfg==") }), "InvalidDigest"},
+		"too large":        {put(client, func(r *sdk.PutObjectRequest) { r.Body = strings.NewReader(strings.Repeat("x", 101)) }), "EntityTooLarge"},
+		"wrong secret":     {put(sdkClient(base, testKeyID, "x"), func(*sdk.PutObjectRequest) {}), "SignatureDoesNotMatch"},
+		"wrong key id":     {put(sdkClient(base, "x", testSecret), func(*sdk.PutObjectRequest) {}), "InvalidAccessKeyId"},
+		"leading slash":    {put(client, func(r *sdk.PutObjectRequest) { r.Key = sdk.Ptr("/k") }), "InvalidObjectName"},
+		"long key":         {put(client, func(r *sdk.PutObjectRequest) { r.Key = sdk.Ptr(strings.Repeat("k", 1024)) }), "InvalidObjectName"},
+		"not UTF-8":        {put(client, func(r *sdk.PutObjectRequest) { r.Key = sdk.Ptr("a\xff") }), "InvalidObjectName"},
+		"storage class":    {put(client, func(r *sdk.PutObjectRequest) { r.StorageClass = "Cheap" }), "InvalidArgument"},
+		"acl":              {put(client, func(r *sdk.PutObjectRequest) { r.Acl = "everybody" }), "InvalidArgument"},
+		"callback no json": {put(client, func(r *sdk.PutObjectRequest) { r.Callback = sdk.Ptr("eA==") }), "InvalidArgument"},
 	} {
 		if e := serviceError(t, tc.err); e.Code != tc.code {
 			t.Errorf("%s: %s, want %s", name, e.Code, tc.code)
 		}
 	}
-	_, err := client.CopyObject(ctx, &oss.CopyObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("copy"), SourceKey: oss.Ptr("k")})
+	_, err := client.CopyObject(ctx, &sdk.CopyObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("copy"), SourceKey: sdk.Ptr("k")})
 	if e := serviceError(t, err); e.Code != "NotImplemented" {
 		t.Errorf("copy: %s", e.Code)
 	}
-	_, err = client.PutObjectAcl(ctx, &oss.PutObjectAclRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("k"), Acl: oss.ObjectACLPrivate})
+	_, err = client.PutObjectAcl(ctx, &sdk.PutObjectAclRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("k"), Acl: sdk.ObjectACLPrivate})
 	if e := serviceError(t, err); e.Code != "NotImplemented" {
 		t.Errorf("acl: %s", e.Code)
 	}
@@ -135,24 +135,24 @@ func TestSDKList(t *testing.T) {
 	_, base := start(t)
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
 	for _, key := range []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"} {
-		if _, err := client.PutObject(ctx, &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key), Body: strings.NewReader(key)}); err != nil {
+		if _, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Body: strings.NewReader(key)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, tc := range map[string]struct {
-		request oss.ListObjectsV2Request
+		request sdk.ListObjectsV2Request
 		want    []string
 	}{
-		"all":       {oss.ListObjectsV2Request{}, []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"}},
-		"prefix":    {oss.ListObjectsV2Request{Prefix: oss.Ptr("d/")}, []string{"d/1", "d/2", "d/e/3"}},
-		"delimiter": {oss.ListObjectsV2Request{Delimiter: oss.Ptr("/")}, []string{"a", "d/*", "e", "f/*"}},
-		"both":      {oss.ListObjectsV2Request{Delimiter: oss.Ptr("/"), Prefix: oss.Ptr("d/")}, []string{"d/1", "d/2", "d/e/*"}},
-		"after":     {oss.ListObjectsV2Request{StartAfter: oss.Ptr("d/2")}, []string{"d/e/3", "e", "f/ü &<\x01>"}},
-		"owner":     {oss.ListObjectsV2Request{Prefix: oss.Ptr("a"), FetchOwner: true}, []string{"a"}},
-		"nothing":   {oss.ListObjectsV2Request{Prefix: oss.Ptr("zzz")}, nil},
+		"all":       {sdk.ListObjectsV2Request{}, []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"}},
+		"prefix":    {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2", "d/e/3"}},
+		"delimiter": {sdk.ListObjectsV2Request{Delimiter: sdk.Ptr("/")}, []string{"a", "d/*", "e", "f/*"}},
+		"both":      {sdk.ListObjectsV2Request{Delimiter: sdk.Ptr("/"), Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2", "d/e/*"}},
+		"after":     {sdk.ListObjectsV2Request{StartAfter: sdk.Ptr("d/2")}, []string{"d/e/3", "e", "f/ü &<\x01>"}},
+		"owner":     {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("a"), FetchOwner: true}, []string{"a"}},
+		"nothing":   {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("zzz")}, nil},
 	} {
 		for _, pageSize := range []int32{1, 2, 100} {
-			tc.request.Bucket, tc.request.MaxKeys = oss.Ptr(testBucket), pageSize
+			tc.request.Bucket, tc.request.MaxKeys = sdk.Ptr(testBucket), pageSize
 			var got []string
 			pages := client.NewListObjectsV2Paginator(&tc.request)
 			for pages.HasNext() {
@@ -188,42 +188,42 @@ func TestSDKMultipart(t *testing.T) {
 	for _, dir := range []string{"", t.TempDir()} {
 		_, base := start(t, func(c *Config) { c.DataDir = dir })
 		client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
-		bucket, key := oss.Ptr(testBucket), oss.Ptr("big file.bin")
+		bucket, key := sdk.Ptr(testBucket), sdk.Ptr("big file.bin")
 		data := make([]byte, 250<<10)
 		for i := range data {
 			data[i] = byte(rand.Uint32())
 		}
-		init, err := client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{Bucket: bucket, Key: key, ContentType: oss.Ptr("x/y")})
+		init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key, ContentType: sdk.Ptr("x/y")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var parts []oss.UploadPart
+		var parts []sdk.UploadPart
 		for i, chunk := range [][]byte{data[:120<<10], data[120<<10 : 240<<10], data[240<<10:]} {
-			p, err := client.UploadPart(ctx, &oss.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
+			p, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			parts = append(parts, oss.UploadPart{PartNumber: int32(i + 1), ETag: p.ETag})
+			parts = append(parts, sdk.UploadPart{PartNumber: int32(i + 1), ETag: p.ETag})
 		}
-		list, err := client.ListParts(ctx, &oss.ListPartsRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, MaxParts: 2})
+		list, err := client.ListParts(ctx, &sdk.ListPartsRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, MaxParts: 2})
 		if err != nil || len(list.Parts) != 2 || !list.IsTruncated || list.NextPartNumberMarker != 2 {
 			t.Errorf("list parts: %+v, %v", list, err)
 		}
-		uploads, err := client.ListMultipartUploads(ctx, &oss.ListMultipartUploadsRequest{Bucket: bucket})
+		uploads, err := client.ListMultipartUploads(ctx, &sdk.ListMultipartUploadsRequest{Bucket: bucket})
 		if err != nil || len(uploads.Uploads) != 1 || *uploads.Uploads[0].UploadId != *init.UploadId || *uploads.Uploads[0].Key != *key {
 			t.Errorf("list uploads: %+v, %v", uploads, err)
 		}
-		complete := func(parts ...oss.UploadPart) (*oss.CompleteMultipartUploadResult, error) {
-			return client.CompleteMultipartUpload(ctx, &oss.CompleteMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
-				CompleteMultipartUpload: &oss.CompleteMultipartUpload{Parts: parts}})
+		complete := func(parts ...sdk.UploadPart) (*sdk.CompleteMultipartUploadResult, error) {
+			return client.CompleteMultipartUpload(ctx, &sdk.CompleteMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+				CompleteMultipartUpload: &sdk.CompleteMultipartUpload{Parts: parts}})
 		}
-		for code, wrong := range map[string][]oss.UploadPart{
+		for code, wrong := range map[string][]sdk.UploadPart{
 			"InvalidPart":    {parts[0], {PartNumber: 9, ETag: parts[0].ETag}},
 			"EntityTooSmall": {parts[0], parts[2], {PartNumber: 4, ETag: parts[2].ETag}},
 			"MalformedXML":   {},
 		} {
 			if code == "EntityTooSmall" {
-				if _, err := client.UploadPart(ctx, &oss.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
+				if _, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -239,7 +239,7 @@ func TestSDKMultipart(t *testing.T) {
 		if !strings.HasSuffix(*done.ETag, `-3"`) {
 			t.Errorf("ETag %s", *done.ETag)
 		}
-		get, err := client.GetObject(ctx, &oss.GetObjectRequest{Bucket: bucket, Key: key})
+		get, err := client.GetObject(ctx, &sdk.GetObjectRequest{Bucket: bucket, Key: key})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,15 +262,15 @@ func TestSDKAbort(t *testing.T) {
 	t.Parallel()
 	_, base := start(t)
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
-	bucket, key := oss.Ptr(testBucket), oss.Ptr("k")
-	init, err := client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{Bucket: bucket, Key: key})
+	bucket, key := sdk.Ptr(testBucket), sdk.Ptr("k")
+	init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.AbortMultipartUpload(ctx, &oss.AbortMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId}); err != nil {
+	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.UploadPart(ctx, &oss.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 1, Body: strings.NewReader("x")})
+	_, err = client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 1, Body: strings.NewReader("x")})
 	if e := serviceError(t, err); e.Code != "NoSuchUpload" {
 		t.Errorf("part after abort: %s", e.Code)
 	}
@@ -287,8 +287,8 @@ func TestSDKUploader(t *testing.T) {
 		t.Fatal(err)
 	}
 	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "size=${size}&op=${operation}&md5=${contentMd5}"})
-	uploader := client.NewUploader(func(o *oss.UploaderOptions) { o.PartSize = 128 << 10; o.ParallelNum = 3 })
-	_, err := uploader.UploadFile(t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("up"), Callback: oss.Ptr(callback)}, file)
+	uploader := client.NewUploader(func(o *sdk.UploaderOptions) { o.PartSize = 128 << 10; o.ParallelNum = 3 })
+	_, err := uploader.UploadFile(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("up"), Callback: sdk.Ptr(callback)}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,8 +308,8 @@ func TestSDKPresignedPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := client.Presign(t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("dir/k"), ContentType: oss.Ptr("text/plain"),
-		Callback: oss.Ptr(callback), CallbackVar: oss.Ptr(vars)}, oss.PresignExpires(10*time.Minute))
+	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"), ContentType: sdk.Ptr("text/plain"),
+		Callback: sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars)}, sdk.PresignExpires(10*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,15 +337,15 @@ func TestSDKVirtualHost(t *testing.T) {
 	t.Parallel()
 	_, base := start(t, func(c *Config) { c.PublicURL = "http://oss.example" })
 	transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(base) }}
-	client := oss.NewClient(oss.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(testKeyID, testSecret)).
+	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(testKeyID, testSecret)).
 		WithRegion(testRegion).WithEndpoint("http://oss.example").WithHttpClient(&http.Client{Transport: transport}))
-	if _, err := client.PutObject(t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
 		t.Fatal(err)
 	}
 	if got := fetch(t, base+"/_ossemu/faults"); strings.TrimSpace(got.body) != "{}" {
 		t.Errorf("faults: %s", got.body)
 	}
-	if location, err := client.GetBucketLocation(t.Context(), &oss.GetBucketLocationRequest{Bucket: oss.Ptr(testBucket)}); err != nil || *location.LocationConstraint != "oss-cn-hangzhou" {
+	if location, err := client.GetBucketLocation(t.Context(), &sdk.GetBucketLocationRequest{Bucket: sdk.Ptr(testBucket)}); err != nil || *location.LocationConstraint != "oss-cn-hangzhou" {
 		t.Errorf("location: %+v, %v", location, err)
 	}
 }
@@ -355,21 +355,21 @@ func TestSDKListUploads(t *testing.T) {
 	_, base := start(t)
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
 	for _, key := range []string{"a", "a", "d/1", "d/2", "e ü"} {
-		if _, err := client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{Bucket: oss.Ptr(testBucket), Key: oss.Ptr(key)}); err != nil {
+		if _, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, tc := range map[string]struct {
-		request oss.ListMultipartUploadsRequest
+		request sdk.ListMultipartUploadsRequest
 		want    []string
 	}{
-		"all":    {oss.ListMultipartUploadsRequest{}, []string{"a", "a", "d/1", "d/2", "e ü"}},
-		"prefix": {oss.ListMultipartUploadsRequest{Prefix: oss.Ptr("d/")}, []string{"d/1", "d/2"}},
-		"marker": {oss.ListMultipartUploadsRequest{KeyMarker: oss.Ptr("a")}, []string{"d/1", "d/2", "e ü"}},
+		"all":    {sdk.ListMultipartUploadsRequest{}, []string{"a", "a", "d/1", "d/2", "e ü"}},
+		"prefix": {sdk.ListMultipartUploadsRequest{Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2"}},
+		"marker": {sdk.ListMultipartUploadsRequest{KeyMarker: sdk.Ptr("a")}, []string{"d/1", "d/2", "e ü"}},
 	} {
 		for _, pageSize := range []int32{1, 2, 100} {
 			request := tc.request
-			request.Bucket, request.MaxUploads = oss.Ptr(testBucket), pageSize
+			request.Bucket, request.MaxUploads = sdk.Ptr(testBucket), pageSize
 			var got []string
 			for pages := client.NewListMultipartUploadsPaginator(&request); pages.HasNext(); {
 				page, err := pages.NextPage(ctx)

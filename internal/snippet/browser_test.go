@@ -15,7 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/snippet"
 )
 
@@ -52,7 +52,7 @@ func TestBrowser(t *testing.T) {
 
 	// A file without content, to a bucket that allows this one origin, and to one that
 	// does not allow it.
-	plain := issue.Request{Object: presign.Object{Key: "plain", ContentType: "application/octet-stream"}}
+	plain := issue.Request{Object: oss.Object{Key: "plain", ContentType: "application/octet-stream"}}
 	empty := write(t, dir, "empty.txt", "")
 	w = newWorld(t)
 	w.open(browser, plain).want(empty, "done", "Uploaded.\n"+answer)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/snippet"
 )
 
@@ -88,7 +88,7 @@ func testAllHeaders(t *testing.T, language string, tools toolchain) {
 
 func testNoHeaders(t *testing.T, language string, tools toolchain) {
 	w := newWorld(t)
-	upload := issue.Request{Object: presign.Object{Key: "plain"}}
+	upload := issue.Request{Object: oss.Object{Key: "plain"}}
 	if snippet.Check(language, upload.Object.Key, "") != nil {
 		upload.Object.ContentType = "application/octet-stream"
 	}

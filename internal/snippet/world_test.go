@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
-	"upcall/internal/presign"
 	"upcall/internal/snippet"
 )
 
@@ -89,7 +89,7 @@ func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
 // render issues an upload with a callback, and writes its program, as the issuer does.
 func (w *world) render(language string, r issue.Request) string {
 	w.t.Helper()
-	presigner, err := presign.New(presign.Config{Region: region, Endpoint: w.oss.URL, AccessKeyID: keyID, AccessKeySecret: secret})
+	presigner, err := oss.New(oss.Config{Region: region, Endpoint: w.oss.URL, AccessKeyID: keyID, AccessKeySecret: secret})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -125,11 +125,11 @@ func (w *world) wantCallback(key string, size int64) {
 }
 
 // wantObject compares what is stored, by the official client.
-func (w *world) wantObject(o presign.Object, content string) {
+func (w *world) wantObject(o oss.Object, content string) {
 	w.t.Helper()
-	client := oss.NewClient(oss.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(keyID, secret)).
+	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(keyID, secret)).
 		WithRegion(region).WithEndpoint(w.oss.URL).WithUsePathStyle(true).WithRetryMaxAttempts(1))
-	got, err := client.GetObject(w.t.Context(), &oss.GetObjectRequest{Bucket: oss.Ptr(bucket), Key: oss.Ptr(o.Key)})
+	got, err := client.GetObject(w.t.Context(), &sdk.GetObjectRequest{Bucket: sdk.Ptr(bucket), Key: sdk.Ptr(o.Key)})
 	if err != nil {
 		w.t.Error(err)
 		return
@@ -168,7 +168,7 @@ func awkward(content string, md5 string) issue.Request {
 	}
 	size := int64(len(content))
 	return issue.Request{
-		Object: presign.Object{
+		Object: oss.Object{
 			Key:         `é/it's a+b%41 \ "q" $HOME ${x} #{y} ?&=.txt`,
 			ContentType: "text/plain; charset=utf-8",
 			Meta: map[string]string{

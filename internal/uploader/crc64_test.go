@@ -4,7 +4,7 @@ import (
 	"hash/crc64"
 	"testing"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 )
 
 func FuzzCombineCRC(f *testing.F) {
@@ -20,7 +20,7 @@ func FuzzCombineCRC(f *testing.F) {
 		}
 		// Of sizes that nobody computes in a test, the SDK's own reckoning.
 		if size = max(size, 0); size > 0 {
-			if got, want := combineCRC(both, sum(b), size), oss.CRC64Combine(both, sum(b), uint64(size)); got != want {
+			if got, want := combineCRC(both, sum(b), size), sdk.CRC64Combine(both, sum(b), uint64(size)); got != want {
 				t.Errorf("%d bytes: %d, want %d", size, got, want)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
@@ -233,7 +233,7 @@ func TestCallbackFailed(t *testing.T) {
 		w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback = callback }),
 		w.put(func(r *issue.Request) {
 			other := *callback
-			other.Carriage = presign.InQuery
+			other.Carriage = oss.InQuery
 			r.Callback = &other
 		}),
 	} {

@@ -15,18 +15,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
+	"upcall/internal/oss"
 	"upcall/internal/ossemu"
-	"upcall/internal/presign"
 	"upcall/internal/uploader"
 	"upcall/internal/uploadtoken"
 )
 
 const (
-	partSize = presign.MinPartSize
+	partSize = oss.MinPartSize
 	said     = `{"status":"ok"}` // what the receiver answers
 )
 
@@ -36,7 +36,7 @@ type world struct {
 	t      *testing.T
 	url    string
 	issuer *issue.Issuer
-	client *oss.Client
+	client *sdk.Client
 
 	mu        sync.Mutex
 	intercept func(w http.ResponseWriter, r *http.Request, serve http.Handler)
@@ -62,7 +62,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(server.Close)
 	t.Cleanup(emulator.Close)
 	w.url = server.URL
-	presigner, err := presign.New(presign.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
+	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func newWorld(t *testing.T) *world {
 	}
 	direct := httptest.NewServer(emulator) // looking at what is stored is no upload
 	t.Cleanup(direct.Close)
-	w.client = oss.NewClient(oss.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(direct.URL).WithUsePathStyle(true).
+	w.client = sdk.NewClient(sdk.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(direct.URL).WithUsePathStyle(true).
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "sk")))
 	return w
 }
@@ -134,7 +134,7 @@ func (w *world) reported() []string {
 
 func (w *world) put(change ...func(*issue.Request)) uploader.Manifest {
 	w.t.Helper()
-	r := issue.Request{Object: presign.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour}
+	r := issue.Request{Object: oss.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour}
 	for _, f := range change {
 		f(&r)
 	}
@@ -147,7 +147,7 @@ func (w *world) put(change ...func(*issue.Request)) uploader.Manifest {
 
 func (w *world) multipart(size int64, change ...func(*issue.MultipartRequest)) uploader.Manifest {
 	w.t.Helper()
-	r := issue.MultipartRequest{Object: presign.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour, Size: &size, PartSize: partSize}
+	r := issue.MultipartRequest{Object: oss.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour, Size: &size, PartSize: partSize}
 	for _, f := range change {
 		f(&r)
 	}
@@ -161,7 +161,7 @@ func (w *world) multipart(size int64, change ...func(*issue.MultipartRequest)) u
 // stored returns the object's content, or nil if there is none.
 func (w *world) stored() []byte {
 	w.t.Helper()
-	result, err := w.client.GetObject(w.t.Context(), &oss.GetObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin")})
+	result, err := w.client.GetObject(w.t.Context(), &sdk.GetObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin")})
 	if err != nil {
 		if !strings.Contains(err.Error(), "NoSuchKey") {
 			w.t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/google/uuid"
 
 	"upcall/internal/issue"
@@ -245,14 +245,14 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 
 // store puts another object by the key.
 func (w *world) store(content []byte) {
-	_, err := w.client.PutObject(w.t.Context(), &oss.PutObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})
+	_, err := w.client.PutObject(w.t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})
 	if err != nil {
 		w.t.Error(err)
 	}
 }
 
 func (w *world) remove() {
-	if _, err := w.client.DeleteObject(w.t.Context(), &oss.DeleteObjectRequest{Bucket: oss.Ptr("demo"), Key: oss.Ptr("a b/猫.bin")}); err != nil {
+	if _, err := w.client.DeleteObject(w.t.Context(), &sdk.DeleteObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin")}); err != nil {
 		w.t.Error(err)
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"testing"
 
 	"upcall/internal/issue"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
 func TestPut(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 1 << 20, 3<<20 + 1} {
-		for _, carry := range []presign.Carriage{presign.InHeaders, presign.InQuery} {
+		for _, carry := range []oss.Carriage{oss.InHeaders, oss.InQuery} {
 			t.Run(fmt.Sprintf("%d bytes, callback %d", size, carry), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
@@ -89,7 +89,7 @@ func TestMultipart(t *testing.T) {
 		{"counted, more than needed", 2*partSize + 1, 3, counted(10)},
 		{"counted, too few of the smallest size", 10*partSize + 5, 3, counted(3)},
 		{"counted, nothing to send", 0, 1, counted(2)},
-		{"callback in the query", 2 * partSize, 2, func(r *issue.MultipartRequest) { r.Callback.Carriage = presign.InQuery }},
+		{"callback in the query", 2 * partSize, 2, func(r *issue.MultipartRequest) { r.Callback.Carriage = oss.InQuery }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

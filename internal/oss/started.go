@@ -1,4 +1,4 @@
-package presign
+package oss
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 )
 
 // Started names a multipart upload that OSS has begun.
@@ -73,10 +73,10 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // failed makes one line of what the SDK returns. Its own errors have eight, and show
 // the signed URL.
 func failed(operation string, err error) error {
-	if refused, ok := errors.AsType[*oss.ServiceError](err); ok {
+	if refused, ok := errors.AsType[*sdk.ServiceError](err); ok {
 		return &RefusedError{operation, refused.StatusCode, refused.Code, refused.Message, refused.RequestID}
 	}
-	if own, ok := errors.AsType[*oss.OperationError](err); ok {
+	if own, ok := errors.AsType[*sdk.OperationError](err); ok {
 		err = own.Unwrap()
 	}
 	return fmt.Errorf("%s: %w", operation, err)
@@ -91,13 +91,13 @@ func (p *Presigner) Initiate(ctx context.Context, o Object) (Started, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	result, err := p.client.InitiateMultipartUpload(ctx, &oss.InitiateMultipartUploadRequest{
-		Bucket: &o.Bucket, Key: &o.Key, RequestCommon: oss.RequestCommon{Headers: o.initiateHeaders()},
+	result, err := p.client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{
+		Bucket: &o.Bucket, Key: &o.Key, RequestCommon: sdk.RequestCommon{Headers: o.initiateHeaders()},
 	})
 	if err != nil {
 		return Started{}, failed("initiate multipart upload", err)
 	}
-	if oss.ToString(result.UploadId) == "" {
+	if sdk.ToString(result.UploadId) == "" {
 		return Started{}, errors.New("initiate multipart upload: OSS answers without an upload id")
 	}
 	return Started{Bucket: o.Bucket, Key: o.Key, ID: *result.UploadId}, nil
@@ -107,7 +107,7 @@ func (p *Presigner) Initiate(ctx context.Context, o Object) (Started, error) {
 func (p *Presigner) Abort(ctx context.Context, upload Started) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := p.client.AbortMultipartUpload(ctx, &oss.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	_, err := p.client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	if err != nil {
 		return failed("abort multipart upload", err)
 	}
@@ -116,7 +116,7 @@ func (p *Presigner) Abort(ctx context.Context, upload Started) error {
 
 // Parts lists what was uploaded, in the order of the numbers.
 func (p *Presigner) Parts(ctx context.Context, upload Started) ([]UploadedPart, error) {
-	pages := p.client.NewListPartsPaginator(&oss.ListPartsRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	pages := p.client.NewListPartsPaginator(&sdk.ListPartsRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	var parts []UploadedPart
 	for pages.HasNext() {
 		bounded, cancel := context.WithTimeout(ctx, callTimeout)
@@ -126,7 +126,7 @@ func (p *Presigner) Parts(ctx context.Context, upload Started) ([]UploadedPart, 
 			return nil, failed("list parts", err)
 		}
 		for _, part := range page.Parts {
-			parts = append(parts, UploadedPart{Number: part.PartNumber, Size: part.Size, ETag: oss.ToString(part.ETag), CRC64: parseCRC64(oss.ToString(part.HashCRC64))})
+			parts = append(parts, UploadedPart{Number: part.PartNumber, Size: part.Size, ETag: sdk.ToString(part.ETag), CRC64: parseCRC64(sdk.ToString(part.HashCRC64))})
 		}
 	}
 	return parts, nil
@@ -158,10 +158,10 @@ func (p *Presigner) Complete(ctx context.Context, upload Started, parts []Upload
 	for name, value := range c.Callback.parameters() {
 		parameters[name] = value
 	}
-	output, err := p.client.InvokeOperation(ctx, &oss.OperationInput{
+	output, err := p.client.InvokeOperation(ctx, &sdk.OperationInput{
 		OpName: "CompleteMultipartUpload", Method: http.MethodPost, Bucket: &upload.Bucket, Key: &upload.Key,
 		Headers: completeHeaders(c.ACL, c.ForbidOverwrite, c.Callback), Parameters: parameters, Body: bytes.NewReader(document),
-	}, func(o *oss.Options) { o.RetryMaxAttempts = oss.Ptr(1) })
+	}, func(o *sdk.Options) { o.RetryMaxAttempts = sdk.Ptr(1) })
 	if err != nil {
 		return Completed{}, failed(doing, err)
 	}
@@ -197,7 +197,7 @@ func completeDocument(parts []UploadedPart) ([]byte, error) {
 }
 
 // refusal reads the error document of an answer whose status the SDK takes for success.
-func refusal(operation string, output *oss.OperationOutput, body []byte) error {
+func refusal(operation string, output *sdk.OperationOutput, body []byte) error {
 	var document struct{ Code, Message, RequestId string }
 	if err := xml.Unmarshal(body, &document); err != nil {
 		document.Message = "its reason cannot be read"
@@ -213,7 +213,7 @@ func JoinCRC64(parts []UploadedPart) (whole uint64, known bool) {
 		if part.CRC64 == nil {
 			return 0, false
 		}
-		whole = oss.CRC64Combine(whole, *part.CRC64, uint64(part.Size))
+		whole = sdk.CRC64Combine(whole, *part.CRC64, uint64(part.Size))
 	}
 	return whole, true
 }

@@ -1,10 +1,10 @@
-// Package presign makes presigned V4 URLs for OSS. It is the only user of the OSS SDK's
+// Package oss makes presigned V4 URLs for OSS. It is the only user of the OSS SDK's
 // presigner, and no type of the SDK leaves it.
 //
 // Everything is checked before anything is signed: OSS would refuse most mistakes only
 // when somebody uploads, and the SDK some of them not at all. An error joins one
 // [callbackspec.FieldError] for each mistake, whose Rule is a sentinel of this package.
-package presign
+package oss
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/callbackspec"
@@ -50,13 +50,13 @@ var (
 // Its clock is the system's: the SDK reads that itself when it writes x-oss-date and
 // takes no other.
 type Presigner struct {
-	client *oss.Client
+	client *sdk.Client
 	source Source
 	host   string
 
 	// plain is client for the requests, most of them, that have none of
 	// additionalHeaders: the SDK spends a twentieth of its time on looking for those.
-	plain *oss.Client
+	plain *sdk.Client
 }
 
 // New checks c and returns a presigner. The error joins all mistakes.
@@ -64,28 +64,28 @@ func New(c Config) (*Presigner, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	cfg := oss.NewConfig()
-	cfg.Region = oss.Ptr(c.Region)
+	cfg := sdk.NewConfig()
+	cfg.Region = sdk.Ptr(c.Region)
 	if c.Endpoint != "" {
-		cfg.Endpoint = oss.Ptr(c.Endpoint)
+		cfg.Endpoint = sdk.Ptr(c.Endpoint)
 	}
-	cfg.UseInternalEndpoint = oss.Ptr(c.Internal)
-	cfg.UseAccelerateEndpoint = oss.Ptr(c.Accelerate)
-	cfg.UseCName = oss.Ptr(c.CName)
-	cfg.UsePathStyle = oss.Ptr(c.PathStyle)
+	cfg.UseInternalEndpoint = sdk.Ptr(c.Internal)
+	cfg.UseAccelerateEndpoint = sdk.Ptr(c.Accelerate)
+	cfg.UseCName = sdk.Ptr(c.CName)
+	cfg.UsePathStyle = sdk.Ptr(c.PathStyle)
 	cfg.AdditionalHeaders = additionalHeaders
-	cfg.ProxyFromEnvironment = oss.Ptr(true)
+	cfg.ProxyFromEnvironment = sdk.Ptr(true)
 	// The SDK binds a timeout to a connection, for whichever request dials it. The
 	// longest is for all, therefore, and shorter ones come with the contexts.
-	cfg.ReadWriteTimeout = oss.Ptr(completeTimeout)
+	cfg.ReadWriteTimeout = sdk.Ptr(completeTimeout)
 	source := c.source()
 	cfg.CredentialsProvider = credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
 		got, err := source(ctx)
 		return credentials.Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken}, err
 	})
-	p := &Presigner{client: oss.NewClient(cfg), source: source, host: c.Host()}
+	p := &Presigner{client: sdk.NewClient(cfg), source: source, host: c.Host()}
 	cfg.AdditionalHeaders = nil
-	p.plain = oss.NewClient(cfg)
+	p.plain = sdk.NewClient(cfg)
 	return p, nil
 }
 
@@ -112,16 +112,16 @@ func (p *Presigner) Put(ctx context.Context, u Put) (Signed, error) {
 	if err := u.Check(); err != nil {
 		return Signed{}, err
 	}
-	return p.sign(ctx, &oss.PutObjectRequest{
-		Bucket:        oss.Ptr(u.Object.Bucket),
-		Key:           oss.Ptr(u.Object.Key),
-		RequestCommon: oss.RequestCommon{Headers: u.headers(), Parameters: u.Callback.parameters()},
+	return p.sign(ctx, &sdk.PutObjectRequest{
+		Bucket:        sdk.Ptr(u.Object.Bucket),
+		Key:           sdk.Ptr(u.Object.Key),
+		RequestCommon: sdk.RequestCommon{Headers: u.headers(), Parameters: u.Callback.parameters()},
 	}, u.Expires)
 }
 
 // sign presigns any request the SDK can presign, to end expires from now, or with the
 // credentials if those end before.
-func (p *Presigner) sign(ctx context.Context, request oss.RequestCommonInterface, expires time.Duration) (Signed, error) {
+func (p *Presigner) sign(ctx context.Context, request sdk.RequestCommonInterface, expires time.Duration) (Signed, error) {
 	for {
 		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK
 		// takes the end and reads the clock again for the start: if the second changed
@@ -156,13 +156,13 @@ func hasAdditional(headers map[string]string) bool {
 
 // signUntil presigns a request to end at a whole second. Its headers are all among the
 // common ones, by lower-case names; the result has the same map.
-func (p *Presigner) signUntil(ctx context.Context, request oss.RequestCommonInterface, end time.Time) (Signed, error) {
+func (p *Presigner) signUntil(ctx context.Context, request sdk.RequestCommonInterface, end time.Time) (Signed, error) {
 	headers, _, _ := request.GetCommonFileds()
 	client := p.plain
 	if hasAdditional(headers) {
 		client = p.client
 	}
-	result, err := client.Presign(ctx, request, oss.PresignExpiration(end))
+	result, err := client.Presign(ctx, request, sdk.PresignExpiration(end))
 	if err != nil {
 		return Signed{}, fmt.Errorf("presign request: %w", err)
 	}

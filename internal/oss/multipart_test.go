@@ -1,4 +1,4 @@
-package presign_test
+package oss_test
 
 import (
 	"context"
@@ -12,50 +12,50 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
-func goodMultipart() presign.Multipart {
+func goodMultipart() oss.Multipart {
 	size := int64(300_000)
-	return presign.Multipart{Object: presign.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: presign.MinPartSize}
+	return oss.Multipart{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: oss.MinPartSize}
 }
 
 func TestMultipartRejections(t *testing.T) {
 	t.Parallel()
-	size := func(n int64) func(*presign.Multipart) {
-		return func(m *presign.Multipart) { m.Size, m.PartSize = &n, 0 }
+	size := func(n int64) func(*oss.Multipart) {
+		return func(m *oss.Multipart) { m.Size, m.PartSize = &n, 0 }
 	}
-	count := func(parts int, partSize int64) func(*presign.Multipart) {
-		return func(m *presign.Multipart) { m.Size, m.Parts, m.PartSize = nil, parts, partSize }
+	count := func(parts int, partSize int64) func(*oss.Multipart) {
+		return func(m *oss.Multipart) { m.Size, m.Parts, m.PartSize = nil, parts, partSize }
 	}
 	tests := []struct {
 		name   string
-		change func(*presign.Multipart)
+		change func(*oss.Multipart)
 		says   string
 		rules  []error
 	}{
-		{"neither size nor parts", count(0, 0), "give the size", []error{presign.ErrSize}},
-		{"both", func(m *presign.Multipart) { m.Parts = 3 }, "leave one out", []error{presign.ErrPartCount}},
-		{"size 0", size(0), "1 to 53687091200000", []error{presign.ErrSize}},
-		{"size negative", size(-1), "1 to 53687091200000", []error{presign.ErrSize}},
-		{"size over the most", size(presign.MaxMultipart + 1), "1 to 53687091200000", []error{presign.ErrSize}},
-		{"size beyond all", size(1<<63 - 1), "1 to 53687091200000", []error{presign.ErrSize}},
-		{"parts negative", count(-1, 0), "1 to 10000", []error{presign.ErrPartCount}},
-		{"parts over the most", count(presign.MaxParts+1, 0), "1 to 10000", []error{presign.ErrPartCount}},
-		{"part size under the least", count(1, presign.MinPartSize-1), "102400 to 5368709120", []error{presign.ErrPartSize}},
-		{"part size over the most", count(1, presign.MaxPartSize+1), "102400 to 5368709120", []error{presign.ErrPartSize}},
-		{"part size negative", count(1, -1), "102400 to 5368709120", []error{presign.ErrPartSize}},
-		{"part size of one byte with a size", func(m *presign.Multipart) { m.PartSize = 1 }, "102400 to 5368709120", []error{presign.ErrPartSize}},
-		{"one part too many of a size", func(m *presign.Multipart) {
-			n := int64(presign.MaxParts*presign.MinPartSize + 1)
+		{"neither size nor parts", count(0, 0), "give the size", []error{oss.ErrSize}},
+		{"both", func(m *oss.Multipart) { m.Parts = 3 }, "leave one out", []error{oss.ErrPartCount}},
+		{"size 0", size(0), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"size negative", size(-1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"size over the most", size(oss.MaxMultipart + 1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"size beyond all", size(1<<63 - 1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"parts negative", count(-1, 0), "1 to 10000", []error{oss.ErrPartCount}},
+		{"parts over the most", count(oss.MaxParts+1, 0), "1 to 10000", []error{oss.ErrPartCount}},
+		{"part size under the least", count(1, oss.MinPartSize-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"part size over the most", count(1, oss.MaxPartSize+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"part size negative", count(1, -1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"part size of one byte with a size", func(m *oss.Multipart) { m.PartSize = 1 }, "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"one part too many of a size", func(m *oss.Multipart) {
+			n := int64(oss.MaxParts*oss.MinPartSize + 1)
 			m.Size = &n
-		}, "give at least 102401", []error{presign.ErrPartCount}},
-		{"expiry", func(m *presign.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{presign.ErrExpires}},
-		{"callback", func(m *presign.Multipart) { m.Callback.Vars = document("{}") }, "give a callback", []error{presign.ErrCallback}},
-		{"all at once", func(m *presign.Multipart) { *m = presign.Multipart{Parts: -1, PartSize: 1} }, "",
-			[]error{presign.ErrBucket, presign.ErrKey, presign.ErrExpires, presign.ErrPartCount, presign.ErrPartSize}},
+		}, "give at least 102401", []error{oss.ErrPartCount}},
+		{"expiry", func(m *oss.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{oss.ErrExpires}},
+		{"callback", func(m *oss.Multipart) { m.Callback.Vars = document("{}") }, "give a callback", []error{oss.ErrCallback}},
+		{"all at once", func(m *oss.Multipart) { *m = oss.Multipart{Parts: -1, PartSize: 1} }, "",
+			[]error{oss.ErrBucket, oss.ErrKey, oss.ErrExpires, oss.ErrPartCount, oss.ErrPartSize}},
 	}
-	p, err := presign.New(goodConfig())
+	p, err := oss.New(goodConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestMultipartRejections(t *testing.T) {
 			m := goodMultipart()
 			tt.change(&m)
 			checkMistakes(t, m.Check(), tt.says, tt.rules...)
-			_, err := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
+			_, err := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
 			checkMistakes(t, err, tt.says, tt.rules...)
 		})
 	}
@@ -88,11 +88,11 @@ func TestPartSizes(t *testing.T) {
 		{1000 * gib, 0, 1 * gib, 1000, gib},
 		{5000 * gib, 0, 5 * gib, 1000, 5 * gib},
 		{5000*gib + 1, 0, 5 * gib, 1001, 1},
-		{presign.MaxMultipart, 0, 5 * gib, 10000, 5 * gib},
-		{presign.MaxMultipart, 5 * gib, 5 * gib, 10000, 5 * gib},
-		{presign.MaxMultipart - 1, 0, 5 * gib, 10000, 5*gib - 1},
-		{presign.MaxParts * presign.MinPartSize, presign.MinPartSize, presign.MinPartSize, 10000, presign.MinPartSize},
-		{100, presign.MinPartSize, presign.MinPartSize, 1, 100},
+		{oss.MaxMultipart, 0, 5 * gib, 10000, 5 * gib},
+		{oss.MaxMultipart, 5 * gib, 5 * gib, 10000, 5 * gib},
+		{oss.MaxMultipart - 1, 0, 5 * gib, 10000, 5*gib - 1},
+		{oss.MaxParts * oss.MinPartSize, oss.MinPartSize, oss.MinPartSize, 10000, oss.MinPartSize},
+		{100, oss.MinPartSize, oss.MinPartSize, 1, 100},
 	} {
 		m := goodMultipart()
 		m.Size, m.PartSize = &tt.size, tt.partSize
@@ -107,7 +107,7 @@ func TestPartSizes(t *testing.T) {
 			t.Errorf("%d bytes: the first part has %d", tt.size, *m.SizeOf(1))
 		}
 	}
-	counted := presign.Multipart{Parts: 7}
+	counted := oss.Multipart{Parts: 7}
 	if counted.Count() != 7 || counted.SizeOfParts() != 8*mib || counted.SizeOf(1) != nil {
 		t.Errorf("7 parts: %d of %d", counted.Count(), counted.SizeOfParts())
 	}
@@ -115,9 +115,9 @@ func TestPartSizes(t *testing.T) {
 
 // FuzzPartSizes: what passes the check adds up, within the limits.
 func FuzzPartSizes(f *testing.F) {
-	for _, n := range []int64{0, 1, presign.MinPartSize, presign.MaxPartSize, presign.MaxMultipart, 1<<63 - 1} {
+	for _, n := range []int64{0, 1, oss.MinPartSize, oss.MaxPartSize, oss.MaxMultipart, 1<<63 - 1} {
 		f.Add(n, int64(0))
-		f.Add(n, int64(presign.MinPartSize))
+		f.Add(n, int64(oss.MinPartSize))
 		f.Add(n, n)
 	}
 	f.Fuzz(func(t *testing.T, size, partSize int64) {
@@ -126,7 +126,7 @@ func FuzzPartSizes(f *testing.F) {
 		if m.Check() != nil {
 			return
 		}
-		if m.Count() < 1 || m.Count() > presign.MaxParts || m.SizeOfParts() < presign.MinPartSize || m.SizeOfParts() > presign.MaxPartSize {
+		if m.Count() < 1 || m.Count() > oss.MaxParts || m.SizeOfParts() < oss.MinPartSize || m.SizeOfParts() > oss.MaxPartSize {
 			t.Fatalf("%d bytes: %d parts of %d", size, m.Count(), m.SizeOfParts())
 		}
 		last := *m.SizeOf(m.Count())
@@ -145,24 +145,24 @@ func TestMultipartSignatures(t *testing.T) {
 		path  = "/a%20b/video.mp4"
 	)
 	inQuery := goodMultipart()
-	inQuery.Callback = presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: presign.InQuery}
+	inQuery.Callback = oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: oss.InQuery}
 	inHeaders := goodMultipart()
-	inHeaders.Callback = presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)}
+	inHeaders.Callback = oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)}
 	inHeaders.Object.ACL, inHeaders.Object.ForbidOverwrite = "private", true
 	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
 	counted := goodMultipart()
 	counted.Size, counted.Parts = nil, 2001
-	signed := func(m presign.Multipart, choose func(presign.SignedMultipart) presign.Signed) func(*testing.T) presign.Signed {
-		return func(t *testing.T) presign.Signed {
-			p, err := presign.New(goodConfig())
+	signed := func(m oss.Multipart, choose func(oss.SignedMultipart) oss.Signed) func(*testing.T) oss.Signed {
+		return func(t *testing.T) oss.Signed {
+			p, err := oss.New(goodConfig())
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "a b/video.mp4", ID: "U/1"})
+			all, err := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "a b/video.mp4", ID: "U/1"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || all.Bound != presign.BoundByExpires || len(all.Parts) != m.Count() {
+			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || all.Bound != oss.BoundByExpires || len(all.Parts) != m.Count() {
 				t.Errorf("%d parts, expire at %s by %d", len(all.Parts), all.ExpiresAt, all.Bound)
 			}
 			return choose(all)
@@ -170,27 +170,27 @@ func TestMultipartSignatures(t *testing.T) {
 	}
 	tests := []struct {
 		name           string
-		signed         func(*testing.T) presign.Signed
+		signed         func(*testing.T) oss.Signed
 		method, query  string
 		headers, added string
 	}{
-		{"first part", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Parts[0] }), "PUT",
+		{"first part", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Parts[0] }), "PUT",
 			"partNumber=1&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:102400\n", "content-length"},
-		{"last part", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Parts[2] }), "PUT",
+		{"last part", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Parts[2] }), "PUT",
 			"partNumber=3&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:95200\n", "content-length"},
-		{"part of any size", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Parts[2000] }), "PUT",
+		{"part of any size", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.Parts[2000] }), "PUT",
 			"partNumber=2001&uploadId=U%2F1&" + scope, "", ""},
-		{"complete with the callback in headers", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+		{"complete with the callback in headers", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope,
 			"content-type:application/xml\nx-oss-callback:eyI+Pj8iOiI/Pz4ifQ==\nx-oss-callback-var:eyJ+IjoiPj8ifQ==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
-		{"complete with the callback in the query", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+		{"complete with the callback in the query", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
 			"callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
-		{"complete without a callback", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.Complete }), "POST",
+		{"complete without a callback", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
-		{"abort", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
-		{"head", signed(inQuery, func(m presign.SignedMultipart) presign.Signed { return m.Head }), "HEAD", scope, "", ""},
-		{"list", signed(inHeaders, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[0] }), "GET", "uploadId=U%2F1&" + scope, "", ""},
-		{"third list", signed(counted, func(m presign.SignedMultipart) presign.Signed { return m.ListParts[2] }), "GET",
+		{"abort", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
+		{"head", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Head }), "HEAD", scope, "", ""},
+		{"list", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.ListParts[0] }), "GET", "uploadId=U%2F1&" + scope, "", ""},
+		{"third list", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.ListParts[2] }), "GET",
 			"part-number-marker=2000&uploadId=U%2F1&" + scope, "", ""},
 	}
 	for _, tt := range tests {
@@ -225,39 +225,39 @@ func TestMultipartSignatures(t *testing.T) {
 func TestBound(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of a synctest bubble
-	at := func(d time.Duration) presign.Credentials {
-		return presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t", Expires: now.Add(d)}
+	at := func(d time.Duration) oss.Credentials {
+		return oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t", Expires: now.Add(d)}
 	}
 	tests := []struct {
 		name        string
-		credentials presign.Credentials
+		credentials oss.Credentials
 		expires     time.Duration
 		want        time.Duration
-		bound       presign.Bound
+		bound       oss.Bound
 		rule        error
 	}{
-		{"permanent", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, presign.BoundByExpires, nil},
-		{"nobody knows", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, presign.BoundUnknown, nil},
-		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, presign.BoundByExpires, nil},
-		{"at the same time", at(time.Hour), time.Hour, time.Hour, presign.BoundByExpires, nil},
-		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, presign.BoundByExpires, nil},
-		{"earlier", at(time.Hour - time.Millisecond), time.Hour, time.Hour - time.Second, presign.BoundByCredentials, nil},
-		{"a second is left", at(time.Second), 7 * 24 * time.Hour, time.Second, presign.BoundByCredentials, nil},
-		{"less than a second is left", at(999 * time.Millisecond), time.Hour, 0, 0, presign.ErrCredentials},
-		{"now", at(0), time.Second, 0, 0, presign.ErrCredentials},
-		{"long ago", at(-24 * time.Hour), time.Hour, 0, 0, presign.ErrCredentials},
-		{"too long is too long, whatever the credentials", at(time.Minute), 8 * 24 * time.Hour, 0, 0, presign.ErrExpires},
-		{"a source that gives half", presign.Credentials{AccessKeyID: "ak"}, time.Hour, 0, 0, presign.ErrCredentials},
-		{"a source that gives a line break", presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "hunter\n2"}, time.Hour, 0, 0, presign.ErrCredentials},
+		{"permanent", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, oss.BoundByExpires, nil},
+		{"nobody knows", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, oss.BoundUnknown, nil},
+		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, oss.BoundByExpires, nil},
+		{"at the same time", at(time.Hour), time.Hour, time.Hour, oss.BoundByExpires, nil},
+		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, oss.BoundByExpires, nil},
+		{"earlier", at(time.Hour - time.Millisecond), time.Hour, time.Hour - time.Second, oss.BoundByCredentials, nil},
+		{"a second is left", at(time.Second), 7 * 24 * time.Hour, time.Second, oss.BoundByCredentials, nil},
+		{"less than a second is left", at(999 * time.Millisecond), time.Hour, 0, 0, oss.ErrCredentials},
+		{"now", at(0), time.Second, 0, 0, oss.ErrCredentials},
+		{"long ago", at(-24 * time.Hour), time.Hour, 0, 0, oss.ErrCredentials},
+		{"too long is too long, whatever the credentials", at(time.Minute), 8 * 24 * time.Hour, 0, 0, oss.ErrExpires},
+		{"a source that gives half", oss.Credentials{AccessKeyID: "ak"}, time.Hour, 0, 0, oss.ErrCredentials},
+		{"a source that gives a line break", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "hunter\n2"}, time.Hour, 0, 0, oss.ErrCredentials},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := goodConfig()
 			cfg.AccessKeyID, cfg.AccessKeySecret = "", ""
-			cfg.Source = func(context.Context) (presign.Credentials, error) { return tt.credentials, nil }
+			cfg.Source = func(context.Context) (oss.Credentials, error) { return tt.credentials, nil }
 			synctest.Test(t, func(t *testing.T) {
-				p, err := presign.New(cfg)
+				p, err := oss.New(cfg)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -266,7 +266,7 @@ func TestBound(t *testing.T) {
 				signed, putErr := p.Put(t.Context(), u)
 				m := goodMultipart()
 				m.Expires = tt.expires
-				all, multipartErr := p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
+				all, multipartErr := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
 				if tt.rule != nil {
 					checkMistakes(t, putErr, "", tt.rule)
 					checkMistakes(t, multipartErr, "", tt.rule)
@@ -293,8 +293,8 @@ func TestSourceFails(t *testing.T) {
 	t.Parallel()
 	dry := errors.New("no credentials today")
 	cfg := goodConfig()
-	cfg.Source = func(context.Context) (presign.Credentials, error) { return presign.Credentials{}, dry }
-	p, err := presign.New(cfg)
+	cfg.Source = func(context.Context) (oss.Credentials, error) { return oss.Credentials{}, dry }
+	p, err := oss.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,20 +312,20 @@ func TestMultipartOverBeforeSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := goodConfig()
 		asked := 0
-		cfg.Source = func(context.Context) (presign.Credentials, error) {
+		cfg.Source = func(context.Context) (oss.Credentials, error) {
 			if asked++; asked == 3 {
 				time.Sleep(time.Second) // of the bubble's clock
 			}
-			return presign.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, nil
+			return oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, nil
 		}
-		p, err := presign.New(cfg)
+		p, err := oss.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := goodMultipart()
 		m.Expires = time.Second
-		_, err = p.SignMultipart(t.Context(), m, presign.Started{Bucket: "demo", Key: "k", ID: "U"})
-		checkMistakes(t, err, "1s is over before 3 parts are signed", presign.ErrExpires)
+		_, err = p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
+		checkMistakes(t, err, "1s is over before 3 parts are signed", oss.ErrExpires)
 	})
 }
 
@@ -333,18 +333,18 @@ func TestJoinCRC64(t *testing.T) {
 	t.Parallel()
 	table := crc64.MakeTable(crc64.ECMA)
 	text := []byte(strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1000))
-	var parts []presign.UploadedPart
+	var parts []oss.UploadedPart
 	for rest := text; len(rest) > 0; {
 		n := min(7777, len(rest))
 		sum := crc64.Checksum(rest[:n], table)
-		parts = append(parts, presign.UploadedPart{Number: int32(len(parts) + 1), Size: int64(n), CRC64: &sum})
+		parts = append(parts, oss.UploadedPart{Number: int32(len(parts) + 1), Size: int64(n), CRC64: &sum})
 		rest = rest[n:]
 	}
-	if got, known := presign.JoinCRC64(parts); !known || got != crc64.Checksum(text, table) {
+	if got, known := oss.JoinCRC64(parts); !known || got != crc64.Checksum(text, table) {
 		t.Errorf("%d, %t, want %d", got, known, crc64.Checksum(text, table))
 	}
 	parts[2].CRC64 = nil
-	if _, known := presign.JoinCRC64(parts); known {
+	if _, known := oss.JoinCRC64(parts); known {
 		t.Error("a CRC-64 is known though one of the parts has none")
 	}
 }

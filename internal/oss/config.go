@@ -1,4 +1,4 @@
-package presign
+package oss
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package presign
+package oss
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 )
 
 // Limits of OSS for multipart uploads.
@@ -133,7 +133,7 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 		return SignedMultipart{}, err
 	}
 	var broken error
-	sign := func(request oss.RequestCommonInterface) Signed {
+	sign := func(request sdk.RequestCommonInterface) Signed {
 		if broken != nil {
 			return Signed{}
 		}
@@ -147,8 +147,8 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 		all.Parts = append(all.Parts, sign(m.partRequest(upload, number)))
 	}
 	all.Complete = sign(m.completeRequest(upload))
-	all.Abort = sign(&oss.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
-	all.Head = sign(&oss.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key})
+	all.Abort = sign(&sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	all.Head = sign(&sdk.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key})
 	for first := 0; first < m.Count(); first += listedParts {
 		all.ListParts = append(all.ListParts, sign(listRequest(upload, first)))
 	}
@@ -159,18 +159,18 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 }
 
 // partRequest signs the size of a part, where it is known, so that OSS refuses any other.
-func (m Multipart) partRequest(upload Started, number int) *oss.UploadPartRequest {
-	request := &oss.UploadPartRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, PartNumber: int32(number)}
+func (m Multipart) partRequest(upload Started, number int) *sdk.UploadPartRequest {
+	request := &sdk.UploadPartRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, PartNumber: int32(number)}
 	if size := m.SizeOf(number); size != nil {
 		request.RequestCommon.Headers = map[string]string{"content-length": strconv.FormatInt(*size, 10)}
 	}
 	return request
 }
 
-func (m Multipart) completeRequest(upload Started) *oss.CompleteMultipartUploadRequest {
-	return &oss.CompleteMultipartUploadRequest{
+func (m Multipart) completeRequest(upload Started) *sdk.CompleteMultipartUploadRequest {
+	return &sdk.CompleteMultipartUploadRequest{
 		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID,
-		RequestCommon: oss.RequestCommon{Headers: completeHeaders(m.Object.ACL, m.Object.ForbidOverwrite, m.Callback), Parameters: m.Callback.parameters()},
+		RequestCommon: sdk.RequestCommon{Headers: completeHeaders(m.Object.ACL, m.Object.ForbidOverwrite, m.Callback), Parameters: m.Callback.parameters()},
 	}
 }
 
@@ -190,12 +190,12 @@ func completeHeaders(acl string, forbidOverwrite bool, callback Callback) map[st
 
 // listRequest lists parts behind a number. The SDK presigns no ListParts by its name,
 // but that is a GET of the object with the upload's id.
-func listRequest(upload Started, after int) *oss.GetObjectRequest {
+func listRequest(upload Started, after int) *sdk.GetObjectRequest {
 	parameters := map[string]string{"uploadId": upload.ID}
 	if after > 0 {
 		parameters["part-number-marker"] = strconv.Itoa(after)
 	}
-	return &oss.GetObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key, RequestCommon: oss.RequestCommon{Parameters: parameters}}
+	return &sdk.GetObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key, RequestCommon: sdk.RequestCommon{Parameters: parameters}}
 }
 
 // initiateHeaders are what OSS keeps along with the object from the beginning.

@@ -1,4 +1,4 @@
-package presign_test
+package oss_test
 
 import (
 	"crypto/hmac"
@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/presign"
+	"upcall/internal/oss"
 )
 
 // signature is V4 from its description (Alibaba Cloud, "Add signatures to URLs"), from
@@ -69,7 +69,7 @@ func TestSignatures(t *testing.T) {
 	tests := []struct {
 		name      string
 		token     string
-		put       presign.Put
+		put       oss.Put
 		path      string // escaped
 		query     string // canonical
 		headers   string // canonical
@@ -77,41 +77,41 @@ func TestSignatures(t *testing.T) {
 	}{
 		{
 			name:  "plain",
-			put:   presign.Put{Object: presign.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Hour},
+			put:   oss.Put{Object: oss.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Hour},
 			path:  "/cat.jpg",
 			query: credential + date + "&x-oss-expires=3600&" + version,
 		},
 		{
 			name:  "shortest",
-			put:   presign.Put{Object: presign.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Second},
+			put:   oss.Put{Object: oss.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Second},
 			path:  "/cat.jpg",
 			query: credential + date + "&x-oss-expires=1&" + version,
 		},
 		{
 			name:  "longest",
-			put:   presign.Put{Object: presign.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: 7 * 24 * time.Hour},
+			put:   oss.Put{Object: oss.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: 7 * 24 * time.Hour},
 			path:  "/cat.jpg",
 			query: credential + date + "&x-oss-expires=604800&" + version,
 		},
 		{
 			name:  "key that needs escaping",
-			put:   presign.Put{Object: presign.Object{Bucket: "demo", Key: "a b/c+d/é/../%41?#&='\"~*.jpg"}, Expires: time.Hour},
+			put:   oss.Put{Object: oss.Object{Bucket: "demo", Key: "a b/c+d/é/../%41?#&='\"~*.jpg"}, Expires: time.Hour},
 			path:  "/a%20b/c%2Bd/%C3%A9/../%2541%3F%23%26%3D%27%22~%2A.jpg",
 			query: credential + date + "&x-oss-expires=3600&" + version,
 		},
 		{
 			name:  "temporary credentials",
 			token: "sts+/=token",
-			put:   presign.Put{Object: presign.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Hour},
+			put:   oss.Put{Object: oss.Object{Bucket: "demo", Key: "cat.jpg"}, Expires: time.Hour},
 			path:  "/cat.jpg",
 			query: credential + date + "&x-oss-expires=3600&x-oss-security-token=sts%2B%2F%3Dtoken&" + version,
 		},
 		{
 			name: "callback in headers",
-			put: presign.Put{
-				Object:   presign.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg", Meta: map[string]string{"B": "2", "a": "1"}},
+			put: oss.Put{
+				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg", Meta: map[string]string{"B": "2", "a": "1"}},
 				Expires:  time.Hour,
-				Callback: presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)},
+				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)},
 			},
 			path:    "/cat.jpg",
 			query:   credential + date + "&x-oss-expires=3600&" + version,
@@ -121,10 +121,10 @@ func TestSignatures(t *testing.T) {
 			// callback comes before callback-var: by key, though as text the other way
 			// round, as "-" is less than "=".
 			name: "callback in the query",
-			put: presign.Put{
-				Object:   presign.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg"},
+			put: oss.Put{
+				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg"},
 				Expires:  time.Hour,
-				Callback: presign.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: presign.InQuery},
+				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: oss.InQuery},
 			},
 			path:    "/cat.jpg",
 			query:   "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&" + credential + date + "&x-oss-expires=3600&" + version,
@@ -132,18 +132,18 @@ func TestSignatures(t *testing.T) {
 		},
 		{
 			name: "callback in the query without variables",
-			put: presign.Put{
-				Object:   presign.Object{Bucket: "demo", Key: "cat.jpg"},
+			put: oss.Put{
+				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg"},
 				Expires:  time.Hour,
-				Callback: presign.Callback{Parameter: document(`{">>?":"??>"}`), Carriage: presign.InQuery},
+				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Carriage: oss.InQuery},
 			},
 			path:  "/cat.jpg",
 			query: "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&" + credential + date + "&x-oss-expires=3600&" + version,
 		},
 		{
 			name: "exact size",
-			put: presign.Put{
-				Object:  presign.Object{Bucket: "demo", Key: "cat.jpg", Headers: map[string]string{"Cache-Control": "no-cache"}},
+			put: oss.Put{
+				Object:  oss.Object{Bucket: "demo", Key: "cat.jpg", Headers: map[string]string{"Cache-Control": "no-cache"}},
 				Expires: time.Hour, ContentLength: &size, ContentMD5: "1B2M2Y8AsgTpgAmY7PhCfg==",
 			},
 			path:      "/cat.jpg",
@@ -162,7 +162,7 @@ func TestSignatures(t *testing.T) {
 			// The SDK reads the system's clock, which stands still in here, at the
 			// beginning of the year 2000.
 			synctest.Test(t, func(t *testing.T) {
-				p, err := presign.New(cfg)
+				p, err := oss.New(cfg)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -213,7 +213,7 @@ func TestSignatures(t *testing.T) {
 // the URL's own start and length must add up to the expiry that is reported.
 func TestExpiryAtSecondBoundary(t *testing.T) {
 	t.Parallel()
-	p, err := presign.New(goodConfig())
+	p, err := oss.New(goodConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func FuzzKey(f *testing.F) {
 	for _, key := range []string{"cat.jpg", "a/../b", "a//b/", "100%", "a+b c?d#e&f=g", "é猫", `\`, "@evil.example.com/", ".", "..", "\x7f\n"} {
 		f.Add("demo", key)
 	}
-	p, err := presign.New(goodConfig())
+	p, err := oss.New(goodConfig())
 	if err != nil {
 		f.Fatal(err)
 	}
