@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
@@ -82,7 +82,7 @@ func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, erro
 // blame says that an error is about what the caller has set, if it is: credentials that
 // have expired, say, come to light only where something is signed.
 func blame(err error) error {
-	if _, ok := errors.AsType[*callbackspec.FieldError](err); ok {
+	if _, ok := errors.AsType[fault.Fault](err); ok {
 		return usageError{err}
 	}
 	return err

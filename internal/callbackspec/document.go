@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // A Document is one of the two as it travels with an upload: a JSON object, and its
@@ -26,7 +27,7 @@ func (d Document) JSON() json.RawMessage { return d.object }
 func (d Document) Base64() string { return d.base64 }
 
 // ReadDocument takes a JSON object that was written before, as it is. The error is a
-// [FieldError] for the field: what stands there is no JSON object, or is too large.
+// [fault.Fault] for the field: what stands there is no JSON object, or is too large.
 // Nothing else is checked.
 func ReadDocument(field string, text []byte) (Document, error) {
 	if err := scanObject(text, func(string, string) error { return nil }); err != nil {
@@ -54,12 +55,11 @@ func newDocument(field string, object []byte) (Document, error) {
 }
 
 func notJSON(field string, err error) error {
-	return &FieldError{field, "is not one JSON object: " + err.Error(), "encode a JSON object in UTF-8", ErrNotJSON}
+	return fault.New(ErrNotJSON, field, "encode a JSON object in UTF-8", "is not one JSON object: %s", err)
 }
 
 func tooLarge(field string, n int) error {
-	return &FieldError{field, fmt.Sprintf("takes %d bytes in Base64", n),
-		"OSS allows 5120: shorten the template, the URLs or the variables", ErrTooLarge}
+	return fault.New(ErrTooLarge, field, "OSS allows 5120: shorten the template, the URLs or the variables", "takes %d bytes in Base64", n)
 }
 
 // decodeDocument undoes the Base64 of a document and returns the members of its JSON
@@ -71,7 +71,7 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 	// encoding/base64 skips line breaks; a header value cannot hold any.
 	doc, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, &FieldError{field, "is not standard Base64", "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", ErrNotBase64}
+		return nil, fault.New(ErrNotBase64, field, "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", "is not standard Base64")
 	}
 	members := make(map[string]string)
 	err = scanObject(doc, func(name, value string) error {

@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// The rules that OSS applies to the two documents. A [FieldError] unwraps to one.
+// The rules that OSS applies to the two documents. A [fault.Fault] of them has one, and
+// in Field the JSON name, e.g. "callbackUrl" or "x:uid".
 var (
 	ErrNotBase64        = errors.New("not standard Base64")
 	ErrNotJSON          = errors.New("not a JSON document of the right shape")
@@ -38,21 +39,6 @@ var (
 	// field of it cannot hold what it is meant to.
 	ErrMalformed = errors.New("malformed callback body")
 )
-
-// A FieldError is one broken rule: which field, what is wrong with it, and what to
-// write instead. It is one line and safe to show.
-type FieldError struct {
-	Field   string // the JSON name, e.g. "callbackUrl" or "x:uid"
-	Problem string
-	Mend    string
-	Rule    error // one of the sentinels above
-}
-
-func (e *FieldError) Error() string {
-	return fmt.Sprintf("%s: %s; %s", e.Field, e.Problem, e.Mend)
-}
-
-func (e *FieldError) Unwrap() error { return e.Rule }
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))

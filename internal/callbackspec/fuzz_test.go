@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	spec "upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 // FuzzParse: whatever is accepted can be stored, whatever is refused has one of the
@@ -107,7 +108,7 @@ func FuzzDecodeParameter(f *testing.F) {
 			for _, encoded := range []string{encoded, base64.StdEncoding.EncodeToString([]byte(encoded))} {
 				p, err := spec.DecodeParameter(encoded, reach)
 				if err != nil {
-					mustBeFieldErrors(t, err)
+					mustBeFaults(t, err)
 					continue
 				}
 				again, err := p.Encode(reach)
@@ -136,7 +137,7 @@ func FuzzDecodeVars(f *testing.F) {
 		for _, encoded := range []string{encoded, base64.StdEncoding.EncodeToString([]byte(encoded))} {
 			v, err := spec.DecodeVars(encoded)
 			if err != nil {
-				mustBeFieldErrors(t, err)
+				mustBeFaults(t, err)
 				continue
 			}
 			again, err := v.Encode()
@@ -154,12 +155,11 @@ func FuzzDecodeVars(f *testing.F) {
 	})
 }
 
-func mustBeFieldErrors(t *testing.T, err error) {
+func mustBeFaults(t *testing.T, err error) {
 	t.Helper()
-	for _, e := range flatten(err) {
-		field, ok := errors.AsType[*spec.FieldError](e)
-		if !ok || field.Rule == nil || field.Problem == "" || field.Mend == "" {
-			t.Fatalf("%#v is no whole FieldError", e)
+	for _, e := range fault.Of(err) {
+		if e.Field == "" || e.Rule == nil || e.Problem == "" || e.Fix == "" {
+			t.Fatalf("%#v is no whole fault", e)
 		}
 		if strings.ContainsAny(e.Error(), "\r\n\x00\x1b") || !utf8.ValidString(e.Error()) {
 			t.Fatalf("error %q is not one clean line", e)

@@ -2,10 +2,10 @@ package callbackspec
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // A BodyType says how OSS fills the template in, and is the Content-Type of the
@@ -84,7 +84,7 @@ func (p Parameter) JSON() []byte {
 }
 
 // Encode checks p and returns the value of the x-oss-callback header. The error
-// joins one [FieldError] for each mistake.
+// is a [fault.List].
 func (p Parameter) Encode(reach Reach) (string, error) {
 	d, err := p.Document(reach)
 	return d.Base64(), err
@@ -93,7 +93,7 @@ func (p Parameter) Encode(reach Reach) (string, error) {
 // Document checks p and returns its document. The error is as with [Parameter.Encode].
 func (p Parameter) Document(reach Reach) (Document, error) {
 	d, tooLong := newDocument("callback", p.JSON())
-	if err := errors.Join(p.checkFields(reach), tooLong); err != nil {
+	if err := fault.Join(p.checkFields(reach), tooLong); err != nil {
 		return Document{}, err
 	}
 	return d, nil
@@ -127,7 +127,7 @@ func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 			continue
 		}
 		if kindOf(value) == "null" || json.Unmarshal([]byte(value), f.into) != nil {
-			return Parameter{}, &FieldError{f.name, "holds a JSON " + kindOf(value), "give a " + f.kind, ErrNotJSON}
+			return Parameter{}, fault.New(ErrNotJSON, f.name, "give a "+f.kind, "holds a JSON %s", kindOf(value))
 		}
 	}
 	if urls != "" {
@@ -135,7 +135,7 @@ func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 	}
 	for name, value := range headers {
 		if value == nil {
-			return Parameter{}, &FieldError{"additionalHeaders", "holds a JSON null", "give an object of strings", ErrNotJSON}
+			return Parameter{}, fault.New(ErrNotJSON, "additionalHeaders", "give an object of strings", "holds a JSON null")
 		}
 		if p.AdditionalHeaders == nil {
 			p.AdditionalHeaders = make(map[string]string, len(headers))
@@ -155,22 +155,21 @@ func (p Parameter) Check(reach Reach) error {
 }
 
 func (p Parameter) checkFields(reach Reach) error {
-	return errors.Join(p.checkURLs(reach), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
+	return fault.Join(p.checkURLs(reach), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
 }
 
 func (p Parameter) checkURLs(reach Reach) error {
 	if len(p.URLs) == 0 || len(p.URLs) == 1 && p.URLs[0] == "" {
-		return &FieldError{"callbackUrl", "is empty", "give the URL that OSS shall call", ErrNoURL}
+		return fault.New(ErrNoURL, "callbackUrl", "give the URL that OSS shall call", "is empty")
 	}
 	if len(p.URLs) > MaxURLs {
-		return &FieldError{"callbackUrl", fmt.Sprintf("has %d URLs", len(p.URLs)),
-			"OSS tries at most 5: leave some out", ErrURLCount}
+		return fault.New(ErrURLCount, "callbackUrl", "OSS tries at most 5: leave some out", "has %d URLs", len(p.URLs))
 	}
-	errs := make([]error, 0, MaxURLs)
+	var faults fault.List
 	for _, raw := range p.URLs {
-		errs = append(errs, checkURL(raw, reach))
+		faults.Add(checkURL(raw, reach))
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (p Parameter) checkHost() error {
@@ -180,14 +179,13 @@ func (p Parameter) checkHost() error {
 	// A Host that holds a line break or a space would let whoever sets it write
 	// further header lines into the callback.
 	if _, rule := splitHostPort(p.Host); rule != nil {
-		return &FieldError{"callbackHost", fmt.Sprintf("is %q", clip(p.Host)),
-			"give a host name or an IPv4 address, with a port from 1 to 65535 if need be", rule}
+		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be", "is %q", clip(p.Host))
 	}
 	return nil
 }
 
 func (p Parameter) checkBody() error {
-	return errors.Join(p.checkBodyType(), p.checkTemplate())
+	return fault.Join(p.checkBodyType(), p.checkTemplate())
 }
 
 func (p Parameter) checkBodyType() error {
@@ -195,15 +193,15 @@ func (p Parameter) checkBodyType() error {
 	case "", Form, JSON:
 		return nil
 	}
-	return &FieldError{"callbackBodyType", fmt.Sprintf("is %q", string(p.BodyType)), fmt.Sprintf("use %s or %s", Form, JSON), ErrBodyType}
+	return fault.New(ErrBodyType, "callbackBodyType", "use "+string(Form)+" or "+string(JSON), "is %q", string(p.BodyType))
 }
 
 func (p Parameter) checkTemplate() error {
 	switch {
 	case p.Body == "":
-		return &FieldError{"callbackBody", "is empty", "give a template such as bucket=${bucket}&object=${object}", ErrEmptyBody}
+		return fault.New(ErrEmptyBody, "callbackBody", "give a template such as bucket=${bucket}&object=${object}", "is empty")
 	case !storable(p.Body):
-		return &FieldError{"callbackBody", "is not text", "give UTF-8 without NUL", ErrTemplate}
+		return fault.New(ErrTemplate, "callbackBody", "give UTF-8 without NUL", "is not text")
 	}
 	_, rest := cutBeginning(p.Body)
 	return eachPiece(rest, func(piece) {})
@@ -213,8 +211,7 @@ func (p Parameter) checkSignatureVersion() error {
 	if p.SignatureVersion == "" || p.SignatureVersion == "1.0" {
 		return nil
 	}
-	return &FieldError{"signatureVersion", fmt.Sprintf("is %q", p.SignatureVersion),
-		`leave it out or use "1.0": no other version is documented`, ErrSignatureVersion}
+	return fault.New(ErrSignatureVersion, "signatureVersion", `leave it out or use "1.0": no other version is documented`, "is %q", p.SignatureVersion)
 }
 
 // reservedHeaders may not be set through additionalHeaders (OSS error code 0007-00000026).
@@ -224,12 +221,12 @@ var reservedHeaders = []string{
 }
 
 func (p Parameter) checkAdditionalHeaders() error {
-	var errs []error
-	wrong := func(name, problem, mend string) {
-		errs = append(errs, &FieldError{"additionalHeaders", fmt.Sprintf("%q %s", name, problem), mend, ErrAdditionalHeader})
+	var faults fault.List
+	wrong := func(name, problem, fix string) {
+		faults.Add(fault.New(ErrAdditionalHeader, "additionalHeaders", fix, "%q %s", name, problem))
 	}
 	if n := len(p.AdditionalHeaders); n > maxAdditionalHeaders {
-		errs = append(errs, &FieldError{"additionalHeaders", fmt.Sprintf("holds %d headers", n), "OSS allows 10", ErrAdditionalHeader})
+		faults.Add(fault.New(ErrAdditionalHeader, "additionalHeaders", "OSS allows 10", "holds %d headers", n))
 	}
 	for _, name := range sortedKeys(p.AdditionalHeaders) {
 		notAllowed := func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }
@@ -243,5 +240,5 @@ func (p Parameter) checkAdditionalHeaders() error {
 			wrong(name, "has a value with a control or non-ASCII character", "percent-encode it")
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }

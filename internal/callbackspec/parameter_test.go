@@ -4,12 +4,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	spec "upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 func valid() spec.Parameter {
@@ -21,33 +23,30 @@ func valid() spec.Parameter {
 	}
 }
 
-// mustBreak asserts that err holds rule, and that one FieldError with it names the
+// mustBreak asserts that err holds rule, and that one fault with it names the
 // field, says each of texts and stays on one line.
 func mustBreak(t *testing.T, err error, rule error, field string, texts ...string) {
 	t.Helper()
 	if !errors.Is(err, rule) {
 		t.Fatalf("error is %v, want the rule %q", err, rule)
 	}
-	var found *spec.FieldError
-	for _, e := range flatten(err) {
-		if f, ok := errors.AsType[*spec.FieldError](e); ok && f.Rule == rule {
-			found = f
-		}
+	faults := fault.Of(err)
+	i := slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Rule == rule })
+	if i < 0 {
+		t.Fatalf("no fault with the rule %q in %v", rule, err)
 	}
-	if found == nil {
-		t.Fatalf("no FieldError with the rule %q in %v", rule, err)
-	}
+	found := faults[i]
 	if found.Field != field {
 		t.Errorf("field is %q, want %q", found.Field, field)
 	}
-	if found.Problem == "" || found.Mend == "" || found.Mend == found.Problem {
-		t.Errorf("%q lacks the problem or the mend", found)
+	if found.Problem == "" || found.Fix == "" || found.Fix == found.Problem {
+		t.Errorf("%q lacks the problem or the fix", found)
 	}
 	message := found.Error()
 	if strings.ContainsAny(message, "\r\n\x00\x1b") {
 		t.Errorf("message %q is not one clean line", message)
 	}
-	for _, text := range append(texts, field, found.Problem, found.Mend) {
+	for _, text := range append(texts, field, found.Problem, found.Fix) {
 		if !strings.Contains(message, text) {
 			t.Errorf("message %q does not say %q", message, text)
 		}

@@ -2,9 +2,10 @@ package callbackspec
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // SystemVariables are the variables that OSS fills in by itself, in the order of the
@@ -58,8 +59,8 @@ func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) 
 			return "", checkVarName(VarPrefix + name)
 		}
 		if slices.Contains(SystemVariables, name) || i > 0 && names[i-1] == name || name == TokenField {
-			return "", &FieldError{VarPrefix + name, "has the name of a field that the body already has",
-				"choose another name, or give a callback body of your own", ErrVarName}
+			return "", fault.New(ErrVarName, VarPrefix+name, "choose another name, or give a callback body of your own",
+				"has the name of a field that the body already has")
 		}
 	}
 	first, before, between, last := systemForm, "&", "=${"+VarPrefix, ""
@@ -99,13 +100,10 @@ func WithToken(body string, t BodyType) (string, error) {
 			return body, nil
 		}
 	}
-	wrong := func(problem, mend string) error {
-		return &FieldError{"callbackBody", problem, mend, ErrTemplate}
-	}
 	for _, p := range pieces {
 		// Two fields of one name are refused where they arrive.
 		if strings.Contains(p.constant, TokenField) {
-			return "", wrong("names "+TokenField+" but does not hold ${"+TokenVar+"}", "rename that field or give it the variable")
+			return "", wrongTemplate("rename that field or give it the variable", "names %s but does not hold ${%s}", TokenField, TokenVar)
 		}
 	}
 	const space = " \t\r\n"
@@ -124,8 +122,8 @@ func WithToken(body string, t BodyType) (string, error) {
 		}
 		return open + `"` + TokenField + `":` + value + "}", nil
 	case strings.HasPrefix(trimmed, "{"), t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
-		return "", wrong("is neither a JSON object nor name=value pairs, so the upload token has no place in it",
-			`write a template such as {"object":${object}} for JSON, or object=${object} for a form`)
+		return "", wrongTemplate(`write a template such as {"object":${object}} for JSON, or object=${object} for a form`,
+			"is neither a JSON object nor name=value pairs, so the upload token has no place in it")
 	case trimmed == "":
 		return TokenField + "=${" + TokenVar + "}", nil
 	default:
@@ -181,7 +179,7 @@ func cutBeginning(body string) (escaped, rest string) {
 	return "", body
 }
 
-// CheckBody returns a *FieldError if what OSS makes of a template cannot be parsed, so
+// CheckBody returns a [fault.Fault] if what OSS makes of a template cannot be parsed, so
 // that every callback would be refused: quotes around a variable in a JSON body, to which
 // OSS adds its own, or a name that stands twice. What the fields mean to the receiver is
 // its own affair, and not checked.
@@ -201,8 +199,8 @@ func CheckBody(body string, t BodyType) error {
 		return err
 	}
 	if _, err := Parse(string(cmp.Or(t, Form)), []byte(expanded), Fields{}); err != nil {
-		return &FieldError{"callbackBody", "makes a body that cannot be read, " + err.Error(),
-			"in a JSON body write ${object} without quotes around it, and name each field once", ErrTemplate}
+		return wrongTemplate("in a JSON body write ${object} without quotes around it, and name each field once",
+			"makes a body that cannot be read, %s", err)
 	}
 	return nil
 }
@@ -210,7 +208,7 @@ func CheckBody(body string, t BodyType) error {
 // A piece of a template is a constant or a variable.
 type piece struct{ constant, variable string }
 
-// parseTemplate splits a template. The error is a *FieldError for callbackBody.
+// parseTemplate splits a template. The error is a [fault.Fault] for callbackBody.
 func parseTemplate(body string) ([]piece, error) {
 	pieces := make([]piece, 0, 2*strings.Count(body, "$")+1)
 	err := eachPiece(body, func(p piece) { pieces = append(pieces, p) })
@@ -252,8 +250,8 @@ func eachPiece(body string, each func(piece)) error {
 	return nil
 }
 
-func wrongTemplate(mend, format string, args ...any) error {
-	return &FieldError{"callbackBody", fmt.Sprintf(format, args...), mend, ErrTemplate}
+func wrongTemplate(fix, problem string, args ...any) error {
+	return fault.New(ErrTemplate, "callbackBody", fix, problem, args...)
 }
 
 // formEscape percent-encodes everything but RFC 3986's unreserved characters, in

@@ -1,18 +1,19 @@
 package callbackspec
 
 import (
-	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // checkURL applies OSS's rules to one callback URL. They are stricter than package
 // net/url, so that no two readers of an accepted URL see different hosts in it.
 func checkURL(raw string, reach Reach) error {
-	wrong := func(rule error, mend, format string, args ...any) error {
-		return &FieldError{"callbackUrl", strconv.Quote(withoutSecrets(raw)) + " " + fmt.Sprintf(format, args...), mend, rule}
+	wrong := func(rule error, fix, problem string, args ...any) error {
+		return fault.New(rule, "callbackUrl", fix, "%q "+problem, append([]any{withoutSecrets(raw)}, args...)...)
 	}
 	for _, c := range raw {
 		if c <= ' ' || c >= 0x7f {

@@ -1,10 +1,11 @@
 package callbackspec
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"upcall/internal/fault"
 )
 
 // VarPrefix starts the name of every custom variable.
@@ -20,7 +21,7 @@ type Vars map[string]string
 func (v Vars) JSON() []byte { return appendMembers(make([]byte, 0, 256), v, sortedKeys(v)) }
 
 // Encode checks v and returns the value of the x-oss-callback-var header. The error
-// joins one [FieldError] for each mistake.
+// is a [fault.List].
 func (v Vars) Encode() (string, error) {
 	d, err := v.Document()
 	return d.Base64(), err
@@ -30,7 +31,7 @@ func (v Vars) Encode() (string, error) {
 func (v Vars) Document() (Document, error) {
 	names := sortedKeys(v)
 	d, tooLong := newDocument("callback-var", appendMembers(make([]byte, 0, 256), v, names))
-	if err := errors.Join(v.checkMembers(names), tooLong); err != nil {
+	if err := fault.Join(v.checkMembers(names), tooLong); err != nil {
 		return Document{}, err
 	}
 	return d, nil
@@ -45,10 +46,10 @@ func DecodeVars(encoded string) (Vars, error) {
 	vars := make(Vars, len(doc))
 	for _, name := range sortedKeys(doc) {
 		if value := doc[name]; kindOf(value) != "string" {
-			return nil, &FieldError{printable(name), "holds a JSON " + kindOf(value), "give a string", ErrNotJSON}
+			return nil, fault.New(ErrNotJSON, printable(name), "give a string", "holds a JSON %s", kindOf(value))
 		}
 		if vars[name], err = unquote(doc[name]); err != nil {
-			return nil, &FieldError{printable(name), "is not a JSON string", "give a string", ErrNotJSON}
+			return nil, fault.New(ErrNotJSON, printable(name), "give a string", "is not a JSON string")
 		}
 	}
 	if err := vars.Check(); err != nil {
@@ -64,16 +65,14 @@ func (v Vars) Check() error {
 }
 
 func (v Vars) checkMembers(names []string) error {
-	var errs []error
+	var faults fault.List
 	for _, name := range names {
-		if err := checkVarName(name); err != nil {
-			errs = append(errs, err)
-		}
+		faults.Add(checkVarName(name))
 		if value := v[name]; !storable(value) {
-			errs = append(errs, &FieldError{printable(name), "has a value that is not text", "give UTF-8 without NUL, or Base64", ErrVarValue})
+			faults.Add(fault.New(ErrVarValue, printable(name), "give UTF-8 without NUL, or Base64", "has a value that is not text"))
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // CheckReferences compares the variables with the template that they are sent with:
@@ -85,29 +84,27 @@ func (v Vars) CheckReferences(template string) error {
 		return err
 	}
 	named := make(map[string]bool)
-	var errs []error
+	var faults fault.List
 	for _, piece := range pieces {
 		if !strings.HasPrefix(piece.variable, VarPrefix) || named[piece.variable] {
 			continue
 		}
 		named[piece.variable] = true
 		if _, ok := v[piece.variable]; !ok {
-			errs = append(errs, &FieldError{"callbackBody", fmt.Sprintf("refers to ${%s}, which has no value", piece.variable),
-				"give the variable a value or take it out", ErrTemplate})
+			faults.Add(wrongTemplate("give the variable a value or take it out", "refers to ${%s}, which has no value", piece.variable))
 		}
 	}
 	for _, name := range sortedKeys(v) {
 		if !named[name] {
-			errs = append(errs, &FieldError{printable(name), "is not in the callback body and would not arrive",
-				fmt.Sprintf("add ${%s} to the template", name), ErrTemplate})
+			faults.Add(fault.New(ErrTemplate, printable(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive"))
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func checkVarName(name string) error {
-	wrong := func(problem, mend string) error {
-		return &FieldError{printable(name), problem, mend, ErrVarName}
+	wrong := func(problem, fix string) error {
+		return fault.New(ErrVarName, printable(name), fix, "%s", problem)
 	}
 	bare, ok := strings.CutPrefix(name, VarPrefix)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
@@ -99,7 +100,7 @@ func (c *Callback) checkNames(names []string) error {
 		variable := callbackspec.VarPrefix + name
 		switch {
 		case name == callbackspec.TokenField:
-			errs = append(errs, &callbackspec.FieldError{Field: variable, Problem: "is the upload token's name", Mend: "choose another name", Rule: ErrReserved})
+			errs = append(errs, fault.New(ErrReserved, variable, "choose another name", "is the upload token's name"))
 		case c.Body == "" && name == strings.ToLower(name) && slices.Contains(callbackspec.SystemVariables, name):
 			_, err := callbackspec.DefaultBody(c.BodyType, []string{name}, false)
 			errs = append(errs, err)

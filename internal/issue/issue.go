@@ -118,7 +118,7 @@ func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
 }
 
 // Issue makes one upload. The error joins all mistakes in r; each is a
-// [callbackspec.FieldError].
+// [fault.Fault].
 func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	id, err := i.cfg.NewID()
 	if err != nil {

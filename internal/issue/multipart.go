@@ -40,7 +40,7 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 
 // IssueMultipart initiates a multipart upload at OSS and presigns all its requests. If
 // it fails after that, it aborts the upload again. The error joins all mistakes in r,
-// each a [callbackspec.FieldError], and then nothing was initiated; or it is about OSS
+// each a [fault.Fault], and then nothing was initiated; or it is about OSS
 // or the network.
 func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multipart, error) {
 	if err := r.Check(i.reach, i.cfg.Tokens != nil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 )
@@ -65,12 +66,12 @@ func TestIssueRejections(t *testing.T) {
 			if err == nil || upload.URL != "" {
 				t.Fatalf("issued %s", upload.URL)
 			}
-			mistakes := flatten(err)
+			mistakes := fault.Of(err)
 			if len(mistakes) != len(tt.rules) {
 				t.Fatalf("%d mistakes, want %d:\n%v", len(mistakes), len(tt.rules), err)
 			}
 			for i, mistake := range mistakes {
-				if _, ok := errors.AsType[*callbackspec.FieldError](mistake); !ok || !errors.Is(mistake, tt.rules[i]) {
+				if mistake.Field == "" || !errors.Is(mistake, tt.rules[i]) {
 					t.Errorf("mistake %v, want the rule %v", mistake, tt.rules[i])
 				}
 			}
@@ -79,16 +80,4 @@ func TestIssueRejections(t *testing.T) {
 			}
 		})
 	}
-}
-
-func flatten(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, flatten(e)...)
-	}
-	return all
 }

@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/oss"
 	"upcall/internal/policy"
 )
@@ -172,19 +173,14 @@ func unissuable(err error) *problem {
 
 // ossRules returns what the checks that come before signing say, field by field.
 func ossRules(err error) []broken {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []broken
-		for _, e := range joined.Unwrap() {
-			all = append(all, ossRules(e)...)
+	var rules []broken
+	for _, f := range fault.Of(err) {
+		// Credentials that have expired are the operator's business, not the caller's.
+		if f.Field != "" && !errors.Is(f, oss.ErrCredentials) {
+			rules = append(rules, broken{ruleOSS, requestField(f.Field), f.Problem + "; " + f.Fix})
 		}
-		return all
 	}
-	fault, ok := errors.AsType[*callbackspec.FieldError](err)
-	// Credentials that have ended are the operator's business, and none of the caller's.
-	if !ok || errors.Is(fault.Rule, oss.ErrCredentials) {
-		return nil
-	}
-	return []broken{{ruleOSS, requestField(fault.Field), fault.Problem + "; " + fault.Mend}}
+	return rules
 }
 
 // requestField is what the API calls a field of the packages below.

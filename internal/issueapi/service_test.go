@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 )
@@ -195,7 +195,7 @@ func (i cannedIssuer) AbortMultipart(context.Context, issue.Multipart) error { r
 // TestCredentialsEnd: that is the operator's business, and the caller is told nothing of it.
 func TestCredentialsEnd(t *testing.T) {
 	t.Parallel()
-	err := &callbackspec.FieldError{Field: "credentials", Problem: "of ak-of-ours have expired", Mend: "renew them", Rule: oss.ErrCredentials}
+	err := fault.New(oss.ErrCredentials, "credentials", "renew them", "of ak-of-ours have expired")
 	s := start(t, func(c *Config) { c.Issuer = cannedIssuer{err} })
 	for _, path := range []string{"/v1/uploads", "/v1/uploads/multipart"} {
 		got := s.call(t, http.MethodPost, path, s.photos, goodBody)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/oss"
 )
 
@@ -148,20 +148,19 @@ func TestConfigMistakesAtOnce(t *testing.T) {
 		oss.ErrCredentials, oss.ErrCredentials, oss.ErrCredentials)
 }
 
-// checkMistakes asserts that err joins exactly one FieldError for each rule, in order,
+// checkMistakes asserts that err joins exactly one fault for each rule, in order,
 // each one line long, and that no secret of the tests is in it.
 func checkMistakes(t *testing.T, err error, says string, rules ...error) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	mistakes := flatten(err)
+	mistakes := fault.Of(err)
 	if len(mistakes) != len(rules) {
 		t.Fatalf("%d mistakes, want %d:\n%v", len(mistakes), len(rules), err)
 	}
 	for i, mistake := range mistakes {
-		field, ok := errors.AsType[*callbackspec.FieldError](mistake)
-		if !ok || !errors.Is(field.Rule, rules[i]) {
+		if mistake.Field == "" || !errors.Is(mistake, rules[i]) {
 			t.Errorf("mistake %v, want one of the rule %v", mistake, rules[i])
 		}
 		if strings.Contains(mistake.Error(), "\n") {
@@ -174,16 +173,4 @@ func checkMistakes(t *testing.T, err error, says string, rules ...error) {
 	if strings.Contains(err.Error(), "hunter") {
 		t.Errorf("error holds a secret: %q", err)
 	}
-}
-
-func flatten(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, flatten(e)...)
-	}
-	return all
 }

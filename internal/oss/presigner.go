@@ -3,7 +3,7 @@
 //
 // Everything is checked before anything is signed: OSS would refuse most mistakes only
 // when somebody uploads, and the SDK some of them not at all. An error joins one
-// [callbackspec.FieldError] for each mistake, whose Rule is a sentinel of this package.
+// [fault.Fault] for each mistake, whose Rule is a sentinel of this package.
 package oss
 
 import (
@@ -18,7 +18,7 @@ import (
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 // The rules that a [Config], a [Put] and a [Multipart] are checked against.
@@ -192,8 +192,8 @@ func sameNames(signed, headers map[string]string) bool {
 }
 
 // wrong is one mistake. The problem must hold no secret.
-func wrong(rule error, field, mend, problem string, args ...any) error {
-	return &callbackspec.FieldError{Field: field, Problem: fmt.Sprintf(problem, args...), Mend: mend, Rule: rule}
+func wrong(rule error, field, fix, problem string, args ...any) error {
+	return fault.New(rule, field, fix, problem, args...)
 }
 
 // parseEndpoint adds the scheme that the SDK adds.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 // A plan is what an upload asks to happen after it; nil means no callback.
@@ -128,7 +129,7 @@ var refusals = []refusal{
 // callbackError turns the mistakes in a callback or callback-var into OSS's answer to
 // the first of them.
 func callbackError(err error, argument, value string) error {
-	field, ok := errors.AsType[*callbackspec.FieldError](err)
+	field, ok := errors.AsType[fault.Fault](err)
 	if !ok {
 		return badArgument(argument, value, err.Error(), "")
 	}

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 // MaxFile is the largest policy file in bytes.
@@ -188,8 +189,8 @@ func (p *parser) urls(n *yaml.Node, path string) []string {
 		// An application must not choose the address itself: it would have OSS send
 		// upload tokens to a stranger, or call into a network of ours.
 		err := callbackspec.Parameter{URLs: []string{url}, Body: "bucket=${bucket}"}.Check(p.reach)
-		if broken, ok := errors.AsType[*callbackspec.FieldError](err); ok {
-			return fmt.Errorf("%s; %s", broken.Problem, broken.Mend)
+		if broken, ok := errors.AsType[fault.Fault](err); ok {
+			return fmt.Errorf("%s; %s", broken.Problem, broken.Fix)
 		}
 		return err
 	})
@@ -237,8 +238,8 @@ func checkVar(name string) error {
 		return fmt.Errorf("%s is the upload token's name; choose another one", quote(name))
 	}
 	if err := (callbackspec.Vars{callbackspec.VarPrefix + name: ""}).Check(); err != nil {
-		if broken, ok := errors.AsType[*callbackspec.FieldError](err); ok {
-			return fmt.Errorf("%s %s; %s", quote(name), broken.Problem, broken.Mend)
+		if broken, ok := errors.AsType[fault.Fault](err); ok {
+			return fmt.Errorf("%s %s; %s", quote(name), broken.Problem, broken.Fix)
 		}
 		return err
 	}

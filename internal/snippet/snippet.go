@@ -20,10 +20,10 @@ import (
 	"strings"
 	"text/template"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
-// The rules that [Check] and [Render] apply. A [callbackspec.FieldError] unwraps to one.
+// The rules that [Check] and [Render] apply. A [fault.Fault] unwraps to one.
 var (
 	ErrLanguage    = errors.New("unknown language")
 	ErrContentType = errors.New("missing content type")
@@ -101,22 +101,22 @@ func Check(language, key, contentType string) error {
 func find(language string) (program, error) {
 	i := slices.IndexFunc(programs, func(p program) bool { return p.language == language })
 	if i < 0 {
-		return program{}, wrong(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "), "%q is no language that is known here", language)
+		return program{}, fault.New(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "), "%q is no language that is known here", language)
 	}
 	return programs[i], nil
 }
 
 func (p program) check(segments []string, contentType string) error {
-	var errs []error
+	var faults fault.List
 	if p.ownType && contentType == "" {
-		errs = append(errs, wrong(ErrContentType, "content-type", "give one, such as image/jpeg",
+		faults = append(faults, fault.New(ErrContentType, "content-type", "give one, such as image/jpeg",
 			"is empty, but a program for %s always sends one, and OSS refuses one that is not signed", p.language))
 	}
 	if p.resolvesDots && slices.ContainsFunc(segments, func(s string) bool { return s == "." || s == ".." }) {
-		errs = append(errs, wrong(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
+		faults = append(faults, fault.New(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
 			`a program for %s cannot send a key with "." or ".." between slashes as it was signed`, p.language))
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // Render returns the program that does u. The error joins all mistakes.
@@ -126,7 +126,7 @@ func Render(language string, u Upload) (string, error) {
 		return "", err
 	}
 	segments, err := u.check()
-	if err := errors.Join(err, p.check(segments, u.Headers["content-type"])); err != nil {
+	if err := fault.Join(err, p.check(segments, u.Headers["content-type"])); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -139,26 +139,26 @@ func Render(language string, u Upload) (string, error) {
 // check refuses what presigning does not make, as a literal is correct for printable
 // ASCII only, and returns the decoded segments of the path.
 func (u Upload) check() ([]string, error) {
-	var errs []error
+	var faults fault.List
 	if u.Method != "PUT" {
-		errs = append(errs, wrong(ErrMethod, "method", "presign a PUT", "is %q", u.Method))
+		faults = append(faults, fault.New(ErrMethod, "method", "presign a PUT", "is %q", u.Method))
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
 		value := u.Headers[name]
 		// A line break would let whoever chose the value add headers of his own.
 		if !isToken(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
-			errs = append(errs, wrong(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry"))
+			faults = append(faults, fault.New(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry"))
 		}
 	}
 	path, err := checkURL(u.URL)
-	return strings.Split(path, "/"), errors.Join(append(errs, err)...)
+	return strings.Split(path, "/"), fault.Join(faults, err)
 }
 
 func checkURL(s string) (path string, err error) {
 	parsed, err := url.Parse(s)
 	if err != nil || !printable(s) || strings.ContainsAny(s, " \"'<>\\^`{|}") ||
 		parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" || parsed.User != nil || parsed.Fragment != "" {
-		return "", wrong(ErrURL, "url", "presign one", "is no absolute, percent-encoded HTTP URL")
+		return "", fault.New(ErrURL, "url", "presign one", "is no absolute, percent-encoded HTTP URL")
 	}
 	return parsed.Path, nil
 }
@@ -169,11 +169,6 @@ func isToken(name string) bool {
 
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
-}
-
-// wrong is one mistake.
-func wrong(rule error, field, mend, problem string, args ...any) error {
-	return &callbackspec.FieldError{Field: field, Problem: fmt.Sprintf(problem, args...), Mend: mend, Rule: rule}
 }
 
 // A data is what a template sees.

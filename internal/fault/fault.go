@@ -1,0 +1,124 @@
+// Package fault holds mistakes as data: which field, what is wrong with it, and what to
+// write instead. Checks report all of them at once, and whoever shows them need not
+// take a text apart.
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Fault is one mistake. It is one line and safe to show.
+type Fault struct {
+	Field   string // a flag, a variable, a JSON member, a place in a file; "" where there is none
+	Problem string
+	Fix     string // what to do about it; "" where Problem says so
+	Rule    error  // what errors.Is and errors.As find; may be nil
+}
+
+func (f Fault) Error() string {
+	text := f.Problem
+	if f.Field != "" {
+		text = f.Field + ": " + text
+	}
+	if f.Fix != "" {
+		text += "; " + f.Fix
+	}
+	return text
+}
+
+// Unwrap returns the rule that was broken.
+func (f Fault) Unwrap() error { return f.Rule }
+
+// New returns a fault that breaks rule. The problem must hold no secret.
+func New(rule error, field, fix, problem string, args ...any) Fault {
+	return Fault{Field: field, Problem: fmt.Sprintf(problem, args...), Fix: fix, Rule: rule}
+}
+
+// At returns a fault of a field that callers tell apart by the field alone.
+func At(field, problem string, args ...any) Fault {
+	return Fault{Field: field, Problem: fmt.Sprintf(problem, args...)}
+}
+
+// A List is mistakes. It is an error unless it is empty; see [List.Err].
+type List []Fault
+
+// Error has one line for each mistake.
+func (l List) Error() string {
+	lines := make([]string, len(l))
+	for i, f := range l {
+		lines[i] = f.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.Is and errors.As look at each mistake.
+func (l List) Unwrap() []error {
+	errs := make([]error, len(l))
+	for i, f := range l {
+		errs[i] = f
+	}
+	return errs
+}
+
+// Add appends the mistakes of each error. It passes over nil.
+func (l *List) Add(errs ...error) {
+	for _, err := range errs {
+		*l = append(*l, Of(err)...)
+	}
+}
+
+// Err returns the list as an error, nil if it is empty.
+func (l List) Err() error {
+	if len(l) == 0 {
+		return nil
+	}
+	return l
+}
+
+// Join returns a [List] of the mistakes of all errors, nil if there are none.
+func Join(errs ...error) error {
+	var l List
+	l.Add(errs...)
+	return l.Err()
+}
+
+// In returns err with each of its mistakes in field, nil if err is nil.
+func In(field string, err error) error {
+	var l List
+	for _, f := range Of(err) {
+		if f.Field != "" {
+			f.Problem = f.Field + ": " + f.Problem
+		}
+		f.Field = field
+		l = append(l, f)
+	}
+	return l.Err()
+}
+
+// Of returns the mistakes of an error: each of a list, or of errors that were joined.
+// Any other error is a mistake of no field.
+func Of(err error) List {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case List:
+		return e
+	case Fault:
+		return List{e}
+	case interface{ Unwrap() []error }:
+		var l List
+		l.Add(e.Unwrap()...)
+		// An error that has words of its own besides, as fmt.Errorf makes with several
+		// %w, is one mistake: they would be lost.
+		if l.Error() == err.Error() {
+			return l
+		}
+	default:
+		if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
+			return Of(inner) // a type without words of its own
+		}
+	}
+	return List{{Problem: err.Error(), Rule: err}}
+}
