@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/intake"
 )
 
@@ -24,14 +24,14 @@ type variant struct {
 }
 
 type recorder interface {
-	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
+	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
 }
 
 // kept is what the handler asks for: a recorder without a spool.
 type kept struct{ recorder }
 
-func (k kept) Record(ctx context.Context, e *eventstore.Event) (intake.Outcome, error) {
+func (k kept) Record(ctx context.Context, e *event.Event) (intake.Outcome, error) {
 	duplicate, err := k.recorder.Record(ctx, e)
 	return intake.Outcome{Durable: intake.InPostgres, Duplicate: duplicate}, err
 }
@@ -64,7 +64,7 @@ func variantNamed(name string) variant {
 // noDatabase is the ceiling: it forgets.
 type noDatabase struct{}
 
-func (noDatabase) Record(context.Context, *eventstore.Event) (bool, error)      { return false, nil }
+func (noDatabase) Record(context.Context, *event.Event) (bool, error)           { return false, nil }
 func (noDatabase) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
 
 // oneInsert records each callback by a statement and a commit of its own, on a
@@ -80,7 +80,7 @@ INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, siz
 	image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id, vars, source)
 SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19 FROM fresh`
 
-func (o oneInsert) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+func (o oneInsert) Record(ctx context.Context, e *event.Event) (bool, error) {
 	c := &e.Callback
 	var crc *string
 	if c.CRC64 != nil {
@@ -100,7 +100,7 @@ type fetching struct {
 	keyURL string
 }
 
-func (f fetching) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+func (f fetching) Record(ctx context.Context, e *event.Event) (bool, error) {
 	response, err := http.Get(f.keyURL)
 	if err != nil {
 		return false, err

@@ -15,7 +15,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/spool"
 )
 
@@ -92,7 +92,7 @@ func TestOperationsPage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		event := &eventstore.Event{ID: uuid.NewSHA1(uuid.Nil, []byte(object)), ReceivedAt: time.Date(2026, 11, 22, 12, 30, n, 0, time.UTC),
+		event := &event.Event{ID: uuid.NewSHA1(uuid.Nil, []byte(object)), ReceivedAt: time.Date(2026, 11, 22, 12, 30, n, 0, time.UTC),
 			Callback: callbackspec.Callback{Bucket: "demo", Object: object}}
 		if _, err := queue.Put(t.Context(), event); err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
 )
@@ -21,8 +22,8 @@ import (
 // refusing is a PostgreSQL that refuses everything.
 type refusing struct{}
 
-func (refusing) Record(context.Context, *eventstore.Event) (bool, error) {
-	return false, eventstore.ErrRejected
+func (refusing) Record(context.Context, *event.Event) (bool, error) {
+	return false, event.ErrUnstorable
 }
 
 // refused returns a spool directory in which callbacks with these object keys were

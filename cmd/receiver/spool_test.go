@@ -17,6 +17,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
 )
@@ -31,7 +32,7 @@ func spooled(t *testing.T, objects ...string) string {
 		t.Fatal(err)
 	}
 	for n, object := range objects {
-		event := &eventstore.Event{ID: uuid.New(), ReceivedAt: time.Date(2026, 11, 22, 12, n, 0, 0, time.UTC),
+		event := &event.Event{ID: uuid.New(), ReceivedAt: time.Date(2026, 11, 22, 12, n, 0, 0, time.UTC),
 			Callback: callbackspec.Callback{Bucket: "demo", Object: object}}
 		if _, err := queue.Put(t.Context(), event); err != nil {
 			t.Fatal(err)

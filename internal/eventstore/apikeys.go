@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
 )
 
 // An APIKey is a key of the issuer's HTTP API, as a row of upcall.api_keys.
@@ -39,7 +41,7 @@ func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 		key.ID, key.Hash, key.Policy, key.CreatedAt)
 	switch {
 	case isDataError(err):
-		return fmt.Errorf("add API key: %w: %w", ErrRejected, err)
+		return fmt.Errorf("add API key: %w: %w", event.ErrUnstorable, err)
 	case err != nil:
 		return fmt.Errorf("add API key: %w", unavailable(err))
 	case added.RowsAffected() == 0:

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 func TestAPIKeys(t *testing.T) {
@@ -67,11 +68,11 @@ func TestAPIKeysAreRefused(t *testing.T) {
 		"find SQL":           {find("' OR true --"), ErrNotFound},
 		"revoke unknown":     {keys.Revoke(t.Context(), "web"), ErrNotFound},
 		"revoke NUL":         {keys.Revoke(t.Context(), "\x00"), ErrNotFound},
-		"add NUL":            {keys.Add(t.Context(), APIKey{ID: "\x00", Hash: []byte{1}, CreatedAt: at}), ErrRejected},
-		"add bad UTF-8":      {keys.Add(t.Context(), APIKey{ID: "a", Hash: []byte{1}, Policy: "\xff", CreatedAt: at}), ErrRejected},
-		"add without a hash": {keys.Add(t.Context(), APIKey{ID: "a", CreatedAt: at}), ErrRejected},
+		"add NUL":            {keys.Add(t.Context(), APIKey{ID: "\x00", Hash: []byte{1}, CreatedAt: at}), event.ErrUnstorable},
+		"add bad UTF-8":      {keys.Add(t.Context(), APIKey{ID: "a", Hash: []byte{1}, Policy: "\xff", CreatedAt: at}), event.ErrUnstorable},
+		"add without a hash": {keys.Add(t.Context(), APIKey{ID: "a", CreatedAt: at}), event.ErrUnstorable},
 	} {
-		if !errors.Is(test.got, test.want) || errors.Is(test.got, ErrUnavailable) {
+		if !errors.Is(test.got, test.want) || errors.Is(test.got, event.ErrUnavailable) {
 			t.Errorf("%s: got %v, want %v", name, test.got, test.want)
 		}
 	}

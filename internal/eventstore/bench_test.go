@@ -15,16 +15,17 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/embeddedpg"
+	"upcall/internal/event"
 	"upcall/migrations"
 )
 
 // callers is how many requests wait at once.
 const callers = 128
 
-func newEvent() *Event {
+func newEvent() *event.Event {
 	size, crc := int64(129_434), uint64(15_300_000_000_000_000_000)
 	width, height := int32(1280), int32(960)
-	return &Event{
+	return &event.Event{
 		ID:         uuid.New(),
 		ReceivedAt: time.Now(),
 		UploadID:   uuid.NullUUID{UUID: uuid.Must(uuid.NewV7()), Valid: true},
@@ -134,14 +135,14 @@ const insertEvent = `
 	SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
 	FROM fresh RETURNING id`
 
-func oneRow(e *Event) []any {
+func oneRow(e *event.Event) []any {
 	c := &e.Callback
 	return []any{e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
-		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, c.Vars, SourceCallback}
+		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, c.Vars, event.SourceCallback}
 }
 
 // insertOne is what a handler without group commit would do.
-func insertOne(ctx context.Context, pool *pgxpool.Pool, e *Event) error {
+func insertOne(ctx context.Context, pool *pgxpool.Pool, e *event.Event) error {
 	_, err := pool.Exec(ctx, insertEvent, oneRow(e)...)
 	return err
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
 )
 
 // Config says how a [Recorder] or a [Ledger] commits what it is given.
@@ -29,7 +31,7 @@ type Config struct {
 	MaxBatch int
 
 	// Queue is the most rows that wait for a writer; default 4096. More are refused
-	// with ErrQueueFull.
+	// with event.ErrQueueFull.
 	Queue int
 
 	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
@@ -140,7 +142,7 @@ func (k kind[T]) start(config Config) (*group[T], error) {
 }
 
 // commit returns when the row is committed, or known to be. When ctx ends it returns
-// ErrUnavailable, and the row is committed all the same if PostgreSQL can be reached.
+// event.ErrUnavailable, and the row is committed all the same if PostgreSQL can be reached.
 func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, error) {
 	q := &request[T]{id: id, row: row, answer: make(chan answer, 1)}
 	if err := g.enqueue(q); err != nil {
@@ -150,7 +152,7 @@ func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, er
 	case a := <-q.answer:
 		return a.outcome, a.err
 	case <-ctx.Done():
-		return known, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+		return known, fmt.Errorf("%w: %w", event.ErrUnavailable, context.Cause(ctx))
 	}
 }
 
@@ -178,7 +180,7 @@ func (g *group[T]) enqueue(q *request[T]) error {
 	case g.queue <- q:
 		return nil
 	default:
-		return ErrQueueFull
+		return event.ErrQueueFull
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/event"
 )
 
 // A Status is what became of an issued upload, as the view upcall.upload_status says it.
@@ -24,13 +26,13 @@ const (
 type IssuedStatus struct {
 	IssuedUpload
 	Status    Status
-	RevokedAt time.Time // zero if it was not revoked
-	Event     *Event    // the one received last; nil if there is none
+	RevokedAt time.Time    // zero if it was not revoked
+	Event     *event.Event // the one received last; nil if there is none
 }
 
 // Get returns the upload with this ID. Whether it has expired is up to PostgreSQL's clock.
 //
-// An error wraps [ErrNotFound] or [ErrUnavailable].
+// An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	var s IssuedStatus
 	// One snapshot, so that the status and the event are of the same moment.
@@ -63,7 +65,7 @@ func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 }
 
 // lastEvent returns the event of an upload that was received last, or nil.
-func lastEvent(ctx context.Context, tx pgx.Tx, upload uuid.UUID) (*Event, error) {
+func lastEvent(ctx context.Context, tx pgx.Tx, upload uuid.UUID) (*event.Event, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT `+eventColumns+`
 		FROM upcall.upload_events

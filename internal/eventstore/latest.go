@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
 )
 
 // eventColumns are what scanEvent reads.
@@ -18,7 +20,7 @@ const eventColumns = `id, received_at, coalesce(bucket, ''), coalesce(object_key
 
 // Latest returns the events received last, the newest first, at most limit of them. A
 // null column is the zero value of its field.
-func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]Event, error) {
+func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]event.Event, error) {
 	rows, err := pool.Query(ctx, `
 		SELECT `+eventColumns+`
 		FROM upcall.upload_events
@@ -34,8 +36,8 @@ func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]Event, error)
 	return events, nil
 }
 
-func scanEvent(row pgx.CollectableRow) (Event, error) {
-	var e Event
+func scanEvent(row pgx.CollectableRow) (event.Event, error) {
+	var e event.Event
 	var crc64 *string
 	var clientIP *netip.Addr
 	c := &e.Callback
@@ -43,7 +45,7 @@ func scanEvent(row pgx.CollectableRow) (Event, error) {
 		&c.ImageWidth, &c.ImageHeight, &c.ImageFormat, &crc64, &c.ContentMD5, &c.VPCID, &clientIP,
 		&c.RequestID, &c.Operation, &e.UploadID, &c.Vars, &e.Source)
 	if err != nil {
-		return Event{}, err
+		return event.Event{}, err
 	}
 	if clientIP != nil {
 		c.ClientIP = *clientIP
@@ -51,7 +53,7 @@ func scanEvent(row pgx.CollectableRow) (Event, error) {
 	if crc64 != nil {
 		n, err := strconv.ParseUint(*crc64, 10, 64)
 		if err != nil {
-			return Event{}, fmt.Errorf("read crc64: %w", err)
+			return event.Event{}, fmt.Errorf("read crc64: %w", err)
 		}
 		c.CRC64 = &n
 	}

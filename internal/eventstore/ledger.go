@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"upcall/internal/event"
 )
 
 // An IssuedUpload is one upload that was handed out, as a row of upcall.issued_uploads.
@@ -42,8 +44,8 @@ func NewLedger(config Config) (*Ledger, error) {
 // Issue returns when the upload's row is committed. To issue it again is harmless: the
 // first row stays.
 //
-// An error wraps [ErrUnavailable] or [ErrRejected]. When ctx ends, the caller gets
-// ErrUnavailable, but the row is written all the same if PostgreSQL can be reached. The
+// An error wraps [event.ErrUnavailable] or [event.ErrUnstorable]. When ctx ends, the caller gets
+// event.ErrUnavailable, but the row is written all the same if PostgreSQL can be reached. The
 // map and the pointer in the upload must not be changed afterwards.
 func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 	row, err := newIssuedRow(upload)
@@ -61,7 +63,7 @@ func (l *Ledger) Close() { l.group.close() }
 // being committed at this moment may still be recorded. OSS knows nothing of it, and
 // takes the upload until it expires. To revoke again changes nothing.
 //
-// An error wraps [ErrNotFound] or [ErrUnavailable].
+// An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (l *Ledger) Revoke(ctx context.Context, id uuid.UUID) error {
 	var found bool
 	err := l.group.config.Pool.QueryRow(ctx, `
@@ -90,7 +92,7 @@ type issuedRow struct {
 func newIssuedRow(upload IssuedUpload) (issuedRow, error) {
 	u := &upload
 	if u.ID == uuid.Nil || u.Bucket == "" || u.Object == "" || u.IssuedAt.IsZero() || u.ExpiresAt.IsZero() {
-		return issuedRow{}, fmt.Errorf("%w: an issued upload has an id, a bucket, an object key and two times", ErrRejected)
+		return issuedRow{}, fmt.Errorf("%w: an issued upload has an id, a bucket, an object key and two times", event.ErrUnstorable)
 	}
 	if err := storable(u.Bucket, u.Object, u.ContentType, u.APIKeyID, u.OSSUploadID); err != nil {
 		return issuedRow{}, err
@@ -106,7 +108,7 @@ func newIssuedRow(upload IssuedUpload) (issuedRow, error) {
 	}
 	var err error
 	if row.vars, err = json.Marshal(u.Vars); err != nil {
-		return issuedRow{}, fmt.Errorf("%w: %w", ErrRejected, err) // cannot happen: a map of texts
+		return issuedRow{}, fmt.Errorf("%w: %w", event.ErrUnstorable, err) // cannot happen: a map of texts
 	}
 	return row, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 // far is when uploads of these tests expire, unless they say otherwise: PostgreSQL's
@@ -55,7 +56,7 @@ func get(t *testing.T, l *Ledger, id uuid.UUID) IssuedStatus {
 }
 
 // eventOf is a callback of an upload.
-func eventOf(u IssuedUpload) *Event {
+func eventOf(u IssuedUpload) *event.Event {
 	e := smallEvent()
 	e.UploadID = uuid.NullUUID{UUID: u.ID, Valid: true}
 	e.Callback.Bucket, e.Callback.Object = u.Bucket, u.Object
@@ -154,8 +155,8 @@ func TestBadUploadIsRefused(t *testing.T) {
 		u := smallUpload()
 		spoil(&u)
 		group.Go(func() {
-			if err := l.Issue(t.Context(), u); !errors.Is(err, ErrRejected) || errors.Is(err, ErrUnavailable) {
-				t.Errorf("%s: got %v, want ErrRejected", name, err)
+			if err := l.Issue(t.Context(), u); !errors.Is(err, event.ErrUnstorable) || errors.Is(err, event.ErrUnavailable) {
+				t.Errorf("%s: got %v, want event.ErrUnstorable", name, err)
 			}
 		})
 		group.Go(func() {
@@ -191,7 +192,7 @@ func TestStatus(t *testing.T) {
 		u := smallUpload()
 		u.ExpiresAt = test.expires
 		issue(t, l, u)
-		var last *Event
+		var last *event.Event
 		for i := range test.events {
 			last = eventOf(u)
 			last.ReceivedAt = at.Add(time.Duration(i) * time.Second)
@@ -212,7 +213,7 @@ func TestStatus(t *testing.T) {
 	}
 	// What is of no upload is nobody's.
 	record(t, r, smallEvent(), false)
-	if _, err := l.Get(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnavailable) {
+	if _, err := l.Get(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) || errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("unknown upload: got %v, want ErrNotFound", err)
 	}
 }
@@ -286,8 +287,8 @@ func TestLedgerWithoutDatabase(t *testing.T) {
 		"Issue": l.Issue(t.Context(), smallUpload()), "Get": errGet, "Revoke": l.Revoke(t.Context(), uuid.New()),
 		"Add": k.Add(t.Context(), APIKey{ID: "web", Hash: []byte{1}}), "List": errList, "Find": errFind, "Revoke key": k.Revoke(t.Context(), "web"),
 	} {
-		if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: got %v, want ErrUnavailable without the password", name, err)
+		if !errors.Is(err, event.ErrUnavailable) || errors.Is(err, ErrNotFound) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v, want event.ErrUnavailable without the password", name, err)
 		}
 	}
 	l.Close()

@@ -16,6 +16,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/embeddedpg"
+	"upcall/internal/event"
 	"upcall/migrations"
 )
 
@@ -99,8 +100,8 @@ func TestStalledConnectionIsCut(t *testing.T) {
 		return err == nil
 	})
 	p.gate.Lock()
-	if _, err := r.Record(t.Context(), smallEvent()); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
+	if _, err := r.Record(t.Context(), smallEvent()); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 	p.gate.Unlock()
 	eventually(t, "the recorder recovers", func() bool {
@@ -124,8 +125,8 @@ func TestQueueFull(t *testing.T) {
 	}
 	// One is under way and one waits; at least eight are refused at once.
 	for range many - 2 {
-		if err := <-outcomes; !errors.Is(err, ErrQueueFull) || !errors.Is(err, ErrUnavailable) {
-			t.Errorf("got %v, want ErrQueueFull", err)
+		if err := <-outcomes; !errors.Is(err, event.ErrQueueFull) || !errors.Is(err, event.ErrUnavailable) {
+			t.Errorf("got %v, want event.ErrQueueFull", err)
 		}
 	}
 	if r.Depth() > 1 {
@@ -133,7 +134,7 @@ func TestQueueFull(t *testing.T) {
 	}
 	p.gate.Unlock()
 	for range 2 {
-		if err := <-outcomes; err != nil && !errors.Is(err, ErrQueueFull) {
+		if err := <-outcomes; err != nil && !errors.Is(err, event.ErrQueueFull) {
 			t.Error(err)
 		}
 	}
@@ -150,8 +151,8 @@ func TestCallerGoesAway(t *testing.T) {
 	e := smallEvent()
 	reason := errors.New("the client has gone")
 	cancel(reason)
-	if _, err := r.Record(ctx, e); !errors.Is(err, ErrUnavailable) || !errors.Is(err, reason) {
-		t.Errorf("got %v, want ErrUnavailable and the reason", err)
+	if _, err := r.Record(ctx, e); !errors.Is(err, event.ErrUnavailable) || !errors.Is(err, reason) {
+		t.Errorf("got %v, want event.ErrUnavailable and the reason", err)
 	}
 	p.gate.Unlock()
 	eventually(t, "the event is recorded", func() bool {
@@ -167,8 +168,8 @@ func TestNobodyThere(t *testing.T) {
 	_, errRecord := r.Record(t.Context(), smallEvent())
 	_, errFind := r.Find(t.Context(), uuid.New(), uuid.NullUUID{})
 	for name, err := range map[string]error{"Record": errRecord, "Find": errFind, "Ping": r.Ping(t.Context())} {
-		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: got %v, want ErrUnavailable without the password", name, err)
+		if !errors.Is(err, event.ErrUnavailable) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v, want event.ErrUnavailable without the password", name, err)
 		}
 	}
 }
@@ -212,7 +213,7 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 				case err == nil:
 					acknowledged.Store(e.ID, true)
 					recorded.Add(1)
-				case errors.Is(err, ErrUnavailable):
+				case errors.Is(err, event.ErrUnavailable):
 					failed.Add(1)
 				default:
 					t.Error(err)

@@ -94,7 +94,7 @@ var eventKind = kind[eventRow]{
 		all[15].text(c.Operation)
 		all[16].nullUUID(e.UploadID)
 		all[17].json(e.vars)
-		all[18].text(e.Source)
+		all[18].text(string(e.Source))
 		all[19].addr(e.SourceAddr)
 		all[20].nullUUID(uuid.NullUUID{UUID: e.UploadID.UUID, Valid: e.UploadID.Valid && !e.Acknowledged})
 	},

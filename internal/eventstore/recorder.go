@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/event"
 )
 
 // A Recorder commits events in groups.
@@ -28,20 +30,20 @@ func NewRecorder(config Config) (*Recorder, error) {
 // Record returns when the event is committed. It says duplicate when an event with the
 // same ID was committed before, or along with this one.
 //
-// An error wraps [ErrUnavailable], [ErrRejected] or [ErrRevoked]. When ctx ends, the
-// caller gets ErrUnavailable, but the event is recorded all the same if PostgreSQL can
+// An error wraps [event.ErrUnavailable], [event.ErrUnstorable] or [event.ErrRevoked]. When ctx ends, the
+// caller gets event.ErrUnavailable, but the event is recorded all the same if PostgreSQL can
 // be reached. The maps and pointers in the event must not be changed afterwards.
-func (r *Recorder) Record(ctx context.Context, event *Event) (duplicate bool, err error) {
-	row, err := newEventRow(event)
+func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	row, err := newEventRow(e)
 	if err != nil {
 		return false, err
 	}
-	outcome, err := r.group.commit(ctx, event.ID, row)
+	outcome, err := r.group.commit(ctx, e.ID, row)
 	switch {
 	case err != nil:
 		return false, err
 	case outcome == revoked:
-		return false, ErrRevoked
+		return false, event.ErrRevoked
 	}
 	return outcome == known, nil
 }
@@ -73,19 +75,19 @@ func (r *Recorder) Ping(ctx context.Context) error {
 
 // An eventRow is an event that PostgreSQL takes, as far as can be told beforehand.
 type eventRow struct {
-	Event
+	event.Event
 	vars []byte // Callback.Vars as JSON
 }
 
 // newEventRow encodes the event's further fields, and sees to it that its texts are such
 // as PostgreSQL takes: what PostgreSQL itself has to refuse costs a whole batch further
 // transactions, which a sender of bad callbacks should not be able to cause.
-func newEventRow(event *Event) (eventRow, error) {
-	row := eventRow{Event: *event}
-	row.Source = cmp.Or(event.Source, SourceCallback)
+func newEventRow(e *event.Event) (eventRow, error) {
+	row := eventRow{Event: *e}
+	row.Source = cmp.Or(e.Source, event.SourceCallback)
 	c := &row.Callback
 	err := storable(c.Bucket, c.Object, c.ETag, c.MimeType, c.ImageFormat, c.ContentMD5,
-		c.VPCID, c.RequestID, c.Operation, row.Source)
+		c.VPCID, c.RequestID, c.Operation, string(row.Source))
 	if err != nil {
 		return eventRow{}, err
 	}
@@ -106,19 +108,19 @@ func object(members map[string]json.RawMessage) ([]byte, error) {
 	text := append(make([]byte, 0, size), '{')
 	for name, value := range members {
 		if !json.Valid(value) {
-			return nil, fmt.Errorf("%w: a variable is not JSON", ErrRejected)
+			return nil, fmt.Errorf("%w: a variable is not JSON", event.ErrUnstorable)
 		}
 		if len(text) > 1 {
 			text = append(text, ',')
 		}
 		quoted, err := json.Marshal(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+			return nil, fmt.Errorf("%w: %w", event.ErrUnstorable, err)
 		}
 		text = append(append(append(text, quoted...), ':'), value...)
 	}
 	if text = append(text, '}'); !utf8.Valid(text) {
-		return nil, fmt.Errorf("%w: a variable is not UTF-8", ErrRejected)
+		return nil, fmt.Errorf("%w: a variable is not UTF-8", event.ErrUnstorable)
 	}
 	return text, nil
 }
@@ -127,7 +129,7 @@ func object(members map[string]json.RawMessage) ([]byte, error) {
 func storable(texts ...string) error {
 	for _, text := range texts {
 		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
-			return fmt.Errorf("%w: a text is not UTF-8, or holds NUL", ErrRejected)
+			return fmt.Errorf("%w: a text is not UTF-8, or holds NUL", event.ErrUnstorable)
 		}
 	}
 	return nil

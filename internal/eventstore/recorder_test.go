@@ -22,6 +22,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,11 +70,11 @@ func newRecorder(t *testing.T, config Config) *Recorder {
 	return r
 }
 
-func smallEvent() *Event {
-	return &Event{ID: uuid.New(), ReceivedAt: at, Callback: callbackspec.Callback{Bucket: "demo", Object: "a.txt"}}
+func smallEvent() *event.Event {
+	return &event.Event{ID: uuid.New(), ReceivedAt: at, Callback: callbackspec.Callback{Bucket: "demo", Object: "a.txt"}}
 }
 
-func record(t *testing.T, r *Recorder, e *Event, wantDuplicate bool) {
+func record(t *testing.T, r *Recorder, e *event.Event, wantDuplicate bool) {
 	t.Helper()
 	duplicate, err := r.Record(t.Context(), e)
 	if err != nil || duplicate != wantDuplicate {
@@ -111,7 +112,7 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 	*full.Callback.Size = math.MaxInt64
 	full.Callback.ClientIP = netip.MustParseAddr("fe80::1%eth0")
 	full.Callback.Vars = map[string]json.RawMessage{"x:n": json.RawMessage(`1`), "<&>": json.RawMessage(`"é"`), "null": json.RawMessage(`null`)}
-	empty := &Event{ID: uuid.New(), ReceivedAt: at}
+	empty := &event.Event{ID: uuid.New(), ReceivedAt: at}
 	record(t, r, full, false)
 	record(t, r, empty, false)
 	record(t, r, full, true)
@@ -121,13 +122,13 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	full.Callback.ClientIP = netip.MustParseAddr("fe80::1") // inet has no zones
-	empty.Source = SourceCallback
+	empty.Source = event.SourceCallback
 	empty.Callback.Vars = map[string]json.RawMessage{}
 	same := cmp.Options{
 		cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) }),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	}
-	if diff := cmp.Diff([]Event{*full, *empty}, got, same); diff != "" {
+	if diff := cmp.Diff([]event.Event{*full, *empty}, got, same); diff != "" {
 		t.Error(diff)
 	}
 	if got, err := Latest(t.Context(), pool, 1); err != nil || len(got) != 1 || got[0].ID != full.ID {
@@ -139,7 +140,7 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 		FROM upcall.upload_events WHERE id = $1`, empty.ID).Scan(&nulls); err != nil || nulls != 15 {
 		t.Errorf("%d nulls, %v; want 15", nulls, err)
 	}
-	for e, want := range map[*Event]bool{full: true, empty: true, smallEvent(): false} {
+	for e, want := range map[*event.Event]bool{full: true, empty: true, smallEvent(): false} {
 		if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || found != want {
 			t.Errorf("Find: got %t, %v; want %t", found, err, want)
 		}
@@ -166,7 +167,7 @@ func TestOneEventInOneBatch(t *testing.T) {
 }
 
 // requests makes a batch, as gather would.
-func requests(t *testing.T, events ...*Event) []*request[eventRow] {
+func requests(t *testing.T, events ...*event.Event) []*request[eventRow] {
 	t.Helper()
 	var batch []*request[eventRow]
 	for _, e := range events {
@@ -185,9 +186,9 @@ func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
 	var texts []string
 	for _, q := range batch {
 		switch a := <-q.answer; {
-		case errors.Is(a.err, ErrRejected):
+		case errors.Is(a.err, event.ErrUnstorable):
 			texts = append(texts, "rejected")
-		case errors.Is(a.err, ErrUnavailable):
+		case errors.Is(a.err, event.ErrUnavailable):
 			texts = append(texts, "unavailable")
 		case a.err != nil:
 			texts = append(texts, a.err.Error())
@@ -206,7 +207,7 @@ func TestBadRowHurtsOnlyItself(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
 	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
-	var events []*Event
+	var events []*event.Event
 	var want []string
 	for i := range 100 {
 		e := smallEvent()
@@ -233,19 +234,19 @@ func TestBadRowHurtsOnlyItself(t *testing.T) {
 func TestBadTextIsRefusedBeforehand(t *testing.T) {
 	t.Parallel()
 	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody@127.0.0.1:1/none")})
-	for name, spoil := range map[string]func(*Event){
-		"NUL in key":            func(e *Event) { e.Callback.Object = "a\x00b" },
-		"bad UTF-8 in key":      func(e *Event) { e.Callback.Object = "a\xffb" },
-		"bad UTF-8 in bucket":   func(e *Event) { e.Callback.Bucket = "\xc0\x80" },
-		"surrogate in type":     func(e *Event) { e.Callback.MimeType = "\xed\xa0\x80" },
-		"bad UTF-8 in variable": func(e *Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage("\"\xff\"")} },
-		"variable is no JSON":   func(e *Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage(`{`)} },
-		"bad source":            func(e *Event) { e.Source = "\x00" },
+	for name, spoil := range map[string]func(*event.Event){
+		"NUL in key":            func(e *event.Event) { e.Callback.Object = "a\x00b" },
+		"bad UTF-8 in key":      func(e *event.Event) { e.Callback.Object = "a\xffb" },
+		"bad UTF-8 in bucket":   func(e *event.Event) { e.Callback.Bucket = "\xc0\x80" },
+		"surrogate in type":     func(e *event.Event) { e.Callback.MimeType = "\xed\xa0\x80" },
+		"bad UTF-8 in variable": func(e *event.Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage("\"\xff\"")} },
+		"variable is no JSON":   func(e *event.Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage(`{`)} },
+		"bad source":            func(e *event.Event) { e.Source = "\x00" },
 	} {
 		e := smallEvent()
 		spoil(e)
-		if _, err := r.Record(t.Context(), e); !errors.Is(err, ErrRejected) {
-			t.Errorf("%s: got %v, want ErrRejected", name, err)
+		if _, err := r.Record(t.Context(), e); !errors.Is(err, event.ErrUnstorable) {
+			t.Errorf("%s: got %v, want event.ErrUnstorable", name, err)
 		}
 	}
 }
@@ -262,7 +263,7 @@ func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 	}
 	const events, copies = 40, 100
 	var fresh [events]atomic.Int32
-	var all []*Event
+	var all []*event.Event
 	for range events {
 		all = append(all, smallEvent())
 	}
@@ -347,7 +348,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 func TestSerializationFailureIsRetried(t *testing.T) {
 	t.Parallel()
-	for failures, want := range map[int]error{1: nil, 2: ErrUnavailable} {
+	for failures, want := range map[int]error{1: nil, 2: event.ErrUnavailable} {
 		pool := openPool(t, dbtest.URL(t))
 		execute(t, pool, "CREATE SEQUENCE tries")
 		execute(t, pool, fmt.Sprintf(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -374,7 +375,7 @@ func TestCloseAnswersWhatWasAccepted(t *testing.T) {
 			switch _, err := r.Record(t.Context(), smallEvent()); {
 			case err == nil:
 				recorded.Add(1)
-			case errors.Is(err, ErrClosed) && errors.Is(err, ErrUnavailable):
+			case errors.Is(err, ErrClosed) && errors.Is(err, event.ErrUnavailable):
 				refused.Add(1)
 			default:
 				t.Error(err)

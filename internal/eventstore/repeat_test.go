@@ -7,9 +7,10 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
-func withUpload(e *Event) *Event {
+func withUpload(e *event.Event) *event.Event {
 	e.UploadID = uuid.NullUUID{UUID: uuid.New(), Valid: true}
 	return e
 }
@@ -26,7 +27,7 @@ func TestRepeatOfBeforeTokens(t *testing.T) {
 	record(t, r, withUpload(&again), true)
 	record(t, r, other, false)
 	wantCount(t, pool, 2)
-	for _, e := range []*Event{before, &again, other} {
+	for _, e := range []*event.Event{before, &again, other} {
 		if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || !found {
 			t.Errorf("found %t, %v", found, err)
 		}
@@ -50,7 +51,7 @@ func TestFoldKeepsAcknowledgement(t *testing.T) {
 	spooled.Acknowledged = true
 	live := *spooled
 	live.Acknowledged = false
-	for _, order := range [][]*Event{{&live, spooled, other}, {spooled, &live, other}, {other, spooled, spooled, &live}} {
+	for _, order := range [][]*event.Event{{&live, spooled, other}, {spooled, &live, other}, {other, spooled, spooled, &live}} {
 		var batch []*request[eventRow]
 		for _, e := range order {
 			row, err := newEventRow(e)

@@ -11,11 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ErrExpiring says that the month of a late event is being dropped (see DropExpired) at
-// that moment. When its partition is detached, which can take as long as somebody reads
-// it, another can be made for the event. PostgreSQL takes others meanwhile.
-var ErrExpiring = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
-
 // MinRetention is the fewest days that events are kept. Their ids go with them, and must
 // stay for longer than any upload token lives, so that no callback counts twice.
 const MinRetention = 31

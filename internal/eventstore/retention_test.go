@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 // monthsAgo returns the middle of a month in the past, by the clock that PostgreSQL has.
@@ -27,7 +28,7 @@ func monthNames(ago ...int) []string {
 	return names
 }
 
-func eventAt(t time.Time) *Event {
+func eventAt(t time.Time) *event.Event {
 	e := smallEvent()
 	e.ReceivedAt = t
 	return e
@@ -74,7 +75,7 @@ func TestMonthsAreDropped(t *testing.T) {
 	recorder := newRecorder(t, Config{Pool: pool})
 	oldest, old, kept := eventAt(monthsAgo(5)), eventAt(monthsAgo(4)), eventAt(monthsAgo(1))
 	oldest.UploadID, kept.UploadID = uuid.NullUUID{UUID: uuid.New(), Valid: true}, uuid.NullUUID{UUID: uuid.New(), Valid: true}
-	for _, e := range []*Event{oldest, old, kept} {
+	for _, e := range []*event.Event{oldest, old, kept} {
 		record(t, recorder, e, false)
 	}
 	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.refused_callbacks (digest, reason, refused_at)
@@ -231,8 +232,8 @@ func TestNobodyWaits(t *testing.T) {
 	late := eventAt(monthsAgo(5))
 	group.Go(func() { // in batches with others, who must not suffer
 		for range 20 {
-			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, ErrExpiring) || !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRejected) {
-				t.Errorf("late event: got %v, want ErrExpiring", err)
+			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, event.ErrExpiring) || !errors.Is(err, event.ErrUnavailable) || errors.Is(err, event.ErrUnstorable) {
+				t.Errorf("late event: got %v, want event.ErrExpiring", err)
 			}
 		}
 	})
@@ -265,7 +266,7 @@ func TestNobodyWaits(t *testing.T) {
 	wantCount(t, pool, 1+320+1)
 }
 
-func smallEventNow() *Event { return eventAt(time.Now()) }
+func smallEventNow() *event.Event { return eventAt(time.Now()) }
 
 // TestGoesOn: whatever step it was cut short at, the next run finishes. An id that came
 // again in the meantime stays.
@@ -376,14 +377,14 @@ func TestManyIDs(t *testing.T) {
 func TestDropExpiredWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, "postgres://nobody@127.0.0.1:1/none")
-	if _, err := DropExpired(t.Context(), pool, time.Now(), 90); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
+	if _, err := DropExpired(t.Context(), pool, time.Now(), 90); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 	refusals, err := NewRefusals(pool, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := refusals.Keep(t.Context(), []Refusal{{Digest: uuid.New(), Reason: "x"}}); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
+	if err := refusals.Keep(t.Context(), []Refusal{{Digest: uuid.New(), Reason: "x"}}); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 func revoke(t *testing.T, l *Ledger, id uuid.UUID) {
@@ -24,10 +25,10 @@ func revoke(t *testing.T, l *Ledger, id uuid.UUID) {
 	}
 }
 
-func wantRevoked(t *testing.T, r *Recorder, e *Event) {
+func wantRevoked(t *testing.T, r *Recorder, e *event.Event) {
 	t.Helper()
-	if _, err := r.Record(t.Context(), e); !errors.Is(err, ErrRevoked) || errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v, want ErrRevoked", err)
+	if _, err := r.Record(t.Context(), e); !errors.Is(err, event.ErrRevoked) || errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want event.ErrRevoked", err)
 	}
 }
 
@@ -44,7 +45,7 @@ func TestRevoke(t *testing.T) {
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	u := smallUpload()
 	issue(t, l, u)
-	if err := l.Revoke(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnavailable) {
+	if err := l.Revoke(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) || errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("revoke an unknown upload: got %v, want ErrNotFound", err)
 	}
 	revoke(t, l, u.ID)
@@ -189,8 +190,8 @@ func TestRevokeBeforeStatementBegins(t *testing.T) {
 	}()
 	revoke(t, l, u.ID)
 	p.gate.Unlock()
-	if err := <-outcome; !errors.Is(err, ErrRevoked) {
-		t.Errorf("got %v, want ErrRevoked", err)
+	if err := <-outcome; !errors.Is(err, event.ErrRevoked) {
+		t.Errorf("got %v, want event.ErrRevoked", err)
 	}
 	wantCount(t, pool, 1)
 	wantRefused(t, pool, 1)
@@ -208,7 +209,7 @@ func TestRevokeRacesWithCallbacks(t *testing.T) {
 		switch {
 		case err == nil:
 			recorded.Add(1)
-		case errors.Is(err, ErrRevoked):
+		case errors.Is(err, event.ErrRevoked):
 			refused.Add(1)
 		default:
 			t.Error(err)

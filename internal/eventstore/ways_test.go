@@ -7,6 +7,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
 )
 
 // BenchmarkWays compares ways to commit 64 events in one transaction on one connection:
@@ -17,13 +19,13 @@ func BenchmarkWays(b *testing.B) {
 	pool := benchPool(b, durable(b), 2)
 	for _, way := range []struct {
 		name   string
-		commit func(*testing.B, *pgxpool.Pool) func([]*Event) error
+		commit func(*testing.B, *pgxpool.Pool) func([]*event.Event) error
 	}{{"arrays", byArrays}, {"pipeline", byPipeline}, {"copy", byCopy}} {
 		b.Run(way.name, func(b *testing.B) {
 			commit := way.commit(b, pool)
 			for b.Loop() {
 				b.StopTimer()
-				events := make([]*Event, size)
+				events := make([]*event.Event, size)
 				for i := range events {
 					events[i] = newEvent()
 				}
@@ -37,9 +39,9 @@ func BenchmarkWays(b *testing.B) {
 	}
 }
 
-func byArrays(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
+func byArrays(b *testing.B, pool *pgxpool.Pool) func([]*event.Event) error {
 	w := newWriter(Config{Pool: pool}.withDefaults(), eventKind)
-	return func(events []*Event) error {
+	return func(events []*event.Event) error {
 		batch := make([]*request[eventRow], len(events))
 		for i, e := range events {
 			row, err := newEventRow(e)
@@ -53,8 +55,8 @@ func byArrays(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
 	}
 }
 
-func byPipeline(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
-	return func(events []*Event) error {
+func byPipeline(b *testing.B, pool *pgxpool.Pool) func([]*event.Event) error {
+	return func(events []*event.Event) error {
 		return pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
 			var batch pgx.Batch
 			for _, e := range events {
@@ -68,7 +70,7 @@ func byPipeline(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
 var copied = []string{"id", "received_at", "bucket", "object_key", "etag", "size", "mime_type", "image_width", "image_height", "image_format",
 	"crc64", "content_md5", "vpc_id", "client_ip", "request_id", "operation", "upload_id", "vars", "source"}
 
-func byCopy(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
+func byCopy(b *testing.B, pool *pgxpool.Pool) func([]*event.Event) error {
 	conn, err := pool.Acquire(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -78,7 +80,7 @@ func byCopy(b *testing.B, pool *pgxpool.Pool) func([]*Event) error {
 	if _, err := conn.Exec(ctx, "CREATE TEMP TABLE given (LIKE upcall.upload_events) ON COMMIT DELETE ROWS"); err != nil {
 		b.Fatal(err)
 	}
-	return func(events []*Event) error {
+	return func(events []*event.Event) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			_, err := tx.CopyFrom(ctx, pgx.Identifier{"given"}, copied, pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
 				return oneRow(events[i]), nil

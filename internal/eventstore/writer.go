@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"upcall/internal/event"
 )
 
 // SQLSTATEs that a writer acts upon (PostgreSQL 18 manual, appendix A).
@@ -71,7 +73,7 @@ func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answe
 			answers = append(answers, a)
 		}
 		return answers
-	case (errors.Is(err, ErrRejected) || errors.Is(err, ErrExpiring)) && len(rows) > 1:
+	case (errors.Is(err, event.ErrUnstorable) || errors.Is(err, event.ErrExpiring)) && len(rows) > 1:
 		half := len(rows) / 2
 		answers = w.commitOrSplit(ctx, rows[:half], answers)
 		return w.commitOrSplit(ctx, rows[half:], answers)
@@ -83,7 +85,7 @@ func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answe
 }
 
 // commitRetry tries again where that helps, once for each reason, and sorts errors into
-// ErrRejected and ErrUnavailable.
+// event.ErrUnstorable and event.ErrUnavailable.
 func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]result, error) {
 	var repeated, mended bool
 	for {
@@ -100,9 +102,9 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 				return nil, unavailable(err)
 			}
 		case state == checkViolation && mended && noPartition(err):
-			return nil, fmt.Errorf("%w: %w", ErrExpiring, err)
+			return nil, fmt.Errorf("%w: %w", event.ErrExpiring, err)
 		case isDataError(err):
-			return nil, fmt.Errorf("%w: %w", ErrRejected, err)
+			return nil, fmt.Errorf("%w: %w", event.ErrUnstorable, err)
 		default:
 			return nil, unavailable(err)
 		}
@@ -188,5 +190,5 @@ func isDataError(err error) bool {
 	return class == "22" || class == "23" || class == "54"
 }
 
-// unavailable wraps an error of the connection or the server in ErrUnavailable.
-func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+// unavailable wraps an error of the connection or the server in event.ErrUnavailable.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", event.ErrUnavailable, err) }

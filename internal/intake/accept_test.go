@@ -20,7 +20,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/verify"
 )
 
@@ -301,7 +301,7 @@ func (s *switchable) stall(on bool) {
 	s.stalled = on
 }
 
-func (s *switchable) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
+func (s *switchable) Record(ctx context.Context, e *event.Event) (Outcome, error) {
 	s.mu.Lock()
 	stalled := s.stalled
 	s.mu.Unlock()
@@ -348,7 +348,7 @@ type gated struct {
 	entered, open chan struct{}
 }
 
-func (g *gated) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
+func (g *gated) Record(ctx context.Context, e *event.Event) (Outcome, error) {
 	close(g.entered)
 	<-g.open
 	return g.Recorder.Record(ctx, e)
@@ -369,7 +369,7 @@ func TestPanic(t *testing.T) {
 
 type panicking struct{ Recorder }
 
-func (panicking) Record(context.Context, *eventstore.Event) (Outcome, error) { panic("secret") }
+func (panicking) Record(context.Context, *event.Event) (Outcome, error) { panic("secret") }
 
 // TestOneLogEvent: each request is one line, and it holds neither token nor signature.
 func TestOneLogEvent(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/spool"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
@@ -99,11 +99,11 @@ var rules = []struct {
 	{uploadtoken.ErrForged, refusal{codeBadToken, "", "token_forged", nil}},
 	{uploadtoken.ErrForeignBucket, refusal{codeBadToken, "", "token_foreign_bucket", nil}},
 	{uploadtoken.ErrForeignKey, refusal{codeBadToken, "", "token_foreign_key", nil}},
-	{eventstore.ErrRevoked, refusal{codeBadToken, "", reasonRevoked, nil}},
-	{eventstore.ErrRejected, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
+	{event.ErrRevoked, refusal{codeBadToken, "", reasonRevoked, nil}},
+	{event.ErrUnstorable, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
 	{spool.ErrFull, refusal{codeUnavailable, "the callback could not be recorded: the spool is full", "spool_full", nil}},
 	{spool.ErrUnwritable, refusal{codeUnavailable, "the callback could not be recorded in time", "spool_unwritable", nil}},
-	{eventstore.ErrUnavailable, refusal{codeUnavailable, "the callback could not be recorded in time", "database", nil}},
+	{event.ErrUnavailable, refusal{codeUnavailable, "the callback could not be recorded in time", "database", nil}},
 	{context.DeadlineExceeded, refusal{codeUnavailable, "the callback could not be recorded in time", "deadline", nil}},
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/ossemu"
 	"upcall/internal/uploadtoken"
@@ -125,7 +126,7 @@ type service struct {
 // committer records in PostgreSQL alone.
 type committer struct{ *eventstore.Recorder }
 
-func (c committer) Record(ctx context.Context, e *eventstore.Event) (Outcome, error) {
+func (c committer) Record(ctx context.Context, e *event.Event) (Outcome, error) {
 	duplicate, err := c.Recorder.Record(ctx, e)
 	return Outcome{InPostgres, duplicate}, err
 }

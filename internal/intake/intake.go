@@ -30,7 +30,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -66,7 +66,7 @@ type Outcome struct {
 // it, so that a benchmark can measure this package without a database.
 type Recorder interface {
 	// Record returns when the event is durable.
-	Record(ctx context.Context, e *eventstore.Event) (Outcome, error)
+	Record(ctx context.Context, e *event.Event) (Outcome, error)
 	// Find tells where an event was recorded before; "" if it was not.
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error)
 }
@@ -255,12 +255,12 @@ func (s *Server) callback(c *gin.Context) {
 }
 
 // take is the path of one callback.
-func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, event *logEvent) (*acceptance, error) {
+func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, entry *logEvent) (*acceptance, error) {
 	body, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
-	event.body = body
+	entry.body = body
 
 	signed := verify.Request{
 		Target:           s.signedTarget(r.RequestURI),
@@ -283,23 +283,23 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, event
 	if err != nil {
 		return nil, err
 	}
-	event.id, event.callback = id, callback
-	event.requestID = cmp.Or(callback.RequestID, r.Header.Get("X-Oss-Request-Id"))
+	entry.id, entry.callback = id, callback
+	entry.requestID = cmp.Or(callback.RequestID, r.Header.Get("X-Oss-Request-Id"))
 
 	uploadID, err := s.checkToken(callback, now)
-	event.uploadID = uploadID
+	entry.uploadID = uploadID
 	if errors.Is(err, uploadtoken.ErrExpired) {
 		return s.repeatOrExpired(ctx, id, uploadID)
 	}
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.cfg.Recorder.Record(ctx, &eventstore.Event{
+	outcome, err := s.cfg.Recorder.Record(ctx, &event.Event{
 		ID:         id,
 		ReceivedAt: now,
 		Callback:   callback,
 		UploadID:   uploadID,
-		Source:     eventstore.SourceCallback,
+		Source:     event.SourceCallback,
 		SourceAddr: sourceAddr(r),
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/apikey"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
 
@@ -130,10 +131,10 @@ func TestStoreFails(t *testing.T) {
 	if _, err := ring.check(t.Context(), header(text)); err != nil {
 		t.Fatal(err)
 	}
-	keys.change(func(s *shelf) { s.err = fmt.Errorf("list: %w", eventstore.ErrUnavailable) })
+	keys.change(func(s *shelf) { s.err = fmt.Errorf("list: %w", event.ErrUnavailable) })
 	at.move(RevokedWithin)
 	for range 100 {
-		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable || !errors.Is(err, eventstore.ErrUnavailable) {
+		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable || !errors.Is(err, event.ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}
@@ -176,7 +177,7 @@ type hangingKeys struct {
 func (k *hangingKeys) List(context.Context) ([]eventstore.APIKey, error) {
 	k.lists.Add(1)
 	k.clock.move(listTimeout)
-	return nil, eventstore.ErrUnavailable
+	return nil, event.ErrUnavailable
 }
 
 // TestReadOnce: whoever comes while the keys are read waits for that reading, or until
@@ -320,7 +321,7 @@ func TestRateOutlivesReading(t *testing.T) {
 	if !limited() || keys.lists != 2 {
 		t.Errorf("to read the keys again gave a new rate (%d lists)", keys.lists)
 	}
-	keys.change(func(s *shelf) { s.err = eventstore.ErrUnavailable })
+	keys.change(func(s *shelf) { s.err = event.ErrUnavailable })
 	at.move(RevokedWithin)
 	if _, err := ring.check(t.Context(), header(text)); err == nil {
 		t.Fatal("there was no outage")

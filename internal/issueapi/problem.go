@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/oss"
@@ -120,7 +121,7 @@ func asProblem(err error) *problem {
 	switch {
 	case errors.Is(err, eventstore.ErrNotFound):
 		return noSuchUpload()
-	case errors.Is(err, eventstore.ErrUnavailable):
+	case errors.Is(err, event.ErrUnavailable):
 		return unavailable("the database could not be asked in time; try again", err)
 	case byOSS:
 		p := problemOf(kindOSS, "OSS answered "+refused.Code+"; the issuer's log has the rest")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/issue"
@@ -98,9 +99,9 @@ func TestLedgerFails(t *testing.T) {
 		name string
 		err  error
 	}{
-		{"unavailable", fmt.Errorf("commit: %w: connection refused to db.internal", eventstore.ErrUnavailable)},
-		{"full", eventstore.ErrQueueFull},
-		{"rejected", eventstore.ErrRejected},
+		{"unavailable", fmt.Errorf("commit: %w: connection refused to db.internal", event.ErrUnavailable)},
+		{"full", event.ErrQueueFull},
+		{"rejected", event.ErrUnstorable},
 		{"something else", errors.New("db.internal is on fire")},
 		{"deadline", context.DeadlineExceeded},
 	} {

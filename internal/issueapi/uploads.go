@@ -221,7 +221,7 @@ func newUploadState(s eventstore.IssuedStatus) uploadState {
 		EventID: s.Event.ID, ReceivedAt: s.Event.ReceivedAt.UTC(), Bucket: text(c.Bucket), ObjectKey: text(c.Object), ETag: text(c.ETag),
 		Size: c.Size, MimeType: text(c.MimeType), ImageWidth: c.ImageWidth, ImageHeight: c.ImageHeight, ImageFormat: text(c.ImageFormat),
 		ContentMD5: text(c.ContentMD5), VPCID: text(c.VPCID), RequestID: text(c.RequestID), Operation: text(c.Operation),
-		Vars: c.Vars, Source: s.Event.Source,
+		Vars: c.Vars, Source: string(s.Event.Source),
 	}
 	if c.CRC64 != nil {
 		state.Event.CRC64 = new(strconv.FormatUint(*c.CRC64, 10))

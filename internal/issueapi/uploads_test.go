@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
 
@@ -86,7 +87,7 @@ func TestStates(t *testing.T) {
 		t.Errorf("issued: %d %s", state.status, state.raw)
 	}
 
-	event := &eventstore.Event{
+	event := &event.Event{
 		ID: uuid.New(), ReceivedAt: time.Now(), UploadID: uuid.NullUUID{UUID: uuid.MustParse(issued.text("upload_id")), Valid: true},
 		Callback: callbackspec.Callback{
 			Bucket: "demo", Object: "photos/web/cat.jpg", ETag: "D8E8", Size: new(int64(11)), MimeType: "image/jpeg", ImageWidth: new(int32(3)), ImageHeight: new(int32(4)),

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/intake"
 	"upcall/internal/spool"
 )
@@ -57,14 +57,14 @@ func newKeeper(store store, spool *spool.Spool, logger *slog.Logger) *keeper {
 	return k
 }
 
-var errAway = fmt.Errorf("%w: it was away a moment ago", eventstore.ErrUnavailable)
+var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
 
 // Record keeps an event. An error wraps those of eventstore.Recorder and, where the
 // spool was tried, those of spool.Spool.
 //
 // An event may end up in both: PostgreSQL can commit it after its time. Then moving it
 // finds a duplicate.
-func (k *keeper) Record(ctx context.Context, e *eventstore.Event) (intake.Outcome, error) {
+func (k *keeper) Record(ctx context.Context, e *event.Event) (intake.Outcome, error) {
 	if k.spool != nil && k.spool.Has(e.ID) {
 		return intake.Outcome{Durable: intake.InSpool, Duplicate: true}, nil
 	}
@@ -72,7 +72,7 @@ func (k *keeper) Record(ctx context.Context, e *eventstore.Event) (intake.Outcom
 	if err == nil {
 		return intake.Outcome{Durable: intake.InPostgres, Duplicate: duplicate}, nil
 	}
-	if k.spool == nil || !errors.Is(err, eventstore.ErrUnavailable) || ctx.Err() != nil {
+	if k.spool == nil || !errors.Is(err, event.ErrUnavailable) || ctx.Err() != nil {
 		return intake.Outcome{}, err
 	}
 	duplicate, spoolErr := k.spool.Put(ctx, e)
@@ -100,7 +100,7 @@ func (k *keeper) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (
 }
 
 // commit records an event in PostgreSQL, in PostgreSQL's share of the time.
-func (k *keeper) commit(ctx context.Context, e *eventstore.Event) (duplicate bool, err error) {
+func (k *keeper) commit(ctx context.Context, e *event.Event) (duplicate bool, err error) {
 	if k.away.Load() {
 		return false, errAway
 	}
@@ -117,7 +117,7 @@ func (k *keeper) commit(ctx context.Context, e *eventstore.Event) (duplicate boo
 	duplicate, err = k.store.Record(bounded, e)
 	// A full queue says that too much came at once, and a caller who went away says
 	// nothing of PostgreSQL.
-	if errors.Is(err, eventstore.ErrUnavailable) && !errors.Is(err, eventstore.ErrQueueFull) && !errors.Is(err, context.Canceled) {
+	if errors.Is(err, event.ErrUnavailable) && !errors.Is(err, event.ErrQueueFull) && !errors.Is(err, context.Canceled) {
 		k.lost(ctx, err)
 	}
 	return duplicate, err

@@ -16,6 +16,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
 	"upcall/internal/spool"
@@ -24,11 +25,11 @@ import (
 // A faulty store is PostgreSQL whose answers are late or missing.
 type faulty struct {
 	*eventstore.Recorder
-	fault atomic.Pointer[func(context.Context, *eventstore.Event) error] // nil: none
+	fault atomic.Pointer[func(context.Context, *event.Event) error] // nil: none
 	asked atomic.Int64
 }
 
-func (f *faulty) set(fault func(context.Context, *eventstore.Event) error) {
+func (f *faulty) set(fault func(context.Context, *event.Event) error) {
 	if fault == nil {
 		f.fault.Store(nil)
 		return
@@ -36,7 +37,7 @@ func (f *faulty) set(fault func(context.Context, *eventstore.Event) error) {
 	f.fault.Store(&fault)
 }
 
-func (f *faulty) Record(ctx context.Context, e *eventstore.Event) (bool, error) {
+func (f *faulty) Record(ctx context.Context, e *event.Event) (bool, error) {
 	f.asked.Add(1)
 	if fault := f.fault.Load(); fault != nil {
 		if err := (*fault)(ctx, e); err != nil {
@@ -55,8 +56,8 @@ func (f *faulty) Ping(ctx context.Context) error {
 	return f.Recorder.Ping(ctx)
 }
 
-func away(context.Context, *eventstore.Event) error {
-	return fmt.Errorf("%w: pulled out", eventstore.ErrUnavailable)
+func away(context.Context, *event.Event) error {
+	return fmt.Errorf("%w: pulled out", event.ErrUnavailable)
 }
 
 func newFaulty(t *testing.T, pool *pgxpool.Pool) *faulty {
@@ -112,9 +113,9 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-func event() *eventstore.Event {
-	return &eventstore.Event{ID: uuid.New(), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
-		UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Source: eventstore.SourceCallback,
+func newEvent() *event.Event {
+	return &event.Event{ID: uuid.New(), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
+		UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Source: event.SourceCallback,
 		Callback: callbackspec.Callback{Bucket: "demo", Object: "a"}}
 }
 
@@ -127,7 +128,7 @@ func rows(t *testing.T, pool *pgxpool.Pool, id uuid.UUID) int {
 	return n
 }
 
-func record(t *testing.T, k *keeper, e *eventstore.Event, want intake.Outcome) {
+func record(t *testing.T, k *keeper, e *event.Event, want intake.Outcome) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -153,13 +154,13 @@ func TestRepeats(t *testing.T) {
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
-	find := func(e *eventstore.Event, want intake.Durable) {
+	find := func(e *event.Event, want intake.Durable) {
 		t.Helper()
 		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != want || err != nil {
 			t.Errorf("found %q, %v, want %q", got, err, want)
 		}
 	}
-	first, second := event(), event()
+	first, second := newEvent(), newEvent()
 	find(first, "")
 	record(t, k, first, committed)
 	record(t, k, first, committedTwice)
@@ -169,13 +170,13 @@ func TestRepeats(t *testing.T) {
 	record(t, k, second, spooled)
 	record(t, k, second, spooledTwice)
 	find(second, intake.InSpool)
-	if _, err := k.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, eventstore.ErrUnavailable) {
+	if _, err := k.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("find while PostgreSQL is away: %v", err)
 	}
 	record(t, k, first, spooled) // nobody can tell that it is a repeat
 
 	asked := store.asked.Load()
-	record(t, k, event(), spooled)
+	record(t, k, newEvent(), spooled)
 	if store.asked.Load() != asked {
 		t.Error("a callback waited for a PostgreSQL that is known to be away")
 	}
@@ -186,8 +187,8 @@ func TestRepeats(t *testing.T) {
 	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	record(t, k, second, committedTwice)
 	record(t, k, first, committedTwice)
-	record(t, k, event(), committed)
-	for _, e := range []*eventstore.Event{first, second} {
+	record(t, k, newEvent(), committed)
+	for _, e := range []*event.Event{first, second} {
 		if n := rows(t, pool, e.ID); n != 1 {
 			t.Errorf("%d rows of one event", n)
 		}
@@ -201,8 +202,8 @@ func TestLateCommit(t *testing.T) {
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
 	k.share = 100 * time.Millisecond
-	e := event()
-	store.set(func(ctx context.Context, late *eventstore.Event) error {
+	e := newEvent()
+	store.set(func(ctx context.Context, late *event.Event) error {
 		if late == nil || late.ID != e.ID {
 			return nil
 		}
@@ -210,7 +211,7 @@ func TestLateCommit(t *testing.T) {
 			t.Error(err)
 		}
 		<-ctx.Done()
-		return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
 	record(t, k, e, spooled)
 	k.share = time.Minute
@@ -234,11 +235,11 @@ func TestInsertInFlight(t *testing.T) {
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
-	e := event()
+	e := newEvent()
 	inFlight, goOn := make(chan struct{}), make(chan struct{})
 	var insert sync.WaitGroup
 	var once sync.Once
-	store.set(func(ctx context.Context, _ *eventstore.Event) error {
+	store.set(func(ctx context.Context, _ *event.Event) error {
 		err := error(nil)
 		once.Do(func() {
 			insert.Go(func() {
@@ -267,7 +268,7 @@ func TestInsertInFlight(t *testing.T) {
 func TestTwoSpools(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
-	events := []*eventstore.Event{event(), event(), event()}
+	events := []*event.Event{newEvent(), newEvent(), newEvent()}
 	var queues []*spool.Spool
 	for range 2 {
 		store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
@@ -298,7 +299,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
 	store.set(away)
-	revoked, other := event(), event()
+	revoked, other := newEvent(), newEvent()
 	record(t, k, revoked, spooled)
 	record(t, k, other, spooled)
 	if _, err := pool.Exec(t.Context(), "INSERT INTO upcall.revoked_uploads VALUES ($1, now())", revoked.UploadID); err != nil {
@@ -319,9 +320,9 @@ func TestFindsRefused(t *testing.T) {
 	store, queue := newFaulty(t, dbtest.Pool(t)), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
 	store.set(away)
-	e := event()
+	e := newEvent()
 	record(t, k, e, spooled)
-	store.set(func(context.Context, *eventstore.Event) error { return eventstore.ErrRejected })
+	store.set(func(context.Context, *event.Event) error { return event.ErrUnstorable })
 	if _, err := queue.Move(t.Context(), store, 1); err != nil || queue.Stats().Rejected != 1 {
 		t.Fatalf("it was not refused: %v", err)
 	}
@@ -350,37 +351,37 @@ func TestErrors(t *testing.T) {
 	full := openSpool(t, t.TempDir(), func(c *spool.Config) { c.MaxBytes = 1 })
 	k := patientKeeper(store, full)
 
-	bad := event()
+	bad := newEvent()
 	bad.Callback.Object = "\x00"
-	if _, err := k.Record(t.Context(), bad); !errors.Is(err, eventstore.ErrRejected) || k.away.Load() {
+	if _, err := k.Record(t.Context(), bad); !errors.Is(err, event.ErrUnstorable) || k.away.Load() {
 		t.Errorf("an event that PostgreSQL cannot hold: %v, away %v", err, k.away.Load())
 	}
 	gone, cancel := context.WithCancel(t.Context())
-	store.set(func(ctx context.Context, _ *eventstore.Event) error {
+	store.set(func(ctx context.Context, _ *event.Event) error {
 		cancel()
-		return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
-	if _, err := k.Record(gone, event()); !errors.Is(err, context.Canceled) || k.away.Load() {
+	if _, err := k.Record(gone, newEvent()); !errors.Is(err, context.Canceled) || k.away.Load() {
 		t.Errorf("a sender that is gone: %v, away %v", err, k.away.Load())
 	}
-	store.set(func(context.Context, *eventstore.Event) error { return eventstore.ErrQueueFull })
-	if _, err := k.Record(t.Context(), event()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, eventstore.ErrUnavailable) || k.away.Load() {
+	store.set(func(context.Context, *event.Event) error { return event.ErrQueueFull })
+	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, event.ErrUnavailable) || k.away.Load() {
 		t.Errorf("both full: %v, away %v", err, k.away.Load())
 	}
 	store.set(away)
-	if _, err := k.Record(t.Context(), event()); !errors.Is(err, spool.ErrFull) || !k.away.Load() {
+	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, spool.ErrFull) || !k.away.Load() {
 		t.Errorf("away and full: %v, away %v", err, k.away.Load())
 	}
 
 	// Without a spool: refused at once while PostgreSQL is away, until it is back.
 	k = patientKeeper(store, nil)
 	for range 2 {
-		if _, err := k.Record(t.Context(), event()); !errors.Is(err, eventstore.ErrUnavailable) {
+		if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrUnavailable) {
 			t.Errorf("away without a spool: %v", err)
 		}
 	}
 	drains(t, k)
 	store.set(nil)
 	eventually(t, "PostgreSQL is back", func() bool { return !k.away.Load() })
-	record(t, k, event(), committed)
+	record(t, k, newEvent(), committed)
 }

@@ -118,7 +118,7 @@ func TestExpiringMonth(t *testing.T) {
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patientKeeper(store, queue)
-	late, other := event(), event()
+	late, other := newEvent(), newEvent()
 	late.ReceivedAt = time.Date(late.ReceivedAt.Year()-1, late.ReceivedAt.Month(), 15, 0, 0, 0, 0, time.UTC)
 	// The first of these months is the late one's.
 	for _, ahead := range []time.Time{late.ReceivedAt.AddDate(0, 1, 0), other.ReceivedAt} {
@@ -160,7 +160,7 @@ func TestExpiringMonth(t *testing.T) {
 	if got := queue.Stats().Rejected; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
 		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
 	}
-	record(t, k, event(), committed)
+	record(t, k, newEvent(), committed)
 
 	if err := reading.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 func TestMain(m *testing.M) {
@@ -26,12 +26,12 @@ func TestMain(m *testing.M) {
 var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123456789, time.UTC)
 
 // numbered returns the nth event of a test.
-func numbered(n int) *eventstore.Event {
-	return &eventstore.Event{
+func numbered(n int) *event.Event {
+	return &event.Event{
 		ID:         uuid.NewSHA1(uuid.Nil, fmt.Append(nil, n)),
 		ReceivedAt: epoch.Add(time.Duration(n) * time.Millisecond),
 		UploadID:   uuid.NullUUID{UUID: uuid.NewSHA1(uuid.Max, fmt.Append(nil, n)), Valid: true},
-		Source:     eventstore.SourceCallback,
+		Source:     event.SourceCallback,
 		SourceAddr: netip.MustParseAddr("198.51.100.7"),
 		Callback: callbackspec.Callback{
 			Bucket: "demo", Object: fmt.Sprintf("photos/<%d>.jpg", n), ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249",
@@ -99,11 +99,11 @@ func fill(t testing.TB, s *Spool, from, to int) {
 type memory struct {
 	mu     sync.Mutex
 	order  []uuid.UUID
-	events map[uuid.UUID]eventstore.Event
-	fail   func(*eventstore.Event) error // nil: never
+	events map[uuid.UUID]event.Event
+	fail   func(*event.Event) error // nil: never
 }
 
-func (m *memory) Record(_ context.Context, e *eventstore.Event) (bool, error) {
+func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -115,7 +115,7 @@ func (m *memory) Record(_ context.Context, e *eventstore.Event) (bool, error) {
 		return true, nil
 	}
 	if m.events == nil {
-		m.events = make(map[uuid.UUID]eventstore.Event)
+		m.events = make(map[uuid.UUID]event.Event)
 	}
 	m.events[e.ID] = *e
 	m.order = append(m.order, e.ID)

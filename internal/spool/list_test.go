@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 func TestRead(t *testing.T) {
@@ -20,7 +20,7 @@ func TestRead(t *testing.T) {
 	}
 	s := open(t, c)
 	fill(t, s, 0, 5)
-	m := &memory{fail: func(*eventstore.Event) error { return eventstore.ErrRevoked }}
+	m := &memory{fail: func(*event.Event) error { return event.ErrRevoked }}
 	if _, err := s.Move(t.Context(), m, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestRead(t *testing.T) {
 		if err != nil || len(entries) != 5 {
 			t.Fatalf("%d entries, %v", len(entries), err)
 		}
-		if e := entries[4]; e.ID != numbered(0).ID || e.Reason != eventstore.ErrRevoked.Error() {
+		if e := entries[4]; e.ID != numbered(0).ID || e.Reason != event.ErrRevoked.Error() {
 			t.Errorf("the refused one is %+v", e)
 		}
 		if e := entries[0]; e.ID != numbered(1).ID || e.Reason != "" || e.Object != "photos/<1>.jpg" || !e.ReceivedAt.Equal(numbered(1).ReceivedAt) {

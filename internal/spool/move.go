@@ -11,13 +11,13 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 // A Store is where callbacks move to: an eventstore.Recorder. It is an interface so that
 // tests can stop time between its commit and ours.
 type Store interface {
-	Record(ctx context.Context, e *eventstore.Event) (duplicate bool, err error)
+	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
 }
 
 // A waiting event and its place.
@@ -54,7 +54,7 @@ func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err
 		switch {
 		case w.err == nil:
 			done = append(done, w)
-		case ctx.Err() != nil, errors.Is(w.err, eventstore.ErrUnavailable) && !errors.Is(w.err, eventstore.ErrExpiring):
+		case ctx.Err() != nil, errors.Is(w.err, event.ErrUnavailable) && !errors.Is(w.err, event.ErrExpiring):
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
 		default:
 			refused = append(refused, w)

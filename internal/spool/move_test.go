@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
@@ -18,20 +18,20 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 	c, l := config(t.TempDir())
 	s := open(t, c)
 	fill(t, s, 0, 10)
-	away := fmt.Errorf("%w: gone", eventstore.ErrUnavailable)
-	m := &memory{fail: func(e *eventstore.Event) error {
+	away := fmt.Errorf("%w: gone", event.ErrUnavailable)
+	m := &memory{fail: func(e *event.Event) error {
 		switch e.ID {
 		case numbered(2).ID, numbered(9).ID:
 			return away
 		case numbered(4).ID:
-			return eventstore.ErrRejected
+			return event.ErrUnstorable
 		case numbered(5).ID:
-			return eventstore.ErrRevoked
+			return event.ErrRevoked
 		}
 		return nil
 	}}
 	moved, err := s.Move(t.Context(), m, 8)
-	if moved != 5 || !errors.Is(err, eventstore.ErrUnavailable) {
+	if moved != 5 || !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("moved %d: %v", moved, err)
 	}
 	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 2 || !stats.Oldest.Equal(numbered(2).ReceivedAt) {
@@ -67,7 +67,7 @@ func TestInterruptedMove(t *testing.T) {
 	m := new(memory)
 	before := t.TempDir()
 	var once sync.Once
-	m.fail = func(*eventstore.Event) error {
+	m.fail = func(*event.Event) error {
 		once.Do(func() { copyFile(t, filepath.Join(c.Dir, fileName), filepath.Join(before, fileName)) })
 		return nil
 	}
@@ -103,7 +103,7 @@ func TestMoveStopped(t *testing.T) {
 	s := open(t, c)
 	fill(t, s, 0, 3)
 	ctx, cancel := context.WithCancel(t.Context())
-	m := &memory{fail: func(*eventstore.Event) error { cancel(); return ctx.Err() }}
+	m := &memory{fail: func(*event.Event) error { cancel(); return ctx.Err() }}
 	if moved, err := s.Move(ctx, m, 3); moved != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("moved %d: %v", moved, err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 // A record is an event on disk. Its names are a format: old files have them.
@@ -25,7 +25,7 @@ type record struct {
 	ID         uuid.UUID     `json:"id"`
 	ReceivedAt time.Time     `json:"received_at"` // when it arrived, not when it was spooled
 	UploadID   uuid.NullUUID `json:"upload_id"`
-	Source     string        `json:"source,omitempty"`
+	Source     event.Source  `json:"source,omitempty"`
 	SourceAddr netip.Addr    `json:"source_addr,omitzero"`
 
 	Bucket      string                     `json:"bucket,omitempty"`
@@ -53,7 +53,7 @@ type rejection struct {
 	Reason string    `json:"reason"`
 }
 
-func newRecord(e *eventstore.Event) *record {
+func newRecord(e *event.Event) *record {
 	c := &e.Callback
 	return &record{
 		ID: e.ID, ReceivedAt: e.ReceivedAt, UploadID: e.UploadID, Source: e.Source, SourceAddr: e.SourceAddr,
@@ -64,8 +64,8 @@ func newRecord(e *eventstore.Event) *record {
 	}
 }
 
-func (r *record) event() eventstore.Event {
-	return eventstore.Event{
+func (r *record) event() event.Event {
+	return event.Event{
 		Acknowledged: true,
 		ID:           r.ID, ReceivedAt: r.ReceivedAt, UploadID: r.UploadID, Source: r.Source, SourceAddr: r.SourceAddr,
 		Callback: callbackspec.Callback{
@@ -97,23 +97,23 @@ type head struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode returns the record's frame. An error wraps eventstore.ErrRejected.
+// encode returns the record's frame. An error wraps event.ErrUnstorable.
 func encode(r *record) ([]byte, error) {
 	// JSON would put something else in place of what is not UTF-8.
-	for _, text := range [...]string{r.Source, r.Bucket, r.Object, r.ETag, r.MimeType, r.ImageFormat,
+	for _, text := range [...]string{string(r.Source), r.Bucket, r.Object, r.ETag, r.MimeType, r.ImageFormat,
 		r.ContentMD5, r.VPCID, r.RequestID, r.Operation} {
 		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
-			return nil, fmt.Errorf("%w: a text is not UTF-8, or holds NUL", eventstore.ErrRejected)
+			return nil, fmt.Errorf("%w: a text is not UTF-8, or holds NUL", event.ErrUnstorable)
 		}
 	}
 	text, err := json.Marshal(r)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: a variable is not JSON", eventstore.ErrRejected)
+		return nil, fmt.Errorf("%w: a variable is not JSON", event.ErrUnstorable)
 	case !utf8.Valid(text):
-		return nil, fmt.Errorf("%w: a variable is not UTF-8", eventstore.ErrRejected)
+		return nil, fmt.Errorf("%w: a variable is not UTF-8", event.ErrUnstorable)
 	case headSize+len(text) > maxPayload:
-		return nil, fmt.Errorf("%w: it has more than %d bytes", eventstore.ErrRejected, maxPayload)
+		return nil, fmt.Errorf("%w: it has more than %d bytes", event.ErrUnstorable, maxPayload)
 	}
 	frame := make([]byte, 0, headerSize+headSize+len(text))
 	frame = append(frame, magic...)

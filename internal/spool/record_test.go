@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 // TestRecordHoldsWholeEvent fails, too, when an event gets a field that records lack.
@@ -59,15 +59,15 @@ func TestPutRefusesWhatPostgresCannotHold(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
 	s := open(t, c)
-	for name, change := range map[string]func(*eventstore.Event){
-		"not UTF-8":          func(e *eventstore.Event) { e.Callback.Object = "\xff" },
-		"NUL":                func(e *eventstore.Event) { e.Callback.RequestID = "a\x00" },
-		"variable not JSON":  func(e *eventstore.Event) { e.Callback.Vars["x"] = []byte("{") },
-		"variable not UTF-8": func(e *eventstore.Event) { e.Callback.Vars["x"] = []byte("\"\xff\"") },
+	for name, change := range map[string]func(*event.Event){
+		"not UTF-8":          func(e *event.Event) { e.Callback.Object = "\xff" },
+		"NUL":                func(e *event.Event) { e.Callback.RequestID = "a\x00" },
+		"variable not JSON":  func(e *event.Event) { e.Callback.Vars["x"] = []byte("{") },
+		"variable not UTF-8": func(e *event.Event) { e.Callback.Vars["x"] = []byte("\"\xff\"") },
 	} {
 		e := numbered(1)
 		change(e)
-		if _, err := s.Put(t.Context(), e); !errors.Is(err, eventstore.ErrRejected) {
+		if _, err := s.Put(t.Context(), e); !errors.Is(err, event.ErrUnstorable) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

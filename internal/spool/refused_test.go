@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 // refusals returns a spool in which the first events, so many, were refused, and as many
@@ -19,7 +19,7 @@ func refusals(t *testing.T, c Config, refused int) *Spool {
 	t.Helper()
 	s := open(t, c)
 	fill(t, s, 0, refused)
-	moveAll(t, s, &memory{fail: func(*eventstore.Event) error { return eventstore.ErrRejected }}, 100)
+	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 100)
 	fill(t, s, refused, 2*refused)
 	return s
 }
@@ -83,7 +83,7 @@ func TestRetry(t *testing.T) {
 		t.Errorf("oldest %s, %v", s.Stats().Oldest, err)
 	}
 	// And may be refused again.
-	moveAll(t, s, &memory{fail: func(*eventstore.Event) error { return eventstore.ErrRejected }}, 1)
+	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 1)
 	wantStats(t, s, 0, 2)
 }
 

@@ -30,7 +30,7 @@ import (
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 var (
@@ -182,9 +182,9 @@ func (s *Spool) Stats() Stats {
 // Put returns when the event is on disk. It says duplicate when an event with the same
 // ID is in the spool already.
 //
-// An error wraps [ErrFull], [ErrUnwritable], or eventstore.ErrRejected for an event that
+// An error wraps [ErrFull], [ErrUnwritable], or event.ErrUnstorable for an event that
 // PostgreSQL could not hold. When ctx ends the event may get to the disk all the same.
-func (s *Spool) Put(ctx context.Context, event *eventstore.Event) (duplicate bool, err error) {
+func (s *Spool) Put(ctx context.Context, event *event.Event) (duplicate bool, err error) {
 	frame, err := encode(newRecord(event))
 	if err != nil {
 		return false, err

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 )
 
 // version1 is a directory as receivers left it that wrote records of version 1.
@@ -30,9 +30,9 @@ func version1(t *testing.T) string {
 }
 
 // version1Events are the events in it: those that wait, in order, and the dead letter.
-func version1Events() (waiting []eventstore.Event, dead eventstore.Event) {
+func version1Events() (waiting []event.Event, dead event.Event) {
 	id := func(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)) }
-	waiting = []eventstore.Event{{
+	waiting = []event.Event{{
 		ID: id("full"), ReceivedAt: epoch.Add(time.Millisecond), Source: "callback", Acknowledged: true,
 		UploadID:   uuid.NullUUID{UUID: id("full upload"), Valid: true},
 		SourceAddr: netip.MustParseAddr("198.51.100.7"),
@@ -65,7 +65,7 @@ func version1Events() (waiting []eventstore.Event, dead eventstore.Event) {
 		ID: id("zone"), ReceivedAt: time.Date(2026, 11, 22, 20, 0, 0, 999999999, time.UTC), Source: "callback", Acknowledged: true,
 		Callback: callbackspec.Callback{Bucket: "demo", Object: "zone\t\n\u2028", ETag: "ETAG", Operation: "CompleteMultipartUpload"},
 	}}
-	return waiting, eventstore.Event{
+	return waiting, event.Event{
 		ID: id("dead"), ReceivedAt: epoch, Source: "callback", Acknowledged: true,
 		UploadID:   uuid.NullUUID{UUID: id("dead upload"), Valid: true},
 		SourceAddr: netip.MustParseAddr("2001:db8::53"),
@@ -99,7 +99,7 @@ func TestVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	moveAll(t, s, m, 1)
-	var got []eventstore.Event
+	var got []event.Event
 	for _, id := range m.order {
 		got = append(got, m.events[id])
 	}
