@@ -87,7 +87,7 @@ func TestDoctor(t *testing.T) {
 			var report struct {
 				Verdict  string
 				Accepted bool
-				Causes   []struct{ Kind, Mend string }
+				Causes   []struct{ Kind, Fix string }
 				Refusals []struct{ Code, Reason string }
 			}
 			if err := json.Unmarshal(out.Bytes(), &report); err != nil {

@@ -56,7 +56,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Take callbacks in until SIGTERM."`
 	Migrate     migrateCmd     `cmd:"" help:"Change the database's schema, or show how far it is."`
 	Spool       spoolCmd       `cmd:"" help:"Look at the callbacks that wait for PostgreSQL, or move them there."`
-	Doctor      doctorCmd      `cmd:"" help:"Say why a captured callback is refused, and what to mend."`
+	Doctor      doctorCmd      `cmd:"" help:"Say why a captured callback is refused, and what to fix."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running receiver whether it lives; for container health checks."`
 }
 

@@ -150,7 +150,7 @@ func TestNoBody(t *testing.T) {
 	c := v.capture()
 	c.Body, c.NoBody = nil, true
 	r := examine(t, Config{}, c)
-	if r.Verdict != CannotCheck || r.Reason != "no_body" || !strings.Contains(r.Mend, "--body") || r.Signed.MD5 != "5b74fc97cc385b45c6c8b7782d5a2140" {
+	if r.Verdict != CannotCheck || r.Reason != "no_body" || !strings.Contains(r.Fix, "--body") || r.Signed.MD5 != "5b74fc97cc385b45c6c8b7782d5a2140" {
 		t.Errorf("%+v", r)
 	}
 	checkWritten(t, r)

@@ -9,17 +9,17 @@ import (
 )
 
 // headerCauses adds what was done to the headers that the signature stands on.
-func (e *examination) headerCauses(h held) {
+func (e *examination) headerCauses(sig openedSignature) {
 	add := func(c Cause) { e.report.Causes = append(e.report.Causes, c) }
-	if h.header != "" {
+	if sig.header != "" {
 		c := cause(SignatureHeader, "", "")
-		c.What += ": " + h.header
+		c.What += ": " + sig.header
 		add(c)
 	}
-	for _, kind := range h.kinds {
+	for _, kind := range sig.kinds {
 		add(cause(kind, "", "")) // the values are long, and say nothing to people
 	}
-	if named := e.request.PubKeyURL; h.keyURL != named {
+	if named := e.request.PubKeyURL; sig.keyURL != named {
 		shown := Mark(named)
 		if decoded, err := base64.StdEncoding.DecodeString(named); err == nil {
 			shown = Mark(decoded)
@@ -47,7 +47,7 @@ func (e *examination) contentCauses(received message, m *match) {
 	for i, kind := range m.pathKinds {
 		c := changed(i, kind, received.path, m.path)
 		if kind != PublicURL {
-			c.Mend = "set UPCALL_PUBLIC_URL=" + e.publicURL(m.path) + ", or " + c.Mend
+			c.Fix = "set UPCALL_PUBLIC_URL=" + e.publicURL(m.path) + ", or " + c.Fix
 		}
 		add(c)
 	}

@@ -209,13 +209,13 @@ func TestEveryKindIsExplained(t *testing.T) {
 	t.Parallel()
 	for _, steps := range [][]step{pathSteps("/"), querySteps(), bodySteps(-1), signatureSteps} {
 		for _, s := range steps {
-			if explanations[s.kind].what == "" || explanations[s.kind].mend == "" {
+			if explanations[s.kind].what == "" || explanations[s.kind].fix == "" {
 				t.Errorf("%s is not explained", s.kind)
 			}
 		}
 	}
 	for kind, x := range explanations {
-		if x.what == "" || x.mend == "" || strings.HasSuffix(x.mend, ".") {
+		if x.what == "" || x.fix == "" || strings.HasSuffix(x.fix, ".") {
 			t.Errorf("%s: %q", kind, x)
 		}
 	}
@@ -270,7 +270,7 @@ func TestPublicURLIsRight(t *testing.T) {
 		if len(r.Causes) != 1 {
 			t.Fatalf("%s: %+v", path, r)
 		}
-		_, rest, _ := strings.Cut(r.Causes[0].Mend, "UPCALL_PUBLIC_URL=")
+		_, rest, _ := strings.Cut(r.Causes[0].Fix, "UPCALL_PUBLIC_URL=")
 		set, _, _ := strings.Cut(rest, ",")
 		cfg := testKey(t)
 		cfg.PublicURL = set
@@ -343,7 +343,7 @@ func TestRefusals(t *testing.T) {
 			got := ""
 			for _, refusal := range r.Refusals {
 				got += refusal.Reason
-				if refusal.Code == "" || refusal.What == "" || refusal.Mend == "" {
+				if refusal.Code == "" || refusal.What == "" || refusal.Fix == "" {
 					t.Errorf("%+v", refusal)
 				}
 			}

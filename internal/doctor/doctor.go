@@ -1,5 +1,5 @@
 // Package doctor says why a captured callback does not verify: what was changed between
-// OSS and the receiver, and what to set or mend. It is for the receiver's program.
+// OSS and the receiver, and what to set or fix. It is for the receiver's program.
 //
 // An RSA signature holds the digest of what was signed. So one public operation tells
 // the MD5 of the true string to sign, and each guess at what happened on the way costs

@@ -38,10 +38,10 @@ func (e *examination) examine(ctx context.Context) {
 		r.Reason = failure.Reason()
 	}
 	e.compareBody()
-	h, opened := e.open(ctx, e.verifier, e.capture, e.keyURLs(e.capture))
+	sig, opened := e.openSignature(ctx, e.verifier, e.capture, e.keyURLs(e.capture))
 	if opened {
-		r.Key = e.keyName(h.keyURL)
-		r.Signed = Digest{MD5: string(hexOf(h.digest))}
+		r.Key = e.keyName(sig.keyURL)
+		r.Signed = Digest{MD5: string(hexOf(sig.digest))}
 	}
 	switch {
 	case err == nil:
@@ -50,11 +50,11 @@ func (e *examination) examine(ctx context.Context) {
 	case e.capture.NoBody:
 		e.noBody(opened)
 	case opened:
-		e.explain(ctx, h, received)
+		e.explain(ctx, sig, received)
 	default:
-		r.Verdict, r.Summary, r.Mend = Refused, oneLine(err), reasons[r.Reason]
+		r.Verdict, r.Summary, r.Fix = Refused, oneLine(err), reasons[r.Reason]
 		if failure, _ := errors.AsType[*verify.Failure](err); failure.Kind() == verify.CannotCheck {
-			r.Verdict, r.Mend = CannotCheck, "see that the key's URL answers, or give the key as a file with --key-file"
+			r.Verdict, r.Fix = CannotCheck, "see that the key's URL answers, or give the key as a file with --key-file"
 		}
 	}
 }
@@ -87,7 +87,7 @@ func (e *examination) noBody(opened bool) {
 	if opened {
 		r.Summary += "; the signature itself is genuine"
 	}
-	r.Mend = "give the body with --body FILE, or record with curl --trace FILE, which has it, and not with -v"
+	r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which has it, and not with -v"
 }
 
 // compareBody holds the body against the headers that tell about it.
@@ -123,20 +123,20 @@ func (e *examination) declaredLength() int {
 }
 
 // explain looks for what was done to a request whose signature is one of a key at hand.
-func (e *examination) explain(ctx context.Context, h held, received message) {
+func (e *examination) explain(ctx context.Context, sig openedSignature, received message) {
 	r := e.report
-	m := e.search(h.digest, received)
-	e.headerCauses(h)
+	m := e.search(sig.digest, received)
+	e.headerCauses(sig)
 	if m == nil {
 		r.Verdict, r.Reason = Refused, cmp.Or(r.Reason, verify.ErrDigestMismatch.Reason())
 		r.Summary = fmt.Sprintf("the signature is by %s, but over other content than this", r.Key)
-		if h.digest == md5.Sum(nil) {
+		if sig.digest == md5.Sum(nil) {
 			r.Causes = append(r.Causes, cause(SenderNothing, "", ""))
 			return
 		}
-		r.Mend = reasons["digest_mismatch"]
+		r.Fix = reasons["digest_mismatch"]
 		if e.bodyIntact {
-			r.Mend = reasons["digest_mismatch_body_intact"]
+			r.Fix = reasons["digest_mismatch_body_intact"]
 		}
 		return
 	}
@@ -147,7 +147,7 @@ func (e *examination) explain(ctx context.Context, h held, received message) {
 		r.Verdict, r.Summary = Refused, "the sender signs another string than OSS does"
 		return
 	}
-	repaired := repair(h, m)
+	repaired := repair(sig, m)
 	if err := e.verifier.Verify(ctx, repaired); err != nil {
 		r.Verdict = Refused
 		r.Summary = "what was signed is known, but no request can say it, so the sender signs otherwise than OSS: " + oneLine(err)
@@ -164,7 +164,7 @@ func (e *examination) explain(ctx context.Context, h held, received message) {
 
 // repair is the request as it was signed. The first LF of what was signed ends the
 // target: an honest target has none in it.
-func repair(h held, m *match) verify.Request {
+func repair(sig openedSignature, m *match) verify.Request {
 	target, body, _ := bytes.Cut(m.signed, []byte("\n"))
 	path, query, marked := strings.Cut(string(target), "?")
 	if m.query != "" && !strings.Contains(m.query, "\n") {
@@ -174,7 +174,7 @@ func repair(h held, m *match) verify.Request {
 	if marked {
 		escaped += "?" + query
 	}
-	return verify.Request{Target: escaped, Body: body, Authorization: h.authorization, PubKeyURL: h.keyURL}
+	return verify.Request{Target: escaped, Body: body, Authorization: sig.authorization, PubKeyURL: sig.keyURL}
 }
 
 // search looks for the message with that digest. Where Content-MD5 tells which body is
@@ -276,5 +276,5 @@ func (e *examination) queries(received message) []variant {
 
 func cause(kind Kind, received, signed string) Cause {
 	x := explanations[kind]
-	return Cause{Kind: kind, What: x.what, Mend: x.mend, Received: received, Signed: signed}
+	return Cause{Kind: kind, What: x.what, Fix: x.fix, Received: received, Signed: signed}
 }

@@ -83,11 +83,11 @@ const (
 	keepQuery  = "have the proxy pass the query on as it came (nginx: $request_uri or proxy_pass without variables), or give OSS a callback URL without a query"
 	keepBody   = "verify the raw bytes, before any framework or gateway parses and rewrites the body; switch body rewriting off"
 	keepHeader = "pass the header on as it came"
-	signer     = "this is no proxy's doing: OSS signs otherwise, so mend the program that signed"
+	signer     = "this is no proxy's doing: OSS signs otherwise, so fix the program that signed"
 )
 
 // explanations say what each kind is, and what to do about it.
-var explanations = map[Kind]struct{ what, mend string }{
+var explanations = map[Kind]struct{ what, fix string }{
 	PathPrefixStripped: {"a proxy stripped the beginning of the path", keepPath},
 	PathPrefixAdded:    {"a proxy put something before the path", keepPath},
 	PathReplaced:       {"a proxy replaced the path", keepPath},

@@ -27,7 +27,7 @@ func (e *examination) checkRest(body []byte) {
 			"let the proxy pass Content-Type on; OSS sends the callbackBodyType, which is application/x-www-form-urlencoded or application/json")
 		return
 	case err != nil:
-		e.refuse("malformed", "body", oneLine(err), "mend the callbackBody template, or say with UPCALL_FIELDS how it names things")
+		e.refuse("malformed", "body", oneLine(err), "fix the callbackBody template, or say with UPCALL_FIELDS how it names things")
 		return
 	}
 	if bucket, ok := e.checkBuckets(callback.Bucket, c.Get("X-Oss-Bucket")); ok {
@@ -36,8 +36,8 @@ func (e *examination) checkRest(body []byte) {
 	}
 }
 
-func (e *examination) refuse(code, reason, what, mend string) {
-	e.report.Refusals = append(e.report.Refusals, Refusal{code, reason, what, mend})
+func (e *examination) refuse(code, reason, what, fix string) {
+	e.report.Refusals = append(e.report.Refusals, Refusal{code, reason, what, fix})
 }
 
 // oneLine is an error as text for people. It may hold text of the capture, such as names

@@ -21,7 +21,7 @@ const (
 type Cause struct {
 	Kind     Kind   `json:"kind"`
 	What     string `json:"what"`
-	Mend     string `json:"mend"`
+	Fix      string `json:"fix"`
 	Received string `json:"received,omitempty"` // the part as it came, marked
 	Signed   string `json:"signed,omitempty"`   // the part as it was signed, marked
 }
@@ -32,7 +32,7 @@ type Refusal struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
 	What   string `json:"what"`
-	Mend   string `json:"mend"`
+	Fix    string `json:"fix"`
 }
 
 // A Report says what is wrong with a callback. All text from the capture in it is marked,
@@ -42,7 +42,7 @@ type Report struct {
 	Accepted bool      `json:"accepted"` // verifies as it is, and nothing else is refused, as far as can be told
 	Reason   string    `json:"reason"`   // why the receiver refuses the request as it is; "" if it verifies
 	Summary  string    `json:"summary"`
-	Mend     string    `json:"mend,omitempty"` // where there is no cause to mend
+	Fix      string    `json:"fix,omitempty"` // where there is no cause to fix
 	Causes   []Cause   `json:"causes"`
 	Refusals []Refusal `json:"refusals"`
 	Notes    []string  `json:"notes"`
@@ -74,8 +74,8 @@ const shownLength = 1200
 func (r *Report) Write(out io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", headlines[r.Verdict], r.Summary)
-	if r.Mend != "" {
-		fmt.Fprintf(&b, "  mend: %s\n", r.Mend)
+	if r.Fix != "" {
+		fmt.Fprintf(&b, "  fix: %s\n", r.Fix)
 	}
 	for _, c := range r.Causes {
 		fmt.Fprintf(&b, "\n%s\n", c.Kind)
@@ -85,10 +85,10 @@ func (r *Report) Write(out io.Writer) error {
 		if c.Received != c.Signed {
 			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, shownLength/4), shorten(c.Signed, shownLength/4))
 		}
-		fmt.Fprintf(&b, "  mend:     %s\n", c.Mend)
+		fmt.Fprintf(&b, "  fix:      %s\n", c.Fix)
 	}
 	for _, refusal := range r.Refusals {
-		fmt.Fprintf(&b, "\nrefused all the same, %s (%s): %s\n  mend: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Mend)
+		fmt.Fprintf(&b, "\nrefused all the same, %s (%s): %s\n  fix: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Fix)
 	}
 	b.WriteString("\nevidence\n")
 	line := func(name, value string) {

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/md5"
 	"slices"
 )
@@ -175,8 +174,12 @@ func (s *search) senders() *match {
 		for _, mark := range []bool{m.query != "", m.query == ""} {
 			signed := m.joined(mark, separator)
 			s.tried++
-			if md5.Sum(signed) == s.digest {
-				return found(cmp.Or(map[bool]Kind{true: SenderSeparator}[separator != "\n"], SenderQueryMark), signed)
+			switch {
+			case md5.Sum(signed) != s.digest:
+			case separator != "\n":
+				return found(SenderSeparator, signed)
+			default:
+				return found(SenderQueryMark, signed)
 			}
 		}
 	}

@@ -79,8 +79,9 @@ var signatureHeaders = []string{
 	"X-Amzn-Remapped-Authorization", "Redirect-Http-Authorization", "Http-Authorization",
 }
 
-// A held is what a signature turned out to hold, and what had to be undone for that.
-type held struct {
+// An openedSignature is what a signature turned out to hold, and what had to be undone
+// for that.
+type openedSignature struct {
 	digest        [md5.Size]byte
 	authorization string
 	keyURL        string // value of x-oss-pub-key-url that stands for the key
@@ -88,9 +89,9 @@ type held struct {
 	header        string // the header the signature was in, if not Authorization
 }
 
-// open looks for the spelling of the signature and the key with which it opens to a
-// digest.
-func (d *Doctor) open(ctx context.Context, v *verify.Verifier, c *Capture, keyURLs []string) (held, bool) {
+// openSignature looks for the spelling of the signature and the key with which it opens
+// to a digest.
+func (d *Doctor) openSignature(ctx context.Context, v *verify.Verifier, c *Capture, keyURLs []string) (openedSignature, bool) {
 	for _, header := range append([]string{"Authorization"}, signatureHeaders...) {
 		// Longer than any signature is with whatever was put around it.
 		const maxAuthorization = 8 << 10
@@ -102,14 +103,14 @@ func (d *Doctor) open(ctx context.Context, v *verify.Verifier, c *Capture, keyUR
 			for _, keyURL := range keyURLs {
 				digest, err := v.Digest(ctx, keyURL, spelled.text)
 				if err == nil {
-					h := held{digest, spelled.text, keyURL, spelled.kinds, ""}
+					sig := openedSignature{digest, spelled.text, keyURL, spelled.kinds, ""}
 					if header != "Authorization" {
-						h.header = header
+						sig.header = header
 					}
-					return h, true
+					return sig, true
 				}
 			}
 		}
 	}
-	return held{}, false
+	return openedSignature{}, false
 }

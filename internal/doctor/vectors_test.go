@@ -283,7 +283,7 @@ func TestVectors(t *testing.T) {
 				if report.Signed.MD5 == "" || report.Signed.String == "" || report.Key == "" {
 					t.Errorf("what was signed is not told: %+v", report)
 				}
-			} else if report.Mend == "" && len(report.Causes) == 0 {
+			} else if report.Fix == "" && len(report.Causes) == 0 {
 				t.Error("it does not say what to do")
 			}
 			checkWritten(t, report)
@@ -307,7 +307,7 @@ func checkWritten(t *testing.T, r *Report) {
 		t.Errorf("report:\n%s", &out)
 	}
 	for _, c := range r.Causes {
-		if c.What == "" || c.Mend == "" {
+		if c.What == "" || c.Fix == "" {
 			t.Errorf("%s is not explained", c.Kind)
 		}
 	}

@@ -36,7 +36,7 @@ func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) 
 	return keys, errors.Join(errs...)
 }
 
-// checkTrustURL says what is wrong with a trusted key URL and how to mend it.
+// checkTrustURL says what is wrong with a trusted key URL and how to fix it.
 func checkTrustURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -58,7 +58,7 @@ type keyServer struct {
 }
 
 // genuine are the callbacks that OSS itself has signed, with the MD5 of what it signed,
-// so that nobody mends a vector until it fits.
+// so that nobody fixes a vector until it fits.
 var genuine = map[string]string{
 	"docs-2015-query":       "5b74fc97cc385b45c6c8b7782d5a2140",
 	"docs-2018-capture":     "5897305f560d80dd5cdcd3b116d584fa",

@@ -85,7 +85,7 @@ type Request struct {
 // key when the one at hand has aged, and waits for it no longer than ctx lasts.
 func (v *Verifier) Verify(ctx context.Context, r Request) error {
 	// The header is unsigned, so this stops no forger: it tells the operator what to
-	// mend where a signature of another version would only look wrong.
+	// fix where a signature of another version would only look wrong.
 	if r.SignatureVersion != "" && r.SignatureVersion != "1.0" {
 		return ErrSignatureVersion
 	}
