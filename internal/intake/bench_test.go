@@ -1,0 +1,63 @@
+package intake
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
+	"upcall/internal/verify"
+)
+
+// BenchmarkCallback is the path of one callback without network and database: the
+// handler, from the request to the answer.
+func BenchmarkCallback(b *testing.B) {
+	o := newOSS(b)
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{o.keyURL}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	server, err := New(Config{
+		Verifier: verifier, Recorder: instant{}, Metrics: NewMetrics(), Tokens: keyring(b),
+		Buckets: []string{"demo"}, Ready: func(context.Context) error { return nil },
+		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Now:    func() time.Time { return noon },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	handler := server.Public()
+	u := issued(b, "photos/cat.jpg", "5C3D9175B6FC201293AD0001")
+	u.vars = map[string]string{"uid": "42"}
+	text := u.body(b, callbackspec.Form)
+	body := bytes.NewReader([]byte(text))
+	request := o.request(b, "", path, string(callbackspec.Form), text)
+	request.RequestURI = path
+	b.ReportAllocs()
+	for b.Loop() {
+		body.Reset([]byte(text))
+		request.Body = io.NopCloser(body)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		if answer.Code != http.StatusOK {
+			b.Fatal(answer.Body)
+		}
+	}
+}
+
+// instant is a recorder that keeps nothing.
+type instant struct{}
+
+func (instant) Record(context.Context, *eventstore.Event) (Outcome, error) {
+	return Outcome{Durable: InPostgres}, nil
+}
+
+func (instant) Find(context.Context, uuid.UUID, uuid.NullUUID) (Durable, error) { return "", nil }
