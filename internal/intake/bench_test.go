@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/verify"
 )
 
@@ -56,7 +56,7 @@ func BenchmarkCallback(b *testing.B) {
 // instant is a recorder that keeps nothing.
 type instant struct{}
 
-func (instant) Record(context.Context, *eventstore.Event) (Outcome, error) {
+func (instant) Record(context.Context, *event.Event) (Outcome, error) {
 	return Outcome{Durable: InPostgres}, nil
 }
 
