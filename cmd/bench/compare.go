@@ -9,9 +9,11 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"upcall/internal/cli"
 )
 
-type compareCmd struct {
+type compareCommand struct {
 	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
 	Requests int   `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up; a twentieth of them where there is one client."`
 	Rounds   int   `default:"5" help:"Runs of each variant; the median counts, and for a ratio that of the rounds' ratios."`
@@ -20,13 +22,13 @@ type compareCmd struct {
 }
 
 // Run prints one table for each way to connect and number of clients.
-func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
+func (cmd *compareCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if len(cmd.Clients) == 0 {
-		return errors.New("give a number of clients")
+		return cli.Usage(errors.New("give a number of clients"))
 	}
 	for _, n := range cmd.Clients {
 		if n < 1 || cmd.Requests < 1 || cmd.Requests < 20*n && n > 1 || cmd.Rounds < 1 {
-			return errors.New("give at least one client, one round, and twenty requests for each client")
+			return cli.Usage(errors.New("give at least one client, one round, and twenty requests for each client"))
 		}
 	}
 	if cmd.ProfileDir != "" {
@@ -39,8 +41,8 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer l.close()
-	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n", l.postgres.Version())
-	fmt.Fprintf(out, "signed callbacks, %d a run after a warm-up, %d runs each in turn; the median by rate, and of the ratios in each turn\n", cmd.Requests, cmd.Rounds)
+	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n", l.postgres.Version())
+	fmt.Fprintf(std.Out, "signed callbacks, %d a run after a warm-up, %d runs each in turn; the median by rate, and of the ratios in each turn\n", cmd.Requests, cmd.Rounds)
 	for _, closing := range []bool{false, true} {
 		most := load{slices.Max(cmd.Clients), closing}
 		requests, err := l.requests(most.warmUp(cmd.Requests)+cmd.Requests, closing)
@@ -48,7 +50,7 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		for _, clients := range cmd.Clients {
-			if err := cmd.compare(ctx, out, l, requests, load{clients, closing}); err != nil {
+			if err := cmd.compare(ctx, std.Out, l, requests, load{clients, closing}); err != nil {
 				return err
 			}
 		}
@@ -56,7 +58,7 @@ func (cmd *compareCmd) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-func (cmd *compareCmd) compare(ctx context.Context, out io.Writer, l *lab, requests [][]byte, how load) error {
+func (cmd *compareCommand) compare(ctx context.Context, out io.Writer, l *lab, requests [][]byte, how load) error {
 	n := cmd.Requests
 	if how.clients == 1 {
 		n = max(n/20, 1)

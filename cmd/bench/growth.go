@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"upcall/internal/cli"
 )
 
-type growthCmd struct {
+type growthCommand struct {
 	Rows     []int `default:"0,10000000" help:"Rows that are there before each measurement, ascending."`
 	Clients  int   `default:"128" help:"Keep-alive clients."`
 	Requests int   `default:"100000" help:"Callbacks in each run, after a tenth as many to warm up."`
@@ -20,18 +21,18 @@ type growthCmd struct {
 }
 
 // Run measures the receiver on tables of growing size.
-func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
+func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if len(cmd.Rows) == 0 || cmd.Rounds < 1 || cmd.Clients < 1 || cmd.Requests < cmd.Clients {
-		return errors.New("give at least one size, one round, one client, and a request for each client")
+		return cli.Usage(errors.New("give at least one size, one round, one client, and a request for each client"))
 	}
 	l, err := newLab(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	fmt.Fprintf(out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run after a warm-up, %d runs at each size, the median by rate\n",
+	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run after a warm-up, %d runs at each size, the median by rate\n",
 		l.postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	table := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "rows before\tcallbacks/s\tratio\tp50\tp99\tp99.9\tPostgreSQL CPU\t")
 	there, first := 0, 0.0
 	for _, rows := range cmd.Rows {
@@ -59,7 +60,7 @@ func (cmd *growthCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 // atSize measures and returns how many rows there are afterwards.
-func (cmd *growthCmd) atSize(ctx context.Context, l *lab, there int) (result, int, error) {
+func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result, int, error) {
 	var results []result
 	how := load{cmd.Clients, false}
 	warm := how.warmUp(cmd.Requests)

@@ -12,49 +12,23 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
-	"github.com/alecthomas/kong"
+	"upcall/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintln(os.Stderr, "bench: "+line)
-		}
-		os.Exit(1)
-	}
+func main() { cli.Main("bench", run) }
+
+// commands is the command line.
+type commands struct {
+	Compare compareCommand `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
+	Versus  versusCommand  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
+	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows already there."`
+	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
+	Serve   serveCommand   `cmd:"" hidden:"" help:"Be the receiver of one variant until standard input ends."`
 }
 
-type cli struct {
-	Compare compareCmd `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
-	Versus  versusCmd  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
-	Growth  growthCmd  `cmd:"" help:"Measure the receiver with rows already there."`
-	Soak    soakCmd    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
-	Serve   serveCmd   `cmd:"" hidden:"" help:"Be the receiver of one variant until standard input ends."`
-}
-
-// run is the program: everything but signals and the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var c cli
-	exited := false
-	parser, err := kong.New(&c, kong.Name("bench"), kong.Description("Measures the receiver on this machine."),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)))
-	if err != nil {
-		return fmt.Errorf("read own flags: %w", err)
-	}
-	command, err := parser.Parse(args)
-	if err != nil || exited {
-		return err
-	}
-	return command.Run()
+// run is everything but signals and the exit code.
+func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
+	program := cli.Program{Name: "bench", Description: "Measures the receiver on this machine."}
+	return program.Run(ctx, &commands{}, args, env, std)
 }

@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
+
+	"upcall/internal/cli"
 )
 
 // TestMain lets the test binary be the receivers that bench starts.
@@ -22,7 +26,7 @@ func TestMain(m *testing.M) {
 func output(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := run(t.Context(), args, &out, os.Stderr); err != nil {
+	if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, &out)
 	}
 	return out.String()
@@ -67,7 +71,7 @@ func TestVersus(t *testing.T) {
 func TestVersusFails(t *testing.T) {
 	t.Parallel()
 	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "1", "--limit", "0.001"}
-	if err := run(t.Context(), args, &bytes.Buffer{}, os.Stderr); !errors.Is(err, errSlower) {
+	if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &bytes.Buffer{}, Err: os.Stderr}); !errors.Is(err, errSlower) {
 		t.Errorf("error %v, want %v", err, errSlower)
 	}
 }
@@ -96,13 +100,18 @@ func TestMistakes(t *testing.T) {
 	for _, args := range [][]string{
 		{"--clients", "0"}, {"--clients", "16", "--requests", "100"}, {"--clients", "1", "--requests", "0"}, {"--rounds", "0"},
 		{"growth", "--clients", "0"}, {"growth", "--rounds", "0"}, {"growth", "--requests", "1"},
-		{"versus"}, {"versus", "--before", "HEAD", "--rounds", "0"}, {"versus", "--before", "no-such-commit", "--rounds", "1"},
+		{"versus"}, {"versus", "--before", "HEAD", "--rounds", "0"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {
-		if err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
-			t.Errorf("%v: no error", args)
+		if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
+			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
+	}
+	args := []string{"versus", "--before", "no-such-commit", "--rounds", "1"}
+	err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard})
+	if err == nil || errors.Is(err, cli.ErrUsage) || !strings.Contains(err.Error(), "no-such-commit") {
+		t.Errorf("an unknown commit: %v", err)
 	}
 }
 

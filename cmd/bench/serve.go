@@ -11,6 +11,7 @@ import (
 	"runtime/pprof"
 	"slices"
 
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
 	"upcall/internal/loadgen"
@@ -23,16 +24,16 @@ import (
 // it to everybody on the machine.
 const databaseURLVariable = "BENCH_DATABASE_URL"
 
-type serveCmd struct {
+type serveCommand struct {
 	Variant string `required:""`
 	KeyURL  string `name:"key-url" required:""`
 	Profile string // file for a CPU profile; "" takes none
 }
 
 // Run is the receiver of one variant.
-func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
+func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	if !slices.ContainsFunc(variants, func(v variant) bool { return v.name == cmd.Variant }) {
-		return fmt.Errorf("there is no variant %q", cmd.Variant)
+		return cli.Usage(fmt.Errorf("there is no variant %q", cmd.Variant))
 	}
 	if cmd.Profile != "" {
 		file, err := os.Create(cmd.Profile)
@@ -60,36 +61,36 @@ func (cmd *serveCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	// Who comes before it serves waits in the listeners' queues.
-	fmt.Fprintln(out, public.Addr(), admin.Addr())
+	fmt.Fprintln(std.Out, public.Addr(), admin.Addr())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		io.Copy(io.Discard, std.In)
 		stop()
 	}()
 	logger := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	v := variantNamed(cmd.Variant)
 	if v.recorder == nil {
-		return cmd.receive(ctx, keys, logger, public, admin)
+		return cmd.receive(ctx, env(databaseURLVariable), keys, logger, public, admin)
 	}
-	return cmd.imitate(ctx, v, keys, logger, public, admin)
+	return cmd.imitate(ctx, env(databaseURLVariable), v, keys, logger, public, admin)
 }
 
 // receive is the receiver as it is shipped, with a spool and its own defaults.
-func (cmd *serveCmd) receive(ctx context.Context, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+func (cmd *serveCommand) receive(ctx context.Context, databaseURL string, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
 	spool, err := os.MkdirTemp("", "upcall-bench-")
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	err = receiver.Run(ctx, receiver.Config{
-		DatabaseURL: os.Getenv(databaseURLVariable), TrustKeyURLs: []string{cmd.KeyURL}, Tokens: keys, SpoolDir: spool, Logger: logger,
+		DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL}, Tokens: keys, SpoolDir: spool, Logger: logger,
 	}, public, admin)
 	return errors.Join(err, os.RemoveAll(spool))
 }
 
 // imitate is Upcall's HTTP side with something else behind it.
-func (cmd *serveCmd) imitate(ctx context.Context, v variant, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
-	pool, err := eventstore.Open(ctx, os.Getenv(databaseURLVariable))
+func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v variant, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+	pool, err := eventstore.Open(ctx, databaseURL)
 	if err != nil {
 		return err
 	}

@@ -9,18 +9,20 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"upcall/internal/cli"
 )
 
-type soakCmd struct {
+type soakCommand struct {
 	For      time.Duration `default:"10m" help:"How long."`
 	Clients  int           `default:"128" help:"Keep-alive clients."`
 	Requests int           `default:"50000" help:"Callbacks between two looks."`
 }
 
 // Run keeps the receiver at full load and prints what its process holds.
-func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
+func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if cmd.Clients < 1 || cmd.Requests < cmd.Clients || cmd.For <= 0 {
-		return errors.New("give a time, at least one client, and a request for each client")
+		return cli.Usage(errors.New("give a time, at least one client, and a request for each client"))
 	}
 	l, err := newLab(ctx)
 	if err != nil {
@@ -40,7 +42,7 @@ func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "idle: %s\n", idle)
+	fmt.Fprintf(std.Out, "idle: %s\n", idle)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	batches := l.supply(ctx, cmd.Requests)
@@ -68,7 +70,7 @@ func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n", cmd.Requests, start, mebibytes(peak), total, took, end)
+	fmt.Fprintf(std.Out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n", cmd.Requests, start, mebibytes(peak), total, took, end)
 	// Those of closed connections end by themselves.
 	for waited := time.Now(); end.goroutines > idle.goroutines; {
 		if time.Since(waited) > 30*time.Second {
@@ -79,7 +81,7 @@ func (cmd *soakCmd) Run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "idle again: %s\n", end)
+	fmt.Fprintf(std.Out, "idle again: %s\n", end)
 	return l.expect(ctx, total)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,10 +12,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 )
 
-type versusCmd struct {
+type versusCommand struct {
 	Before   string  `required:"" help:"Git commit to compare with; it is built in a directory of its own."`
 	Clients  int     `default:"128" help:"Number of clients."`
 	Closing  bool    `help:"Open a connection for each request, as OSS does, and not one for each client."`
@@ -30,9 +30,9 @@ var errSlower = errors.New("a callback costs more CPU time")
 
 // Run measures the CPU time that a callback costs the receiver and PostgreSQL, in the
 // code of an earlier commit and in this one.
-func (cmd *versusCmd) Run(ctx context.Context, out io.Writer) error {
+func (cmd *versusCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if cmd.Clients < 1 || cmd.Rounds < 1 || cmd.Requests < cmd.Clients {
-		return errors.New("give at least one round, one client, and a request for each client")
+		return cli.Usage(errors.New("give at least one round, one client, and a request for each client"))
 	}
 	after, err := newLab(ctx)
 	if err != nil {
@@ -50,9 +50,9 @@ func (cmd *versusCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	defer before.pool.Close()
 	how := load{cmd.Clients, cmd.Closing}
-	fmt.Fprintf(out, "PostgreSQL %s, %d clients, %s, %d callbacks a run after a warm-up; CPU time a callback\n",
+	fmt.Fprintf(std.Out, "PostgreSQL %s, %d clients, %s, %d callbacks a run after a warm-up; CPU time a callback\n",
 		after.postgres.Version(), cmd.Clients, how, cmd.Requests)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	table := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "round\tbefore: receiver\tPostgreSQL\tboth\tafter: receiver\tPostgreSQL\tboth\tafter / before\tof the rate\t")
 	var ratios, rates []float64
 	for round := range cmd.Rounds {
@@ -75,14 +75,14 @@ func (cmd *versusCmd) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	middle := middleOf(ratios)
-	fmt.Fprintf(out, "median of the ratios: %.3f of the CPU time, %.3f of the rate\n", middle, middleOf(rates))
+	fmt.Fprintf(std.Out, "median of the ratios: %.3f of the CPU time, %.3f of the rate\n", middle, middleOf(rates))
 	if cmd.Limit > 0 && middle > cmd.Limit {
 		return fmt.Errorf("%w: %.3f of what it was at %s, more than %.3f", errSlower, middle, cmd.Before, cmd.Limit)
 	}
 	return nil
 }
 
-func (cmd *versusCmd) measure(ctx context.Context, l *lab, how load) (result, error) {
+func (cmd *versusCommand) measure(ctx context.Context, l *lab, how load) (result, error) {
 	warm := how.warmUp(cmd.Requests)
 	requests, err := l.requests(warm+cmd.Requests, how.closing)
 	if err != nil {

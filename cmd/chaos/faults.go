@@ -24,7 +24,7 @@ type faults struct {
 	done   map[string]int
 }
 
-func newFaults(w *world, l *load, c cli) *faults {
+func newFaults(w *world, l *load, c command) *faults {
 	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int),
 		wanted: map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
 			"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts}}

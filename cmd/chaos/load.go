@@ -47,7 +47,7 @@ type load struct {
 	slowest  time.Duration
 }
 
-func newLoad(w *world, c cli) *load {
+func newLoad(w *world, c command) *load {
 	return &load{world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed, moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks)}
 }
 

@@ -9,30 +9,16 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
+	"upcall/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintln(os.Stderr, "chaos: "+line)
-		}
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("chaos", run) }
 
-type cli struct {
+// command is the command line.
+type command struct {
 	Callbacks int           `default:"1000000" help:"Callbacks to send, each of another upload; more while faults are still to come."`
 	Clients   int           `default:"32" help:"Senders, each with a connection for each request, as OSS has."`
 	Kills     int           `default:"50" help:"Receivers to end with SIGKILL."`
@@ -50,24 +36,20 @@ type cli struct {
 
 var errFailed = errors.New("a promise was broken or a fault did not come, see the table")
 
-// run is the program: everything but signals and the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var c cli
-	exited := false
-	parser, err := kong.New(&c, kong.Name("chaos"), kong.Description("Proves that nothing acknowledged is lost or doubled, whatever fails."),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }))
-	if err != nil {
-		return fmt.Errorf("read own flags: %w", err)
-	}
-	if _, err := parser.Parse(args); err != nil || exited {
-		return err
-	}
+// run is everything but signals and the exit code.
+func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
+	program := cli.Program{Name: "chaos", Description: "Proves that nothing acknowledged is lost or doubled, whatever fails."}
+	return program.Run(ctx, &command{}, args, env, std)
+}
+
+// Run proves it. kong calls it.
+func (c command) Run(ctx context.Context, std cli.Stdio) error {
 	if c.Callbacks < 1 || c.Clients < 1 {
-		return errors.New("give at least one callback and one client")
+		return cli.Usage(errors.New("give at least one callback and one client"))
 	}
 	progress := io.Discard
 	if c.Verbose {
-		progress = stderr
+		progress = std.Err
 	}
 	w, err := newWorld(ctx, c, progress)
 	if err != nil {
@@ -92,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	verdict.missed = faults.missed()
-	verdict.print(stdout, faults)
+	verdict.print(std.Out, faults)
 	if !verdict.good(c.Slowest) {
 		return errFailed
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/cli"
 )
 
 // TestChaos is a short run with every fault. How long answers take is another matter
@@ -18,7 +22,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	err := run(t.Context(), []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
-		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}, &out, os.Stderr)
+		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
@@ -55,7 +59,7 @@ func TestVerdict(t *testing.T) {
 // TestLoadLasts: callbacks come until every fault has, however few were asked for.
 func TestLoadLasts(t *testing.T) {
 	t.Parallel()
-	l := newLoad(nil, cli{Callbacks: 2})
+	l := newLoad(nil, command{Callbacks: 2})
 	for want := range 5 {
 		if i, more := l.take(); !more || i != want {
 			t.Fatalf("got callback %d, %v; want %d", i, more, want)
@@ -84,7 +88,7 @@ func TestMissed(t *testing.T) {
 		"may not mount":    {syscall.EPERM, map[string]int{"kill": 2}, 0},
 		"nor kills enough": {syscall.EPERM, map[string]int{"kill": 1}, 1},
 	} {
-		f := newFaults(&world{mountErr: tt.mountErr}, nil, cli{Kills: 2, Fills: 1})
+		f := newFaults(&world{mountErr: tt.mountErr}, nil, command{Kills: 2, Fills: 1})
 		if f.done = tt.done; f.missed() != tt.want {
 			t.Errorf("%s: %d missed, want %d", name, f.missed(), tt.want)
 		}
@@ -94,8 +98,8 @@ func TestMissed(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--callbacks", "0"}, {"--clients", "0"}, {"--nope"}, {"extra"}} {
-		if err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
-			t.Errorf("%v: no error", args)
+		if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
+			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type world struct {
 	mountErr  error // why the spools are not on small disks that can be filled
 }
 
-func newWorld(ctx context.Context, c cli, progress io.Writer) (*world, error) {
+func newWorld(ctx context.Context, c command, progress io.Writer) (*world, error) {
 	w := &world{progress: progress, keys: loadgen.NewKeyServer()}
 	if err := w.build(ctx, c); err != nil {
 		w.close()
@@ -39,7 +39,7 @@ func newWorld(ctx context.Context, c cli, progress io.Writer) (*world, error) {
 	return w, nil
 }
 
-func (w *world) build(ctx context.Context, c cli) error {
+func (w *world) build(ctx context.Context, c command) error {
 	var err error
 	if w.dir, err = os.MkdirTemp("", "upcall-chaos-"); err != nil {
 		return fmt.Errorf("make directory: %w", err)

@@ -10,30 +10,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
-	"github.com/alecthomas/kong"
+	"upcall/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintln(os.Stderr, "demo: "+line)
-		}
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("demo", run) }
 
-type cli struct {
+// command is the command line.
+type command struct {
 	Stay        bool   `help:"Keep everything up until Ctrl-C, and print commands to try."`
 	DataDir     string `default:".upcall" help:"Where --stay keeps PostgreSQL's data and the objects."`
 	Listen      string `default:"127.0.0.1:8080" help:"Receiver's public listener with --stay."`
@@ -42,21 +27,17 @@ type cli struct {
 	Verbose     bool   `short:"v" help:"Show the programs' own logs."`
 }
 
-// run is the program: everything but signals and the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var c cli
-	exited := false
-	parser, err := kong.New(&c, kong.Name("demo"), kong.Description("Runs the whole loop on this machine, offline."),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }))
-	if err != nil {
-		return fmt.Errorf("read own flags: %w", err)
-	}
-	if _, err = parser.Parse(args); err != nil || exited {
-		return err
-	}
+// run is everything but signals and the exit code.
+func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
+	program := cli.Program{Name: "demo", Description: "Runs the whole loop on this machine, offline."}
+	return program.Run(ctx, &command{}, args, env, std)
+}
+
+// Run runs the loop. kong calls it.
+func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	logger := slog.New(slog.DiscardHandler)
 	if c.Verbose {
-		logger = slog.New(slog.NewTextHandler(stderr, nil))
+		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
 	at := places{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen}
 	if !c.Stay {
@@ -67,12 +48,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if c.Stay {
-		loop.printCommands(stdout)
+		loop.printCommands(std.Out)
 		select {
 		case <-ctx.Done():
 		case <-loop.broken:
 		}
 		return loop.stop()
 	}
-	return errors.Join(loop.show(ctx, stdout), loop.stop())
+	return errors.Join(loop.show(ctx, std.Out), loop.stop())
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"upcall/internal/cli"
 )
 
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), nil, &out, io.Discard); err != nil {
+	if err := run(t.Context(), nil, os.Getenv, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	for _, want := range []string{
@@ -46,7 +48,7 @@ func TestStay(t *testing.T) {
 		out, printed := io.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort}, printed, io.Discard)
+			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
 			printed.Close()
 			ended <- err
 		}()

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/oss"
-	"upcall/internal/setting"
 )
 
 // anyRole asks the metadata service for the name of the role.
@@ -26,7 +26,7 @@ type credentialFlags struct {
 
 // fillIn adds the credentials to cfg. The error is about what could not be read; what
 // was read is still to be checked.
-func (f *credentialFlags) fillIn(cfg *oss.Config, env environment) error {
+func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 	profile := f.Profile != "" || f.CredentialsFile != ""
 	var err error
 	switch {
@@ -55,7 +55,7 @@ func noCredentials(context.Context) (oss.Credentials, error) {
 	return oss.Credentials{}, errors.New("no credentials")
 }
 
-func (f *credentialFlags) useProfile(cfg *oss.Config, env environment) error {
+func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 	path := f.CredentialsFile
 	if path == "" {
 		if env("HOME") == "" {
@@ -66,7 +66,7 @@ func (f *credentialFlags) useProfile(cfg *oss.Config, env environment) error {
 	return cfg.UseProfile(path, f.Profile)
 }
 
-func fromEnvironment(cfg *oss.Config, env environment) error {
+func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 	var errs []error
 	for _, secret := range []struct {
 		name string
@@ -76,7 +76,7 @@ func fromEnvironment(cfg *oss.Config, env environment) error {
 		{"OSS_ACCESS_KEY_SECRET", &cfg.AccessKeySecret},
 		{"OSS_SESSION_TOKEN", &cfg.SessionToken},
 	} {
-		value, err := setting.Secret(env, secret.name)
+		value, err := cli.Secret("", env, secret.name)
 		if err != nil {
 			value = "unreadable" // said once, not again as missing
 		}

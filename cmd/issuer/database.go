@@ -6,32 +6,19 @@ import (
 	"fmt"
 	"strings"
 
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
-	"upcall/internal/setting"
 	"upcall/migrations"
 )
 
-// databaseFlags say where PostgreSQL is.
+// databaseFlags say where PostgreSQL is, for the commands that cannot do without.
 type databaseFlags struct {
-	DatabaseURL string `group:"database" name:"database-url" placeholder:"URL" help:"PostgreSQL, as the receiver has it. Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names."`
+	cli.DatabaseFlags `group:"database"`
 }
 
-// url returns the database's URL from flag, environment or file, or "".
-func (f *databaseFlags) url(env environment) (string, error) {
-	if f.DatabaseURL != "" {
-		return f.DatabaseURL, nil
-	}
-	for _, name := range []string{"UPCALL_DATABASE_URL", "DATABASE_URL"} {
-		if url, err := setting.Secret(env, name); err != nil || url != "" {
-			return url, err
-		}
-	}
-	return "", nil
-}
-
-// required is url for commands that cannot do without.
-func (f *databaseFlags) required(env environment) (string, error) {
-	url, err := f.url(env)
+// required returns the database's URL, or what to do where there is none.
+func (f *databaseFlags) required(env cli.Env) (string, error) {
+	url, err := f.URL(env)
 	switch {
 	case err != nil:
 		return "", err
@@ -49,14 +36,14 @@ func standsAlone(url string) error {
 }
 
 // withKeys runs work on the stored API keys.
-func (f *databaseFlags) withKeys(ctx context.Context, env environment, work func(*eventstore.APIKeys) error) error {
+func (f *databaseFlags) withKeys(ctx context.Context, env cli.Env, work func(*eventstore.APIKeys) error) error {
 	url, err := f.required(env)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	pool, err := eventstore.Open(ctx, url)
 	if errors.Is(err, migrations.ErrURL) {
-		return usageError{fmt.Errorf("UPCALL_DATABASE_URL: %w", err)}
+		return cli.Usage(fmt.Errorf("UPCALL_DATABASE_URL: %w", err))
 	}
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
@@ -21,7 +22,7 @@ func checkFormat(format string, o oss.Object) error {
 		return oneOf("--format", format, slices.Concat([]string{"text", "json"}, languages)...)
 	}
 	if err := snippet.Check(format, o.Key, o.ContentType); err != nil {
-		return prefixEach("--", err) // its fields are the flags' names
+		return cli.Prefix("--", err) // its fields are the flags' names
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"upcall/internal/cli"
 	"upcall/internal/snippet"
 )
 
@@ -31,7 +32,7 @@ func TestFormats(t *testing.T) {
 				t.Errorf("%s: the program does not hold %s:\n%s", language, part, stdout)
 			}
 		}
-		if err := run(t.Context(), slices.Concat(good, []string{"--content-type", "image/jpeg", "--format", language}), func(name string) string { return goodEnv()[name] }, stdio{out: brokenPipe{}, err: os.Stderr}); exitCode(err) != 1 {
+		if err := run(t.Context(), slices.Concat(good, []string{"--content-type", "image/jpeg", "--format", language}), func(name string) string { return goodEnv()[name] }, cli.Stdio{Out: brokenPipe{}, Err: os.Stderr}); cli.ExitCode(err) != 1 {
 			t.Errorf("%s into a broken pipe: %v", language, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/apikey"
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/policy"
 )
@@ -36,7 +37,7 @@ func (*keysAddCommand) Help() string {
 A running issuer takes the key within a second.`
 }
 
-func (c *keysAddCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *keysAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	if c.ID == "" {
 		c.ID = apikey.NewID()
 	}
@@ -47,19 +48,19 @@ func (c *keysAddCommand) Run(ctx context.Context, env environment, std stdio) er
 	}
 	_, err = c.required(env)
 	if err := errors.Join(append(errs, err)...); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
 		return keys.Add(ctx, eventstore.APIKey{ID: c.ID, Hash: hash[:], Policy: c.Policy, CreatedAt: time.Now()})
 	})
 	if errors.Is(err, eventstore.ErrExists) {
-		return usageError{fmt.Errorf("--id: there is a key %q already, and an id is not used again; choose another one", c.ID)}
+		return cli.Usage(fmt.Errorf("--id: there is a key %q already, and an id is not used again; choose another one", c.ID))
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.err, "issuer: made the key %s with the policy %s; it is shown this once\n", c.ID, c.Policy)
-	if _, err := fmt.Fprintln(std.out, text); err != nil {
+	fmt.Fprintf(std.Err, "issuer: made the key %s with the policy %s; it is shown this once\n", c.ID, c.Policy)
+	if _, err := fmt.Fprintln(std.Out, text); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
 	return nil
@@ -88,10 +89,10 @@ type keysListCommand struct {
 	databaseFlags
 }
 
-func (c *keysListCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *keysListCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	_, err := c.required(env)
 	if err := errors.Join(oneOf("--format", c.Format, "text", "json"), err); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	return c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
 		all, err := keys.List(ctx)
@@ -99,9 +100,9 @@ func (c *keysListCommand) Run(ctx context.Context, env environment, std stdio) e
 			return err
 		}
 		if c.Format == "json" {
-			err = printKeysJSON(std.out, all)
+			err = printKeysJSON(std.Out, all)
 		} else {
-			err = printKeys(std.out, all)
+			err = printKeys(std.Out, all)
 		}
 		if err != nil {
 			return fmt.Errorf("write keys: %w", err)
@@ -151,7 +152,7 @@ func (*keysRevokeCommand) Help() string {
 	return `A running issuer refuses the key within five seconds. Uploads that were issued with it stay as they are.`
 }
 
-func (c *keysRevokeCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	// Whoever pastes the whole key must not find it in an error or in the log of the shell.
 	idErr := apikey.CheckID(c.ID)
 	if id, _, err := apikey.Parse(c.ID); err == nil {
@@ -162,15 +163,15 @@ func (c *keysRevokeCommand) Run(ctx context.Context, env environment, std stdio)
 	}
 	_, err := c.required(env)
 	if err := errors.Join(idErr, err); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
 	if errors.Is(err, eventstore.ErrNotFound) {
-		return usageError{fmt.Errorf("ID: there is no key %q; see issuer keys list", c.ID)}
+		return cli.Usage(fmt.Errorf("ID: there is no key %q; see issuer keys list", c.ID))
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.err, "issuer: revoked the key %s; running issuers refuse it within five seconds\n", c.ID)
+	fmt.Fprintf(std.Err, "issuer: revoked the key %s; running issuers refuse it within five seconds\n", c.ID)
 	return nil
 }

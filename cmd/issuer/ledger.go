@@ -7,10 +7,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
-	"upcall/internal/setting"
 	"upcall/migrations"
 )
 
@@ -23,9 +23,9 @@ type ledger struct {
 // openLedger returns the ledger in the database of UPCALL_DATABASE_URL, and one that
 // does nothing where that is not set. DATABASE_URL does not count: these commands work
 // without a database, and it may well be another program's. No connection is made yet.
-func openLedger(ctx context.Context, env environment) (ledger, error) {
+func openLedger(ctx context.Context, env cli.Env) (ledger, error) {
 	none := ledger{func(context.Context, eventstore.IssuedUpload) error { return nil }, func() {}}
-	url, err := setting.Secret(env, "UPCALL_DATABASE_URL")
+	url, err := cli.Secret("", env, "UPCALL_DATABASE_URL")
 	if err != nil || url == "" {
 		return none, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 )
 
 // goodEnv is an environment in which any good command line works.
@@ -36,10 +37,10 @@ var good = []string{"put", "--bucket", "demo", "--key", "photos/cat.jpg", "--cal
 func execute(t *testing.T, env map[string]string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, remarks bytes.Buffer
-	err := run(t.Context(), args, func(name string) string { return env[name] }, stdio{strings.NewReader(""), &out, &remarks})
+	err := run(t.Context(), args, func(name string) string { return env[name] }, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &remarks})
 	if err != nil {
-		report(&remarks, err)
-		status = exitCode(err)
+		cli.Report(&remarks, "issuer", err)
+		status = cli.ExitCode(err)
 	}
 	return out.String(), remarks.String(), status
 }
@@ -282,9 +283,9 @@ func TestOutputFails(t *testing.T) {
 	t.Parallel()
 	env := goodEnv()
 	for _, format := range []string{"text", "json"} {
-		err := run(t.Context(), slices.Concat(good, []string{"--format", format}), func(name string) string { return env[name] }, stdio{strings.NewReader(""), brokenPipe{}, io.Discard})
-		if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
-			t.Errorf("%s: error %v, status %d", format, err, exitCode(err))
+		err := run(t.Context(), slices.Concat(good, []string{"--format", format}), func(name string) string { return env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
+		if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
+			t.Errorf("%s: error %v, status %d", format, err, cli.ExitCode(err))
 		}
 	}
 }

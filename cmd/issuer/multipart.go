@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 )
@@ -41,10 +42,10 @@ Without --content-type the object gets the type that the end of its key stands f
 }
 
 // Run initiates one upload and prints its manifest. kong calls it.
-func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
-	tokens, err := tokenKeys(env)
+	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
 	ledger, err := openLedger(ctx, env)
 	defer ledger.close()
@@ -56,7 +57,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std s
 	}
 	errs = append(errs, c.checkOutput())
 	if err := errors.Join(errs...); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 
 	issuer, err := newIssuer(cfg, tokens)
@@ -65,7 +66,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std s
 	}
 	file, err := c.openManifest()
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	manifest, err := issuer.IssueMultipart(ctx, request)
 	if err != nil {
@@ -75,9 +76,9 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env environment, std s
 	if err := ledger.enter(ctx, row); err != nil {
 		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
 	}
-	warn(std.err, request.Callback != nil, tokens)
-	warnBound(std.err, manifest.Bound, manifest.ExpiresAt, c.Expires)
-	if err := c.print(std.out, file, request, manifest); err != nil { // nobody can go on with it
+	warn(std.Err, request.Callback != nil, tokens)
+	warnBound(std.Err, manifest.Bound, manifest.ExpiresAt, c.Expires)
+	if err := c.print(std.Out, file, request, manifest); err != nil { // nobody can go on with it
 		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
 	}
 	return nil
@@ -152,12 +153,12 @@ type manifestFlags struct {
 	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"What multipart create printed; - is the standard input. Required."`
 }
 
-func (f *manifestFlags) read(std stdio) (issue.Multipart, error) {
+func (f *manifestFlags) read(std cli.Stdio) (issue.Multipart, error) {
 	switch f.Manifest {
 	case "":
 		return issue.Multipart{}, errors.New("--manifest: is not given; name the file that holds what multipart create printed")
 	case "-":
-		m, err := issue.ReadManifest(std.in)
+		m, err := issue.ReadManifest(std.In)
 		return m, inFlag("--manifest", err)
 	}
 	file, err := os.Open(f.Manifest)
@@ -193,7 +194,7 @@ The exit status is 1 as well where the object is stored but its callback failed 
 }
 
 // Run merges one upload and prints the callback's answer. kong calls it.
-func (c *multipartCompleteCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check(), oneOf("--format", c.Format, "text", "json")}
 	manifest, err := c.read(std)
@@ -201,7 +202,7 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env environment, std
 	want, err := c.expectedCRC64()
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	issuer, err := newIssuer(cfg, nil) // the token is in the manifest
 	if err != nil {
@@ -212,9 +213,9 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env environment, std
 		return explain(blame(err))
 	}
 	if c.Format == "json" {
-		return errors.Join(err, printCompletedJSON(std.out, manifest, done))
+		return errors.Join(err, printCompletedJSON(std.Out, manifest, done))
 	}
-	return errors.Join(err, printCompleted(std.out, manifest, done, want != nil && err == nil))
+	return errors.Join(err, printCompleted(std.Out, manifest, done, want != nil && err == nil))
 }
 
 // expectedCRC64 is nil where no flag says it.
@@ -250,12 +251,12 @@ type multipartAbortCommand struct {
 }
 
 // Run aborts one upload. kong calls it.
-func (c *multipartAbortCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
 	manifest, err := c.read(std)
 	if err := errors.Join(append(errs, err)...); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	issuer, err := newIssuer(cfg, nil)
 	if err != nil {
@@ -264,7 +265,7 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env environment, std st
 	if err := issuer.AbortMultipart(ctx, manifest); err != nil {
 		return explain(blame(err))
 	}
-	if _, err := fmt.Fprintf(std.out, "Aborted the upload of %s to bucket %s.\n", readable(manifest.Key), manifest.Bucket); err != nil {
+	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", readable(manifest.Key), manifest.Bucket); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil

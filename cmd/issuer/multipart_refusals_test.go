@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"upcall/internal/cli"
 )
 
 // refused asserts one line for each of want, status 2 and nothing on stdout.
@@ -197,7 +199,7 @@ func TestMultipartFromStandardInput(t *testing.T) {
 	w := newWorld(t)
 	_, text := w.create(t, "--parts", "2")
 	var out, remarks strings.Builder
-	err := run(t.Context(), []string{"multipart", "abort", "--manifest", "-"}, func(name string) string { return w.env[name] }, stdio{strings.NewReader(text), &out, &remarks})
+	err := run(t.Context(), []string{"multipart", "abort", "--manifest", "-"}, func(name string) string { return w.env[name] }, cli.Stdio{In: strings.NewReader(text), Out: &out, Err: &remarks})
 	if err != nil || w.openUploads(t) != 0 {
 		t.Errorf("error %v, %d uploads", err, w.openUploads(t))
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/issue"
 	"upcall/internal/ossemu"
 )
@@ -293,8 +294,8 @@ func TestMultipartNotPrinted(t *testing.T) {
 	w := newWorld(t)
 	path := filepath.Join(t.TempDir(), "m.json")
 	for _, args := range [][]string{{"--parts", "3"}, {"--parts", "3", "--manifest", path, "--format", "text"}} {
-		err := run(t.Context(), w.createArgs(args...), func(name string) string { return w.env[name] }, stdio{nil, brokenPipe{}, io.Discard})
-		if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") || w.openUploads(t) != 0 {
+		err := run(t.Context(), w.createArgs(args...), func(name string) string { return w.env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
+		if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") || w.openUploads(t) != 0 {
 			t.Errorf("error %v, %d uploads are open", err, w.openUploads(t))
 		}
 	}

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"errors"
-	"strings"
-
+	"upcall/internal/cli"
 	"upcall/internal/oss"
-	"upcall/internal/setting"
-	"upcall/internal/uploadtoken"
 )
 
 // ossFlags are the way to OSS.
@@ -23,30 +19,8 @@ type ossFlags struct {
 
 // presignConfig reads region, endpoint and credentials. The error is about what could
 // not be read; what was read is still to be checked.
-func (f *ossFlags) presignConfig(env environment) (oss.Config, error) {
+func (f *ossFlags) presignConfig(env cli.Env) (oss.Config, error) {
 	cfg := oss.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
 	err := f.fillIn(&cfg, env)
 	return cfg, err
-}
-
-// tokenKeys returns nil where no keys are set.
-func tokenKeys(env environment) (*uploadtoken.Keyring, error) {
-	keys, err := setting.Secret(env, "UPCALL_TOKEN_KEYS")
-	if err != nil || keys == "" {
-		return nil, err
-	}
-	ring, err := uploadtoken.ParseKeys(keys)
-	if err != nil {
-		return nil, prefixEach("UPCALL_TOKEN_KEYS: ", err)
-	}
-	return ring, nil
-}
-
-// prefixEach says of each joined error where it came from.
-func prefixEach(prefix string, err error) error {
-	var errs []error
-	for line := range strings.Lines(err.Error()) {
-		errs = append(errs, errors.New(prefix+strings.TrimRight(line, "\n")))
-	}
-	return errors.Join(errs...)
 }

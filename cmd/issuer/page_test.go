@@ -23,6 +23,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/ossemu"
 	"upcall/internal/receiver"
@@ -101,7 +102,7 @@ policies:
 	}
 	env := func(name string) string { return settings[name] }
 	var made bytes.Buffer
-	if err := run(ctx, []string{"keys", "add", "--policy", "people"}, env, stdio{nil, &made, io.Discard}); err != nil {
+	if err := run(ctx, []string{"keys", "add", "--policy", "people"}, env, cli.Stdio{Out: &made, Err: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 	s.apiKey = strings.TrimSpace(made.String())
@@ -109,7 +110,7 @@ policies:
 	logged, log := io.Pipe()
 	served := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"serve"}, env, stdio{nil, io.Discard, log})
+		err := run(ctx, []string{"serve"}, env, cli.Stdio{Out: io.Discard, Err: log})
 		log.CloseWithError(io.EOF)
 		served <- err
 	}()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
@@ -39,10 +40,10 @@ The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
 }
 
 // Run prints one issued upload. kong calls it.
-func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
-	tokens, err := tokenKeys(env)
+	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
 	ledger, err := openLedger(ctx, env)
 	defer ledger.close()
@@ -51,7 +52,7 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	errs = append(errs, err, request.Check(issue.Reach(cfg.Host()), tokens != nil))
 	errs = append(errs, checkFormat(c.Format, request.Object))
 	if err := errors.Join(errs...); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 
 	issuer, err := newIssuer(cfg, tokens)
@@ -66,9 +67,9 @@ func (c *putCommand) Run(ctx context.Context, env environment, std stdio) error 
 	if err := ledger.enter(ctx, row); err != nil {
 		return err
 	}
-	warn(std.err, request.Callback != nil, tokens)
-	warnBound(std.err, upload.Bound, upload.ExpiresAt, c.Expires)
-	return printUpload(std.out, c.Format, request, upload)
+	warn(std.Err, request.Callback != nil, tokens)
+	warnBound(std.Err, upload.Bound, upload.ExpiresAt, c.Expires)
+	return printUpload(std.Out, c.Format, request, upload)
 }
 
 func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, error) {
@@ -83,7 +84,7 @@ func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, erro
 // have expired, say, come to light only where something is signed.
 func blame(err error) error {
 	if _, ok := errors.AsType[fault.Fault](err); ok {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
 	"upcall/internal/issueapi"
@@ -68,12 +69,12 @@ type serveSettings struct {
 }
 
 // Run serves until ctx ends. kong calls it.
-func (c *serveCommand) Run(ctx context.Context, env environment, std stdio) error {
+func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	settings, err := c.settings(env)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
-	warn(std.err, true, settings.tokens)
+	warn(std.Err, true, settings.tokens)
 	api, err := net.Listen("tcp", c.APIListen)
 	if err != nil {
 		return fmt.Errorf("listen for applications: %w", err)
@@ -84,11 +85,11 @@ func (c *serveCommand) Run(ctx context.Context, env environment, std stdio) erro
 		return fmt.Errorf("listen for health and metrics: %w", err)
 	}
 	defer admin.Close()
-	return serve(ctx, settings, slog.New(slog.NewJSONHandler(std.err, nil)), api, admin)
+	return serve(ctx, settings, slog.New(slog.NewJSONHandler(std.Err, nil)), api, admin)
 }
 
 // settings reads every setting and reports all mistakes at once.
-func (c *serveCommand) settings(env environment) (serveSettings, error) {
+func (c *serveCommand) settings(env cli.Env) (serveSettings, error) {
 	var s serveSettings
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
@@ -101,7 +102,7 @@ func (c *serveCommand) settings(env environment) (serveSettings, error) {
 	s.oss, err = c.presignConfig(env)
 	note(err)
 	note(s.oss.Check())
-	s.tokens, err = tokenKeys(env)
+	s.tokens, err = cli.TokenKeys("", env)
 	note(err)
 	if err == nil && s.tokens == nil {
 		// Without a token no callback can be told to belong to an upload of the ledger.
@@ -150,7 +151,7 @@ func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 	}
 	set, err := policy.Parse(data, reach)
 	if err != nil {
-		return nil, prefixEach(path+":", err)
+		return nil, cli.Prefix(path+":", err)
 	}
 	return set, nil
 }
@@ -161,7 +162,7 @@ func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api, admin net.Listener) error {
 	pool, err := eventstore.Open(ctx, settings.databaseURL)
 	if errors.Is(err, migrations.ErrURL) {
-		return usageError{fmt.Errorf("UPCALL_DATABASE_URL: %w", err)}
+		return cli.Usage(fmt.Errorf("UPCALL_DATABASE_URL: %w", err))
 	}
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 )
@@ -36,7 +37,7 @@ func startServe(t *testing.T, env map[string]string) (api, admin string, stop fu
 	logged, log := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"serve"}, func(name string) string { return env[name] }, stdio{nil, io.Discard, log})
+		err := run(ctx, []string{"serve"}, func(name string) string { return env[name] }, cli.Stdio{Out: io.Discard, Err: log})
 		log.Close()
 		ended <- err
 	}()

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
+	"upcall/internal/cli"
 	"upcall/internal/uploader"
 )
 
@@ -54,7 +55,7 @@ type uploadJob struct {
 }
 
 // Run uploads the files. kong calls it.
-func (c *uploadCommand) Run(ctx context.Context, env environment, std stdio, line *kong.Context) error {
+func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, line *kong.Context) error {
 	// Half as much garbage as usual: a manifest of 10,000 parts is the most that is kept
 	// in memory, and the program is to stay small beside what else the machine does.
 	debug.SetGCPercent(50)
@@ -63,22 +64,22 @@ func (c *uploadCommand) Run(ctx context.Context, env environment, std stdio, lin
 	defer closeAll(jobs)
 	var fillErr error
 	if c.Manifest != "" {
-		fillErr = c.useManifest(jobs, env, std.in, line)
+		fillErr = c.useManifest(jobs, env, std.In, line)
 	} else {
 		ledger, err := openLedger(ctx, env)
 		defer ledger.close()
-		fillErr = errors.Join(err, c.makeManifests(jobs, env, ledger, std.err))
+		fillErr = errors.Join(err, c.makeManifests(jobs, env, ledger, std.Err))
 	}
 	if err := errors.Join(err, openErr, fillErr); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	var total int64
 	for _, job := range jobs {
 		total += job.source.Size()
 	}
-	meter := newMeter(std.err, total, isTerminal(std.err))
+	meter := newMeter(std.Err, total, isTerminal(std.Err))
 	defer meter.end()
-	return uploadAll(ctx, up, jobs, c.Parallel, meter, &inOrder{w: std.out})
+	return uploadAll(ctx, up, jobs, c.Parallel, meter, &inOrder{w: std.Out})
 }
 
 func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
@@ -91,7 +92,7 @@ func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
 	}
 	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
 	if err != nil {
-		errs = append(errs, prefixEach("--", err))
+		errs = append(errs, cli.Prefix("--", err))
 	}
 	return up, errors.Join(errs...)
 }
@@ -118,7 +119,7 @@ func closeAll(jobs []*uploadJob) {
 }
 
 // useManifest makes the one job upload by the manifest that was given.
-func (c *uploadCommand) useManifest(jobs []*uploadJob, env environment, in io.Reader, line *kong.Context) error {
+func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader, line *kong.Context) error {
 	errs := []error{checkAlone(line)}
 	if len(c.Files) > 1 {
 		errs = append(errs, fmt.Errorf("--manifest: it is for one file, and there are %d", len(c.Files)))

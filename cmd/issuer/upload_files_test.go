@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"upcall/internal/cli"
 )
 
 // inFolder writes files into a folder of the test's own and returns their paths. The
@@ -209,7 +211,7 @@ func TestUploadByManifest(t *testing.T) {
 		}
 		var stdout, remarks bytes.Buffer
 		err := run(t.Context(), []string{"upload", paths["cat.jpg"], "--manifest", "-"}, func(name string) string { return bare[name] },
-			stdio{strings.NewReader(manifest), &stdout, &remarks})
+			cli.Stdio{In: strings.NewReader(manifest), Out: &stdout, Err: &remarks})
 		if err != nil || stdout.String() != answer+"\n" {
 			t.Errorf("%s: %v: %s%s", name, err, stdout.String(), remarks.String())
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/uploader"
@@ -36,10 +37,10 @@ type maker struct {
 }
 
 // makeManifests lets each job make its own manifest. The error joins all mistakes.
-func (c *uploadCommand) makeManifests(jobs []*uploadJob, env environment, ledger ledger, remarks io.Writer) error {
+func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger ledger, remarks io.Writer) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
-	tokens, err := tokenKeys(env)
+	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
 	m, err := c.maker()
 	m.ledger = ledger

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"upcall/internal/cli"
 )
 
 // TestUploadBadInput gives each flag something wrong: one line for each mistake, status
@@ -87,11 +89,11 @@ func TestUploadBadInput(t *testing.T) {
 			env := maps.Clone(w.env)
 			maps.Copy(env, tt.env)
 			var out, remarks bytes.Buffer
-			err := run(t.Context(), append([]string{"upload"}, tt.args...), func(name string) string { return env[name] }, stdio{strings.NewReader(tt.stdin), &out, &remarks})
-			if err == nil || exitCode(err) != 2 || out.Len() > 0 || remarks.Len() > 0 {
-				t.Fatalf("status %d: %s%s: %v", exitCode(err), &out, &remarks, err)
+			err := run(t.Context(), append([]string{"upload"}, tt.args...), func(name string) string { return env[name] }, cli.Stdio{In: strings.NewReader(tt.stdin), Out: &out, Err: &remarks})
+			if err == nil || cli.ExitCode(err) != 2 || out.Len() > 0 || remarks.Len() > 0 {
+				t.Fatalf("status %d: %s%s: %v", cli.ExitCode(err), &out, &remarks, err)
 			}
-			report(&remarks, err)
+			cli.Report(&remarks, "issuer", err)
 			lines := strings.Split(strings.TrimSpace(remarks.String()), "\n")
 			if len(lines) != len(tt.want) || strings.Contains(remarks.String(), "hunter") || strings.Contains(remarks.String(), "x-oss-signature") {
 				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), &remarks)
@@ -138,8 +140,8 @@ func TestUploadInterrupted(t *testing.T) {
 	})
 	var out, remarks bytes.Buffer
 	err := run(ctx, []string{"upload", paths["a.bin"], paths["b.bin"], paths["c.bin"], "--bucket", "demo", "--key", "in/", "--part-size", "102400", "--parallel", "2"},
-		func(name string) string { return w.env[name] }, stdio{strings.NewReader(""), &out, &remarks})
-	if err == nil || exitCode(err) != 1 || err.Error() != "interrupted; run the same command again" {
+		func(name string) string { return w.env[name] }, cli.Stdio{Out: &out, Err: &remarks})
+	if err == nil || cli.ExitCode(err) != 1 || err.Error() != "interrupted; run the same command again" {
 		t.Errorf("error %v\n%s", err, &remarks)
 	}
 }
@@ -150,8 +152,8 @@ func TestUploadOutputFails(t *testing.T) {
 	newGate(t, w)
 	paths := inFolder(t, map[string]int{"a.bin": 10})
 	err := run(t.Context(), []string{"upload", paths["a.bin"], "--bucket", "demo", "--key", "a", "--callback-url", w.receiver},
-		func(name string) string { return w.env[name] }, stdio{strings.NewReader(""), brokenPipe{}, io.Discard})
-	if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
+		func(name string) string { return w.env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
+	if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
 		t.Errorf("error %v", err)
 	}
 }

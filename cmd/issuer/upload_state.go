@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
@@ -18,7 +19,7 @@ import (
 const stateKept = oss.MaxExpires + 24*time.Hour
 
 // stateDir is where unfinished uploads are remembered.
-func (c *uploadCommand) stateDir(env environment) (string, error) {
+func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	switch {
 	case c.StateDir != "":
 		return c.StateDir, nil
@@ -32,18 +33,18 @@ func (c *uploadCommand) stateDir(env environment) (string, error) {
 
 // ownState is the state of an upload whose manifest the command makes. The same command
 // finds the same one.
-func (c *uploadCommand) ownState(env environment, file string) (*uploader.State, error) {
+func (c *uploadCommand) ownState(env cli.Env, file string) (*uploader.State, error) {
 	return c.state(env, file, c.keyOf(file), c.objectFlags, c.PartSize, c.callbackFlags, c.ossFlags)
 }
 
 // givenState is the state of an upload whose manifest was given.
-func (c *uploadCommand) givenState(env environment, file string, m uploader.Manifest) (*uploader.State, error) {
+func (c *uploadCommand) givenState(env cli.Env, file string, m uploader.Manifest) (*uploader.State, error) {
 	return c.state(env, file, m.Multipart.Bucket, m.Multipart.Key, m.Multipart.OSSUploadID)
 }
 
 // state loads what is remembered of a file's upload. The file's name in the folder is a
 // digest of what tells the upload from others, and says nothing of it.
-func (c *uploadCommand) state(env environment, file string, upload ...any) (*uploader.State, error) {
+func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploader.State, error) {
 	dir, err := c.stateDir(env)
 	if err != nil {
 		return nil, err

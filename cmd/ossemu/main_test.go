@@ -15,6 +15,8 @@ import (
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/cli"
 )
 
 func env(pairs ...string) func(string) string {
@@ -33,7 +35,7 @@ func boot(t *testing.T, args []string, e func(string) string) (address, line str
 	out, in := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := run(ctx, args, e, in, io.Discard)
+		err := run(ctx, args, e, cli.Stdio{Out: in, Err: io.Discard})
 		in.CloseWithError(errors.Join(io.EOF, err))
 		done <- err
 	}()
@@ -67,13 +69,13 @@ func TestServe(t *testing.T) {
 	}
 	var out bytes.Buffer
 	listen := strings.TrimPrefix(address, "http://")
-	if err := run(t.Context(), []string{"healthcheck", "--listen", listen}, env(), &out, io.Discard); err != nil || out.String() != "ok\n" {
+	if err := run(t.Context(), []string{"healthcheck", "--listen", listen}, env(), cli.Stdio{Out: &out, Err: io.Discard}); err != nil || out.String() != "ok\n" {
 		t.Errorf("healthcheck: %q, %v", out.String(), err)
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := run(t.Context(), []string{"healthcheck"}, env("OSSEMU_LISTEN", listen), io.Discard, io.Discard); err == nil || errors.Is(err, errUsage) {
+	if err := run(t.Context(), []string{"healthcheck"}, env("OSSEMU_LISTEN", listen), cli.Stdio{Out: io.Discard, Err: io.Discard}); err == nil || errors.Is(err, cli.ErrUsage) {
 		t.Errorf("healthcheck of nothing: %v", err)
 	}
 }
@@ -130,8 +132,8 @@ func TestDrain(t *testing.T) {
 func TestMistakesAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), nil, env("OSSEMU_LISTEN", "nonsense", "OSSEMU_REGION", "oss-cn-hangzhou", "OSSEMU_BUCKETS", "_ossemu,ok-one",
-		"OSSEMU_ACCESS_KEY_SECRET", "top-secret", "OSSEMU_ACCESS_KEY_SECRET_FILE", "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE", "/nowhere", "OSSEMU_PUBLIC_URL", "x"), io.Discard, io.Discard)
-	if !errors.Is(err, errUsage) {
+		"OSSEMU_ACCESS_KEY_SECRET", "top-secret", "OSSEMU_ACCESS_KEY_SECRET_FILE", "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE", "/nowhere", "OSSEMU_PUBLIC_URL", "x"), cli.Stdio{Out: io.Discard, Err: io.Discard})
+	if !errors.Is(err, cli.ErrUsage) {
 		t.Fatalf("not a usage error: %v", err)
 	}
 	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one", "OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL"} {
@@ -147,12 +149,12 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--nope"}, {"nope"}, {"serve", "extra"}, {"healthcheck", "--timeout", "x"}} {
-		if err := run(t.Context(), args, env(), io.Discard, io.Discard); !errors.Is(err, errUsage) {
+		if err := run(t.Context(), args, env(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"serve", "--help"}, env("OSSEMU_ACCESS_KEY_SECRET", "top-secret"), &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"serve", "--help"}, env("OSSEMU_ACCESS_KEY_SECRET", "top-secret"), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 		t.Errorf("--help: %v", err)
 	}
 	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION", "BUCKETS", "PUBLIC_URL", "DATA_DIR"} {
@@ -165,8 +167,8 @@ func TestUsage(t *testing.T) {
 	}
 	busy := httptest.NewServer(nil)
 	defer busy.Close()
-	err := run(t.Context(), []string{"--listen", busy.Listener.Addr().String()}, env(), io.Discard, io.Discard)
-	if err == nil || errors.Is(err, errUsage) {
+	err := run(t.Context(), []string{"--listen", busy.Listener.Addr().String()}, env(), cli.Stdio{Out: io.Discard, Err: io.Discard})
+	if err == nil || errors.Is(err, cli.ErrUsage) {
 		t.Errorf("busy port: %v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/ossemu"
-	"upcall/internal/setting"
 )
 
 type serveCommand struct {
@@ -35,30 +35,22 @@ const (
 
 // config builds the emulator's configuration and collects what is wrong with the
 // secrets; the rest is for ossemu.Config.Check.
-func (s serveCommand) config(env func(string) string, log *slog.Logger) (ossemu.Config, error) {
-	secret, err1 := orSetting(s.AccessKeySecret, env, "OSSEMU_ACCESS_KEY_SECRET")
-	token, err2 := orSetting(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
+func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, error) {
+	secret, err1 := cli.Secret(s.AccessKeySecret, env, "OSSEMU_ACCESS_KEY_SECRET")
+	token, err2 := cli.Secret(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
 	return ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: cmp.Or(secret, defaultSecret), SecurityToken: token, Region: s.Region,
 		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, errors.Join(err1, err2)
 }
 
-// orSetting returns the flag's value, or the secret of the environment where there is none.
-func orSetting(flag string, env func(string) string, name string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
-	return setting.Secret(env, name)
-}
-
 // Run serves until ctx is done, then answers what is under way.
-func (s serveCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := s.config(std.env, slog.New(slog.NewTextHandler(std.err, nil)))
+func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	cfg, err := s.config(env, slog.New(slog.NewTextHandler(std.Err, nil)))
 	_, _, addrErr := net.SplitHostPort(s.Listen)
 	if addrErr != nil {
 		addrErr = fmt.Errorf("listen address %q is not host:port; write :9000, say", s.Listen)
 	}
 	if err := errors.Join(addrErr, err, cfg.Check()); err != nil {
-		return fmt.Errorf("%w\n%w", err, errUsage)
+		return cli.Usage(err)
 	}
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
@@ -79,7 +71,7 @@ func (s serveCommand) Run(ctx context.Context, std streams) error {
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(emulator.Close)
-	fmt.Fprintf(std.out, "ossemu: serving %s, callback key at %s\n", address, strings.TrimSuffix(cfg.PublicURL, "/")+ossemu.PublicKeyPath)
+	fmt.Fprintf(std.Out, "ossemu: serving %s, callback key at %s\n", address, strings.TrimSuffix(cfg.PublicURL, "/")+ossemu.PublicKeyPath)
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -114,13 +106,13 @@ type healthcheckCommand struct {
 	Timeout time.Duration `default:"3s" setting:"OSSEMU_TIMEOUT" help:"How long to wait. Default ${default}."`
 }
 
-func (h healthcheckCommand) Run(ctx context.Context, std streams) error {
+func (h healthcheckCommand) Run(ctx context.Context, std cli.Stdio) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	url := "http://" + reachable(h.Listen) + "/_ossemu/health"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("listen address %q is not host:port; %w", h.Listen, errUsage)
+		return cli.Usage(fmt.Errorf("listen address %q is not host:port", h.Listen))
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
@@ -131,6 +123,6 @@ func (h healthcheckCommand) Run(ctx context.Context, std streams) error {
 	if response.StatusCode != http.StatusOK {
 		return errors.New("check health: the emulator answered " + strconv.Itoa(response.StatusCode))
 	}
-	fmt.Fprintln(std.out, "ok")
+	fmt.Fprintln(std.Out, "ok")
 	return nil
 }

@@ -11,12 +11,11 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/doctor"
-	"upcall/internal/setting"
-	"upcall/internal/uploadtoken"
 )
 
-type doctorCmd struct {
+type doctorCommand struct {
 	File         string   `arg:"" optional:"" default:"-" placeholder:"FILE" help:"The captured request: an HTTP message, what curl -v or --trace printed, or a HAR archive. - is standard input, and the default."`
 	Format       string   `enum:"auto,raw,curl,har" default:"auto" placeholder:"FORMAT" help:"auto, raw, curl or har. Default ${default}."`
 	Entry        int      `placeholder:"N" help:"Which request of the capture, from 1 on. Default the first that looks like a callback."`
@@ -35,7 +34,7 @@ type doctorCmd struct {
 }
 
 // Help is shown by receiver doctor --help.
-func (cmd *doctorCmd) Help() string {
+func (cmd *doctorCommand) Help() string {
 	return "Exit status: 0 if the callback is good as it is; 1 if it verifies only after a repair, or not at all, or is refused for something else; 2 if flags or capture cannot be read."
 }
 
@@ -47,24 +46,24 @@ var verdicts = map[doctor.Verdict]error{
 	doctor.CannotCheck: errors.New("the callback cannot be checked"),
 }
 
-func (cmd *doctorCmd) Run(ctx context.Context, p *program) error {
-	cfg, err := cmd.config(p.env)
+func (cmd *doctorCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	cfg, err := cmd.config(env, std.In)
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
 	examiner, err := doctor.New(cfg)
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
-	capture, err := cmd.capture()
+	capture, err := cmd.capture(std.In)
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
 	report, err := examiner.Examine(ctx, capture)
 	if err != nil {
 		return err
 	}
-	if err := cmd.print(p.stdout, report); err != nil {
+	if err := cmd.print(std.Out, report); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	if report.Accepted {
@@ -73,7 +72,7 @@ func (cmd *doctorCmd) Run(ctx context.Context, p *program) error {
 	return verdicts[report.Verdict]
 }
 
-func (cmd *doctorCmd) print(out io.Writer, report *doctor.Report) error {
+func (cmd *doctorCommand) print(out io.Writer, report *doctor.Report) error {
 	if !cmd.JSON {
 		return report.Write(out)
 	}
@@ -84,7 +83,7 @@ func (cmd *doctorCmd) print(out io.Writer, report *doctor.Report) error {
 }
 
 // config reads every setting and reports all mistakes at once.
-func (cmd *doctorCmd) config(env func(string) string) (doctor.Config, error) {
+func (cmd *doctorCommand) config(env cli.Env, in io.Reader) (doctor.Config, error) {
 	var errs []error
 	cfg := doctor.Config{
 		TrustKeyURLs:  cmd.KeyURL,
@@ -94,15 +93,10 @@ func (cmd *doctorCmd) config(env func(string) string) (doctor.Config, error) {
 		Buckets:       cmd.Buckets,
 		TokenOptional: cmd.Token == "optional",
 	}
-	keys := cmd.TokenKeys
-	var err error
-	if keys == "" {
-		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
-		errs = append(errs, err)
-	}
-	if keys != "" && cmd.Token != "off" {
-		cfg.Tokens, err = uploadtoken.ParseKeys(keys)
-		errs = append(errs, err)
+	tokens, err := cli.TokenKeys(cmd.TokenKeys, env)
+	errs = append(errs, err)
+	if cmd.Token != "off" {
+		cfg.Tokens = tokens
 	}
 	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	errs = append(errs, err)
@@ -113,18 +107,18 @@ func (cmd *doctorCmd) config(env func(string) string) (doctor.Config, error) {
 		}
 	}
 	if cmd.KeyFile != "" {
-		cfg.Key, err = readFile(cmd.KeyFile)
+		cfg.Key, err = readFile(cmd.KeyFile, in)
 		errs = append(errs, err)
 	}
 	return cfg, errors.Join(errs...)
 }
 
 // capture reads the captured request.
-func (cmd *doctorCmd) capture() (*doctor.Capture, error) {
+func (cmd *doctorCommand) capture(in io.Reader) (*doctor.Capture, error) {
 	if cmd.File == "-" && cmd.Body == "-" {
 		return nil, errors.New("capture and body cannot both be standard input: name a file for one of them")
 	}
-	file, err := readFile(cmd.File)
+	file, err := readFile(cmd.File, in)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +127,7 @@ func (cmd *doctorCmd) capture() (*doctor.Capture, error) {
 		return nil, fmt.Errorf("read %s: %w", strconv.Quote(cmd.File), err)
 	}
 	if cmd.Body != "" {
-		if capture.Body, err = readFile(cmd.Body); err != nil {
+		if capture.Body, err = readFile(cmd.Body, in); err != nil {
 			return nil, err
 		}
 		capture.NoBody = false
@@ -141,10 +135,8 @@ func (cmd *doctorCmd) capture() (*doctor.Capture, error) {
 	return capture, nil
 }
 
-// readFile reads a file, or standard input if it is called -, up to more than any
-// capture may be.
-func readFile(name string) ([]byte, error) {
-	in := os.Stdin
+// readFile reads a file, or in if it is called -, up to more than any capture may be.
+func readFile(name string, in io.Reader) ([]byte, error) {
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"upcall/internal/cli"
 )
 
 const captures = "testdata/doctor/"
@@ -18,7 +20,7 @@ func statusOf(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, new(*usageError)):
+	case errors.Is(err, cli.ErrUsage):
 		return 2
 	}
 	return 1
@@ -71,7 +73,7 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			args := append([]string{"doctor", captures + tt.args[0], "--json"}, tt.args[1:]...)
 			var out bytes.Buffer
-			err := run(t.Context(), args, env(tt.env...), &out, io.Discard)
+			err := run(t.Context(), args, env(tt.env...), cli.Stdio{Out: &out, Err: io.Discard})
 			if statusOf(err) != tt.status {
 				t.Errorf("status %d, want %d: %v", statusOf(err), tt.status, err)
 			}

@@ -5,19 +5,21 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"upcall/internal/cli"
 )
 
-type healthcheckCmd struct {
+type healthcheckCommand struct {
 	AdminListen string `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"The private listener of the receiver to ask. Default ${default}."`
 	Path        string `enum:"/livez,/readyz" default:"/livez" placeholder:"PATH" help:"What to ask: /livez or /readyz. Default ${default}."`
 }
 
-func (cmd *healthcheckCmd) Run(ctx context.Context) error {
+func (cmd *healthcheckCommand) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cmd.AdminListen+cmd.Path, nil)
 	if err != nil {
-		return &usageError{fmt.Errorf("admin listener %q is not host:port", cmd.AdminListen)}
+		return cli.Usage(fmt.Errorf("admin listener %q is not host:port", cmd.AdminListen))
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -9,78 +9,38 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
-	"upcall/internal/setting"
+	"upcall/internal/cli"
 )
+
+func main() { cli.Main("receiver", run) }
 
 const description = `Takes OSS upload callbacks in and records them in PostgreSQL.
 
 Secrets come from UPCALL_DATABASE_URL (or DATABASE_URL) and UPCALL_TOKEN_KEYS, or from the files that
 these names with _FILE at their end name. The variable behind a flag is shown with it; the flag wins.`
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintln(os.Stderr, "receiver: "+line)
-		}
-		if errors.As(err, new(*usageError)) {
-			os.Exit(2)
-		}
-		os.Exit(1)
-	}
+// commands is the command line.
+type commands struct {
+	Serve       serveCommand       `cmd:"" help:"Take callbacks in until SIGTERM."`
+	Migrate     migrateCommand     `cmd:"" help:"Change the database's schema, or show how far it is."`
+	Spool       spoolCommand       `cmd:"" help:"Look at the callbacks that wait for PostgreSQL, or move them there."`
+	Doctor      doctorCommand      `cmd:"" help:"Say why a captured callback is refused, and what to fix."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running receiver whether it lives; for container health checks."`
 }
 
-// A usageError is a mistake in flags or environment.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
-
-type program struct {
-	env            func(string) string
-	stdout, stderr io.Writer
+// run is everything but signals and the exit code.
+func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
+	program := cli.Program{Name: "receiver", Description: description, Vars: helpTexts()}
+	return program.Run(ctx, &commands{}, args, env, std)
 }
 
-type cli struct {
-	Serve       serveCmd       `cmd:"" help:"Take callbacks in until SIGTERM."`
-	Migrate     migrateCmd     `cmd:"" help:"Change the database's schema, or show how far it is."`
-	Spool       spoolCmd       `cmd:"" help:"Look at the callbacks that wait for PostgreSQL, or move them there."`
-	Doctor      doctorCmd      `cmd:"" help:"Say why a captured callback is refused, and what to fix."`
-	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running receiver whether it lives; for container health checks."`
-}
-
-// run is the program: everything but signals and the exit code.
-func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
-	var c cli
-	exited := false
-	parser, err := kong.New(&c, append(setting.Flags(env),
-		kong.Name("receiver"),
-		kong.Description(description),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { exited = true }), // after --help
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(&program{env, stdout, stderr}),
-	)...)
-	if err != nil {
-		return fmt.Errorf("read own flags: %w", err)
+// helpTexts are the longer help texts, by their names in the tags of flags.
+func helpTexts() kong.Vars {
+	return kong.Vars{
+		"database_url_help": "PostgreSQL, or embedded for a private one in the data directory. " +
+			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 	}
-	command, err := parser.Parse(args)
-	if exited {
-		return nil
-	}
-	if err != nil {
-		return &usageError{err}
-	}
-	return command.Run()
 }

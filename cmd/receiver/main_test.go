@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/migrations"
 )
@@ -69,7 +70,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		ended <- run(ctx, []string{"serve", "--listen", "127.0.0.1:0"}, env("UPCALL_LISTEN", "overruled by the flag",
 			"UPCALL_ADMIN_LISTEN", "127.0.0.1:0", "UPCALL_DATABASE_URL_FILE", urlFile, "UPCALL_TOKEN_KEYS_FILE", keysFile,
-			"UPCALL_BUCKETS", "demo,other"), io.Discard, stderr)
+			"UPCALL_BUCKETS", "demo,other"), cli.Stdio{Out: io.Discard, Err: stderr})
 	}()
 	var serving struct {
 		Msg, Listen string
@@ -88,7 +89,7 @@ func TestServe(t *testing.T) {
 	eventually := func(args ...string) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); ; {
-			err := run(t.Context(), args, env("UPCALL_ADMIN_LISTEN", serving.AdminListen), io.Discard, io.Discard)
+			err := run(t.Context(), args, env("UPCALL_ADMIN_LISTEN", serving.AdminListen), cli.Stdio{Out: io.Discard, Err: io.Discard})
 			if err == nil {
 				return
 			}
@@ -111,7 +112,7 @@ func TestServe(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := run(t.Context(), []string{"healthcheck", "--admin-listen", serving.AdminListen}, env(), io.Discard, io.Discard); err == nil {
+	if err := run(t.Context(), []string{"healthcheck", "--admin-listen", serving.AdminListen}, env(), cli.Stdio{Out: io.Discard, Err: io.Discard}); err == nil {
 		t.Error("a stopped receiver is healthy")
 	}
 }
@@ -129,7 +130,7 @@ func TestEmbedded(t *testing.T) {
 	}
 	var out bytes.Buffer
 	settings := env("UPCALL_DATABASE_URL", "embedded", "UPCALL_DATA_DIR", filepath.Join(dir, "data"))
-	if err := run(t.Context(), []string{"migrate", "up"}, settings, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"migrate", "up"}, settings, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(out.String(), "schema is at version ") {
@@ -142,7 +143,7 @@ func TestMigrate(t *testing.T) {
 	settings := env("DATABASE_URL", dbtest.Empty(t))
 	output := func(args ...string) string {
 		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"migrate"}, args...), settings, &out, io.Discard); err != nil {
+		if err := run(t.Context(), append([]string{"migrate"}, args...), settings, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
 		return out.String()
@@ -150,7 +151,7 @@ func TestMigrate(t *testing.T) {
 	if got := output("status"); !strings.Contains(got, "schema is at version 0 of") || !strings.Contains(got, "pending: 0001_upload_events") {
 		t.Errorf("status of an empty database: %s", got)
 	}
-	err := run(t.Context(), []string{"serve", "--token", "off", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, settings, io.Discard, io.Discard)
+	err := run(t.Context(), []string{"serve", "--token", "off", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, settings, cli.Stdio{Out: io.Discard, Err: io.Discard})
 	if !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
 		t.Errorf("serve on an empty database: %v", err)
 	}
@@ -185,8 +186,8 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), tt.args, tt.env, io.Discard, io.Discard)
-			if !errors.As(err, new(*usageError)) {
+			err := run(t.Context(), tt.args, tt.env, cli.Stdio{Out: io.Discard, Err: io.Discard})
+			if !errors.Is(err, cli.ErrUsage) {
 				t.Fatalf("got %v, want a usage error", err)
 			}
 			got := strings.Split(err.Error(), "\n")
@@ -222,8 +223,8 @@ func TestFailures(t *testing.T) {
 		"not a URL":       {[]string{"migrate", "up"}, env("UPCALL_DATABASE_URL", "postgres://u:hunter2@:x/y"), "postgres://user:password@host"},
 		"nobody to check": {[]string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, env(), "127.0.0.1:1"},
 	} {
-		err := run(t.Context(), tt.args, tt.env, io.Discard, io.Discard)
-		if err == nil || errors.As(err, new(*usageError)) || !strings.Contains(err.Error(), tt.want) ||
+		err := run(t.Context(), tt.args, tt.env, cli.Stdio{Out: io.Discard, Err: io.Discard})
+		if err == nil || errors.Is(err, cli.ErrUsage) || !strings.Contains(err.Error(), tt.want) ||
 			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v, want one line that holds %q", name, err, tt.want)
 		}
@@ -233,7 +234,7 @@ func TestFailures(t *testing.T) {
 func TestHelpShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"serve", "--help"}, func(string) string { return "hunter2" }, &out, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"serve", "--help"}, func(string) string { return "hunter2" }, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "UPCALL_LISTEN") || strings.Contains(out.String(), "hunter2") {

@@ -7,53 +7,54 @@ import (
 	"io"
 	"log/slog"
 
+	"upcall/internal/cli"
 	"upcall/migrations"
 )
 
-type migrateCmd struct {
-	Up     migrateUpCmd     `cmd:"" help:"Bring the schema up to date. Safe when many run it at once."`
-	Down   migrateDownCmd   `cmd:"" help:"Take migrations back, with the data in them."`
-	Status migrateStatusCmd `cmd:"" help:"Show how far the schema is."`
+type migrateCommand struct {
+	Up     migrateUpCommand     `cmd:"" help:"Bring the schema up to date. Safe when many run it at once."`
+	Down   migrateDownCommand   `cmd:"" help:"Take migrations back, with the data in them."`
+	Status migrateStatusCommand `cmd:"" help:"Show how far the schema is."`
 }
 
-type migrateUpCmd struct{ database }
+type migrateUpCommand struct{ database }
 
-type migrateDownCmd struct {
+type migrateDownCommand struct {
 	database
 	Steps int `required:"" help:"How many migrations to take back."`
 }
 
-type migrateStatusCmd struct{ database }
+type migrateStatusCommand struct{ database }
 
-func (cmd *migrateUpCmd) Run(ctx context.Context, p *program) error {
-	return cmd.with(ctx, p, func(url string) error {
+func (cmd *migrateUpCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	return cmd.with(ctx, env, std, func(url string) error {
 		if err := migrations.Up(ctx, url); err != nil {
 			return err
 		}
-		return printStatus(ctx, p.stdout, url)
+		return printStatus(ctx, std.Out, url)
 	})
 }
 
-func (cmd *migrateDownCmd) Run(ctx context.Context, p *program) error {
-	return cmd.with(ctx, p, func(url string) error {
+func (cmd *migrateDownCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	return cmd.with(ctx, env, std, func(url string) error {
 		if err := migrations.Down(ctx, url, cmd.Steps); err != nil {
 			return err
 		}
-		return printStatus(ctx, p.stdout, url)
+		return printStatus(ctx, std.Out, url)
 	})
 }
 
-func (cmd *migrateStatusCmd) Run(ctx context.Context, p *program) error {
-	return cmd.with(ctx, p, func(url string) error { return printStatus(ctx, p.stdout, url) })
+func (cmd *migrateStatusCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	return cmd.with(ctx, env, std, func(url string) error { return printStatus(ctx, std.Out, url) })
 }
 
 // with runs work on the database.
-func (d *database) with(ctx context.Context, p *program, work func(url string) error) error {
-	url, err := d.url(p.env)
+func (d *database) with(ctx context.Context, env cli.Env, std cli.Stdio, work func(url string) error) error {
+	url, err := d.required(env)
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
-	url, stop, err := d.open(ctx, url, slog.New(slog.NewTextHandler(p.stderr, nil)))
+	url, stop, err := d.open(ctx, url, slog.New(slog.NewTextHandler(std.Err, nil)))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/cli"
 	"upcall/internal/spool"
 )
 
@@ -20,33 +21,33 @@ type refusedChoice struct {
 	All    bool     `help:"All that were refused."`
 }
 
-type spoolRetryCmd struct{ refusedChoice }
+type spoolRetryCommand struct{ refusedChoice }
 
-type spoolDiscardCmd struct{ refusedChoice }
+type spoolDiscardCommand struct{ refusedChoice }
 
-func (cmd *spoolRetryCmd) Run(ctx context.Context, p *program) error {
-	return cmd.change(ctx, p, "to be tried again", (*spool.Spool).Retry)
+func (cmd *spoolRetryCommand) Run(ctx context.Context, std cli.Stdio) error {
+	return cmd.change(ctx, std, "to be tried again", (*spool.Spool).Retry)
 }
 
-func (cmd *spoolDiscardCmd) Run(ctx context.Context, p *program) error {
-	return cmd.change(ctx, p, "discarded", (*spool.Spool).Discard)
+func (cmd *spoolDiscardCommand) Run(ctx context.Context, std cli.Stdio) error {
+	return cmd.change(ctx, std, "discarded", (*spool.Spool).Discard)
 }
 
 // change does something to the chosen callbacks and shows them.
-func (c *refusedChoice) change(ctx context.Context, p *program, done string, change func(*spool.Spool, []uuid.UUID) error) error {
+func (c *refusedChoice) change(ctx context.Context, std cli.Stdio, done string, change func(*spool.Spool, []uuid.UUID) error) error {
 	dir, err := c.dir()
 	if err != nil {
 		return err
 	}
 	wanted, err := c.wanted()
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
-	chosen, table, err := c.find(ctx, p, dir, wanted)
+	chosen, table, err := c.find(ctx, std, dir, wanted)
 	if err != nil {
 		return err
 	}
-	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))})
+	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))})
 	if errors.Is(err, spool.ErrInUse) {
 		return fmt.Errorf("%w; stop the receiver meanwhile", err)
 	}
@@ -77,9 +78,9 @@ func (c *refusedChoice) wanted() ([]uuid.UUID, error) {
 }
 
 // find returns the chosen callbacks, and a table of them, which nobody has seen yet.
-func (c *refusedChoice) find(ctx context.Context, p *program, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
+func (c *refusedChoice) find(ctx context.Context, std cli.Stdio, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
 	var chosen []uuid.UUID
-	table := newEntryTable(p.stdout)
+	table := newEntryTable(std.Out)
 	err := spool.Read(ctx, dir, func(e spool.Entry) error {
 		if e.Reason == "" || !c.All && !slices.Contains(wanted, e.ID) {
 			return nil

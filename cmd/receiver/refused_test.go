@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
@@ -85,7 +86,7 @@ func TestRetryAndDiscard(t *testing.T) {
 	output := func(args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), &out, io.Discard); err != nil {
+		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
 		return out.String()
@@ -165,11 +166,11 @@ func TestRefusedMistakes(t *testing.T) {
 	} {
 		for _, command := range []string{"retry", "discard"} {
 			var out bytes.Buffer
-			err := run(t.Context(), append([]string{"spool", command}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir), &out, io.Discard)
+			err := run(t.Context(), append([]string{"spool", command}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir), cli.Stdio{Out: &out, Err: io.Discard})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s, %s: got %v, want one line that holds %q", command, name, err, tt.want)
 			}
-			if usage := errors.As(err, new(*usageError)); usage != tt.usage {
+			if usage := errors.Is(err, cli.ErrUsage); usage != tt.usage {
 				t.Errorf("%s, %s: usage error %v", command, name, usage)
 			}
 			if out.Len() > 0 {

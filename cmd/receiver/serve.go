@@ -9,15 +9,15 @@ import (
 	"strings"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/intake"
 	"upcall/internal/receiver"
-	"upcall/internal/setting"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
 
-type serveCmd struct {
+type serveCommand struct {
 	database
 	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"Public listener: the callback path and nothing else. Default ${default}."`
 	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"Private listener: /livez, /readyz, /metrics. Default ${default}."`
@@ -54,26 +54,20 @@ func (l *spoolLimits) minFree() int64 {
 
 // database is where PostgreSQL is, for every command that needs it.
 type database struct {
-	DatabaseURL string `name:"database-url" placeholder:"URL" help:"PostgreSQL, or embedded for a private one in the data directory. Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names."`
-	DataDir     string `setting:"UPCALL_DATA_DIR" default:".upcall" placeholder:"DIR" help:"Where an embedded PostgreSQL keeps its data. Default ${default}."`
+	cli.DatabaseFlags
+	DataDir string `setting:"UPCALL_DATA_DIR" default:".upcall" placeholder:"DIR" help:"Where an embedded PostgreSQL keeps its data. Default ${default}."`
 }
 
 // embedded is the database URL that stands for a private PostgreSQL.
 const embedded = "embedded"
 
-// url returns the database's URL from flag, environment or file.
-func (d *database) url(env func(string) string) (string, error) {
-	if d.DatabaseURL != "" {
-		return d.DatabaseURL, nil
+// required returns the database's URL, or what to do where there is none.
+func (d *database) required(env cli.Env) (string, error) {
+	url, err := d.URL(env)
+	if err == nil && url == "" {
+		err = errors.New("no database: set UPCALL_DATABASE_URL to postgres://user:password@host/database, or to embedded")
 	}
-	var url string
-	for _, name := range []string{"UPCALL_DATABASE_URL", "DATABASE_URL"} {
-		var err error
-		if url, err = setting.Secret(env, name); err != nil || url != "" {
-			return url, err
-		}
-	}
-	return "", errors.New("no database: set UPCALL_DATABASE_URL to postgres://user:password@host/database, or to embedded")
+	return url, err
 }
 
 // open returns the URL of a running PostgreSQL and what to do with it at the end.
@@ -88,11 +82,11 @@ func (d *database) open(ctx context.Context, url string, logger *slog.Logger) (s
 	return server.URL(), server.Stop, nil
 }
 
-func (cmd *serveCmd) Run(ctx context.Context, p *program) error {
-	logger := slog.New(slog.NewJSONHandler(p.stderr, nil))
-	cfg, databaseURL, err := cmd.config(p.env)
+func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	logger := slog.New(slog.NewJSONHandler(std.Err, nil))
+	cfg, databaseURL, err := cmd.config(env)
 	if err != nil {
-		return &usageError{err}
+		return cli.Usage(err)
 	}
 	cfg.Logger = logger
 	if cfg.Tokens != nil {
@@ -123,27 +117,16 @@ func trimmed(list []string) []string {
 }
 
 // config reads every setting and reports all mistakes at once.
-func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, error) {
+func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
 	var errs []error
-	note := func(what string, err error) {
-		if err != nil {
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				errs = append(errs, fmt.Errorf("%s: %s", what, line))
-			}
-		}
-	}
-	databaseURL, err := cmd.url(env)
+	note := func(what string, err error) { errs = append(errs, cli.Prefix(what+": ", err)) }
+	databaseURL, err := cmd.required(env)
 	errs = append(errs, err)
 	if err == nil && databaseURL != embedded {
 		note("UPCALL_DATABASE_URL", migrations.CheckURL(databaseURL))
 	}
 	note("UPCALL_LISTEN", checkAddress(cmd.Listen))
 	note("UPCALL_ADMIN_LISTEN", checkAddress(cmd.AdminListen))
-	keys := cmd.TokenKeys
-	if keys == "" {
-		keys, err = setting.Secret(env, "UPCALL_TOKEN_KEYS")
-		errs = append(errs, err)
-	}
 	cfg := receiver.Config{
 		CallbackPath: cmd.CallbackPath,
 		PublicURL:    cmd.PublicURL,
@@ -157,18 +140,16 @@ func (cmd *serveCmd) config(env func(string) string) (receiver.Config, string, e
 	if cfg.MaxRefusals = cmd.MaxRefusals; cfg.MaxRefusals <= 0 {
 		cfg.MaxRefusals = -1
 	}
-	if keys != "" {
-		if cfg.Tokens, err = uploadtoken.ParseKeys(keys); err != nil {
-			note("UPCALL_TOKEN_KEYS", err)
-			cfg.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
-		}
+	if cfg.Tokens, err = cli.TokenKeys(cmd.TokenKeys, env); err != nil {
+		errs = append(errs, err)
+		cfg.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
 	}
 	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	note("UPCALL_FIELDS", err)
 	return cfg, databaseURL, errors.Join(append(errs, cfg.Check())...)
 }
 
-func (cmd *serveCmd) serve(ctx context.Context, cfg receiver.Config, databaseURL string, private bool) error {
+func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, databaseURL string, private bool) error {
 	cfg.DatabaseURL = databaseURL
 	if private {
 		// Nobody but this process can reach a private database to migrate it.

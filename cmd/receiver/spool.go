@@ -12,28 +12,29 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
 	"upcall/migrations"
 )
 
-type spoolCmd struct {
-	List   spoolListCmd   `cmd:"" help:"Show what waits in the spool, and what PostgreSQL refused."`
-	Export spoolExportCmd `cmd:"" help:"Print every callback in the spool as a line of JSON."`
-	Drain  spoolDrainCmd  `cmd:"" help:"Move what waits to PostgreSQL now. A running receiver does so by itself."`
+type spoolCommand struct {
+	List   spoolListCommand   `cmd:"" help:"Show what waits in the spool, and what PostgreSQL refused."`
+	Export spoolExportCommand `cmd:"" help:"Print every callback in the spool as a line of JSON."`
+	Drain  spoolDrainCommand  `cmd:"" help:"Move what waits to PostgreSQL now. A running receiver does so by itself."`
 
-	Retry   spoolRetryCmd   `cmd:"" help:"Have callbacks that PostgreSQL refused wait again."`
-	Discard spoolDiscardCmd `cmd:"" help:"Delete callbacks that PostgreSQL refused. They are lost: export them first."`
+	Retry   spoolRetryCommand   `cmd:"" help:"Have callbacks that PostgreSQL refused wait again."`
+	Discard spoolDiscardCommand `cmd:"" help:"Delete callbacks that PostgreSQL refused. They are lost: export them first."`
 }
 
-type spoolListCmd struct{ spoolDir }
+type spoolListCommand struct{ spoolDir }
 
-type spoolExportCmd struct {
+type spoolExportCommand struct {
 	spoolDir
 	File string `placeholder:"PATH" help:"A damaged file that was set aside: print what is intact in it."`
 }
 
-type spoolDrainCmd struct {
+type spoolDrainCommand struct {
 	spoolDir
 	database
 }
@@ -44,17 +45,17 @@ const drainBatch = 512
 // dir returns the directory, or what to do where there is none.
 func (d *spoolDir) dir() (string, error) {
 	if d.SpoolDir == "" {
-		return "", &usageError{errors.New("no spool: set UPCALL_SPOOL_DIR to the receiver's")}
+		return "", cli.Usage(errors.New("no spool: set UPCALL_SPOOL_DIR to the receiver's"))
 	}
 	return d.SpoolDir, nil
 }
 
-func (cmd *spoolListCmd) Run(ctx context.Context, p *program) error {
+func (cmd *spoolListCommand) Run(ctx context.Context, std cli.Stdio) error {
 	dir, err := cmd.dir()
 	if err != nil {
 		return err
 	}
-	table := newEntryTable(p.stdout)
+	table := newEntryTable(std.Out)
 	waiting, refused := 0, 0
 	err = spool.Read(ctx, dir, func(e spool.Entry) error {
 		if e.Reason == "" {
@@ -110,8 +111,8 @@ func printable(s string) string {
 	return s
 }
 
-func (cmd *spoolExportCmd) Run(ctx context.Context, p *program) error {
-	out := bufio.NewWriter(p.stdout)
+func (cmd *spoolExportCommand) Run(ctx context.Context, std cli.Stdio) error {
+	out := bufio.NewWriter(std.Out)
 	line := func(e spool.Entry) error {
 		out.Write(e.JSON)
 		return out.WriteByte('\n') // bufio keeps the first error
@@ -129,15 +130,15 @@ func (cmd *spoolExportCmd) Run(ctx context.Context, p *program) error {
 	return errors.Join(err, out.Flush())
 }
 
-func (cmd *spoolDrainCmd) Run(ctx context.Context, p *program) error {
+func (cmd *spoolDrainCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	dir, err := cmd.dir()
 	if err != nil {
 		return err
 	}
-	return cmd.with(ctx, p, func(url string) error { return drain(ctx, p, dir, url) })
+	return cmd.with(ctx, env, std, func(url string) error { return drain(ctx, std, dir, url) })
 }
 
-func drain(ctx context.Context, p *program, dir, databaseURL string) error {
+func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 	if _, err := migrations.Status(ctx, databaseURL); err != nil { // it says best what is wrong with a database
 		return err
 	}
@@ -154,7 +155,7 @@ func drain(ctx context.Context, p *program, dir, databaseURL string) error {
 		return err
 	}
 	defer recorder.Close()
-	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))})
+	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))})
 	if errors.Is(err, spool.ErrInUse) {
 		return fmt.Errorf("%w; a running receiver drains its spool by itself", err)
 	}
@@ -168,6 +169,6 @@ func drain(ctx context.Context, p *program, dir, databaseURL string) error {
 		total += moved
 	}
 	stats := queue.Stats()
-	fmt.Fprintf(p.stdout, "%d moved, %d waiting, %d refused\n", total, stats.Queued, stats.Rejected)
+	fmt.Fprintf(std.Out, "%d moved, %d waiting, %d refused\n", total, stats.Queued, stats.Rejected)
 	return errors.Join(err, queue.Close())
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
@@ -50,7 +51,7 @@ func TestSpool(t *testing.T) {
 	output := func(args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), &out, io.Discard); err != nil {
+		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
 		return out.String()
@@ -132,17 +133,17 @@ func TestSpoolFailures(t *testing.T) {
 		"database is away": {[]string{"drain"}, spooled(t, "a"), "postgres://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1"},
 		"no schema":        {[]string{"drain"}, spooled(t, "a"), dbtest.Empty(t), "receiver migrate up"},
 	} {
-		err := run(t.Context(), append([]string{"spool"}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir, "UPCALL_DATABASE_URL", tt.url), io.Discard, io.Discard)
+		err := run(t.Context(), append([]string{"spool"}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir, "UPCALL_DATABASE_URL", tt.url), cli.Stdio{Out: io.Discard, Err: io.Discard})
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v, want one line that holds %q", name, err, tt.want)
 		}
-		if usage := errors.As(err, new(*usageError)); usage != (name == "no directory") {
+		if usage := errors.Is(err, cli.ErrUsage); usage != (name == "no directory") {
 			t.Errorf("%s: usage error %v", name, usage)
 		}
 	}
 	// What runs can be looked at.
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"spool", "list", "--spool-dir", held}, env(), &out, io.Discard); err != nil || !strings.Contains(out.String(), "1 waiting") {
+	if err := run(t.Context(), []string{"spool", "list", "--spool-dir", held}, env(), cli.Stdio{Out: &out, Err: io.Discard}); err != nil || !strings.Contains(out.String(), "1 waiting") {
 		t.Errorf("list of a spool in use: %v, %s", err, &out)
 	}
 }

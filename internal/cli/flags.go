@@ -1,4 +1,4 @@
-package setting
+package cli
 
 import (
 	"strings"
@@ -6,23 +6,23 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Tag is the struct tag that names the environment variable behind a flag. It stands in
-// place of kong's own tag env, which reads the process's environment whatever the
-// program was given, so that no test could run beside another.
-const Tag = "setting"
+// settingTag is the struct tag that names the environment variable behind a flag. It
+// stands in place of kong's own tag env, which reads the process's environment whatever
+// the program was given, so that no test could run beside another.
+const settingTag = "setting"
 
 // none is what kong makes of the struct tag sep:"none".
 const none = -1
 
-// Flags makes kong fill in, from env, each flag that the command line leaves out and
+// settings makes kong fill in, from env, each flag that the command line leaves out and
 // that has the tag setting:"NAME". A variable that is empty counts as not set. A flag
 // that may be given several times and has sep:"none" takes one value from each line of
 // its variable; another is separated in its variable as on the command line.
 // The help shows the variable's name and never its value.
-func Flags(env func(string) string) []kong.Option {
+func settings(env Env) []kong.Option {
 	return []kong.Option{
 		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-			name := flag.Tag.Get(Tag)
+			name := flag.Tag.Get(settingTag)
 			if name == "" || env(name) == "" {
 				return nil, nil
 			}
@@ -38,7 +38,7 @@ func Flags(env func(string) string) []kong.Option {
 			return values, nil
 		})),
 		kong.ValueFormatter(func(value *kong.Value) string {
-			if name := value.Tag.Get(Tag); name != "" {
+			if name := value.Tag.Get(settingTag); name != "" {
 				return strings.TrimSuffix(value.Help, ".") + " ($" + name + ")."
 			}
 			return value.Help

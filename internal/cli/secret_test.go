@@ -1,4 +1,4 @@
-package setting_test
+package cli
 
 import (
 	"errors"
@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"upcall/internal/setting"
 )
 
 func TestSecret(t *testing.T) {
@@ -33,25 +31,25 @@ func TestSecret(t *testing.T) {
 		{name: "file ends with a line break", path: file("lf", "hunter2\n"), want: "hunter2"},
 		{name: "file ends with a DOS line break", path: file("crlf", "hunter2\r\n"), want: "hunter2"},
 		{name: "spaces stay", path: file("spaces", " hunter2 \n"), want: " hunter2 "},
-		{name: "longest", path: file("longest", strings.Repeat("s", setting.MaxFile-1)+"\n"), want: strings.Repeat("s", setting.MaxFile-1)},
+		{name: "longest", path: file("longest", strings.Repeat("s", maxSecretFile-1)+"\n"), want: strings.Repeat("s", maxSecretFile-1)},
 
-		{name: "both", value: "hunter2", path: file("both", "hunter2"), wantErr: setting.ErrBoth},
-		{name: "no such file", path: filepath.Join(dir, "absent"), wantErr: setting.ErrUnreadable},
+		{name: "both", value: "hunter2", path: file("both", "hunter2"), wantErr: ErrBoth},
+		{name: "no such file", path: filepath.Join(dir, "absent"), wantErr: ErrUnreadable},
 		{name: "no such file is visible", path: filepath.Join(dir, "absent"), wantErr: os.ErrNotExist},
-		{name: "folder", path: dir, wantErr: setting.ErrUnreadable},
-		{name: "empty", path: file("empty", ""), wantErr: setting.ErrEmpty},
-		{name: "a line break only", path: file("blank", "\n"), wantErr: setting.ErrEmpty},
-		{name: "only one line break is dropped", path: file("two", "hunter2\n\n"), wantErr: setting.ErrNotText},
-		{name: "two lines", path: file("lines", "hunter2\nhunter3\n"), wantErr: setting.ErrNotText},
-		{name: "binary", path: file("binary", "hunter2\x00"), wantErr: setting.ErrNotText},
-		{name: "not UTF-8", path: file("latin1", "hunter2\xe9"), wantErr: setting.ErrNotText},
-		{name: "without end", path: "/dev/zero", wantErr: setting.ErrTooLong},
+		{name: "folder", path: dir, wantErr: ErrUnreadable},
+		{name: "empty", path: file("empty", ""), wantErr: ErrEmpty},
+		{name: "a line break only", path: file("blank", "\n"), wantErr: ErrEmpty},
+		{name: "only one line break is dropped", path: file("two", "hunter2\n\n"), wantErr: ErrNotText},
+		{name: "two lines", path: file("lines", "hunter2\nhunter3\n"), wantErr: ErrNotText},
+		{name: "binary", path: file("binary", "hunter2\x00"), wantErr: ErrNotText},
+		{name: "not UTF-8", path: file("latin1", "hunter2\xe9"), wantErr: ErrNotText},
+		{name: "without end", path: "/dev/zero", wantErr: ErrTooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			env := map[string]string{"PASSWORD": tt.value, "PASSWORD_FILE": tt.path}
-			got, err := setting.Secret(func(name string) string { return env[name] }, "PASSWORD")
+			got, err := Secret("", func(name string) string { return env[name] }, "PASSWORD")
 			if !errors.Is(err, tt.wantErr) {
 				t.Fatalf("error %v, want %v", err, tt.wantErr)
 			}

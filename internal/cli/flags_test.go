@@ -1,4 +1,4 @@
-package setting_test
+package cli
 
 import (
 	"bytes"
@@ -7,11 +7,9 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
-
-	"upcall/internal/setting"
 )
 
-type cli struct {
+type sample struct {
 	Name   string   `setting:"APP_NAME" default:"nobody" help:"A name."`
 	Loud   bool     `setting:"APP_LOUD" help:"Be loud."`
 	Words  []string `sep:"none" setting:"APP_WORDS" help:"Words."`
@@ -26,21 +24,21 @@ func TestFlags(t *testing.T) {
 		name    string
 		env     map[string]string
 		args    []string
-		want    cli
+		want    sample
 		wantErr string
 	}{
-		{"nothing", nil, nil, cli{Name: "nobody"}, ""},
-		{"empty is not set", map[string]string{"APP_NAME": "", "APP_WORDS": ""}, nil, cli{Name: "nobody"}, ""},
-		{"environment", env, nil, cli{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
-		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, cli{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
-		{"an empty flag wins too", env, []string{"--name="}, cli{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
-		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, cli{}, "--loud"},
+		{"nothing", nil, nil, sample{Name: "nobody"}, ""},
+		{"empty is not set", map[string]string{"APP_NAME": "", "APP_WORDS": ""}, nil, sample{Name: "nobody"}, ""},
+		{"environment", env, nil, sample{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
+		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, sample{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
+		{"an empty flag wins too", env, []string{"--name="}, sample{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
+		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, sample{}, "--loud"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var got cli
-			parser, err := kong.New(&got, setting.Flags(func(name string) string { return tt.env[name] })...)
+			var got sample
+			parser, err := kong.New(&got, settings(func(name string) string { return tt.env[name] })...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +62,7 @@ func TestFlags(t *testing.T) {
 func TestFlagsHelp(t *testing.T) {
 	t.Parallel()
 	var help bytes.Buffer
-	parser, err := kong.New(new(cli), append(setting.Flags(func(string) string { return "hunter2" }),
+	parser, err := kong.New(new(sample), append(settings(func(string) string { return "hunter2" }),
 		kong.Writers(&help, &help), kong.Exit(func(int) {}))...)
 	if err != nil {
 		t.Fatal(err)

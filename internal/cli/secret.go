@@ -1,8 +1,4 @@
-// Package setting reads the settings of a program. Secret takes one from an environment
-// variable, or from a file that a second variable names, as orchestrators mount them.
-//
-// Flags does the same for what is no secret. The package is for the programs under cmd.
-package setting
+package cli
 
 import (
 	"bytes"
@@ -15,14 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// MaxFile is the longest secret, in bytes. A file above it was named by mistake, and
+// maxSecretFile is the longest secret, in bytes. A file above it was named by mistake, and
 // one without end, such as /dev/zero, must not fill the memory.
-const MaxFile = 64 << 10
+const maxSecretFile = 64 << 10
 
-// FileSuffix is what the name of the variable ends in that holds a path.
-const FileSuffix = "_FILE"
+// fileSuffix is what the name of the variable ends in that holds a path.
+const fileSuffix = "_FILE"
 
-// The ways in which a secret is refused. No error of this package holds the secret.
+// What may be wrong with a secret. No error of this package holds the secret.
 var (
 	ErrBoth       = errors.New("set one of them only")
 	ErrUnreadable = errors.New("cannot be read")
@@ -31,24 +27,26 @@ var (
 	ErrNotText    = errors.New("is not one line of text")
 )
 
-// Secret returns the value of the variable name, or the content, without one line
-// break at its end, of the file that the variable name_FILE names. A variable that is
-// empty counts as not set; if neither is set, the secret is "". env is os.Getenv or,
-// in tests, a map's lookup.
+// Secret returns flag, unless that is "", or else the value of the variable name, or the
+// content, without one line break at its end, of the file that the variable name_FILE
+// names. A variable that is empty counts as not set; if nothing is set, the secret is "".
 //
-// The error wraps one of the package's sentinels and names the variable: both
-// variables are set, or the file is unreadable, empty, over MaxFile or no text.
-func Secret(env func(string) string, name string) (string, error) {
-	value, path := env(name), env(name+FileSuffix)
+// The error wraps one of the sentinels above and names the variable: both variables are
+// set, or the file is unreadable, empty, too long or no text.
+func Secret(flag string, env Env, name string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	value, path := env(name), env(name+fileSuffix)
 	switch {
 	case value != "" && path != "":
-		return "", fmt.Errorf("%s and %s%s: %w", name, name, FileSuffix, ErrBoth)
+		return "", fmt.Errorf("%s and %s%s: %w", name, name, fileSuffix, ErrBoth)
 	case path == "":
 		return value, nil
 	}
 	content, err := read(path)
 	if err != nil {
-		return "", fmt.Errorf("%s%s: the file %q %w", name, FileSuffix, path, err)
+		return "", fmt.Errorf("%s%s: the file %q %w", name, fileSuffix, path, err)
 	}
 	return content, nil
 }
@@ -59,11 +57,11 @@ func read(path string) (string, error) {
 		return "", unreadable(err)
 	}
 	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
+	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
 	if err != nil {
 		return "", unreadable(err)
 	}
-	if len(content) > MaxFile {
+	if len(content) > maxSecretFile {
 		return "", ErrTooLong
 	}
 	if !utf8.Valid(content) || bytes.ContainsRune(content, 0) {

@@ -1,0 +1,77 @@
+// Package cli is what the programs under cmd have in common: how they start and end, how
+// they read flags, variables and secrets, and how they report mistakes.
+//
+// A program is a function that gets its context, arguments, environment and streams, and
+// returns an error. [Main] runs it as a process. A test calls it as it is, so that many
+// programs run side by side in one test.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Env looks a variable up, as os.Getenv does.
+type Env func(name string) string
+
+// Stdio is where a program reads, and where it writes: what was asked for to Out, remarks
+// and logs to Err.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Main runs a program as this process, until SIGINT or SIGTERM ends its context. It prints
+// the error and exits with its code.
+func Main(name string, run func(ctx context.Context, args []string, env Env, std Stdio) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, Stdio{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	if err != nil {
+		Report(os.Stderr, name, err)
+		os.Exit(ExitCode(err))
+	}
+}
+
+// A Program says what stands in its help.
+type Program struct {
+	Name        string
+	Description string
+	Groups      []kong.Group // of flags, in the order of the help
+	Vars        kong.Vars    // for ${name} in the tags of flags
+}
+
+// Run reads args and env into commands, a pointer to a struct of kong's, and runs the
+// command that was chosen, or commands itself where it has none. Its Run method may take a
+// context.Context, an [Env] and a [Stdio]. The error has not been shown yet; it is
+// [ErrUsage] if the command line is wrong.
+func (p Program) Run(ctx context.Context, commands any, args []string, env Env, std Stdio) error {
+	helped := false
+	parser, err := kong.New(commands, append(settings(env),
+		kong.Name(p.Name),
+		kong.Description(p.Description),
+		kong.ExplicitGroups(p.Groups),
+		p.Vars,
+		kong.Writers(std.Out, std.Err),
+		kong.Exit(func(int) { helped = true }), // --help comes through here
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(env, std),
+	)...)
+	if err != nil {
+		return fmt.Errorf("read own flags: %w", err)
+	}
+	selected, err := parser.Parse(args)
+	switch {
+	case helped:
+		return nil
+	case err != nil:
+		return Usage(fmt.Errorf("%w; see %s --help", err, p.Name))
+	}
+	return selected.Run()
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// ErrUsage means that the user has to change something: flags, environment, or a file that
+// they name. The exit code is 2.
+var ErrUsage = errors.New("usage error")
+
+// Usage makes err an [ErrUsage], with its text as it is. It returns nil for nil.
+func Usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
+
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error        { return e.error }
+func (e usageError) Is(target error) bool { return target == ErrUsage }
+
+// ExitCode is the code that a program ends with after err, which is not nil.
+func ExitCode(err error) int {
+	if errors.Is(err, ErrUsage) {
+		return 2
+	}
+	return 1
+}
+
+// Report prints each mistake of err on a line that begins with the program's name.
+func Report(w io.Writer, program string, err error) {
+	for _, mistake := range mistakes(err) {
+		fmt.Fprintf(w, "%s: %s\n", program, mistake)
+	}
+}
+
+// Prefix puts prefix before each mistake of err. It returns nil for nil.
+func Prefix(prefix string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var errs []error
+	for _, mistake := range mistakes(err) {
+		errs = append(errs, errors.New(prefix+mistake))
+	}
+	return errors.Join(errs...)
+}
+
+// mistakes returns the texts of the errors that were joined to err.
+func mistakes(err error) []string { return strings.Split(err.Error(), "\n") }
