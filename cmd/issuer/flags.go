@@ -11,6 +11,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 	"upcall/internal/policy"
 )
 
@@ -40,7 +41,7 @@ func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
 		expiresErr = fmt.Errorf("--expires: %w", expiresErr)
-		expires = oss.MinExpires // said once
+		expires = ossrule.MinExpiry // said once
 	}
 	return oss.Object{
 		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )
 
@@ -81,8 +82,8 @@ func (c *uploadCommand) maker() (*maker, error) {
 	partSize, err := parseBytes("--part-size", c.PartSize)
 	switch {
 	case partSize == nil:
-	case *partSize < oss.MinPartSize || *partSize > oss.MaxPartSize:
-		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, oss.MinPartSize, int64(oss.MaxPartSize))
+	case *partSize < ossrule.MinPart || *partSize > ossrule.MaxPart:
+		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, ossrule.MinPart, int64(ossrule.MaxPart))
 	default:
 		m.partSize, m.largest = *partSize, *partSize
 	}

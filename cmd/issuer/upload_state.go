@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"upcall/internal/cli"
-	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )
 
 // stateKept is how long a state is worth anything: no URL lives longer.
-const stateKept = oss.MaxExpires + 24*time.Hour
+const stateKept = ossrule.MaxExpiry + 24*time.Hour
 
 // stateDir is where unfinished uploads are remembered.
 func (c *uploadCommand) stateDir(env cli.Env) (string, error) {

@@ -50,6 +50,7 @@ func load(t *testing.T) []pkg {
 var standardOnly = []string{
 	"upcall/internal/callbackspec",
 	"upcall/internal/fault",
+	"upcall/internal/ossrule",
 	"upcall/internal/uploadtoken",
 	"upcall/internal/verify",
 }
@@ -86,6 +87,7 @@ var confined = map[string][]string{
 // only, so that data goes one way. Programs are above all of them.
 var layers = [][]string{
 	{"internal/fault"},
+	{"internal/ossrule"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/issueapi/page", "migrations"},
 	{"internal/event"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},

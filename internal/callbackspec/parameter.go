@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // A BodyType says how OSS fills the template in, and is the Content-Type of the
@@ -223,15 +224,14 @@ var reservedHeaders = []string{
 func (p Parameter) checkAdditionalHeaders() error {
 	var faults fault.List
 	wrong := func(name, problem, fix string) {
-		faults.Add(fault.New(ErrAdditionalHeader, "additionalHeaders", fix, "%q %s", name, problem))
+		faults.AddNew(ErrAdditionalHeader, "additionalHeaders", fix, "%q %s", name, problem)
 	}
 	if n := len(p.AdditionalHeaders); n > maxAdditionalHeaders {
-		faults.Add(fault.New(ErrAdditionalHeader, "additionalHeaders", "OSS allows 10", "holds %d headers", n))
+		faults.AddNew(ErrAdditionalHeader, "additionalHeaders", "OSS allows 10", "holds %d headers", n)
 	}
 	for _, name := range sortedKeys(p.AdditionalHeaders) {
-		notAllowed := func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }
 		switch {
-		case name == "" || strings.ContainsFunc(name, notAllowed):
+		case name == "" || !ossrule.IsName(name):
 			wrong(name, "is not a name that OSS allows", "use lower-case letters, digits and hyphens")
 		case strings.HasPrefix(name, "x-oss-"), slices.Contains(reservedHeaders, name):
 			wrong(name, "is set by OSS itself", "choose another name")

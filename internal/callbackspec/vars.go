@@ -69,7 +69,7 @@ func (v Vars) checkMembers(names []string) error {
 	for _, name := range names {
 		faults.Add(checkVarName(name))
 		if value := v[name]; !storable(value) {
-			faults.Add(fault.New(ErrVarValue, printable(name), "give UTF-8 without NUL, or Base64", "has a value that is not text"))
+			faults.AddNew(ErrVarValue, printable(name), "give UTF-8 without NUL, or Base64", "has a value that is not text")
 		}
 	}
 	return faults.Err()
@@ -96,7 +96,7 @@ func (v Vars) CheckReferences(template string) error {
 	}
 	for _, name := range sortedKeys(v) {
 		if !named[name] {
-			faults.Add(fault.New(ErrTemplate, printable(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive"))
+			faults.AddNew(ErrTemplate, printable(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive")
 		}
 	}
 	return faults.Err()

@@ -69,6 +69,16 @@ func (l *List) Add(errs ...error) {
 	}
 }
 
+// AddNew appends what [New] returns.
+func (l *List) AddNew(rule error, field, fix, problem string, args ...any) {
+	*l = append(*l, New(rule, field, fix, problem, args...))
+}
+
+// AddAt appends what [At] returns.
+func (l *List) AddAt(field, problem string, args ...any) {
+	*l = append(*l, At(field, problem, args...))
+}
+
 // Err returns the list as an error, nil if it is empty.
 func (l List) Err() error {
 	if len(l) == 0 {

@@ -21,6 +21,7 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
+	"upcall/internal/ossrule"
 )
 
 // A fakeOSS is an emulator behind a door at which a test can change requests and answers.
@@ -78,7 +79,7 @@ func (o *fakeOSS) issuer(t *testing.T, source oss.Source) *issue.Issuer {
 func multipartRequest() issue.MultipartRequest {
 	size := int64(250_000)
 	r := goodRequest()
-	return issue.MultipartRequest{Object: r.Object, Expires: time.Hour, Size: &size, PartSize: oss.MinPartSize, Callback: nil}
+	return issue.MultipartRequest{Object: r.Object, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart, Callback: nil}
 }
 
 var text = bytes.Repeat([]byte("0123456789"), 25_000)

@@ -10,6 +10,7 @@ import (
 	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 )
 
 func TestIssueRejections(t *testing.T) {
@@ -19,7 +20,7 @@ func TestIssueRejections(t *testing.T) {
 		change func(*issue.Request)
 		rules  []error
 	}{
-		{"no bucket and no key", func(r *issue.Request) { r.Object.Bucket, r.Object.Key = "", "" }, []error{oss.ErrBucket, oss.ErrKey}},
+		{"no bucket and no key", func(r *issue.Request) { r.Object.Bucket, r.Object.Key = "", "" }, []error{ossrule.ErrBucket, ossrule.ErrKey}},
 		{"no expiry", func(r *issue.Request) { r.Expires = 0 }, []error{oss.ErrExpires}},
 		{"expiry no token can hold", func(r *issue.Request) { r.Expires = 1<<63 - 1 }, []error{oss.ErrExpires}},
 		{"no URL", func(r *issue.Request) { r.Callback.URLs = nil }, []error{callbackspec.ErrNoURL}},
@@ -53,7 +54,7 @@ func TestIssueRejections(t *testing.T) {
 		{"all at once", func(r *issue.Request) {
 			r.Object.Bucket, r.Expires, r.ContentMD5 = "B", 0, "?"
 			r.Callback = &issue.Callback{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"}, Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
-		}, []error{oss.ErrBucket, oss.ErrExpires, oss.ErrContentMD5, callbackspec.ErrVarName,
+		}, []error{ossrule.ErrBucket, oss.ErrExpires, oss.ErrContentMD5, callbackspec.ErrVarName,
 			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType, callbackspec.ErrVarName}},
 	}
 	issuer := newIssuer(t, nil)

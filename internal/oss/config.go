@@ -2,12 +2,14 @@ package oss
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+
+	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // Config says for whom and to where URLs are signed.
@@ -51,7 +53,7 @@ const ossDomain = ".aliyuncs.com"
 
 // Check returns all mistakes, joined.
 func (c Config) Check() error {
-	return errors.Join(c.checkRegion(), c.checkEndpoint(), c.checkStyle(), c.checkCredentials())
+	return fault.Join(c.checkRegion(), c.checkEndpoint(), c.checkStyle(), c.checkCredentials())
 }
 
 // Host is the endpoint's host name without its port, or "" if there is no endpoint, or
@@ -72,22 +74,15 @@ func (c Config) checkRegion() error {
 	bare = strings.TrimSuffix(strings.TrimPrefix(bare, "oss-"), "-internal")
 	switch {
 	case c.Region == "" && regionOf(c.Host()) != "":
-		return wrong(ErrRegion, "region", "give "+regionOf(c.Host()), "is empty, and the signature needs it though the endpoint names it")
+		return fault.New(ErrRegion, "region", "give "+regionOf(c.Host()), "is empty, and the signature needs it though the endpoint names it")
 	case c.Region == "":
-		return wrong(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
-	case !validRegion(bare):
-		return wrong(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is no region", c.Region)
+		return fault.New(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
+	case bare == "" || !ossrule.IsName(bare) || strings.Trim(bare, "-") != bare:
+		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is no region", c.Region)
 	case bare != c.Region:
-		return wrong(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
+		return fault.New(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
 	}
 	return nil
-}
-
-func validRegion(region string) bool {
-	return region != "" && !strings.HasPrefix(region, "-") && !strings.HasSuffix(region, "-") &&
-		!strings.ContainsFunc(region, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
-		})
 }
 
 // regionOf returns the region that one of OSS's own endpoints names, whatever stands
@@ -111,11 +106,11 @@ func (c Config) checkEndpoint() error {
 	if c.Endpoint == "" {
 		return nil
 	}
-	bad := func(mend, problem string, args ...any) error {
-		return wrong(ErrEndpoint, "endpoint", mend, fmt.Sprintf("%q ", c.Endpoint)+problem, args...)
+	bad := func(fix, problem string, args ...any) error {
+		return fault.New(ErrEndpoint, "endpoint", fix, fmt.Sprintf("%q ", c.Endpoint)+problem, args...)
 	}
 	if strings.Contains(c.Endpoint, "@") { // first, so that no other error shows the password
-		return wrong(ErrEndpoint, "endpoint", "leave them out: requests are signed", "holds a user name or password")
+		return fault.New(ErrEndpoint, "endpoint", "leave them out: requests are signed", "holds a user name or password")
 	}
 	if strings.ContainsFunc(c.Endpoint, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "holds a character that no host has")
@@ -147,10 +142,10 @@ func (c Config) checkEndpoint() error {
 func (c Config) checkStyle() error {
 	host := c.Host()
 	_, notAddress := netip.ParseAddr(host)
-	var errs []error
-	exclude := func(bad bool, field, mend, problem string) {
+	var faults fault.List
+	exclude := func(bad bool, field, fix, problem string) {
 		if bad {
-			errs = append(errs, wrong(ErrEndpoint, field, mend, "%s", problem))
+			faults.AddNew(ErrEndpoint, field, fix, "%s", problem)
 		}
 	}
 	exclude(c.Internal && c.Accelerate, "internal", "choose one", "there is no internal acceleration endpoint")
@@ -161,7 +156,7 @@ func (c Config) checkStyle() error {
 	exclude(c.CName && c.PathStyle, "cname", "leave path-style out", "a custom domain has no bucket in its path")
 	exclude(c.PathStyle && !c.CName && (c.Endpoint == "" || strings.HasSuffix(host, ossDomain)), "path-style",
 		"leave it out, or give the endpoint of an emulator", "is refused by OSS")
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (c Config) checkCredentials() error {
@@ -170,9 +165,9 @@ func (c Config) checkCredentials() error {
 	}
 	var expires error
 	if !c.SessionExpires.IsZero() && c.SessionToken == "" {
-		expires = wrong(ErrCredentials, "session expiry", "set OSS_SESSION_TOKEN, or leave the expiry out", "is given, but there is no session token: permanent credentials do not end")
+		expires = fault.New(ErrCredentials, "session expiry", "set OSS_SESSION_TOKEN, or leave the expiry out", "is given, but there is no session token: permanent credentials do not end")
 	}
-	return errors.Join(c.static().check(variable), expires)
+	return fault.Join(c.static().check(variable), expires)
 }
 
 // static are the credentials of the fields.

@@ -75,7 +75,7 @@ func TestConfigRejections(t *testing.T) {
 		name   string
 		change func(*oss.Config)
 		rule   error
-		says   string // part of the error, the mend above all
+		says   string // part of the error, the fix above all
 	}{
 		{"no region", func(c *oss.Config) { c.Region = "" }, oss.ErrRegion, "give the bucket's region"},
 		{"no region but an endpoint", func(c *oss.Config) { c.Region, c.Endpoint = "", "oss-cn-beijing.aliyuncs.com" }, oss.ErrRegion, "give cn-beijing"},

@@ -2,12 +2,14 @@ package oss
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // Credentials are what requests are signed with.
@@ -75,14 +77,14 @@ func (c Credentials) check(from func(field string) string) error {
 	check := func(field, value string, required bool) error {
 		switch {
 		case value == "" && required:
-			return wrong(ErrCredentials, field, "set "+from(field), "is not set")
+			return fault.New(ErrCredentials, field, "set "+from(field), "is not set")
 		// Never shown: it may be the secret with one stray character.
 		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-			return wrong(ErrCredentials, field, "check how it was copied to "+from(field), "holds a space, a line break or a character that is not ASCII")
+			return fault.New(ErrCredentials, field, "check how it was copied to "+from(field), "holds a space, a line break or a character that is not ASCII")
 		}
 		return nil
 	}
-	return errors.Join(
+	return fault.Join(
 		check("access key id", c.AccessKeyID, true),
 		check("access key secret", c.AccessKeySecret, true),
 		check("session token", c.SessionToken, false))
@@ -121,8 +123,8 @@ func (p *Presigner) end(ctx context.Context, start time.Time, expires time.Durat
 		return asked, BoundUnknown, nil
 	case c.Expires.IsZero() || !credentialsEnd.Before(asked):
 		return asked, BoundByExpires, nil
-	case credentialsEnd.Sub(start) < MinExpires:
-		return time.Time{}, 0, wrong(ErrCredentials, "credentials", "get new ones", "have expired at %s", c.Expires.UTC().Format(time.RFC3339))
+	case credentialsEnd.Sub(start) < ossrule.MinExpiry:
+		return time.Time{}, 0, fault.New(ErrCredentials, "credentials", "get new ones", "have expired at %s", c.Expires.UTC().Format(time.RFC3339))
 	}
 	return credentialsEnd, BoundByCredentials, nil
 }

@@ -2,24 +2,15 @@ package oss
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strconv"
 	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
-)
 
-// Limits of OSS for multipart uploads.
-const (
-	MaxParts     = 10_000
-	MinPartSize  = 100 << 10 // bytes; the last part may be smaller
-	MaxPartSize  = 5 << 30   // bytes
-	MaxMultipart = MaxParts * MaxPartSize
-
-	// listedParts is how many parts OSS lists in one answer.
-	listedParts = 1000
+	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // The part size where none was asked for: parts are to be few enough that one answer
@@ -53,30 +44,30 @@ type Multipart struct {
 
 // Check returns all mistakes, joined.
 func (m Multipart) Check() error {
-	return errors.Join(m.Object.Check(), checkExpires(m.Expires), m.checkParts(), m.Callback.check())
+	return fault.Join(m.Object.Check(), checkExpires(m.Expires), m.checkParts(), m.Callback.check())
 }
 
 func (m Multipart) checkParts() error {
-	var errs []error
-	bad := func(rule error, field, mend, problem string, args ...any) {
-		errs = append(errs, wrong(rule, field, mend, problem, args...))
+	var faults fault.List
+	bad := func(rule error, field, fix, problem string, args ...any) {
+		faults.AddNew(rule, field, fix, problem, args...)
 	}
 	switch {
 	case m.Size == nil && m.Parts == 0:
 		bad(ErrSize, "size", "give the size, or how many parts there may be", "is not given")
 	case m.Size != nil && m.Parts != 0:
 		bad(ErrPartCount, "parts", "leave one out", "is given along with the size, which says how many parts there are")
-	case m.Size != nil && (*m.Size < 1 || *m.Size > MaxMultipart):
-		bad(ErrSize, "size", fmt.Sprintf("a multipart upload takes 1 to %d bytes", int64(MaxMultipart)), "%d is out of range", *m.Size)
-	case m.Size == nil && (m.Parts < 1 || m.Parts > MaxParts):
+	case m.Size != nil && (*m.Size < 1 || *m.Size > ossrule.MaxObject):
+		bad(ErrSize, "size", fmt.Sprintf("a multipart upload takes 1 to %d bytes", int64(ossrule.MaxObject)), "%d is out of range", *m.Size)
+	case m.Size == nil && (m.Parts < 1 || m.Parts > ossrule.MaxParts):
 		bad(ErrPartCount, "parts", "OSS allows 1 to 10000", "%d is out of range", m.Parts)
-	case m.Size != nil && m.PartSize >= MinPartSize && m.PartSize <= MaxPartSize && m.Count() > MaxParts:
-		bad(ErrPartCount, "part-size", fmt.Sprintf("give at least %d", (*m.Size+MaxParts-1)/MaxParts), "%d bytes make %d parts of %d bytes, and OSS allows 10000", m.PartSize, m.Count(), *m.Size)
+	case m.Size != nil && m.PartSize >= ossrule.MinPart && m.PartSize <= ossrule.MaxPart && m.Count() > ossrule.MaxParts:
+		bad(ErrPartCount, "part-size", fmt.Sprintf("give at least %d", (*m.Size+ossrule.MaxParts-1)/ossrule.MaxParts), "%d bytes make %d parts of %d bytes, and OSS allows 10000", m.PartSize, m.Count(), *m.Size)
 	}
-	if m.PartSize != 0 && (m.PartSize < MinPartSize || m.PartSize > MaxPartSize) {
-		bad(ErrPartSize, "part-size", fmt.Sprintf("OSS allows %d to %d bytes", MinPartSize, int64(MaxPartSize)), "%d is out of range", m.PartSize)
+	if m.PartSize != 0 && (m.PartSize < ossrule.MinPart || m.PartSize > ossrule.MaxPart) {
+		bad(ErrPartSize, "part-size", fmt.Sprintf("OSS allows %d to %d bytes", ossrule.MinPart, int64(ossrule.MaxPart)), "%d is out of range", m.PartSize)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // SizeOfParts is the size of each part but the last, in bytes.
@@ -87,8 +78,8 @@ func (m Multipart) SizeOfParts() int64 {
 	case m.Size == nil:
 		return defaultPartSize
 	}
-	fewest := (*m.Size + listedParts - 1) / listedParts
-	return min(max(defaultPartSize, (fewest+partSizeStep-1)/partSizeStep*partSizeStep), MaxPartSize)
+	fewest := (*m.Size + ossrule.PageOfParts - 1) / ossrule.PageOfParts
+	return min(max(defaultPartSize, (fewest+partSizeStep-1)/partSizeStep*partSizeStep), ossrule.MaxPart)
 }
 
 // Count is how many parts there are, or may be where the size is not known.
@@ -149,11 +140,11 @@ func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Start
 	all.Complete = sign(m.completeRequest(upload))
 	all.Abort = sign(&sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	all.Head = sign(&sdk.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key})
-	for first := 0; first < m.Count(); first += listedParts {
+	for first := 0; first < m.Count(); first += ossrule.PageOfParts {
 		all.ListParts = append(all.ListParts, sign(listRequest(upload, first)))
 	}
 	if broken == nil && !time.Now().Before(end) {
-		broken = wrong(ErrExpires, "expires", "give more", "%s is over before %d parts are signed", m.Expires, m.Count())
+		broken = fault.New(ErrExpires, "expires", "give more", "%s is over before %d parts are signed", m.Expires, m.Count())
 	}
 	return all, broken
 }

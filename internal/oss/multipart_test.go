@@ -13,11 +13,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 )
 
 func goodMultipart() oss.Multipart {
 	size := int64(300_000)
-	return oss.Multipart{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: oss.MinPartSize}
+	return oss.Multipart{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart}
 }
 
 func TestMultipartRejections(t *testing.T) {
@@ -38,22 +39,22 @@ func TestMultipartRejections(t *testing.T) {
 		{"both", func(m *oss.Multipart) { m.Parts = 3 }, "leave one out", []error{oss.ErrPartCount}},
 		{"size 0", size(0), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"size negative", size(-1), "1 to 53687091200000", []error{oss.ErrSize}},
-		{"size over the most", size(oss.MaxMultipart + 1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"size over the most", size(ossrule.MaxObject + 1), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"size beyond all", size(1<<63 - 1), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"parts negative", count(-1, 0), "1 to 10000", []error{oss.ErrPartCount}},
-		{"parts over the most", count(oss.MaxParts+1, 0), "1 to 10000", []error{oss.ErrPartCount}},
-		{"part size under the least", count(1, oss.MinPartSize-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
-		{"part size over the most", count(1, oss.MaxPartSize+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"parts over the most", count(ossrule.MaxParts+1, 0), "1 to 10000", []error{oss.ErrPartCount}},
+		{"part size under the least", count(1, ossrule.MinPart-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"part size over the most", count(1, ossrule.MaxPart+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size negative", count(1, -1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size of one byte with a size", func(m *oss.Multipart) { m.PartSize = 1 }, "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"one part too many of a size", func(m *oss.Multipart) {
-			n := int64(oss.MaxParts*oss.MinPartSize + 1)
+			n := int64(ossrule.MaxParts*ossrule.MinPart + 1)
 			m.Size = &n
 		}, "give at least 102401", []error{oss.ErrPartCount}},
 		{"expiry", func(m *oss.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{oss.ErrExpires}},
 		{"callback", func(m *oss.Multipart) { m.Callback.Vars = document("{}") }, "give a callback", []error{oss.ErrCallback}},
 		{"all at once", func(m *oss.Multipart) { *m = oss.Multipart{Parts: -1, PartSize: 1} }, "",
-			[]error{oss.ErrBucket, oss.ErrKey, oss.ErrExpires, oss.ErrPartCount, oss.ErrPartSize}},
+			[]error{ossrule.ErrBucket, ossrule.ErrKey, oss.ErrExpires, oss.ErrPartCount, oss.ErrPartSize}},
 	}
 	p, err := oss.New(goodConfig())
 	if err != nil {
@@ -88,11 +89,11 @@ func TestPartSizes(t *testing.T) {
 		{1000 * gib, 0, 1 * gib, 1000, gib},
 		{5000 * gib, 0, 5 * gib, 1000, 5 * gib},
 		{5000*gib + 1, 0, 5 * gib, 1001, 1},
-		{oss.MaxMultipart, 0, 5 * gib, 10000, 5 * gib},
-		{oss.MaxMultipart, 5 * gib, 5 * gib, 10000, 5 * gib},
-		{oss.MaxMultipart - 1, 0, 5 * gib, 10000, 5*gib - 1},
-		{oss.MaxParts * oss.MinPartSize, oss.MinPartSize, oss.MinPartSize, 10000, oss.MinPartSize},
-		{100, oss.MinPartSize, oss.MinPartSize, 1, 100},
+		{ossrule.MaxObject, 0, 5 * gib, 10000, 5 * gib},
+		{ossrule.MaxObject, 5 * gib, 5 * gib, 10000, 5 * gib},
+		{ossrule.MaxObject - 1, 0, 5 * gib, 10000, 5*gib - 1},
+		{ossrule.MaxParts * ossrule.MinPart, ossrule.MinPart, ossrule.MinPart, 10000, ossrule.MinPart},
+		{100, ossrule.MinPart, ossrule.MinPart, 1, 100},
 	} {
 		m := goodMultipart()
 		m.Size, m.PartSize = &tt.size, tt.partSize
@@ -115,9 +116,9 @@ func TestPartSizes(t *testing.T) {
 
 // FuzzPartSizes: what passes the check adds up, within the limits.
 func FuzzPartSizes(f *testing.F) {
-	for _, n := range []int64{0, 1, oss.MinPartSize, oss.MaxPartSize, oss.MaxMultipart, 1<<63 - 1} {
+	for _, n := range []int64{0, 1, ossrule.MinPart, ossrule.MaxPart, ossrule.MaxObject, 1<<63 - 1} {
 		f.Add(n, int64(0))
-		f.Add(n, int64(oss.MinPartSize))
+		f.Add(n, int64(ossrule.MinPart))
 		f.Add(n, n)
 	}
 	f.Fuzz(func(t *testing.T, size, partSize int64) {
@@ -126,7 +127,7 @@ func FuzzPartSizes(f *testing.F) {
 		if m.Check() != nil {
 			return
 		}
-		if m.Count() < 1 || m.Count() > oss.MaxParts || m.SizeOfParts() < oss.MinPartSize || m.SizeOfParts() > oss.MaxPartSize {
+		if m.Count() < 1 || m.Count() > ossrule.MaxParts || m.SizeOfParts() < ossrule.MinPart || m.SizeOfParts() > ossrule.MaxPart {
 			t.Fatalf("%d bytes: %d parts of %d", size, m.Count(), m.SizeOfParts())
 		}
 		last := *m.SizeOf(m.Count())

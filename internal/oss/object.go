@@ -1,14 +1,15 @@
 package oss
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"mime"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // An Object is the name of what is uploaded and what OSS keeps along with it.
@@ -17,8 +18,8 @@ type Object struct {
 	Key    string
 
 	ContentType     string            // "" leaves it out of the signature: then the uploader must send none
-	StorageClass    string            // one of StorageClasses; "" means the bucket's
-	ACL             string            // one of ACLs; "" means the bucket's
+	StorageClass    string            // one of ossrule.StorageClasses; "" means the bucket's
+	ACL             string            // one of ossrule.ACLs; "" means the bucket's
 	Meta            map[string]string // x-oss-meta-*, by the name after the prefix
 	Tags            map[string]string // object tags, at most 10
 	ForbidOverwrite bool              // an object that has this key already stays as it is, and the upload fails
@@ -28,28 +29,16 @@ type Object struct {
 	Headers map[string]string
 }
 
-// StorageClasses are the values of x-oss-storage-class.
-var StorageClasses = []string{"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
-
-// ACLs are the values of x-oss-object-acl.
-var ACLs = []string{"default", "private", "public-read", "public-read-write"}
-
-// Limits of OSS for one object.
+// Limits of OSS for an object's tags.
 const (
-	maxKey      = 1023 // bytes
-	maxMeta     = 8 << 10
 	maxTags     = 10
 	maxTagKey   = 128
 	maxTagValue = 256
-	metaPrefix  = "x-oss-meta-"
 )
 
-// storedHeaders are the headers outside x-oss-* that OSS keeps with an object. V4 signs
-// them only where they are named as additional headers.
-var storedHeaders = []string{"cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
-
-// additionalHeaders are signed whenever they are sent.
-var additionalHeaders = append([]string{"content-length"}, storedHeaders...)
+// additionalHeaders are signed whenever they are sent. V4 signs headers outside x-oss-*
+// only where they are named so.
+var additionalHeaders = append([]string{"content-length"}, ossrule.StoredHeaders...)
 
 // reservedHeaders are part of the signature itself or have a setting of their own. A
 // caller who could set x-oss-date, say, would choose the time that is signed.
@@ -76,40 +65,17 @@ var reservedHeaders = map[string]string{
 
 // Check returns all mistakes, joined.
 func (o Object) Check() error {
-	return errors.Join(checkBucket(o.Bucket), checkKey(o.Key), o.checkContentType(), o.checkChoices(),
+	return fault.Join(ossrule.CheckBucket(o.Bucket), checkKey(o.Key), o.checkContentType(), o.checkChoices(),
 		o.checkMeta(), o.checkTags(), o.checkHeaders())
 }
 
-func checkBucket(bucket string) error {
-	bad := func(mend, problem string) error { return wrong(ErrBucket, "bucket", mend, "%q %s", bucket, problem) }
-	notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
-	switch {
-	case bucket == "":
-		return wrong(ErrBucket, "bucket", "give its name", "is empty")
-	case strings.ContainsFunc(bucket, notAllowed):
-		return bad("use lower-case letters, digits and hyphens", "holds a character that no bucket has")
-	case len(bucket) < 3 || len(bucket) > 63:
-		return bad("OSS allows 3 to 63", fmt.Sprintf("has %d characters", len(bucket)))
-	case strings.HasPrefix(bucket, "-") || strings.HasSuffix(bucket, "-"):
-		return bad("start and end with a letter or digit", "starts or ends with a hyphen")
-	}
-	return nil
-}
-
 func checkKey(key string) error {
-	bad := func(mend, problem string) error { return wrong(ErrKey, "key", mend, "%s", problem) }
-	switch {
-	case key == "":
-		return bad("give the object's key", "is empty")
-	case len(key) > maxKey:
-		return bad("OSS allows 1023", fmt.Sprintf("has %d bytes", len(key)))
-	case !utf8.ValidString(key):
-		return bad("give it in UTF-8", "is not UTF-8")
-	case key[0] == '/' || key[0] == '\\':
-		return bad("leave it out: keys have no leading separator", fmt.Sprintf("starts with %q", key[0]))
-	case strings.ContainsRune(key, 0):
+	if err := ossrule.CheckKey(key); err != nil {
+		return err
+	}
+	if strings.ContainsRune(key, 0) {
 		// OSS would take it, but no database field and no C client can hold it.
-		return bad("leave it out", "holds a NUL")
+		return fault.New(ossrule.ErrKey, "key", "leave it out", "holds a NUL")
 	}
 	return nil
 }
@@ -120,7 +86,7 @@ func (o Object) checkContentType() error {
 	}
 	kind, _, err := mime.ParseMediaType(o.ContentType)
 	if err != nil || !strings.Contains(kind, "/") || badValue(o.ContentType) != "" {
-		return wrong(ErrContentType, "content-type", "give one such as image/jpeg", "%q is no media type", o.ContentType)
+		return fault.New(ErrContentType, "content-type", "give one such as image/jpeg", "%q is no media type", o.ContentType)
 	}
 	return nil
 }
@@ -130,50 +96,49 @@ func (o Object) checkChoices() error {
 		if value == "" || slices.Contains(choices, value) {
 			return nil
 		}
-		return wrong(rule, field, "use one of "+strings.Join(choices, ", "), "%q is unknown", value)
+		return fault.New(rule, field, "use one of "+strings.Join(choices, ", "), "%q is unknown", value)
 	}
-	return errors.Join(
-		choice(ErrStorageClass, "storage-class", o.StorageClass, StorageClasses),
-		choice(ErrACL, "acl", o.ACL, ACLs))
+	return fault.Join(
+		choice(ErrStorageClass, "storage-class", o.StorageClass, ossrule.StorageClasses),
+		choice(ErrACL, "acl", o.ACL, ossrule.ACLs))
 }
 
 func (o Object) checkMeta() error {
 	if len(o.Meta) == 0 {
 		return nil
 	}
-	var errs []error
+	var faults fault.List
 	size := 0
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(o.Meta)) {
 		value := o.Meta[name]
 		size += len(name) + len(value)
 		field, lower := "meta "+printable(name), strings.ToLower(name)
-		notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
 		switch {
 		case lower == "":
-			errs = append(errs, wrong(ErrMeta, "meta", "write name=value", "has an entry without a name"))
-		case strings.ContainsFunc(lower, notAllowed):
-			errs = append(errs, wrong(ErrMeta, field, "use letters, digits and hyphens", "holds a character that OSS does not take in a name"))
+			faults.AddNew(ErrMeta, "meta", "write name=value", "has an entry without a name")
+		case !ossrule.IsName(lower):
+			faults.AddNew(ErrMeta, field, "use letters, digits and hyphens", "holds a character that OSS does not take in a name")
 		case seen[lower]:
-			errs = append(errs, wrong(ErrMeta, field, "leave one out", "is given twice: OSS does not tell the cases apart"))
+			faults.AddNew(ErrMeta, field, "leave one out", "is given twice: OSS does not tell the cases apart")
 		case badValue(value) != "":
-			errs = append(errs, wrong(ErrMeta, field, "percent-encode the value, or leave the entry out", "has a value that %s", badValue(value)))
+			faults.AddNew(ErrMeta, field, "percent-encode the value, or leave the entry out", "has a value that %s", badValue(value))
 		}
 		seen[lower] = true
 	}
-	if size > maxMeta {
-		errs = append(errs, wrong(ErrMeta, "meta", "OSS allows 8192", "takes %d bytes", size))
+	if size > ossrule.MaxMeta {
+		faults.AddNew(ErrMeta, "meta", "OSS allows 8192", "takes %d bytes", size)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (o Object) checkTags() error {
 	if len(o.Tags) == 0 {
 		return nil
 	}
-	var errs []error
+	var faults fault.List
 	if n := len(o.Tags); n > maxTags {
-		errs = append(errs, wrong(ErrTag, "tag", "OSS allows 10", "there are %d", n))
+		faults.AddNew(ErrTag, "tag", "OSS allows 10", "there are %d", n)
 	}
 	notAllowed := func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(" +-=._:/", r))
@@ -182,40 +147,39 @@ func (o Object) checkTags() error {
 		value, field := o.Tags[key], "tag "+printable(key)
 		switch {
 		case key == "":
-			errs = append(errs, wrong(ErrTag, "tag", "write key=value", "has an entry without a key"))
+			faults.AddNew(ErrTag, "tag", "write key=value", "has an entry without a key")
 		case len(key) > maxTagKey || len(value) > maxTagValue:
-			errs = append(errs, wrong(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue), "has %d and %d characters", len(key), len(value)))
+			faults.AddNew(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue), "has %d and %d characters", len(key), len(value))
 		case strings.ContainsFunc(key, notAllowed) || strings.ContainsFunc(value, notAllowed):
-			errs = append(errs, wrong(ErrTag, field, "use letters, digits, space and + - = . _ : /", "holds a character that OSS does not take in a tag"))
+			faults.AddNew(ErrTag, field, "use letters, digits, space and + - = . _ : /", "holds a character that OSS does not take in a tag")
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func (o Object) checkHeaders() error {
 	if len(o.Headers) == 0 {
 		return nil
 	}
-	var errs []error
+	var faults fault.List
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
 		field, lower := "header "+printable(name), strings.ToLower(name)
 		instead, reserved := reservedHeaders[lower]
-		notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
-		bad := func(mend, problem string, args ...any) {
-			errs = append(errs, wrong(ErrHeader, field, mend, problem, args...))
+		bad := func(fix, problem string, args ...any) {
+			faults.AddNew(ErrHeader, field, fix, problem, args...)
 		}
 		switch {
 		case name == "":
-			errs = append(errs, wrong(ErrHeader, "header", "write name=value", "has an entry without a name"))
-		case strings.ContainsFunc(lower, notAllowed):
+			faults.AddNew(ErrHeader, "header", "write name=value", "has an entry without a name")
+		case !ossrule.IsName(lower):
 			bad("use letters, digits and hyphens", "is no header name that OSS knows")
 		case reserved:
 			bad(instead, "cannot be set here")
-		case strings.HasPrefix(lower, metaPrefix):
+		case strings.HasPrefix(lower, ossrule.MetaPrefix):
 			bad("use meta", "is user metadata")
-		case !strings.HasPrefix(lower, "x-oss-") && !slices.Contains(storedHeaders, lower):
-			bad("use x-oss-* or "+strings.Join(storedHeaders, ", ")+"; your own data goes into meta", "is no header that OSS keeps")
+		case !strings.HasPrefix(lower, "x-oss-") && !slices.Contains(ossrule.StoredHeaders, lower):
+			bad("use x-oss-* or "+strings.Join(ossrule.StoredHeaders, ", ")+"; your own data goes into meta", "is no header that OSS keeps")
 		case seen[lower]:
 			bad("leave one out", "is given twice: names are the same in any case")
 		case badValue(o.Headers[name]) != "":
@@ -223,7 +187,7 @@ func (o Object) checkHeaders() error {
 		}
 		seen[lower] = true
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // badValue says what keeps a value from being a header that arrives as it was signed,
@@ -257,7 +221,7 @@ func (o Object) headers() map[string]string {
 	}
 	set("x-oss-tagging", o.tagging())
 	for name, value := range o.Meta {
-		set(metaPrefix+strings.ToLower(name), value)
+		set(ossrule.MetaPrefix+strings.ToLower(name), value)
 	}
 	for name, value := range o.Headers {
 		set(strings.ToLower(name), value)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+
+	"upcall/internal/ossrule"
 )
 
 // Origin returns the origin that uploads to a bucket go to, as in
 // https://bucket.oss-cn-hangzhou.aliyuncs.com, for the policy of a page that uploads.
 func (p *Presigner) Origin(ctx context.Context, bucket string) (string, error) {
-	signed, err := p.Put(ctx, Put{Object: Object{Bucket: bucket, Key: "origin"}, Expires: MinExpires})
+	signed, err := p.Put(ctx, Put{Object: Object{Bucket: bucket, Key: "origin"}, Expires: ossrule.MinExpiry})
 	if err != nil {
 		return "", err
 	}

@@ -17,8 +17,6 @@ import (
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
-
-	"upcall/internal/fault"
 )
 
 // The rules that a [Config], a [Put] and a [Multipart] are checked against.
@@ -26,8 +24,6 @@ var (
 	ErrRegion        = errors.New("region")
 	ErrEndpoint      = errors.New("endpoint")
 	ErrCredentials   = errors.New("credentials")
-	ErrBucket        = errors.New("bucket name")
-	ErrKey           = errors.New("object key")
 	ErrExpires       = errors.New("expiry")
 	ErrContentLength = errors.New("content length")
 	ErrContentMD5    = errors.New("content MD5")
@@ -189,11 +185,6 @@ func sameNames(signed, headers map[string]string) bool {
 		}
 	}
 	return same == len(headers) && same == len(signed)
-}
-
-// wrong is one mistake. The problem must hold no secret.
-func wrong(rule error, field, fix, problem string, args ...any) error {
-	return fault.New(rule, field, fix, problem, args...)
 }
 
 // parseEndpoint adds the scheme that the SDK adds.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 // maxProfiles bounds what is read as a file of profiles, in bytes.
@@ -35,10 +37,10 @@ type profile struct {
 func (c *Config) UseProfile(path, name string) error {
 	p, err := readProfile(path, name)
 	if err != nil {
-		return wrong(ErrProfile, "profile", "see `aliyun configure list`, or give --credentials-file", "%s", err)
+		return fault.New(ErrProfile, "profile", "see `aliyun configure list`, or give --credentials-file", "%s", err)
 	}
-	bad := func(mend, problem string) error {
-		return wrong(ErrProfile, "profile "+printable(p.Name), mend, "%s", problem)
+	bad := func(fix, problem string) error {
+		return fault.New(ErrProfile, "profile "+printable(p.Name), fix, "%s", problem)
 	}
 	switch p.Mode {
 	case "AK", "":

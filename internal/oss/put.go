@@ -2,20 +2,14 @@ package oss
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"upcall/internal/callbackspec"
-)
-
-// Limits of OSS: V4 presigned URLs (EC 0002-00000232) and PutObject.
-const (
-	MinExpires = time.Second
-	MaxExpires = 7 * 24 * time.Hour
-	MaxPutSize = 5 << 30 // bytes
+	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // A Put is one object that is to be uploaded by one request.
@@ -55,7 +49,7 @@ const (
 
 // Check returns all mistakes, joined.
 func (u Put) Check() error {
-	return errors.Join(u.Object.Check(), checkExpires(u.Expires), u.checkContent(), u.Callback.check())
+	return fault.Join(u.Object.Check(), checkExpires(u.Expires), u.checkContent(), u.Callback.check())
 }
 
 // checkExpires is needed before signing: the SDK looks at the upper limit only, and
@@ -63,37 +57,37 @@ func (u Put) Check() error {
 func checkExpires(d time.Duration) error {
 	switch {
 	case d%time.Second != 0:
-		return wrong(ErrExpires, "expires", "give whole seconds", "%s is no whole number of seconds", d)
-	case d < MinExpires, d > MaxExpires:
-		return wrong(ErrExpires, "expires", "OSS allows 1s to 7d", "%s is out of range", d)
+		return fault.New(ErrExpires, "expires", "give whole seconds", "%s is no whole number of seconds", d)
+	case d < ossrule.MinExpiry, d > ossrule.MaxExpiry:
+		return fault.New(ErrExpires, "expires", "OSS allows 1s to 7d", "%s is out of range", d)
 	}
 	return nil
 }
 
 func (u Put) checkContent() error {
-	var errs []error
-	if n := u.ContentLength; n != nil && (*n < 0 || *n > MaxPutSize) {
-		errs = append(errs, wrong(ErrContentLength, "content-length", fmt.Sprintf("one PUT takes 0 to %d bytes", int64(MaxPutSize)), "%d is out of range", *n))
+	var faults fault.List
+	if n := u.ContentLength; n != nil && (*n < 0 || *n > ossrule.MaxPut) {
+		faults.AddNew(ErrContentLength, "content-length", fmt.Sprintf("one PUT takes 0 to %d bytes", int64(ossrule.MaxPut)), "%d is out of range", *n)
 	}
 	if u.ContentMD5 != "" {
 		sum, err := base64.StdEncoding.Strict().DecodeString(u.ContentMD5)
 		if err != nil || len(sum) != 16 || strings.ContainsAny(u.ContentMD5, "\r\n") {
-			errs = append(errs, wrong(ErrContentMD5, "content-md5", "give the 24 characters of openssl md5 -binary FILE | base64", "%q is not the Base64 of an MD5", u.ContentMD5))
+			faults.AddNew(ErrContentMD5, "content-md5", "give the 24 characters of openssl md5 -binary FILE | base64", "%q is not the Base64 of an MD5", u.ContentMD5)
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // check leaves the documents themselves to package callbackspec, which alone makes them.
 func (c Callback) check() error {
-	var errs []error
+	var faults fault.List
 	if c.Parameter.Base64() == "" && c.Vars.Base64() != "" {
-		errs = append(errs, wrong(ErrCallback, "callback-var", "give a callback too", "has no callback to go with"))
+		faults.AddNew(ErrCallback, "callback-var", "give a callback too", "has no callback to go with")
 	}
 	if c.Carriage != InHeaders && c.Carriage != InQuery {
-		errs = append(errs, wrong(ErrCallback, "carriage", "use InHeaders or InQuery", "%d is neither headers nor query", c.Carriage))
+		faults.AddNew(ErrCallback, "carriage", "use InHeaders or InQuery", "%d is neither headers nor query", c.Carriage)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // headers returns all that is to be sent and signed. u has been checked.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/oss"
+	"upcall/internal/ossrule"
 )
 
 func TestPutRejections(t *testing.T) {
@@ -25,34 +26,34 @@ func TestPutRejections(t *testing.T) {
 		rule   error
 		says   string
 	}{
-		{"no bucket", func(u *oss.Put) { u.Object.Bucket = "" }, oss.ErrBucket, "is empty"},
-		{"bucket of two letters", func(u *oss.Put) { u.Object.Bucket = "ab" }, oss.ErrBucket, "3 to 63"},
-		{"bucket of 64 letters", func(u *oss.Put) { u.Object.Bucket = strings.Repeat("a", 64) }, oss.ErrBucket, "3 to 63"},
-		{"bucket in capitals", func(u *oss.Put) { u.Object.Bucket = "Demo" }, oss.ErrBucket, "lower-case"},
-		{"bucket with a dot", func(u *oss.Put) { u.Object.Bucket = "demo.example" }, oss.ErrBucket, "hyphens"},
-		{"bucket with an underscore", func(u *oss.Put) { u.Object.Bucket = "demo_1" }, oss.ErrBucket, "hyphens"},
-		{"bucket that changes the host", func(u *oss.Put) { u.Object.Bucket = "evil.example.com/" }, oss.ErrBucket, "hyphens"},
-		{"bucket starts with a hyphen", func(u *oss.Put) { u.Object.Bucket = "-demo" }, oss.ErrBucket, "start and end"},
-		{"bucket ends with a hyphen", func(u *oss.Put) { u.Object.Bucket = "demo-" }, oss.ErrBucket, "start and end"},
-		{"bucket with a line break", func(u *oss.Put) { u.Object.Bucket = "demo\n" }, oss.ErrBucket, "lower-case"},
+		{"no bucket", func(u *oss.Put) { u.Object.Bucket = "" }, ossrule.ErrBucket, "is empty"},
+		{"bucket of two letters", func(u *oss.Put) { u.Object.Bucket = "ab" }, ossrule.ErrBucket, "3 to 63"},
+		{"bucket of 64 letters", func(u *oss.Put) { u.Object.Bucket = strings.Repeat("a", 64) }, ossrule.ErrBucket, "3 to 63"},
+		{"bucket in capitals", func(u *oss.Put) { u.Object.Bucket = "Demo" }, ossrule.ErrBucket, "lower-case"},
+		{"bucket with a dot", func(u *oss.Put) { u.Object.Bucket = "demo.example" }, ossrule.ErrBucket, "hyphens"},
+		{"bucket with an underscore", func(u *oss.Put) { u.Object.Bucket = "demo_1" }, ossrule.ErrBucket, "hyphens"},
+		{"bucket that changes the host", func(u *oss.Put) { u.Object.Bucket = "evil.example.com/" }, ossrule.ErrBucket, "hyphens"},
+		{"bucket starts with a hyphen", func(u *oss.Put) { u.Object.Bucket = "-demo" }, ossrule.ErrBucket, "start and end"},
+		{"bucket ends with a hyphen", func(u *oss.Put) { u.Object.Bucket = "demo-" }, ossrule.ErrBucket, "start and end"},
+		{"bucket with a line break", func(u *oss.Put) { u.Object.Bucket = "demo\n" }, ossrule.ErrBucket, "lower-case"},
 
-		{"no key", func(u *oss.Put) { u.Object.Key = "" }, oss.ErrKey, "is empty"},
-		{"key of 1024 bytes", func(u *oss.Put) { u.Object.Key = strings.Repeat("k", 1024) }, oss.ErrKey, "1023"},
-		{"key of 1024 bytes in 512 letters", func(u *oss.Put) { u.Object.Key = strings.Repeat("é", 512) }, oss.ErrKey, "1023"},
-		{"key not UTF-8", func(u *oss.Put) { u.Object.Key = "caf\xe9" }, oss.ErrKey, "UTF-8"},
-		{"key starts with a slash", func(u *oss.Put) { u.Object.Key = "/cat.jpg" }, oss.ErrKey, "leading separator"},
-		{"key starts with a backslash", func(u *oss.Put) { u.Object.Key = `\cat.jpg` }, oss.ErrKey, "leading separator"},
-		{"key with NUL", func(u *oss.Put) { u.Object.Key = "cat\x00.jpg" }, oss.ErrKey, "NUL"},
+		{"no key", func(u *oss.Put) { u.Object.Key = "" }, ossrule.ErrKey, "is empty"},
+		{"key of 1024 bytes", func(u *oss.Put) { u.Object.Key = strings.Repeat("k", 1024) }, ossrule.ErrKey, "1023"},
+		{"key of 1024 bytes in 512 letters", func(u *oss.Put) { u.Object.Key = strings.Repeat("é", 512) }, ossrule.ErrKey, "1023"},
+		{"key not UTF-8", func(u *oss.Put) { u.Object.Key = "caf\xe9" }, ossrule.ErrKey, "UTF-8"},
+		{"key starts with a slash", func(u *oss.Put) { u.Object.Key = "/cat.jpg" }, ossrule.ErrKey, "leading separator"},
+		{"key starts with a backslash", func(u *oss.Put) { u.Object.Key = `\cat.jpg` }, ossrule.ErrKey, "leading separator"},
+		{"key with NUL", func(u *oss.Put) { u.Object.Key = "cat\x00.jpg" }, ossrule.ErrKey, "NUL"},
 
 		{"no expiry", func(u *oss.Put) { u.Expires = 0 }, oss.ErrExpires, "1s to 7d"},
 		{"expiry in the past", func(u *oss.Put) { u.Expires = -time.Hour }, oss.ErrExpires, "1s to 7d"},
-		{"expiry over seven days", func(u *oss.Put) { u.Expires = oss.MaxExpires + time.Second }, oss.ErrExpires, "1s to 7d"},
+		{"expiry over seven days", func(u *oss.Put) { u.Expires = ossrule.MaxExpiry + time.Second }, oss.ErrExpires, "1s to 7d"},
 		{"expiry without end", func(u *oss.Put) { u.Expires = 1<<63 - 1 - (1<<63-1)%time.Second }, oss.ErrExpires, "1s to 7d"},
 		{"expiry of half a second", func(u *oss.Put) { u.Expires = 500 * time.Millisecond }, oss.ErrExpires, "whole seconds"},
 		{"expiry with a fraction", func(u *oss.Put) { u.Expires = 90*time.Second + 1 }, oss.ErrExpires, "whole seconds"},
 
 		{"negative size", func(u *oss.Put) { u.ContentLength = length(-1) }, oss.ErrContentLength, "out of range"},
-		{"size over 5 GiB", func(u *oss.Put) { u.ContentLength = length(oss.MaxPutSize + 1) }, oss.ErrContentLength, "out of range"},
+		{"size over 5 GiB", func(u *oss.Put) { u.ContentLength = length(ossrule.MaxPut + 1) }, oss.ErrContentLength, "out of range"},
 		{"MD5 in hex", func(u *oss.Put) { u.ContentMD5 = "d41d8cd98f00b204e9800998ecf8427e" }, oss.ErrContentMD5, "Base64"},
 		{"MD5 too short", func(u *oss.Put) { u.ContentMD5 = "1B2M2Y8AsgTpgAmY7PhC" }, oss.ErrContentMD5, "Base64"},
 		{"MD5 with stray bits", func(u *oss.Put) { u.ContentMD5 = "1B2M2Y8AsgTpgAmY7PhCfh==" }, oss.ErrContentMD5, "Base64"},
@@ -124,7 +125,7 @@ func TestPutMistakesAtOnce(t *testing.T) {
 		Object:     oss.Object{Bucket: "B", ACL: "x", StorageClass: "y", ContentType: "z", Meta: map[string]string{"_": "", "é": ""}},
 		ContentMD5: "?",
 	}.Check()
-	checkMistakes(t, err, "", oss.ErrBucket, oss.ErrKey, oss.ErrContentType, oss.ErrStorageClass, oss.ErrACL,
+	checkMistakes(t, err, "", ossrule.ErrBucket, ossrule.ErrKey, oss.ErrContentType, oss.ErrStorageClass, oss.ErrACL,
 		oss.ErrMeta, oss.ErrMeta, oss.ErrExpires, oss.ErrContentMD5)
 }
 

@@ -29,7 +29,7 @@ type UploadedPart struct {
 
 // Completion is what goes along when the parts are merged.
 type Completion struct {
-	ACL             string // one of ACLs; "" means the bucket's
+	ACL             string // one of ossrule.ACLs; "" means the bucket's
 	ForbidOverwrite bool
 	Callback        Callback
 }

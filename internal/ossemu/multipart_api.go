@@ -10,12 +10,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
-const (
-	maxPartNumber      = 10000
-	maxCompleteRequest = 4 << 20 // bytes of XML; ten thousand parts take about one million
-)
+// maxCompleteRequest is in bytes of XML; ten thousand parts take about one million.
+const maxCompleteRequest = 4 << 20
 
 func (s *Server) initiateUpload(c *call) error {
 	encode, err := encoder(c.query)
@@ -45,7 +45,7 @@ func (s *Server) initiateUpload(c *call) error {
 
 func (s *Server) uploadPart(c *call) error {
 	number, err := strconv.Atoi(c.query["partNumber"])
-	if err != nil || number < 1 || number > maxPartNumber {
+	if err != nil || number < 1 || number > ossrule.MaxParts {
 		return badArgument("partNumber", c.query["partNumber"], "Part number must be an integer between 1 and 10000, inclusive.", "")
 	}
 	if err := s.store.hasUpload(c.query["uploadId"], c.bucket, c.key); err != nil {

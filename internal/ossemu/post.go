@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
 // formFields are the fields of a PostObject before the file. Names compare without
@@ -77,7 +79,7 @@ func (s *Server) postObject(c *call) error {
 	if err := p.check(c.bucket, form, s.cfg.Now()); err != nil {
 		return err
 	}
-	if c.key = form["key"]; !validKey(c.key) {
+	if c.key = form["key"]; ossrule.CheckKey(c.key) != nil {
 		return errInvalidObjectName.with("ObjectName", c.key)
 	}
 	if form.get("success_action_redirect") != "" {
@@ -134,7 +136,7 @@ func (s *Server) storeFile(c *call, p policy, next *plan, form formFields, file 
 		meta.ContentType = file.Header.Get("Content-Type")
 	}
 	for name, value := range form {
-		if strings.HasPrefix(name, userMetadataPrefix) {
+		if strings.HasPrefix(name, ossrule.MetaPrefix) {
 			meta.Headers[name] = value
 		}
 	}

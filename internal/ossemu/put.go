@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
 // putObject stores the body, then calls back.
@@ -86,14 +88,6 @@ func (c *call) describe(o *object) {
 
 const (
 	defaultContentType = "application/octet-stream"
-	userMetadataPrefix = "x-oss-meta-"
-	maxUserMetadata    = 8 << 10 // bytes, all together
-)
-
-var (
-	keptHeaders    = []string{"cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
-	storageClasses = []string{"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
-	objectACLs     = []string{"default", "private", "public-read", "public-read-write"}
 )
 
 // metadataFrom reads an upload's metadata from its headers or form fields.
@@ -110,16 +104,16 @@ func metadataFrom(get func(name string) string) (metadata, error) {
 	}
 	if m.StorageClass == "" {
 		m.StorageClass = "Standard"
-	} else if !slices.Contains(storageClasses, m.StorageClass) {
-		return metadata{}, badArgument("x-oss-storage-class", m.StorageClass, "no such storage class: use one of "+strings.Join(storageClasses, ", "), "")
+	} else if !slices.Contains(ossrule.StorageClasses, m.StorageClass) {
+		return metadata{}, badArgument("x-oss-storage-class", m.StorageClass, "no such storage class: use one of "+strings.Join(ossrule.StorageClasses, ", "), "")
 	}
-	if m.ACL != "" && !slices.Contains(objectACLs, m.ACL) {
+	if m.ACL != "" && !slices.Contains(ossrule.ACLs, m.ACL) {
 		return metadata{}, badArgument("x-oss-object-acl", m.ACL, "no such bucket access control exists", "")
 	}
 	if _, err := parseQuery(m.Tagging); err != nil {
 		return metadata{}, badArgument("x-oss-tagging", m.Tagging, "The tagging is not a query string of unique keys.", "")
 	}
-	for _, name := range keptHeaders {
+	for _, name := range ossrule.StoredHeaders {
 		if v := get(name); v != "" {
 			m.Headers[name] = v
 		}
@@ -133,7 +127,7 @@ func metadataFrom(get func(name string) string) (metadata, error) {
 // addUserMetadata keeps the x-oss-meta-* headers.
 func (m metadata) addUserMetadata(header http.Header) {
 	for name, values := range header {
-		if lower := strings.ToLower(name); strings.HasPrefix(lower, userMetadataPrefix) {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, ossrule.MetaPrefix) {
 			m.Headers[lower] = strings.Join(values, ",")
 		}
 	}

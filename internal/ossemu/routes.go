@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"upcall/internal/ossrule"
 )
 
 // A level is what a request's address names.
@@ -184,7 +185,7 @@ func (s *Server) dispatch(c *call) error {
 }
 
 func (s *Server) route(c *call) (route, error) {
-	if c.level == levelObject && !validKey(c.key) {
+	if c.level == levelObject && ossrule.CheckKey(c.key) != nil {
 		return route{}, errInvalidObjectName.with("ObjectName", c.key)
 	}
 	if c.level >= levelBucket {
@@ -219,12 +220,6 @@ func (rt route) matches(c *call) bool {
 	}
 	key, value, exact := strings.Cut(rt.match, "=")
 	return c.query.has(key) && (!exact || c.query[key] == value)
-}
-
-// validKey is OSS's rule for object keys: 1 to 1023 bytes of UTF-8 that do not start
-// with a slash or backslash.
-func validKey(key string) bool {
-	return key != "" && len(key) <= 1023 && utf8.ValidString(key) && key[0] != '/' && key[0] != '\\'
 }
 
 // locate finds the bucket and key in the host and the path. The path is taken as it

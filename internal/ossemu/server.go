@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"upcall/internal/ossrule"
 )
 
 // Config configures a [Server]. The zero value of each optional field is usable.
@@ -56,29 +58,23 @@ type Config struct {
 	Now    func() time.Time // nil means time.Now
 }
 
-// Limits that OSS has or that keep the emulator in bounds.
+// Defaults besides those of package ossrule.
 const (
-	defaultMaxObjectSize       = 5 << 30
 	defaultMaxObjectSizeMemory = 256 << 20
-	defaultMinPartSize         = 100 << 10
 	defaultCallbackTimeout     = 5 * time.Second
 )
-
-// bucketName is OSS's rule: 3 to 63 of a-z, 0-9 and hyphen, no hyphen at the ends.
-// It leaves no room for "_ossemu".
-var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
 var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 
 func (c Config) withDefaults() Config {
 	if c.MaxObjectSize == 0 {
-		c.MaxObjectSize = defaultMaxObjectSize
+		c.MaxObjectSize = ossrule.MaxPut
 		if c.DataDir == "" {
 			c.MaxObjectSize = defaultMaxObjectSizeMemory
 		}
 	}
 	if c.MinPartSize == 0 {
-		c.MinPartSize = defaultMinPartSize
+		c.MinPartSize = ossrule.MinPart
 	}
 	if c.CallbackTimeout == 0 {
 		c.CallbackTimeout = defaultCallbackTimeout
@@ -113,7 +109,7 @@ func (c Config) Check() error {
 		wrong("no buckets; name at least one")
 	}
 	for _, b := range c.Buckets {
-		if !bucketName.MatchString(b) {
+		if ossrule.CheckBucket(b) != nil { // no bucket is named _ossemu, then
 			wrong("bucket %q: a name has 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends", b)
 		}
 	}

@@ -12,13 +12,11 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // MaxFile is the largest policy file in bytes.
 const MaxFile = 1 << 20
-
-// MaxExpiry is the longest expiry that a V4 presigned URL can have (OSS, EC 0002-00000232).
-const MaxExpiry = 7 * 24 * time.Hour
 
 // anyType stands for no limit among content types.
 const anyType = "*/*"
@@ -201,8 +199,7 @@ func (p *parser) urls(n *yaml.Node, path string) []string {
 }
 
 func checkBucket(name string) error {
-	notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
-	if len(name) < 3 || len(name) > 63 || strings.ContainsFunc(name, notAllowed) || strings.Trim(name, "-") != name {
+	if ossrule.CheckBucket(name) != nil {
 		return fmt.Errorf("%s is no bucket; use 3 to 63 lower-case letters, digits and hyphens", quote(name))
 	}
 	return nil
@@ -226,7 +223,7 @@ func parseExpiry(s string) (time.Duration, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case d > MaxExpiry || d%time.Second != 0:
+	case d > ossrule.MaxExpiry || d%time.Second != 0:
 		return 0, fmt.Errorf("%s is out of range; OSS allows whole seconds up to 7d", quote(s))
 	}
 	return d, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/ossrule"
 	"upcall/internal/policy"
 )
 
@@ -273,7 +274,7 @@ func FuzzParse(f *testing.F) {
 		for _, name := range set.Names() {
 			p := set.Policy(name)
 			if p.Name != name || len(p.Buckets) == 0 || len(p.KeyPrefixes)+len(p.KeyTemplates) == 0 || len(p.ContentTypes) == 0 ||
-				p.MaxSize <= 0 || p.MaxExpiry <= 0 || p.MaxExpiry > policy.MaxExpiry || len(p.CallbackURLs) == 0 || len(p.CallbackURLs) > callbackspec.MaxURLs {
+				p.MaxSize <= 0 || p.MaxExpiry <= 0 || p.MaxExpiry > ossrule.MaxExpiry || len(p.CallbackURLs) == 0 || len(p.CallbackURLs) > callbackspec.MaxURLs {
 				t.Errorf("accepted %+v", p)
 			}
 		}

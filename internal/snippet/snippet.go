@@ -21,6 +21,7 @@ import (
 	"text/template"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // The rules that [Check] and [Render] apply. A [fault.Fault] unwraps to one.
@@ -109,12 +110,12 @@ func find(language string) (program, error) {
 func (p program) check(segments []string, contentType string) error {
 	var faults fault.List
 	if p.ownType && contentType == "" {
-		faults = append(faults, fault.New(ErrContentType, "content-type", "give one, such as image/jpeg",
-			"is empty, but a program for %s always sends one, and OSS refuses one that is not signed", p.language))
+		faults.AddNew(ErrContentType, "content-type", "give one, such as image/jpeg",
+			"is empty, but a program for %s always sends one, and OSS refuses one that is not signed", p.language)
 	}
 	if p.resolvesDots && slices.ContainsFunc(segments, func(s string) bool { return s == "." || s == ".." }) {
-		faults = append(faults, fault.New(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
-			`a program for %s cannot send a key with "." or ".." between slashes as it was signed`, p.language))
+		faults.AddNew(ErrDotSegment, "format", "choose another key, or curl, java, go, cpp or php",
+			`a program for %s cannot send a key with "." or ".." between slashes as it was signed`, p.language)
 	}
 	return faults.Err()
 }
@@ -141,13 +142,13 @@ func Render(language string, u Upload) (string, error) {
 func (u Upload) check() ([]string, error) {
 	var faults fault.List
 	if u.Method != "PUT" {
-		faults = append(faults, fault.New(ErrMethod, "method", "presign a PUT", "is %q", u.Method))
+		faults.AddNew(ErrMethod, "method", "presign a PUT", "is %q", u.Method)
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
 		value := u.Headers[name]
 		// A line break would let whoever chose the value add headers of his own.
-		if !isToken(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
-			faults = append(faults, fault.New(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry"))
+		if name == "" || !ossrule.IsName(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
+			faults.AddNew(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry")
 		}
 	}
 	path, err := checkURL(u.URL)
@@ -161,10 +162,6 @@ func checkURL(s string) (path string, err error) {
 		return "", fault.New(ErrURL, "url", "presign one", "is no absolute, percent-encoded HTTP URL")
 	}
 	return parsed.Path, nil
-}
-
-func isToken(name string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') })
 }
 
 func printable(s string) bool {

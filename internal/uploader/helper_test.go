@@ -21,12 +21,13 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
+	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 	"upcall/internal/uploadtoken"
 )
 
 const (
-	partSize = oss.MinPartSize
+	partSize = ossrule.MinPart
 	said     = `{"status":"ok"}` // what the receiver answers
 )
 

@@ -1,0 +1,94 @@
+// Package ossrule is what Alibaba Cloud OSS itself demands of buckets, keys and sizes:
+// rules that the issuer applies before it signs, and that the emulator applies as OSS.
+package ossrule
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"upcall/internal/fault"
+)
+
+// For how long a V4 presigned URL may be good (EC 0002-00000232).
+const (
+	MinExpiry = time.Second
+	MaxExpiry = 7 * 24 * time.Hour
+)
+
+// Sizes of objects and parts, in bytes.
+const (
+	MaxPut    = 5 << 30   // of one PutObject or PostObject
+	MinPart   = 100 << 10 // the last part may be smaller
+	MaxPart   = 5 << 30
+	MaxParts  = 10_000
+	MaxObject = MaxParts * MaxPart // 48.8 TB, in parts
+
+	// PageOfParts is how many parts OSS lists in one answer.
+	PageOfParts = 1000
+)
+
+// What is stored along with an object.
+const (
+	maxKey     = 1023 // bytes of UTF-8
+	MetaPrefix = "x-oss-meta-"
+	MaxMeta    = 8 << 10 // bytes of all user metadata together
+)
+
+// StorageClasses are the values of x-oss-storage-class.
+var StorageClasses = []string{"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
+
+// ACLs are the values of x-oss-object-acl.
+var ACLs = []string{"default", "private", "public-read", "public-read-write"}
+
+// StoredHeaders are the headers outside x-oss-* that OSS keeps with an object.
+var StoredHeaders = []string{"cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
+
+// The rules of [CheckBucket] and [CheckKey].
+var (
+	ErrBucket = errors.New("bucket name")
+	ErrKey    = errors.New("object key")
+)
+
+// IsName reports whether s holds lower-case letters, digits and hyphens only, as the
+// names of buckets, regions and headers do. An empty text does.
+func IsName(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
+	})
+}
+
+// CheckBucket returns a [fault.Fault] if no bucket can have that name.
+func CheckBucket(name string) error {
+	bad := func(fix, problem string, args ...any) error {
+		return fault.New(ErrBucket, "bucket", fix, "%q "+problem, append([]any{name}, args...)...)
+	}
+	switch {
+	case name == "":
+		return fault.New(ErrBucket, "bucket", "give its name", "is empty")
+	case !IsName(name):
+		return bad("use lower-case letters, digits and hyphens", "holds a character that no bucket has")
+	case len(name) < 3 || len(name) > 63:
+		return bad("OSS allows 3 to 63", "has %d characters", len(name))
+	case strings.Trim(name, "-") != name:
+		return bad("start and end with a letter or digit", "starts or ends with a hyphen")
+	}
+	return nil
+}
+
+// CheckKey returns a [fault.Fault] if no object can have that key.
+func CheckKey(key string) error {
+	bad := func(fix, problem string, args ...any) error { return fault.New(ErrKey, "key", fix, problem, args...) }
+	switch {
+	case key == "":
+		return bad("give the object's key", "is empty")
+	case len(key) > maxKey:
+		return bad("OSS allows 1023", "has %d bytes", len(key))
+	case !utf8.ValidString(key):
+		return bad("give it in UTF-8", "is not UTF-8")
+	case key[0] == '/' || key[0] == '\\':
+		return bad("leave it out: keys have no leading separator", "starts with %q", key[0])
+	}
+	return nil
+}
