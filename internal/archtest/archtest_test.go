@@ -79,8 +79,18 @@ var confined = map[string][]string{
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/cli":                          {"upcall/cmd/"},
 	"upcall/internal/dbtest":                       {},
+	"upcall/internal/testing":                      {},
 	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                                   {},
+}
+
+// scaffolding is the folder of the packages that only tests import, and each other.
+const scaffolding = "upcall/internal/testing"
+
+// fakes are what each of them may import beside the standard library: what it fakes.
+var fakes = map[string][]string{
+	scaffolding + "/ossclient": {"github.com/aliyun/alibabacloud-oss-go-sdk-v2"},
+	scaffolding + "/ossfake":   {"upcall/internal/loadgen", "upcall/internal/ossemu"},
 }
 
 // layers are the packages from the bottom up. A package imports packages of lower layers
@@ -105,7 +115,7 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	for _, p := range load(t) {
-		if len(p.GoFiles) == 0 || under(p.ImportPath, "upcall/cmd") {
+		if len(p.GoFiles) == 0 || under(p.ImportPath, "upcall/cmd") || under(p.ImportPath, scaffolding) {
 			continue
 		}
 		if layer[p.ImportPath] == 0 {
@@ -122,6 +132,9 @@ func TestLayers(t *testing.T) {
 func TestImports(t *testing.T) {
 	t.Parallel()
 	for _, p := range load(t) {
+		if under(p.ImportPath, scaffolding) {
+			continue // see TestScaffolding
+		}
 		for _, imported := range p.Imports {
 			if slices.Contains(standardOnly, p.ImportPath) && !standard(imported) && !slices.Contains(standardOnly, imported) {
 				t.Errorf("%s imports %s; it is to import the standard library and the ground floor only", p.ImportPath, imported)
@@ -134,6 +147,21 @@ func TestImports(t *testing.T) {
 				if under(imported, library) && !slices.ContainsFunc(allowed, func(a string) bool { return under(p.ImportPath, a) }) {
 					t.Errorf("%s imports %s, which is for %v only", p.ImportPath, imported, allowed)
 				}
+			}
+		}
+	}
+}
+
+func TestScaffolding(t *testing.T) {
+	t.Parallel()
+	for _, p := range load(t) {
+		if !under(p.ImportPath, scaffolding) {
+			continue
+		}
+		allowed := append(fakes[p.ImportPath], scaffolding)
+		for _, imported := range p.Imports {
+			if !standard(imported) && !slices.ContainsFunc(allowed, func(a string) bool { return under(imported, a) }) {
+				t.Errorf("%s imports %s; it is to import the standard library and %v only", p.ImportPath, imported, allowed)
 			}
 		}
 	}

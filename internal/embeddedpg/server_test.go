@@ -1,13 +1,11 @@
 package embeddedpg
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,16 +14,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-)
 
-const ownerVariable = "UPCALL_EMBEDDEDPG_OWNER"
+	"upcall/internal/testing/proc"
+	"upcall/internal/testing/wait"
+)
 
 // TestMain lets the test binary play the owner that gets killed.
 func TestMain(m *testing.M) {
-	if dir, ok := os.LookupEnv(ownerVariable); ok {
-		beOwner(dir)
-		return
-	}
+	proc.Main(map[string]func(){"owner": func() { beOwner(os.Args[1]) }})
 	os.Exit(m.Run())
 }
 
@@ -91,16 +87,6 @@ func query[T any](t *testing.T, url, sql string) T {
 		t.Fatal(err)
 	}
 	return v
-}
-
-// eventually polls, since nothing tells us of the end of a process that is not ours.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not come true: %s", what)
-		}
-	}
 }
 
 func ended(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
@@ -239,19 +225,8 @@ func TestNothingIsLeftWhenTheOwnerIsKilled(t *testing.T) {
 	for name, dir := range map[string]string{"throwaway": "", "kept": reachableDir(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			owner := exec.Command(os.Args[0])
-			owner.Env = append(os.Environ(), ownerVariable+"="+dir)
-			output, err := owner.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := owner.Start(); err != nil {
-				t.Fatal(err)
-			}
-			line, err := bufio.NewReader(output).ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
+			owner := proc.Start(t, "owner", dir)
+			line := owner.FirstLine(t)
 			var pid int
 			var home string
 			if _, err := fmt.Sscan(line, &pid, &home); err != nil {
@@ -260,17 +235,14 @@ func TestNothingIsLeftWhenTheOwnerIsKilled(t *testing.T) {
 			if ended(pid) {
 				t.Fatal("the server does not run")
 			}
-			if err := owner.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			owner.Wait()
+			owner.Kill(t)
 			if dir != "" {
 				// A new owner need not wait for the old server itself.
 				start(t, Config{DataDir: dir})
 			}
-			eventually(t, "the server has ended", func() bool { return ended(pid) })
+			wait.Until(t, "the server has ended", func() bool { return ended(pid) })
 			if dir == "" {
-				eventually(t, "the throwaway data is gone", func() bool {
+				wait.Until(t, "the throwaway data is gone", func() bool {
 					_, err := os.Stat(home)
 					return errors.Is(err, os.ErrNotExist)
 				})

@@ -5,9 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"os"
 	"slices"
 	"testing"
+
+	"upcall/internal/testing/vectors"
 )
 
 // TestDigest holds, for every vector whose key is at hand, that Digest and Verify agree:
@@ -15,10 +16,7 @@ import (
 // to sign if the callback is genuine.
 func TestDigest(t *testing.T) {
 	t.Parallel()
-	file, err := os.ReadFile("testdata/testkey_512.pub.pem")
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := vectors.PublicKey(t)
 	const url = "http://keys.test/key.pem"
 	verifier, err := NewWithKey(url, file)
 	if err != nil {
@@ -27,7 +25,7 @@ func TestDigest(t *testing.T) {
 	aboutContent := []string{"ok", ErrDigestMismatch.Reason(), ErrTarget.Reason(), ErrSignatureVersion.Reason()}
 	opened := 0
 	for id, v := range loadVectors(t) {
-		r := v.request()
+		r := request(v)
 		if s := v.KeyServer; s != nil {
 			if s.Status != 0 || s.Body != nil || s.Down || s.Untrusted || s.Pad != 0 {
 				continue
@@ -65,10 +63,7 @@ func TestDigest(t *testing.T) {
 
 func TestNewWithKey(t *testing.T) {
 	t.Parallel()
-	file, err := os.ReadFile("testdata/testkey_512.pub.pem")
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := vectors.PublicKey(t)
 	const url = "http://keys.test/key.pem"
 	verifier, err := NewWithKey(url, file)
 	if err != nil {
@@ -81,7 +76,7 @@ func TestNewWithKey(t *testing.T) {
 		"http://keys.test/k.pem":  ErrKeyURL,
 		"https://keys.test/k.pem": ErrKeyURL,
 	} {
-		r := v.request()
+		r := request(v)
 		r.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(keyURL))
 		if err := verifier.Verify(t.Context(), r); !errors.Is(err, want) {
 			t.Errorf("%s: %v", keyURL, err)

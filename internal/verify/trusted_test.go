@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"upcall/internal/testing/vectors"
 )
 
 func TestNewRefusesTrustedURLs(t *testing.T) {
@@ -64,12 +66,12 @@ func TestNewRefusesTrustedURLs(t *testing.T) {
 // refused, and the server not asked.
 func TestOtherSpellingsOfATrustedURL(t *testing.T) {
 	t.Parallel()
-	url, requests := new(keyServer).start(t)
+	url, requests := new(vectors.KeyServer).Start(t)
 	verifier, err := New(Config{TrustKeyURLs: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := loadVectors(t)["test-key"].request()
+	r := request(loadVectors(t)["test-key"])
 	host := strings.TrimPrefix(strings.TrimSuffix(url, "/key.pem"), "http://")
 	_, port, err := net.SplitHostPort(host)
 	if err != nil {
@@ -112,12 +114,12 @@ func TestOtherSpellingsOfATrustedURL(t *testing.T) {
 // TestMalformedRequestsFetchNothing sends what is wrong in itself under a trusted URL.
 func TestMalformedRequestsFetchNothing(t *testing.T) {
 	t.Parallel()
-	url, requests := new(keyServer).start(t)
+	url, requests := new(vectors.KeyServer).Start(t)
 	verifier, err := New(Config{TrustKeyURLs: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := loadVectors(t)["test-key"].request()
+	good := request(loadVectors(t)["test-key"])
 	good.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
 	for want, change := range map[*Failure]func(*Request){
 		ErrSignatureVersion:  func(r *Request) { r.SignatureVersion = "2.0" },
@@ -291,7 +293,7 @@ func TestWaitEndsWithTheCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := loadVectors(t)["test-key"].request()
+	r := request(loadVectors(t)["test-key"])
 	r.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(server.URL))
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -1,44 +1,24 @@
 package verify
 
 import (
-	"bytes"
 	"crypto/md5"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"upcall/internal/testing/vectors"
 )
 
-// A vector is one file of testdata/vectors; testdata/README.md says what is in it.
-type vector struct {
-	ID               string            `json:"id"`
-	Why              string            `json:"why"`
-	Expect           string            `json:"expect"`
-	Target           string            `json:"target"`
-	Body             string            `json:"body"`
-	Authorization    string            `json:"authorization"`
-	KeyURL           string            `json:"key_url"`
-	PubKeyURL        string            `json:"pub_key_url"`
-	SignatureVersion string            `json:"signature_version"`
-	ContentType      string            `json:"content_type"`
-	Headers          map[string]string `json:"headers"`
-	Block            string            `json:"block"`
-	KeyServer        *keyServer        `json:"key_server"`
-}
-
-func (v vector) request() Request {
+func request(v vectors.Vector) Request {
 	return Request{
 		Target:           v.Target,
 		Body:             []byte(v.Body),
@@ -46,15 +26,6 @@ func (v vector) request() Request {
 		PubKeyURL:        v.PubKeyURL,
 		SignatureVersion: v.SignatureVersion,
 	}
-}
-
-type keyServer struct {
-	Status    int     `json:"status"`
-	Location  string  `json:"location"`
-	Body      *string `json:"body"`
-	Pad       int     `json:"pad"`
-	Down      bool    `json:"down"`
-	Untrusted bool    `json:"untrusted"`
 }
 
 // genuine are the callbacks that OSS itself has signed, with the MD5 of what it signed,
@@ -74,34 +45,14 @@ var failures = []*Failure{
 	ErrKeyUnreachable, ErrKeyRedirect, ErrKeyStatus, ErrKeySize, ErrKeyFormat, ErrKeyParameters, ErrCanceled,
 }
 
-// loadVectors reads testdata/vectors, and fails if a genuine callback is not there.
-func loadVectors(t testing.TB) map[string]vector {
+// loadVectors returns the vectors, and fails if a genuine callback is not among them.
+func loadVectors(t testing.TB) map[string]vectors.Vector {
 	t.Helper()
-	files, err := filepath.Glob("testdata/vectors/*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	vectors := make(map[string]vector, len(files))
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var v vector
-		decoder := json.NewDecoder(bytes.NewReader(text))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if v.ID+".json" != filepath.Base(file) || v.Why == "" || v.Expect == "" {
-			t.Fatalf("%s: id, why or expect is missing or wrong", file)
-		}
-		vectors[v.ID] = v
-	}
+	all := vectors.Load(t)
 	for id, digest := range genuine {
-		v, ok := vectors[id]
+		v, ok := all[id]
 		if !ok || v.Expect != "ok" {
-			t.Fatalf("genuine callback %s is not among the %d vectors as ok", id, len(vectors))
+			t.Fatalf("genuine callback %s is not among the %d vectors as ok", id, len(all))
 		}
 		signed, err := StringToSign(v.Target, []byte(v.Body))
 		if err != nil {
@@ -111,50 +62,13 @@ func loadVectors(t testing.TB) map[string]vector {
 			t.Fatalf("genuine callback %s was changed", id)
 		}
 	}
-	return vectors
-}
-
-// start runs the key server and returns its URL and the count of its requests.
-func (s *keyServer) start(t testing.TB) (string, *atomic.Int64) {
-	t.Helper()
-	key, err := os.ReadFile("testdata/testkey_512.pub.pem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	requests := new(atomic.Int64)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
-		if r.URL.Path != "/key.pem" {
-			w.Write(key)
-			return
-		}
-		if s.Location != "" {
-			w.Header().Set("Location", s.Location)
-		}
-		if s.Status != 0 {
-			w.WriteHeader(s.Status)
-		}
-		answer := key
-		if s.Body != nil {
-			answer = []byte(*s.Body)
-		}
-		w.Write(append(answer[:len(answer):len(answer)], strings.Repeat(" ", s.Pad)...))
-	}))
-	t.Cleanup(server.Close)
-	if s.Down {
-		server.Close()
-	}
-	return server.URL + "/key.pem", requests
+	return all
 }
 
 // privateKey reads a private key of testdata.
 func privateKey(t testing.TB, name string) *rsa.PrivateKey {
 	t.Helper()
-	file, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(file)
+	block, _ := pem.Decode(vectors.File(t, name))
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -196,11 +110,11 @@ func TestVectors(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
 			var cfg Config
-			r := v.request()
+			r := request(v)
 			requests := new(atomic.Int64)
 			if v.KeyServer != nil {
 				var url string
-				url, requests = v.KeyServer.start(t)
+				url, requests = v.KeyServer.Start(t)
 				r.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
 				if !v.KeyServer.Untrusted {
 					cfg.TrustKeyURLs = []string{url}

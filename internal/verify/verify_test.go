@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"sync"
 	"testing"
+
+	"upcall/internal/testing/vectors"
 )
 
 // FuzzVerify never panics, gives each failure one sentinel, and accepts a signature
 // over nothing but the content that it was made for, in no other spelling.
 func FuzzVerify(f *testing.F) {
-	url, _ := new(keyServer).start(f)
+	url, _ := new(vectors.KeyServer).Start(f)
 	verifier, err := New(Config{TrustKeyURLs: []string{url}})
 	if err != nil {
 		f.Fatal(err)
@@ -23,7 +25,7 @@ func FuzzVerify(f *testing.F) {
 	type digest = [md5.Size]byte
 	signedBy := map[bool]map[digest]string{false: {}, true: {}} // by the test key or not: Authorization
 	for _, v := range loadVectors(f) {
-		r := v.request()
+		r := request(v)
 		if v.KeyServer != nil {
 			r.PubKeyURL = testKey
 		}
@@ -64,13 +66,13 @@ func FuzzVerify(f *testing.F) {
 
 func TestVerifyInParallel(t *testing.T) {
 	t.Parallel()
-	url, requests := new(keyServer).start(t)
+	url, requests := new(vectors.KeyServer).Start(t)
 	verifier, err := New(Config{TrustKeyURLs: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	vectors := loadVectors(t)
-	pinned, trusted := vectors["deeplink-2019-capture"].request(), vectors["test-key"].request()
+	known := loadVectors(t)
+	pinned, trusted := request(known["deeplink-2019-capture"]), request(known["test-key"])
 	trusted.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
 	var all sync.WaitGroup
 	for range 16 {
@@ -93,7 +95,7 @@ func BenchmarkVerify(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := loadVectors(b)["deeplink-2019-capture"].request()
+	r := request(loadVectors(b)["deeplink-2019-capture"])
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := verifier.Verify(b.Context(), r); err != nil {

@@ -1,0 +1,114 @@
+// Package proc runs parts of a test in child processes, which can be killed. A child is
+// the test binary itself, run as one of the children that its TestMain knows by name.
+package proc
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+const (
+	// variable holds the name of the child to be.
+	variable = "UPCALL_TEST_CHILD"
+	// tied is set for a child that is to end when its standard input does.
+	tied = "UPCALL_TEST_CHILD_TIED"
+)
+
+// Main is for TestMain, before it runs the tests: in a child it runs the function of
+// that name and ends the process, else it returns. os.Args[1:] are the child's arguments.
+func Main(children map[string]func()) {
+	name := os.Getenv(variable)
+	if name == "" {
+		return
+	}
+	child, ok := children[name]
+	if !ok {
+		panic("proc: there is no child " + name)
+	}
+	if os.Getenv(tied) != "" {
+		go func() {
+			io.Copy(io.Discard, os.Stdin)
+			os.Exit(1)
+		}()
+	}
+	child()
+	os.Exit(0)
+}
+
+// Env returns the environment, NAME=value, that makes the test binary the named child.
+func Env(name string) string { return variable + "=" + name }
+
+// Command returns a command that runs a child, with an empty environment but for what
+// makes it one. It is killed when the context ends.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = []string{Env(name)}
+	return cmd
+}
+
+// A Child is a running child whose standard output is read line by line.
+type Child struct {
+	*exec.Cmd
+	lines *bufio.Scanner
+}
+
+// Start starts a child with this process's environment and standard error. It does not
+// outlive the test, nor this process, however that ends.
+func Start(t testing.TB, name string, args ...string) *Child {
+	t.Helper()
+	cmd := Command(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), Env(name), tied+"=1")
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil { // it ends with this process
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &Child{cmd, bufio.NewScanner(out)}
+	t.Cleanup(c.end)
+	return c
+}
+
+// Line returns the next line of the child's standard output, and whether there is one.
+func (c *Child) Line() (string, bool) {
+	if !c.lines.Scan() {
+		return "", false
+	}
+	return c.lines.Text(), true
+}
+
+// FirstLine returns the first line, and fails the test if the child ends without one.
+func (c *Child) FirstLine(t testing.TB) string {
+	t.Helper()
+	line, ok := c.Line()
+	if !ok {
+		t.Fatalf("the child ended without a word: %v", c.Wait())
+	}
+	return line
+}
+
+// Kill ends the child by SIGKILL and waits for its end. It fails the test if the child
+// had ended by itself. What the child wrote can no longer be read.
+func (c *Child) Kill(t testing.TB) {
+	t.Helper()
+	c.end()
+	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("the child ended by itself: %v", c.ProcessState)
+	}
+}
+
+// end kills the child, if it runs, and waits for its end, if nobody has.
+func (c *Child) end() {
+	_ = c.Process.Kill()
+	_ = c.Wait()
+}

@@ -1,0 +1,110 @@
+// Package service runs a server of this module within a test, on free ports of the
+// loopback, and asks it things.
+package service
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// A Service runs until Stop, or until the test's end.
+type Service struct {
+	// Public and Admin are the base URLs of the two listeners.
+	Public, Admin string
+
+	cancel context.CancelFunc
+	wait   func() error
+	asked  atomic.Bool // for what serve returned
+}
+
+// Start runs serve. What it returns fails the test, unless the test asked for it.
+func Start(t testing.TB, serve func(ctx context.Context, public, admin net.Listener) error) *Service {
+	t.Helper()
+	public, admin := Listen(t), Listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, public, admin) }()
+	s := &Service{
+		Public: "http://" + public.Addr().String(), Admin: "http://" + admin.Addr().String(),
+		cancel: cancel, wait: sync.OnceValue(func() error { return <-ended }),
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := s.wait(); err != nil && !s.asked.Load() {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+// Wait waits until the service has ended by itself and returns what serve returned.
+func (s *Service) Wait() error {
+	s.asked.Store(true)
+	return s.wait()
+}
+
+// Stop ends the service and returns what serve returned.
+func (s *Service) Stop() error {
+	s.cancel()
+	return s.Wait()
+}
+
+// Metric returns the value of a metric, named with its labels as in /metrics, and fails
+// the test if there is none.
+func (s *Service) Metric(t testing.TB, name string) float64 {
+	t.Helper()
+	_, text := Get(t, s.Admin+"/metrics")
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return number
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// Listen returns a listener on a free port. A server closes it.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Get returns the status and the body of the answer.
+func Get(t testing.TB, url string) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Do(t, r)
+}
+
+// Do sends the request and returns the status and the body of the answer.
+func Do(t testing.TB, r *http.Request) (status int, body string) {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
