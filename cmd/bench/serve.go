@@ -100,7 +100,7 @@ func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v vari
 		return err
 	}
 	server, err := intake.New(intake.Config{
-		Tokens: keys, Verifier: verifier, Recorder: kept{v.recorder(pool, cmd.KeyURL)}, Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
+		Tokens: keys, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL), Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
 	})
 	if err != nil {
 		return err

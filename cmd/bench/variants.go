@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/intake"
+	"upcall/internal/recorder"
 )
 
 // A variant is a way to take callbacks.
@@ -20,27 +21,7 @@ type variant struct {
 	records bool // in the database
 	// recorder is what stands behind Upcall's handler in place of all that the receiver
 	// has there; nil is the receiver itself, whole.
-	recorder func(pool *pgxpool.Pool, keyURL string) recorder
-}
-
-type recorder interface {
-	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
-	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
-}
-
-// kept is what the handler asks for: a recorder without a spool.
-type kept struct{ recorder }
-
-func (k kept) Record(ctx context.Context, e *event.Event) (intake.Outcome, error) {
-	duplicate, err := k.recorder.Record(ctx, e)
-	return intake.Outcome{Durable: intake.InPostgres, Duplicate: duplicate}, err
-}
-
-func (k kept) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (intake.Durable, error) {
-	if found, err := k.recorder.Find(ctx, id, upload); err != nil || !found {
-		return "", err
-	}
-	return intake.InPostgres, nil
+	recorder func(pool *pgxpool.Pool, keyURL string) intake.Recorder
 }
 
 const (
@@ -51,10 +32,12 @@ const (
 
 // variants are in the order of their turns: Upcall beside those that it is compared with.
 var variants = []variant{
-	{noDatabaseName, false, func(*pgxpool.Pool, string) recorder { return noDatabase{} }},
+	{noDatabaseName, false, func(*pgxpool.Pool, string) intake.Recorder { return noDatabase{} }},
 	{upcallName, true, nil},
-	{oneInsertName, true, func(pool *pgxpool.Pool, _ string) recorder { return oneInsert{pool} }},
-	{"key fetched each time", true, func(pool *pgxpool.Pool, keyURL string) recorder { return fetching{oneInsert{pool}, keyURL} }},
+	{oneInsertName, true, func(pool *pgxpool.Pool, _ string) intake.Recorder { return oneInsert{pool: pool} }},
+	{"key fetched each time", true, func(pool *pgxpool.Pool, keyURL string) intake.Recorder {
+		return fetching{oneInsert{pool: pool}, keyURL}
+	}},
 }
 
 func variantNamed(name string) variant {
@@ -62,15 +45,26 @@ func variantNamed(name string) variant {
 }
 
 // noDatabase is the ceiling: it forgets.
-type noDatabase struct{}
+type noDatabase struct{ findsNothing }
 
-func (noDatabase) Record(context.Context, *event.Event) (bool, error)           { return false, nil }
-func (noDatabase) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
+func (noDatabase) Record(context.Context, *event.Event) (recorder.Outcome, error) {
+	return recorder.Outcome{Durable: recorder.InPostgres}, nil
+}
+
+// findsNothing serves loads in which no token has expired.
+type findsNothing struct{}
+
+func (findsNothing) Find(context.Context, uuid.UUID, uuid.NullUUID) (recorder.Durable, error) {
+	return "", nil
+}
 
 // oneInsert records each callback by a statement and a commit of its own, on a
 // connection of the pool, as a receiver does that nobody has tuned. It keeps the same
 // promises: the row once, and durable before the answer.
-type oneInsert struct{ pool *pgxpool.Pool }
+type oneInsert struct {
+	findsNothing
+	pool *pgxpool.Pool
+}
 
 const insertOne = `
 WITH fresh AS (
@@ -80,7 +74,7 @@ INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, siz
 	image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id, vars, source)
 SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19 FROM fresh`
 
-func (o oneInsert) Record(ctx context.Context, e *event.Event) (bool, error) {
+func (o oneInsert) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
 	c := &e.Callback
 	var crc *string
 	if c.CRC64 != nil {
@@ -89,25 +83,23 @@ func (o oneInsert) Record(ctx context.Context, e *event.Event) (bool, error) {
 	tag, err := o.pool.Exec(ctx, insertOne, e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType,
 		c.ImageWidth, c.ImageHeight, c.ImageFormat, crc, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation,
 		e.UploadID, c.Vars, e.Source)
-	return err == nil && tag.RowsAffected() == 0, err
+	return recorder.Outcome{Durable: recorder.InPostgres, Duplicate: err == nil && tag.RowsAffected() == 0}, err
 }
-
-func (o oneInsert) Find(context.Context, uuid.UUID, uuid.NullUUID) (bool, error) { return false, nil }
 
 // fetching gets the public key for each callback, as published samples do.
 type fetching struct {
-	recorder
+	intake.Recorder
 	keyURL string
 }
 
-func (f fetching) Record(ctx context.Context, e *event.Event) (bool, error) {
+func (f fetching) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
 	response, err := http.Get(f.keyURL)
 	if err != nil {
-		return false, err
+		return recorder.Outcome{}, err
 	}
 	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return false, err
+		return recorder.Outcome{}, err
 	}
-	return f.recorder.Record(ctx, e)
+	return f.Recorder.Record(ctx, e)
 }

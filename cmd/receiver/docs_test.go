@@ -88,7 +88,7 @@ func TestOperationsPage(t *testing.T) {
 	}
 	for n, object := range []string{"photos/1.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg"} {
 		if n == 3 {
-			if _, err := queue.Move(t.Context(), refusing{}, 3); err != nil {
+			if _, err := queue.Move(t.Context(), refusing{}.Record, 3); err != nil {
 				t.Fatal(err)
 			}
 		}

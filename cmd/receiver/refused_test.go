@@ -41,7 +41,7 @@ func refused(t *testing.T, objects ...string) (string, []uuid.UUID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := queue.Move(t.Context(), refusing{}, len(objects)); err != nil {
+	if _, err := queue.Move(t.Context(), refusing{}.Record, len(objects)); err != nil {
 		t.Fatal(err)
 	}
 	if err := queue.Close(); err != nil {

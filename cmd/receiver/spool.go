@@ -165,7 +165,7 @@ func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 	total := 0
 	for err == nil && queue.Stats().Queued > 0 {
 		var moved int
-		moved, err = queue.Move(ctx, recorder, drainBatch)
+		moved, err = queue.Move(ctx, recorder.Record, drainBatch)
 		total += moved
 	}
 	stats := queue.Stats()

@@ -102,6 +102,7 @@ var layers = [][]string{
 	{"internal/event"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},
+	{"internal/recorder"},
 	{"internal/intake", "internal/issueapi", "internal/uploader"},
 	{"internal/receiver", "internal/cli"},
 }

@@ -15,6 +15,10 @@ var (
 	// ErrExpiring is ErrUnavailable, too: the month of a late event is being dropped.
 	// Once the month is gone, it can be recorded in a new one.
 	ErrExpiring = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
+	// ErrSpoolFull says that the spool's own limit, or that of its disk, is reached.
+	ErrSpoolFull = errors.New("spool is full")
+	// ErrSpoolUnwritable says that the spool did not take an event, or not in time.
+	ErrSpoolUnwritable = errors.New("spool cannot be written")
 	// ErrUnstorable says that PostgreSQL can never hold this row: text that is not UTF-8
 	// or holds NUL, for example.
 	ErrUnstorable = errors.New("database cannot hold this row")

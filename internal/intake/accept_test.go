@@ -21,6 +21,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/recorder"
 	"upcall/internal/verify"
 )
 
@@ -301,13 +302,13 @@ func (s *switchable) stall(on bool) {
 	s.stalled = on
 }
 
-func (s *switchable) Record(ctx context.Context, e *event.Event) (Outcome, error) {
+func (s *switchable) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
 	s.mu.Lock()
 	stalled := s.stalled
 	s.mu.Unlock()
 	if stalled {
 		<-ctx.Done()
-		return Outcome{}, ctx.Err()
+		return recorder.Outcome{}, ctx.Err()
 	}
 	return s.Recorder.Record(ctx, e)
 }
@@ -348,7 +349,7 @@ type gated struct {
 	entered, open chan struct{}
 }
 
-func (g *gated) Record(ctx context.Context, e *event.Event) (Outcome, error) {
+func (g *gated) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
 	close(g.entered)
 	<-g.open
 	return g.Recorder.Record(ctx, e)
@@ -369,7 +370,7 @@ func TestPanic(t *testing.T) {
 
 type panicking struct{ Recorder }
 
-func (panicking) Record(context.Context, *event.Event) (Outcome, error) { panic("secret") }
+func (panicking) Record(context.Context, *event.Event) (recorder.Outcome, error) { panic("secret") }
 
 // TestOneLogEvent: each request is one line, and it holds neither token nor signature.
 func TestOneLogEvent(t *testing.T) {

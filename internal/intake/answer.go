@@ -12,7 +12,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
-	"upcall/internal/spool"
+	"upcall/internal/recorder"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -20,14 +20,14 @@ import (
 // An acceptance is the answer to a callback that is durable. OSS hands it to the
 // uploader as it is.
 type acceptance struct {
-	Status    string        `json:"status"` // "ok"
-	EventID   uuid.UUID     `json:"event_id"`
-	UploadID  uuid.NullUUID `json:"upload_id"` // null without a token
-	Duplicate bool          `json:"duplicate"`
-	Durable   Durable       `json:"durable"`
+	Status    string           `json:"status"` // "ok"
+	EventID   uuid.UUID        `json:"event_id"`
+	UploadID  uuid.NullUUID    `json:"upload_id"` // null without a token
+	Duplicate bool             `json:"duplicate"`
+	Durable   recorder.Durable `json:"durable"`
 }
 
-func newAcceptance(id uuid.UUID, uploadID uuid.NullUUID, o Outcome) *acceptance {
+func newAcceptance(id uuid.UUID, uploadID uuid.NullUUID, o recorder.Outcome) *acceptance {
 	return &acceptance{Status: "ok", EventID: id, UploadID: uploadID, Duplicate: o.Duplicate, Durable: o.Durable}
 }
 
@@ -101,8 +101,8 @@ var rules = []struct {
 	{uploadtoken.ErrForeignKey, refusal{codeBadToken, "", "token_foreign_key", nil}},
 	{event.ErrRevoked, refusal{codeBadToken, "", reasonRevoked, nil}},
 	{event.ErrUnstorable, refusal{codeMalformed, "PostgreSQL cannot hold a value of the callback", "not_storable", nil}},
-	{spool.ErrFull, refusal{codeUnavailable, "the callback could not be recorded: the spool is full", "spool_full", nil}},
-	{spool.ErrUnwritable, refusal{codeUnavailable, "the callback could not be recorded in time", "spool_unwritable", nil}},
+	{event.ErrSpoolFull, refusal{codeUnavailable, "the callback could not be recorded: the spool is full", "spool_full", nil}},
+	{event.ErrSpoolUnwritable, refusal{codeUnavailable, "the callback could not be recorded in time", "spool_unwritable", nil}},
 	{event.ErrUnavailable, refusal{codeUnavailable, "the callback could not be recorded in time", "database", nil}},
 	{context.DeadlineExceeded, refusal{codeUnavailable, "the callback could not be recorded in time", "deadline", nil}},
 }

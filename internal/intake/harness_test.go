@@ -19,9 +19,9 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
-	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/ossemu"
+	"upcall/internal/recorder"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -123,21 +123,6 @@ type service struct {
 	stop        func() error // ends the service and returns what Serve returned
 }
 
-// committer records in PostgreSQL alone.
-type committer struct{ *eventstore.Recorder }
-
-func (c committer) Record(ctx context.Context, e *event.Event) (Outcome, error) {
-	duplicate, err := c.Recorder.Record(ctx, e)
-	return Outcome{InPostgres, duplicate}, err
-}
-
-func (c committer) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error) {
-	if found, err := c.Recorder.Find(ctx, id, upload); err != nil || !found {
-		return "", err
-	}
-	return InPostgres, nil
-}
-
 // serve starts a service for the test. pool may be nil for a database of its own.
 func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *service {
 	t.Helper()
@@ -148,7 +133,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 		t.Fatal(err)
 	}
 	metrics := NewMetrics()
-	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	store, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,13 +142,14 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 		t.Fatal(err)
 	}
 	log := &syncBuffer{}
+	logger := slog.New(slog.NewJSONHandler(log, nil))
 	cfg := Config{
-		Verifier: verifier, Recorder: committer{recorder}, Metrics: metrics, Tokens: keyring(t),
+		Verifier: verifier, Recorder: recorder.New(store, nil, recorder.Config{Logger: logger}), Metrics: metrics, Tokens: keyring(t),
 		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
-		Logger: slog.New(slog.NewJSONHandler(log, nil)),
+		Logger: logger,
 		Now:    func() time.Time { return noon },
 	}
-	metrics.WatchQueue(recorder.Depth)
+	metrics.WatchQueue(store.Depth)
 	if change != nil {
 		change(&cfg)
 	}
@@ -178,7 +164,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	stop := sync.OnceValue(func() error {
 		cancel()
 		err := <-served
-		recorder.Close()
+		store.Close()
 		return err
 	})
 	t.Cleanup(func() {

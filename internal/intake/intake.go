@@ -31,6 +31,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
+	"upcall/internal/recorder"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -48,27 +49,13 @@ const (
 	TokenOff      TokenPolicy = "off"      // tokens are not looked at
 )
 
-// Durable is where a callback is that was acknowledged.
-type Durable string
-
-const (
-	InPostgres Durable = "postgres" // committed
-	InSpool    Durable = "spool"    // on the receiver's disk, and to be moved to PostgreSQL
-)
-
-// An Outcome is what became of a callback that is kept.
-type Outcome struct {
-	Durable   Durable
-	Duplicate bool // it was there before
-}
-
 // A Recorder keeps callbacks. The interface is here, and not the type that implements
 // it, so that a benchmark can measure this package without a database.
 type Recorder interface {
 	// Record returns when the event is durable.
-	Record(ctx context.Context, e *event.Event) (Outcome, error)
+	Record(ctx context.Context, e *event.Event) (recorder.Outcome, error)
 	// Find tells where an event was recorded before; "" if it was not.
-	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error)
+	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (recorder.Durable, error)
 }
 
 // Config is what a Server needs.
@@ -246,7 +233,7 @@ func (s *Server) callback(c *gin.Context) {
 	switch {
 	case accepted.Duplicate:
 		event.outcome = outcomeDuplicate
-	case accepted.Durable == InSpool:
+	case accepted.Durable == recorder.InSpool:
 		event.outcome = outcomeSpooled
 	default:
 		event.outcome = outcomeRecorded
@@ -368,5 +355,5 @@ func (s *Server) repeatOrExpired(ctx context.Context, id uuid.UUID, uploadID uui
 	if where == "" {
 		return nil, uploadtoken.ErrExpired
 	}
-	return newAcceptance(id, uploadID, Outcome{Durable: where, Duplicate: true}), nil
+	return newAcceptance(id, uploadID, recorder.Outcome{Durable: where, Duplicate: true}), nil
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/eventstore"
 	"upcall/internal/intake"
 )
 
@@ -106,22 +105,5 @@ func TestReceiverKilled(t *testing.T) {
 	}
 	receiver := start(t, Config{DatabaseURL: databaseURL, TrustKeyURLs: []string{keyURL}, SpoolDir: dir, SpoolMinFreeBytes: -1})
 	eventually(t, "the spool is empty", func() bool { return metric(t, receiver.admin, "upcall_spool_depth") == 0 })
-	pool, err := eventstore.Open(t.Context(), databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	lost := 0
-	for id := range acknowledged {
-		if rows(t, pool, id) != 1 {
-			lost++
-		}
-	}
-	var all int
-	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events").Scan(&all); err != nil {
-		t.Fatal(err)
-	}
-	if lost > 0 || all > len(acknowledged)+uncertain {
-		t.Errorf("%d of %d lost or twice, %d rows, %d uncertain", lost, len(acknowledged), all, uncertain)
-	}
+	wantRows(t, databaseURL, acknowledged, uncertain)
 }

@@ -15,6 +15,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
+	"upcall/internal/recorder"
 	"upcall/internal/spool"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
@@ -22,6 +23,9 @@ import (
 )
 
 const (
+	// primaryTimeout is what PostgreSQL gets of a callback's time when there is a spool to
+	// turn to, so that the disk gets the other half.
+	primaryTimeout = intake.Deadline / 2
 	// partitionsEvery is how often a running receiver makes sure of the months ahead.
 	partitionsEvery = time.Hour
 	// databaseTimeout bounds what is asked of the database besides recording.
@@ -116,20 +120,22 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer closeSpool()
 	batches := eventstore.Config{Pool: pool, OnBatch: metrics.Batch}
+	var fallback recorder.Fallback
 	if queue != nil {
-		batches.CommitTimeout = postgresShare // nobody waits longer
+		fallback = queue
+		batches.CommitTimeout = primaryTimeout // nothing waits longer
 	}
-	recorder, err := eventstore.NewRecorder(batches)
+	store, err := eventstore.NewRecorder(batches)
 	if err != nil {
 		return err
 	}
-	defer recorder.Close()
-	keeper := newKeeper(recorder, queue, cfg.Logger)
-	metrics.WatchQueue(recorder.Depth)
-	metrics.WatchDatabase(keeper.away.Load)
+	defer store.Close()
+	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
+	metrics.WatchQueue(store.Depth)
+	metrics.WatchDatabase(failover.Away)
 
 	parts := cfg.intake()
-	parts.Recorder, parts.Metrics, parts.Verifier = keeper, metrics, verifier
+	parts.Recorder, parts.Metrics, parts.Verifier = failover, metrics, verifier
 	var refusals *eventstore.Refusals
 	if cfg.MaxRefusals >= 0 {
 		if refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {
@@ -146,7 +152,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	// They work until the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	workers.Go(func() { keeper.run(working) })
+	workers.Go(func() { failover.Run(working) })
 	workers.Go(func() { cfg.keepPartitions(working, ensurePartitions) })
 	workers.Go(func() {
 		cfg.expire(working, func(ctx context.Context) (eventstore.Dropped, error) {
@@ -212,5 +218,17 @@ func (cfg Config) makePartitions(ctx context.Context, ensure func(context.Contex
 	defer cancel()
 	if err := ensure(bounded); err != nil && ctx.Err() == nil {
 		cfg.Logger.WarnContext(ctx, "partitions ahead were not made", slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
+	}
+}
+
+// sleep returns false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"upcall/internal/event"
 )
 
 // smallDisk mounts a disk of so many bytes, which takes root's rights. With them, as in CI,
@@ -50,7 +52,7 @@ func TestDiskFull(t *testing.T) {
 			for n := client; ; n += 4 {
 				_, err := s.Put(t.Context(), numbered(n))
 				if err != nil {
-					if !errors.Is(err, ErrFull) && !errors.Is(err, ErrUnwritable) {
+					if !errors.Is(err, event.ErrSpoolFull) && !errors.Is(err, event.ErrSpoolUnwritable) {
 						t.Error(err)
 					}
 					return
@@ -174,20 +176,20 @@ func TestFailedSync(t *testing.T) {
 	c.Now = func() time.Time { return now } // called under the spool's locks, or by this test
 	s := open(t, c)
 	fill(t, s, 0, 40)
-	if _, err := s.Move(t.Context(), new(memory), 20); err != nil { // there are free pages
+	if _, err := s.Move(t.Context(), new(memory).Record, 20); err != nil { // there are free pages
 		t.Fatal(err)
 	}
 	mend := failSyncs(t, filepath.Join(c.Dir, fileName))
 	refused := func(n int, when string) {
 		t.Helper()
 		// The cause is the sync's own, and not that of a write or of the file's growth.
-		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, ErrUnwritable) || !errors.Is(err, syscall.EINVAL) || errors.As(err, new(*os.PathError)) {
+		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) || errors.As(err, new(*os.PathError)) {
 			t.Errorf("put %s: %v", when, err)
 		}
 		if s.Has(numbered(n).ID) {
 			t.Errorf("put %s: it counts as kept", when)
 		}
-		if err := s.Ready(); !errors.Is(err, ErrUnwritable) {
+		if err := s.Ready(); !errors.Is(err, event.ErrSpoolUnwritable) {
 			t.Errorf("ready %s: %v", when, err)
 		}
 	}
@@ -200,11 +202,11 @@ func TestFailedSync(t *testing.T) {
 	refused(101, "when it would succeed again")
 	now = now.Add(24 * time.Hour)
 	refused(102, "a day later")
-	if err := s.Retry(nil); !errors.Is(err, ErrUnwritable) {
+	if err := s.Retry(nil); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("another write: %v", err)
 	}
 	m := new(memory)
-	if _, err := s.Move(t.Context(), m, 10); !errors.Is(err, ErrUnwritable) || len(m.order) != 10 {
+	if _, err := s.Move(t.Context(), m.Record, 10); !errors.Is(err, event.ErrSpoolUnwritable) || len(m.order) != 10 {
 		t.Errorf("what waits goes to PostgreSQL all the same, and is not taken out: %d, %v", len(m.order), err)
 	}
 	if stats := s.Stats(); stats.Queued != 20 {
@@ -242,10 +244,10 @@ func TestFailedSyncOfDirectory(t *testing.T) {
 	if stats := s.Stats(); stats.Bytes > 1<<20 {
 		t.Errorf("the spool works on with the old file: %+v", stats)
 	}
-	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, ErrUnwritable) || !errors.Is(err, syscall.EINVAL) {
+	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("put: %v", err)
 	}
-	if err := s.Ready(); !errors.Is(err, ErrUnwritable) {
+	if err := s.Ready(); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("ready: %v", err)
 	}
 	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "start the receiver again") {

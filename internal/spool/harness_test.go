@@ -123,10 +123,10 @@ func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
 }
 
 // moveAll moves until nothing waits.
-func moveAll(t testing.TB, s *Spool, m Store, most int) {
+func moveAll(t testing.TB, s *Spool, m *memory, most int) {
 	t.Helper()
 	for s.Stats().Queued > 0 {
-		if _, err := s.Move(t.Context(), m, most); err != nil {
+		if _, err := s.Move(t.Context(), m.Record, most); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ func TestRead(t *testing.T) {
 	s := open(t, c)
 	fill(t, s, 0, 5)
 	m := &memory{fail: func(*event.Event) error { return event.ErrRevoked }}
-	if _, err := s.Move(t.Context(), m, 1); err != nil {
+	if _, err := s.Move(t.Context(), m.Record, 1); err != nil {
 		t.Fatal(err)
 	}
 	check := func() {

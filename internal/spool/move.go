@@ -14,29 +14,25 @@ import (
 	"upcall/internal/event"
 )
 
-// A Store is where callbacks move to: an eventstore.Recorder. It is an interface so that
-// tests can stop time between its commit and ours.
-type Store interface {
-	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
-}
-
 // A waiting event and its place.
 type waiting struct {
 	key    []byte
 	record *record
-	err    error // of the store
+	err    error // of record
 }
 
-// Move has the store record the oldest events, at most that many, at once, so that they
+// Move has record take the oldest events, at most that many, all at once, so that they
 // can share a commit, and takes out what is recorded. It returns how many are.
 //
-// What the store refuses for good is set aside, in the spool still, and the log says so.
-// So is what is of a month that is just being dropped: that can go on for as long as
-// somebody reads the month, and the others must not wait for it. What the store cannot
-// take now stays where it is; the error is the store's then. An event that was recorded
-// and not taken out, because the process ended or the disk refused, is recorded again the
-// next time, which is a duplicate.
-func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err error) {
+// What can never be recorded becomes a dead letter, in the spool still, and the log says
+// so. So does what is of a month that is just being dropped: that can go on for as long as
+// somebody reads the month, and the others must not wait for it. What cannot be recorded
+// now stays where it is; the error is record's then. An event that was recorded and not
+// taken out, because the process ended or the disk failed, is recorded again the next
+// time, which is a duplicate.
+func (s *Spool) Move(
+	ctx context.Context, record func(context.Context, *event.Event) (duplicate bool, err error), most int,
+) (moved int, err error) {
 	events, err := s.oldest(most)
 	if err != nil {
 		return 0, err
@@ -44,8 +40,8 @@ func (s *Spool) Move(ctx context.Context, store Store, most int) (moved int, err
 	var group sync.WaitGroup
 	for _, w := range events {
 		group.Go(func() {
-			event := w.record.event()
-			_, w.err = store.Record(ctx, &event)
+			e := w.record.event()
+			_, w.err = record(ctx, &e)
 		})
 	}
 	group.Wait()

@@ -30,7 +30,7 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 		}
 		return nil
 	}}
-	moved, err := s.Move(t.Context(), m, 8)
+	moved, err := s.Move(t.Context(), m.Record, 8)
 	if moved != 5 || !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("moved %d: %v", moved, err)
 	}
@@ -71,7 +71,7 @@ func TestInterruptedMove(t *testing.T) {
 		once.Do(func() { copyFile(t, filepath.Join(c.Dir, fileName), filepath.Join(before, fileName)) })
 		return nil
 	}
-	if _, err := s.Move(t.Context(), m, 10); err != nil {
+	if _, err := s.Move(t.Context(), m.Record, 10); err != nil {
 		t.Fatal(err)
 	}
 	c, _ = config(before)
@@ -104,7 +104,7 @@ func TestMoveStopped(t *testing.T) {
 	fill(t, s, 0, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	m := &memory{fail: func(*event.Event) error { cancel(); return ctx.Err() }}
-	if moved, err := s.Move(ctx, m, 3); moved != 0 || !errors.Is(err, context.Canceled) {
+	if moved, err := s.Move(ctx, m.Record, 3); moved != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("moved %d: %v", moved, err)
 	}
 	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 0 {
@@ -124,7 +124,7 @@ func TestPutAndMoveAtOnce(t *testing.T) {
 	done := make(chan struct{})
 	mover.Go(func() {
 		for {
-			if _, err := s.Move(t.Context(), m, 10); err != nil {
+			if _, err := s.Move(t.Context(), m.Record, 10); err != nil {
 				t.Error(err)
 				return
 			}

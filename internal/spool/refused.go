@@ -9,7 +9,7 @@ import (
 
 // Retry has callbacks that PostgreSQL refused wait again, behind all others. They are on
 // disk as such when it returns. An error wraps [ErrNotRefused] if one of them is not
-// among the refused ones, or [ErrUnwritable]; nothing has changed then.
+// among the refused ones, or [event.ErrSpoolUnwritable]; nothing has changed then.
 func (s *Spool) Retry(ids []uuid.UUID) error {
 	s.file.Lock()
 	defer s.file.Unlock()
@@ -74,8 +74,8 @@ func (s *Spool) Discard(ids []uuid.UUID) error {
 	return nil
 }
 
-// Refused says whether the callback with this ID is among those that PostgreSQL refused.
-func (s *Spool) Refused(id uuid.UUID) bool {
+// HasDeadLetter says whether the callback with this ID is among those that PostgreSQL refused.
+func (s *Spool) HasDeadLetter(id uuid.UUID) bool {
 	if s.Stats().Rejected == 0 {
 		return false // without a look at the disk, or a wait for it
 	}

@@ -112,7 +112,7 @@ func TestDiscard(t *testing.T) {
 	}
 	wantStats(t, s, 3, 2)
 	for n, want := range []bool{true, false, true, false} { // the second is discarded, the fourth waits
-		if got := s.Refused(numbered(n).ID); got != want {
+		if got := s.HasDeadLetter(numbered(n).ID); got != want {
 			t.Errorf("%d is refused: %v, want %v", n, got, want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 3, 0)
-	if s.Refused(numbered(0).ID) {
+	if s.HasDeadLetter(numbered(0).ID) {
 		t.Error("a discarded one is refused")
 	}
 	s.Close()
@@ -143,7 +143,7 @@ func TestRefusedOnly(t *testing.T) {
 		"unknown":         {ids(0, 99), nil, ErrNotRefused},
 		"nil":             {[]uuid.UUID{numbered(0).ID, uuid.Nil}, nil, ErrNotRefused},
 		"named twice":     {ids(0, 1, 0), nil, ErrNotRefused},
-		"disk has failed": {ids(0), func(s *Spool) { s.fail(os.ErrInvalid) }, ErrUnwritable},
+		"disk has failed": {ids(0), func(s *Spool) { s.fail(os.ErrInvalid) }, event.ErrSpoolUnwritable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

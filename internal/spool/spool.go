@@ -36,10 +36,6 @@ import (
 var (
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("spool is in use by another process")
-	// ErrFull says that the spool's own limit, or that of the disk, is reached.
-	ErrFull = errors.New("spool is full")
-	// ErrUnwritable says that the disk did not take a callback, or not in time.
-	ErrUnwritable = errors.New("spool cannot be written")
 	// ErrNotRefused says that no callback with an ID is among those that PostgreSQL refused.
 	ErrNotRefused = errors.New("no such callback was refused")
 	// ErrDamaged says that what is on disk is not what was written there.
@@ -179,17 +175,20 @@ func (s *Spool) Stats() Stats {
 	return s.stats
 }
 
+// Depth returns how many callbacks wait for PostgreSQL.
+func (s *Spool) Depth() int { return s.Stats().Queued }
+
 // Put returns when the event is on disk. It says duplicate when an event with the same
 // ID is in the spool already.
 //
-// An error wraps [ErrFull], [ErrUnwritable], or event.ErrUnstorable for an event that
+// An error wraps [event.ErrSpoolFull], [event.ErrSpoolUnwritable], or event.ErrUnstorable for an event that
 // PostgreSQL could not hold. When ctx ends the event may get to the disk all the same.
-func (s *Spool) Put(ctx context.Context, event *event.Event) (duplicate bool, err error) {
-	frame, err := encode(newRecord(event))
+func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	frame, err := encode(newRecord(e))
 	if err != nil {
 		return false, err
 	}
-	p := &put{id: event.ID, receivedAt: event.ReceivedAt, frame: frame, answer: make(chan answer, 1)}
+	p := &put{id: e.ID, receivedAt: e.ReceivedAt, frame: frame, answer: make(chan answer, 1)}
 	if err := s.enqueue(p); err != nil {
 		return false, err
 	}
@@ -197,7 +196,7 @@ func (s *Spool) Put(ctx context.Context, event *event.Event) (duplicate bool, er
 	case a := <-p.answer:
 		return a.duplicate, a.err
 	case <-ctx.Done():
-		return false, fmt.Errorf("%w: %w", ErrUnwritable, context.Cause(ctx))
+		return false, fmt.Errorf("%w: %w", event.ErrSpoolUnwritable, context.Cause(ctx))
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
+
+	"upcall/internal/event"
 )
 
 var sameEvent = cmp.Options{cmpopts.EquateComparable(numbered(0).SourceAddr)}
@@ -30,7 +32,7 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, ErrUnwritable) {
+	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("put after close: %v", err)
 	}
 	s = open(t, c)
@@ -45,7 +47,7 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 	}
 	fill(t, s, 150, 200)
 	m := new(memory)
-	if moved, err := s.Move(t.Context(), m, 1); err != nil || moved != 1 {
+	if moved, err := s.Move(t.Context(), m.Record, 1); err != nil || moved != 1 {
 		t.Fatalf("moved %d: %v", moved, err)
 	}
 	if s.Has(numbered(0).ID) || !s.Has(numbered(1).ID) {
@@ -82,7 +84,7 @@ func TestLimits(t *testing.T) {
 	}
 	n := 0
 	for ; ; n++ {
-		if _, err := s.Put(t.Context(), numbered(n)); errors.Is(err, ErrFull) {
+		if _, err := s.Put(t.Context(), numbered(n)); errors.Is(err, event.ErrSpoolFull) {
 			break
 		} else if err != nil || n > 1000 {
 			t.Fatalf("put %d: %v", n, err)
@@ -106,7 +108,7 @@ func TestLimits(t *testing.T) {
 	c, _ = config(t.TempDir())
 	c.MinFreeBytes = math.MaxInt64 / 2
 	s = open(t, c)
-	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, ErrFull) || !errors.Is(s.Ready(), ErrFull) {
+	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(s.Ready(), event.ErrSpoolFull) {
 		t.Errorf("a disk that is to stay free: put %v, ready %v", err, s.Ready())
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
+
+	"upcall/internal/event"
 )
 
 // A put is an event and the caller who waits for it.
@@ -30,13 +32,13 @@ func (s *Spool) enqueue(p *put) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if s.closed {
-		return fmt.Errorf("%w: it is closed", ErrUnwritable)
+		return fmt.Errorf("%w: it is closed", event.ErrSpoolUnwritable)
 	}
 	select {
 	case s.queue <- p:
 		return nil
 	default:
-		return fmt.Errorf("%w: too many callbacks wait for the disk", ErrFull)
+		return fmt.Errorf("%w: too many callbacks wait for the disk", event.ErrSpoolFull)
 	}
 }
 
@@ -118,16 +120,16 @@ const recordOverhead = 32
 // room returns how many bytes may be added, and the error for what is more.
 func (s *Spool) room() (int64, error) {
 	used := s.Stats().Bytes
-	room, full := s.config.MaxBytes-used, fmt.Errorf("%w: it may take %d bytes", ErrFull, s.config.MaxBytes)
+	room, full := s.config.MaxBytes-used, fmt.Errorf("%w: it may take %d bytes", event.ErrSpoolFull, s.config.MaxBytes)
 	if s.config.MinFreeBytes < 0 {
 		return room, full
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(s.config.Dir, &disk); err != nil {
-		return 0, fmt.Errorf("%w: free space is unknown: %w", ErrUnwritable, err)
+		return 0, fmt.Errorf("%w: free space is unknown: %w", event.ErrSpoolUnwritable, err)
 	}
 	if free := int64(disk.Bavail)*int64(disk.Bsize) - s.config.MinFreeBytes; free < room {
-		return free, fmt.Errorf("%w: %d bytes of the disk are to stay free", ErrFull, s.config.MinFreeBytes)
+		return free, fmt.Errorf("%w: %d bytes of the disk are to stay free", event.ErrSpoolFull, s.config.MinFreeBytes)
 	}
 	return room, full
 }
@@ -143,7 +145,7 @@ func (s *Spool) update(work func(*bolt.Tx) error) error {
 	}
 	tx, err := s.db.Begin(true)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnwritable, err)
+		return fmt.Errorf("%w: %w", event.ErrSpoolUnwritable, err)
 	}
 	if err := work(tx); err != nil {
 		return errors.Join(err, tx.Rollback())
@@ -157,7 +159,7 @@ func (s *Spool) update(work func(*bolt.Tx) error) error {
 
 // fail notes why a commit failed, and whether to try again.
 func (s *Spool) fail(err error) error {
-	failed := fmt.Errorf("%w: %w", ErrUnwritable, err)
+	failed := fmt.Errorf("%w: %w", event.ErrSpoolUnwritable, err)
 	retryAt := s.config.Now().Add(retryAfter)
 	if path, ok := errors.AsType[*fs.PathError](err); !ok || path.Op != "write" {
 		// It was no write that failed but, for all we know, an fsync. After that the

@@ -1,4 +1,4 @@
-package receiver
+package recorder
 
 import (
 	"context"
@@ -18,7 +18,6 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
-	"upcall/internal/intake"
 	"upcall/internal/spool"
 )
 
@@ -84,19 +83,17 @@ func openSpool(t *testing.T, dir string, change func(*spool.Config)) *spool.Spoo
 	return s
 }
 
-// patientKeeper is a keeper that gives PostgreSQL time: beside other tests, on a slow
-// machine, it may need more than a callback has.
-func patientKeeper(store store, queue *spool.Spool) *keeper {
-	k := newKeeper(store, queue, slog.New(slog.DiscardHandler))
-	k.share = time.Minute
-	return k
+// patient gives PostgreSQL time: beside other tests, on a slow machine, it may need more
+// than a callback has.
+func patient(primary Primary, fallback Fallback) *Failover {
+	return New(primary, fallback, Config{PrimaryTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// drains runs the keeper until the test ends, or stop is called.
-func drains(t *testing.T, k *keeper) (stop func()) {
+// drains runs the failover until the test ends, or stop is called.
+func drains(t *testing.T, k *Failover) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	group.Go(func() { k.run(ctx) })
+	group.Go(func() { k.Run(ctx) })
 	stop = func() { cancel(); group.Wait() }
 	t.Cleanup(stop)
 	return stop
@@ -128,7 +125,7 @@ func rows(t *testing.T, pool *pgxpool.Pool, id uuid.UUID) int {
 	return n
 }
 
-func record(t *testing.T, k *keeper, e *event.Event, want intake.Outcome) {
+func record(t *testing.T, k *Failover, e *event.Event, want Outcome) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -142,10 +139,10 @@ func record(t *testing.T, k *keeper, e *event.Event, want intake.Outcome) {
 }
 
 var (
-	committed      = intake.Outcome{Durable: intake.InPostgres}
-	committedTwice = intake.Outcome{Durable: intake.InPostgres, Duplicate: true}
-	spooled        = intake.Outcome{Durable: intake.InSpool}
-	spooledTwice   = intake.Outcome{Durable: intake.InSpool, Duplicate: true}
+	committed      = Outcome{Durable: InPostgres}
+	committedTwice = Outcome{Durable: InPostgres, Duplicate: true}
+	spooled        = Outcome{Durable: InSpool}
+	spooledTwice   = Outcome{Durable: InSpool, Duplicate: true}
 )
 
 // TestRepeats: a repeat is a duplicate wherever the first is by now, and one row.
@@ -153,8 +150,8 @@ func TestRepeats(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patientKeeper(store, queue)
-	find := func(e *event.Event, want intake.Durable) {
+	k := patient(store, queue)
+	find := func(e *event.Event, want Durable) {
 		t.Helper()
 		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != want || err != nil {
 			t.Errorf("found %q, %v, want %q", got, err, want)
@@ -164,12 +161,12 @@ func TestRepeats(t *testing.T) {
 	find(first, "")
 	record(t, k, first, committed)
 	record(t, k, first, committedTwice)
-	find(first, intake.InPostgres)
+	find(first, InPostgres)
 
 	store.set(away)
 	record(t, k, second, spooled)
 	record(t, k, second, spooledTwice)
-	find(second, intake.InSpool)
+	find(second, InSpool)
 	if _, err := k.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("find while PostgreSQL is away: %v", err)
 	}
@@ -200,8 +197,8 @@ func TestLateCommit(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patientKeeper(store, queue)
-	k.share = 100 * time.Millisecond
+	k := patient(store, queue)
+	k.config.PrimaryTimeout = 100 * time.Millisecond
 	e := newEvent()
 	store.set(func(ctx context.Context, late *event.Event) error {
 		if late == nil || late.ID != e.ID {
@@ -214,7 +211,7 @@ func TestLateCommit(t *testing.T) {
 		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
 	record(t, k, e, spooled)
-	k.share = time.Minute
+	k.config.PrimaryTimeout = time.Minute
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Fatalf("%d rows: the commit was to happen", n)
 	}
@@ -234,7 +231,7 @@ func TestInsertInFlight(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patientKeeper(store, queue)
+	k := patient(store, queue)
 	e := newEvent()
 	inFlight, goOn := make(chan struct{}), make(chan struct{})
 	var insert sync.WaitGroup
@@ -272,7 +269,7 @@ func TestTwoSpools(t *testing.T) {
 	var queues []*spool.Spool
 	for range 2 {
 		store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-		k := patientKeeper(store, queue)
+		k := patient(store, queue)
 		store.set(away)
 		for _, e := range events {
 			record(t, k, e, spooled)
@@ -297,7 +294,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patientKeeper(store, queue)
+	k := patient(store, queue)
 	store.set(away)
 	revoked, other := newEvent(), newEvent()
 	record(t, k, revoked, spooled)
@@ -318,17 +315,17 @@ func TestRevokedMeanwhile(t *testing.T) {
 func TestFindsRefused(t *testing.T) {
 	t.Parallel()
 	store, queue := newFaulty(t, dbtest.Pool(t)), openSpool(t, t.TempDir(), nil)
-	k := patientKeeper(store, queue)
+	k := patient(store, queue)
 	store.set(away)
 	e := newEvent()
 	record(t, k, e, spooled)
 	store.set(func(context.Context, *event.Event) error { return event.ErrUnstorable })
-	if _, err := queue.Move(t.Context(), store, 1); err != nil || queue.Stats().Rejected != 1 {
+	if _, err := queue.Move(t.Context(), store.Record, 1); err != nil || queue.Stats().Rejected != 1 {
 		t.Fatalf("it was not refused: %v", err)
 	}
 	for _, isAway := range []bool{true, false} {
 		k.away.Store(isAway)
-		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != intake.InSpool || err != nil {
+		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != InSpool || err != nil {
 			t.Errorf("away %v: found %q, %v", isAway, got, err)
 		}
 	}
@@ -349,7 +346,7 @@ func TestErrors(t *testing.T) {
 	pool := dbtest.Pool(t)
 	store := newFaulty(t, pool)
 	full := openSpool(t, t.TempDir(), func(c *spool.Config) { c.MaxBytes = 1 })
-	k := patientKeeper(store, full)
+	k := patient(store, full)
 
 	bad := newEvent()
 	bad.Callback.Object = "\x00"
@@ -365,16 +362,16 @@ func TestErrors(t *testing.T) {
 		t.Errorf("a sender that is gone: %v, away %v", err, k.away.Load())
 	}
 	store.set(func(context.Context, *event.Event) error { return event.ErrQueueFull })
-	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, spool.ErrFull) || !errors.Is(err, event.ErrUnavailable) || k.away.Load() {
+	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(err, event.ErrUnavailable) || k.away.Load() {
 		t.Errorf("both full: %v, away %v", err, k.away.Load())
 	}
 	store.set(away)
-	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, spool.ErrFull) || !k.away.Load() {
+	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !k.away.Load() {
 		t.Errorf("away and full: %v, away %v", err, k.away.Load())
 	}
 
 	// Without a spool: refused at once while PostgreSQL is away, until it is back.
-	k = patientKeeper(store, nil)
+	k = patient(store, nil)
 	for range 2 {
 		if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrUnavailable) {
 			t.Errorf("away without a spool: %v", err)

@@ -1,0 +1,77 @@
+package recorder
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+)
+
+// TestExpiringMonth: while a month is being dropped, and a reader holds that up, an event
+// of it that waited in the spool holds nobody up. It can be recorded later.
+func TestExpiringMonth(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
+	k := patient(store, queue)
+	late, other := newEvent(), newEvent()
+	late.ReceivedAt = time.Date(late.ReceivedAt.Year()-1, late.ReceivedAt.Month(), 15, 0, 0, 0, 0, time.UTC)
+	// The first of these months is the late one's.
+	for _, ahead := range []time.Time{late.ReceivedAt.AddDate(0, 1, 0), other.ReceivedAt} {
+		if err := eventstore.EnsurePartitions(t.Context(), pool, ahead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reading, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reading.Rollback(context.Background())
+	if _, err := reading.Exec(t.Context(), "SELECT count(*) FROM upcall.upload_events"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var dropping sync.WaitGroup
+	dropping.Go(func() {
+		for ctx.Err() == nil { // each time a month, or none
+			eventstore.DropExpired(ctx, pool, time.Now(), 300)
+		}
+	})
+	t.Cleanup(dropping.Wait)
+	t.Cleanup(cancel)
+	pending := func() (n int) {
+		if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_inherits WHERE inhdetachpending").Scan(&n); err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	eventually(t, "the month is being detached", func() bool { return pending() == 1 })
+
+	store.set(away)
+	record(t, k, late, spooled)
+	record(t, k, other, spooled)
+	store.set(nil)
+	drains(t, k)
+	eventually(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	if got := queue.Stats().Rejected; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
+		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
+	}
+	record(t, k, newEvent(), committed)
+
+	if err := reading.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the month is detached", func() bool { return pending() == 0 })
+	cancel()
+	dropping.Wait()
+	if err := queue.Retry([]uuid.UUID{late.ID}); err != nil {
+		t.Fatal(err)
+	}
+	k.wake()
+	eventually(t, "the late one is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
+}

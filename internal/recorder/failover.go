@@ -1,0 +1,209 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/event"
+)
+
+const (
+	// moveAtOnce is how many events of the fallback go to PostgreSQL at once. They wait in
+	// the same queue as those that just arrived, and so delay these by less than one commit.
+	moveAtOnce = 256
+	// moveTimeout bounds one attempt to reach PostgreSQL.
+	moveTimeout = 5 * time.Second
+	// firstPause and longestPause are between attempts to reach PostgreSQL.
+	firstPause, longestPause = 50 * time.Millisecond, time.Second
+)
+
+// Config says how a [Failover] works.
+type Config struct {
+	// PrimaryTimeout is what PostgreSQL gets of an event's time when there is a fallback,
+	// which needs the rest; at most half of what is left. Required with a fallback.
+	PrimaryTimeout time.Duration
+	// Logger hears when PostgreSQL goes away and comes back. Required.
+	Logger *slog.Logger
+}
+
+// A Failover decides what keeps an event: PostgreSQL, or the fallback when PostgreSQL does
+// not take it in time, or nothing.
+//
+// After a failure PostgreSQL counts as away, and no event waits for it; [Failover.Run]
+// finds out when it is back.
+type Failover struct {
+	primary  Primary
+	fallback Fallback // nil: there is none
+	config   Config
+
+	away   atomic.Bool
+	awaken chan struct{} // has room for one: there is work for Run
+}
+
+// New returns a Failover. A nil fallback means none.
+func New(primary Primary, fallback Fallback, config Config) *Failover {
+	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1)}
+	f.wake() // an earlier process may have left something
+	return f
+}
+
+var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
+
+// Away says whether PostgreSQL counts as away.
+func (f *Failover) Away() bool { return f.away.Load() }
+
+// Record keeps an event. An error wraps the primary's and, where the fallback was tried,
+// the fallback's.
+//
+// An event may end up in both: PostgreSQL can commit it after its time. Then moving it
+// finds a duplicate.
+func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
+	if f.fallback != nil && f.fallback.Has(e.ID) {
+		return Outcome{Durable: InSpool, Duplicate: true}, nil
+	}
+	duplicate, err := f.commit(ctx, e)
+	if err == nil {
+		return Outcome{Durable: InPostgres, Duplicate: duplicate}, nil
+	}
+	if f.fallback == nil || !errors.Is(err, event.ErrUnavailable) || ctx.Err() != nil {
+		return Outcome{}, err
+	}
+	duplicate, putErr := f.fallback.Put(ctx, e)
+	if putErr != nil {
+		return Outcome{}, fmt.Errorf("%w; %w", err, putErr)
+	}
+	f.wake()
+	return Outcome{Durable: InSpool, Duplicate: duplicate}, nil
+}
+
+// Find tells where an event was recorded before; "" if it was not. A dead letter was
+// acknowledged, too, and is in the fallback still.
+func (f *Failover) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error) {
+	if f.fallback != nil && (f.fallback.Has(id) || f.fallback.HasDeadLetter(id)) {
+		return InSpool, nil
+	}
+	if f.away.Load() {
+		return "", errAway
+	}
+	found, err := f.primary.Find(ctx, id, upload)
+	if err != nil || !found {
+		return "", err
+	}
+	return InPostgres, nil
+}
+
+// commit records an event in PostgreSQL, in PostgreSQL's share of the time.
+func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	if f.away.Load() {
+		return false, errAway
+	}
+	bounded := ctx
+	if f.fallback != nil {
+		timeout := f.config.PrimaryTimeout
+		if deadline, ok := ctx.Deadline(); ok {
+			timeout = min(timeout, time.Until(deadline)/2)
+		}
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	duplicate, err = f.primary.Record(bounded, e)
+	// A full queue says that too much came at once, and a caller who went away says
+	// nothing of PostgreSQL.
+	if errors.Is(err, event.ErrUnavailable) && !errors.Is(err, event.ErrQueueFull) && !errors.Is(err, context.Canceled) {
+		f.failOver(ctx, err)
+	}
+	return duplicate, err
+}
+
+func (f *Failover) failOver(ctx context.Context, err error) {
+	if f.away.CompareAndSwap(false, true) {
+		f.config.Logger.WarnContext(ctx, "database is away", slog.Bool("spool", f.fallback != nil), slog.String("error", err.Error()))
+		f.wake()
+	}
+}
+
+func (f *Failover) failBack(ctx context.Context) {
+	if f.away.CompareAndSwap(true, false) {
+		f.config.Logger.InfoContext(ctx, "database is back")
+	}
+}
+
+func (f *Failover) wake() {
+	select {
+	case f.awaken <- struct{}{}:
+	default:
+	}
+}
+
+// Run moves what the fallback holds to PostgreSQL, oldest first, and finds out when
+// PostgreSQL is back, until ctx ends. The two are one: the first event to move is the
+// attempt.
+func (f *Failover) Run(ctx context.Context) {
+	pause, most, total := firstPause, 1, 0
+	for {
+		waiting := f.fallback != nil && f.fallback.Depth() > 0
+		if !waiting {
+			if total > 0 {
+				f.config.Logger.InfoContext(ctx, "spool is empty", slog.Int("moved", total))
+				total = 0
+			}
+			if !f.away.Load() {
+				select {
+				case <-f.awaken:
+					continue
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+		started := time.Now()
+		moved, err := f.try(ctx, waiting, most)
+		total += moved
+		rest := time.Duration(0)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			f.config.Logger.DebugContext(ctx, "database was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
+			// One at a time, so that an event that brings down what it is in is alone.
+			most, rest, pause = 1, pause, min(2*pause, longestPause)
+		case !waiting:
+			pause, rest = firstPause, firstPause
+		default:
+			pause, most = firstPause, min(2*most, moveAtOnce)
+			if f.primary.Depth() > 0 { // half of the time is for what arrives
+				rest = time.Since(started)
+			}
+		}
+		select {
+		case <-time.After(rest):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// try moves the oldest of what waits in the fallback, or just asks PostgreSQL.
+func (f *Failover) try(ctx context.Context, waiting bool, most int) (moved int, err error) {
+	bounded, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	if !waiting {
+		if err := f.primary.Ping(bounded); err != nil {
+			return 0, err
+		}
+		f.failBack(ctx)
+		return 0, nil
+	}
+	moved, err = f.fallback.Move(bounded, f.primary.Record, most)
+	if moved > 0 {
+		f.failBack(ctx)
+	}
+	return moved, err
+}
