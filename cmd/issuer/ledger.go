@@ -3,66 +3,51 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
-
-	"github.com/google/uuid"
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
-	"upcall/internal/oss"
 	"upcall/migrations"
 )
 
-// A ledger is where a command writes down what it issues, before it shows it to anyone.
+// A ledger is where a command writes down what it issues, in a database that may not have
+// the schema.
 type ledger struct {
-	enter func(context.Context, eventstore.IssuedUpload) error
-	close func()
+	database migrations.Querier
+	rows     *eventstore.Ledger
 }
 
-// openLedger returns the ledger in the database of UPCALL_DATABASE_URL, and one that
-// does nothing where that is not set. DATABASE_URL does not count: these commands work
-// without a database, and it may well be another program's. No connection is made yet.
-func openLedger(ctx context.Context, env cli.Env) (ledger, error) {
-	none := ledger{func(context.Context, eventstore.IssuedUpload) error { return nil }, func() {}}
+// openLedger returns the ledger in the database of UPCALL_DATABASE_URL, and nil where that
+// is not set. DATABASE_URL does not count here, as it does for serve and keys: the commands
+// that issue one upload work without a database, and a variable of that name may well be
+// another program's. No connection is made yet. The function closes the ledger.
+func openLedger(ctx context.Context, env cli.Env) (issue.Ledger, func(), error) {
 	url, err := cli.Secret("", env, "UPCALL_DATABASE_URL")
 	if err != nil || url == "" {
-		return none, err
+		return nil, func() {}, err
 	}
 	if err := standsAlone(url); err != nil {
-		return none, err
+		return nil, func() {}, err
 	}
 	pool, err := eventstore.Open(ctx, url)
 	if err != nil {
-		return none, fmt.Errorf("UPCALL_DATABASE_URL: %w", err)
+		return nil, func() {}, fmt.Errorf("UPCALL_DATABASE_URL: %w", err)
 	}
 	rows, err := eventstore.NewLedger(eventstore.Config{Pool: pool, Writers: 1})
 	if err != nil {
-		pool.Close()
-		return none, err
+		return nil, pool.Close, err
 	}
-	enter := func(ctx context.Context, upload eventstore.IssuedUpload) error {
-		err := migrations.Check(ctx, pool)
-		if err == nil {
-			err = rows.Issue(ctx, upload)
-		}
-		if err != nil {
-			return lineError{fmt.Errorf("write the ledger: %w; nothing was handed out; unset UPCALL_DATABASE_URL to do without it", err)}
-		}
-		return nil
-	}
-	return ledger{enter, func() { rows.Close(); pool.Close() }}, nil
+	return ledger{pool, rows}, func() { rows.Close(); pool.Close() }, nil
 }
 
-// issued is the ledger's row of an upload that was issued just now. size is nil where it
-// is left open, ossUploadID "" where there is one PUT.
-func issued(id uuid.UUID, object oss.Object, size *int64, callback *issue.Callback, expires time.Time, ossUploadID string) eventstore.IssuedUpload {
-	row := eventstore.IssuedUpload{
-		ID: id, IssuedAt: time.Now(), ExpiresAt: expires, Bucket: object.Bucket, Object: object.Key,
-		ContentType: object.ContentType, Size: size, OSSUploadID: ossUploadID,
+// Issue writes one row.
+func (l ledger) Issue(ctx context.Context, upload eventstore.IssuedUpload) error {
+	err := migrations.Check(ctx, l.database)
+	if err == nil {
+		err = l.rows.Issue(ctx, upload)
 	}
-	if callback != nil {
-		row.Vars = callback.Vars
+	if err != nil {
+		return lineError{fmt.Errorf("%w; nothing was handed out; unset UPCALL_DATABASE_URL to do without it", err)}
 	}
-	return row
+	return nil
 }

@@ -47,8 +47,8 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	errs := []error{err, cfg.Check()}
 	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
-	ledger, err := openLedger(ctx, env)
-	defer ledger.close()
+	ledger, closeLedger, err := openLedger(ctx, env)
+	defer closeLedger()
 	errs = append(errs, err)
 	request, err := c.request()
 	errs = append(errs, err)
@@ -60,7 +60,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 		return cli.Usage(err)
 	}
 
-	issuer, err := newIssuer(cfg, tokens)
+	issuer, err := newIssuer(cfg, tokens, ledger)
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,6 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	manifest, err := issuer.IssueMultipart(ctx, request)
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
-	}
-	row := issued(manifest.ID, request.Object, request.Size, request.Callback, manifest.ExpiresAt, manifest.OSSUploadID)
-	if err := ledger.enter(ctx, row); err != nil {
-		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
 	}
 	warn(std.Err, request.Callback != nil, tokens)
 	warnBound(std.Err, manifest.Bound, manifest.ExpiresAt, c.Expires)
@@ -204,7 +200,7 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if err := errors.Join(errs...); err != nil {
 		return cli.Usage(err)
 	}
-	issuer, err := newIssuer(cfg, nil) // the token is in the manifest
+	issuer, err := newIssuer(cfg, nil, nil) // token and row are there already
 	if err != nil {
 		return err
 	}
@@ -258,7 +254,7 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.St
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return cli.Usage(err)
 	}
-	issuer, err := newIssuer(cfg, nil)
+	issuer, err := newIssuer(cfg, nil, nil)
 	if err != nil {
 		return err
 	}

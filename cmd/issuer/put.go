@@ -32,7 +32,7 @@ type putCommand struct {
 func (*putCommand) Help() string {
 	return `A callback URL must be reachable from the Internet, as OSS calls it. Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those, that is, where it is an emulator.
 
-Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before anything is printed.
+Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before anything is printed. DATABASE_URL does not count for that: it may be another program's.
 
 The variable behind a flag is shown with it; the flag wins. A variable of a repeatable flag holds one value on each line.
 
@@ -45,8 +45,8 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	errs := []error{err, cfg.Check()}
 	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
-	ledger, err := openLedger(ctx, env)
-	defer ledger.close()
+	ledger, closeLedger, err := openLedger(ctx, env)
+	defer closeLedger()
 	errs = append(errs, err)
 	request, err := c.request()
 	errs = append(errs, err, request.Check(issue.Reach(cfg.Host()), tokens != nil))
@@ -55,7 +55,7 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 		return cli.Usage(err)
 	}
 
-	issuer, err := newIssuer(cfg, tokens)
+	issuer, err := newIssuer(cfg, tokens, ledger)
 	if err != nil {
 		return err
 	}
@@ -63,21 +63,17 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	if err != nil {
 		return blame(err)
 	}
-	row := issued(upload.ID, request.Object, request.ContentLength, request.Callback, upload.ExpiresAt, "")
-	if err := ledger.enter(ctx, row); err != nil {
-		return err
-	}
 	warn(std.Err, request.Callback != nil, tokens)
 	warnBound(std.Err, upload.Bound, upload.ExpiresAt, c.Expires)
 	return printUpload(std.Out, c.Format, request, upload)
 }
 
-func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring) (*issue.Issuer, error) {
+func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring, ledger issue.Ledger) (*issue.Issuer, error) {
 	presigner, err := oss.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	return issue.New(issue.Config{Presigner: presigner, Tokens: tokens, Ledger: ledger})
 }
 
 // blame says that an error is about what the caller has set, if it is: credentials that

@@ -175,10 +175,6 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 	case err != nil && ctx.Err() == nil:
 		logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
 	}
-	issuer, err := newIssuer(settings.oss, settings.tokens)
-	if err != nil {
-		return err
-	}
 	uploadPage, err := settings.uploadPage(ctx)
 	if err != nil {
 		return err
@@ -189,6 +185,10 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 		return err
 	}
 	defer ledger.Close()
+	issuer, err := newIssuer(settings.oss, settings.tokens, ledger)
+	if err != nil {
+		return err
+	}
 	server, err := issueapi.New(issueapi.Config{
 		Issuer: issuer, Reach: issue.Reach(settings.oss.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
 		Rate: settings.rate, Burst: settings.burst, Page: uploadPage,

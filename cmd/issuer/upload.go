@@ -66,8 +66,8 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	if c.Manifest != "" {
 		fillErr = c.useManifest(jobs, env, std.In, line)
 	} else {
-		ledger, err := openLedger(ctx, env)
-		defer ledger.close()
+		ledger, closeLedger, err := openLedger(ctx, env)
+		defer closeLedger()
 		fillErr = errors.Join(err, c.makeManifests(jobs, env, ledger, std.Err))
 	}
 	if err := errors.Join(err, openErr, fillErr); err != nil {

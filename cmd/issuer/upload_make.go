@@ -27,7 +27,6 @@ const timeToGoOn = time.Minute
 // A maker makes manifests with the credentials that the command has.
 type maker struct {
 	issuer *issue.Issuer
-	ledger ledger
 	flags  *uploadCommand
 
 	object   oss.Object // without a key
@@ -38,13 +37,12 @@ type maker struct {
 }
 
 // makeManifests lets each job make its own manifest. The error joins all mistakes.
-func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger ledger, remarks io.Writer) error {
+func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger issue.Ledger, remarks io.Writer) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
 	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
 	m, err := c.maker()
-	m.ledger = ledger
 	errs = append(errs, err, c.checkKeys())
 	for _, job := range jobs {
 		if err := m.check(job, issue.Reach(cfg.Host()), tokens != nil); err != nil {
@@ -55,7 +53,7 @@ func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger led
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if m.issuer, err = newIssuer(cfg, tokens); err != nil {
+	if m.issuer, err = newIssuer(cfg, tokens, ledger); err != nil {
 		return err
 	}
 	for _, job := range jobs {
@@ -136,12 +134,8 @@ func (m *maker) multipartRequest(job *uploadJob) issue.MultipartRequest {
 }
 
 func (m *maker) put(ctx context.Context, w io.Writer, job *uploadJob) (uploader.Task, error) {
-	r := m.putRequest(job)
-	upload, err := m.issuer.Issue(ctx, r)
+	upload, err := m.issuer.Issue(ctx, m.putRequest(job))
 	if err != nil {
-		return uploader.Task{}, err
-	}
-	if err := m.ledger.enter(ctx, issued(upload.ID, r.Object, r.ContentLength, r.Callback, upload.ExpiresAt, "")); err != nil {
 		return uploader.Task{}, err
 	}
 	warnBound(w, upload.Bound, upload.ExpiresAt, m.flags.Expires)
@@ -167,13 +161,9 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 		fmt.Fprintf(w, "issuer: %s: the upload that was broken off cannot go on, as %s; beginning anew\n", readable(job.name), why)
 		state.Manifest, state.Completing = nil, false
 	}
-	r := m.multipartRequest(job)
-	manifest, err := m.issuer.IssueMultipart(ctx, r)
+	manifest, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
 	if err != nil {
 		return uploader.Task{}, explain(err)
-	}
-	if err := m.ledger.enter(ctx, issued(manifest.ID, r.Object, r.Size, r.Callback, manifest.ExpiresAt, manifest.OSSUploadID)); err != nil {
-		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, manifest))
 	}
 	warnBound(w, manifest.Bound, manifest.ExpiresAt, m.flags.Expires)
 	state.Manifest = &manifest

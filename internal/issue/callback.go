@@ -28,6 +28,13 @@ type Callback struct {
 	Vars map[string]string
 }
 
+func (c *Callback) vars() map[string]string {
+	if c == nil {
+		return nil
+	}
+	return c.Vars
+}
+
 // tokenSample stands for a token where only the rules are checked, sizes included.
 var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 

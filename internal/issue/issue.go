@@ -1,5 +1,7 @@
 // Package issue makes one upload ready to be handed out: the callback documents, the
-// upload token inside them, and the presigned URL over both.
+// upload token inside them, the presigned URL over both, and the upload's row in the
+// ledger. It returns a URL only once that row is committed, so nobody ever holds a URL
+// that the ledger does not know.
 //
 // The programs that hand out uploads import it; it signs through package oss and
 // reads no configuration.
@@ -16,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
 	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
@@ -38,7 +41,10 @@ type Config struct {
 	// the uploads issued here, and a receiver that requires tokens refuses them.
 	Tokens *uploadtoken.Keyring
 
-	// Now is the clock that a token's expiry is counted from. Default time.Now.
+	// Ledger holds what is issued. nil means none.
+	Ledger Ledger
+
+	// Now is the clock of the ledger's rows and of the tokens' expiry. Default time.Now.
 	Now func() time.Time
 
 	// NewID makes upload ids. Default uuid.NewV7, whose ids sort by time.
@@ -83,6 +89,7 @@ type Request struct {
 	ContentLength *int64        // exact size in bytes; nil leaves it open
 	ContentMD5    string        // Base64; "" leaves it open
 	Callback      *Callback     // nil is a plain upload: nobody is told of it
+	APIKeyID      string        // who asked for it, for the ledger; "" is the command line
 }
 
 // An Upload is one that was issued. As JSON it is what `issuer put --format json` prints.
@@ -117,14 +124,16 @@ func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
 	return errors.Join(put.Check(), err)
 }
 
-// Issue makes one upload. The error joins all mistakes in r; each is a
-// [fault.Fault].
+// Issue makes one upload and enters it in the ledger. The error joins all mistakes in r;
+// each is a [fault.Fault]. Or it is the ledger's: the upload then has its ID, for the log,
+// and nothing else.
 func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
+	now := i.cfg.Now()
 	id, err := i.cfg.NewID()
 	if err != nil {
 		return Upload{}, fmt.Errorf("make upload id: %w", err)
 	}
-	token, err := i.token(id, r.Object, r.Expires, r.Callback)
+	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
 		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
 	}
@@ -142,6 +151,13 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	if err != nil {
 		return Upload{}, err
 	}
+	err = i.enter(ctx, eventstore.IssuedUpload{
+		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
+		ContentType: r.Object.ContentType, Size: r.ContentLength, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID,
+	})
+	if err != nil {
+		return Upload{ID: id}, err
+	}
 	return Upload{
 		ID:          id,
 		Method:      signed.Method,
@@ -154,13 +170,13 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 	}, nil
 }
 
-func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Duration, callback *Callback) (string, error) {
+func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Time, callback *Callback) (string, error) {
 	if i.cfg.Tokens == nil || callback == nil {
 		return "", nil
 	}
 	return i.cfg.Tokens.Mint(uploadtoken.Claims{
 		UploadID: id,
-		Expires:  i.cfg.Now().Add(expires + TokenGrace),
+		Expires:  expires.Add(TokenGrace),
 		Bucket:   o.Bucket,
 		Object:   o.Key,
 	})

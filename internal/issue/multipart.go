@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/eventstore"
 	"upcall/internal/oss"
 )
 
@@ -21,6 +22,7 @@ type MultipartRequest struct {
 	PartSize int64         // of each part but the last, in bytes; 0 means one that suits
 	Parts    int           // how many there may be; 0 where Size is given
 	Callback *Callback     // made when the parts are merged; nil is none
+	APIKeyID string        // who asked for it, for the ledger; "" is the command line
 }
 
 func (r MultipartRequest) signing(callback oss.Callback) oss.Multipart {
@@ -38,11 +40,14 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 	return errors.Join(r.signing(oss.Callback{}).Check(), err)
 }
 
-// IssueMultipart initiates a multipart upload at OSS and presigns all its requests. If
-// it fails after that, it aborts the upload again. The error joins all mistakes in r,
-// each a [fault.Fault], and then nothing was initiated; or it is about OSS
-// or the network.
+// IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters
+// it in the ledger. If it fails after the first, it aborts the upload again: nobody gets to
+// know of it, so nobody else would, and OSS bills for parts of uploads that stay open. The
+// error joins all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
+// is about OSS, the network or the ledger. In the last case the upload has its ID, for the
+// log, and nothing else.
 func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multipart, error) {
+	now := i.cfg.Now()
 	if err := r.Check(i.reach, i.cfg.Tokens != nil); err != nil {
 		return Multipart{}, err
 	}
@@ -50,7 +55,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 	if err != nil {
 		return Multipart{}, fmt.Errorf("make upload id: %w", err)
 	}
-	token, err := i.token(id, r.Object, r.Expires, r.Callback)
+	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
 		return Multipart{}, err
 	}
@@ -66,6 +71,13 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multip
 	signed, err := i.cfg.Presigner.SignMultipart(ctx, plan, started)
 	if err != nil {
 		return Multipart{}, errors.Join(err, i.abortInVain(ctx, started))
+	}
+	err = i.enter(ctx, eventstore.IssuedUpload{
+		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
+		ContentType: r.Object.ContentType, Size: r.Size, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID, OSSUploadID: started.ID,
+	})
+	if err != nil {
+		return Multipart{ID: id}, errors.Join(err, i.abortInVain(ctx, started))
 	}
 	m := Multipart{
 		ID: id, Bucket: r.Object.Bucket, Key: r.Object.Key, OSSUploadID: started.ID,

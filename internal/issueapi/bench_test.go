@@ -28,7 +28,6 @@ const clients = 32
 // noLedger is the API without a database: it forgets.
 type noLedger struct{}
 
-func (noLedger) Issue(context.Context, eventstore.IssuedUpload) error { return nil }
 func (noLedger) Get(context.Context, uuid.UUID) (eventstore.IssuedStatus, error) {
 	return eventstore.IssuedStatus{}, eventstore.ErrNotFound
 }
@@ -77,7 +76,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	}
 	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
 	cfg := Config{
-		Issuer: newIssuer(b), Ledger: noLedger{}, Keys: fixedKeys{key}, Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
+		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Keys: fixedKeys{key}, Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
 		Rate: 1e6, Burst: 1e6, Ready: func(context.Context) error { return nil },
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
@@ -104,7 +103,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 		if err := keys.Add(b.Context(), key); err != nil {
 			b.Fatal(err)
 		}
-		cfg.Ledger, cfg.Keys = ledger, keys
+		cfg.Issuer, cfg.Ledger, cfg.Keys = newIssuer(b, ledger, nil), ledger, keys
 		rows = func() (n int) {
 			if err := pool.QueryRow(b.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&n); err != nil {
 				b.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func start(t testing.TB, change func(*Config)) *service {
 	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: &syncBuffer{}}
 	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
 	cfg := Config{
-		Issuer: newIssuer(t), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys, Policies: parsePolicies(t, policies), Metrics: metrics,
+		Issuer: newIssuer(t, ledger, nil), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys, Policies: parsePolicies(t, policies), Metrics: metrics,
 		Rate: 1e6, Burst: 1e6,
 		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
 		Logger: slog.New(slog.NewJSONHandler(s.log, nil)),
@@ -131,15 +132,33 @@ func parsePolicies(t testing.TB, file string) *policy.Set {
 	return set
 }
 
-// newIssuer returns an issuer for an emulator of its own.
-func newIssuer(t testing.TB) *issue.Issuer {
+// multiparts counts the multipart uploads that were begun at OSS and those that were
+// aborted.
+type multiparts struct{ begun, aborted atomic.Int64 }
+
+func (m *multiparts) count(r *http.Request) {
+	switch query := r.URL.Query(); {
+	case r.Method == http.MethodPost && query.Has("uploads"):
+		m.begun.Add(1)
+	case r.Method == http.MethodDelete && query.Has("uploadId"):
+		m.aborted.Add(1)
+	}
+}
+
+// newIssuer returns an issuer for an emulator of its own. counts may be nil.
+func newIssuer(t testing.TB, ledger issue.Ledger, counts *multiparts) *issue.Issuer {
 	t.Helper()
 	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret", Region: "cn-hangzhou",
 		Buckets: []string{"demo"}, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(emulator)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if counts != nil {
+			counts.count(r)
+		}
+		emulator.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret"})
 	if err != nil {
@@ -149,7 +168,7 @@ func newIssuer(t testing.TB) *issue.Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens, Ledger: ledger})
 	if err != nil {
 		t.Fatal(err)
 	}

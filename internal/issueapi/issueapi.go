@@ -2,9 +2,8 @@
 // it what became of them.
 //
 // The path of a request for an upload is one straight line, in [Server.upload]: the API
-// key says who asks, package policy says whether he may, package issue signs, and the
-// ledger returns when the upload's row is committed. Only then is the answer 201, so
-// nobody ever holds a URL that the ledger does not know.
+// key says who asks, package policy says whether they may, and package issue signs and
+// returns when the upload's row in the ledger is committed. Only then is the answer 201.
 //
 // Refusals are problem details (RFC 9457) that name every broken rule at once. The API
 // is described in openapi.yaml, which a test holds against the routes and the answers.
@@ -39,16 +38,13 @@ import (
 // so that tests can have OSS out of reach and the clock elsewhere.
 type Issuer interface {
 	Issue(ctx context.Context, r issue.Request) (issue.Upload, error)
-	// IssueMultipart asks OSS to begin; AbortMultipart takes that back.
 	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (issue.Multipart, error)
-	AbortMultipart(ctx context.Context, m issue.Multipart) error
 }
 
-// A Ledger holds every upload that was issued. The interface is here, and not the type
-// that implements it, so that a benchmark can measure this package without a database.
+// A Ledger says what became of the uploads that the Issuer entered in it. The interface is
+// here, and not the type that implements it, so that a benchmark can measure this package
+// without a database.
 type Ledger interface {
-	// Issue returns when the row is committed.
-	Issue(ctx context.Context, upload eventstore.IssuedUpload) error
 	Get(ctx context.Context, id uuid.UUID) (eventstore.IssuedStatus, error)
 	Revoke(ctx context.Context, id uuid.UUID) error
 }
@@ -62,12 +58,12 @@ type Keys interface {
 
 // Config is what a Server needs.
 type Config struct {
-	// Issuer makes uploads. Required.
+	// Issuer makes uploads, each with its row in the ledger. Required.
 	Issuer Issuer
 	// Reach is who calls the callback URLs, as issue.Reach tells it, for the checks
 	// whose result is shown along with the policy's. Default callbackspec.Public.
 	Reach callbackspec.Reach
-	// Ledger holds what was issued. Required.
+	// Ledger holds what the Issuer issued. Required.
 	Ledger Ledger
 	// Keys are the API keys. Required.
 	Keys Keys

@@ -2,7 +2,6 @@ package issueapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -36,12 +35,11 @@ func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller)
 // multipart is the path of one upload in parts. Everything is checked before OSS is
 // asked to begin it.
 func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Multipart, error) {
-	now := s.cfg.Now()
-	grant, violations, err := s.apply(who, r, now)
+	grant, violations, err := s.apply(who, r)
 	if err != nil {
 		return issue.Multipart{}, err
 	}
-	request := issue.MultipartRequest{Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant)}
+	request := issue.MultipartRequest{Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
 	if r.PartSize != nil {
 		request.PartSize = *r.PartSize
 	}
@@ -55,17 +53,9 @@ func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, ev
 		return issue.Multipart{}, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
 	}
 	manifest, err := s.cfg.Issuer.IssueMultipart(ctx, request)
+	event.issued(manifest.ID, grant)
 	if p := unissuable(err); p != nil {
 		return issue.Multipart{}, p
-	} else if err != nil {
-		return issue.Multipart{}, err
 	}
-	event.issued(manifest.ID, grant)
-	err = s.cfg.Ledger.Issue(ctx, row(who, grant, manifest.ID, now, manifest.ExpiresAt, manifest.OSSUploadID))
-	if err != nil {
-		// Nobody gets to know of the upload, so nobody else would end it, and OSS bills
-		// for parts of uploads that stay open.
-		return issue.Multipart{}, errors.Join(err, s.cfg.Issuer.AbortMultipart(ctx, manifest))
-	}
-	return manifest, nil
+	return manifest, err
 }

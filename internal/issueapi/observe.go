@@ -33,10 +33,12 @@ type logEvent struct {
 	key      string
 }
 
-// issued notes an upload before its row is written, so that the log knows it if that
-// fails.
+// issued notes an upload, also one whose row could not be written. One that was not made
+// has no id.
 func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
-	e.uploadID, e.bucket, e.key = id, g.Bucket, g.Key
+	if id != uuid.Nil {
+		e.uploadID, e.bucket, e.key = id, g.Bucket, g.Key
+	}
 }
 
 const eventKey = "event"

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/issue"
 )
 
 // A refusal is what a bad body is answered with.
@@ -153,8 +155,8 @@ func TestUploadRefusals(t *testing.T) {
 
 func TestMultipartRefusals(t *testing.T) {
 	t.Parallel()
-	issuer := &countingIssuer{Issuer: newIssuer(t)}
-	s := start(t, func(c *Config) { c.Issuer = issuer })
+	var counts multiparts
+	s := start(t, func(c *Config) { c.Issuer = newIssuer(t, c.Ledger.(issue.Ledger), &counts) })
 	refusals := append(badBodies(),
 		refusal{"size is zero", with(`11`, `0`), 422, one("oss", "size"), ""})
 	for _, tt := range refusals {
@@ -173,8 +175,8 @@ func TestMultipartRefusals(t *testing.T) {
 	} {
 		s.refused(t, "/v1/uploads/multipart", s.films, tt)
 	}
-	if n := s.rows(t); n != 0 || issuer.begun.Load() != 0 {
-		t.Errorf("%d rows were written and %d uploads begun for what was refused", n, issuer.begun.Load())
+	if n := s.rows(t); n != 0 || counts.begun.Load() != 0 {
+		t.Errorf("%d rows were written and %d uploads begun for what was refused", n, counts.begun.Load())
 	}
 }
 

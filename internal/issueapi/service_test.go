@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,34 +21,10 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// A countingIssuer counts what was begun at OSS and what was taken back.
-type countingIssuer struct {
-	Issuer
-	begun, aborted atomic.Int64
-}
-
-func (i *countingIssuer) IssueMultipart(ctx context.Context, r issue.MultipartRequest) (issue.Multipart, error) {
-	m, err := i.Issuer.IssueMultipart(ctx, r)
-	if err == nil {
-		i.begun.Add(1)
-	}
-	return m, err
-}
-
-func (i *countingIssuer) AbortMultipart(ctx context.Context, m issue.Multipart) error {
-	i.aborted.Add(1)
-	return i.Issuer.AbortMultipart(ctx, m)
-}
-
 // A fakeLedger does what a test says.
-type fakeLedger struct {
-	noLedger
-	issue func(ctx context.Context, upload eventstore.IssuedUpload) error
-}
+type fakeLedger func() error
 
-func (l fakeLedger) Issue(ctx context.Context, upload eventstore.IssuedUpload) error {
-	return l.issue(ctx, upload)
-}
+func (l fakeLedger) Issue(context.Context, eventstore.IssuedUpload) error { return l() }
 
 func TestMultipart(t *testing.T) {
 	t.Parallel()
@@ -107,10 +82,9 @@ func TestLedgerFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			issuer := &countingIssuer{Issuer: newIssuer(t)}
-			s := start(t, func(c *Config) {
-				c.Issuer, c.Ledger = issuer, fakeLedger{issue: func(context.Context, eventstore.IssuedUpload) error { return tt.err }}
-			})
+			var counts multiparts
+			issuer := newIssuer(t, fakeLedger(func() error { return tt.err }), &counts)
+			s := start(t, func(c *Config) { c.Issuer = issuer })
 			for _, path := range []string{"/v1/uploads", "/v1/uploads/multipart"} {
 				got := s.call(t, http.MethodPost, path, s.photos, goodBody)
 				if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" || got.text("rule") != "available" {
@@ -120,11 +94,11 @@ func TestLedgerFails(t *testing.T) {
 					t.Errorf("%s: the answer holds more than it may: %s", path, got.raw)
 				}
 			}
-			if issuer.begun.Load() != 1 || issuer.aborted.Load() != 1 {
-				t.Errorf("%d uploads were begun at OSS, and %d aborted", issuer.begun.Load(), issuer.aborted.Load())
+			if counts.begun.Load() != 1 || counts.aborted.Load() != 1 {
+				t.Errorf("%d uploads were begun at OSS, and %d aborted", counts.begun.Load(), counts.aborted.Load())
 			}
-			if log := s.log.String(); !strings.Contains(log, tt.err.Error()) {
-				t.Errorf("the log does not say why:\n%s", log)
+			if log := s.log.String(); strings.Count(log, tt.err.Error()) != 2 || strings.Count(log, `"upload_id":"`) != 2 {
+				t.Errorf("the log does not say of which upload, or why:\n%s", log)
 			}
 		})
 	}
@@ -135,11 +109,11 @@ func TestAnswerWaitsForCommit(t *testing.T) {
 	t.Parallel()
 	arrived, commit := make(chan struct{}), make(chan struct{})
 	s := start(t, func(c *Config) {
-		c.Ledger = fakeLedger{issue: func(context.Context, eventstore.IssuedUpload) error {
+		c.Issuer = newIssuer(t, fakeLedger(func() error {
 			close(arrived)
 			<-commit
 			return nil
-		}}
+		}), nil)
 	})
 	answered := make(chan answer, 1)
 	go func() { answered <- s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody) }()
@@ -191,7 +165,6 @@ func (i cannedIssuer) Issue(context.Context, issue.Request) (issue.Upload, error
 func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (issue.Multipart, error) {
 	return issue.Multipart{}, i.err
 }
-func (i cannedIssuer) AbortMultipart(context.Context, issue.Multipart) error { return nil }
 
 // TestCredentialsEnd: that is the operator's business, and the caller is told nothing of it.
 func TestCredentialsEnd(t *testing.T) {

@@ -78,37 +78,31 @@ func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (i
 
 // upload is the path of one upload.
 func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Upload, error) {
-	now := s.cfg.Now()
-	grant, violations, err := s.apply(who, r, now)
+	grant, violations, err := s.apply(who, r)
 	if err != nil {
 		return issue.Upload{}, err
 	}
-	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant)}
+	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
 	if len(violations) > 0 {
 		return issue.Upload{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
 	}
 	upload, err := s.cfg.Issuer.Issue(ctx, request)
+	event.issued(upload.ID, grant)
 	if p := unissuable(err); p != nil {
 		return issue.Upload{}, p
-	} else if err != nil {
-		return issue.Upload{}, err
 	}
-	event.issued(upload.ID, grant)
-	// If the commit cannot be told from a failure, nobody gets the URL, and a row that
-	// was written after all ends as expired and unused.
-	err = s.cfg.Ledger.Issue(ctx, row(who, grant, upload.ID, now, upload.ExpiresAt, ""))
 	return upload, err
 }
 
 // apply checks the request against the policy of the key.
-func (s *Server) apply(who *caller, r uploadRequest, now time.Time) (policy.Grant, []policy.Violation, error) {
+func (s *Server) apply(who *caller, r uploadRequest) (policy.Grant, []policy.Violation, error) {
 	p := s.cfg.Policies.Policy(who.policy)
 	if p == nil {
 		// Closed, and not open: the policy may have been taken out of the file.
 		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []broken{{"policy", "", fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)}}}
 	}
 	r.APIKeyID = who.id
-	grant, violations := p.Apply(r.Request, now)
+	grant, violations := p.Apply(r.Request, s.cfg.Now())
 	return grant, violations, nil
 }
 
@@ -118,13 +112,6 @@ func object(g policy.Grant) oss.Object {
 
 func callback(g policy.Grant) *issue.Callback {
 	return &issue.Callback{URLs: g.CallbackURLs, Vars: g.Vars}
-}
-
-func row(who *caller, g policy.Grant, id uuid.UUID, now, expires time.Time, ossUploadID string) eventstore.IssuedUpload {
-	return eventstore.IssuedUpload{
-		ID: id, IssuedAt: now, ExpiresAt: expires, Bucket: g.Bucket, Object: g.Key, ContentType: g.ContentType, Size: &g.Size,
-		Vars: g.Vars, APIKeyID: who.id, OSSUploadID: ossUploadID,
-	}
 }
 
 func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {

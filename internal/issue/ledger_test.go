@@ -1,0 +1,76 @@
+package issue_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/issue"
+	"upcall/internal/oss"
+)
+
+// A fakeLedger keeps rows, unless it is to fail.
+type fakeLedger struct {
+	rows []eventstore.IssuedUpload
+	err  error
+}
+
+func (l *fakeLedger) Issue(_ context.Context, row eventstore.IssuedUpload) error {
+	l.rows = append(l.rows, row)
+	return l.err
+}
+
+// TestLedger: the row is in the ledger before the upload is out.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	o, l := newFakeOSS(t), &fakeLedger{}
+	issuer := newIssuer(t, func(p *oss.Config, c *issue.Config) {
+		p.Endpoint, c.Ledger, c.Now = o.URL, l, func() time.Time { return now }
+	})
+	size := int64(250_000)
+	single := goodRequest()
+	single.Callback.URLs = []string{o.URL}
+	single.ContentLength, single.APIKeyID = &size, "web"
+	upload, err := issuer.Issue(t.Context(), single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := multipartRequest()
+	parts.APIKeyID = "app"
+	manifest, err := issuer.IssueMultipart(t.Context(), parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := eventstore.IssuedUpload{ID: testID, IssuedAt: now, Bucket: "demo", Object: "photos/cat.jpg", ContentType: "image/jpeg", Size: &size}
+	first, second := row, row
+	first.ExpiresAt, first.APIKeyID, first.Vars = upload.ExpiresAt, "web", single.Callback.Vars
+	second.ExpiresAt, second.APIKeyID, second.OSSUploadID = manifest.ExpiresAt, "app", manifest.OSSUploadID
+	if diff := cmp.Diff([]eventstore.IssuedUpload{first, second}, l.rows); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// TestLedgerFails: without a row there is no URL, and no upload stays open at OSS.
+func TestLedgerFails(t *testing.T) {
+	t.Parallel()
+	o, full := newFakeOSS(t), errors.New("the disk is full")
+	issuer := newIssuer(t, func(p *oss.Config, c *issue.Config) { p.Endpoint, c.Ledger = o.URL, &fakeLedger{err: full} })
+	request := goodRequest()
+	request.Callback.URLs = []string{o.URL}
+	upload, err := issuer.Issue(t.Context(), request)
+	if diff := cmp.Diff(issue.Upload{ID: testID}, upload); !errors.Is(err, full) || diff != "" {
+		t.Errorf("error %v; upload (-want +got):\n%s", err, diff)
+	}
+	manifest, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+	if diff := cmp.Diff(issue.Multipart{ID: testID}, manifest); !errors.Is(err, full) || diff != "" {
+		t.Errorf("error %v; manifest (-want +got):\n%s", err, diff)
+	}
+	if o.count("POST") != 1 || o.count("DELETE") != 1 {
+		t.Errorf("initiated %d times, aborted %d times", o.count("POST"), o.count("DELETE"))
+	}
+}
