@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
+	"upcall/internal/recorder"
 	"upcall/internal/verify"
 )
 
@@ -56,8 +57,10 @@ func BenchmarkCallback(b *testing.B) {
 // instant is a recorder that keeps nothing.
 type instant struct{}
 
-func (instant) Record(context.Context, *event.Event) (Outcome, error) {
-	return Outcome{Durable: InPostgres}, nil
+func (instant) Record(context.Context, *event.Event) (recorder.Outcome, error) {
+	return recorder.Outcome{Durable: recorder.InPostgres}, nil
 }
 
-func (instant) Find(context.Context, uuid.UUID, uuid.NullUUID) (Durable, error) { return "", nil }
+func (instant) Find(context.Context, uuid.UUID, uuid.NullUUID) (recorder.Durable, error) {
+	return "", nil
+}
