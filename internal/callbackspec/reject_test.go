@@ -158,12 +158,12 @@ func TestParseRefusesOtherTypes(t *testing.T) {
 func TestParseErrorShowsNoValues(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"size=s3cret", "clientIp=s3cret", "uid=s3cret%ff", "object=s3cret%zz"} {
-		if _, err := spec.Parse("", []byte(body), nil); err == nil || strings.Contains(err.Error(), "s3cret") {
+		if _, err := spec.Parse("", []byte(body), nil); !errors.Is(err, spec.ErrMalformed) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
 	_, err := spec.Parse("", []byte("a%0Alevel%3DERROR%1B"+strings.Repeat("b", 1000)+"=%ff"), nil)
-	if err == nil || strings.ContainsAny(err.Error(), "\n\x1b") || len(err.Error()) > 200 {
+	if !errors.Is(err, spec.ErrMalformed) || strings.ContainsAny(err.Error(), "\n\x1b") || len(err.Error()) > 200 {
 		t.Errorf("%q", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	spec "upcall/internal/callbackspec"
+	"upcall/internal/fault"
 )
 
 func TestVarsRefused(t *testing.T) {
@@ -135,7 +136,7 @@ func TestCheckReferences(t *testing.T) {
 	mustBreak(t, vars.CheckReferences("object=${object}"), spec.ErrTemplate, "x:uid", "add ${x:uid}")
 	mustBreak(t, vars.CheckReferences("${x:uid}${x:gid}"), spec.ErrTemplate, "callbackBody", "${x:gid}, which has no value")
 	mustBreak(t, vars.CheckReferences("$"), spec.ErrTemplate, "callbackBody", "lone $")
-	if got := len(flatten(vars.CheckReferences("${x:a}${x:b}${x:a}"))); got != 3 {
+	if got := len(fault.Of(vars.CheckReferences("${x:a}${x:b}${x:a}"))); got != 3 {
 		t.Errorf("%d mistakes, want 3: a and b without a value, uid not in the template", got)
 	}
 }

@@ -153,7 +153,8 @@ func TestRestart(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "records", "object-bad.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion, Buckets: []string{testBucket}, DataDir: dir}); err == nil {
-		t.Error("a broken record must be reported, not skipped")
+	_, err = New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion, Buckets: []string{testBucket}, DataDir: dir})
+	if err == nil || !strings.Contains(err.Error(), "read record object-bad: ") {
+		t.Errorf("a broken record was not reported: %v", err)
 	}
 }

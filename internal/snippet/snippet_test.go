@@ -4,9 +4,11 @@ import (
 	"errors"
 	"go/format"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
+	"upcall/internal/fault"
 	"upcall/internal/snippet"
 )
 
@@ -111,7 +113,12 @@ func TestAllMistakes(t *testing.T) {
 	t.Parallel()
 	u := snippet.Upload{Method: "POST", URL: "x", Headers: map[string]string{"a": "", "b": ""}}
 	_, err := snippet.Render("browser", u)
-	if err == nil || strings.Count(err.Error(), "\n") != 4 {
+	var rules []error
+	for _, f := range fault.Of(err) {
+		rules = append(rules, f.Rule)
+	}
+	want := []error{snippet.ErrMethod, snippet.ErrHeader, snippet.ErrHeader, snippet.ErrURL, snippet.ErrContentType}
+	if !slices.Equal(rules, want) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -152,17 +152,20 @@ func TestLength(t *testing.T) {
 func TestMintRefuses(t *testing.T) {
 	t.Parallel()
 	k := ring(t, "k1:first-secret-0123456789")
-	for name, change := range map[string]func(*Claims){
-		"no upload id":  func(c *Claims) { c.UploadID = [16]byte{} },
-		"no bucket":     func(c *Claims) { c.Bucket = "" },
-		"no object key": func(c *Claims) { c.Object = "" },
-		"no expiry":     func(c *Claims) { c.Expires = time.Time{} },
-		"far expiry":    func(c *Claims) { c.Expires = time.Unix(1<<40, 0) },
+	for name, tt := range map[string]struct {
+		change func(*Claims)
+		want   string
+	}{
+		"no upload id":  {func(c *Claims) { c.UploadID = [16]byte{} }, "no upload id"},
+		"no bucket":     {func(c *Claims) { c.Bucket = "" }, "no bucket or no object key"},
+		"no object key": {func(c *Claims) { c.Object = "" }, "no bucket or no object key"},
+		"no expiry":     {func(c *Claims) { c.Expires = time.Time{} }, "expiry 0001-01-01T00:00:00Z is out of range"},
+		"far expiry":    {func(c *Claims) { c.Expires = time.Unix(1<<40, 0) }, "expiry 36812-02-20T00:36:16Z is out of range"},
 	} {
 		c := claims
-		change(&c)
-		if token, err := k.Mint(c); err == nil {
-			t.Errorf("%s: minted %s", name, token)
+		tt.change(&c)
+		if token, err := k.Mint(c); err == nil || token != "" || err.Error() != "mint upload token: "+tt.want {
+			t.Errorf("%s: minted %q, %v", name, token, err)
 		}
 	}
 }
