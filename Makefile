@@ -1,11 +1,12 @@
 # Every target works from a fresh clone with Go and make. PostgreSQL is found on the
-# machine, or fetched; see internal/embeddedpg.
+# machine, or fetched; see internal/embeddedpg. What the tests run besides is in
+# internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test bench versus growth soak chaos fuzz build
+.PHONY: help demo dev test test-deps bench versus growth soak chaos fuzz build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## run the whole loop once and show the recorded rows
 	go run ./cmd/demo
@@ -16,7 +17,14 @@ dev: ## keep PostgreSQL, emulator and receiver up, and print commands to try
 test: ## run everything CI runs: formatting, vet, and all tests with the race detector
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	go vet ./...
-	go test -race -timeout 15m ./...
+	@UPCALL_TEST_MISSING=$$(go run ./cmd/testdeps names) || exit; export UPCALL_TEST_MISSING; \
+	case " $$UPCALL_TEST_MISSING " in *" race "*) race= ;; *) race="-race " ;; esac; \
+	echo "go test $$race-timeout 15m ./..."; go test $$race-timeout 15m ./...; status=$$?; \
+	go run ./cmd/testdeps && exit $$status
+
+test-deps: ## install what the tests run besides Go (on Debian, as root)
+	@packages=$$(go run ./cmd/testdeps packages) || exit; test -z "$$packages" || { \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; }
 
 bench: ## measure receiver and issuer against what a user would run instead
 	go run ./cmd/bench

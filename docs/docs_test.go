@@ -81,7 +81,7 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`?make ([a-z]+)`?")
+	named := regexp.MustCompile("`?make ([a-z-]+)`?")
 	for path, text := range pages(t) {
 		for _, target := range named.FindAllStringSubmatch(text, -1) {
 			inCode := strings.Contains(text, "`make "+target[1]+"`") || strings.Contains(text, "\nmake "+target[1])

@@ -23,6 +23,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/issue"
 	"upcall/internal/ossemu"
+	"upcall/internal/testing/toolchain"
 )
 
 // docs/uploads.md lists in tables what can be done, and in the last cell of a row the
@@ -104,6 +105,9 @@ func documentedPolicies(t *testing.T) string {
 // TestDocumentedCommands runs docs/uploads.md.
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
+	for _, tool := range []string{"curl", "jq", "openssl"} {
+		toolchain.Need(t, tool)
+	}
 	r := newReader(t)
 	for _, commands := range documentedRows(t) {
 		for _, command := range commands {

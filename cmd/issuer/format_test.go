@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/snippet"
+	"upcall/internal/testing/toolchain"
 )
 
 // TestFormats: each language is a format, and what is printed is the program alone.
@@ -42,6 +43,7 @@ func TestFormats(t *testing.T) {
 // all.
 func TestFormatCurl(t *testing.T) {
 	t.Parallel()
+	toolchain.Need(t, "curl")
 	w := newWorld(t)
 	program, stderr, status := execute(t, w.env, "put", "--bucket", "demo", "--key", "it's.txt", "--meta", "a=it's $HOME", "--callback-url", w.receiver+"/cb", "--format", "curl")
 	if status != 0 || stderr != "" {

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -27,6 +26,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/ossemu"
 	"upcall/internal/receiver"
+	"upcall/internal/testing/toolchain"
 	"upcall/internal/uploadtoken"
 )
 
@@ -296,9 +296,7 @@ func TestPageOffByDefault(t *testing.T) {
 
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
-	if _, err := exec.LookPath("chromium"); err != nil {
-		t.Fatalf("%v; apt-get install chromium", err)
-	}
+	toolchain.Need(t, "chromium")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],

@@ -18,6 +18,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/ossemu"
+	"upcall/internal/testing/toolchain"
 	"upcall/internal/uploadtoken"
 )
 
@@ -99,9 +100,7 @@ func (w world) callback(t *testing.T, key string) callbackspec.Callback {
 // shell, a URL and curl each read in a way of their own.
 func TestCurl(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("there is no curl here; apt-get install curl")
-	}
+	toolchain.Need(t, "curl")
 	tests := []struct {
 		name string
 		key  string
@@ -147,9 +146,7 @@ func TestCurl(t *testing.T) {
 // so; a file of the wrong size is refused by the signature.
 func TestCurlFailures(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("there is no curl here; apt-get install curl")
-	}
+	toolchain.Need(t, "curl")
 	w := newWorld(t)
 	put := []string{"put", "--bucket", "demo", "--key", "cat.jpg"}
 	text, _, _ := execute(t, w.env, append(put, "--callback-url", w.receiver+"/refuse")...)

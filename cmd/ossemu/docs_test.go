@@ -6,11 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"upcall/internal/testing/toolchain"
 )
 
 // TestPage runs the commands of docs/emulator.md that are marked so.
 func TestPage(t *testing.T) {
 	t.Parallel()
+	toolchain.Need(t, "curl")
 	page, err := os.ReadFile("../../docs/emulator.md")
 	if err != nil {
 		t.Fatal(err)

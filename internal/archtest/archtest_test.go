@@ -79,7 +79,7 @@ var confined = map[string][]string{
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/cli":                          {"upcall/cmd/"},
 	"upcall/internal/dbtest":                       {},
-	"upcall/internal/testing":                      {},
+	"upcall/internal/testing":                      {"upcall/cmd/testdeps"}, // toolchain
 	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                                   {},
 }
@@ -98,7 +98,7 @@ var fakes = map[string][]string{
 var layers = [][]string{
 	{"internal/fault"},
 	{"internal/ossrule"},
-	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/issueapi/page", "migrations"},
+	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/issueapi/page", "internal/testing/toolchain", "migrations"},
 	{"internal/event"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
+	"upcall/internal/testing/toolchain"
 )
 
 // TestBrowser runs the page in Chromium, from another origin than the emulator's.
@@ -83,9 +83,7 @@ func TestUnsignedType(t *testing.T) {
 // startChromium returns a context in which chromedp has a tab.
 func startChromium(t *testing.T) context.Context {
 	t.Helper()
-	if _, err := exec.LookPath("chromium"); err != nil {
-		t.Fatalf("%v; apt-get install chromium", err)
-	}
+	toolchain.Need(t, "chromium")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],

@@ -17,26 +17,27 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
+	"upcall/internal/testing/toolchain"
 )
 
-// A toolchain is how a language's program is built and run, in the folder it is in.
-type toolchain struct {
-	file     string   // name of the program's file
-	build    []string // nil where there is nothing to build
-	run      []string // the file to upload comes behind
-	packages string   // of Debian
+// A recipe is how a language's program is built and run, in the folder it is in.
+type recipe struct {
+	needs string   // name of the tool that tests need for it; empty for Go
+	file  string   // name of the program's file
+	build []string // nil where there is nothing to build
+	run   []string // the file to upload comes behind
 }
 
-var toolchains = map[string]toolchain{
-	"curl":    {"upload.sh", nil, []string{"sh", "upload.sh"}, "curl"},
-	"python":  {"upload.py", nil, []string{"/usr/bin/python3", "-I", "upload.py"}, "python3-requests"},
-	"java":    {"Upload.java", []string{"javac", "-Xlint:all", "-Werror", "Upload.java"}, java, "default-jdk-headless"},
-	"go":      {"upload.go", []string{"go", "build", "-o", "upload", "upload.go"}, []string{"./upload"}, "golang"},
-	"node":    {"upload.mjs", nil, []string{"node", "upload.mjs"}, "nodejs"},
-	"csharp":  {"Upload.cs", []string{"mcs", "-warnaserror", "-r:System.Net.Http", "Upload.cs"}, []string{"mono", "Upload.exe"}, "mono-mcs mono-runtime libmono-system-net-http4.0-cil"},
-	"cpp":     {"upload.cpp", []string{"g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", "upload", "upload.cpp", "-lcurl"}, []string{"./upload"}, "g++ libcurl4-openssl-dev"},
-	"android": {"Upload.java", []string{"javac", "--release", "8", "-Xlint:all,-options", "-Werror", "Upload.java"}, java, "default-jdk-headless"},
-	"php":     {"upload.php", nil, []string{"php", "-d", "error_reporting=-1", "-d", "display_errors=stderr", "upload.php"}, "php-cli php-curl"},
+var recipes = map[string]recipe{
+	"curl":    {"curl", "upload.sh", nil, []string{"sh", "upload.sh"}},
+	"python":  {"python", "upload.py", nil, []string{"/usr/bin/python3", "-I", "upload.py"}},
+	"java":    {"java", "Upload.java", []string{"javac", "-Xlint:all", "-Werror", "Upload.java"}, java},
+	"go":      {"", "upload.go", []string{"go", "build", "-o", "upload", "upload.go"}, []string{"./upload"}},
+	"node":    {"node", "upload.mjs", nil, []string{"node", "upload.mjs"}},
+	"csharp":  {"csharp", "Upload.cs", []string{"mcs", "-warnaserror", "-r:System.Net.Http", "Upload.cs"}, []string{"mono", "Upload.exe"}},
+	"cpp":     {"cpp", "upload.cpp", []string{"g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", "upload", "upload.cpp", "-lcurl"}, []string{"./upload"}},
+	"android": {"java", "Upload.java", []string{"javac", "--release", "8", "-Xlint:all,-options", "-Werror", "Upload.java"}, java},
+	"php":     {"php", "upload.php", nil, []string{"php", "-d", "error_reporting=-1", "-d", "display_errors=stderr", "upload.php"}},
 }
 
 // java compiles little: the programs are short-lived.
@@ -52,24 +53,27 @@ func TestPrograms(t *testing.T) {
 		if language == "browser" {
 			continue // see TestBrowser
 		}
-		tools, ok := toolchains[language]
+		recipe, ok := recipes[language]
 		if !ok {
 			t.Errorf("nobody runs the program for %s", language)
 		}
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
-			t.Run("all headers", func(t *testing.T) { testAllHeaders(t, language, tools) })
-			t.Run("no headers", func(t *testing.T) { testNoHeaders(t, language, tools) })
+			if recipe.needs != "" {
+				toolchain.Need(t, recipe.needs)
+			}
+			t.Run("all headers", func(t *testing.T) { testAllHeaders(t, language, recipe) })
+			t.Run("no headers", func(t *testing.T) { testNoHeaders(t, language, recipe) })
 		})
 	}
 }
 
-func testAllHeaders(t *testing.T, language string, tools toolchain) {
+func testAllHeaders(t *testing.T, language string, recipe recipe) {
 	content := strings.Repeat("\x00\r\n\xff\x1a é", 30000)
 	sum := md5.Sum([]byte(content))
 	w := newWorld(t)
 	upload := awkward(content, base64.StdEncoding.EncodeToString(sum[:]))
-	p := build(t, tools, w.render(language, upload))
+	p := build(t, recipe, w.render(language, upload))
 	file := write(t, p.dir, "it's [a] {file} $x & é.txt", content)
 
 	p.wantAnswer(file)
@@ -86,13 +90,13 @@ func testAllHeaders(t *testing.T, language string, tools toolchain) {
 	}
 }
 
-func testNoHeaders(t *testing.T, language string, tools toolchain) {
+func testNoHeaders(t *testing.T, language string, recipe recipe) {
 	w := newWorld(t)
 	upload := issue.Request{Object: oss.Object{Key: "plain"}}
 	if snippet.Check(language, upload.Object.Key, "") != nil {
 		upload.Object.ContentType = "application/octet-stream"
 	}
-	p := build(t, tools, w.render(language, upload))
+	p := build(t, recipe, w.render(language, upload))
 	for _, content := range []string{"", "hello"} {
 		p.wantAnswer(write(t, p.dir, "file", content))
 		w.wantCallback(upload.Object.Key, int64(len(content)))
@@ -119,23 +123,15 @@ type built struct {
 	args []string
 }
 
-func build(t *testing.T, tools toolchain, program string) built {
+func build(t *testing.T, recipe recipe, program string) built {
 	t.Helper()
-	p := built{t, t.TempDir(), tools.run}
-	write(t, p.dir, tools.file, program)
-	for _, args := range [][]string{tools.build, tools.run} {
-		if len(args) == 0 || strings.HasPrefix(args[0], "./") {
-			continue
-		}
-		if _, err := exec.LookPath(args[0]); err != nil {
-			t.Fatalf("%v; apt-get install %s", err, tools.packages)
-		}
-	}
-	if tools.build != nil {
+	p := built{t, t.TempDir(), recipe.run}
+	write(t, p.dir, recipe.file, program)
+	if recipe.build != nil {
 		building <- struct{}{}
 		defer func() { <-building }()
-		if stdout, stderr, err := p.execute(tools.build); err != nil || stdout+stderr != "" {
-			t.Fatalf("%v; if a library is missing: apt-get install %s\n%s%s\n%s", err, tools.packages, stdout, stderr, program)
+		if stdout, stderr, err := p.execute(recipe.build); err != nil || stdout+stderr != "" {
+			t.Fatalf("%v\n%s%s\n%s", err, stdout, stderr, program)
 		}
 	}
 	return p

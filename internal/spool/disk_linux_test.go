@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"upcall/internal/event"
+	"upcall/internal/testing/toolchain"
 )
 
-// smallDisk mounts a disk of so many bytes, which takes root's rights. With them, as in CI,
-// a test never goes without.
+// smallDisk mounts a disk of so many bytes.
 func smallDisk(t *testing.T, size int) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a small disk")
-	}
+	toolchain.Need(t, "mount")
 	dir := t.TempDir()
 	if err := syscall.Mount("upcall-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
 		t.Fatalf("mount a small disk: %v", err)

@@ -1,0 +1,91 @@
+// Package toolchain lists what the tests run besides Go, and skips a test where that is
+// missing. Only tests and the program that make test asks import it.
+package toolchain
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	// VariableAll is set to 1 where a missing tool must fail the tests that need it.
+	VariableAll = "UPCALL_TEST_ALL"
+	// VariableMissing names the tools that make test has found missing. Without it each
+	// test looks for itself. A cached result of go test is one for the same list only.
+	VariableMissing = "UPCALL_TEST_MISSING"
+)
+
+// A Tool is a program, library or right that tests need.
+type Tool struct {
+	Name     string
+	What     string // does not run without it; empty if something else stands in for it
+	Packages string // of Debian, which bring it; empty if none does
+	probe    string // a shell command that succeeds where it is there
+}
+
+// Tools returns the list.
+func Tools() []Tool {
+	return []Tool{
+		// The build is what go test -race needs: cgo, a C compiler, its headers, and a platform that has it.
+		{"race", "the race detector", "gcc libc6-dev", "go build -race -o /dev/null upcall/cmd/testdeps"},
+		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
+		{"curl", "curl commands (cmd/issuer, cmd/ossemu, internal/snippet)", "curl", "command -v curl"},
+		{"jq", "the commands of docs/uploads.md (cmd/issuer)", "jq", "command -v jq"},
+		{"openssl", "the commands of docs/uploads.md (cmd/issuer)", "openssl", "command -v openssl"},
+		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
+		{"java", "Java and Android programs (internal/snippet)", "default-jdk-headless", "command -v javac && command -v java"},
+		{"node", "Node.js programs (internal/snippet)", "nodejs", "command -v node"},
+		{"php", "PHP programs (internal/snippet)", "php-cli php-curl", `php -r 'exit(extension_loaded("curl") ? 0 : 1);'`},
+		{"cpp", "C++ programs (internal/snippet)", "g++ libcurl4-openssl-dev", "echo '#include <curl/curl.h>' | g++ -x c++ -fsyntax-only -"},
+		{"csharp", "C# programs (internal/snippet)", "mono-mcs mono-runtime libmono-system-net-http4.0-cil",
+			`command -v mcs && ls "$(dirname "$(command -v mono)")"/../lib/mono/*/System.Net.Http.dll`},
+		{"chromium", "pages in a browser (cmd/issuer, internal/snippet)", "chromium", "command -v chromium"},
+		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "", "unshare -m mount -t tmpfs upcall-test /tmp"},
+	}
+}
+
+// String says what was not run, and what would change that.
+func (tool Tool) String() string {
+	if tool.Packages == "" {
+		return "not run: " + tool.What
+	}
+	packages := strings.ReplaceAll(tool.Packages, " ", ", ")
+	if i := strings.LastIndex(packages, ", "); i >= 0 {
+		packages = packages[:i] + " and " + packages[i+2:]
+	}
+	return fmt.Sprintf("not run: %s: install %s, or run make test-deps", tool.What, packages)
+}
+
+func (tool Tool) missing(ctx context.Context) bool {
+	if names, ok := os.LookupEnv(VariableMissing); ok {
+		return slices.Contains(strings.Fields(names), tool.Name)
+	}
+	return exec.CommandContext(ctx, "sh", "-c", tool.probe).Run() != nil
+}
+
+// Missing returns the tools that are not here.
+func Missing(ctx context.Context) []Tool {
+	return slices.DeleteFunc(Tools(), func(tool Tool) bool { return !tool.missing(ctx) })
+}
+
+// Need skips the test if the tool of that name is missing; with UPCALL_TEST_ALL=1 it
+// fails the test instead.
+func Need(t testing.TB, name string) {
+	t.Helper()
+	tools := Tools()
+	i := slices.IndexFunc(tools, func(tool Tool) bool { return tool.Name == name })
+	switch {
+	case i < 0:
+		t.Fatalf("no tool is named %q", name)
+	case !tools[i].missing(t.Context()):
+	case os.Getenv(VariableAll) == "1":
+		t.Fatal(tools[i])
+	default:
+		t.Skip(tools[i])
+	}
+}
