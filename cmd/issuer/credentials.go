@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/oss"
 )
 
@@ -31,7 +31,7 @@ func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 	var err error
 	switch {
 	case profile && f.ECSRole != "", profile && f.CredentialsProcess != "", f.ECSRole != "" && f.CredentialsProcess != "":
-		err = errors.New("--profile, --ecs-role, --credentials-process: more than one is given; choose where the credentials come from")
+		err = fault.At("--profile, --ecs-role, --credentials-process", "more than one is given; choose where the credentials come from")
 	case f.ECSRole == anyRole:
 		cfg.Source = oss.ECSRole("")
 	case f.ECSRole != "":
@@ -41,12 +41,12 @@ func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 	case profile:
 		err = f.useProfile(cfg, env)
 	default:
-		return errors.Join(fromEnvironment(cfg, env), f.setExpiration(cfg))
+		return fault.Join(fromEnvironment(cfg, env), f.setExpiration(cfg))
 	}
 	if err != nil {
 		cfg.Source = noCredentials
 	}
-	return errors.Join(err, f.setExpiration(cfg))
+	return fault.Join(err, f.setExpiration(cfg))
 }
 
 // noCredentials stands for credentials of which the mistake was said already, so that
@@ -59,7 +59,7 @@ func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 	path := f.CredentialsFile
 	if path == "" {
 		if env("HOME") == "" {
-			return errors.New("--profile: HOME is not set, so the file with the profiles is not known; give --credentials-file")
+			return fault.At("--profile", "HOME is not set, so the file with the profiles is not known; give --credentials-file")
 		}
 		path = filepath.Join(env("HOME"), ".aliyun", "config.json")
 	}
@@ -67,7 +67,7 @@ func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 }
 
 func fromEnvironment(cfg *oss.Config, env cli.Env) error {
-	var errs []error
+	var faults fault.List
 	for _, secret := range []struct {
 		name string
 		to   *string
@@ -81,9 +81,9 @@ func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 			value = "unreadable" // said once, not again as missing
 		}
 		*secret.to = value
-		errs = append(errs, err)
+		faults.Add(err)
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // setExpiration takes the earlier of the flag and what the credentials say.
@@ -94,9 +94,9 @@ func (f *credentialFlags) setExpiration(cfg *oss.Config) error {
 	end, err := time.Parse(time.RFC3339, f.STSExpiration)
 	switch {
 	case err != nil:
-		return fmt.Errorf("--sts-expiration: %q is not a time in RFC 3339; write 2026-11-22T18:00:00Z, say", f.STSExpiration)
+		return fault.At("--sts-expiration", "%q is not a time in RFC 3339; write 2026-11-22T18:00:00Z, say", f.STSExpiration)
 	case f.ECSRole != "" || f.CredentialsProcess != "":
-		return errors.New("--sts-expiration: credentials of a role or a command say themselves when they end; leave it out")
+		return fault.At("--sts-expiration", "credentials of a role or a command say themselves when they end; leave it out")
 	case cfg.Source == nil && (cfg.SessionExpires.IsZero() || end.Before(cfg.SessionExpires)):
 		cfg.SessionExpires = end
 	}

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/migrations"
 )
 
@@ -30,7 +30,7 @@ func (f *databaseFlags) required(env cli.Env) (string, error) {
 
 func standsAlone(url string) error {
 	if url == "embedded" {
-		return errors.New("UPCALL_DATABASE_URL: embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
+		return fault.At("UPCALL_DATABASE_URL", "embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func (f *databaseFlags) withKeys(ctx context.Context, env cli.Env, work func(*ev
 	}
 	pool, err := eventstore.Open(ctx, url)
 	if errors.Is(err, migrations.ErrURL) {
-		return cli.Usage(fmt.Errorf("UPCALL_DATABASE_URL: %w", err))
+		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))
 	}
 	if err != nil {
 		return err

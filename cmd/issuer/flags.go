@@ -1,14 +1,13 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/ossrule"
@@ -40,13 +39,12 @@ func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	headers, headerErr := parsePairs("--header", f.Header)
 	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
-		expiresErr = fmt.Errorf("--expires: %w", expiresErr)
 		expires = ossrule.MinExpiry // said once
 	}
 	return oss.Object{
 		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,
 		Meta: meta, Tags: tags, Headers: headers, ForbidOverwrite: f.ForbidOverwrite,
-	}, expires, errors.Join(expiresErr, metaErr, tagErr, headerErr)
+	}, expires, fault.Join(fault.In("--expires", expiresErr), metaErr, tagErr, headerErr)
 }
 
 // callbackFlags say whom OSS tells of the upload, and what.
@@ -64,11 +62,11 @@ type callbackFlags struct {
 // would do nothing; the callback holds the others, to be checked as well.
 func (f *callbackFlags) callback() (*issue.Callback, error) {
 	vars, varErr := parsePairs("--var", f.Var)
-	unread := errors.Join(varErr,
+	unread := fault.Join(varErr,
 		oneOf("--callback-body-type", f.CallbackBodyType, "form", "json"),
 		oneOf("--carry", f.Carry, "header", "query"))
 	if len(f.CallbackURL) == 0 {
-		return nil, errors.Join(unread, f.checkNoCallback())
+		return nil, fault.Join(unread, f.checkNoCallback())
 	}
 	c := &issue.Callback{URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form}
 	if f.CallbackBodyType == "json" {
@@ -82,7 +80,7 @@ func (f *callbackFlags) callback() (*issue.Callback, error) {
 
 // checkNoCallback refuses settings of a callback that would never be sent.
 func (f *callbackFlags) checkNoCallback() error {
-	var errs []error
+	var faults fault.List
 	for _, flag := range []struct {
 		name string
 		set  bool
@@ -93,10 +91,10 @@ func (f *callbackFlags) checkNoCallback() error {
 		{"--var", len(f.Var) > 0},
 	} {
 		if flag.set {
-			errs = append(errs, fmt.Errorf("%s: there is no callback to use it; give --callback-url, or leave it out", flag.name))
+			faults.AddAt(flag.name, "there is no callback to use it; give --callback-url, or leave it out")
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // parseBytes reads a number of bytes. A flag that is not given is nil.
@@ -106,7 +104,7 @@ func parseBytes(flag, s string) (*int64, error) {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %q is not a number of bytes; write 1048576, say", flag, s)
+		return nil, fault.At(flag, "%q is not a number of bytes; write 1048576, say", s)
 	}
 	return &n, nil
 }
@@ -114,25 +112,25 @@ func parseBytes(flag, s string) (*int64, error) {
 // parsePairs reads name=value entries. What follows the first = is the value.
 func parsePairs(flag string, entries []string) (map[string]string, error) {
 	pairs := make(map[string]string, len(entries))
-	var errs []error
+	var faults fault.List
 	for _, entry := range entries {
 		name, value, ok := strings.Cut(entry, "=")
 		_, twice := pairs[name]
 		switch {
 		case !ok || name == "":
-			errs = append(errs, fmt.Errorf("%s: %q is not name=value", flag, entry))
+			faults.AddAt(flag, "%q is not name=value", entry)
 		case twice:
-			errs = append(errs, fmt.Errorf("%s: %q is given twice; leave one out", flag, name))
+			faults.AddAt(flag, "%q is given twice; leave one out", name)
 		default:
 			pairs[name] = value
 		}
 	}
-	return pairs, errors.Join(errs...)
+	return pairs, faults.Err()
 }
 
 func oneOf(flag, value string, choices ...string) error {
 	if slices.Contains(choices, value) {
 		return nil
 	}
-	return fmt.Errorf("%s: %q is unknown; use %s", flag, value, strings.Join(choices, " or "))
+	return fault.At(flag, "%q is unknown; use %s", value, strings.Join(choices, " or "))
 }

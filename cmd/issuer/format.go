@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
@@ -21,10 +21,7 @@ func checkFormat(format string, o oss.Object) error {
 	if languages := snippet.Languages(); !slices.Contains(languages, format) {
 		return oneOf("--format", format, slices.Concat([]string{"text", "json"}, languages)...)
 	}
-	if err := snippet.Check(format, o.Key, o.ContentType); err != nil {
-		return cli.Prefix("--", err) // its fields are the flags' names
-	}
-	return nil
+	return fault.Prefix("--", snippet.Check(format, o.Key, o.ContentType)) // its fields are the flags' names
 }
 
 // printUpload writes an upload in the chosen format, which was checked.

@@ -14,6 +14,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/policy"
 )
 
@@ -42,19 +43,15 @@ func (c *keysAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		c.ID = apikey.NewID()
 	}
 	text, hash, err := apikey.New(c.ID)
-	errs := []error{c.checkPolicy()}
-	if err != nil {
-		errs = append(errs, fmt.Errorf("--id: %w", err))
-	}
-	_, err = c.required(env)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	_, databaseErr := c.required(env)
+	if err := fault.Join(c.checkPolicy(), fault.In("--id", err), databaseErr); err != nil {
 		return cli.Usage(err)
 	}
 	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
 		return keys.Add(ctx, eventstore.APIKey{ID: c.ID, Hash: hash[:], Policy: c.Policy, CreatedAt: time.Now()})
 	})
 	if errors.Is(err, eventstore.ErrExists) {
-		return cli.Usage(fmt.Errorf("--id: there is a key %q already, and an id is not used again; choose another one", c.ID))
+		return cli.Usage(fault.At("--id", "there is a key %q already, and an id is not used again; choose another one", c.ID))
 	}
 	if err != nil {
 		return err
@@ -67,11 +64,8 @@ func (c *keysAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 }
 
 func (c *keysAddCommand) checkPolicy() error {
-	if err := policy.CheckName(c.Policy); err != nil {
-		return fmt.Errorf("--policy: %w", err)
-	}
-	if c.Policies == "" {
-		return nil
+	if err := policy.CheckName(c.Policy); err != nil || c.Policies == "" {
+		return fault.In("--policy", err)
 	}
 	// Who calls the callback URLs does not matter here.
 	set, err := readPolicies(c.Policies, callbackspec.AnyAddress)
@@ -79,7 +73,7 @@ func (c *keysAddCommand) checkPolicy() error {
 		return err
 	}
 	if set.Policy(c.Policy) == nil {
-		return fmt.Errorf("--policy: %q is not in %s, which has %s", c.Policy, c.Policies, strings.Join(set.Names(), ", "))
+		return fault.At("--policy", "%q is not in %s, which has %s", c.Policy, c.Policies, strings.Join(set.Names(), ", "))
 	}
 	return nil
 }
@@ -91,7 +85,7 @@ type keysListCommand struct {
 
 func (c *keysListCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	_, err := c.required(env)
-	if err := errors.Join(oneOf("--format", c.Format, "text", "json"), err); err != nil {
+	if err := fault.Join(oneOf("--format", c.Format, "text", "json"), err); err != nil {
 		return cli.Usage(err)
 	}
 	return c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
@@ -159,15 +153,15 @@ func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio)
 		idErr = fmt.Errorf("that is a whole key; give its id alone, %s", id)
 	}
 	if idErr != nil {
-		idErr = fmt.Errorf("ID: %w", idErr)
+		idErr = fault.In("ID", idErr)
 	}
 	_, err := c.required(env)
-	if err := errors.Join(idErr, err); err != nil {
+	if err := fault.Join(idErr, err); err != nil {
 		return cli.Usage(err)
 	}
 	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
 	if errors.Is(err, eventstore.ErrNotFound) {
-		return cli.Usage(fmt.Errorf("ID: there is no key %q; see issuer keys list", c.ID))
+		return cli.Usage(fault.At("ID", "there is no key %q; see issuer keys list", c.ID))
 	}
 	if err != nil {
 		return err

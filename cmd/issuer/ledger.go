@@ -6,6 +6,7 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/migrations"
 )
@@ -31,7 +32,7 @@ func openLedger(ctx context.Context, env cli.Env) (issue.Ledger, func(), error) 
 	}
 	pool, err := eventstore.Open(ctx, url)
 	if err != nil {
-		return nil, func() {}, fmt.Errorf("UPCALL_DATABASE_URL: %w", err)
+		return nil, func() {}, fault.In("UPCALL_DATABASE_URL", err)
 	}
 	rows, err := eventstore.NewLedger(eventstore.Config{Pool: pool, Writers: 1})
 	if err != nil {

@@ -42,17 +42,17 @@ The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
 // Run prints one issued upload. kong calls it.
 func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
-	errs := []error{err, cfg.Check()}
+	var faults fault.List
+	faults.Add(err, cfg.Check())
 	tokens, err := cli.TokenKeys("", env)
-	errs = append(errs, err)
+	faults.Add(err)
 	ledger, closeLedger, err := openLedger(ctx, env)
 	defer closeLedger()
-	errs = append(errs, err)
+	faults.Add(err)
 	request, err := c.request()
-	errs = append(errs, err, request.Check(issue.Reach(cfg.Host()), tokens != nil))
-	errs = append(errs, checkFormat(c.Format, request.Object))
-	if err := errors.Join(errs...); err != nil {
-		return cli.Usage(err)
+	faults.Add(err, request.Check(issue.Reach(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
+	if len(faults) > 0 {
+		return cli.Usage(faults)
 	}
 
 	issuer, err := newIssuer(cfg, tokens, ledger)
@@ -88,15 +88,12 @@ func blame(err error) error {
 // request turns the flags into a request. The error is about flags that cannot be
 // read; the request holds the others, to be checked as well.
 func (c *putCommand) request() (issue.Request, error) {
-	var unread []error
 	r := issue.Request{ContentMD5: c.ContentMD5}
-	var err error
-	r.Object, r.Expires, err = c.object()
-	unread = append(unread, err)
-	r.ContentLength, err = parseBytes("--content-length", c.ContentLength)
-	unread = append(unread, err)
-	r.Callback, err = c.callback()
-	return r, errors.Join(append(unread, err)...)
+	var objectErr, lengthErr, callbackErr error
+	r.Object, r.Expires, objectErr = c.object()
+	r.ContentLength, lengthErr = parseBytes("--content-length", c.ContentLength)
+	r.Callback, callbackErr = c.callback()
+	return r, fault.Join(objectErr, lengthErr, callbackErr)
 }
 
 // warn says what will be refused later, or is weak, though it can be issued.

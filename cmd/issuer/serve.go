@@ -18,6 +18,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/issueapi"
 	"upcall/internal/issueapi/page"
@@ -91,43 +92,40 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 // settings reads every setting and reports all mistakes at once.
 func (c *serveCommand) settings(env cli.Env) (serveSettings, error) {
 	var s serveSettings
-	var errs []error
-	note := func(err error) { errs = append(errs, err) }
-	note(checkListener("--api-listen", c.APIListen))
-	note(checkListener("--api-admin-listen", c.APIAdminListen))
+	var faults fault.List
+	faults.Add(checkListener("--api-listen", c.APIListen), checkListener("--api-admin-listen", c.APIAdminListen))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
-		note(fmt.Errorf("--api-admin-listen: %q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen))
+		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen)
 	}
 	var err error
 	s.oss, err = c.presignConfig(env)
-	note(err)
-	note(s.oss.Check())
+	faults.Add(err, s.oss.Check())
 	s.tokens, err = cli.TokenKeys("", env)
-	note(err)
+	faults.Add(err)
 	if err == nil && s.tokens == nil {
 		// Without a token no callback can be told to belong to an upload of the ledger.
-		note(errors.New("UPCALL_TOKEN_KEYS: is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver"))
+		faults.AddAt("UPCALL_TOKEN_KEYS", "is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver")
 	}
 	s.databaseURL, err = c.required(env)
-	note(err)
+	faults.Add(err)
 	s.policies, err = readPolicies(c.Policies, issue.Reach(s.oss.Host()))
-	note(err)
+	faults.Add(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {
-		note(fmt.Errorf("--api-rate: %q is no number of requests a second; write 100, or 0.5 for one every two seconds", c.APIRate))
+		faults.AddAt("--api-rate", "%q is no number of requests a second; write 100, or 0.5 for one every two seconds", c.APIRate)
 	}
 	s.burst, err = strconv.Atoi(c.APIBurst)
 	if err != nil || s.burst < 1 || s.burst > 1e6 {
-		note(fmt.Errorf("--api-burst: %q is no number of requests; write 200, say", c.APIBurst))
+		faults.AddAt("--api-burst", "%q is no number of requests; write 200, say", c.APIBurst)
 	}
 	s.rate, s.page = rate.Limit(limit), c.Page
-	return s, errors.Join(errs...)
+	return s, faults.Err()
 }
 
 func checkListener(flag, address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
-		return fmt.Errorf("%s: %q is no host:port; write 127.0.0.1:8082, or :8082 for all addresses", flag, address)
+		return fault.At(flag, "%q is no host:port; write 127.0.0.1:8082, or :8082 for all addresses", address)
 	}
 	return nil
 }
@@ -136,24 +134,21 @@ func checkListener(flag, address string) error {
 // its column.
 func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 	if path == "" {
-		return nil, errors.New("--policies: no policy file is given; see issuer serve --help for one")
+		return nil, fault.At("--policies", "no policy file is given; see issuer serve --help for one")
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("--policies: %w", err)
+		return nil, fault.In("--policies", err)
 	}
 	defer file.Close()
 	// One byte more than is allowed, so that a file without end, such as /dev/zero, is
 	// refused and does not fill the memory.
 	data, err := io.ReadAll(io.LimitReader(file, policy.MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("--policies: %w", err)
+		return nil, fault.In("--policies", err)
 	}
 	set, err := policy.Parse(data, reach)
-	if err != nil {
-		return nil, cli.Prefix(path+":", err)
-	}
-	return set, nil
+	return set, fault.Prefix(path+":", err)
 }
 
 // serve puts the issuer together, from the database to the listeners, and runs it until
@@ -162,7 +157,7 @@ func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api, admin net.Listener) error {
 	pool, err := eventstore.Open(ctx, settings.databaseURL)
 	if errors.Is(err, migrations.ErrURL) {
-		return cli.Usage(fmt.Errorf("UPCALL_DATABASE_URL: %w", err))
+		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))
 	}
 	if err != nil {
 		return err

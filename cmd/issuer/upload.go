@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/uploader"
 )
 
@@ -92,7 +93,7 @@ func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
 	}
 	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
 	if err != nil {
-		errs = append(errs, cli.Prefix("--", err))
+		errs = append(errs, fault.Prefix("--", err))
 	}
 	return up, errors.Join(errs...)
 }

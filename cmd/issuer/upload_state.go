@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )
@@ -28,7 +28,7 @@ func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	case env("HOME") != "":
 		return filepath.Join(env("HOME"), ".local", "state", "upcall", "uploads"), nil
 	}
-	return "", errors.New("--state-dir: HOME is not set, so there is no place to remember the upload; give a folder")
+	return "", fault.At("--state-dir", "HOME is not set, so there is no place to remember the upload; give a folder")
 }
 
 // ownState is the state of an upload whose manifest the command makes. The same command

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/ossemu"
 )
 
@@ -39,7 +40,7 @@ func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, erro
 	secret, err1 := cli.Secret(s.AccessKeySecret, env, "OSSEMU_ACCESS_KEY_SECRET")
 	token, err2 := cli.Secret(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
 	return ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: cmp.Or(secret, defaultSecret), SecurityToken: token, Region: s.Region,
-		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, errors.Join(err1, err2)
+		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, fault.Join(err1, err2)
 }
 
 // Run serves until ctx is done, then answers what is under way.
@@ -49,7 +50,7 @@ func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error
 	if addrErr != nil {
 		addrErr = fmt.Errorf("listen address %q is not host:port; write :9000, say", s.Listen)
 	}
-	if err := errors.Join(addrErr, err, cfg.Check()); err != nil {
+	if err := fault.Join(addrErr, err, cfg.Check()); err != nil {
 		return cli.Usage(err)
 	}
 	listener, err := net.Listen("tcp", s.Listen)

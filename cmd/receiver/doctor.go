@@ -13,6 +13,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/doctor"
+	"upcall/internal/fault"
 )
 
 type doctorCommand struct {
@@ -84,7 +85,7 @@ func (cmd *doctorCommand) print(out io.Writer, report *doctor.Report) error {
 
 // config reads every setting and reports all mistakes at once.
 func (cmd *doctorCommand) config(env cli.Env, in io.Reader) (doctor.Config, error) {
-	var errs []error
+	var faults fault.List
 	cfg := doctor.Config{
 		TrustKeyURLs:  cmd.KeyURL,
 		PublicURL:     cmd.PublicURL,
@@ -94,23 +95,23 @@ func (cmd *doctorCommand) config(env cli.Env, in io.Reader) (doctor.Config, erro
 		TokenOptional: cmd.Token == "optional",
 	}
 	tokens, err := cli.TokenKeys(cmd.TokenKeys, env)
-	errs = append(errs, err)
+	faults.Add(err)
 	if cmd.Token != "off" {
 		cfg.Tokens = tokens
 	}
 	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
-	errs = append(errs, err)
+	faults.Add(err)
 	if cmd.At != "" {
 		cfg.At, err = time.Parse(time.RFC3339, cmd.At)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("--at %q is not of the form 2006-01-02T15:04:05Z", cmd.At))
+			faults.Add(fmt.Errorf("--at %q is not of the form 2006-01-02T15:04:05Z", cmd.At))
 		}
 	}
 	if cmd.KeyFile != "" {
 		cfg.Key, err = readFile(cmd.KeyFile, in)
-		errs = append(errs, err)
+		faults.Add(err)
 	}
-	return cfg, errors.Join(errs...)
+	return cfg, faults.Err()
 }
 
 // capture reads the captured request.

@@ -11,6 +11,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/embeddedpg"
+	"upcall/internal/fault"
 	"upcall/internal/intake"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
@@ -118,10 +119,10 @@ func trimmed(list []string) []string {
 
 // config reads every setting and reports all mistakes at once.
 func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
-	var errs []error
-	note := func(what string, err error) { errs = append(errs, cli.Prefix(what+": ", err)) }
+	var faults fault.List
+	note := func(variable string, err error) { faults.Add(fault.In(variable, err)) }
 	databaseURL, err := cmd.required(env)
-	errs = append(errs, err)
+	faults.Add(err)
 	if err == nil && databaseURL != embedded {
 		note("UPCALL_DATABASE_URL", migrations.CheckURL(databaseURL))
 	}
@@ -141,12 +142,12 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
 		cfg.MaxRefusals = -1
 	}
 	if cfg.Tokens, err = cli.TokenKeys(cmd.TokenKeys, env); err != nil {
-		errs = append(errs, err)
+		faults.Add(err)
 		cfg.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
 	}
 	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	note("UPCALL_FIELDS", err)
-	return cfg, databaseURL, errors.Join(append(errs, cfg.Check())...)
+	return cfg, databaseURL, fault.Join(faults, cfg.Check())
 }
 
 func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, databaseURL string, private bool) error {

@@ -1,6 +1,9 @@
 package cli
 
-import "upcall/internal/uploadtoken"
+import (
+	"upcall/internal/fault"
+	"upcall/internal/uploadtoken"
+)
 
 // DatabaseFlags say where PostgreSQL is. The program gives the flag's help text as
 // ${database_url_help}.
@@ -26,8 +29,5 @@ func TokenKeys(flag string, env Env) (*uploadtoken.Keyring, error) {
 		return nil, err
 	}
 	ring, err := uploadtoken.ParseKeys(keys)
-	if err != nil {
-		return nil, Prefix("UPCALL_TOKEN_KEYS: ", err)
-	}
-	return ring, nil
+	return ring, fault.In("UPCALL_TOKEN_KEYS", err)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // ErrUsage means that the user has to change something: flags, environment, or a file that
@@ -34,22 +36,8 @@ func ExitCode(err error) int {
 
 // Report prints each mistake of err on a line that begins with the program's name.
 func Report(w io.Writer, program string, err error) {
-	for _, mistake := range mistakes(err) {
-		fmt.Fprintf(w, "%s: %s\n", program, mistake)
+	for _, mistake := range fault.Of(err) {
+		// A mistake may be another program's error, of several lines.
+		fmt.Fprintf(w, "%s: %s\n", program, strings.ReplaceAll(mistake.Error(), "\n", "\n"+program+": "))
 	}
 }
-
-// Prefix puts prefix before each mistake of err. It returns nil for nil.
-func Prefix(prefix string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var errs []error
-	for _, mistake := range mistakes(err) {
-		errs = append(errs, errors.New(prefix+mistake))
-	}
-	return errors.Join(errs...)
-}
-
-// mistakes returns the texts of the errors that were joined to err.
-func mistakes(err error) []string { return strings.Split(err.Error(), "\n") }

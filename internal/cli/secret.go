@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"upcall/internal/fault"
 )
 
 // maxSecretFile is the longest secret, in bytes. A file above it was named by mistake, and
@@ -40,13 +42,13 @@ func Secret(flag string, env Env, name string) (string, error) {
 	value, path := env(name), env(name+fileSuffix)
 	switch {
 	case value != "" && path != "":
-		return "", fmt.Errorf("%s and %s%s: %w", name, name, fileSuffix, ErrBoth)
+		return "", fault.In(name+" and "+name+fileSuffix, ErrBoth)
 	case path == "":
 		return value, nil
 	}
 	content, err := read(path)
 	if err != nil {
-		return "", fmt.Errorf("%s%s: the file %q %w", name, fileSuffix, path, err)
+		return "", fault.In(name+fileSuffix, fmt.Errorf("the file %q %w", path, err))
 	}
 	return content, nil
 }

@@ -13,7 +13,6 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -68,7 +68,7 @@ func New(cfg Config) (*Doctor, error) {
 		cfg.Now = time.Now
 	}
 	d := &Doctor{cfg: cfg}
-	var errs []error
+	var faults fault.List
 	if cfg.PublicURL != "" {
 		u, err := parseURL("public URL", cfg.PublicURL)
 		if err == nil && u.RawQuery != "" {
@@ -77,19 +77,19 @@ func New(cfg Config) (*Doctor, error) {
 		if err == nil {
 			d.publicPath = cmp.Or(u.EscapedPath(), "/")
 		}
-		errs = append(errs, err)
+		faults.Add(err)
 	}
 	if cfg.CallbackURL != "" {
 		u, err := parseURL("callback URL", cfg.CallbackURL)
 		d.callbackURL = u
-		errs = append(errs, err)
+		faults.Add(err)
 	}
 	if cfg.Key != nil {
 		_, err := verify.NewWithKey("https://key.invalid/", cfg.Key)
-		errs = append(errs, err)
+		faults.Add(err)
 	}
 	_, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
-	if err = errors.Join(append(errs, err)...); err != nil {
+	if err = fault.Join(faults, err); err != nil {
 		return nil, err
 	}
 	return d, nil

@@ -6,6 +6,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -96,13 +97,24 @@ func Join(errs ...error) error {
 
 // In returns err with each of its mistakes in field, nil if err is nil.
 func In(field string, err error) error {
-	var l List
-	for _, f := range Of(err) {
+	return change(err, func(f *Fault) {
 		if f.Field != "" {
 			f.Problem = f.Field + ": " + f.Problem
 		}
 		f.Field = field
-		l = append(l, f)
+	})
+}
+
+// Prefix returns err with prefix before the field of each of its mistakes, nil if err is
+// nil.
+func Prefix(prefix string, err error) error {
+	return change(err, func(f *Fault) { f.Field = prefix + f.Field })
+}
+
+func change(err error, each func(*Fault)) error {
+	l := slices.Clone(Of(err))
+	for i := range l {
+		each(&l[i])
 	}
 	return l.Err()
 }

@@ -105,3 +105,17 @@ func TestIn(t *testing.T) {
 		t.Errorf("got %#v, want %#v", got, want)
 	}
 }
+
+func TestPrefix(t *testing.T) {
+	t.Parallel()
+	if err := fault.Prefix("--", nil); err != nil {
+		t.Errorf("no mistake became %v", err)
+	}
+	err := fault.At("size", "is 9")
+	if got, want := fault.Prefix("--", err).Error(), "--size: is 9"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err.Field != "size" {
+		t.Errorf("Prefix changed the mistake that it was given to %+v", err)
+	}
+}

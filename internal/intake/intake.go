@@ -31,6 +31,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
+	"upcall/internal/fault"
 	"upcall/internal/recorder"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
@@ -111,7 +112,7 @@ func (cfg Config) WithDefaults() Config {
 func (cfg Config) Check() error {
 	cfg = cfg.WithDefaults()
 	_, publicURL := publicPath(cfg.PublicURL)
-	return errors.Join(checkCallbackPath(cfg.CallbackPath), publicURL, checkTokenPolicy(cfg))
+	return fault.Join(checkCallbackPath(cfg.CallbackPath), publicURL, checkTokenPolicy(cfg))
 }
 
 // New checks the configuration and returns a Server. The error joins all mistakes.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 // Faults are what goes wrong with callbacks, as PUT /_ossemu/faults takes them and GET
@@ -98,24 +100,23 @@ func parseFaults(data []byte) (Faults, error) {
 }
 
 func (f Faults) check() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	var faults fault.List
 	if f.Delay < 0 || time.Duration(f.Delay) > maxDelay {
-		wrong("delay must be from 0s to %s", maxDelay)
+		faults.AddAt("", "delay must be from 0s to %s", maxDelay)
 	}
 	if f.Duplicate < 0 || f.Duplicate > maxDuplicate {
-		wrong("duplicate must be from 0 to %d", maxDuplicate)
+		faults.AddAt("", "duplicate must be from 0 to %d", maxDuplicate)
 	}
 	if f.Concurrent && f.Duplicate == 0 {
-		wrong("concurrent needs duplicate")
+		faults.AddAt("", "concurrent needs duplicate")
 	}
 	if f.Count < 0 {
-		wrong("count must not be negative")
+		faults.AddAt("", "count must not be negative")
 	}
 	if f.ForeignKeyURL != "" {
 		u, err := url.Parse(f.ForeignKeyURL)
 		if err != nil || u.Scheme == "" || u.Host == "" {
-			wrong("foreign_key_url must be a URL")
+			faults.AddAt("", "foreign_key_url must be a URL")
 		}
 	}
 	for _, choice := range []struct{ name, value, a, b string }{
@@ -125,10 +126,10 @@ func (f Faults) check() error {
 		{"path_escapes", f.PathEscapes, "decoded", PathEscapesRaw},
 	} {
 		if choice.value != "" && choice.value != choice.a && choice.value != choice.b {
-			wrong("%s must be %q or %q", choice.name, choice.a, choice.b)
+			faults.AddAt("", "%s must be %q or %q", choice.name, choice.a, choice.b)
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // spell rewrites the escapes of a form body. "+" and "%20" mean the same in a form, so

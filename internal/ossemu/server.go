@@ -3,7 +3,6 @@ package ossemu
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"upcall/internal/fault"
 	"upcall/internal/ossrule"
 )
 
@@ -94,35 +94,34 @@ func (c Config) withDefaults() Config {
 
 // Check returns every mistake in the configuration, joined. [New] calls it.
 func (c Config) Check() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	var faults fault.List
 	if c.AccessKeyID == "" || strings.ContainsAny(c.AccessKeyID, "/, ") {
-		wrong("access key id is empty or holds a slash, comma or space; give a plain word")
+		faults.AddAt("", "access key id is empty or holds a slash, comma or space; give a plain word")
 	}
 	if c.AccessKeySecret == "" {
-		wrong("access key secret is empty; give any text")
+		faults.AddAt("", "access key secret is empty; give any text")
 	}
 	if strings.HasPrefix(c.Region, "oss-") || !regionName.MatchString(c.Region) {
-		wrong("region %q is not a region id; write cn-hangzhou, say, without oss- before it", c.Region)
+		faults.AddAt("", "region %q is not a region id; write cn-hangzhou, say, without oss- before it", c.Region)
 	}
 	if len(c.Buckets) == 0 {
-		wrong("no buckets; name at least one")
+		faults.AddAt("", "no buckets; name at least one")
 	}
 	for _, b := range c.Buckets {
 		if ossrule.CheckBucket(b) != nil { // no bucket is named _ossemu, then
-			wrong("bucket %q: a name has 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends", b)
+			faults.AddAt("", "bucket %q: a name has 3 to 63 lower-case letters, digits and hyphens, with no hyphen at its ends", b)
 		}
 	}
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			wrong("public URL %q is not one; write http://host:9000", c.PublicURL)
+			faults.AddAt("", "public URL %q is not one; write http://host:9000", c.PublicURL)
 		}
 	}
 	if c.MaxObjectSize < 0 || c.MinPartSize < 0 || c.CallbackTimeout < 0 {
-		wrong("a size or timeout is negative; leave it out for the default")
+		faults.AddAt("", "a size or timeout is negative; leave it out for the default")
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // A Server is the emulator. It serves HTTP; [Server.Close] ends what waits in it.

@@ -30,19 +30,19 @@ func (s *Set) Policy(name string) *Policy { return s.policies[name] }
 // Names returns the names of all policies, sorted.
 func (s *Set) Names() []string { return slices.Sorted(maps.Keys(s.policies)) }
 
-// Parse reads a policy file. reach says who calls the callback URLs. The error joins one
-// [Mistake] for everything that is wrong.
+// Parse reads a policy file. reach says who calls the callback URLs. The error is a
+// [fault.List] whose fields begin with line and column.
 func Parse(data []byte, reach callbackspec.Reach) (*Set, error) {
 	if len(data) > MaxFile {
-		return nil, &Mistake{1, 1, "", fmt.Sprintf("the file is larger than %d bytes; was another one named by mistake?", MaxFile)}
+		return nil, fault.At("1:1", "the file is larger than %d bytes; was another one named by mistake?", MaxFile)
 	}
 	p := parser{reach: reach}
 	set := &Set{make(map[string]*Policy)}
 	if root := p.document(data); root != nil {
 		p.file(root, set)
 	}
-	if len(p.mistakes) > 0 {
-		return nil, errors.Join(p.mistakes...)
+	if len(p.faults) > 0 {
+		return nil, p.faults
 	}
 	return set, nil
 }

@@ -1,7 +1,7 @@
 package policy_test
 
 import (
-	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/fault"
 	"upcall/internal/ossrule"
 	"upcall/internal/policy"
 )
@@ -221,29 +222,23 @@ func TestParseRejections(t *testing.T) {
 			if err == nil || set != nil {
 				t.Fatalf("accepted:\n%s", file)
 			}
-			lines := strings.Split(err.Error(), "\n")
+			mistakes := fault.Of(err)
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("no word of %q in:\n%v", want, err)
 				}
 			}
-			if len(lines) > len(tt.want) {
-				t.Errorf("%d mistakes, want at most %d:\n%v", len(lines), len(tt.want), err)
+			if len(mistakes) > len(tt.want) {
+				t.Errorf("%d mistakes, want at most %d:\n%v", len(mistakes), len(tt.want), err)
 			}
-			for _, mistake := range flatten(err) {
-				if m, ok := errors.AsType[*policy.Mistake](mistake); !ok || m.Line < 1 || m.Column < 1 {
+			for _, mistake := range mistakes {
+				var line, column int
+				if _, err := fmt.Sscanf(mistake.Field, "%d:%d", &line, &column); err != nil || line < 1 || column < 1 {
 					t.Errorf("not a mistake with a place: %v", mistake)
 				}
 			}
 		})
 	}
-}
-
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // TestReach: an emulator on the same machine may call the machine.

@@ -9,36 +9,29 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"upcall/internal/fault"
 )
-
-// A Mistake is what is wrong with a policy file, and where.
-type Mistake struct {
-	Line, Column int    // from 1
-	Path         string // as in policies.photos.max_size; "" is the file as a whole
-	Problem      string // with what to do about it; one line
-}
-
-func (m *Mistake) Error() string {
-	path := m.Path
-	if path != "" {
-		path += ": "
-	}
-	return fmt.Sprintf("%d:%d: %s%s", m.Line, m.Column, path, m.Problem)
-}
 
 // A reader walks over the nodes of a file and notes every mistake. It reads nodes and
 // not into structs, as that stops at the first mistake and forgets where it was.
-type reader struct{ mistakes []error }
+type reader struct{ faults fault.List }
 
+// note notes a mistake: the field is the line and column of n, and path, as in
+// policies.photos.max_size. No path is the file as a whole.
 func (r *reader) note(n *yaml.Node, path, problem string, args ...any) {
-	r.mistakes = append(r.mistakes, &Mistake{n.Line, n.Column, path, fmt.Sprintf(problem, args...)})
+	at := fmt.Sprintf("%d:%d", n.Line, n.Column)
+	if path != "" {
+		at += ": " + path
+	}
+	r.faults.AddAt(at, problem, args...)
 }
 
 // document returns the one document of a file, or nil.
 func (r *reader) document(data []byte) *yaml.Node {
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
 	if err != nil {
-		r.mistakes = append(r.mistakes, fmt.Errorf("read YAML: %w", err))
+		r.faults.Add(fmt.Errorf("read YAML: %w", err))
 		return nil
 	}
 	var first, second yaml.Node

@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/intake"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
@@ -75,11 +76,12 @@ func (cfg Config) intake() intake.Config {
 
 // Check returns all mistakes in what people set, joined, without connecting anywhere.
 func (cfg Config) Check() error {
-	_, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
+	_, trustErr := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
+	var spoolErr error
 	if cfg.SpoolMaxBytes < 0 {
-		err = errors.Join(err, fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes))
+		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
-	return errors.Join(cfg.intake().Check(), err, checkRetention(cfg.RetentionDays))
+	return fault.Join(cfg.intake().Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
 }
 
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then

@@ -3,11 +3,12 @@ package uploadtoken
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"strings"
 	"sync"
+
+	"upcall/internal/fault"
 )
 
 // maxKeyID keeps the longest token within MaxLen.
@@ -52,24 +53,25 @@ func (k *Keyring) String() string { return fmt.Sprintf("keyring of %d", len(k.ke
 // names every mistake by its place in the list and never holds a secret.
 func ParseKeys(s string) (*Keyring, error) {
 	var ring Keyring
-	var errs []error
+	var faults fault.List
 	place := 0
 	for entry := range strings.SplitSeq(s, ",") {
 		place++
 		id, secret, ok := strings.Cut(strings.TrimSpace(entry), ":")
 		_, known := ring.find(id)
+		key := fmt.Sprintf("key %d", place)
 		switch {
 		case !ok || secret == "":
-			errs = append(errs, fmt.Errorf("key %d is not kid:secret", place))
+			faults.AddAt("", "key %d is not kid:secret", place)
 		case !validKeyID(id):
-			errs = append(errs, fmt.Errorf("key %d: the key id is not 1 to %d lower-case letters, digits, hyphens or underscores", place, maxKeyID))
+			faults.AddAt(key, "the key id is not 1 to %d lower-case letters, digits, hyphens or underscores", maxKeyID)
 		case known:
-			errs = append(errs, fmt.Errorf("key %d: the key id %s stands twice", place, id))
+			faults.AddAt(key, "the key id %s stands twice", id)
 		default:
 			ring.keys = append(ring.keys, newKey(id, secret))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	return &ring, nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 const (
@@ -24,16 +26,16 @@ const (
 func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) {
 	client := newKeyClient()
 	keys := make(map[string]*trustedKey, len(urls))
-	var errs []error
+	var faults fault.List
 	for i, raw := range urls {
 		if err := checkTrustURL(raw); err != nil {
-			errs = append(errs, fmt.Errorf("trusted key URL %d: %w", i+1, err))
+			faults.Add(fault.In(fmt.Sprintf("trusted key URL %d", i+1), err))
 			continue
 		}
 		fetch := func() (*publicKey, error) { return fetchKey(client, raw) }
 		keys[base64.StdEncoding.EncodeToString([]byte(raw))] = &trustedKey{fetch: fetch, now: now}
 	}
-	return keys, errors.Join(errs...)
+	return keys, faults.Err()
 }
 
 // checkTrustURL says what is wrong with a trusted key URL and how to fix it.
