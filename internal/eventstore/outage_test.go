@@ -17,6 +17,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/event"
+	"upcall/internal/testing/wait"
 	"upcall/migrations"
 )
 
@@ -95,7 +96,7 @@ func TestStalledConnectionIsCut(t *testing.T) {
 	direct := dbtest.URL(t)
 	p, through := newProxy(t, direct)
 	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Second})
-	eventually(t, "the first event is recorded", func() bool {
+	wait.Until(t, "the first event is recorded", func() bool {
 		_, err := r.Record(t.Context(), smallEvent())
 		return err == nil
 	})
@@ -104,7 +105,7 @@ func TestStalledConnectionIsCut(t *testing.T) {
 		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 	p.gate.Unlock()
-	eventually(t, "the recorder recovers", func() bool {
+	wait.Until(t, "the recorder recovers", func() bool {
 		_, err := r.Record(t.Context(), smallEvent())
 		return err == nil
 	})
@@ -155,7 +156,7 @@ func TestCallerGoesAway(t *testing.T) {
 		t.Errorf("got %v, want event.ErrUnavailable and the reason", err)
 	}
 	p.gate.Unlock()
-	eventually(t, "the event is recorded", func() bool {
+	wait.Until(t, "the event is recorded", func() bool {
 		found, err := r.Find(t.Context(), e.ID, e.UploadID)
 		return err == nil && found
 	})
@@ -221,17 +222,17 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "events are recorded", func() bool { return recorded.Load() > 100 })
+	wait.Until(t, "events are recorded", func() bool { return recorded.Load() > 100 })
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "events are refused", func() bool { return failed.Load() > 100 })
+	wait.Until(t, "events are refused", func() bool { return failed.Load() > 100 })
 	server, err = embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, NoFsync: true, Port: server.Port()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := recorded.Load()
-	eventually(t, "events are recorded again", func() bool { return recorded.Load() > before+100 })
+	wait.Until(t, "events are recorded again", func() bool { return recorded.Load() > before+100 })
 	close(stop)
 	group.Wait()
 

@@ -23,6 +23,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/testing/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -316,7 +317,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				}
 				outcome <- duplicate
 			}()
-			eventually(t, "the recorder waits for the other transaction", func() bool {
+			wait.Until(t, "the recorder waits for the other transaction", func() bool {
 				var waits bool
 				err := pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
 				return err == nil && waits
@@ -333,16 +334,6 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				t.Errorf("duplicate = %t", duplicate)
 			}
 		})
-	}
-}
-
-// eventually polls what another process tells only when asked.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not come true: %s", what)
-		}
 	}
 }
 

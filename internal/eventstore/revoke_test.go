@@ -16,6 +16,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/testing/wait"
 )
 
 func revoke(t *testing.T, l *Ledger, id uuid.UUID) {
@@ -151,7 +152,7 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 		_, err := r.Record(context.Background(), e)
 		outcome <- err
 	}()
-	eventually(t, "the recorder waits for the other transaction", func() bool {
+	wait.Until(t, "the recorder waits for the other transaction", func() bool {
 		var waits bool
 		err := pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
 		return err == nil && waits

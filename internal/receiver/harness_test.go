@@ -195,14 +195,3 @@ func (l *load) answers(durable string) int {
 	defer l.mu.Unlock()
 	return l.where[durable]
 }
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/intake"
+	"upcall/internal/testing/wait"
 )
 
 const childVariable = "UPCALL_RECEIVER_TEST_CHILD" // database URL, spool directory and key URL, in lines
@@ -104,6 +105,6 @@ func TestReceiverKilled(t *testing.T) {
 		cmd.Wait()
 	}
 	receiver := start(t, Config{DatabaseURL: databaseURL, TrustKeyURLs: []string{keyURL}, SpoolDir: dir, SpoolMinFreeBytes: -1})
-	eventually(t, "the spool is empty", func() bool { return metric(t, receiver.admin, "upcall_spool_depth") == 0 })
+	wait.Until(t, "the spool is empty", func() bool { return metric(t, receiver.admin, "upcall_spool_depth") == 0 })
 	wantRows(t, databaseURL, acknowledged, uncertain)
 }

@@ -8,6 +8,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/wait"
 )
 
 func TestParseRetention(t *testing.T) {
@@ -55,7 +56,7 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	before := count(months)
 	jumped := func() time.Time { return time.Now().AddDate(40, 0, 0) }
 	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, RetentionDays: 60, MaxRefusals: 10, Now: jumped})
-	eventually(t, "a callback is taken", func() bool {
+	wait.Until(t, "a callback is taken", func() bool {
 		code, _, _, err := call(http.DefaultClient, receiver.public, keyURL, "bucket=demo&object=a&reqId=1")
 		return err == nil && code == 200
 	})
@@ -65,7 +66,9 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 		}
 	}
 	oldest := time.Now().UTC().AddDate(0, 0, -time.Now().UTC().Day()+1).AddDate(0, -7, 0).Format("upload_events_2006_01")
-	eventually(t, "the oldest month is dropped", func() bool { return count("SELECT count(*) FROM pg_class WHERE relname = $1", oldest) == 0 })
+	wait.Until(t, "the oldest month is dropped", func() bool {
+		return count("SELECT count(*) FROM pg_class WHERE relname = $1", oldest) == 0
+	})
 	if err := receiver.stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"upcall/internal/testing/wait"
 )
 
 // TestSpoolBridgesOutage: PostgreSQL is killed under load and comes back; every callback
@@ -18,12 +20,12 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	l := startLoad(t, receiver.public, keyURL, 16)
 	for round := range 2 {
 		before := l.answers("postgres")
-		eventually(t, "PostgreSQL takes callbacks", func() bool { return l.answers("postgres") >= before+300 })
+		wait.Until(t, "PostgreSQL takes callbacks", func() bool { return l.answers("postgres") >= before+300 })
 		if err := database.server.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		before = l.answers("spool")
-		eventually(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= before+300 })
+		wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= before+300 })
 		if got := status(t, receiver.admin+"/readyz"); got != 200 {
 			t.Errorf("readyz with a spool: %d", got)
 		}
@@ -33,7 +35,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 		database.restart(t)
 	}
 	before := l.answers("postgres")
-	eventually(t, "PostgreSQL takes callbacks again, and has the spool's", func() bool {
+	wait.Until(t, "PostgreSQL takes callbacks again, and has the spool's", func() bool {
 		return l.answers("postgres") >= before+300 && metric(t, receiver.admin, "upcall_spool_depth") == 0
 	})
 	l.stop()
@@ -42,7 +44,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	}
 	for _, name := range []string{"upcall_spool_depth", "upcall_spool_rejected", "upcall_spool_damaged_files", "upcall_spool_oldest_seconds", "upcall_database_away"} {
 		// A commit that was slow may have sent the last ones to the spool once more.
-		eventually(t, name+" is 0 at the end", func() bool { return metric(t, receiver.admin, name) == 0 })
+		wait.Until(t, name+" is 0 at the end", func() bool { return metric(t, receiver.admin, name) == 0 })
 	}
 	if err := receiver.stop(); err != nil {
 		t.Error(err)
@@ -77,7 +79,7 @@ func TestSilentPostgres(t *testing.T) {
 		TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
 	status(t, receiver.admin+"/livez") // it serves: it asked for the schema first
 	l := startLoad(t, receiver.public, keyURL, 8)
-	eventually(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= 200 })
+	wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= 200 })
 	l.stop()
 	if l.slowest > tooSlow {
 		t.Errorf("the slowest answer took %s", l.slowest)

@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/wait"
 )
 
 // TestExpiringMonth: while a month is being dropped, and a reader holds that up, an event
@@ -50,14 +51,14 @@ func TestExpiringMonth(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "the month is being detached", func() bool { return pending() == 1 })
+	wait.Until(t, "the month is being detached", func() bool { return pending() == 1 })
 
 	store.set(away)
 	record(t, k, late, spooled)
 	record(t, k, other, spooled)
 	store.set(nil)
 	drains(t, k)
-	eventually(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	wait.Until(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	if got := queue.Stats().Rejected; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
 		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
 	}
@@ -66,12 +67,12 @@ func TestExpiringMonth(t *testing.T) {
 	if err := reading.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the month is detached", func() bool { return pending() == 0 })
+	wait.Until(t, "the month is detached", func() bool { return pending() == 0 })
 	cancel()
 	dropping.Wait()
 	if err := queue.Retry([]uuid.UUID{late.ID}); err != nil {
 		t.Fatal(err)
 	}
 	k.wake()
-	eventually(t, "the late one is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
+	wait.Until(t, "the late one is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
 }

@@ -19,6 +19,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
+	"upcall/internal/testing/wait"
 )
 
 // A faulty store is PostgreSQL whose answers are late or missing.
@@ -99,17 +100,6 @@ func drains(t *testing.T, k *Failover) (stop func()) {
 	return stop
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func newEvent() *event.Event {
 	return &event.Event{ID: uuid.New(), ReceivedAt: time.Now().UTC().Truncate(time.Microsecond),
 		UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}, Source: event.SourceCallback,
@@ -181,7 +171,7 @@ func TestRepeats(t *testing.T) {
 	store.set(nil)
 	record(t, k, second, spooledTwice) // nothing has moved yet
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	record(t, k, second, committedTwice)
 	record(t, k, first, committedTwice)
 	record(t, k, newEvent(), committed)
@@ -218,7 +208,7 @@ func TestLateCommit(t *testing.T) {
 	record(t, k, e, spooledTwice)
 	store.set(nil)
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	record(t, k, e, committedTwice)
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Errorf("%d rows of one event", n)
@@ -253,7 +243,7 @@ func TestInsertInFlight(t *testing.T) {
 	record(t, k, e, spooled)
 	<-inFlight
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	close(goOn)
 	insert.Wait()
 	if n := rows(t, pool, e.ID); n != 1 {
@@ -279,7 +269,7 @@ func TestTwoSpools(t *testing.T) {
 		queues = append(queues, queue)
 	}
 	for _, queue := range queues {
-		eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
+		wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 })
 	}
 	for _, e := range events {
 		if n := rows(t, pool, e.ID); n != 1 {
@@ -304,7 +294,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	}
 	store.set(nil)
 	drains(t, k)
-	eventually(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
 	if got := queue.Stats().Rejected; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
 		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
 	}
@@ -379,6 +369,6 @@ func TestErrors(t *testing.T) {
 	}
 	drains(t, k)
 	store.set(nil)
-	eventually(t, "PostgreSQL is back", func() bool { return !k.away.Load() })
+	wait.Until(t, "PostgreSQL is back", func() bool { return !k.away.Load() })
 	record(t, k, newEvent(), committed)
 }

@@ -1,25 +1,20 @@
 package spool
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
+
+	"upcall/internal/testing/proc"
 )
 
-const childVariable = "UPCALL_SPOOL_TEST_CHILD"
-
-// child is what this test binary does as a child: it puts events into the directory
-// that the variable names, and prints the number of each that was taken, until killed.
-func child() {
-	dir := os.Getenv(childVariable)
-	if dir == "" {
-		return
-	}
-	first, err := strconv.Atoi(os.Getenv(childVariable + "_FIRST"))
+// putter is a child that puts events into the directory os.Args[1], numbered from
+// os.Args[2], and prints the number of each that was taken, until it is killed.
+func putter() {
+	dir := os.Args[1]
+	first, err := strconv.Atoi(os.Args[2])
 	if err != nil {
 		panic(err)
 	}
@@ -48,28 +43,23 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := make(map[int]bool)
 	for round := range 5 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s_FIRST=%d", childVariable, round*1_000_000))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := 0
-		for in := bufio.NewScanner(out); in.Scan(); lines++ {
-			n, err := strconv.Atoi(in.Text())
+		child := proc.Start(t, "putter", dir, strconv.Itoa(round*1_000_000))
+		for lines := 0; ; lines++ {
+			line, more := child.Line()
+			if !more {
+				break
+			}
+			n, err := strconv.Atoi(line)
 			if err != nil {
-				t.Errorf("the child says %s", in.Text())
+				t.Errorf("the child says %s", line)
 				break
 			}
 			acknowledged[n] = true
 			if lines == 200+50*round {
-				cmd.Process.Kill()
+				child.Process.Kill() // what it has written is still read
 			}
 		}
-		cmd.Wait()
+		child.Kill(t)
 	}
 	c, l := config(dir)
 	s := open(t, c)

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,10 +15,12 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
+	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/proc"
 )
 
 func TestMain(m *testing.M) {
-	child()
+	proc.Main(map[string]func(){"putter": putter})
 	goleak.VerifyTestMain(m)
 }
 
@@ -43,28 +44,10 @@ func numbered(n int) *event.Event {
 	}
 }
 
-// log is what a spool said.
-type log struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // config waits for a lock that was just given up: a process that another test forks holds
 // it, too, until it is another program.
-func config(dir string) (Config, *log) {
-	l := new(log)
+func config(dir string) (Config, *logtest.Buffer) {
+	l := new(logtest.Buffer)
 	return Config{Dir: dir, MinFreeBytes: -1, LockTimeout: time.Minute,
 		Logger: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Now:    func() time.Time { return epoch.Add(time.Hour) }}, l

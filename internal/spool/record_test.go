@@ -44,13 +44,13 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 	for i := range frame {
 		bad := slices.Clone(frame)
 		bad[i] ^= 1
-		if _, err := decode(bad); err == nil {
-			t.Fatalf("byte %d was changed and nothing noticed", i)
+		if _, err := decode(bad); err == nil || !strings.HasPrefix(err.Error(), "a record has ") {
+			t.Fatalf("byte %d was changed: %v", i, err)
 		}
 	}
 	for _, bad := range [][]byte{nil, frame[:5], frame[:len(frame)-1], append(slices.Clone(frame), 0)} {
-		if _, err := decode(bad); err == nil {
-			t.Errorf("%d bytes are a record", len(bad))
+		if _, err := decode(bad); err == nil || !strings.Contains(err.Error(), "the wrong length") {
+			t.Errorf("%d bytes as a record: %v", len(bad), err)
 		}
 	}
 }

@@ -132,18 +132,24 @@ func TestOneProcess(t *testing.T) {
 func TestOpenRefusesBadConfig(t *testing.T) {
 	t.Parallel()
 	good, _ := config(t.TempDir())
-	for name, change := range map[string]func(*Config){
-		"no directory":    func(c *Config) { c.Dir = "" },
-		"no logger":       func(c *Config) { c.Logger = nil },
-		"negative limit":  func(c *Config) { c.MaxBytes = -1 },
-		"negative queue":  func(c *Config) { c.Queue = -1 },
-		"not a directory": func(c *Config) { c.Dir = "/dev/null/x" },
+	for name, tt := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"no directory":    {func(c *Config) { c.Dir = "" }, "Dir and Logger are required"},
+		"no logger":       {func(c *Config) { c.Logger = nil }, "Dir and Logger are required"},
+		"negative limit":  {func(c *Config) { c.MaxBytes = -1 }, "MaxBytes, LockTimeout, Queue and MaxBatch must be positive"},
+		"negative queue":  {func(c *Config) { c.Queue = -1 }, "MaxBytes, LockTimeout, Queue and MaxBatch must be positive"},
+		"not a directory": {func(c *Config) { c.Dir = "/dev/null/x" }, "mkdir /dev/null: not a directory"},
 	} {
 		c := good
-		change(&c)
-		if s, err := Open(t.Context(), c); err == nil {
+		tt.change(&c)
+		s, err := Open(t.Context(), c)
+		if err == nil {
 			s.Close()
-			t.Errorf("%s: it opened", name)
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %s", name, err, tt.want)
 		}
 	}
 }
