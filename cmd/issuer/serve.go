@@ -175,7 +175,9 @@ func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api
 		return err
 	}
 	metrics := issueapi.NewMetrics()
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	batches := eventstore.NewBatches("upcall_issuer", "Uploads")
+	metrics.Register(batches.Collectors()...)
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
 	if err != nil {
 		return err
 	}

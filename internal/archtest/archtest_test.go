@@ -69,7 +69,7 @@ var confined = map[string][]string{
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/recorder", "upcall/internal/spool"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},

@@ -133,7 +133,8 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 		t.Fatal(err)
 	}
 	metrics := NewMetrics()
-	store, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	batches := eventstore.NewBatches("upcall", "Callbacks")
+	store, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,13 +144,14 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	}
 	log := &syncBuffer{}
 	logger := slog.New(slog.NewJSONHandler(log, nil))
+	failover := recorder.New(store, nil, recorder.Config{Logger: logger})
 	cfg := Config{
-		Verifier: verifier, Recorder: recorder.New(store, nil, recorder.Config{Logger: logger}), Metrics: metrics, Tokens: keyring(t),
+		Verifier: verifier, Recorder: failover, Metrics: metrics, Tokens: keyring(t),
 		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
 		Logger: logger,
 		Now:    func() time.Time { return noon },
 	}
-	metrics.WatchQueue(store.Depth)
+	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
 	if change != nil {
 		change(&cfg)
 	}

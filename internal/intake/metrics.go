@@ -7,8 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"upcall/internal/spool"
 )
 
 // Why a refusal is not kept.
@@ -31,8 +29,6 @@ type Metrics struct {
 	refusalsDropped *prometheus.CounterVec
 	conflicts       *prometheus.CounterVec
 	verifyFailures  *prometheus.CounterVec
-	batchRows       prometheus.Histogram
-	commitSeconds   prometheus.Histogram
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -64,16 +60,6 @@ func NewMetrics() *Metrics {
 			Name: "upcall_verify_failures_total",
 			Help: "Callbacks that package verify refused or could not check, by reason.",
 		}, []string{"reason"}),
-		batchRows: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "upcall_batch_rows",
-			Help:    "Callbacks in one group commit.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
-		}),
-		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "upcall_commit_seconds",
-			Help:    "Time of one group commit, from the statement to PostgreSQL's answer.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5},
-		}),
 	}
 	for _, cause := range []string{droppedByRate, droppedByQueue, droppedByDatabase, droppedByPanic} {
 		m.refusalsDropped.WithLabelValues(cause) // 0 rather than absent
@@ -81,55 +67,14 @@ func NewMetrics() *Metrics {
 	for _, reason := range []string{reasonBuckets, conflictRequestID} {
 		m.conflicts.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures, m.batchRows, m.commitSeconds,
+	m.registry.MustRegister(m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// Batch counts one group commit.
-func (m *Metrics) Batch(rows int, took time.Duration) {
-	m.batchRows.Observe(float64(rows))
-	m.commitSeconds.Observe(took.Seconds())
-}
-
-// WatchQueue has /metrics show how many callbacks wait for a commit.
-func (m *Metrics) WatchQueue(depth func() int) {
-	m.gauge("upcall_queue_depth", "Callbacks that wait for a group commit.", func() float64 { return float64(depth()) })
-}
-
-// WatchDatabase has /metrics show whether callbacks go to PostgreSQL.
-func (m *Metrics) WatchDatabase(away func() bool) {
-	m.gauge("upcall_database_away", "1 while PostgreSQL takes no callbacks, so that they go to the spool or are refused; else 0.",
-		func() float64 {
-			if away() {
-				return 1
-			}
-			return 0
-		})
-}
-
-// WatchSpool has /metrics show what the spool holds.
-func (m *Metrics) WatchSpool(stats func() spool.Stats, now func() time.Time) {
-	m.gauge("upcall_spool_depth", "Callbacks in the spool that wait for PostgreSQL.",
-		func() float64 { return float64(stats().Queued) })
-	m.gauge("upcall_spool_bytes", "Bytes that the spool's callbacks take on disk.",
-		func() float64 { return float64(stats().Bytes) })
-	m.gauge("upcall_spool_oldest_seconds", "Age of the callback that waits longest in the spool; 0 if none waits.",
-		func() float64 {
-			oldest := stats().Oldest
-			if oldest.IsZero() {
-				return 0
-			}
-			return max(0, now().Sub(oldest).Seconds())
-		})
-	m.gauge("upcall_spool_rejected", "Callbacks in the spool that PostgreSQL refused and that are set aside.",
-		func() float64 { return float64(stats().Rejected) })
-	m.gauge("upcall_spool_damaged_files", "Spool files that were found damaged and set aside.",
-		func() float64 { return float64(stats().Damaged) })
-}
-
-func (m *Metrics) gauge(name, help string, value func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+// Register has /metrics show something more.
+func (m *Metrics) Register(collectors ...prometheus.Collector) {
+	m.registry.MustRegister(collectors...)
 }
 
 func (m *Metrics) request(event *logEvent, took time.Duration) {

@@ -94,7 +94,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 			b.Fatal(err)
 		}
 		b.Cleanup(pool.Close)
-		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: cfg.Metrics.Batch})
+		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: eventstore.NewBatches("upcall_issuer", "Uploads").Observe})
 		if err != nil {
 			b.Fatal(err)
 		}

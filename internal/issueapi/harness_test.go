@@ -85,7 +85,9 @@ func start(t testing.TB, change func(*Config)) *service {
 		t.Fatal(err)
 	}
 	metrics := NewMetrics()
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: metrics.Batch})
+	batches := eventstore.NewBatches("upcall_issuer", "Uploads")
+	metrics.Register(batches.Collectors()...)
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}

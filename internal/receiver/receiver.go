@@ -121,20 +121,20 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer closeSpool()
-	batches := eventstore.Config{Pool: pool, OnBatch: metrics.Batch}
+	batches := eventstore.NewBatches("upcall", "Callbacks")
+	storeConfig := eventstore.Config{Pool: pool, OnBatch: batches.Observe}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue
-		batches.CommitTimeout = primaryTimeout // nothing waits longer
+		storeConfig.CommitTimeout = primaryTimeout // nothing waits longer
 	}
-	store, err := eventstore.NewRecorder(batches)
+	store, err := eventstore.NewRecorder(storeConfig)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
-	metrics.WatchQueue(store.Depth)
-	metrics.WatchDatabase(failover.Away)
+	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
 
 	parts := cfg.intake()
 	parts.Recorder, parts.Metrics, parts.Verifier = failover, metrics, verifier
@@ -176,7 +176,7 @@ func (cfg Config) openSpool(ctx context.Context, metrics *intake.Metrics) (*spoo
 	if err != nil {
 		return nil, nil, err
 	}
-	metrics.WatchSpool(queue.Stats, cfg.Now)
+	metrics.Register(queue.Collectors()...)
 	return queue, func() {
 		if err := queue.Close(); err != nil {
 			cfg.Logger.ErrorContext(ctx, "spool was not closed well", slog.String("error", err.Error()))

@@ -55,9 +55,6 @@ func New(primary Primary, fallback Fallback, config Config) *Failover {
 
 var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
 
-// Away says whether PostgreSQL counts as away.
-func (f *Failover) Away() bool { return f.away.Load() }
-
 // Record keeps an event. An error wraps the primary's and, where the fallback was tried,
 // the fallback's.
 //

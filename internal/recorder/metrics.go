@@ -1,0 +1,22 @@
+package recorder
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Collectors returns what /metrics shows of the way to PostgreSQL.
+func (f *Failover) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "upcall_queue_depth",
+			Help: "Callbacks that wait for a group commit.",
+		}, func() float64 { return float64(f.primary.Depth()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "upcall_database_away",
+			Help: "1 while PostgreSQL takes no callbacks, so that they go to the spool or are refused; else 0.",
+		}, func() float64 {
+			if f.away.Load() {
+				return 1
+			}
+			return 0
+		}),
+	}
+}
