@@ -31,6 +31,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"upcall/internal/fault"
 )
 
 //go:embed *.sql
@@ -238,7 +240,7 @@ func run(ctx context.Context, databaseURL string, work func(*migrate.Migrate) er
 	case ctx.Err() != nil:
 		return fmt.Errorf("migrate: %w: look at `receiver migrate status`", ctx.Err())
 	}
-	return fmt.Errorf("migrate: %s", oneLine(err))
+	return fmt.Errorf("migrate: %s", fault.Line(err.Error()))
 }
 
 // lock waits for its turn. It asks again and again rather than waiting in the server: a
@@ -278,16 +280,8 @@ func connectError(config *pgx.ConnConfig, err error) error {
 	if errors.As(err, &pgErr) {
 		err = pgErr
 	}
-	return fmt.Errorf("connect to database %s at %s:%d: %w", config.Database, config.Host, config.Port, lineError{err})
+	return fmt.Errorf("connect to database %s at %s:%d: %w", config.Database, config.Host, config.Port, fault.OneLine(err))
 }
-
-// lineError shows an error in one line.
-type lineError struct{ error }
-
-func (e lineError) Error() string { return oneLine(e.error) }
-func (e lineError) Unwrap() error { return e.error }
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // names returns the migrations in order.
 func names() []string {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
@@ -50,16 +49,10 @@ func (f *databaseFlags) withKeys(ctx context.Context, env cli.Env, work func(*ev
 	}
 	defer pool.Close()
 	if err := migrations.Check(ctx, pool); err != nil {
-		return lineError{err}
+		return fault.OneLine(err)
 	}
 	if err := work(eventstore.NewAPIKeys(pool)); err != nil {
-		return lineError{err}
+		return fault.OneLine(err)
 	}
 	return nil
 }
-
-// A lineError is one line, where pgx says of each address why it cannot be reached.
-type lineError struct{ error }
-
-func (e lineError) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
-func (e lineError) Unwrap() error { return e.error }

@@ -48,7 +48,7 @@ func (l ledger) Issue(ctx context.Context, upload eventstore.IssuedUpload) error
 		err = l.rows.Issue(ctx, upload)
 	}
 	if err != nil {
-		return lineError{fmt.Errorf("%w; nothing was handed out; unset UPCALL_DATABASE_URL to do without it", err)}
+		return fault.OneLine(fmt.Errorf("%w; nothing was handed out; unset UPCALL_DATABASE_URL to do without it", err))
 	}
 	return nil
 }

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/spool"
 	"upcall/migrations"
 )
@@ -89,7 +88,7 @@ func (t entryTable) add(e spool.Entry) error {
 		state = "refused: " + e.Reason
 	}
 	_, err := fmt.Fprintf(t.aligned, "%s\t%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format(time.RFC3339),
-		e.ID, printable(e.Bucket), printable(e.Object), printable(state))
+		e.ID, fault.Readable(e.Bucket), fault.Readable(e.Object), fault.Readable(state))
 	return err
 }
 
@@ -100,15 +99,6 @@ func (t entryTable) end(format string, args ...any) error {
 	}
 	_, err := fmt.Fprintf(t.out, format, args...)
 	return err
-}
-
-// printable quotes what would move a terminal's cursor or break the table: an object key
-// is whatever an uploader chose.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }
 
 func (cmd *spoolExportCommand) Run(ctx context.Context, std cli.Stdio) error {

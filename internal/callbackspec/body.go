@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"upcall/internal/fault"
 )
 
 // A parser fills a Callback in, field by field, from a body of any of the shapes that
@@ -24,7 +26,7 @@ type parser struct {
 // text stores a field that arrived as text.
 func (p *parser) text(name, value string) error {
 	if !storable(name) || !storable(value) {
-		return malformed("field %s is not UTF-8 text without NUL", printable(name))
+		return malformed("field %s is not UTF-8 text without NUL", fault.Name(name))
 	}
 	if variable, ok := p.fields[name]; ok {
 		return p.set(variable, name, value)
@@ -37,7 +39,7 @@ func (p *parser) text(name, value string) error {
 func (p *parser) encoded(name, value string) error {
 	text, err := url.QueryUnescape(value)
 	if _, system := p.fields[name]; err != nil && system {
-		return malformed("field %s is not percent-encoded text", printable(name))
+		return malformed("field %s is not percent-encoded text", fault.Name(name))
 	}
 	if err != nil {
 		text = value
@@ -52,7 +54,7 @@ func (p *parser) value(name, raw string) error {
 	case kind == "string":
 		text, err := unquote(raw)
 		if err != nil {
-			return malformed("field %s is not a JSON string", printable(name))
+			return malformed("field %s is not a JSON string", fault.Name(name))
 		}
 		if !p.percentEncoded {
 			return p.text(name, text)
@@ -67,7 +69,7 @@ func (p *parser) value(name, raw string) error {
 	case kind == "null":
 		return p.set(variable, name, "")
 	default:
-		return malformed("field %s holds a JSON %s", printable(name), kind)
+		return malformed("field %s holds a JSON %s", fault.Name(name), kind)
 	}
 }
 
@@ -105,7 +107,7 @@ func (p *parser) nested(name, raw string) error {
 func (p *parser) set(variable, name, text string) error {
 	bit := uint32(1) << (slices.Index(SystemVariables, variable) + 1) // TokenField is bit 0
 	if p.seen&bit != 0 {
-		return malformed("field %s stands twice", printable(name))
+		return malformed("field %s stands twice", fault.Name(name))
 	}
 	p.seen |= bit
 	return p.callback.set(variable, name, text)
@@ -114,7 +116,7 @@ func (p *parser) set(variable, name, text string) error {
 // keep stores what is no system variable, once.
 func (p *parser) keep(name string, raw json.RawMessage) error {
 	if _, twice := p.callback.Vars[name]; twice {
-		return malformed("field %s stands twice", printable(name))
+		return malformed("field %s stands twice", fault.Name(name))
 	}
 	if p.callback.Vars == nil {
 		p.callback.Vars = make(map[string]json.RawMessage)
@@ -188,14 +190,14 @@ func (p *parser) pair(name, value string) error {
 	if s, err := newScanner([]byte(value)); err == nil && !strings.Contains(name, `"`) {
 		start := s.at
 		if err := s.value(0); err != nil {
-			return malformed("field %s: %v", printable(name), err)
+			return malformed("field %s: %v", fault.Name(name), err)
 		}
 		return p.value(name, s.doc[start:s.at])
 	}
 	// Text that OSS filled in has quotes. Where those are not the ends of the value,
 	// an uploader's object key could pass for further fields.
 	if strings.Contains(name, `"`) || strings.Contains(value, `"`) {
-		return malformed("field %s is neither a JSON value nor bare text", printable(name))
+		return malformed("field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
 	return p.text(name, value)
 }

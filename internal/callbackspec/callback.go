@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // A Callback is what OSS says about one upload. A field that the template does not
@@ -134,7 +136,7 @@ func (c *Callback) set(variable, name, text string) error {
 		return nil
 	}
 	if literal(variable, text) {
-		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it", printable(name))
+		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it", fault.Name(name))
 	}
 	var err error
 	switch variable {
@@ -170,7 +172,7 @@ func (c *Callback) set(variable, name, text string) error {
 		c.Token = text
 	}
 	if err != nil {
-		return malformed("field %s does not hold a valid %s", printable(name), variable)
+		return malformed("field %s does not hold a valid %s", fault.Name(name), variable)
 	}
 	return nil
 }

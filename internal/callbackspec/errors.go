@@ -3,9 +3,6 @@ package callbackspec
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // The rules that OSS applies to the two documents. A [fault.Fault] of them has one, and
@@ -42,23 +39,4 @@ var (
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
-
-// printable makes a name that somebody else chose safe for one line of an error.
-func printable(name string) string {
-	return clip(strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || !unicode.IsPrint(c) {
-			return '?'
-		}
-		return c
-	}, name))
-}
-
-// clip shortens a piece of input for an error.
-func clip(s string) string {
-	const most = 60
-	if utf8.RuneCountInString(s) > most {
-		return string([]rune(s)[:most]) + "…"
-	}
-	return s
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"upcall/internal/fault"
 )
 
 // What PostgreSQL's jsonb takes is less than what JSON allows: its parser is
@@ -115,7 +117,7 @@ func (s *scanner) object(depth int, each func(name, value string) error) error {
 	slices.Sort(names)
 	for i := range len(names) - 1 {
 		if names[i] == names[i+1] {
-			return errors.New("field " + printable(names[i]) + " stands twice")
+			return errors.New("field " + fault.Name(names[i]) + " stands twice")
 		}
 	}
 	return nil

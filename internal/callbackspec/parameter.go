@@ -180,7 +180,7 @@ func (p Parameter) checkHost() error {
 	// A Host that holds a line break or a space would let whoever sets it write
 	// further header lines into the callback.
 	if _, rule := splitHostPort(p.Host); rule != nil {
-		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be", "is %q", clip(p.Host))
+		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be", "is %s", fault.Quote(p.Host))
 	}
 	return nil
 }

@@ -230,19 +230,19 @@ func eachPiece(body string, each func(piece)) error {
 		}
 		if !strings.HasPrefix(rest, "{") {
 			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
-			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %q", clip(rest))
+			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %s", fault.Quote(rest))
 		}
 		name, after, closed := strings.Cut(rest[1:], "}")
 		if !closed {
-			return wrongTemplate("close it with }", "has ${%s without an end", printable(name))
+			return wrongTemplate("close it with }", "has ${%s without an end", fault.Name(name))
 		}
 		if strings.HasPrefix(name, VarPrefix) {
 			if err := checkVarName(name); err != nil {
-				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", printable(name))
+				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", fault.Name(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
 			return wrongTemplate("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
-				"has the unknown variable ${%s}", printable(name))
+				"has the unknown variable ${%s}", fault.Name(name))
 		}
 		each(piece{variable: name})
 		body = after

@@ -25,7 +25,7 @@ func checkURL(raw string, reach Reach) error {
 	case strings.Contains(raw, ";"):
 		return wrong(ErrURL, "give each URL on its own, or write %3B", "holds a semicolon, which separates URLs")
 	case !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https"):
-		return wrong(ErrURL, "use http or https", "has the scheme %q", clip(scheme))
+		return wrong(ErrURL, "use http or https", "has the scheme %s", fault.Quote(scheme))
 	case strings.Contains(authority, "@"):
 		return wrong(ErrURL, "leave them out: a callback is authenticated by its signature", "holds a user name or password")
 	case strings.Contains(raw, "#"):
@@ -93,7 +93,7 @@ func withoutSecrets(raw string) string {
 	if i := strings.LastIndexByte(shown, '@'); i >= 0 {
 		shown = "…" + shown[i:]
 	}
-	shown = clip(shown)
+	shown = fault.Short(shown)
 	if hadQuery {
 		shown += "?…"
 	}

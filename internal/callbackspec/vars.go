@@ -46,10 +46,10 @@ func DecodeVars(encoded string) (Vars, error) {
 	vars := make(Vars, len(doc))
 	for _, name := range sortedKeys(doc) {
 		if value := doc[name]; kindOf(value) != "string" {
-			return nil, fault.New(ErrNotJSON, printable(name), "give a string", "holds a JSON %s", kindOf(value))
+			return nil, fault.New(ErrNotJSON, fault.Name(name), "give a string", "holds a JSON %s", kindOf(value))
 		}
 		if vars[name], err = unquote(doc[name]); err != nil {
-			return nil, fault.New(ErrNotJSON, printable(name), "give a string", "is not a JSON string")
+			return nil, fault.New(ErrNotJSON, fault.Name(name), "give a string", "is not a JSON string")
 		}
 	}
 	if err := vars.Check(); err != nil {
@@ -69,7 +69,7 @@ func (v Vars) checkMembers(names []string) error {
 	for _, name := range names {
 		faults.Add(checkVarName(name))
 		if value := v[name]; !storable(value) {
-			faults.AddNew(ErrVarValue, printable(name), "give UTF-8 without NUL, or Base64", "has a value that is not text")
+			faults.AddNew(ErrVarValue, fault.Name(name), "give UTF-8 without NUL, or Base64", "has a value that is not text")
 		}
 	}
 	return faults.Err()
@@ -96,7 +96,7 @@ func (v Vars) CheckReferences(template string) error {
 	}
 	for _, name := range sortedKeys(v) {
 		if !named[name] {
-			faults.AddNew(ErrTemplate, printable(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive")
+			faults.AddNew(ErrTemplate, fault.Name(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive")
 		}
 	}
 	return faults.Err()
@@ -104,7 +104,7 @@ func (v Vars) CheckReferences(template string) error {
 
 func checkVarName(name string) error {
 	wrong := func(problem, fix string) error {
-		return fault.New(ErrVarName, printable(name), fix, "%s", problem)
+		return fault.New(ErrVarName, fault.Name(name), fix, "%s", problem)
 	}
 	bare, ok := strings.CutPrefix(name, VarPrefix)
 	switch {
@@ -113,7 +113,7 @@ func checkVarName(name string) error {
 	case strings.HasPrefix(name, "X:"):
 		return wrong("does not start with x:", "write the x in lower case")
 	case !ok:
-		return wrong("does not start with x:", "write "+VarPrefix+printable(strings.ToLower(name)))
+		return wrong("does not start with x:", "write "+VarPrefix+fault.Name(strings.ToLower(name)))
 	case bare == "":
 		return wrong("has no name after x:", "write x:uid, say")
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"upcall/internal/fault"
 	"upcall/internal/policy"
 )
 
@@ -62,7 +63,7 @@ func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	d.object(body, "", func(name string, raw json.RawMessage) {
 		into, ok := fields[name]
 		if !ok {
-			d.note(ruleField, printable(name), "is not known here")
+			d.note(ruleField, fault.Short(name), "is not known here")
 			return
 		}
 		if wrong := into(raw); wrong != "" {
@@ -139,7 +140,7 @@ func (d *decoder) object(doc []byte, field string, each func(name string, raw js
 			return
 		}
 		if seen[name] {
-			d.note(ruleField, join(field, printable(name)), "is given twice; leave one out")
+			d.note(ruleField, join(field, fault.Short(name)), "is given twice; leave one out")
 			continue
 		}
 		seen[name] = true
@@ -168,7 +169,7 @@ func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
 	d.object(raw, "vars", func(name string, raw json.RawMessage) {
 		var value string
 		if wrong := textInto(&value)(raw); wrong != "" {
-			d.note(ruleField, join("vars", printable(name)), wrong)
+			d.note(ruleField, join("vars", fault.Short(name)), wrong)
 			return
 		}
 		(*vars)[name] = value
@@ -229,12 +230,4 @@ func join(field, name string) string {
 		return name
 	}
 	return field + "." + name
-}
-
-// printable makes a name from a request short enough for an answer.
-func printable(name string) string {
-	if len(name) > 80 {
-		return strings.ToValidUTF8(name[:80], "") + "…"
-	}
-	return name
 }

@@ -113,7 +113,7 @@ func (o Object) checkMeta() error {
 	for _, name := range slices.Sorted(maps.Keys(o.Meta)) {
 		value := o.Meta[name]
 		size += len(name) + len(value)
-		field, lower := "meta "+printable(name), strings.ToLower(name)
+		field, lower := "meta "+fault.Name(name), strings.ToLower(name)
 		switch {
 		case lower == "":
 			faults.AddNew(ErrMeta, "meta", "write name=value", "has an entry without a name")
@@ -144,7 +144,7 @@ func (o Object) checkTags() error {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(" +-=._:/", r))
 	}
 	for _, key := range slices.Sorted(maps.Keys(o.Tags)) {
-		value, field := o.Tags[key], "tag "+printable(key)
+		value, field := o.Tags[key], "tag "+fault.Name(key)
 		switch {
 		case key == "":
 			faults.AddNew(ErrTag, "tag", "write key=value", "has an entry without a key")
@@ -164,7 +164,7 @@ func (o Object) checkHeaders() error {
 	var faults fault.List
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
-		field, lower := "header "+printable(name), strings.ToLower(name)
+		field, lower := "header "+fault.Name(name), strings.ToLower(name)
 		instead, reserved := reservedHeaders[lower]
 		bad := func(fix, problem string, args ...any) {
 			faults.AddNew(ErrHeader, field, fix, problem, args...)
@@ -239,13 +239,4 @@ func (o Object) tagging() string {
 		values.Set(key, value)
 	}
 	return strings.ReplaceAll(values.Encode(), "+", "%20")
-}
-
-// printable makes a name safe and short enough for one line of an error.
-func printable(name string) string {
-	quoted := fmt.Sprintf("%q", name)
-	if len(name) <= 40 && quoted == `"`+name+`"` {
-		return name
-	}
-	return fmt.Sprintf("%.40q", name)
 }

@@ -40,7 +40,7 @@ func (c *Config) UseProfile(path, name string) error {
 		return fault.New(ErrProfile, "profile", "see `aliyun configure list`, or give --credentials-file", "%s", err)
 	}
 	bad := func(fix, problem string) error {
-		return fault.New(ErrProfile, "profile "+printable(p.Name), fix, "%s", problem)
+		return fault.New(ErrProfile, "profile "+fault.Name(p.Name), fix, "%s", problem)
 	}
 	switch p.Mode {
 	case "AK", "":
@@ -55,13 +55,13 @@ func (c *Config) UseProfile(path, name string) error {
 	default:
 		// Of these the keys in the file are not the ones to sign with, if there are any.
 		return bad("use a profile of the mode AK, StsToken, CloudSSO, OAuth or EcsRamRole, or --credentials-process",
-			fmt.Sprintf("has the mode %s, which is not known here", printable(p.Mode)))
+			fmt.Sprintf("has the mode %s, which is not known here", fault.Name(p.Mode)))
 	}
 	c.AccessKeyID, c.AccessKeySecret, c.SessionToken = p.AccessKeyID, p.AccessKeySecret, p.STSToken
 	if p.STSExpiration > 0 {
 		c.SessionExpires = time.Unix(p.STSExpiration, 0)
 	}
-	return c.static().check(func(string) string { return "the profile " + printable(p.Name) })
+	return c.static().check(func(string) string { return "the profile " + fault.Name(p.Name) })
 }
 
 func readProfile(path, name string) (profile, error) {

@@ -10,10 +10,11 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+
+	"upcall/internal/fault"
 )
 
 // Started names a multipart upload that OSS has begun.
@@ -65,10 +66,8 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, oneLine(e.Message), e.RequestID)
+	return fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, fault.Line(e.Message), e.RequestID)
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // failed makes one line of what the SDK returns. Its own errors have eight, and show
 // the signed URL.

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/fault"
 )
 
 // key returns the object's key: the one that the application chose under one of the
@@ -20,9 +22,9 @@ func (c *check) key() string {
 		return r.Key
 	case r.Key != "":
 		if err := checkShape(r.Key); err != nil {
-			c.violate(RuleKey, "key", "%s %s", quote(r.Key), err)
+			c.violate(RuleKey, "key", "%s %s", fault.Quote(r.Key), err)
 		} else if !c.underPrefix(r.Key) {
-			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", quote(r.Key), c.prefixes())
+			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", fault.Quote(r.Key), c.prefixes())
 		}
 		return r.Key
 	case r.KeyTemplate != "":
@@ -45,13 +47,13 @@ func (c *check) chosenTemplate() string {
 	}
 	template, err := parseTemplate(given, templateVariables)
 	if err != nil {
-		c.violate(RuleKey, "key_template", "%s %s", quote(given), err)
+		c.violate(RuleKey, "key_template", "%s %s", fault.Quote(given), err)
 		return ""
 	}
 	key := c.expand(template)
 	if key != "" && !c.underPrefix(key) {
 		c.violate(RuleKeyTemplates, "key_template", "%s is not among the policy's templates (%s), and its keys are under none of the prefixes (%s)",
-			quote(given), c.templates(), c.prefixes())
+			fault.Quote(given), c.templates(), c.prefixes())
 	}
 	return key
 }
@@ -59,7 +61,7 @@ func (c *check) chosenTemplate() string {
 // expand returns the key, or "" where the request lacks a file name for it.
 func (c *check) expand(t Template) string {
 	if t.uses(varFilename) && c.request.Filename == "" {
-		c.violate(RuleKeyTemplates, "filename", "is missing; the template %s needs it", quote(t.source))
+		c.violate(RuleKeyTemplates, "filename", "is missing; the template %s needs it", fault.Quote(t.source))
 		return ""
 	}
 	return t.expand(values{

@@ -56,12 +56,12 @@ func (p *parser) file(root *yaml.Node, set *Set) {
 	found := false
 	ok := p.mapping(root, "", func(name string, at, value *yaml.Node) {
 		if name != "policies" {
-			p.note(at, "", "%s is not known here; write policies", quote(name))
+			p.note(at, "", "%s is not known here; write policies", fault.Quote(name))
 			return
 		}
 		found = true
 		p.mapping(value, "policies", func(name string, at, value *yaml.Node) {
-			path := "policies." + shorten(name)
+			path := "policies." + fault.Short(name)
 			if err := CheckName(name); err != nil {
 				p.note(at, "policies", "%s", err)
 				return
@@ -83,7 +83,7 @@ func CheckName(name string) error {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
 	}
 	if name == "" || len(name) > 64 || strings.ContainsFunc(name, notAllowed) {
-		return fmt.Errorf("%s is no name for a policy; use 1 to 64 letters, digits, hyphens and underscores", quote(name))
+		return fmt.Errorf("%s is no name for a policy; use 1 to 64 letters, digits, hyphens and underscores", fault.Quote(name))
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (p *parser) policy(name, path string, n *yaml.Node) *Policy {
 	policy := &Policy{Name: name}
 	seen := make(map[string]bool)
 	ok := p.mapping(n, path, func(field string, at, value *yaml.Node) {
-		path := path + "." + shorten(field)
+		path := path + "." + fault.Short(field)
 		seen[field] = true
 		switch Rule(field) {
 		case RuleBuckets:
@@ -163,7 +163,7 @@ func (p *parser) templates(n *yaml.Node, path string, parse func(string) (Templa
 	for _, item := range p.list(n, path) {
 		t, err := parse(item.text)
 		if err != nil {
-			p.note(item.at, item.path, "%s %s", quote(item.text), err)
+			p.note(item.at, item.path, "%s %s", fault.Quote(item.text), err)
 			continue
 		}
 		templates = append(templates, t)
@@ -200,7 +200,7 @@ func (p *parser) urls(n *yaml.Node, path string) []string {
 
 func checkBucket(name string) error {
 	if ossrule.CheckBucket(name) != nil {
-		return fmt.Errorf("%s is no bucket; use 3 to 63 lower-case letters, digits and hyphens", quote(name))
+		return fmt.Errorf("%s is no bucket; use 3 to 63 lower-case letters, digits and hyphens", fault.Quote(name))
 	}
 	return nil
 }
@@ -215,7 +215,7 @@ func checkContentType(pattern string) error {
 	if pattern == anyType || ok && name(group) && (kind == "*" || name(kind)) {
 		return nil
 	}
-	return fmt.Errorf("%s is no content type; write image/jpeg, image/* or */*, in lower case", quote(pattern))
+	return fmt.Errorf("%s is no content type; write image/jpeg, image/* or */*, in lower case", fault.Quote(pattern))
 }
 
 func parseExpiry(s string) (time.Duration, error) {
@@ -224,7 +224,7 @@ func parseExpiry(s string) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case d > ossrule.MaxExpiry || d%time.Second != 0:
-		return 0, fmt.Errorf("%s is out of range; OSS allows whole seconds up to 7d", quote(s))
+		return 0, fmt.Errorf("%s is out of range; OSS allows whole seconds up to 7d", fault.Quote(s))
 	}
 	return d, nil
 }
@@ -232,16 +232,16 @@ func parseExpiry(s string) (time.Duration, error) {
 // checkVar refuses names that a callback cannot carry.
 func checkVar(name string) error {
 	if name == callbackspec.TokenField {
-		return fmt.Errorf("%s is the upload token's name; choose another one", quote(name))
+		return fmt.Errorf("%s is the upload token's name; choose another one", fault.Quote(name))
 	}
 	if err := (callbackspec.Vars{callbackspec.VarPrefix + name: ""}).Check(); err != nil {
 		if broken, ok := errors.AsType[fault.Fault](err); ok {
-			return fmt.Errorf("%s %s; %s", quote(name), broken.Problem, broken.Fix)
+			return fmt.Errorf("%s %s; %s", fault.Quote(name), broken.Problem, broken.Fix)
 		}
 		return err
 	}
 	if slices.Contains(callbackspec.SystemVariables, name) {
-		return fmt.Errorf("%s is a name that the callback's body has already; choose another one", quote(name))
+		return fmt.Errorf("%s is a name that the callback's body has already; choose another one", fault.Quote(name))
 	}
 	return nil
 }

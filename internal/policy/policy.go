@@ -32,6 +32,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 // A Rule is what a request breaks: a field of the policy, or RuleKey.
@@ -136,7 +138,7 @@ func (c *check) bucket() string {
 		return c.policy.Buckets[0]
 	}
 	if !slices.Contains(c.policy.Buckets, bucket) {
-		c.violate(RuleBuckets, "bucket", "%s is not among the policy's: %s", quote(bucket), strings.Join(c.policy.Buckets, ", "))
+		c.violate(RuleBuckets, "bucket", "%s is not among the policy's: %s", fault.Quote(bucket), strings.Join(c.policy.Buckets, ", "))
 	}
 	return bucket
 }
@@ -156,9 +158,9 @@ func (c *check) contentType() string {
 	group, _, ok := strings.Cut(kind, "/")
 	switch {
 	case err != nil || !ok || strings.Contains(kind, "*"): // * is a letter like others to RFC 2045
-		c.violate(RuleContentTypes, "content_type", "%s is no media type; give one such as image/jpeg", quote(given))
+		c.violate(RuleContentTypes, "content_type", "%s is no media type; give one such as image/jpeg", fault.Quote(given))
 	case !anything && !slices.Contains(c.policy.ContentTypes, kind) && !slices.Contains(c.policy.ContentTypes, group+"/*"):
-		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s", quote(given), strings.Join(c.policy.ContentTypes, ", "))
+		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s", fault.Quote(given), strings.Join(c.policy.ContentTypes, ", "))
 	}
 	return given
 }
@@ -204,7 +206,7 @@ func (c *check) vars() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.request.Vars)) {
 		if !slices.Contains(c.policy.RequiredVars, name) && !slices.Contains(c.policy.AllowedVars, name) {
-			c.violate(RuleAllowedVars, "vars."+shorten(name), "is not among the policy's variables: %s",
+			c.violate(RuleAllowedVars, "vars."+fault.Short(name), "is not among the policy's variables: %s",
 				orNone(slices.Concat(c.policy.RequiredVars, c.policy.AllowedVars)))
 		}
 	}
@@ -215,16 +217,4 @@ func orNone(names []string) string {
 		return "there are none"
 	}
 	return strings.Join(names, ", ")
-}
-
-// quote makes a text from a request safe and short enough for one line.
-func quote(s string) string { return fmt.Sprintf("%q", shorten(s)) }
-
-// shorten cuts a text between two characters.
-func shorten(s string) string {
-	const most = 80 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"upcall/internal/fault"
 )
 
 // The vocabulary of templates. It is closed: a name that is not known is a mistake, and
@@ -125,13 +127,10 @@ func splitTemplate(source string, vocabulary []string) (Template, error) {
 		case !ok:
 			return Template{}, fmt.Errorf("%w: the ${ at byte %d is not closed", errTemplate, at)
 		case !slices.Contains(vocabulary, name):
-			return Template{}, fmt.Errorf("%w: ${%s} is not known here; use ${%s}", errTemplate, printable(name), strings.Join(vocabulary, "} or ${"))
+			return Template{}, fmt.Errorf("%w: ${%s} is not known here; use ${%s}", errTemplate, fault.Name(name), strings.Join(vocabulary, "} or ${"))
 		}
 		t.parts = append(t.parts, part{variable: name})
 		rest = tail
 	}
 	return t, nil
 }
-
-// printable is quote without the quotes.
-func printable(name string) string { return strings.Trim(quote(name), `"`) }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 // ParseDuration reads a Go duration such as 90s or 1h30m, or a number of days such as
@@ -16,10 +18,10 @@ func ParseDuration(s string) (time.Duration, error) {
 	if n, err := strconv.ParseUint(days, 10, 16); ok && err == nil {
 		d = time.Duration(n) * 24 * time.Hour
 	} else if d, err = time.ParseDuration(s); err != nil {
-		return 0, fmt.Errorf("%s is no duration; write 90s, 15m, 1h or 7d", quote(s))
+		return 0, fmt.Errorf("%s is no duration; write 90s, 15m, 1h or 7d", fault.Quote(s))
 	}
 	if d <= 0 {
-		return 0, fmt.Errorf("%s is not a positive duration; write 90s, 15m, 1h or 7d", quote(s))
+		return 0, fmt.Errorf("%s is not a positive duration; write 90s, 15m, 1h or 7d", fault.Quote(s))
 	}
 	return d, nil
 }
@@ -43,5 +45,5 @@ func parseSize(s string) (int64, error) {
 		}
 		return int64(n) * unit.bytes, nil
 	}
-	return 0, fmt.Errorf("%s is no size; write a number of bytes, or 500KiB, 20MiB or 5GiB", quote(s))
+	return 0, fmt.Errorf("%s is no size; write a number of bytes, or 500KiB, 20MiB or 5GiB", fault.Quote(s))
 }

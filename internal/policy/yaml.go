@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -66,7 +65,7 @@ func (r *reader) malformed(err error) {
 		at.Line, at.Column = max(loading.Mark.Line, 1), max(loading.Mark.Column, 1)
 		problem = loading.Message
 	}
-	r.note(at, "", "is not YAML: %s", strings.Join(strings.Fields(problem), " "))
+	r.note(at, "", "is not YAML: %s", fault.Line(problem))
 }
 
 // mapping calls each for every entry of n, and notes names that stand twice: one reader
@@ -84,7 +83,7 @@ func (r *reader) mapping(n *yaml.Node, path string, each func(name string, at, v
 		case at.Kind != yaml.ScalarNode || at.Tag == "!!null" || at.Tag == "!!merge":
 			r.note(at, path, "has a name that is no text")
 		case slices.Contains(seen, name):
-			r.note(at, path, "%s is given twice; leave one out", quote(name))
+			r.note(at, path, "%s is given twice; leave one out", fault.Quote(name))
 		default:
 			seen = append(seen, name)
 			each(name, at, value)
@@ -104,7 +103,7 @@ func (r *reader) text(n *yaml.Node, path string) (string, bool) {
 		r.note(n, path, "is empty")
 		return "", false
 	case !slices.Contains([]string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}, n.Tag):
-		r.note(n, path, "has the tag %s; write plain text", quote(n.Tag))
+		r.note(n, path, "has the tag %s; write plain text", fault.Quote(n.Tag))
 		return "", false
 	}
 	return n.Value, true
@@ -134,7 +133,7 @@ func (r *reader) list(n *yaml.Node, path string) []item {
 		switch {
 		case !ok:
 		case slices.ContainsFunc(items, func(other item) bool { return other.text == text }):
-			r.note(entry, at, "%s is given twice; leave one out", quote(text))
+			r.note(entry, at, "%s is given twice; leave one out", fault.Quote(text))
 		default:
 			items = append(items, item{text, entry, at})
 		}
