@@ -287,13 +287,6 @@ func TestPage(t *testing.T) {
 	}
 }
 
-func TestPageOffByDefault(t *testing.T) {
-	t.Parallel()
-	if handler, err := (serveSettings{}).uploadPage(t.Context()); handler != nil || err != nil {
-		t.Errorf("got %v, %v; want no page", handler, err)
-	}
-}
-
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	toolchain.Need(t, "chromium")

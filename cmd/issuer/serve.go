@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,14 +15,10 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
-	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/issue"
-	"upcall/internal/issueapi"
-	"upcall/internal/issueapi/page"
-	"upcall/internal/oss"
+	"upcall/internal/issuer"
 	"upcall/internal/policy"
-	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
 
@@ -58,24 +52,14 @@ The policy file is read when the program starts:
       allowed_vars: [album]`
 }
 
-// serveSettings is what the flags and the environment come to.
-type serveSettings struct {
-	oss         oss.Config
-	tokens      *uploadtoken.Keyring
-	policies    *policy.Set
-	databaseURL string
-	rate        rate.Limit
-	burst       int
-	page        bool
-}
-
 // Run serves until ctx ends. kong calls it.
 func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	settings, err := c.settings(env)
+	cfg, err := c.config(env)
 	if err != nil {
 		return cli.Usage(err)
 	}
-	warn(std.Err, true, settings.tokens)
+	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
+	warn(std.Err, true, cfg.Tokens)
 	api, err := net.Listen("tcp", c.APIListen)
 	if err != nil {
 		return fmt.Errorf("listen for applications: %w", err)
@@ -86,40 +70,44 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 		return fmt.Errorf("listen for health and metrics: %w", err)
 	}
 	defer admin.Close()
-	return serve(ctx, settings, slog.New(slog.NewJSONHandler(std.Err, nil)), api, admin)
+	err = issuer.Run(ctx, cfg, api, admin)
+	if errors.Is(err, migrations.ErrURL) {
+		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))
+	}
+	return err
 }
 
-// settings reads every setting and reports all mistakes at once.
-func (c *serveCommand) settings(env cli.Env) (serveSettings, error) {
-	var s serveSettings
+// config reads every setting and reports all mistakes at once.
+func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
+	cfg := issuer.Config{Page: c.Page}
 	var faults fault.List
 	faults.Add(checkListener("--api-listen", c.APIListen), checkListener("--api-admin-listen", c.APIAdminListen))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
 		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen)
 	}
 	var err error
-	s.oss, err = c.presignConfig(env)
-	faults.Add(err, s.oss.Check())
-	s.tokens, err = cli.TokenKeys("", env)
+	cfg.OSS, err = c.presignConfig(env)
+	faults.Add(err, cfg.OSS.Check())
+	cfg.Tokens, err = cli.TokenKeys("", env)
 	faults.Add(err)
-	if err == nil && s.tokens == nil {
+	if err == nil && cfg.Tokens == nil {
 		// Without a token no callback can be told to belong to an upload of the ledger.
 		faults.AddAt("UPCALL_TOKEN_KEYS", "is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver")
 	}
-	s.databaseURL, err = c.required(env)
+	cfg.DatabaseURL, err = c.required(env)
 	faults.Add(err)
-	s.policies, err = readPolicies(c.Policies, issue.Reach(s.oss.Host()))
+	cfg.Policies, err = readPolicies(c.Policies, issue.Reach(cfg.OSS.Host()))
 	faults.Add(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {
 		faults.AddAt("--api-rate", "%q is no number of requests a second; write 100, or 0.5 for one every two seconds", c.APIRate)
 	}
-	s.burst, err = strconv.Atoi(c.APIBurst)
-	if err != nil || s.burst < 1 || s.burst > 1e6 {
+	cfg.Burst, err = strconv.Atoi(c.APIBurst)
+	if err != nil || cfg.Burst < 1 || cfg.Burst > 1e6 {
 		faults.AddAt("--api-burst", "%q is no number of requests; write 200, say", c.APIBurst)
 	}
-	s.rate, s.page = rate.Limit(limit), c.Page
-	return s, faults.Err()
+	cfg.Rate = rate.Limit(limit)
+	return cfg, faults.Err()
 }
 
 func checkListener(flag, address string) error {
@@ -149,78 +137,4 @@ func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 	}
 	set, err := policy.Parse(data, reach)
 	return set, fault.Prefix(path+":", err)
-}
-
-// serve puts the issuer together, from the database to the listeners, and runs it until
-// ctx ends. It refuses a schema that is too old. A database that cannot be reached is
-// no error: it may come back, and until then the issuer is not ready and answers 503.
-func serve(ctx context.Context, settings serveSettings, logger *slog.Logger, api, admin net.Listener) error {
-	pool, err := eventstore.Open(ctx, settings.databaseURL)
-	if errors.Is(err, migrations.ErrURL) {
-		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))
-	}
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	err = migrations.Check(ctx, pool)
-	switch {
-	case errors.Is(err, migrations.ErrTooOld), errors.Is(err, migrations.ErrDirty):
-		return err
-	case err != nil && ctx.Err() == nil:
-		logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
-	}
-	uploadPage, err := settings.uploadPage(ctx)
-	if err != nil {
-		return err
-	}
-	metrics := issueapi.NewMetrics()
-	batches := eventstore.NewBatches("upcall_issuer", "Uploads")
-	metrics.Register(batches.Collectors()...)
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
-	if err != nil {
-		return err
-	}
-	defer ledger.Close()
-	issuer, err := newIssuer(settings.oss, settings.tokens, ledger)
-	if err != nil {
-		return err
-	}
-	server, err := issueapi.New(issueapi.Config{
-		Issuer: issuer, Reach: issue.Reach(settings.oss.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool), Policies: settings.policies,
-		Rate: settings.rate, Burst: settings.burst, Page: uploadPage,
-		Ready:   func(ctx context.Context) error { return migrations.Check(ctx, pool) },
-		Metrics: metrics, Logger: logger,
-	})
-	if err != nil {
-		return err
-	}
-	logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()), slog.String("admin_listen", admin.Addr().String()),
-		slog.Any("policies", settings.policies.Names()))
-	return server.Serve(ctx, api, admin)
-}
-
-// uploadPage returns the upload page, or nil if it is off. It may upload to the buckets
-// of the policies and to no other place.
-func (s serveSettings) uploadPage(ctx context.Context) (http.Handler, error) {
-	if !s.page {
-		return nil, nil
-	}
-	presigner, err := oss.New(s.oss)
-	if err != nil {
-		return nil, err
-	}
-	var origins []string
-	for _, name := range s.policies.Names() {
-		for _, bucket := range s.policies.Policy(name).Buckets {
-			origin, err := presigner.Origin(ctx, bucket)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(origins, origin) {
-				origins = append(origins, origin)
-			}
-		}
-	}
-	return page.Handler(origins), nil
 }

@@ -64,12 +64,12 @@ var groundFloor = slices.Concat(standardOnly, []string{
 // confined names, for a library, the only packages that may import it. Tests may
 // import anything.
 var confined = map[string][]string{
-	"github.com/gin-gonic/gin":                     {"upcall/internal/intake", "upcall/internal/issueapi"},
+	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/oss"},
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/recorder", "upcall/internal/spool"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/recorder", "upcall/internal/spool"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
@@ -98,13 +98,13 @@ var fakes = map[string][]string{
 var layers = [][]string{
 	{"internal/fault"},
 	{"internal/ossrule"},
-	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/issueapi/page", "internal/testing/toolchain", "migrations"},
+	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/httpserver", "internal/issueapi/page", "internal/testing/toolchain", "migrations"},
 	{"internal/event"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},
 	{"internal/recorder"},
 	{"internal/intake", "internal/issueapi", "internal/uploader"},
-	{"internal/receiver", "internal/cli"},
+	{"internal/receiver", "internal/issuer", "internal/cli"},
 }
 
 func TestLayers(t *testing.T) {

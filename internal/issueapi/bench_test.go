@@ -77,7 +77,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
 	cfg := Config{
 		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Keys: fixedKeys{key}, Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
-		Rate: 1e6, Burst: 1e6, Ready: func(context.Context) error { return nil },
+		Rate: 1e6, Burst: 1e6,
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
 	if withLedger {
@@ -115,10 +115,10 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	if err != nil {
 		b.Fatal(err)
 	}
-	api, admin := listen(b), listen(b)
+	api := listen(b)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, api, admin) }()
+	go func() { served <- server.Serve(ctx, api) }()
 	b.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

@@ -1,7 +1,6 @@
 package issueapi
 
 import (
-	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -66,7 +65,7 @@ func TestDescription(t *testing.T) {
 		}
 	}
 	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
-		Ready: func(context.Context) error { return nil }, Metrics: NewMetrics(), Logger: discard})
+		Metrics: NewMetrics(), Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}

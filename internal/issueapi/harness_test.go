@@ -25,6 +25,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
@@ -84,9 +85,9 @@ func start(t testing.TB, change func(*Config)) *service {
 	if err := eventstore.EnsurePartitions(t.Context(), pool, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	metrics := NewMetrics()
+	metrics, registry := NewMetrics(), httpserver.NewRegistry()
 	batches := eventstore.NewBatches("upcall_issuer", "Uploads")
-	metrics.Register(batches.Collectors()...)
+	registry.MustRegister(append(metrics.Collectors(), batches.Collectors()...)...)
 	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +97,6 @@ func start(t testing.TB, change func(*Config)) *service {
 	cfg := Config{
 		Issuer: newIssuer(t, ledger, nil), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys, Policies: parsePolicies(t, policies), Metrics: metrics,
 		Rate: 1e6, Burst: 1e6,
-		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
 		Logger: slog.New(slog.NewJSONHandler(s.log, nil)),
 	}
 	if change != nil {
@@ -110,7 +110,9 @@ func start(t testing.TB, change func(*Config)) *service {
 	s.base, s.admin = "http://"+api.Addr().String(), "http://"+admin.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, api, admin) }()
+	go func() {
+		served <- server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard), Listener: admin})
+	}()
 	s.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-served

@@ -8,11 +8,7 @@
 // Refusals are problem details (RFC 9457) that name every broken rule at once. The API
 // is described in openapi.yaml, which a test holds against the routes and the answers.
 //
-// There are two listeners. One is for applications, and for people where the upload
-// page is on. The other has health, readiness and metrics, and belongs on a private
-// address.
-//
-// This is the only package of the issuer that knows Gin.
+// Its listener is for applications, and for people where the upload page is on.
 package issueapi
 
 import (
@@ -21,7 +17,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -30,6 +25,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
 	"upcall/internal/issue"
 	"upcall/internal/policy"
 )
@@ -75,8 +71,6 @@ type Config struct {
 	Burst int
 	// Page is the upload page, served at /. Default none.
 	Page http.Handler
-	// Ready tells why this issuer should get no requests now, if so. Required.
-	Ready func(context.Context) error
 	// Metrics counts. Required.
 	Metrics *Metrics
 	// Logger gets one event for each request. Required.
@@ -105,8 +99,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	switch {
-	case cfg.Issuer == nil || cfg.Ledger == nil || cfg.Keys == nil || cfg.Policies == nil || cfg.Ready == nil || cfg.Metrics == nil || cfg.Logger == nil:
-		return nil, errors.New("issueapi: Issuer, Ledger, Keys, Policies, Ready, Metrics and Logger are required")
+	case cfg.Issuer == nil || cfg.Ledger == nil || cfg.Keys == nil || cfg.Policies == nil || cfg.Metrics == nil || cfg.Logger == nil:
+		return nil, errors.New("issueapi: Issuer, Ledger, Keys, Policies, Metrics and Logger are required")
 	case cfg.Rate < 0 || cfg.Burst < 1:
 		return nil, errors.New("issueapi: Rate and Burst must be positive")
 	}
@@ -119,9 +113,8 @@ func New(cfg Config) (*Server, error) {
 
 // API returns the handler for the listener that applications reach.
 func (s *Server) API() http.Handler {
-	engine := newEngine()
-	engine.HandleMethodNotAllowed = true
-	engine.Use(s.observe)
+	engine := httpserver.NewEngine()
+	engine.Use(httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	engine.POST("/v1/uploads", s.authenticated(s.postUpload))              // an application, before an upload
 	engine.POST("/v1/uploads/multipart", s.authenticated(s.postMultipart)) // the same, before one in parts
 	engine.GET("/v1/uploads/:id", s.authenticated(s.getUpload))            // the application that was issued it
@@ -140,36 +133,7 @@ func (s *Server) API() http.Handler {
 	return engine
 }
 
-// Admin returns the handler for the private listener.
-func (s *Server) Admin() http.Handler {
-	engine := newEngine()
-	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") }) // the orchestrator: restart if not 200
-	engine.GET("/readyz", s.readyz)                                                // the load balancer: send no requests if not 200
-	engine.GET("/metrics", gin.WrapH(s.cfg.Metrics.handler()))                     // Prometheus
-	return engine
-}
-
-// release keeps Gin from printing its routes.
-var release = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
-
-func newEngine() *gin.Engine {
-	release()
-	engine := gin.New()
-	engine.RedirectTrailingSlash = false // a POST that is redirected loses its body
-	return engine
-}
-
 func (s *Server) page(c *gin.Context) {
 	eventOf(c).outcome = outcomePage
 	s.cfg.Page.ServeHTTP(c.Writer, c.Request)
-}
-
-func (s *Server) readyz(c *gin.Context) {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Second)
-	defer cancel()
-	if err := s.cfg.Ready(ctx); err != nil {
-		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
-		return
-	}
-	c.String(http.StatusOK, "ok\n")
 }

@@ -2,17 +2,15 @@ package issueapi
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
+	"upcall/internal/httpserver"
 	"upcall/internal/policy"
 )
 
@@ -41,29 +39,14 @@ func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
 	}
 }
 
-const eventKey = "event"
+func eventOf(c *gin.Context) *logEvent { return httpserver.Event[logEvent](c) }
 
-func eventOf(c *gin.Context) *logEvent { return c.MustGet(eventKey).(*logEvent) }
-
-// observe opens the log event of a request, and writes and counts it at the end. A
-// panic becomes a refusal: the process lives, and the caller sees no stack trace.
-func (s *Server) observe(c *gin.Context) {
-	started := time.Now()
-	event := &logEvent{}
-	c.Set(eventKey, event)
-	defer func() {
-		if p := recover(); p != nil {
-			event.err = fmt.Errorf("panic: %v", p)
-			s.cfg.Logger.ErrorContext(c.Request.Context(), "panic", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			if !c.Writer.Written() {
-				refuse(c, asProblem(event.err))
-			}
-		}
-		took := time.Since(started)
-		s.cfg.Metrics.request(route(c), event.outcome, took)
-		s.log(c, event, took)
-	}()
-	c.Next()
+// panicked refuses a request that a mistake of ours has ended.
+func (s *Server) panicked(c *gin.Context, err error) {
+	eventOf(c).err = err
+	if !c.Writer.Written() {
+		refuse(c, asProblem(err))
+	}
 }
 
 // route is the pattern that a request matched. A path itself would let strangers make
@@ -75,39 +58,32 @@ func route(c *gin.Context) string {
 	return c.Request.Method + " " + c.FullPath()
 }
 
-func (s *Server) log(c *gin.Context, event *logEvent, took time.Duration) {
-	level := slog.LevelInfo
+// observe counts a request and writes its log line.
+func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
+	s.cfg.Metrics.request(route(c), event.outcome, took)
+	level, failure, uploadID := slog.LevelInfo, "", ""
 	if event.rules != "" {
 		level = slog.LevelWarn
 	}
-	ctx := context.WithoutCancel(c.Request.Context())
-	if !s.cfg.Logger.Enabled(ctx, level) {
-		return
+	if event.err != nil {
+		failure = event.err.Error()
 	}
-	attrs := make([]slog.Attr, 0, 12)
-	attrs = append(attrs,
+	if event.uploadID != uuid.Nil {
+		uploadID = event.uploadID.String()
+	}
+	httpserver.Log(c, s.cfg.Logger, level, "request",
 		slog.String("route", route(c)),
 		slog.Int("status", c.Writer.Status()),
 		slog.String("outcome", event.outcome),
 		slog.String("remote", c.Request.RemoteAddr),
 		slog.Duration("took", took),
+		slog.String("api_key", event.keyID),
+		slog.String("rules", event.rules),
+		slog.String("error", failure),
+		slog.String("upload_id", uploadID),
+		slog.String("bucket", event.bucket),
+		slog.String("object_key", event.key),
 	)
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
-	text("api_key", event.keyID)
-	text("rules", event.rules)
-	if event.err != nil {
-		text("error", event.err.Error())
-	}
-	if event.uploadID != uuid.Nil {
-		text("upload_id", event.uploadID.String())
-	}
-	text("bucket", event.bucket)
-	text("object_key", event.key)
-	s.cfg.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
 // writeJSON writes the whole answer at once.

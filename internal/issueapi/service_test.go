@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -188,7 +187,7 @@ func (panicking) Issue(context.Context, issue.Request) (issue.Upload, error) { p
 func TestManifestsAtOnce(t *testing.T) {
 	t.Parallel()
 	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
-		Ready: func(context.Context) error { return nil }, Metrics: NewMetrics(), Logger: discard})
+		Metrics: NewMetrics(), Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,10 +209,10 @@ func TestManifestsAtOnce(t *testing.T) {
 func TestNewRejections(t *testing.T) {
 	t.Parallel()
 	good := Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
-		Ready: func(context.Context) error { return nil }, Metrics: NewMetrics(), Logger: discard}
+		Metrics: NewMetrics(), Logger: discard}
 	for name, change := range map[string]func(*Config){
 		"Issuer": func(c *Config) { c.Issuer = nil }, "Ledger": func(c *Config) { c.Ledger = nil }, "Keys": func(c *Config) { c.Keys = nil },
-		"Policies": func(c *Config) { c.Policies = nil }, "Ready": func(c *Config) { c.Ready = nil }, "Metrics": func(c *Config) { c.Metrics = nil },
+		"Policies": func(c *Config) { c.Policies = nil }, "Metrics": func(c *Config) { c.Metrics = nil },
 		"Logger": func(c *Config) { c.Logger = nil }, "Rate": func(c *Config) { c.Rate = -1 }, "Burst": func(c *Config) { c.Burst = -1 },
 	} {
 		cfg := good
@@ -221,20 +220,5 @@ func TestNewRejections(t *testing.T) {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-// TestBrokenListener: one listener without the other is of no use.
-func TestBrokenListener(t *testing.T) {
-	t.Parallel()
-	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
-		Ready: func(context.Context) error { return nil }, Metrics: NewMetrics(), Logger: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	broken := listen(t)
-	broken.Close()
-	if err := server.Serve(t.Context(), listen(t), broken); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("error %v", err)
 	}
 }

@@ -1,0 +1,125 @@
+// Package issuer puts the issuer's service together, from the database to the listeners,
+// and runs it until it is told to stop. The program and the demo run the same one.
+package issuer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
+	"upcall/internal/issue"
+	"upcall/internal/issueapi"
+	"upcall/internal/issueapi/page"
+	"upcall/internal/oss"
+	"upcall/internal/policy"
+	"upcall/internal/uploadtoken"
+	"upcall/migrations"
+)
+
+// Config says what issuer to run.
+type Config struct {
+	// DatabaseURL of PostgreSQL, which holds the ledger and the API keys. Required.
+	DatabaseURL string
+	// OSS is where uploads go, with the credentials that sign them. Required.
+	OSS oss.Config
+	// Tokens mints the upload tokens, by which the uploads of the ledger are known again.
+	// Required.
+	Tokens *uploadtoken.Keyring
+
+	// These are as in issueapi.Config.
+	Policies *policy.Set
+	Rate     rate.Limit
+	Burst    int
+
+	// Page serves the upload page at /. Default off.
+	Page bool
+	// Logger gets one event for each request. Required.
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Run serves applications on api and health and metrics on admin until ctx ends, then
+// answers what it has accepted and returns. Both listeners take connections before it is
+// called, so a caller need not wait for it.
+//
+// It refuses to serve on a schema that is too old, with an error that wraps
+// migrations.ErrTooOld. A database that cannot be reached is no error: it may come back,
+// and until then the issuer is not ready and answers with 503.
+func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
+	if cfg.Tokens == nil {
+		return errors.New("issuer: Tokens are required")
+	}
+	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	ready := func(ctx context.Context) error { return migrations.Check(ctx, pool) }
+	switch err := ready(ctx); {
+	case errors.Is(err, migrations.ErrTooOld), errors.Is(err, migrations.ErrDirty):
+		return err
+	case err != nil && ctx.Err() == nil:
+		cfg.Logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
+	}
+	metrics, batches, registry := issueapi.NewMetrics(), eventstore.NewBatches("upcall_issuer", "Uploads"), httpserver.NewRegistry()
+	registry.MustRegister(append(metrics.Collectors(), batches.Collectors()...)...)
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
+	if err != nil {
+		return err
+	}
+	defer ledger.Close()
+	presigner, err := oss.New(cfg.OSS)
+	if err != nil {
+		return err
+	}
+	uploads, err := issue.New(issue.Config{Presigner: presigner, Tokens: cfg.Tokens, Ledger: ledger, Now: cfg.Now})
+	if err != nil {
+		return err
+	}
+	uploadPage, err := cfg.page(ctx, presigner)
+	if err != nil {
+		return err
+	}
+	server, err := issueapi.New(issueapi.Config{
+		Issuer: uploads, Reach: issue.Reach(cfg.OSS.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool),
+		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage,
+		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
+	})
+	if err != nil {
+		return err
+	}
+	cfg.Logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()),
+		slog.String("admin_listen", admin.Addr().String()), slog.Any("policies", cfg.Policies.Names()))
+	private := httpserver.New(httpserver.Admin(ready, registry), cfg.Logger)
+	return server.Serve(ctx, api, httpserver.Site{Server: private, Listener: admin})
+}
+
+// page returns the upload page, or nil if it is off. It may upload to the buckets of the
+// policies and to no other place.
+func (cfg Config) page(ctx context.Context, presigner *oss.Presigner) (http.Handler, error) {
+	if !cfg.Page {
+		return nil, nil
+	}
+	var origins []string
+	for _, name := range cfg.Policies.Names() {
+		for _, bucket := range cfg.Policies.Policy(name).Buckets {
+			origin, err := presigner.Origin(ctx, bucket)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(origins, origin) {
+				origins = append(origins, origin)
+			}
+		}
+	}
+	return page.Handler(origins), nil
+}

@@ -1,0 +1,152 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"upcall/internal/apikey"
+	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/oss"
+	"upcall/internal/policy"
+	"upcall/internal/uploadtoken"
+	"upcall/migrations"
+)
+
+const policies = `policies:
+  photos:
+    buckets: [demo]
+    key_prefixes: ["*"]
+    content_types: ["*/*"]
+    max_size: 1MiB
+    max_expiry: 1h
+    callback_urls: ["https://uploads.example.com/oss/callback"]
+`
+
+func config(t *testing.T, databaseURL string) Config {
+	t.Helper()
+	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := policy.Parse([]byte(policies), callbackspec.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		DatabaseURL: databaseURL, Tokens: tokens, Policies: set, Logger: slog.New(slog.DiscardHandler),
+		OSS: oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"},
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func ask(t *testing.T, method, url, key, body string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(answer)
+}
+
+// TestRun: an issuer whose schema is there hands out an upload and has its row.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, dbtest.URL(t))
+	cfg.Page = true
+	pool, err := eventstore.Open(t.Context(), cfg.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	key, hash, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
+	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), added); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	api, admin := listen(t), listen(t)
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, cfg, api, admin) }()
+	base, private := "http://"+api.Addr().String(), "http://"+admin.Addr().String()
+	status, answer := ask(t, http.MethodPost, base+"/v1/uploads", key, `{"key":"a","content_type":"image/png","size":1}`)
+	if status != http.StatusCreated {
+		t.Errorf("an upload: %d %s", status, answer)
+	}
+	var rows int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("there are %d rows (%v)", rows, err)
+	}
+	for url, want := range map[string]string{
+		base + "/":             "<!doctype html>",
+		private + "/livez":     "ok\n",
+		private + "/readyz":    "ok\n",
+		private + "/metrics":   "upcall_issuer_batch_rows_count 1\n",
+		base + "/openapi.yaml": "openapi: 3.1",
+	} {
+		if status, answer := ask(t, http.MethodGet, url, "", ""); status != http.StatusOK || !strings.Contains(answer, want) {
+			t.Errorf("%s: %d %.200s", url, status, answer)
+		}
+	}
+	if status, _ := ask(t, http.MethodGet, private+"/v1/uploads", key, ""); status != http.StatusNotFound {
+		t.Errorf("the API is on the admin listener: %d", status)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		url  string
+		want error
+	}{
+		"no schema": {dbtest.Empty(t), migrations.ErrTooOld},
+		"no URL":    {"hunter2", migrations.ErrURL},
+	} {
+		if err := Run(t.Context(), config(t, tt.url), listen(t), listen(t)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: error %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
+func TestPageOffByDefault(t *testing.T) {
+	t.Parallel()
+	if handler, err := (Config{}).page(t.Context(), nil); handler != nil || err != nil {
+		t.Errorf("got %v, %v; want no page", handler, err)
+	}
+}
