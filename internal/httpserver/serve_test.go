@@ -9,31 +9,20 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"upcall/internal/testing/servetest"
 )
 
 var discard = slog.New(slog.DiscardHandler)
 
 func site(t *testing.T, handler http.Handler) Site {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Site{New(handler, discard), listener}
+	return Site{New(handler, discard), servetest.Listen(t)}
 }
 
 func (s Site) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	response, err := http.Get("http://" + s.Listener.Addr().String() + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return servetest.Get(t, "http://"+s.Listener.Addr().String()+path)
 }
 
 // TestServe: what was accepted is answered, and the last site is there as long as that

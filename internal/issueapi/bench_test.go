@@ -19,6 +19,7 @@ import (
 	"upcall/internal/apikey"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/servetest"
 	"upcall/migrations"
 )
 
@@ -115,17 +116,8 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	if err != nil {
 		b.Fatal(err)
 	}
-	api := listen(b)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, api) }()
-	b.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			b.Error(err)
-		}
-	})
-	return api.Addr().String(), rows, token
+	s := servetest.Start(b, func(ctx context.Context, api, _ net.Listener) error { return server.Serve(ctx, api) })
+	return strings.TrimPrefix(s.Public, "http://"), rows, token
 }
 
 // benchRound sends n requests over the clients' connections and returns how long it took.

@@ -70,7 +70,7 @@ func (endless) Read(p []byte) (int, error) {
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.Public, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,8 +27,10 @@ import (
 	"upcall/internal/httpserver"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
-	"upcall/internal/ossemu"
 	"upcall/internal/policy"
+	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/uploadtoken"
 )
 
@@ -57,14 +58,13 @@ const policies = `policies:
 
 // A service is the API on a real database, an emulator of OSS and real listeners.
 type service struct {
-	base, admin string
-	pool        *pgxpool.Pool
-	ledger      *eventstore.Ledger
-	keys        *eventstore.APIKeys
-	log         *syncBuffer
-	photos      string       // a key with the policy photos and the id web
-	films       string       // a key with the policy films and the id app
-	stop        func() error // ends the service and returns what Serve returned
+	*servetest.Service
+	pool   *pgxpool.Pool
+	ledger *eventstore.Ledger
+	keys   *eventstore.APIKeys
+	log    *logtest.Buffer
+	photos string // a key with the policy photos and the id web
+	films  string // a key with the policy films and the id app
 }
 
 // forged is key with the last character but one of its secret changed: well formed, and
@@ -92,12 +92,12 @@ func start(t testing.TB, change func(*Config)) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: &syncBuffer{}}
+	logger, log := logtest.New()
+	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: log}
 	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
 	cfg := Config{
-		Issuer: newIssuer(t, ledger, nil), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys, Policies: parsePolicies(t, policies), Metrics: metrics,
-		Rate: 1e6, Burst: 1e6,
-		Logger: slog.New(slog.NewJSONHandler(s.log, nil)),
+		Issuer: newIssuer(t, ledger, nil), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys,
+		Policies: parsePolicies(t, policies), Metrics: metrics, Rate: 1e6, Burst: 1e6, Logger: logger,
 	}
 	if change != nil {
 		change(&cfg)
@@ -106,23 +106,9 @@ func start(t testing.TB, change func(*Config)) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, admin := listen(t), listen(t)
-	s.base, s.admin = "http://"+api.Addr().String(), "http://"+admin.Addr().String()
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() {
-		served <- server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard), Listener: admin})
-	}()
-	s.stop = sync.OnceValue(func() error {
-		cancel()
-		err := <-served
-		ledger.Close()
-		return err
-	})
-	t.Cleanup(func() {
-		if err := s.stop(); err != nil {
-			t.Errorf("serve: %v", err)
-		}
+	s.Service = servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error {
+		defer ledger.Close()
+		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard), Listener: admin})
 	})
 	return s
 }
@@ -152,19 +138,15 @@ func (m *multiparts) count(r *http.Request) {
 // newIssuer returns an issuer for an emulator of its own. counts may be nil.
 func newIssuer(t testing.TB, ledger issue.Ledger, counts *multiparts) *issue.Issuer {
 	t.Helper()
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret", Region: "cn-hangzhou",
-		Buckets: []string{"demo"}, Logger: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	emulator := ossfake.NewEmulator(t)
+	endpoint := ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if counts != nil {
 			counts.count(r)
 		}
 		emulator.ServeHTTP(w, r)
 	}))
-	t.Cleanup(server.Close)
-	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret"})
+	presigner, err := oss.New(oss.Config{Region: ossfake.Region, Endpoint: endpoint,
+		AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,15 +183,6 @@ func (s *service) rows(t testing.TB) int {
 	return n
 }
 
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // An answer is what came back, in all its shapes.
 type answer struct {
 	status int
@@ -243,7 +216,7 @@ func (s *service) call(t testing.TB, method, path, key, body string) answer {
 
 func (s *service) request(t testing.TB, method, path, key, body string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, s.base+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), method, s.Public+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,22 +311,4 @@ func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []
 	if err != nil {
 		t.Errorf("%s %s: the answer is not as described: %v\n%d %v\n%s", r.Method, r.URL.Path, err, response.StatusCode, response.Header, body)
 	}
-}
-
-// syncBuffer is a log that a test reads while the service writes.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -1,10 +1,11 @@
 package issueapi
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"upcall/internal/testing/servetest"
 )
 
 // panicking fails as nobody has foreseen.
@@ -30,22 +31,14 @@ func TestMetrics(t *testing.T) {
 	s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
 	s.call(t, http.MethodPost, "/v1/uploads", s.photos, "{}")
 	s.call(t, http.MethodGet, "/some/path", s.photos, "")
-	response, err := http.Get(s.admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	metrics, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, metrics := servetest.Get(t, s.Admin+"/metrics")
 	for _, want := range []string{
 		`upcall_issuer_requests_total{outcome="ok",route="POST /v1/uploads"} 1`,
 		`upcall_issuer_requests_total{outcome="policy",route="POST /v1/uploads"} 1`,
 		`upcall_issuer_requests_total{outcome="not-found",route="none"} 1`,
 		"upcall_issuer_batch_rows_count 1",
 	} {
-		if !strings.Contains(string(metrics), want) {
+		if !strings.Contains(metrics, want) {
 			t.Errorf("the metrics lack %s", want)
 		}
 	}
@@ -59,7 +52,7 @@ func TestLog(t *testing.T) {
 	s.call(t, http.MethodPost, "/v1/uploads", s.photos, with("cat.jpg", "../a"))
 	s.call(t, http.MethodGet, "/v1/uploads/"+issued.text("upload_id"), s.photos, "")
 	s.call(t, http.MethodGet, "/v1/uploads/x", forged(s.photos), "")
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		t.Error(err)
 	}
 	log := s.log.String()

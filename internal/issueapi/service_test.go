@@ -124,7 +124,7 @@ func TestAnswerWaitsForCommit(t *testing.T) {
 	}
 	// A stopping issuer waits for it, too.
 	stopped := make(chan error, 1)
-	go func() { stopped <- s.stop() }()
+	go func() { stopped <- s.Stop() }()
 	close(commit)
 	if got := <-answered; got.status != http.StatusCreated {
 		t.Errorf("%d %s", got.status, got.raw)

@@ -2,6 +2,7 @@ package issueapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -87,7 +88,7 @@ func TestStates(t *testing.T) {
 		t.Errorf("issued: %d %s", state.status, state.raw)
 	}
 
-	event := &event.Event{
+	recorded := &event.Event{
 		ID: uuid.New(), ReceivedAt: time.Now(), UploadID: uuid.NullUUID{UUID: uuid.MustParse(issued.text("upload_id")), Valid: true},
 		Callback: callbackspec.Callback{
 			Bucket: "demo", Object: "photos/web/cat.jpg", ETag: "D8E8", Size: new(int64(11)), MimeType: "image/jpeg", ImageWidth: new(int32(3)), ImageHeight: new(int32(4)),
@@ -95,7 +96,7 @@ func TestStates(t *testing.T) {
 			RequestID: "5C3D", Operation: "PutObject", Vars: map[string]json.RawMessage{"x:uid": json.RawMessage(`"42"`)},
 		},
 	}
-	if _, err := recorder.Record(t.Context(), event); err != nil {
+	if _, err := recorder.Record(t.Context(), recorded); err != nil {
 		t.Fatal(err)
 	}
 	state = s.call(t, http.MethodGet, path, s.photos, "")
@@ -105,7 +106,7 @@ func TestStates(t *testing.T) {
 	}
 	delete(got, "received_at")
 	want := map[string]any{
-		"event_id": event.ID.String(), "bucket": "demo", "object_key": "photos/web/cat.jpg", "etag": "D8E8", "size": 11.0, "mime_type": "image/jpeg",
+		"event_id": recorded.ID.String(), "bucket": "demo", "object_key": "photos/web/cat.jpg", "etag": "D8E8", "size": 11.0, "mime_type": "image/jpeg",
 		"image_width": 3.0, "image_height": 4.0, "image_format": "jpg", "crc64": "18446744073709551615", "content_md5": "2Oj8otwPiW/Xy0ywAxuiSQ==",
 		"vpc_id": nil, "client_ip": "203.0.113.7", "request_id": "5C3D", "operation": "PutObject", "vars": map[string]any{"x:uid": "42"}, "source": "callback",
 	}
@@ -119,9 +120,9 @@ func TestStates(t *testing.T) {
 			t.Errorf("revoked: %d %s", state.status, state.raw)
 		}
 	}
-	event.ID = uuid.New()
-	if _, err := recorder.Record(t.Context(), event); err == nil {
-		t.Error("a callback of a revoked upload was recorded")
+	recorded.ID = uuid.New()
+	if _, err := recorder.Record(t.Context(), recorded); !errors.Is(err, event.ErrRevoked) {
+		t.Errorf("a callback of a revoked upload was recorded: %v", err)
 	}
 
 	if _, err := s.pool.Exec(t.Context(), "DELETE FROM upcall.revoked_uploads"); err != nil {

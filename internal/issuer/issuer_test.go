@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/oss"
 	"upcall/internal/policy"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
@@ -47,16 +47,6 @@ func config(t *testing.T, databaseURL string) Config {
 	}
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 func ask(t *testing.T, method, url, key, body string) (int, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -65,16 +55,7 @@ func ask(t *testing.T, method, url, key, body string) (int, string) {
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(answer)
+	return servetest.Do(t, request)
 }
 
 // TestRun: an issuer whose schema is there hands out an upload and has its row.
@@ -95,12 +76,8 @@ func TestRun(t *testing.T) {
 	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), added); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	api, admin := listen(t), listen(t)
-	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, cfg, api, admin) }()
-	base, private := "http://"+api.Addr().String(), "http://"+admin.Addr().String()
+	running := servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error { return Run(ctx, cfg, api, admin) })
+	base, private := running.Public, running.Admin
 	status, answer := ask(t, http.MethodPost, base+"/v1/uploads", key, `{"key":"a","content_type":"image/png","size":1}`)
 	if status != http.StatusCreated {
 		t.Errorf("an upload: %d %s", status, answer)
@@ -123,8 +100,7 @@ func TestRun(t *testing.T) {
 	if status, _ := ask(t, http.MethodGet, private+"/v1/uploads", key, ""); status != http.StatusNotFound {
 		t.Errorf("the API is on the admin listener: %d", status)
 	}
-	stop()
-	if err := <-ended; err != nil {
+	if err := running.Stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -138,7 +114,7 @@ func TestRunRefuses(t *testing.T) {
 		"no schema": {dbtest.Empty(t), migrations.ErrTooOld},
 		"no URL":    {"hunter2", migrations.ErrURL},
 	} {
-		if err := Run(t.Context(), config(t, tt.url), listen(t), listen(t)); !errors.Is(err, tt.want) {
+		if err := Run(t.Context(), config(t, tt.url), servetest.Listen(t), servetest.Listen(t)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: error %v, want %v", name, err, tt.want)
 		}
 	}

@@ -1,6 +1,6 @@
-// Package service runs a server of this module within a test, on free ports of the
+// Package servetest runs a server of this module within a test, on free ports of the
 // loopback, and asks it things.
-package service
+package servetest
 
 import (
 	"context"
@@ -74,13 +74,14 @@ func (s *Service) Metric(t testing.TB, name string) float64 {
 	return 0
 }
 
-// Listen returns a listener on a free port. A server closes it.
+// Listen returns a listener on a free port, until the test's end.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.Close() }) // its server may have closed it
 	return l
 }
 

@@ -1,0 +1,97 @@
+package issueapi
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"upcall/internal/event"
+)
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	web, app := keys.add(t, "web"), keys.add(t, "app")
+	ring := newKeyring(keys, 0.5, 2, at.now)
+	request := func(key string) *problem {
+		who, err := ring.check(t.Context(), header(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ring.limit(who); err != nil {
+			return asProblem(err)
+		}
+		return nil
+	}
+	for range 2 {
+		if p := request(web); p != nil {
+			t.Fatal(p)
+		}
+	}
+	for range 10 { // refused requests cost nothing
+		p := request(web)
+		if p == nil || p.kind != kindRate || p.retryAfter != 2*time.Second {
+			t.Fatalf("%+v", p)
+		}
+	}
+	if p := request(app); p != nil {
+		t.Errorf("one key's rate is another's: %v", p)
+	}
+	at.move(2 * time.Second)
+	if p := request(web); p != nil {
+		t.Error(p)
+	}
+}
+
+// TestRateOutlivesReading: neither reading the keys again nor an outage gives anybody a
+// new rate.
+func TestRateOutlivesReading(t *testing.T) {
+	t.Parallel()
+	keys, at := &shelf{}, &clock{}
+	text := keys.add(t, "web")
+	ring := newKeyring(keys, 1e-6, 1, at.now)
+	limited := func() bool {
+		who, err := ring.check(t.Context(), header(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring.limit(who) != nil
+	}
+	if limited() || !limited() {
+		t.Fatal("the first request is refused, or the second is not")
+	}
+	at.move(RevokedWithin)
+	if !limited() || keys.lists != 2 {
+		t.Errorf("to read the keys again gave a new rate (%d lists)", keys.lists)
+	}
+	keys.change(func(s *shelf) { s.err = event.ErrUnavailable })
+	at.move(RevokedWithin)
+	if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable {
+		t.Fatalf("there was no outage: %v", err)
+	}
+	keys.change(func(s *shelf) { s.err = nil })
+	at.move(newWithin)
+	if !limited() {
+		t.Error("an outage gave a new rate")
+	}
+}
+
+// TestRateOverHTTP shows the answer.
+func TestRateOverHTTP(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.Rate, c.Burst = 0.001, 1 })
+	if got := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody); got.status != http.StatusCreated {
+		t.Fatalf("%d %s", got.status, got.raw)
+	}
+	for _, route := range routesWithKey {
+		got := s.call(t, route[0], route[1], s.photos, goodBody)
+		if got.status != http.StatusTooManyRequests || got.text("rule") != "rate" ||
+			!slices.Contains([]string{"999", "1000"}, got.header.Get("Retry-After")) {
+			t.Errorf("%v: %d %v %s", route, got.status, got.header, got.raw)
+		}
+	}
+	if n := s.rows(t); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
