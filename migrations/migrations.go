@@ -1,10 +1,17 @@
-// Package migrations holds the database schema, as golang-migrate files that are compiled
-// in, and applies them.
+// Package migrations holds the database schema, as golang-migrate files and views that are
+// compiled in, and applies them.
 //
 // Everything is in the schema upcall, the table of applied versions too
 // (upcall.schema_migrations). Files are only ever added, and a new one must leave a
 // database that the previous program can still work with: programs accept a schema that
 // is newer than they are.
+//
+// Views are in files of their own, which are changed like code, except that each change
+// raises the constant edition. After the numbered files, [Up] makes the views that are new
+// or have changed: it replaces a view whose columns only grow, and drops and makes anew any
+// other, together with what reads it. Rights given on them stay. A view or function of
+// somebody else's that needs a view to be dropped is not touched; its name is in the error.
+// upcall.schema_views says which views were made, so that those of a newer program stay.
 //
 // Each file runs as one transaction, so CREATE INDEX CONCURRENTLY and its like cannot be in one.
 //
@@ -53,6 +60,8 @@ var (
 	ErrTooOld = errors.New("database schema is too old")
 	// ErrDirty says that a migration was cut short and someone must look.
 	ErrDirty = errors.New("database schema is dirty")
+	// ErrTooNew says that only a newer program can take migrations back.
+	ErrTooNew = errors.New("database schema is newer than this program")
 	// ErrSteps says that there are not so many migrations to take back.
 	ErrSteps = errors.New("wrong number of steps")
 	// ErrURL says that the database URL cannot be read. The text never repeats the URL.
@@ -78,7 +87,7 @@ func Latest() uint {
 	return number(names[len(names)-1])
 }
 
-// Digest identifies the text of all migrations, in 16 hexadecimal digits.
+// Digest identifies the text of all migrations and views, in 16 hexadecimal digits.
 func Digest() string {
 	hash := fnv.New64a()
 	for _, name := range names() {
@@ -87,6 +96,9 @@ func Digest() string {
 			panic("migrations: " + err.Error()) // names has just found it
 		}
 		hash.Write(content)
+	}
+	for _, v := range ownViews().views {
+		hash.Write([]byte(v.definition))
 	}
 	return fmt.Sprintf("%016x", hash.Sum64())
 }
@@ -97,38 +109,72 @@ func CheckURL(databaseURL string) error {
 	return err
 }
 
-// Up applies what is pending; on a schema that is newer than the program it does nothing. Many may call it at once, also in different processes: one
-// works and the others wait for it until their contexts end. The URL is one of
-// PostgreSQL's, postgres://… or key=value.
+// Up applies what is pending, and makes the views; on a schema that is newer than the
+// program it does nothing. Many may call it at once, also in different processes: one works
+// and the others wait for it until their contexts end. The URL is one of PostgreSQL's,
+// postgres://… or key=value. An error wraps [ErrViews] if only views could not be changed.
 func Up(ctx context.Context, databaseURL string) error {
-	return run(ctx, databaseURL, func(m *migrate.Migrate) error {
+	return up(ctx, databaseURL, ownViews())
+}
+
+func up(ctx context.Context, databaseURL string, set viewSet) error {
+	return run(ctx, databaseURL, func(conn *pgx.Conn, m *migrate.Migrate) error {
 		// A program that was rolled back finds a schema that is newer than it is, and
 		// works with that.
 		if version, dirty, err := m.Version(); err == nil && !dirty && version > Latest() {
 			return nil
 		}
-		if err := m.Up(); !errors.Is(err, migrate.ErrNoChange) {
+		before, err := rights(ctx, conn) // a numbered file may drop views
+		if err != nil {
 			return err
 		}
-		return nil
+		if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+			return err
+		}
+		return changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.apply(ctx, tx, Latest(), before) })
 	})
 }
 
 // Down takes back the given number of migrations, at least one, with all the data in
-// them. The schema upcall itself stays.
+// them. The schema upcall itself stays. Views are as they were last made for the version
+// that it comes to; those that were never made for it are made by Up of a program that
+// belongs to it.
 func Down(ctx context.Context, databaseURL string, steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("%w: %d: give at least 1", ErrSteps, steps)
 	}
-	return run(ctx, databaseURL, func(m *migrate.Migrate) error {
-		version, _, err := m.Version()
-		if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+	return run(ctx, databaseURL, func(conn *pgx.Conn, m *migrate.Migrate) error {
+		version, isDirty, err := m.Version()
+		switch {
+		case err != nil && !errors.Is(err, migrate.ErrNilVersion):
 			return err
+		case isDirty:
+			return migrate.ErrDirty{Version: int(version)}
+		case version > Latest():
+			return fmt.Errorf("%w: it is at %d, this program knows %d: take migrations back with the program that made them", ErrTooNew, version, Latest())
 		}
 		if applied := count(version); steps > applied {
 			return fmt.Errorf("%w: %d: there are %d to take back", ErrSteps, steps, applied)
 		}
-		return m.Steps(-steps)
+		before, err := rights(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if version >= viewsSince {
+			err = changeViews(ctx, conn, viewTries, func(tx pgx.Tx) error { return dropViews(ctx, tx, version) })
+			if err != nil {
+				return err
+			}
+		}
+		err = m.Steps(-steps)
+		if ctx.Err() != nil { // what was cut short may still be running
+			return cmp.Or(err, ctx.Err())
+		}
+		back := bringBackViews(ctx, conn, before)
+		if err != nil {
+			return err
+		}
+		return back
 	})
 }
 
@@ -189,7 +235,7 @@ func dirty(version int) error {
 }
 
 // run does the work while it holds the lock.
-func run(ctx context.Context, databaseURL string, work func(*migrate.Migrate) error) error {
+func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.Migrate) error) error {
 	config, err := parse(databaseURL)
 	if err != nil {
 		return err
@@ -230,10 +276,10 @@ func run(ctx context.Context, databaseURL string, work func(*migrate.Migrate) er
 		return fmt.Errorf("prepare migrations: %w", err)
 	}
 	m.LockTimeout = time.Hour // bounded by the connection
-	err = work(m)
+	err = work(conn, m)
 	var mark migrate.ErrDirty
 	switch {
-	case err == nil || errors.Is(err, ErrSteps):
+	case err == nil || errors.Is(err, ErrSteps) || errors.Is(err, ErrTooNew) || errors.Is(err, ErrViews):
 		return err
 	case errors.As(err, &mark):
 		return dirty(mark.Version)
