@@ -72,7 +72,7 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 
 // upload issues an upload and does it as any HTTP client would.
 func (l *loop) upload(ctx context.Context, out io.Writer, f file) error {
-	issued, err := l.issuer.Issue(ctx, issue.Request{
+	issued, _, err := l.issuer.Issue(ctx, issue.Request{
 		Object:   oss.Object{Bucket: bucket, Key: f.key, ContentType: f.contentType},
 		Expires:  time.Hour,
 		Callback: &issue.Callback{URLs: []string{l.callbackURL}, Vars: f.vars},

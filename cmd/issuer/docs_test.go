@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -21,7 +20,7 @@ import (
 	"time"
 
 	"upcall/internal/dbtest"
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
 	"upcall/internal/testing/toolchain"
 )
@@ -241,16 +240,16 @@ func (r *reader) run(t *testing.T, command string) {
 
 func (r *reader) upload(t *testing.T, command string, printed []byte) {
 	t.Helper()
-	var one upload
-	switch m, err := issue.ReadManifest(bytes.NewReader(printed)); {
-	case err == nil:
-		for _, part := range m.Parts {
-			start := min(int64(part.Number-1)*m.PartSize, int64(len(r.content)))
-			if body := r.content[start:min(start+m.PartSize, int64(len(r.content)))]; len(body) > 0 {
+	m, err := manifest.Read(bytes.NewReader(printed))
+	switch many, one := m.Multipart, m.Put; {
+	case err == nil && many != nil:
+		for _, part := range many.Parts {
+			start := min(int64(part.Number-1)*many.PartSize, int64(len(r.content)))
+			if body := r.content[start:min(start+many.PartSize, int64(len(r.content)))]; len(body) > 0 {
 				r.send(t, command, http.StatusOK, part.Method, part.URL, part.Headers, body)
 			}
 		}
-	case json.Unmarshal(printed, &one) == nil && one.URL != "":
+	case err == nil:
 		again := http.StatusOK
 		if one.Headers["x-oss-forbid-overwrite"] != "" {
 			again = http.StatusConflict

@@ -11,7 +11,7 @@ import (
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
 )
 
@@ -42,7 +42,7 @@ func TestURLLife(t *testing.T) {
 	})
 	u := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "cat.txt", "--expires", "1h")
 	put := func(content string) (int, string) {
-		status, body, _ := ask(t, issue.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte(content))
+		status, body, _ := ask(t, manifest.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte(content))
 		return status, body
 	}
 	for _, content := range []string{"first", "second", "", "fourth, and longer"} {
@@ -70,7 +70,7 @@ func TestURLForbidsOverwrite(t *testing.T) {
 	w := newWorld(t)
 	u := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "once.txt", "--forbid-overwrite", "--callback-url", w.receiver+"/oss/callback")
 	for i, want := range []int{http.StatusOK, http.StatusConflict, http.StatusConflict} {
-		status, body, _ := ask(t, issue.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte{byte('a' + i)})
+		status, body, _ := ask(t, manifest.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte{byte('a' + i)})
 		if status != want {
 			t.Errorf("upload %d: status %d, want %d: %s", i, status, want, body)
 		}
@@ -80,7 +80,7 @@ func TestURLForbidsOverwrite(t *testing.T) {
 	}
 	// Without the header that forbids it, the URL is worth nothing.
 	delete(u.Headers, "x-oss-forbid-overwrite")
-	if status, _, _ := ask(t, issue.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, nil); status != http.StatusForbidden {
+	if status, _, _ := ask(t, manifest.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, nil); status != http.StatusForbidden {
 		t.Errorf("status %d", status)
 	}
 }
@@ -91,7 +91,7 @@ func TestExactLength(t *testing.T) {
 	w := newWorld(t)
 	u := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "exact.txt", "--content-length", "5")
 	for content, want := range map[string]int{"": 403, "1234": 403, "12345": 200, "123456": 403, strings.Repeat("1", 100000): 403} {
-		if status, body, _ := askAs(t, issue.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte(content)); status != want {
+		if status, body, _ := askAs(t, manifest.PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}, []byte(content)); status != want {
 			t.Errorf("%d bytes: status %d, want %d: %s", len(content), status, want, body)
 		}
 	}
@@ -100,7 +100,7 @@ func TestExactLength(t *testing.T) {
 	}
 	empty := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "empty.txt", "--content-length", "0")
 	for content, want := range map[string]int{"": 200, "1": 403} {
-		if status, body, _ := askAs(t, issue.PresignedRequest{Method: empty.Method, URL: empty.URL, Headers: empty.Headers}, []byte(content)); status != want {
+		if status, body, _ := askAs(t, manifest.PresignedRequest{Method: empty.Method, URL: empty.URL, Headers: empty.Headers}, []byte(content)); status != want {
 			t.Errorf("%d bytes of 0: status %d, want %d: %s", len(content), status, want, body)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
 
@@ -68,14 +69,14 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	if err != nil {
 		return cli.Usage(err)
 	}
-	manifest, err := issuer.IssueMultipart(ctx, request)
+	m, bound, err := issuer.IssueMultipart(ctx, request)
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
 	}
 	warn(std.Err, request.Callback != nil, tokens)
-	warnBound(std.Err, manifest.Bound, manifest.ExpiresAt, c.Expires)
-	if err := c.print(std.Out, file, request, manifest); err != nil { // nobody can go on with it
-		return errors.Join(err, issuer.AbortMultipart(ctx, manifest), discard(file))
+	warnBound(std.Err, bound, m.ExpiresAt, c.Expires)
+	if err := c.print(std.Out, file, request, m, bound); err != nil { // nobody can go on with it
+		return errors.Join(err, issuer.AbortMultipart(ctx, m), discard(file))
 	}
 	return nil
 }
@@ -107,7 +108,7 @@ func discard(file *os.File) error {
 	return os.Remove(file.Name())
 }
 
-func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m issue.Multipart) error {
+func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m manifest.Multipart, bound oss.Bound) error {
 	if file != nil {
 		if err := errors.Join(printJSON(file, m), file.Close()); err != nil {
 			return err
@@ -116,7 +117,7 @@ func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.Multi
 	if c.Format == "json" {
 		return printJSON(w, m)
 	}
-	return printManifest(w, r, m, c.Manifest, time.Now())
+	return printManifest(w, r, m, bound, c.Manifest, time.Now())
 }
 
 // request turns the flags into a request. The error is about flags that cannot be read.
@@ -149,21 +150,18 @@ type manifestFlags struct {
 	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"What multipart create printed; - is the standard input. Required."`
 }
 
-func (f *manifestFlags) read(std cli.Stdio) (issue.Multipart, error) {
-	switch f.Manifest {
-	case "":
-		return issue.Multipart{}, errors.New("--manifest: is not given; name the file that holds what multipart create printed")
-	case "-":
-		m, err := issue.ReadManifest(std.In)
-		return m, inFlag("--manifest", err)
+func (f *manifestFlags) read(std cli.Stdio) (manifest.Multipart, error) {
+	if f.Manifest == "" {
+		return manifest.Multipart{}, errors.New("--manifest: is not given; name the file that holds what multipart create printed")
 	}
-	file, err := os.Open(f.Manifest)
+	m, err := readManifest(f.Manifest, std.In)
+	if err == nil && m.Multipart == nil {
+		err = fmt.Errorf("%w: it is an upload by one PUT, which is complete by itself", manifest.ErrManifest)
+	}
 	if err != nil {
-		return issue.Multipart{}, inFlag("--manifest", err)
+		return manifest.Multipart{}, inFlag("--manifest", err)
 	}
-	defer file.Close()
-	m, err := issue.ReadManifest(file)
-	return m, inFlag("--manifest", err)
+	return *m.Multipart, nil
 }
 
 func inFlag(flag string, err error) error {
@@ -193,7 +191,7 @@ The exit status is 1 as well where the object is stored but its callback failed 
 func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check(), oneOf("--format", c.Format, "text", "json")}
-	manifest, err := c.read(std)
+	m, err := c.read(std)
 	errs = append(errs, err)
 	want, err := c.expectedCRC64()
 	errs = append(errs, err)
@@ -204,14 +202,14 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if err != nil {
 		return err
 	}
-	done, err := issuer.CompleteMultipart(ctx, manifest, want)
+	done, err := issuer.CompleteMultipart(ctx, m, want)
 	if done.ETag == "" {
 		return explain(blame(err))
 	}
 	if c.Format == "json" {
-		return errors.Join(err, printCompletedJSON(std.Out, manifest, done))
+		return errors.Join(err, printCompletedJSON(std.Out, m, done))
 	}
-	return errors.Join(err, printCompleted(std.Out, manifest, done, want != nil && err == nil))
+	return errors.Join(err, printCompleted(std.Out, m, done, want != nil && err == nil))
 }
 
 // expectedCRC64 is nil where no flag says it.
@@ -250,7 +248,7 @@ type multipartAbortCommand struct {
 func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := c.presignConfig(env)
 	errs := []error{err, cfg.Check()}
-	manifest, err := c.read(std)
+	m, err := c.read(std)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return cli.Usage(err)
 	}
@@ -258,10 +256,10 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.St
 	if err != nil {
 		return err
 	}
-	if err := issuer.AbortMultipart(ctx, manifest); err != nil {
+	if err := issuer.AbortMultipart(ctx, m); err != nil {
 		return explain(blame(err))
 	}
-	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", readable(manifest.Key), manifest.Bucket); err != nil {
+	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", readable(m.Key), m.Bucket); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil
@@ -290,7 +288,7 @@ type completedJSON struct {
 	Answer json.RawMessage `json:"answer"`
 }
 
-func printCompletedJSON(w io.Writer, m issue.Multipart, done issue.Completed) error {
+func printCompletedJSON(w io.Writer, m manifest.Multipart, done issue.Completed) error {
 	document := completedJSON{UploadID: m.ID.String(), Bucket: m.Bucket, Key: m.Key, Size: done.Size, Parts: done.Parts, ETag: done.ETag}
 	if done.CRC64 != nil {
 		text := strconv.FormatUint(*done.CRC64, 10)

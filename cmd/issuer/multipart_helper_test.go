@@ -15,7 +15,7 @@ import (
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // createArgs is a good multipart command line against a world's emulator.
@@ -24,21 +24,21 @@ func (w world) createArgs(args ...string) []string {
 }
 
 // create runs a command that is to succeed and returns the manifest and its text.
-func (w world) create(t *testing.T, args ...string) (issue.Multipart, string) {
+func (w world) create(t *testing.T, args ...string) (manifest.Multipart, string) {
 	t.Helper()
 	stdout, stderr, status := execute(t, w.env, w.createArgs(args...)...)
 	if status != 0 || stderr != "" {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
-	m, err := issue.ReadManifest(strings.NewReader(stdout))
+	m, err := manifest.Read(strings.NewReader(stdout))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, stdout
+	return *m.Multipart, stdout
 }
 
 // uploadParts sends the content in parts, as any HTTP client would, and returns their ETags.
-func uploadParts(t *testing.T, m issue.Multipart, content []byte) []string {
+func uploadParts(t *testing.T, m manifest.Multipart, content []byte) []string {
 	t.Helper()
 	var etags []string
 	for _, part := range m.Parts {
@@ -57,7 +57,7 @@ func uploadParts(t *testing.T, m issue.Multipart, content []byte) []string {
 }
 
 // ask sends one presigned request with its headers and nothing else.
-func ask(t *testing.T, r issue.PresignedRequest, body []byte) (status int, answer string, header http.Header) {
+func ask(t *testing.T, r manifest.PresignedRequest, body []byte) (status int, answer string, header http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), r.Method, r.URL, bytes.NewReader(body))
 	if err != nil {
@@ -129,7 +129,7 @@ func completeXML(etags []string) []byte {
 }
 
 // askAs sends the body's own length in place of the signed one, as net/http does.
-func askAs(t *testing.T, r issue.PresignedRequest, body []byte) (int, string, http.Header) {
+func askAs(t *testing.T, r manifest.PresignedRequest, body []byte) (int, string, http.Header) {
 	t.Helper()
 	headers := map[string]string{}
 	for name, value := range r.Headers {
@@ -137,7 +137,7 @@ func askAs(t *testing.T, r issue.PresignedRequest, body []byte) (int, string, ht
 			headers[name] = value
 		}
 	}
-	return ask(t, issue.PresignedRequest{Method: r.Method, URL: r.URL, Headers: headers}, body)
+	return ask(t, manifest.PresignedRequest{Method: r.Method, URL: r.URL, Headers: headers}, body)
 }
 
 // complete runs multipart complete on a manifest's text.

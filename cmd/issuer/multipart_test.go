@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
 )
 
@@ -146,15 +146,15 @@ func TestMultipartCompleteRefused(t *testing.T) {
 	data := content(250_000)
 	sized := []string{"--size", "250000", "--part-size", "102400"}
 	counted := []string{"--parts", "3", "--part-size", "102400"}
-	without := func(numbers ...int32) func(*issue.Multipart) {
-		return func(m *issue.Multipart) {
-			m.Parts = slices.DeleteFunc(m.Parts, func(p issue.Part) bool { return slices.Contains(numbers, p.Number) })
+	without := func(numbers ...int32) func(*manifest.Multipart) {
+		return func(m *manifest.Multipart) {
+			m.Parts = slices.DeleteFunc(m.Parts, func(p manifest.Part) bool { return slices.Contains(numbers, p.Number) })
 		}
 	}
 	tests := []struct {
 		name   string
 		create []string
-		upload func(*issue.Multipart) // changes what is uploaded
+		upload func(*manifest.Multipart) // changes what is uploaded
 		args   []string
 		says   string
 	}{
@@ -163,7 +163,7 @@ func TestMultipartCompleteRefused(t *testing.T) {
 		{"a part in the middle is missing", sized, without(2), nil, "part 2 of 3 was not uploaded"},
 		{"the last part is missing", sized, without(3), nil, "part 3 of 3 was not uploaded"},
 		{"a gap in counted parts", counted, without(2), nil, "part 2 of 2 was not uploaded"},
-		{"another CRC-64", sized, func(*issue.Multipart) {}, []string{"--crc64", "1"}, "nothing was merged"},
+		{"another CRC-64", sized, func(*manifest.Multipart) {}, []string{"--crc64", "1"}, "nothing was merged"},
 		{"another CRC-64 of counted parts", counted, without(3), []string{"--crc64", fmt.Sprint(crcOf(data))}, "nothing was merged"},
 	}
 	for _, tt := range tests {
@@ -201,11 +201,11 @@ func TestMultipartCallbackFails(t *testing.T) {
 		if status != 0 {
 			t.Fatal(stderr)
 		}
-		m, err := issue.ReadManifest(strings.NewReader(stdout))
+		m, err := manifest.Read(strings.NewReader(stdout))
 		if err != nil {
 			t.Fatal(err)
 		}
-		uploadParts(t, m, content(10))
+		uploadParts(t, *m.Multipart, content(10))
 		out, stderr, status := w.complete(t, stdout, "--format", format)
 		if status != 1 || !strings.Contains(stderr, "203 CallbackFailed") || strings.Count(stderr, "\n") != 1 || !strings.Contains(out, "video.mp4") {
 			t.Errorf("%s: status %d: %s%s", format, status, out, stderr)
@@ -246,7 +246,7 @@ func TestMultipartManyParts(t *testing.T) {
 		}
 	}
 	for i, want := range []int{1000, 1, 0} {
-		list := append([]issue.PresignedRequest{m.ListParts}, m.ListPartsNext...)[i]
+		list := m.Lists()[i]
 		if status, answer, _ := ask(t, list, nil); status != http.StatusOK || strings.Count(answer, "<PartNumber>") != want {
 			t.Errorf("list %d: status %d, %d parts", i, status, strings.Count(answer, "<PartNumber>"))
 		}
@@ -279,8 +279,8 @@ func TestMultipartText(t *testing.T) {
 	if info, err := file.Stat(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if m, err := issue.ReadManifest(file); err != nil || len(m.Parts) != 3 {
-		t.Errorf("%d parts, %v", len(m.Parts), err)
+	if m, err := manifest.Read(file); err != nil || len(m.Multipart.Parts) != 3 {
+		t.Errorf("manifest %+v, %v", m, err)
 	}
 	// A second upload does not overwrite the first one's manifest, and is not begun.
 	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 || !strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
@@ -314,11 +314,14 @@ func TestMultipartSTS(t *testing.T) {
 	if status != 0 || !strings.Contains(stderr, "the credentials end at "+end.Format(time.RFC3339)) || !strings.Contains(stderr, "before the 7d of --expires") {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
-	m, err := issue.ReadManifest(strings.NewReader(stdout))
-	if err != nil || !m.ExpiresAt.Equal(end) {
-		t.Errorf("expires at %s, want %s (%v)", m.ExpiresAt, end, err)
+	m, err := manifest.Read(strings.NewReader(stdout))
+	if err != nil {
+		t.Fatal(err)
 	}
-	uploadParts(t, m, content(10))
+	if !m.Multipart.ExpiresAt.Equal(end) {
+		t.Errorf("expires at %s, want %s", m.Multipart.ExpiresAt, end)
+	}
+	uploadParts(t, *m.Multipart, content(10))
 	if stdout, stderr, status := w.complete(t, stdout); status != 0 {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}

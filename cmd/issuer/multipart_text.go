@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
+	"upcall/internal/oss"
 )
 
 // printManifest shows an upload in parts, whose manifest is in file, to a person.
-func printManifest(w io.Writer, r issue.MultipartRequest, m issue.Multipart, file string, now time.Time) error {
+func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, bound oss.Bound, file string, now time.Time) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s, at OSS %s\n", m.ID, m.OSSUploadID)
-	fmt.Fprintf(&b, "Expires   %s\n", expiry(m.ExpiresAt, m.Bound, now))
+	fmt.Fprintf(&b, "Expires   %s\n", expiry(m.ExpiresAt, bound, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "Parts     %s\n", partsInWords(m))
 	fmt.Fprintf(&b, `
@@ -38,7 +40,7 @@ issuer multipart abort --manifest %[1]s
 	return nil
 }
 
-func partsInWords(m issue.Multipart) string {
+func partsInWords(m manifest.Multipart) string {
 	switch n := len(m.Parts); {
 	case m.Size == nil:
 		return fmt.Sprintf("up to %d, of %d bytes each but the last", n, m.PartSize)
@@ -51,7 +53,7 @@ func partsInWords(m issue.Multipart) string {
 
 // printCompleted shows a merged upload to a person, with the callback's answer at the
 // end.
-func printCompleted(w io.Writer, m issue.Multipart, done issue.Completed, compared bool) error {
+func printCompleted(w io.Writer, m manifest.Multipart, done issue.Completed, compared bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", m.ID)

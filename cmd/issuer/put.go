@@ -59,13 +59,13 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	if err != nil {
 		return err
 	}
-	upload, err := issuer.Issue(ctx, request)
+	upload, bound, err := issuer.Issue(ctx, request)
 	if err != nil {
 		return blame(err)
 	}
 	warn(std.Err, request.Callback != nil, tokens)
-	warnBound(std.Err, upload.Bound, upload.ExpiresAt, c.Expires)
-	return printUpload(std.Out, c.Format, request, upload)
+	warnBound(std.Err, bound, upload.ExpiresAt, c.Expires)
+	return printUpload(std.Out, c.Format, request, upload, bound)
 }
 
 func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring, ledger issue.Ledger) (*issue.Issuer, error) {

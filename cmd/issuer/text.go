@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
 )
 
 // printText shows an upload to a person, with a command to paste.
-func printText(w io.Writer, r issue.Request, u issue.Upload, now time.Time) error {
+func printText(w io.Writer, r issue.Request, u manifest.Upload, bound oss.Bound, now time.Time) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(r.Object.Key), r.Object.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
-	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, u.Bound, now))
+	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, bound, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "\n%s %s\n", u.Method, u.URL)
 	names := slices.Sorted(maps.Keys(u.Headers))

@@ -15,7 +15,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/cli"
+<<<<<<< HEAD
 	"upcall/internal/fault"
+=======
+	"upcall/internal/manifest"
+>>>>>>> 5a8e3db (Read and check what an issuer hands out in one place)
 	"upcall/internal/uploader"
 )
 
@@ -131,7 +135,7 @@ func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader
 	}
 	var state *uploader.State
 	for _, job := range jobs {
-		errs = append(errs, inFlag("--manifest", m.Fit(job.source.Size())))
+		errs = append(errs, inFlag("--manifest", uploader.Fit(m, job.source.Size())))
 		if m.Multipart != nil {
 			state, err = c.givenState(env, job.name, m)
 			errs = append(errs, err)
@@ -143,16 +147,16 @@ func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader
 	return errors.Join(errs...)
 }
 
-func readManifest(path string, in io.Reader) (uploader.Manifest, error) {
+func readManifest(path string, in io.Reader) (manifest.Manifest, error) {
 	if path == "-" {
-		return uploader.ReadManifest(in)
+		return manifest.Read(in)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return uploader.Manifest{}, err
+		return manifest.Manifest{}, err
 	}
 	defer file.Close()
-	return uploader.ReadManifest(file)
+	return manifest.Read(file)
 }
 
 // checkAlone refuses flags that a manifest leaves no room for. Variables are let pass:

@@ -12,6 +12,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
@@ -134,22 +135,22 @@ func (m *maker) multipartRequest(job *uploadJob) issue.MultipartRequest {
 }
 
 func (m *maker) put(ctx context.Context, w io.Writer, job *uploadJob) (uploader.Task, error) {
-	upload, err := m.issuer.Issue(ctx, m.putRequest(job))
+	upload, bound, err := m.issuer.Issue(ctx, m.putRequest(job))
 	if err != nil {
 		return uploader.Task{}, err
 	}
-	warnBound(w, upload.Bound, upload.ExpiresAt, m.flags.Expires)
-	return uploader.Task{Manifest: uploader.Manifest{Put: &upload}}, nil
+	warnBound(w, bound, upload.ExpiresAt, m.flags.Expires)
+	return uploader.Task{Manifest: manifest.Manifest{Put: &upload}}, nil
 }
 
 // multipart goes on with the upload that the same command began before, if that is
 // possible, and begins one otherwise.
 func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, state *uploader.State) (uploader.Task, error) {
 	if old := state.Manifest; old != nil {
-		manifest := uploader.Manifest{Multipart: old}
+		before := manifest.Manifest{Multipart: old}
 		expired := time.Until(old.ExpiresAt) < timeToGoOn
-		if !expired && manifest.Fit(job.source.Size()) == nil {
-			return uploader.Task{Manifest: manifest, State: state}, nil
+		if !expired && uploader.Fit(before, job.source.Size()) == nil {
+			return uploader.Task{Manifest: before, State: state}, nil
 		}
 		why := "the file has another size now"
 		if expired {
@@ -161,16 +162,16 @@ func (m *maker) multipart(ctx context.Context, w io.Writer, job *uploadJob, stat
 		fmt.Fprintf(w, "issuer: %s: the upload that was broken off cannot go on, as %s; beginning anew\n", readable(job.name), why)
 		state.Manifest, state.Completing = nil, false
 	}
-	manifest, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
+	made, bound, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
 	if err != nil {
 		return uploader.Task{}, explain(err)
 	}
-	warnBound(w, manifest.Bound, manifest.ExpiresAt, m.flags.Expires)
-	state.Manifest = &manifest
+	warnBound(w, bound, made.ExpiresAt, m.flags.Expires)
+	state.Manifest = &made
 	if err := state.Save(); err != nil { // it could not go on after a kill
-		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, manifest))
+		return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, made))
 	}
-	return uploader.Task{Manifest: uploader.Manifest{Multipart: &manifest}, State: state}, nil
+	return uploader.Task{Manifest: manifest.Manifest{Multipart: &made}, State: state}, nil
 }
 
 // giveUp aborts the upload that was broken off, as it cannot go on. The error means that
@@ -193,7 +194,7 @@ func (m *maker) giveUp(ctx context.Context, w io.Writer, job *uploadJob, state *
 	if !gone {
 		known = fmt.Sprintf("OSS was asked to merge the parts, and does not say whether it did (%v)", err)
 	}
-	sameSize := (uploader.Manifest{Multipart: old}).Fit(job.source.Size()) == nil
+	sameSize := uploader.Fit(manifest.Manifest{Multipart: old}, job.source.Size()) == nil
 	if m.callback != nil && sameSize {
 		return errors.Join(fmt.Errorf("completion: %w: %s, so the object is most likely stored; look at the receiver for the row whose upload_id is %s, and run the same command again only if there is none",
 			uploader.ErrAnswerLost, known, old.ID), state.Remove())

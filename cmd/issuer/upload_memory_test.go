@@ -17,7 +17,7 @@ import (
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 const maxMemory = 64 << 20 // bytes that the program may take, whatever the file's size
@@ -89,16 +89,16 @@ func peakMemory(t *testing.T, pid int64) int64 {
 }
 
 // manifest is of an upload of zeros.
-func (s *sink) manifest(size, partSize int64) issue.Multipart {
-	request := func(method, query string) issue.PresignedRequest {
+func (s *sink) manifest(size, partSize int64) manifest.Multipart {
+	request := func(method, query string) manifest.PresignedRequest {
 		padding := strings.Repeat("s", 500) // as long as presigned URLs are
-		return issue.PresignedRequest{Method: method, URL: s.url + "/demo/big.bin?uploadId=U&x-oss-signature=" + padding + query, Headers: map[string]string{"x-oss-a": "b"}}
+		return manifest.PresignedRequest{Method: method, URL: s.url + "/demo/big.bin?uploadId=U&x-oss-signature=" + padding + query, Headers: map[string]string{"x-oss-a": "b"}}
 	}
-	m := issue.Multipart{OSSUploadID: "U", Size: &size, PartSize: partSize, Complete: request("POST", "&crc="+strconv.FormatUint(crcOfZeros(size), 10)),
+	m := manifest.Multipart{Bucket: "demo", Key: "big.bin", OSSUploadID: "U", Size: &size, PartSize: partSize, Complete: request("POST", "&crc="+strconv.FormatUint(crcOfZeros(size), 10)),
 		Abort: request("DELETE", ""), ListParts: request("GET", "")}
 	for offset := int64(0); offset < size; offset += partSize {
 		n, number := min(partSize, size-offset), len(m.Parts)+1
-		m.Parts = append(m.Parts, issue.Part{Number: int32(number), Size: &n, PresignedRequest: request("PUT", fmt.Sprintf("&partNumber=%d", number))})
+		m.Parts = append(m.Parts, manifest.Part{Number: int32(number), Size: &n, PresignedRequest: request("PUT", fmt.Sprintf("&partNumber=%d", number))})
 	}
 	return m
 }
@@ -130,7 +130,7 @@ func TestUploadMemory(t *testing.T) {
 			if err := os.Truncate(file, tt.size); err != nil { // a file of nothing but a hole
 				t.Fatal(err)
 			}
-			var document any = issue.Upload{Method: "PUT", URL: s.url + "/demo/big.bin?x-oss-signature=s"}
+			var document any = manifest.Upload{Method: "PUT", URL: s.url + "/demo/big.bin?x-oss-signature=s"}
 			if tt.partSize > 0 {
 				document = s.manifest(tt.size, tt.partSize)
 			}

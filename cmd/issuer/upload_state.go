@@ -10,7 +10,11 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+<<<<<<< HEAD
 	"upcall/internal/fault"
+=======
+	"upcall/internal/manifest"
+>>>>>>> 5a8e3db (Read and check what an issuer hands out in one place)
 	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )
@@ -38,7 +42,7 @@ func (c *uploadCommand) ownState(env cli.Env, file string) (*uploader.State, err
 }
 
 // givenState is the state of an upload whose manifest was given.
-func (c *uploadCommand) givenState(env cli.Env, file string, m uploader.Manifest) (*uploader.State, error) {
+func (c *uploadCommand) givenState(env cli.Env, file string, m manifest.Manifest) (*uploader.State, error) {
 	return c.state(env, file, m.Multipart.Bucket, m.Multipart.Key, m.Multipart.OSSUploadID)
 }
 

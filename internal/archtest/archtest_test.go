@@ -59,6 +59,7 @@ var standardOnly = []string{
 // uuid, and what is below them here.
 var groundFloor = slices.Concat(standardOnly, []string{
 	"upcall/internal/event",
+	"upcall/internal/manifest",
 })
 
 // confined names, for a library, the only packages that may import it. Tests may
@@ -99,7 +100,7 @@ var layers = [][]string{
 	{"internal/fault"},
 	{"internal/ossrule"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/httpserver", "internal/issueapi/page", "internal/testing/toolchain", "migrations"},
-	{"internal/event"},
+	{"internal/event", "internal/manifest"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},
 	{"internal/recorder"},

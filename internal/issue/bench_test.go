@@ -21,7 +21,7 @@ import (
 // up once for a secret.
 func BenchmarkIssue(b *testing.B) {
 	issuer, request := benchIssuer(b), benchRequest()
-	upload, err := issuer.Issue(b.Context(), request)
+	upload, _, err := issuer.Issue(b.Context(), request)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func BenchmarkIssue(b *testing.B) {
 		}
 	}
 	whole := func(b *testing.B) {
-		if _, err := issuer.Issue(b.Context(), request); err != nil {
+		if _, _, err := issuer.Issue(b.Context(), request); err != nil {
 			b.Fatal(err)
 		}
 	}

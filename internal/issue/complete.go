@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
 
@@ -35,16 +35,16 @@ type Completed struct {
 // The error wraps ErrIncomplete, ErrMismatch or [oss.ErrCallbackFailed], or is a
 // [oss.RefusedError] or about the network. With ErrCallbackFailed, and with
 // ErrMismatch after the merge, the result has an ETag.
-func (i *Issuer) CompleteMultipart(ctx context.Context, m Multipart, want *uint64) (Completed, error) {
-	completion, err := m.completion()
+func (i *Issuer) CompleteMultipart(ctx context.Context, m manifest.Multipart, want *uint64) (Completed, error) {
+	completion, err := completion(m)
 	if err != nil {
 		return Completed{}, err
 	}
-	parts, err := i.cfg.Presigner.Parts(ctx, m.started())
+	parts, err := i.cfg.Presigner.Parts(ctx, started(m))
 	if err != nil {
 		return Completed{}, err
 	}
-	if err := m.checkParts(parts); err != nil {
+	if err := checkParts(m, parts); err != nil {
 		return Completed{}, err
 	}
 	done := Completed{Parts: len(parts)}
@@ -55,7 +55,7 @@ func (i *Issuer) CompleteMultipart(ctx context.Context, m Multipart, want *uint6
 	if want != nil && known && whole != *want {
 		return Completed{}, fmt.Errorf("%w: the parts make %d, expected is %d; nothing was merged: upload the right parts again, or abort", ErrMismatch, whole, *want)
 	}
-	stored, err := i.cfg.Presigner.Complete(ctx, m.started(), parts, completion)
+	stored, err := i.cfg.Presigner.Complete(ctx, started(m), parts, completion)
 	done.ETag, done.CRC64, done.Answer = stored.ETag, stored.CRC64, stored.Answer
 	if err != nil && !errors.Is(err, oss.ErrCallbackFailed) {
 		return Completed{}, err
@@ -79,36 +79,19 @@ func checkStored(stored, want *uint64) error {
 }
 
 // completion takes what the signed complete request of the manifest would have told.
-func (m Multipart) completion() (oss.Completion, error) {
+func completion(m manifest.Multipart) (oss.Completion, error) {
 	c := oss.Completion{
 		ACL:             m.Complete.Headers["x-oss-object-acl"],
 		ForbidOverwrite: m.Complete.Headers["x-oss-forbid-overwrite"] == "true",
 	}
-	if !present(m.Callback) && present(m.CallbackVar) {
-		return c, fmt.Errorf("%w: it has variables of a callback, but no callback", ErrManifest)
-	}
-	for _, document := range []struct {
-		field string
-		text  []byte
-		into  *callbackspec.Document
-	}{{"callback", m.Callback, &c.Callback.Parameter}, {"callback_var", m.CallbackVar, &c.Callback.Vars}} {
-		if !present(document.text) {
-			continue
-		}
-		var err error
-		if *document.into, err = callbackspec.ReadDocument(document.field, document.text); err != nil {
-			return c, fmt.Errorf("%w: %w", ErrManifest, err)
-		}
-	}
-	return c, nil
+	var err error
+	c.Callback.Parameter, c.Callback.Vars, err = m.CallbackDocuments()
+	return c, err
 }
-
-// present reports whether a document is there. null is how JSON says that it is not.
-func present(document []byte) bool { return len(document) > 0 && string(document) != "null" }
 
 // checkParts compares what OSS has with what there is to be. OSS itself merges any
 // parts that it is told to, with gaps between them and whatever their sizes.
-func (m Multipart) checkParts(parts []oss.UploadedPart) error {
+func checkParts(m manifest.Multipart, parts []oss.UploadedPart) error {
 	if len(parts) == 0 {
 		return fmt.Errorf("%w: no part was uploaded; upload them first", ErrIncomplete)
 	}

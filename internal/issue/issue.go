@@ -10,7 +10,6 @@ package issue
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
 )
@@ -92,26 +92,6 @@ type Request struct {
 	APIKeyID      string        // who asked for it, for the ledger; "" is the command line
 }
 
-// An Upload is one that was issued. As JSON it is what `issuer put --format json` prints.
-type Upload struct {
-	ID        uuid.UUID `json:"upload_id"`
-	Method    string    `json:"method"`
-	URL       string    `json:"url"`
-	ExpiresAt time.Time `json:"expires_at"` // RFC 3339, UTC, whole seconds
-
-	// Headers are all that the uploader must send, by lower-case names.
-	Headers map[string]string `json:"headers"`
-
-	// Callback and CallbackVar are the two documents as OSS reads them. Each is null
-	// where the upload has none: both without a callback, CallbackVar also with a
-	// callback that has neither variables nor a token.
-	Callback    json.RawMessage `json:"callback"`
-	CallbackVar json.RawMessage `json:"callback_var"`
-
-	// Bound is what ExpiresAt follows from.
-	Bound oss.Bound `json:"-"`
-}
-
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
 // will be added.
 func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
@@ -124,22 +104,22 @@ func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
 	return errors.Join(put.Check(), err)
 }
 
-// Issue makes one upload and enters it in the ledger. The error joins all mistakes in r;
-// each is a [fault.Fault]. Or it is the ledger's: the upload then has its ID, for the log,
-// and nothing else.
-func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
+// Issue makes one upload, enters it in the ledger, and says what its ExpiresAt follows
+// from. The error joins all mistakes in r; each is a [fault.Fault]. Or it is the ledger's:
+// the upload then has its ID, for the log, and nothing else.
+func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Bound, error) {
 	now := i.cfg.Now()
 	id, err := i.cfg.NewID()
 	if err != nil {
-		return Upload{}, fmt.Errorf("make upload id: %w", err)
+		return manifest.Upload{}, 0, fmt.Errorf("make upload id: %w", err)
 	}
 	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
-		return Upload{}, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
+		return manifest.Upload{}, 0, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
 	}
 	callback, err := r.Callback.encode(i.reach, token)
 	if err != nil {
-		return Upload{}, cmp.Or(r.Check(i.reach, token != ""), err) // all mistakes, not the callback's alone
+		return manifest.Upload{}, 0, cmp.Or(r.Check(i.reach, token != ""), err) // all mistakes, not the callback's alone
 	}
 	signed, err := i.cfg.Presigner.Put(ctx, oss.Put{
 		Object:        r.Object,
@@ -149,25 +129,24 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (Upload, error) {
 		Callback:      callback,
 	})
 	if err != nil {
-		return Upload{}, err
+		return manifest.Upload{}, 0, err
 	}
 	err = i.enter(ctx, eventstore.IssuedUpload{
 		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
 		ContentType: r.Object.ContentType, Size: r.ContentLength, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID,
 	})
 	if err != nil {
-		return Upload{ID: id}, err
+		return manifest.Upload{ID: id}, 0, err
 	}
-	return Upload{
+	return manifest.Upload{
 		ID:          id,
 		Method:      signed.Method,
 		URL:         signed.URL,
 		ExpiresAt:   signed.ExpiresAt,
-		Bound:       signed.Bound,
 		Headers:     signed.Headers,
 		Callback:    callback.Parameter.JSON(),
 		CallbackVar: callback.Vars.JSON(),
-	}, nil
+	}, signed.Bound, nil
 }
 
 func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Time, callback *Callback) (string, error) {

@@ -66,7 +66,7 @@ func TestIssue(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) { c.Now = func() time.Time { return now } })
-	upload, err := issuer.Issue(t.Context(), goodRequest())
+	upload, _, err := issuer.Issue(t.Context(), goodRequest())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestIssueJSON(t *testing.T) {
 			})
 			r := goodRequest()
 			tt.change(&r)
-			upload, err := issuer.Issue(t.Context(), r)
+			upload, _, err := issuer.Issue(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestQueryCarriage(t *testing.T) {
 	t.Parallel()
 	r := goodRequest()
 	r.Callback.Carriage = oss.InQuery
-	upload, err := newIssuer(t, nil).Issue(t.Context(), r)
+	upload, _, err := newIssuer(t, nil).Issue(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestCallbackDocuments(t *testing.T) {
 			})
 			r := goodRequest()
 			tt.change(r.Callback)
-			upload, err := issuer.Issue(t.Context(), r)
+			upload, _, err := issuer.Issue(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -305,7 +305,7 @@ func TestReach(t *testing.T) {
 	r := goodRequest()
 	r.Callback.URLs = []string{"http://127.0.0.1:8080/oss/callback"}
 	emulator := newIssuer(t, func(c *oss.Config, _ *issue.Config) { c.Endpoint = "http://127.0.0.1:9000" })
-	if _, err := emulator.Issue(t.Context(), r); err != nil {
+	if _, _, err := emulator.Issue(t.Context(), r); err != nil {
 		t.Errorf("private callback for an emulator: %v", err)
 	}
 }
@@ -319,13 +319,13 @@ func TestIssuerFailures(t *testing.T) {
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, dry }
 	})
-	if _, err := issuer.Issue(t.Context(), goodRequest()); !errors.Is(err, dry) {
+	if _, _, err := issuer.Issue(t.Context(), goodRequest()); !errors.Is(err, dry) {
 		t.Errorf("error %v, want %v", err, dry)
 	}
 	issuer = newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, nil }
 	})
-	if _, err := issuer.Issue(t.Context(), goodRequest()); err == nil {
+	if _, _, err := issuer.Issue(t.Context(), goodRequest()); err == nil {
 		t.Error("an upload without an id was issued")
 	}
 }
@@ -336,7 +336,7 @@ func TestIDs(t *testing.T) {
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) { c.NewID = nil })
 	seen := make(map[uuid.UUID]bool)
 	for range 100 {
-		upload, err := issuer.Issue(t.Context(), goodRequest())
+		upload, _, err := issuer.Issue(t.Context(), goodRequest())
 		if err != nil {
 			t.Fatal(err)
 		}

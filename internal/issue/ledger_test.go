@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
 
@@ -36,20 +37,20 @@ func TestLedger(t *testing.T) {
 	single := goodRequest()
 	single.Callback.URLs = []string{o.URL}
 	single.ContentLength, single.APIKeyID = &size, "web"
-	upload, err := issuer.Issue(t.Context(), single)
+	upload, _, err := issuer.Issue(t.Context(), single)
 	if err != nil {
 		t.Fatal(err)
 	}
 	parts := multipartRequest()
 	parts.APIKeyID = "app"
-	manifest, err := issuer.IssueMultipart(t.Context(), parts)
+	m, _, err := issuer.IssueMultipart(t.Context(), parts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	row := eventstore.IssuedUpload{ID: testID, IssuedAt: now, Bucket: "demo", Object: "photos/cat.jpg", ContentType: "image/jpeg", Size: &size}
 	first, second := row, row
 	first.ExpiresAt, first.APIKeyID, first.Vars = upload.ExpiresAt, "web", single.Callback.Vars
-	second.ExpiresAt, second.APIKeyID, second.OSSUploadID = manifest.ExpiresAt, "app", manifest.OSSUploadID
+	second.ExpiresAt, second.APIKeyID, second.OSSUploadID = m.ExpiresAt, "app", m.OSSUploadID
 	if diff := cmp.Diff([]eventstore.IssuedUpload{first, second}, l.rows); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
@@ -62,12 +63,12 @@ func TestLedgerFails(t *testing.T) {
 	issuer := newIssuer(t, func(p *oss.Config, c *issue.Config) { p.Endpoint, c.Ledger = o.URL, &fakeLedger{err: full} })
 	request := goodRequest()
 	request.Callback.URLs = []string{o.URL}
-	upload, err := issuer.Issue(t.Context(), request)
-	if diff := cmp.Diff(issue.Upload{ID: testID}, upload); !errors.Is(err, full) || diff != "" {
+	upload, _, err := issuer.Issue(t.Context(), request)
+	if diff := cmp.Diff(manifest.Upload{ID: testID}, upload); !errors.Is(err, full) || diff != "" {
 		t.Errorf("error %v; upload (-want +got):\n%s", err, diff)
 	}
-	manifest, err := issuer.IssueMultipart(t.Context(), multipartRequest())
-	if diff := cmp.Diff(issue.Multipart{ID: testID}, manifest); !errors.Is(err, full) || diff != "" {
+	m, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+	if diff := cmp.Diff(manifest.Multipart{ID: testID}, m); !errors.Is(err, full) || diff != "" {
 		t.Errorf("error %v; manifest (-want +got):\n%s", err, diff)
 	}
 	if o.count("POST") != 1 || o.count("DELETE") != 1 {

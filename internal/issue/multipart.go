@@ -8,6 +8,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
 
@@ -45,55 +46,53 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 // know of it, so nobody else would, and OSS bills for parts of uploads that stay open. The
 // error joins all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
 // is about OSS, the network or the ledger. In the last case the upload has its ID, for the
-// log, and nothing else.
-func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (Multipart, error) {
+// log, and nothing else. What comes with the upload is what its ExpiresAt follows from.
+func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.Bound, error) {
 	now := i.cfg.Now()
 	if err := r.Check(i.reach, i.cfg.Tokens != nil); err != nil {
-		return Multipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
 	id, err := i.cfg.NewID()
 	if err != nil {
-		return Multipart{}, fmt.Errorf("make upload id: %w", err)
+		return manifest.Multipart{}, 0, fmt.Errorf("make upload id: %w", err)
 	}
 	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
-		return Multipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
 	callback, err := r.Callback.encode(i.reach, token)
 	if err != nil {
-		return Multipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
 	started, err := i.cfg.Presigner.Initiate(ctx, r.Object)
 	if err != nil {
-		return Multipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
 	plan := r.signing(callback)
 	signed, err := i.cfg.Presigner.SignMultipart(ctx, plan, started)
 	if err != nil {
-		return Multipart{}, errors.Join(err, i.abortInVain(ctx, started))
+		return manifest.Multipart{}, 0, errors.Join(err, i.abortInVain(ctx, started))
 	}
 	err = i.enter(ctx, eventstore.IssuedUpload{
 		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
 		ContentType: r.Object.ContentType, Size: r.Size, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID, OSSUploadID: started.ID,
 	})
 	if err != nil {
-		return Multipart{ID: id}, errors.Join(err, i.abortInVain(ctx, started))
+		return manifest.Multipart{ID: id}, 0, errors.Join(err, i.abortInVain(ctx, started))
 	}
-	m := Multipart{
+	m := manifest.Multipart{
 		ID: id, Bucket: r.Object.Bucket, Key: r.Object.Key, OSSUploadID: started.ID,
-		Size: r.Size, PartSize: plan.SizeOfParts(), ExpiresAt: signed.ExpiresAt, Bound: signed.Bound,
-		Complete: presigned(signed.Complete), Abort: presigned(signed.Abort), ListParts: presigned(signed.ListParts[0]),
+		Size: r.Size, PartSize: plan.SizeOfParts(), ExpiresAt: signed.ExpiresAt,
+		Complete: signed.Complete.PresignedRequest, Abort: signed.Abort.PresignedRequest, ListParts: signed.ListParts[0].PresignedRequest, Head: &signed.Head.PresignedRequest,
 		Callback: callback.Parameter.JSON(), CallbackVar: callback.Vars.JSON(),
 	}
-	head := presigned(signed.Head)
-	m.Head = &head
 	for n, part := range signed.Parts {
-		m.Parts = append(m.Parts, Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: presigned(part)})
+		m.Parts = append(m.Parts, manifest.Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: part.PresignedRequest})
 	}
 	for _, list := range signed.ListParts[1:] {
-		m.ListPartsNext = append(m.ListPartsNext, presigned(list))
+		m.ListPartsNext = append(m.ListPartsNext, list.PresignedRequest)
 	}
-	return m, nil
+	return m, signed.Bound, nil
 }
 
 // abortInVain aborts an upload that nobody will get to know of, also where ctx ended.
@@ -108,12 +107,12 @@ func (i *Issuer) abortInVain(ctx context.Context, started oss.Started) error {
 
 // AbortMultipart gives an upload up, with fresh credentials, even if its URLs have
 // expired or ctx has ended.
-func (i *Issuer) AbortMultipart(ctx context.Context, m Multipart) error {
+func (i *Issuer) AbortMultipart(ctx context.Context, m manifest.Multipart) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	return i.cfg.Presigner.Abort(ctx, m.started())
+	return i.cfg.Presigner.Abort(ctx, started(m))
 }
 
-func (m Multipart) started() oss.Started {
+func started(m manifest.Multipart) oss.Started {
 	return oss.Started{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
 }

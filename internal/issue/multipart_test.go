@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/ossrule"
@@ -85,7 +86,7 @@ func multipartRequest() issue.MultipartRequest {
 var text = bytes.Repeat([]byte("0123456789"), 25_000)
 
 // upload sends the parts of a manifest.
-func upload(t *testing.T, m issue.Multipart) {
+func upload(t *testing.T, m manifest.Multipart) {
 	t.Helper()
 	for _, part := range m.Parts {
 		start := int64(part.Number-1) * m.PartSize
@@ -119,7 +120,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 			}
 			return good, nil
 		})
-		if _, err := issuer.IssueMultipart(t.Context(), multipartRequest()); !errors.Is(err, dry) || o.count("POST") != 1 || o.count("DELETE") != 1 {
+		if _, _, err := issuer.IssueMultipart(t.Context(), multipartRequest()); !errors.Is(err, dry) || o.count("POST") != 1 || o.count("DELETE") != 1 {
 			t.Errorf("error %v; initiated %d times, aborted %d times", err, o.count("POST"), o.count("DELETE"))
 		}
 	})
@@ -134,7 +135,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 			}
 			return good, ctx.Err()
 		})
-		if _, err := issuer.IssueMultipart(ctx, multipartRequest()); !errors.Is(err, context.Canceled) || o.count("DELETE") != 1 {
+		if _, _, err := issuer.IssueMultipart(ctx, multipartRequest()); !errors.Is(err, context.Canceled) || o.count("DELETE") != 1 {
 			t.Errorf("error %v; aborted %d times", err, o.count("DELETE"))
 		}
 	})
@@ -148,7 +149,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 			}
 			return good, nil
 		})
-		_, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+		_, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
 		if !errors.Is(err, dry) || !strings.Contains(err.Error(), `of "photos/cat.jpg" in demo stays open at OSS`) || o.count("DELETE") != 0 {
 			t.Errorf("error %v", err)
 		}
@@ -173,7 +174,7 @@ func TestIssueMultipartChecksFirst(t *testing.T) {
 	} {
 		r := multipartRequest()
 		change(&r)
-		if _, err := issuer.IssueMultipart(t.Context(), r); err == nil || o.count("POST") != 0 {
+		if _, _, err := issuer.IssueMultipart(t.Context(), r); err == nil || o.count("POST") != 0 {
 			t.Errorf("%s: error %v, %d requests", name, err, o.count("POST"))
 		}
 	}
@@ -185,7 +186,7 @@ func TestManifestSurvives(t *testing.T) {
 	o := newFakeOSS(t)
 	r := multipartRequest()
 	r.Callback = goodRequest().Callback
-	want, err := o.issuer(t, nil).IssueMultipart(t.Context(), r)
+	want, _, err := o.issuer(t, nil).IssueMultipart(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,11 +194,11 @@ func TestManifestSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := issue.ReadManifest(bytes.NewReader(document))
+	got, err := manifest.Read(bytes.NewReader(document))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := json.MarshalIndent(got, "", "  ")
+	again, err := json.MarshalIndent(got.Multipart, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,8 +224,8 @@ func TestCompleteMultipartDocuments(t *testing.T) {
 		"variables name twice":  {"{}", `{"x:a":"1","x:a":"2"}`, "stands twice"},
 		"variables are not one": {"{}", "{}{}", "callback_var"},
 	} {
-		m := issue.Multipart{Bucket: "demo", Key: "k", OSSUploadID: "u", Callback: json.RawMessage(tt.callback), CallbackVar: json.RawMessage(tt.vars)}
-		if _, err := issuer.CompleteMultipart(t.Context(), m, nil); !errors.Is(err, issue.ErrManifest) || !strings.Contains(err.Error(), tt.says) {
+		m := manifest.Multipart{Bucket: "demo", Key: "k", OSSUploadID: "u", Callback: json.RawMessage(tt.callback), CallbackVar: json.RawMessage(tt.vars)}
+		if _, err := issuer.CompleteMultipart(t.Context(), m, nil); !errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -310,7 +311,7 @@ func TestCompleteMultipart(t *testing.T) {
 			t.Parallel()
 			o := newFakeOSS(t)
 			issuer := o.issuer(t, nil)
-			m, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+			m, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -341,7 +342,7 @@ func TestCompleteMultipartWaits(t *testing.T) {
 	t.Parallel()
 	o := newFakeOSS(t)
 	issuer := o.issuer(t, nil)
-	m, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+	m, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,23 +361,4 @@ func TestCompleteMultipartWaits(t *testing.T) {
 	if done, err := issuer.CompleteMultipart(t.Context(), m, nil); err != nil || done.Size != 250_000 {
 		t.Errorf("completed %+v: %v", done, err)
 	}
-}
-
-// FuzzReadManifest: nothing makes it panic, and what it takes can be completed.
-func FuzzReadManifest(f *testing.F) {
-	f.Add(`{"bucket":"b","key":"k","oss_upload_id":"u","parts":[{"number":1}]}`)
-	f.Add(`{"url":"http://x","method":"PUT"}`)
-	f.Add(`{"bucket":"b","key":"k","oss_upload_id":"u","size":3,"callback":null,"parts":[{"number":1,"size":3,"headers":{"a":"b"}},{"number":2}]}`)
-	f.Fuzz(func(t *testing.T, text string) {
-		m, err := issue.ReadManifest(strings.NewReader(text))
-		if err != nil {
-			if !errors.Is(err, issue.ErrManifest) {
-				t.Errorf("error %v", err)
-			}
-			return
-		}
-		if m.Bucket == "" || m.Key == "" || m.OSSUploadID == "" || len(m.Parts) == 0 || int(m.Parts[len(m.Parts)-1].Number) != len(m.Parts) {
-			t.Errorf("manifest %+v", m)
-		}
-	})
 }

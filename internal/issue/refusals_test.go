@@ -63,7 +63,7 @@ func TestIssueRejections(t *testing.T) {
 			t.Parallel()
 			r := goodRequest()
 			tt.change(&r)
-			upload, err := issuer.Issue(t.Context(), r)
+			upload, _, err := issuer.Issue(t.Context(), r)
 			if err == nil || upload.URL != "" {
 				t.Fatalf("issued %s", upload.URL)
 			}

@@ -27,14 +27,16 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/httpserver"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
+	"upcall/internal/oss"
 	"upcall/internal/policy"
 )
 
 // An Issuer makes uploads. The interface is here, and not the type that implements it,
 // so that tests can have OSS out of reach and the clock elsewhere.
 type Issuer interface {
-	Issue(ctx context.Context, r issue.Request) (issue.Upload, error)
-	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (issue.Multipart, error)
+	Issue(ctx context.Context, r issue.Request) (manifest.Upload, oss.Bound, error)
+	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.Bound, error)
 }
 
 // A Ledger says what became of the uploads that the Issuer entered in it. The interface is

@@ -8,11 +8,12 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // An issuedMultipart is a manifest with the status of its row in the ledger.
 type issuedMultipart struct {
-	issue.Multipart
+	manifest.Multipart
 	Status eventstore.Status `json:"status"`
 }
 
@@ -25,37 +26,37 @@ func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller)
 	if err != nil {
 		return 0, nil, err
 	}
-	manifest, err := s.multipart(ctx, who, r, eventOf(c))
+	m, err := s.multipart(ctx, who, r, eventOf(c))
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusCreated, issuedMultipart{manifest, eventstore.StatusIssued}, nil
+	return http.StatusCreated, issuedMultipart{m, eventstore.StatusIssued}, nil
 }
 
 // multipart is the path of one upload in parts. Everything is checked before OSS is
 // asked to begin it.
-func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Multipart, error) {
+func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (manifest.Multipart, error) {
 	grant, violations, err := s.apply(who, r)
 	if err != nil {
-		return issue.Multipart{}, err
+		return manifest.Multipart{}, err
 	}
 	request := issue.MultipartRequest{Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
 	if r.PartSize != nil {
 		request.PartSize = *r.PartSize
 	}
 	if len(violations) > 0 {
-		return issue.Multipart{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+		return manifest.Multipart{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
 	}
 	select {
 	case s.multiparts <- struct{}{}:
 		defer func() { <-s.multiparts }()
 	case <-ctx.Done():
-		return issue.Multipart{}, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
+		return manifest.Multipart{}, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
 	}
-	manifest, err := s.cfg.Issuer.IssueMultipart(ctx, request)
-	event.issued(manifest.ID, grant)
+	m, _, err := s.cfg.Issuer.IssueMultipart(ctx, request)
+	event.issued(m.ID, grant)
 	if p := unissuable(err); p != nil {
-		return issue.Multipart{}, p
+		return manifest.Multipart{}, p
 	}
-	return manifest, err
+	return m, err
 }

@@ -15,6 +15,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
 
@@ -47,7 +48,7 @@ func TestMultipart(t *testing.T) {
 			t.Errorf("row %+v, %v", row, err)
 		}
 		// The description holds the uploader's program, too.
-		if _, err := issue.ReadManifest(strings.NewReader(issued.raw)); err != nil {
+		if _, err := manifest.Read(strings.NewReader(issued.raw)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -158,11 +159,11 @@ func TestDatabaseAway(t *testing.T) {
 // A cannedIssuer fails in one way.
 type cannedIssuer struct{ err error }
 
-func (i cannedIssuer) Issue(context.Context, issue.Request) (issue.Upload, error) {
-	return issue.Upload{}, i.err
+func (i cannedIssuer) Issue(context.Context, issue.Request) (manifest.Upload, oss.Bound, error) {
+	return manifest.Upload{}, 0, i.err
 }
-func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (issue.Multipart, error) {
-	return issue.Multipart{}, i.err
+func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (manifest.Multipart, oss.Bound, error) {
+	return manifest.Multipart{}, 0, i.err
 }
 
 // TestCredentialsEnd: that is the operator's business, and the caller is told nothing of it.
@@ -181,7 +182,9 @@ func TestCredentialsEnd(t *testing.T) {
 	}
 }
 
-func (panicking) Issue(context.Context, issue.Request) (issue.Upload, error) { panic("a secret state") }
+func (panicking) Issue(context.Context, issue.Request) (manifest.Upload, oss.Bound, error) {
+	panic("a secret state")
+}
 
 // TestManifestsAtOnce: no more than maxMultiparts are made, and who waits too long is told.
 func TestManifestsAtOnce(t *testing.T) {

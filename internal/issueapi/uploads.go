@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/policy"
 )
@@ -56,7 +57,7 @@ func (s *Server) authenticated(handle func(ctx context.Context, c *gin.Context, 
 
 // An issuedUpload is an upload with the status of its row in the ledger.
 type issuedUpload struct {
-	issue.Upload
+	manifest.Upload
 	Status eventstore.Status `json:"status"`
 }
 
@@ -77,19 +78,19 @@ func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (i
 }
 
 // upload is the path of one upload.
-func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (issue.Upload, error) {
+func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (manifest.Upload, error) {
 	grant, violations, err := s.apply(who, r)
 	if err != nil {
-		return issue.Upload{}, err
+		return manifest.Upload{}, err
 	}
 	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
 	if len(violations) > 0 {
-		return issue.Upload{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+		return manifest.Upload{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
 	}
-	upload, err := s.cfg.Issuer.Issue(ctx, request)
+	upload, _, err := s.cfg.Issuer.Issue(ctx, request)
 	event.issued(upload.ID, grant)
 	if p := unissuable(err); p != nil {
-		return issue.Upload{}, p
+		return manifest.Upload{}, p
 	}
 	return upload, err
 }

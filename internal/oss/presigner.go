@@ -17,6 +17,8 @@ import (
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/manifest"
 )
 
 // The rules that a [Config], a [Put] and a [Multipart] are checked against.
@@ -89,18 +91,13 @@ func New(c Config) (*Presigner, error) {
 // where the endpoint follows from the region.
 func (p *Presigner) Host() string { return p.host }
 
-// Signed is a request that whoever has it may send until it expires, any number of
-// times.
+// Signed is a presigned request. Its headers are all that the signature covers, by their
+// lower-case names: the uploader must send each as it is, as a missing or a changed one
+// breaks the signature. Host is not among them, as V4 does not sign it.
 type Signed struct {
-	Method    string
-	URL       string
+	manifest.PresignedRequest
 	ExpiresAt time.Time // UTC, whole seconds
 	Bound     Bound     // what ExpiresAt follows from
-
-	// Headers are all the headers that the signature covers, by their lower-case names.
-	// The uploader must send each as it is: a missing or a changed one breaks the
-	// signature. Host is not among them, as V4 does not sign it.
-	Headers map[string]string
 }
 
 // Put presigns one PutObject. The error joins all mistakes in u.
@@ -170,7 +167,8 @@ func (p *Presigner) signUntil(ctx context.Context, request sdk.RequestCommonInte
 	if headers == nil {
 		headers = make(map[string]string)
 	}
-	return Signed{Method: result.Method, URL: result.URL, ExpiresAt: end, Headers: headers}, nil
+	presigned := manifest.PresignedRequest{Method: result.Method, URL: result.URL, Headers: headers}
+	return Signed{PresignedRequest: presigned, ExpiresAt: end}, nil
 }
 
 // sameNames compares header names: the SDK's, as it spells them, with ours in lower

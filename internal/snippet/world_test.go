@@ -100,7 +100,7 @@ func (w *world) render(language string, r issue.Request) string {
 	r.Object.Bucket = bucket
 	r.Expires = time.Hour
 	r.Callback = &issue.Callback{URLs: []string{w.receiver.URL + "/oss/callback"}, Vars: map[string]string{"uid": "42"}}
-	upload, err := issuer.Issue(w.t.Context(), r)
+	upload, _, err := issuer.Issue(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 const (
@@ -55,7 +55,7 @@ func newClient(parallel int) *http.Client {
 // A message is one presigned request with what goes along with it.
 type message struct {
 	what     string // as in "part 7"
-	request  issue.PresignedRequest
+	request  manifest.PresignedRequest
 	document []byte        // to be sent; nil if there is none
 	piece    *piece        // of the file, to be sent instead; nil if none is
 	patience time.Duration // how long nothing may move
@@ -115,7 +115,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 
 	request, err := http.NewRequestWithContext(attempt, m.request.Method, m.request.URL, bytes.NewReader(m.document))
 	if err != nil {
-		return answer{}, badManifest("%s has no URL that can be used", m.what)
+		return answer{}, fmt.Errorf("%w: %s has no URL that can be used", manifest.ErrManifest, m.what)
 	}
 	for name, value := range m.request.Headers {
 		if !strings.EqualFold(name, "content-length") { // net/http sends that by itself

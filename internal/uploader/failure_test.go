@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
@@ -134,7 +135,7 @@ func TestRetried(t *testing.T) {
 			w := newWorld(t)
 			content := someBytes(1<<20 + 100)
 			_, source := fileOf(t, content)
-			for _, m := range []uploader.Manifest{w.put(), w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
+			for _, m := range []manifest.Manifest{w.put(), w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
 				troubles := make(map[string]int)
 				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 					w.mu.Lock()
@@ -213,7 +214,7 @@ func TestUnknownCertificate(t *testing.T) {
 	t.Cleanup(server.Close)
 	_, source := fileOf(t, someBytes(100))
 	var seen log
-	m := uploader.Manifest{Put: &issue.Upload{Method: "PUT", URL: server.URL + "/demo/a?x-oss-signature=s"}}
+	m := manifest.Manifest{Put: &manifest.Upload{Method: "PUT", URL: server.URL + "/demo/a?x-oss-signature=s"}}
 	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
 	if err == nil || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "x-oss-signature") || len(seen.remarks) != 0 {
 		t.Errorf("%v, remarks %q", err, seen.remarks)
@@ -228,7 +229,7 @@ func TestCallbackFailed(t *testing.T) {
 	callback := w.receiver()
 	content := someBytes(2 * partSize)
 	_, source := fileOf(t, content)
-	for _, m := range []uploader.Manifest{
+	for _, m := range []manifest.Manifest{
 		w.put(func(r *issue.Request) { r.Callback = callback }),
 		w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback = callback }),
 		w.put(func(r *issue.Request) {
@@ -326,7 +327,7 @@ func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, source := fileOf(t, someBytes(3*partSize))
-	for _, m := range []uploader.Manifest{w.put(), w.multipart(3 * partSize)} {
+	for _, m := range []manifest.Manifest{w.put(), w.multipart(3 * partSize)} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			if r.Method != http.MethodPut {

@@ -19,6 +19,7 @@ import (
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/ossrule"
@@ -133,30 +134,30 @@ func (w *world) reported() []string {
 	return w.callbacks
 }
 
-func (w *world) put(change ...func(*issue.Request)) uploader.Manifest {
+func (w *world) put(change ...func(*issue.Request)) manifest.Manifest {
 	w.t.Helper()
 	r := issue.Request{Object: oss.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour}
 	for _, f := range change {
 		f(&r)
 	}
-	upload, err := w.issuer.Issue(w.t.Context(), r)
+	upload, _, err := w.issuer.Issue(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return uploader.Manifest{Put: &upload}
+	return manifest.Manifest{Put: &upload}
 }
 
-func (w *world) multipart(size int64, change ...func(*issue.MultipartRequest)) uploader.Manifest {
+func (w *world) multipart(size int64, change ...func(*issue.MultipartRequest)) manifest.Manifest {
 	w.t.Helper()
 	r := issue.MultipartRequest{Object: oss.Object{Bucket: "demo", Key: "a b/猫.bin"}, Expires: time.Hour, Size: &size, PartSize: partSize}
 	for _, f := range change {
 		f(&r)
 	}
-	m, err := w.issuer.IssueMultipart(w.t.Context(), r)
+	m, _, err := w.issuer.IssueMultipart(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return uploader.Manifest{Multipart: &m}
+	return manifest.Manifest{Multipart: &m}
 }
 
 // stored returns the object's content, or nil if there is none.

@@ -3,56 +3,23 @@ package uploader_test
 import (
 	"crypto/md5"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"testing"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/uploader"
 )
 
 // manyParts is a manifest whose parts take two lists.
 const manyParts = 1500
 
-func (w *world) manyParts() uploader.Manifest {
+func (w *world) manyParts() manifest.Manifest {
 	m := w.multipart(0, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, manyParts })
 	m.Multipart.PartSize = 1 // OSS would not merge such, but these need not be merged
 	return m
-}
-
-func TestLists(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	next := func(m document) document { return m["list_parts_next"].([]any)[0].(document) }
-	for name, tt := range map[string]struct {
-		change func(m document)
-		says   string // "" is accepted
-	}{
-		"as issued":         {func(document) {}, ""},
-		"a list is missing": {func(m document) { delete(m, "list_parts_next") }, ""},
-		"by DELETE":         {func(m document) { next(m)["method"] = "DELETE" }, "the method of list_parts_next 1"},
-		"elsewhere":         {func(m document) { elsewhere(next(m)) }, "list_parts_next 1 goes elsewhere"},
-		"another upload": {func(m document) {
-			next(m)["url"] = strings.Replace(next(m)["url"].(string), "uploadId=", "uploadId=x", 1)
-		}, "list_parts_next 1 is not about the upload"},
-		"with a Host":         {func(m document) { next(m)["headers"] = document{"host": "x"} }, `list_parts_next 1 has a header "host"`},
-		"the first one again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin behind part 1000"},
-		"one too many":        {func(m document) { m["list_parts_next"] = []any{next(m), next(m)} }, "2 lists in list_parts_next; 1500 parts take 1"},
-		"swapped": {func(m document) {
-			first := m["list_parts"]
-			m["list_parts"], m["list_parts_next"] = next(m), []any{first}
-		}, "does not begin behind part 0"},
-	} {
-		m := documentOf(t, w.manyParts())
-		tt.change(m)
-		_, err := read(t, m)
-		if tt.says == "" && err != nil || tt.says != "" && (!errors.Is(err, uploader.ErrManifest) || !strings.Contains(err.Error(), tt.says)) {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
 }
 
 // TestResumeOverLists: OSS has all parts but one, and says so a thousand parts at a time.
@@ -60,11 +27,11 @@ func TestResumeOverLists(t *testing.T) {
 	t.Parallel()
 	const missing = 1200
 	for name, tt := range map[string]struct {
-		change       func(m *issue.Multipart)
+		change       func(m *manifest.Multipart)
 		lists, parts int // requests
 	}{
-		"both lists":          {func(*issue.Multipart) {}, 2, 1},
-		"only the first list": {func(m *issue.Multipart) { m.ListPartsNext = nil }, 1, manyParts - 1000},
+		"both lists":          {func(*manifest.Multipart) {}, 2, 1},
+		"only the first list": {func(m *manifest.Multipart) { m.ListPartsNext = nil }, 1, manyParts - 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,17 +9,17 @@ import (
 
 	"github.com/google/uuid"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // A lost answer is one to a request that stores the object and has it reported, and that
 // was most likely carried out: asking again shows it.
 type lost struct {
-	what      string                  // the request, as in "completion"
-	known     string                  // what asking again has shown
-	head      *issue.PresignedRequest // asks for the object; nil where there is none
-	uploadID  uuid.UUID               // ours
-	callsBack bool                    // somebody was to be told of the upload
+	what      string                     // the request, as in "completion"
+	known     string                     // what asking again has shown
+	head      *manifest.PresignedRequest // asks for the object; nil where there is none
+	uploadID  uuid.UUID                  // ours
+	callsBack bool                       // somebody was to be told of the upload
 }
 
 func (l lost) fail(format string, args ...any) (uint64, error) {
@@ -104,7 +104,7 @@ type storedObject struct {
 }
 
 // head asks for the object. The error is errNoObject, or means that nobody knows.
-func (s *session) head(ctx context.Context, request issue.PresignedRequest) (storedObject, error) {
+func (s *session) head(ctx context.Context, request manifest.PresignedRequest) (storedObject, error) {
 	const what = "look at the object"
 	a, _, err := s.send(ctx, message{what: what, request: request, patience: s.cfg.Stall})
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound {

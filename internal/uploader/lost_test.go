@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/uploader"
 )
 
@@ -29,7 +30,7 @@ func TestAnswerLost(t *testing.T) {
 	tests := []struct {
 		name     string
 		callback bool
-		change   func(m *issue.Multipart)
+		change   func(m *manifest.Multipart)
 		meantime func(w *world)                                                    // between the merge and the next request
 		head     func(rw http.ResponseWriter, r *http.Request, serve http.Handler) // nil answers as OSS does
 		says     []string                                                          // nil is success
@@ -37,7 +38,7 @@ func TestAnswerLost(t *testing.T) {
 		kept     bool // the state, so that the next run asks again
 	}{
 		{name: "as in the file", callback: true, says: []string{"there as in the file (" + known, "the row whose upload_id is "}, heads: 1},
-		{name: "as in the file, without an upload id", callback: true, change: func(m *issue.Multipart) { m.ID = uuid.Nil },
+		{name: "as in the file, without an upload id", callback: true, change: func(m *manifest.Multipart) { m.ID = uuid.Nil },
 			says: []string{"there as in the file (" + known, "the upload's row"}, heads: 1},
 		{name: "as in the file, and nobody to call back", heads: 1},
 		{name: "overwritten", callback: true, meantime: func(w *world) { w.store([]byte("other")) },
@@ -68,7 +69,7 @@ func TestAnswerLost(t *testing.T) {
 			serve.ServeHTTP(answer, r)
 			rw.Header().Set("Content-Length", answer.Header().Get("Content-Length"))
 		}, says: []string{"the answer is not OSS's", likely}, heads: 1},
-		{name: "a manifest of old", callback: true, change: func(m *issue.Multipart) { m.Head = nil }, says: []string{"most likely stored; " + likely}},
+		{name: "a manifest of old", callback: true, change: func(m *manifest.Multipart) { m.Head = nil }, says: []string{"most likely stored; " + likely}},
 	}
 	for _, tt := range tests {
 		for _, later := range []bool{false, true} {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // A storedPart is a part that OSS has.
@@ -21,7 +21,7 @@ type storedPart struct {
 }
 
 // multipart sends the parts that are not there yet, then has OSS merge them.
-func (s *session) multipart(ctx context.Context, m *issue.Multipart, pieces []piece) (Result, error) {
+func (s *session) multipart(ctx context.Context, m *manifest.Multipart, pieces []piece) (Result, error) {
 	result, err := s.resume(ctx, m, pieces)
 	if s.over || errors.Is(err, ErrUploadGone) {
 		err = errors.Join(err, s.state.Remove())
@@ -32,11 +32,11 @@ func (s *session) multipart(ctx context.Context, m *issue.Multipart, pieces []pi
 // completed is what an upload that is gone means after the completion was sent.
 const completed = "OSS was asked to merge the parts, and the upload is over now"
 
-func lostCompletion(m *issue.Multipart, known string) lost {
+func lostCompletion(m *manifest.Multipart, known string) lost {
 	return lost{"completion", known, m.Head, m.ID, callsBack(m.Complete)}
 }
 
-func (s *session) resume(ctx context.Context, m *issue.Multipart, pieces []piece) (Result, error) {
+func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []piece) (Result, error) {
 	there, err := s.listParts(ctx, m)
 	if errors.Is(err, ErrUploadGone) && s.state.Completing {
 		s.over = true
@@ -67,10 +67,10 @@ func (s *session) resume(ctx context.Context, m *issue.Multipart, pieces []piece
 
 // listParts returns what OSS has, by number. Of a part that no page lists nobody says
 // that it is there, and it is sent again.
-func (s *session) listParts(ctx context.Context, m *issue.Multipart) (map[int]storedPart, error) {
+func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (map[int]storedPart, error) {
 	const what = "list of parts"
 	there := make(map[int]storedPart)
-	for _, page := range listPages(m) {
+	for _, page := range m.Lists() {
 		a, _, err := s.send(ctx, message{what: what, request: page, patience: s.cfg.Stall})
 		if err != nil {
 			return nil, err
@@ -159,7 +159,7 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 
 // complete has OSS merge the parts and call back. That it was asked is written down
 // first: when the upload is over the next time, it was most likely this.
-func (s *session) complete(ctx context.Context, m *issue.Multipart, parts []sentPart, crc uint64) ([]byte, error) {
+func (s *session) complete(ctx context.Context, m *manifest.Multipart, parts []sentPart, crc uint64) ([]byte, error) {
 	const what = "completion"
 	type listed struct {
 		PartNumber int

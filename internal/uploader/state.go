@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // A State is what has to be remembered of a multipart upload until it is over, should
@@ -16,7 +16,7 @@ import (
 type State struct {
 	// Manifest is the one that was made for the upload; nil where somebody else keeps
 	// it.
-	Manifest *issue.Multipart `json:"manifest,omitempty"`
+	Manifest *manifest.Multipart `json:"manifest,omitempty"`
 
 	// Completing says that OSS was asked to merge the parts.
 	Completing bool `json:"completing"`
@@ -32,7 +32,7 @@ func LoadState(path string) (*State, error) {
 		return nil, fmt.Errorf("read state of the upload: %w", err)
 	}
 	s := new(State)
-	if err != nil || json.Unmarshal(text, s) != nil || s.Manifest != nil && checkMultipart(s.Manifest) != nil {
+	if err != nil || json.Unmarshal(text, s) != nil || s.Manifest != nil && s.Manifest.Check() != nil {
 		s = new(State)
 	}
 	s.path = path

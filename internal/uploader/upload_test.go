@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
@@ -58,7 +59,7 @@ func TestPutWithoutCallback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, source := fileOf(t, []byte("hello"))
-	m, err := uploader.ReadManifest(strings.NewReader("\n" + w.put().Put.URL + "\n")) // a URL alone will do
+	m, err := manifest.Read(strings.NewReader("\n" + w.put().Put.URL + "\n")) // a URL alone will do
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,16 +133,16 @@ func TestResume(t *testing.T) {
 	tests := []struct {
 		name string
 		// between makes a difference after parts 1 to 5 of 6 were sent
-		change func(t *testing.T, path string, content []byte, m *issue.Multipart)
+		change func(t *testing.T, path string, content []byte, m *manifest.Multipart)
 		kept   int
 	}{
-		{"as it was", func(*testing.T, string, []byte, *issue.Multipart) {}, 5},
-		{"a part at OSS is another one's", func(t *testing.T, _ string, content []byte, m *issue.Multipart) {
+		{"as it was", func(*testing.T, string, []byte, *manifest.Multipart) {}, 5},
+		{"a part at OSS is another one's", func(t *testing.T, _ string, content []byte, m *manifest.Multipart) {
 			other := bytes.Clone(content[partSize : 2*partSize])
 			other[7] ^= 1
 			sendTo(t, m.Parts[1].PresignedRequest, other)
 		}, 4},
-		{"a byte of the file changed since", func(t *testing.T, path string, content []byte, _ *issue.Multipart) {
+		{"a byte of the file changed since", func(t *testing.T, path string, content []byte, _ *manifest.Multipart) {
 			content[2*partSize+7] ^= 1
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
@@ -215,7 +216,7 @@ func TestManyPages(t *testing.T) {
 	}
 }
 
-func sendTo(t *testing.T, p issue.PresignedRequest, content []byte) {
+func sendTo(t *testing.T, p manifest.PresignedRequest, content []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), p.Method, p.URL, bytes.NewReader(content))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"upcall/internal/issue"
+	"upcall/internal/manifest"
 )
 
 // Config is how an Uploader works.
@@ -89,7 +89,7 @@ type Watcher interface {
 // A Task is one file to be uploaded.
 type Task struct {
 	Source   *Source
-	Manifest Manifest
+	Manifest manifest.Manifest
 	State    *State  // of a multipart upload, kept until it is over; nil keeps none
 	Watcher  Watcher // nil tells nobody
 }
@@ -112,7 +112,7 @@ func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	if err := t.Manifest.Check(); err != nil {
 		return Result{}, err
 	}
-	pieces, err := t.Manifest.pieces(t.Source.Size())
+	pieces, err := divide(t.Manifest, t.Source.Size())
 	if err != nil {
 		return Result{}, err
 	}
@@ -172,7 +172,7 @@ func taken(err error) bool {
 
 // receiverAnswer returns what the callback's receiver said, nil without a callback. OSS
 // passes nothing on that is no JSON.
-func receiverAnswer(what string, r issue.PresignedRequest, a answer) (json.RawMessage, error) {
+func receiverAnswer(what string, r manifest.PresignedRequest, a answer) (json.RawMessage, error) {
 	switch {
 	case !callsBack(r):
 		return nil, nil

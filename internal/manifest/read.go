@@ -1,0 +1,90 @@
+package manifest
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+// MaxSize is the longest manifest, in bytes. One of 10,000 parts takes about eight
+// million, and five times that where the key is as long as can be.
+const MaxSize = 64 << 20
+
+// ErrManifest means that a manifest is none, or asks for what no upload needs.
+var ErrManifest = errors.New("bad manifest")
+
+func badManifest(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrManifest}, args...)...)
+}
+
+// Read reads a manifest, or a presigned URL alone, and checks it. Fields that it does not
+// know are passed over. The error wraps ErrManifest, or is about reading, and never holds
+// a URL, as anyone who has that may upload.
+func Read(r io.Reader) (Manifest, error) {
+	var read bytes.Buffer
+	if file, ok := r.(*os.File); ok {
+		// A large one is not to be copied from buffer to larger buffer.
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			read.Grow(int(min(info.Size(), MaxSize)) + bytes.MinRead)
+		}
+	}
+	if _, err := read.ReadFrom(io.LimitReader(r, MaxSize+1)); err != nil {
+		return Manifest{}, fmt.Errorf("read manifest: %w", err)
+	}
+	if read.Len() > MaxSize {
+		return Manifest{}, badManifest("it is longer than %d bytes; give the JSON of `issuer put` or `issuer multipart create`", MaxSize)
+	}
+	m, err := parse(bytes.TrimSpace(read.Bytes()))
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, m.Check()
+}
+
+func parse(text []byte) (m Manifest, err error) {
+	if bytes.HasPrefix(text, []byte("http://")) || bytes.HasPrefix(text, []byte("https://")) {
+		return Manifest{Put: &Upload{Method: http.MethodPut, URL: string(text)}}, nil
+	}
+	// The two kinds share upload_id and more; what only one of them has tells them apart.
+	var kind struct {
+		URL   *anything `json:"url"`
+		Parts *anything `json:"parts"`
+	}
+	if err := json.Unmarshal(text, &kind); err != nil {
+		return m, badManifest("it is neither a URL nor a JSON object; give the JSON of `issuer put --format json` or `issuer multipart create`")
+	}
+	switch {
+	case kind.URL != nil && kind.Parts != nil:
+		return m, badManifest("it has both a url and parts; give one upload")
+	case kind.URL != nil:
+		m.Put = new(Upload)
+		err = json.Unmarshal(text, m.Put)
+	case kind.Parts != nil:
+		m.Multipart = new(Multipart)
+		err = json.Unmarshal(text, m.Multipart)
+	default:
+		return m, badManifest("it has neither a url nor parts; give the JSON of `issuer put --format json` or `issuer multipart create`")
+	}
+	if err != nil {
+		return m, badManifest("%s", jsonProblem(err))
+	}
+	return m, nil
+}
+
+// anything is a value of which only that it is there is of interest.
+type anything struct{}
+
+func (*anything) UnmarshalJSON([]byte) error { return nil }
+
+// jsonProblem says what is wrong with a document and nothing that stands in it.
+func jsonProblem(err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("%s is a %s, which it cannot be", cmp.Or(wrong.Field, "it"), wrong.Value)
+	}
+	return "a value has not the form that it must have, such as a UUID or an RFC 3339 time"
+}
