@@ -15,11 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/cli"
-<<<<<<< HEAD
 	"upcall/internal/fault"
-=======
 	"upcall/internal/manifest"
->>>>>>> 5a8e3db (Read and check what an issuer hands out in one place)
 	"upcall/internal/uploader"
 )
 

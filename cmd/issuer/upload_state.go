@@ -10,11 +10,8 @@ import (
 	"time"
 
 	"upcall/internal/cli"
-<<<<<<< HEAD
 	"upcall/internal/fault"
-=======
 	"upcall/internal/manifest"
->>>>>>> 5a8e3db (Read and check what an issuer hands out in one place)
 	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )

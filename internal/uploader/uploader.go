@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"upcall/internal/fault"
 	"upcall/internal/manifest"
 )
 
@@ -48,17 +49,17 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) check() error {
-	var errs []error
+	var faults fault.List
 	if c.Parallel < 1 || c.Parallel > 64 {
-		errs = append(errs, fmt.Errorf("parallel: %d is out of range; give 1 to 64", c.Parallel))
+		faults.Add(fault.At("parallel", "%d is out of range; give 1 to 64", c.Parallel))
 	}
 	if c.Attempts < 1 || c.Attempts > 100 {
-		errs = append(errs, fmt.Errorf("attempts: %d is out of range; give 1 to 100", c.Attempts))
+		faults.Add(fault.At("attempts", "%d is out of range; give 1 to 100", c.Attempts))
 	}
 	if c.Pause < 0 || c.Stall < 0 {
-		errs = append(errs, errors.New("pause, stall: a duration is negative; leave it out for the default"))
+		faults.Add(fault.At("pause, stall", "a duration is negative; leave it out for the default"))
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // An Uploader uploads files. Several goroutines may use it, and share its limits.
