@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"upcall/internal/cli"
+	"upcall/internal/dbtest"
 )
 
 func TestDemo(t *testing.T) {
@@ -35,14 +36,7 @@ func TestDemo(t *testing.T) {
 // next time.
 func TestStay(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "upcall-demo-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
-		t.Fatal(err)
-	}
+	dir := dbtest.Dir(t)
 	for range 2 {
 		ctx, stop := context.WithCancel(t.Context())
 		out, printed := io.Pipe()

@@ -120,14 +120,7 @@ func TestServe(t *testing.T) {
 // TestEmbedded: a private PostgreSQL is started, migrated, and gone at the end.
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "upcall-embedded-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
+	dir := dbtest.Dir(t)
 	var out bytes.Buffer
 	settings := env("UPCALL_DATABASE_URL", "embedded", "UPCALL_DATA_DIR", filepath.Join(dir, "data"))
 	if err := run(t.Context(), []string{"migrate", "up"}, settings, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {

@@ -14,9 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/embeddedpg"
+	"upcall/internal/dbtest"
 	"upcall/internal/event"
-	"upcall/migrations"
 )
 
 // callers is how many requests wait at once.
@@ -38,20 +37,6 @@ func newEvent() *event.Event {
 			Vars: map[string]json.RawMessage{"x:user": json.RawMessage(`"4711"`), "x:album": json.RawMessage(`"summer"`)},
 		},
 	}
-}
-
-// durable starts a server that really syncs and returns its URL.
-func durable(b *testing.B) string {
-	b.Helper()
-	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{MaxConnections: 200})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { server.Stop() })
-	if err := migrations.Up(b.Context(), server.URL()); err != nil {
-		b.Fatal(err)
-	}
-	return server.URL()
 }
 
 func benchPool(b *testing.B, url string, conns int) *pgxpool.Pool {
@@ -91,7 +76,7 @@ func drive(b *testing.B, commit func() error, unit string) {
 // BenchmarkRecord compares the recorder with a statement for each request. Both commit
 // durably into the same tables; the ratio of their events/s is what group commit is worth.
 func BenchmarkRecord(b *testing.B) {
-	url := durable(b)
+	url := dbtest.NewServer(b).URL()
 	b.Run("group commit", func(b *testing.B) {
 		for writers := 1; writers <= 4; writers++ {
 			b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
@@ -149,7 +134,7 @@ func insertOne(ctx context.Context, pool *pgxpool.Pool, e *event.Event) error {
 
 // BenchmarkIssue measures the ledger, which uses the same group commit.
 func BenchmarkIssue(b *testing.B) {
-	url := durable(b)
+	url := dbtest.NewServer(b).URL()
 	for writers := 1; writers <= 2; writers++ {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			l, err := NewLedger(Config{Pool: benchPool(b, url, 8), Writers: writers})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,10 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/dbtest"
-	"upcall/internal/embeddedpg"
 	"upcall/internal/event"
 	"upcall/internal/testing/wait"
-	"upcall/migrations"
 )
 
 // A proxy forwards TCP connections until it is stalled: then connections stay open, and
@@ -177,23 +174,7 @@ func TestNobodyThere(t *testing.T) {
 
 func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 	t.Parallel()
-	// Not t.TempDir: root's is closed to the user whom PostgreSQL runs as.
-	dir, err := os.MkdirTemp("", "upcall-crash-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	server, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, NoFsync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Stop() })
-	if err := migrations.Up(t.Context(), server.URL()); err != nil {
-		t.Fatal(err)
-	}
+	server := dbtest.NewServer(t)
 	pool := openPool(t, server.URL())
 	r := newRecorder(t, Config{Pool: pool})
 
@@ -223,14 +204,9 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 		})
 	}
 	wait.Until(t, "events are recorded", func() bool { return recorded.Load() > 100 })
-	if err := server.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	server.Kill(t)
 	wait.Until(t, "events are refused", func() bool { return failed.Load() > 100 })
-	server, err = embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: dir, NoFsync: true, Port: server.Port()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server.Restart(t)
 	before := recorded.Load()
 	wait.Until(t, "events are recorded again", func() bool { return recorded.Load() > before+100 })
 	close(stop)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/dbtest"
 	"upcall/internal/event"
 )
 
@@ -16,7 +17,7 @@ import (
 // temporary table that a statement then reads.
 func BenchmarkWays(b *testing.B) {
 	const size = 64
-	pool := benchPool(b, durable(b), 2)
+	pool := benchPool(b, dbtest.NewServer(b).URL(), 2)
 	for _, way := range []struct {
 		name   string
 		commit func(*testing.B, *pgxpool.Pool) func([]*event.Event) error

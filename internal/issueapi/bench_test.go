@@ -17,10 +17,9 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/apikey"
-	"upcall/internal/embeddedpg"
+	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/servetest"
-	"upcall/migrations"
 )
 
 // clients is how many keep-alive connections ask at once.
@@ -82,15 +81,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
 	if withLedger {
-		server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { server.Stop() })
-		if err := migrations.Up(b.Context(), server.URL()); err != nil {
-			b.Fatal(err)
-		}
-		pool, err := eventstore.Open(b.Context(), server.URL())
+		pool, err := eventstore.Open(b.Context(), dbtest.NewServer(b).URL())
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,0 +1,68 @@
+package dbtest
+
+import (
+	"os"
+	"testing"
+
+	"upcall/internal/embeddedpg"
+	"upcall/migrations"
+)
+
+// A Server is a PostgreSQL of one test's own, with the newest schema and data that is
+// really synced. It stops at the test's end.
+type Server struct {
+	*embeddedpg.Server
+	dir string
+}
+
+// NewServer starts one.
+func NewServer(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{dir: Dir(t)}
+	s.start(t, 0)
+	if err := migrations.Up(t.Context(), s.URL()); err != nil {
+		t.Fatalf("migrate the test's own PostgreSQL: %v", err)
+	}
+	return s
+}
+
+// Kill ends the server at once, as a crash does.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	if err := s.Server.Kill(); err != nil {
+		t.Fatalf("kill PostgreSQL: %v", err)
+	}
+}
+
+// Restart starts the server again after Kill, at the same URL.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.start(t, s.Port())
+}
+
+func (s *Server) start(t testing.TB, port int) {
+	t.Helper()
+	config := embeddedpg.Config{DataDir: s.dir, Port: port, MaxConnections: 200, StartTimeout: setUpTimeout}
+	server, err := embeddedpg.Start(t.Context(), config)
+	if err != nil {
+		t.Fatalf("start the test's own PostgreSQL: %v", err)
+	}
+	t.Cleanup(func() { server.Stop() }) // it may have been killed
+	s.Server = server
+}
+
+// Dir returns a directory for the data of a private PostgreSQL, which is removed at the
+// test's end. That of t.TempDir is closed to the user that PostgreSQL runs as where the
+// test runs as root.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "upcall-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
