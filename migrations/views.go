@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"upcall/internal/fault"
 )
 
 //go:embed views/*.sql
@@ -296,7 +298,7 @@ func changeViews(ctx context.Context, conn *pgx.Conn, tries int, work func(pgx.T
 			return fmt.Errorf("%w: %s: drop that, do this again, and make it anew: %w",
 				ErrViews, strings.Join(strings.Fields(strings.ReplaceAll(pgErr.Detail, "\n", "; ")), " "), err)
 		case code != lockNotAvailable && code != deadlock:
-			return fmt.Errorf("%w: %w", ErrViews, lineError{err})
+			return fmt.Errorf("%w: %w", ErrViews, fault.OneLine(err))
 		case tries == 0:
 			return fmt.Errorf("%w: queries read them all the time: end the longest, or do this again later: %w", ErrViews, err)
 		}
