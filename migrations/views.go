@@ -296,7 +296,7 @@ func changeViews(ctx context.Context, conn *pgx.Conn, tries int, work func(pgx.T
 			var pgErr *pgconn.PgError
 			errors.As(err, &pgErr)
 			return fmt.Errorf("%w: %s: drop that, do this again, and make it anew: %w",
-				ErrViews, strings.Join(strings.Fields(strings.ReplaceAll(pgErr.Detail, "\n", "; ")), " "), err)
+				ErrViews, fault.Line(strings.ReplaceAll(pgErr.Detail, "\n", "; ")), err)
 		case code != lockNotAvailable && code != deadlock:
 			return fmt.Errorf("%w: %w", ErrViews, fault.OneLine(err))
 		case tries == 0:
