@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/loadgen"
 	"upcall/internal/receiver"
@@ -46,15 +47,11 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		}
 		defer pprof.StopCPUProfile()
 	}
-	public, err := net.Listen("tcp", "127.0.0.1:0")
+	public, admin, err := httpserver.Listen("callbacks", "127.0.0.1:0", "127.0.0.1:0")
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	defer public.Close()
-	admin, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
 	defer admin.Close()
 	keys, err := uploadtoken.ParseKeys(loadgen.TokenKeys)
 	if err != nil {

@@ -7,13 +7,18 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/embeddedpg"
-	"upcall/internal/issue"
+	"upcall/internal/httpserver"
+	"upcall/internal/issuer"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
+	"upcall/internal/policy"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
@@ -26,134 +31,176 @@ const (
 	keyID     = "ossemu"
 	keySecret = "ossemu-secret"
 	tokenKeys = "demo:a secret of this machine only"
+	// drain is how long the emulator waits for uploads when it is stopped.
+	drain = 5 * time.Second
 )
+
+// policies allow what there is to try. The callback's URL is filled in.
+const policies = `policies:
+  demo:
+    buckets: [demo]
+    key_prefixes: ["*"]
+    content_types: ["*/*"]
+    max_size: 1GiB
+    max_expiry: 7d
+    callback_urls: [%q]
+    allowed_vars: [uid, album]
+`
 
 // places say where the parts of a loop are.
 type places struct {
-	data               string // "" means nowhere for long
-	public, admin, oss string // listeners
+	data                    string // "" keeps nothing
+	public, admin, oss, api string // listeners
 }
 
 // A loop is everything an upload needs, running.
 type loop struct {
+	logger      *slog.Logger
+	tokens      *uploadtoken.Keyring
 	databaseURL string
 	callbackURL string
 	ossURL      string
-	issuer      *issue.Issuer
-	broken      chan struct{} // closed when a part ended by itself
-	stop        func() error  // ends every part, in order; callable once
+	apiURL      string // of the issuer
+
+	broken chan struct{} // closed when a part ended by itself, or was stopped
+	end    func()        // closes broken
+	stops  []func() error
 }
 
 // start starts every part. What was started before a failure is stopped.
 func start(ctx context.Context, at places, logger *slog.Logger) (*loop, error) {
-	var stops []func() error
-	l := &loop{broken: make(chan struct{})}
-	l.stop = func() error {
-		var err error
-		for _, stop := range stops {
-			err = errors.Join(stop(), err)
+	tokens, err := uploadtoken.ParseKeys(tokenKeys)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{logger: logger, tokens: tokens, broken: make(chan struct{})}
+	l.end = sync.OnceFunc(func() { close(l.broken) })
+	for _, part := range []func(context.Context, places) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
+		if err := part(ctx, at); err != nil {
+			return nil, errors.Join(err, l.stop())
 		}
-		return err
-	}
-	later := func(stop func() error) { stops = append([]func() error{stop}, stops...) }
-	fail := func(err error) (*loop, error) { return nil, errors.Join(err, l.stop()) }
-
-	postgresDir, objectsDir := "", ""
-	if at.data != "" {
-		postgresDir, objectsDir = filepath.Join(at.data, "postgres"), filepath.Join(at.data, "objects")
-	}
-	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: postgresDir, Logger: logger})
-	if err != nil {
-		return fail(err)
-	}
-	later(postgres.Stop)
-	l.databaseURL = postgres.URL()
-	if err := migrations.Up(ctx, l.databaseURL); err != nil {
-		return fail(err)
-	}
-
-	ossListener, err := net.Listen("tcp", at.oss)
-	if err != nil {
-		return fail(err)
-	}
-	l.ossURL = "http://" + ossListener.Addr().String()
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: keyID, AccessKeySecret: keySecret, Region: region,
-		Buckets: []string{bucket}, DataDir: objectsDir, PublicURL: l.ossURL, Logger: logger})
-	if err != nil {
-		return fail(errors.Join(err, ossListener.Close()))
-	}
-	ossServer := &http.Server{Handler: emulator}
-	go ossServer.Serve(ossListener)
-	later(func() error { emulator.Close(); return ossServer.Close() })
-
-	stopReceiver, err := l.startReceiver(ctx, at, logger)
-	if err != nil {
-		return fail(err)
-	}
-	later(stopReceiver)
-
-	if l.issuer, err = newIssuer(l.ossURL); err != nil {
-		return fail(err)
 	}
 	return l, nil
 }
 
-func (l *loop) startReceiver(ctx context.Context, at places, logger *slog.Logger) (func() error, error) {
-	public, err := net.Listen("tcp", at.public)
-	if err != nil {
-		return nil, err
+// stop ends every part, the last first. It is called once.
+func (l *loop) stop() error {
+	var errs []error
+	for _, stop := range slices.Backward(l.stops) {
+		errs = append(errs, stop())
 	}
-	admin, err := net.Listen("tcp", at.admin)
-	if err != nil {
-		return nil, errors.Join(err, public.Close())
-	}
-	l.callbackURL = "http://" + public.Addr().String() + "/oss/callback"
-	keys, err := uploadtoken.ParseKeys(tokenKeys)
-	if err != nil {
-		return nil, err
-	}
-	// The receiver is told to stop by us, in its turn, and not by the signal.
+	return errors.Join(errs...)
+}
+
+// background runs a part until it is stopped in its turn, and not by the signal.
+func (l *loop) background(ctx context.Context, part func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- receiver.Run(ctx, receiver.Config{
-			DatabaseURL: l.databaseURL, Tokens: keys, Logger: logger,
-			TrustKeyURLs: []string{l.ossURL + ossemu.PublicKeyPath},
-		}, public, admin)
-		close(l.broken)
+		ended <- part(ctx)
+		l.end()
 	}()
-	return func() error { cancel(); return <-ended }, nil
+	l.stops = append(l.stops, func() error { cancel(); return <-ended })
 }
 
-func newIssuer(ossURL string) (*issue.Issuer, error) {
-	presigner, err := oss.New(oss.Config{Region: region, Endpoint: ossURL, AccessKeyID: keyID, AccessKeySecret: keySecret})
-	if err != nil {
-		return nil, err
+func (l *loop) startPostgres(ctx context.Context, at places) error {
+	cfg := embeddedpg.Config{Logger: l.logger}
+	if at.data != "" {
+		cfg.DataDir = filepath.Join(at.data, "postgres")
 	}
-	keys, err := uploadtoken.ParseKeys(tokenKeys)
+	postgres, err := embeddedpg.Start(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return issue.New(issue.Config{Presigner: presigner, Tokens: keys})
+	l.stops = append(l.stops, postgres.Stop)
+	l.databaseURL = postgres.URL()
+	return migrations.Up(ctx, l.databaseURL)
+}
+
+func (l *loop) startOSS(ctx context.Context, at places) error {
+	listener, err := net.Listen("tcp", at.oss)
+	if err != nil {
+		return err
+	}
+	l.ossURL = "http://" + listener.Addr().String()
+	cfg := ossemu.Config{
+		AccessKeyID: keyID, AccessKeySecret: keySecret, Region: region, Buckets: []string{bucket},
+		PublicURL: l.ossURL, Logger: l.logger,
+	}
+	if at.data != "" {
+		cfg.DataDir = filepath.Join(at.data, "objects")
+	}
+	emulator, err := ossemu.New(cfg)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := httpserver.New(emulator, l.logger)
+	server.ReadTimeout, server.WriteTimeout = 0, 0 // a large object takes as long as it takes
+	server.RegisterOnShutdown(emulator.Close)
+	l.background(ctx, func(ctx context.Context) error {
+		return httpserver.Serve(ctx, l.logger, drain, httpserver.Site{Server: server, Listener: listener})
+	})
+	return nil
+}
+
+func (l *loop) startReceiver(ctx context.Context, at places) error {
+	public, admin, err := httpserver.Listen("callbacks", at.public, at.admin)
+	if err != nil {
+		return err
+	}
+	l.callbackURL = "http://" + public.Addr().String() + "/oss/callback"
+	cfg := receiver.Config{
+		DatabaseURL: l.databaseURL, Tokens: l.tokens, Logger: l.logger,
+		TrustKeyURLs: []string{l.ossURL + ossemu.PublicKeyPath},
+	}
+	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, public, admin) })
+	return nil
+}
+
+func (l *loop) startIssuer(ctx context.Context, at places) error {
+	allowed, err := policy.Parse(fmt.Appendf(nil, policies, l.callbackURL), callbackspec.AnyAddress)
+	if err != nil {
+		return err
+	}
+	api, admin, err := httpserver.Listen("applications", at.api, anyPort)
+	if err != nil {
+		return err
+	}
+	l.apiURL = "http://" + api.Addr().String()
+	cfg := issuer.Config{
+		DatabaseURL: l.databaseURL, Tokens: l.tokens, Policies: allowed, Logger: l.logger,
+		OSS: oss.Config{Region: region, Endpoint: l.ossURL, AccessKeyID: keyID, AccessKeySecret: keySecret},
+	}
+	l.background(ctx, func(ctx context.Context) error { return issuer.Run(ctx, cfg, api, admin) })
+	return nil
 }
 
 // printCommands says what is up and what to try.
 func (l *loop) printCommands(out io.Writer) {
-	fmt.Fprintf(out, `Everything is up until Ctrl-C: PostgreSQL, the OSS emulator at %[1]s, the receiver at %[2]s.
+	fmt.Fprintf(out, `Everything is up until Ctrl-C: PostgreSQL, the OSS emulator at %[1]s, the receiver at %[2]s,
+the issuer at %[9]s.
 
 Issue an upload, upload a file, and see the receiver's answer:
 
   export OSS_ENDPOINT=%[1]s OSS_REGION=%[3]s OSS_ACCESS_KEY_ID=%[4]s OSS_ACCESS_KEY_SECRET=%[5]s
   export UPCALL_CALLBACK_URL=%[2]s UPCALL_TOKEN_KEYS='%[6]s'
+  export UPCALL_DATABASE_URL='%[8]s'
   go run ./cmd/issuer put --bucket %[7]s --key hello.txt --var uid=42
 
-See the rows:
+Or ask the issuer for one, as an application does:
+
+  KEY=$(go run ./cmd/issuer keys add --policy demo)
+  curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' %[9]s/v1/uploads \
+    -d '{"key":"hello.txt","content_type":"text/plain","size":12,"vars":{"uid":"42"}}'
+
+See the rows, and what became of each issued upload:
 
   psql '%[8]s' -c 'SELECT * FROM upcall.upload_events'
+  psql '%[8]s' -c 'SELECT * FROM upcall.upload_status'
 
 See what the emulator sent and what came back, and make it misbehave:
 
   curl %[1]s/_ossemu/callbacks
   curl -X PUT %[1]s/_ossemu/faults -d '{"corrupt_signature": true}'
-`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL)
+`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL)
 }

@@ -1,7 +1,7 @@
 // Demo runs the whole loop in one process: a private PostgreSQL, the OSS emulator, the
-// receiver and the issuer. It uploads two files as any HTTP client would, shows what the
-// uploader got back and the rows that were recorded, has forged callbacks refused, and
-// leaves nothing running.
+// receiver and the issuer. It asks the issuer for two uploads, as an application does,
+// uploads the files as any HTTP client would, shows what the uploader got back and the rows
+// that were recorded, has forged callbacks refused, and leaves nothing running.
 //
 //	demo          run once
 //	demo --stay   keep everything up until Ctrl-C, and print commands to try
@@ -24,6 +24,7 @@ type command struct {
 	Listen      string `default:"127.0.0.1:8080" help:"Receiver's public listener with --stay."`
 	AdminListen string `default:"127.0.0.1:8081" help:"Receiver's private listener with --stay."`
 	OSSListen   string `name:"oss-listen" default:"127.0.0.1:9000" help:"Emulator's listener with --stay."`
+	APIListen   string `name:"api-listen" default:"127.0.0.1:8082" help:"Issuer's listener for applications with --stay."`
 	Verbose     bool   `short:"v" help:"Show the programs' own logs."`
 }
 
@@ -39,9 +40,9 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	if c.Verbose {
 		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
-	at := places{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen}
+	at := places{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen, api: c.APIListen}
 	if !c.Stay {
-		at = places{public: anyPort, admin: anyPort, oss: anyPort}
+		at = places{public: anyPort, admin: anyPort, oss: anyPort, api: anyPort}
 	}
 	loop, err := start(ctx, at, logger)
 	if err != nil {

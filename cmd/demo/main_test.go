@@ -22,6 +22,7 @@ func TestDemo(t *testing.T) {
 		`answer   200 {"status":"ok","event_id":"`,
 		`photos/sunset.png  742   image/png   320    200`,
 		`{"uid": "42", "album": "summer 2026"}`,
+		"2 issued, 2 uploaded\n",
 		`403 {"error":{"code":"bad_signature"`,
 		`403 {"error":{"code":"untrusted_key"`,
 		`403 {"error":{"code":"bad_token"`,
@@ -42,7 +43,7 @@ func TestStay(t *testing.T) {
 		out, printed := io.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
+			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort, "--api-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
 			printed.Close()
 			ended <- err
 		}()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -18,9 +19,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/apikey"
 	"upcall/internal/eventstore"
-	"upcall/internal/issue"
-	"upcall/internal/oss"
+	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
 )
 
@@ -56,9 +57,13 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	key, err := l.addKey(ctx)
+	if err != nil {
+		return err
+	}
 	for i, f := range uploads {
 		fmt.Fprintf(out, "%d. Upload %s (%d bytes, %s)\n", i+1, f.key, len(f.content), f.contentType)
-		if err := l.upload(ctx, out, f); err != nil {
+		if err := l.upload(ctx, out, key, f); err != nil {
 			return err
 		}
 	}
@@ -70,13 +75,48 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 	return l.forge(ctx, out)
 }
 
+// addKey makes an API key for the issuer.
+func (l *loop) addKey(ctx context.Context) (string, error) {
+	pool, err := eventstore.Open(ctx, l.databaseURL)
+	if err != nil {
+		return "", err
+	}
+	defer pool.Close()
+	key, hash, err := apikey.New("demo")
+	if err != nil {
+		return "", err
+	}
+	added := eventstore.APIKey{ID: "demo", Hash: hash[:], Policy: "demo", CreatedAt: time.Now()}
+	return key, eventstore.NewAPIKeys(pool).Add(ctx, added)
+}
+
+// issue asks the issuer for an upload, as an application does.
+func (l *loop) issue(ctx context.Context, key string, f file) (manifest.Upload, error) {
+	wanted, err := json.Marshal(map[string]any{"key": f.key, "content_type": f.contentType, "size": len(f.content), "vars": f.vars})
+	if err != nil {
+		return manifest.Upload{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.apiURL+"/v1/uploads", bytes.NewReader(wanted))
+	if err != nil {
+		return manifest.Upload{}, err
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	request.Header.Set("Content-Type", "application/json")
+	status, answer, err := send(request)
+	if err != nil {
+		return manifest.Upload{}, err
+	}
+	if status != http.StatusCreated {
+		return manifest.Upload{}, fmt.Errorf("the issuer answered %d %s", status, answer)
+	}
+	var issued manifest.Upload
+	err = json.Unmarshal([]byte(answer), &issued)
+	return issued, err
+}
+
 // upload issues an upload and does it as any HTTP client would.
-func (l *loop) upload(ctx context.Context, out io.Writer, f file) error {
-	issued, _, err := l.issuer.Issue(ctx, issue.Request{
-		Object:   oss.Object{Bucket: bucket, Key: f.key, ContentType: f.contentType},
-		Expires:  time.Hour,
-		Callback: &issue.Callback{URLs: []string{l.callbackURL}, Vars: f.vars},
-	})
+func (l *loop) upload(ctx context.Context, out io.Writer, key string, f file) error {
+	issued, err := l.issue(ctx, key, f)
 	if err != nil {
 		return fmt.Errorf("issue upload: %w", err)
 	}
@@ -100,6 +140,7 @@ func (l *loop) upload(ctx context.Context, out io.Writer, f file) error {
 	return nil
 }
 
+// printRows shows the events, and that the ledger knows each of them.
 func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
 	pool, err := eventstore.Open(ctx, l.databaseURL)
 	if err != nil {
@@ -130,9 +171,17 @@ func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
 	if err := errors.Join(rows.Err(), table.Flush()); err != nil {
 		return fmt.Errorf("read rows: %w", err)
 	}
-	fmt.Fprintln(out)
 	if n != want {
 		return fmt.Errorf("there are %d rows, want %d", n, want)
+	}
+	const funnel = "SELECT sum(issued), sum(uploaded) FROM upcall.upload_funnel"
+	var issued, uploaded int
+	if err := pool.QueryRow(ctx, funnel).Scan(&issued, &uploaded); err != nil {
+		return fmt.Errorf("query funnel: %w", err)
+	}
+	fmt.Fprintf(out, "\n   %s\n\n   %d issued, %d uploaded\n\n", funnel, issued, uploaded)
+	if issued != want || uploaded != want {
+		return fmt.Errorf("the ledger has %d uploads, of which %d were uploaded; want %d", issued, uploaded, want)
 	}
 	return nil
 }

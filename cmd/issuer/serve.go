@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/fault"
+	"upcall/internal/httpserver"
 	"upcall/internal/issue"
 	"upcall/internal/issuer"
 	"upcall/internal/policy"
@@ -60,15 +60,11 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 	}
 	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
 	warn(std.Err, true, cfg.Tokens)
-	api, err := net.Listen("tcp", c.APIListen)
+	api, admin, err := httpserver.Listen("applications", c.APIListen, c.APIAdminListen)
 	if err != nil {
-		return fmt.Errorf("listen for applications: %w", err)
+		return err
 	}
 	defer api.Close()
-	admin, err := net.Listen("tcp", c.APIAdminListen)
-	if err != nil {
-		return fmt.Errorf("listen for health and metrics: %w", err)
-	}
 	defer admin.Close()
 	err = issuer.Run(ctx, cfg, api, admin)
 	if errors.Is(err, migrations.ErrURL) {

@@ -12,6 +12,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/fault"
+	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
@@ -158,15 +159,11 @@ func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, databas
 			return err
 		}
 	}
-	public, err := net.Listen("tcp", cmd.Listen)
+	public, admin, err := httpserver.Listen("callbacks", cmd.Listen, cmd.AdminListen)
 	if err != nil {
-		return fmt.Errorf("listen for callbacks: %w", err)
+		return err
 	}
 	defer public.Close()
-	admin, err := net.Listen("tcp", cmd.AdminListen)
-	if err != nil {
-		return fmt.Errorf("listen for health and metrics: %w", err)
-	}
 	defer admin.Close()
 	return receiver.Run(ctx, cfg, public, admin)
 }
