@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"upcall/internal/testing/clitest"
 	"upcall/internal/testing/toolchain"
 )
 
@@ -18,7 +19,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, _, _ := boot(t, nil, env("OSSEMU_LISTEN", "127.0.0.1:0"))
+	address, _, _ := boot(t, clitest.Env{"OSSEMU_LISTEN": "127.0.0.1:0"})
 	commands := 0
 	for _, block := range regexp.MustCompile("(?ms)^```sh run\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
 		for command := range strings.Lines(block[1]) {

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -11,44 +9,26 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/ossclient"
 )
 
-func env(pairs ...string) func(string) string {
-	m := make(map[string]string)
-	for i := 0; i < len(pairs); i += 2 {
-		m[pairs[i]] = pairs[i+1]
-	}
-	return func(name string) string { return m[name] }
-}
+var program = clitest.Program(run)
 
-// boot starts the program on a free port and returns its address, the rest of its
-// first line, and a function that ends it and returns its error.
-func boot(t *testing.T, args []string, e func(string) string) (address, line string, stop func() error) {
+// boot starts the program and returns its address and its first line.
+func boot(t *testing.T, env clitest.Env, args ...string) (address, line string, running *clitest.Running) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	out, in := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := run(ctx, args, e, cli.Stdio{Out: in, Err: io.Discard})
-		in.CloseWithError(errors.Join(io.EOF, err))
-		done <- err
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		cancel()
-		t.Fatalf("no first line: %v, %v", err, <-done)
-	}
+	running = program.Start(t, env, args...)
+	line = running.Line(t, func(string) bool { return true })
 	_, rest, _ := strings.Cut(line, "http://")
 	host, _, _ := strings.Cut(rest, ",")
-	stop = func() error { cancel(); return <-done }
-	t.Cleanup(cancel)
-	return "http://" + host, line, stop
+	return "http://" + host, line, running
 }
 
 func TestServe(t *testing.T) {
@@ -57,25 +37,25 @@ func TestServe(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("from-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address, line, stop := boot(t, []string{"--region", "cn-beijing"}, env("OSSEMU_LISTEN", "127.0.0.1:0", "OSSEMU_REGION", "overruled-by-flag",
-		"OSSEMU_ACCESS_KEY_ID", "id", "OSSEMU_ACCESS_KEY_SECRET_FILE", secret, "OSSEMU_BUCKETS", "one,two", "OSSEMU_DATA_DIR", t.TempDir()))
+	address, line, running := boot(t, clitest.Env{
+		"OSSEMU_LISTEN": "127.0.0.1:0", "OSSEMU_REGION": "overruled-by-flag", "OSSEMU_ACCESS_KEY_ID": "id",
+		"OSSEMU_ACCESS_KEY_SECRET_FILE": secret, "OSSEMU_BUCKETS": "one,two", "OSSEMU_DATA_DIR": t.TempDir(),
+	}, "--region", "cn-beijing")
 	if want := "callback key at " + address + "/_ossemu/callback_pub_key.pem\n"; !strings.HasSuffix(line, want) {
 		t.Errorf("first line %q", line)
 	}
-	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("id", "from-file")).
-		WithRegion("cn-beijing").WithEndpoint(address).WithUsePathStyle(true).WithRetryMaxAttempts(1))
+	client := ossclient.New(address, "cn-beijing", "id", "from-file")
 	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"), Body: strings.NewReader("x")}); err != nil {
 		t.Error(err)
 	}
-	var out bytes.Buffer
 	listen := strings.TrimPrefix(address, "http://")
-	if err := run(t.Context(), []string{"healthcheck", "--listen", listen}, env(), cli.Stdio{Out: &out, Err: io.Discard}); err != nil || out.String() != "ok\n" {
-		t.Errorf("healthcheck: %q, %v", out.String(), err)
+	if got := program.Output(t, nil, "healthcheck", "--listen", listen); got != "ok\n" {
+		t.Errorf("healthcheck: %q", got)
 	}
-	if err := stop(); err != nil {
+	if err := running.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if err := run(t.Context(), []string{"healthcheck"}, env("OSSEMU_LISTEN", listen), cli.Stdio{Out: io.Discard, Err: io.Discard}); err == nil || errors.Is(err, cli.ErrUsage) {
+	if err := program.Error(t, clitest.Env{"OSSEMU_LISTEN": listen}, "healthcheck"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("healthcheck of nothing: %v", err)
 	}
 }
@@ -83,9 +63,8 @@ func TestServe(t *testing.T) {
 // TestDrain: an upload whose body is still on its way is answered after the signal.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	address, _, stop := boot(t, nil, env("OSSEMU_LISTEN", "127.0.0.1:0"))
-	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ossemu", "ossemu-secret")).
-		WithRegion("cn-hangzhou").WithEndpoint(address).WithUsePathStyle(true))
+	address, _, running := boot(t, clitest.Env{"OSSEMU_LISTEN": "127.0.0.1:0"})
+	client := ossclient.New(address, "cn-hangzhou", "ossemu", "ossemu-secret")
 	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("k")})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +90,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- stop() }()
+	go func() { stopped <- running.Stop() }()
 	for {
 		// Drained servers refuse new connections.
 		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(address + "/_ossemu/health")
@@ -131,8 +110,10 @@ func TestDrain(t *testing.T) {
 
 func TestMistakesAreReportedTogether(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), nil, env("OSSEMU_LISTEN", "nonsense", "OSSEMU_REGION", "oss-cn-hangzhou", "OSSEMU_BUCKETS", "_ossemu,ok-one",
-		"OSSEMU_ACCESS_KEY_SECRET", "top-secret", "OSSEMU_ACCESS_KEY_SECRET_FILE", "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE", "/nowhere", "OSSEMU_PUBLIC_URL", "x"), cli.Stdio{Out: io.Discard, Err: io.Discard})
+	err := program.Error(t, clitest.Env{
+		"OSSEMU_LISTEN": "nonsense", "OSSEMU_REGION": "oss-cn-hangzhou", "OSSEMU_BUCKETS": "_ossemu,ok-one", "OSSEMU_PUBLIC_URL": "x",
+		"OSSEMU_ACCESS_KEY_SECRET": "top-secret", "OSSEMU_ACCESS_KEY_SECRET_FILE": "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE": "/nowhere",
+	})
 	if !errors.Is(err, cli.ErrUsage) {
 		t.Fatalf("not a usage error: %v", err)
 	}
@@ -149,26 +130,23 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--nope"}, {"nope"}, {"serve", "extra"}, {"healthcheck", "--timeout", "x"}} {
-		if err := run(t.Context(), args, env(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
+		if err := program.Error(t, nil, args...); !errors.Is(err, cli.ErrUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"serve", "--help"}, env("OSSEMU_ACCESS_KEY_SECRET", "top-secret"), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
-		t.Errorf("--help: %v", err)
-	}
+	help := program.Output(t, clitest.Env{"OSSEMU_ACCESS_KEY_SECRET": "top-secret"}, "serve", "--help")
 	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION", "BUCKETS", "PUBLIC_URL", "DATA_DIR"} {
-		if !strings.Contains(out.String(), "OSSEMU_"+name) {
-			t.Errorf("help does not name OSSEMU_%s:\n%s", name, out.String())
+		if !strings.Contains(help, "OSSEMU_"+name) {
+			t.Errorf("help does not name OSSEMU_%s:\n%s", name, help)
 		}
 	}
-	if strings.Contains(out.String(), "top-secret") {
+	if strings.Contains(help, "top-secret") {
 		t.Error("help shows the secret")
 	}
 	busy := httptest.NewServer(nil)
 	defer busy.Close()
-	err := run(t.Context(), []string{"--listen", busy.Listener.Addr().String()}, env(), cli.Stdio{Out: io.Discard, Err: io.Discard})
-	if err == nil || errors.Is(err, cli.ErrUsage) {
+	err := program.Error(t, nil, "--listen", busy.Listener.Addr().String())
+	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, cli.ErrUsage) {
 		t.Errorf("busy port: %v", err)
 	}
 }

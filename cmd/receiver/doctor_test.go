@@ -1,16 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/clitest"
 )
 
 const captures = "testdata/doctor/"
@@ -32,20 +32,20 @@ func TestDoctor(t *testing.T) {
 	tests := []struct {
 		name    string
 		args    []string
-		env     []string
+		env     clitest.Env
 		status  int
 		verdict string
 		cause   string // kinds, or reasons of refusals
 	}{
 		{"genuine", []string{"genuine.http"}, nil, 0, "verifies", ""},
 		{"the format named", []string{"genuine.http", "--format", "raw"}, nil, 0, "verifies", ""},
-		{"token required", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 1, "verifies", "token_missing"},
-		{"token optional", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef", "UPCALL_TOKEN", "optional"}, 0, "verifies", ""},
-		{"token off", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef", "UPCALL_TOKEN", "off"}, 0, "verifies", ""},
-		{"bucket of the header", []string{"genuine.http"}, []string{"UPCALL_BUCKETS", "mine"}, 1, "verifies", "bucket_not_allowed"},
-		{"path", []string{"genuine.http"}, []string{"UPCALL_CALLBACK_PATH", "/oss/callback"}, 1, "verifies", "path"},
+		{"token required", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef"}, 1, "verifies", "token_missing"},
+		{"token optional", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef", "UPCALL_TOKEN": "optional"}, 0, "verifies", ""},
+		{"token off", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef", "UPCALL_TOKEN": "off"}, 0, "verifies", ""},
+		{"bucket of the header", []string{"genuine.http"}, clitest.Env{"UPCALL_BUCKETS": "mine"}, 1, "verifies", "bucket_not_allowed"},
+		{"path", []string{"genuine.http"}, clitest.Env{"UPCALL_CALLBACK_PATH": "/oss/callback"}, 1, "verifies", "path"},
 		{"stripped", []string{"stripped.http"}, nil, 1, "repaired", "path_prefix_stripped"},
-		{"stripped, set right", []string{"stripped.http"}, []string{"UPCALL_PUBLIC_URL", "https://h/api/AliYunOssCallback"}, 0, "verifies", ""},
+		{"stripped, set right", []string{"stripped.http"}, clitest.Env{"UPCALL_PUBLIC_URL": "https://h/api/AliYunOssCallback"}, 0, "verifies", ""},
 		{"decoded", []string{"decoded.http"}, nil, 1, "repaired", "body_newline_added body_reencoded"},
 		{"archive", []string{"lost-query.har", "--entry", "2"}, nil, 1, "refused", ""},
 		{"archive with the callback URL", []string{"lost-query.har", "--callback-url", "https://h/index.php?id=1&index=2"}, nil, 1, "repaired", "query_lost"},
@@ -54,8 +54,8 @@ func TestDoctor(t *testing.T) {
 		{"trace", []string{"trace.txt"}, nil, 1, "repaired", "body_newline_added"},
 		{"emulator, not trusted", []string{"expired.http"}, nil, 1, "refused", ""},
 		{"emulator's key", []string{"expired.http", "--key-file", key}, nil, 0, "verifies", ""},
-		{"expired", []string{"expired.http", "--key-file", key}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 1, "verifies", "token_expired"},
-		{"not yet expired", []string{"expired.http", "--key-file", key, "--at", "2026-11-01T11:00:00Z"}, []string{"UPCALL_TOKEN_KEYS", "k1:0123456789abcdef"}, 0, "verifies", ""},
+		{"expired", []string{"expired.http", "--key-file", key}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef"}, 1, "verifies", "token_expired"},
+		{"not yet expired", []string{"expired.http", "--key-file", key, "--at", "2026-11-01T11:00:00Z"}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef"}, 0, "verifies", ""},
 
 		{"no such file", []string{"absent.http"}, nil, 2, "", ""},
 		{"wrong format", []string{"genuine.http", "--format", "har"}, nil, 2, "", ""},
@@ -65,24 +65,24 @@ func TestDoctor(t *testing.T) {
 		{"no key", []string{"genuine.http", "--key-file", "doctor.go"}, nil, 2, "", ""},
 		{"no URL", []string{"genuine.http", "--public-url", "h"}, nil, 2, "", ""},
 		{"no time", []string{"genuine.http", "--at", "yesterday"}, nil, 2, "", ""},
-		{"no token keys", []string{"genuine.http"}, []string{"UPCALL_TOKEN_KEYS", "hunter2"}, 2, "", ""},
-		{"no fields", []string{"genuine.http"}, []string{"UPCALL_FIELDS", "a=b"}, 2, "", ""},
+		{"no token keys", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "hunter2"}, 2, "", ""},
+		{"no fields", []string{"genuine.http"}, clitest.Env{"UPCALL_FIELDS": "a=b"}, 2, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			args := append([]string{"doctor", captures + tt.args[0], "--json"}, tt.args[1:]...)
-			var out bytes.Buffer
-			err := run(t.Context(), args, env(tt.env...), cli.Stdio{Out: &out, Err: io.Discard})
+			out, _, err := program.Execute(t, tt.env, args...)
 			if statusOf(err) != tt.status {
 				t.Errorf("status %d, want %d: %v", statusOf(err), tt.status, err)
 			}
-			if err != nil && strings.Contains(err.Error(), "0123456789abcdef") || strings.Contains(out.String(), "0123456789abcdef") || err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("a secret is printed: %v: %s", err, &out)
+			said := fmt.Sprint(out, err)
+			if strings.Contains(said, "0123456789abcdef") || strings.Contains(said, "hunter2") {
+				t.Errorf("a secret is printed: %s", said)
 			}
 			if tt.status == 2 {
-				if out.Len() > 0 {
-					t.Errorf("printed %s", &out)
+				if out != "" {
+					t.Errorf("printed %s", out)
 				}
 				return
 			}
@@ -92,7 +92,7 @@ func TestDoctor(t *testing.T) {
 				Causes   []struct{ Kind, Fix string }
 				Refusals []struct{ Code, Reason string }
 			}
-			if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+			if err := json.Unmarshal([]byte(out), &report); err != nil {
 				t.Fatal(err)
 			}
 			var found []string
@@ -103,7 +103,7 @@ func TestDoctor(t *testing.T) {
 				found = append(found, r.Reason)
 			}
 			if report.Verdict != tt.verdict || strings.Join(found, " ") != tt.cause || report.Accepted != (tt.status == 0) {
-				t.Errorf("%s", &out)
+				t.Errorf("%s", out)
 			}
 		})
 	}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
+	"upcall/internal/testing/clitest"
 )
 
 // refusing is a PostgreSQL that refuses everything.
@@ -83,14 +82,8 @@ func TestRetryAndDiscard(t *testing.T) {
 	if err := spool.Read(t.Context(), dir, func(e spool.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	output := func(args ...string) string {
-		t.Helper()
-		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
-			t.Fatalf("%v: %v", args, err)
-		}
-		return out.String()
-	}
+	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url}
+	output := func(args ...string) string { return program.Output(t, settings, append([]string{"spool"}, args...)...) }
 	if got := output("drain"); got != "1 moved, 0 waiting, 3 refused\n" {
 		t.Fatalf("drain: %s", got)
 	}
@@ -165,16 +158,12 @@ func TestRefusedMistakes(t *testing.T) {
 		"of another command": {[]string{one, "--file", "x"}, dir, "unknown flag --file", true},
 	} {
 		for _, command := range []string{"retry", "discard"} {
-			var out bytes.Buffer
-			err := run(t.Context(), append([]string{"spool", command}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir), cli.Stdio{Out: &out, Err: io.Discard})
-			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			err := program.Error(t, clitest.Env{"UPCALL_SPOOL_DIR": tt.dir}, append([]string{"spool", command}, tt.args...)...)
+			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s, %s: got %v, want one line that holds %q", command, name, err, tt.want)
 			}
 			if usage := errors.Is(err, cli.ErrUsage); usage != tt.usage {
 				t.Errorf("%s, %s: usage error %v", command, name, usage)
-			}
-			if out.Len() > 0 {
-				t.Errorf("%s, %s: it printed %s", command, name, &out)
 			}
 		}
 	}

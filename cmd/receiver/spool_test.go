@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,6 +19,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
+	"upcall/internal/testing/clitest"
 )
 
 // spooled returns a directory in which some callbacks wait, the nth with the object key
@@ -48,14 +47,8 @@ func spooled(t *testing.T, objects ...string) string {
 func TestSpool(t *testing.T) {
 	t.Parallel()
 	url, dir := dbtest.URL(t), spooled(t, "a.jpg", "b\x1b[2J\n.jpg")
-	output := func(args ...string) string {
-		t.Helper()
-		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"spool"}, args...), env("UPCALL_SPOOL_DIR", dir, "UPCALL_DATABASE_URL", url), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
-			t.Fatalf("%v: %v", args, err)
-		}
-		return out.String()
-	}
+	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url}
+	output := func(args ...string) string { return program.Output(t, settings, append([]string{"spool"}, args...)...) }
 	list := output("list")
 	for _, want := range []string{"2026-11-22T12:00:00Z", "a.jpg", `"b\x1b[2J\n.jpg"`, "waits", "2 waiting, 0 refused"} {
 		if !strings.Contains(list, want) {
@@ -133,8 +126,9 @@ func TestSpoolFailures(t *testing.T) {
 		"database is away": {[]string{"drain"}, spooled(t, "a"), "postgres://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1"},
 		"no schema":        {[]string{"drain"}, spooled(t, "a"), dbtest.Empty(t), "receiver migrate up"},
 	} {
-		err := run(t.Context(), append([]string{"spool"}, tt.args...), env("UPCALL_SPOOL_DIR", tt.dir, "UPCALL_DATABASE_URL", tt.url), cli.Stdio{Out: io.Discard, Err: io.Discard})
-		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
+		settings := clitest.Env{"UPCALL_SPOOL_DIR": tt.dir, "UPCALL_DATABASE_URL": tt.url}
+		err := program.Error(t, settings, append([]string{"spool"}, tt.args...)...)
+		if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v, want one line that holds %q", name, err, tt.want)
 		}
 		if usage := errors.Is(err, cli.ErrUsage); usage != (name == "no directory") {
@@ -142,8 +136,7 @@ func TestSpoolFailures(t *testing.T) {
 		}
 	}
 	// What runs can be looked at.
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"spool", "list", "--spool-dir", held}, env(), cli.Stdio{Out: &out, Err: io.Discard}); err != nil || !strings.Contains(out.String(), "1 waiting") {
-		t.Errorf("list of a spool in use: %v, %s", err, &out)
+	if got := program.Output(t, nil, "spool", "list", "--spool-dir", held); !strings.Contains(got, "1 waiting") {
+		t.Errorf("list of a spool in use: %s", got)
 	}
 }
