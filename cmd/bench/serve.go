@@ -11,6 +11,7 @@ import (
 	"runtime/pprof"
 	"slices"
 
+	"upcall/internal/admission"
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/httpserver"
@@ -80,7 +81,8 @@ func (cmd *serveCommand) receive(ctx context.Context, databaseURL string, keys *
 		return fmt.Errorf("make directory: %w", err)
 	}
 	err = receiver.Run(ctx, receiver.Config{
-		DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL}, Tokens: keys, SpoolDir: spool, Logger: logger,
+		DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL},
+		Admission: admission.Config{Tokens: keys}, SpoolDir: spool, Logger: logger,
 	}, public, admin)
 	return errors.Join(err, os.RemoveAll(spool))
 }
@@ -97,7 +99,8 @@ func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v vari
 		return err
 	}
 	server, err := intake.New(intake.Config{
-		Tokens: keys, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL), Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
+		Admission: admission.Config{Tokens: keys}, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL),
+		Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
 	})
 	if err != nil {
 		return err

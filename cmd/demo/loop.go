@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/httpserver"
@@ -150,7 +151,7 @@ func (l *loop) startReceiver(ctx context.Context, at places) error {
 	}
 	l.callbackURL = "http://" + public.Addr().String() + "/oss/callback"
 	cfg := receiver.Config{
-		DatabaseURL: l.databaseURL, Tokens: l.tokens, Logger: l.logger,
+		DatabaseURL: l.databaseURL, Admission: admission.Config{Tokens: l.tokens}, Logger: l.logger,
 		TrustKeyURLs: []string{l.ossURL + ossemu.PublicKeyPath},
 	}
 	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, public, admin) })

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/admission"
 	"upcall/internal/dbtest"
 	"upcall/internal/ossemu"
 	"upcall/internal/receiver"
@@ -52,7 +53,8 @@ func serveReceiver(setting string) error {
 	}()
 	fmt.Println(public.Addr())
 	return receiver.Run(ctx, receiver.Config{
-		DatabaseURL: database, TrustKeyURLs: []string{keyURL}, Tokens: keys, Logger: slog.New(slog.DiscardHandler),
+		DatabaseURL: database, TrustKeyURLs: []string{keyURL}, Admission: admission.Config{Tokens: keys},
+		Logger: slog.New(slog.DiscardHandler),
 	}, public, admin)
 }
 

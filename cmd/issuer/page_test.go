@@ -22,6 +22,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"upcall/internal/admission"
 	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/ossemu"
@@ -60,7 +61,8 @@ func newSite(t *testing.T) *site {
 	}
 	received := make(chan error, 1)
 	go func() {
-		received <- receiver.Run(ctx, receiver.Config{DatabaseURL: s.database, Tokens: tokens, Logger: slog.New(slog.DiscardHandler),
+		received <- receiver.Run(ctx, receiver.Config{DatabaseURL: s.database, Admission: admission.Config{Tokens: tokens},
+			Logger:       slog.New(slog.DiscardHandler),
 			TrustKeyURLs: []string{oss.URL + ossemu.PublicKeyPath}}, public, admin)
 	}()
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

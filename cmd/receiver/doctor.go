@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/doctor"
@@ -87,19 +88,19 @@ func (cmd *doctorCommand) print(out io.Writer, report *doctor.Report) error {
 func (cmd *doctorCommand) config(env cli.Env, in io.Reader) (doctor.Config, error) {
 	var faults fault.List
 	cfg := doctor.Config{
-		TrustKeyURLs:  cmd.KeyURL,
-		PublicURL:     cmd.PublicURL,
-		CallbackURL:   cmd.CallbackURL,
-		CallbackPath:  cmd.CallbackPath,
-		Buckets:       cmd.Buckets,
-		TokenOptional: cmd.Token == "optional",
+		Admission: admission.Config{
+			CallbackPath: cmd.CallbackPath,
+			PublicURL:    cmd.PublicURL,
+			Buckets:      cmd.Buckets,
+			TokenPolicy:  admission.TokenPolicy(cmd.Token),
+		},
+		TrustKeyURLs: cmd.KeyURL,
+		CallbackURL:  cmd.CallbackURL,
 	}
 	tokens, err := cli.TokenKeys(cmd.TokenKeys, env)
 	faults.Add(err)
-	if cmd.Token != "off" {
-		cfg.Tokens = tokens
-	}
-	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
+	cfg.Admission.Tokens = tokens
+	cfg.Admission.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	faults.Add(err)
 	if cmd.At != "" {
 		cfg.At, err = time.Parse(time.RFC3339, cmd.At)

@@ -8,12 +8,12 @@ import (
 	"net"
 	"strings"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/fault"
 	"upcall/internal/httpserver"
-	"upcall/internal/intake"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
@@ -91,8 +91,8 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		return cli.Usage(err)
 	}
 	cfg.Logger = logger
-	if cfg.Tokens != nil {
-		for _, kid := range cfg.Tokens.Weak() {
+	if cfg.Admission.Tokens != nil {
+		for _, kid := range cfg.Admission.Tokens.Weak() {
 			logger.WarnContext(ctx, "token secret is short enough to be guessed", slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
 		}
 	}
@@ -130,10 +130,12 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
 	note("UPCALL_LISTEN", checkAddress(cmd.Listen))
 	note("UPCALL_ADMIN_LISTEN", checkAddress(cmd.AdminListen))
 	cfg := receiver.Config{
-		CallbackPath: cmd.CallbackPath,
-		PublicURL:    cmd.PublicURL,
-		Buckets:      trimmed(cmd.Buckets),
-		TokenPolicy:  intake.TokenPolicy(strings.TrimSpace(cmd.Token)),
+		Admission: admission.Config{
+			CallbackPath: cmd.CallbackPath,
+			PublicURL:    cmd.PublicURL,
+			Buckets:      trimmed(cmd.Buckets),
+			TokenPolicy:  admission.TokenPolicy(strings.TrimSpace(cmd.Token)),
+		},
 		TrustKeyURLs: trimmed(cmd.TrustKeyURLs),
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: cmd.minFree(),
 	}
@@ -142,11 +144,11 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
 	if cfg.MaxRefusals = cmd.MaxRefusals; cfg.MaxRefusals <= 0 {
 		cfg.MaxRefusals = -1
 	}
-	if cfg.Tokens, err = cli.TokenKeys(cmd.TokenKeys, env); err != nil {
+	if cfg.Admission.Tokens, err = cli.TokenKeys(cmd.TokenKeys, env); err != nil {
 		faults.Add(err)
-		cfg.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
+		cfg.Admission.Tokens = &uploadtoken.Keyring{} // there are keys, so that Check says nothing of them
 	}
-	cfg.Fields, err = callbackspec.ParseFields(cmd.Fields)
+	cfg.Admission.Fields, err = callbackspec.ParseFields(cmd.Fields)
 	note("UPCALL_FIELDS", err)
 	return cfg, databaseURL, fault.Join(faults, cfg.Check())
 }

@@ -102,10 +102,10 @@ var layers = [][]string{
 	{"internal/ossrule"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/httpserver", "internal/issueapi/page", "internal/testing/toolchain", "migrations"},
 	{"internal/event", "internal/manifest"},
-	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/doctor", "internal/dbtest"},
+	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},
 	{"internal/recorder"},
-	{"internal/intake", "internal/issueapi", "internal/uploader"},
+	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }
 

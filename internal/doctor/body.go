@@ -14,6 +14,8 @@ import (
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"upcall/internal/admission"
 )
 
 const byteOrderMark = "\xef\xbb\xbf"
@@ -91,8 +93,8 @@ func gunzip(b string) []string {
 		return nil
 	}
 	// Limited, as a few bytes may unpack to any number.
-	whole, err := io.ReadAll(io.LimitReader(in, maxBody+1))
-	if err != nil || len(whole) > maxBody {
+	whole, err := io.ReadAll(io.LimitReader(in, admission.MaxBody+1))
+	if err != nil || len(whole) > admission.MaxBody {
 		return nil
 	}
 	return []string{string(whole)}

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"upcall/internal/admission"
 )
 
 // A Format is a way in which people record an HTTP request.
@@ -52,6 +56,27 @@ func (c *Capture) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// request is the capture as the receiver would have got it.
+func (c *Capture) request() admission.Request {
+	r := admission.Request{Method: c.Method, Target: c.Target, Length: int64(len(c.Body)), Body: c.Body}
+	if u, err := url.ParseRequestURI(c.Target); err == nil {
+		r.Path = u.Path
+	} else {
+		at, _ := splitTarget(c.Target)
+		r.Path = unescape(at)
+	}
+	header := make(http.Header)
+	for _, h := range c.Headers {
+		header.Add(h.Name, h.Value)
+	}
+	// A server takes them out of the header.
+	for _, name := range []string{"Host", "Transfer-Encoding", "Trailer"} {
+		header.Del(name)
+	}
+	r.SetHeader(header)
+	return r
 }
 
 // has reports whether there is a header of that name.

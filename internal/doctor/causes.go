@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"upcall/internal/verify"
 )
 
 // headerCauses adds what was done to the headers that the signature stands on.
@@ -37,12 +39,12 @@ func (e *examination) headerCauses(sig openedSignature) {
 }
 
 // contentCauses adds what was done to path, query and body.
-func (e *examination) contentCauses(received message, m *match) {
+func (e *examination) contentCauses(received message, m *match, failure *verify.Failure) {
 	add := func(c Cause) { e.report.Causes = append(e.report.Causes, c) }
 	if strings.Contains(m.path+m.query, "\n") {
 		add(cause(BoundaryMoved, Mark(m.path), ""))
-	} else if e.report.Reason == "target_malformed" && len(m.pathKinds)+len(m.queryKinds) == 0 {
-		add(cause(TargetForm, Mark(e.request.Target), Mark(m.path)))
+	} else if failure == verify.ErrTarget && len(m.pathKinds)+len(m.queryKinds) == 0 {
+		add(cause(TargetForm, Mark(e.signed.Target), Mark(m.path)))
 	}
 	for i, kind := range m.pathKinds {
 		c := changed(i, kind, received.path, m.path)
@@ -70,7 +72,7 @@ func changed(i int, kind Kind, received, signed string) Cause {
 // publicURL is what to set so that the receiver checks that path. Only the path counts.
 func (e *examination) publicURL(path string) string {
 	u := url.URL{Scheme: "https", Host: cmp.Or(e.capture.Get("X-Forwarded-Host"), e.capture.Get("Host"), "HOST"), Path: path}
-	for _, known := range []string{e.cfg.CallbackURL, e.cfg.PublicURL} {
+	for _, known := range []string{e.cfg.CallbackURL, e.cfg.Admission.PublicURL} {
 		if k, err := url.Parse(known); err == nil && k.Host != "" {
 			u.Scheme, u.Host = k.Scheme, k.Host
 			break

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/text/encoding/simplifiedchinese"
 
+	"upcall/internal/admission"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -234,8 +235,8 @@ func TestSettings(t *testing.T) {
 	}{
 		{"query told by the callback URL", Config{CallbackURL: "https://cb.example.com/index.php?id=1&index=2"}, query, Repaired, []Kind{QueryLost}},
 		{"callback URL of another callback", Config{CallbackURL: "https://cb.example.com/index.php?id=2"}, query, Refused, nil},
-		{"public URL set", Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}, stripped, Verifies, nil},
-		{"public URL wrong", Config{PublicURL: "https://cb.example.com/other"}, loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
+		{"public URL set", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}}, stripped, Verifies, nil},
+		{"public URL wrong", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/other"}}, loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
 		{"path told by the callback URL", Config{CallbackURL: "http://cb.example.com/api/AliYunOssCallback"}, stripped, Repaired, []Kind{PathPrefixStripped}},
 		{"key at hand", Config{Key: readFile(t, verifyData+"testkey_512.pub.pem"), TrustKeyURLs: []string{testKeyURL}},
 			loadVectors(t)["test-key-under-pinned"].capture(), Repaired, []Kind{KeyURL}},
@@ -251,7 +252,7 @@ func TestSettings(t *testing.T) {
 		})
 	}
 	for _, cfg := range []Config{
-		{PublicURL: "cb.example.com"}, {PublicURL: "https://h/p?q"}, {CallbackURL: "ftp://h/"}, {CallbackURL: "%"},
+		{Admission: admission.Config{PublicURL: "cb.example.com"}}, {Admission: admission.Config{PublicURL: "https://h/p?q"}}, {CallbackURL: "ftp://h/"}, {CallbackURL: "%"},
 		{TrustKeyURLs: []string{"nowhere"}}, {Key: []byte("no key")},
 	} {
 		if _, err := New(cfg); err == nil {
@@ -273,7 +274,7 @@ func TestPublicURLIsRight(t *testing.T) {
 		_, rest, _ := strings.Cut(r.Causes[0].Fix, "UPCALL_PUBLIC_URL=")
 		set, _, _ := strings.Cut(rest, ",")
 		cfg := testKey(t)
-		cfg.PublicURL = set
+		cfg.Admission.PublicURL = set
 		if r := examine(t, cfg, c); r.Verdict != Verifies {
 			t.Errorf("%s: with %s it %s", path, set, r.Verdict)
 		}
@@ -310,31 +311,31 @@ func TestRefusals(t *testing.T) {
 		{"other bucket", formType, body + mint(keys, "other", "a.jpg"), nil, "token_foreign_bucket"},
 		{"other key", formType, body + mint(keys, "demo", "b.jpg"), nil, "token_foreign_key"},
 		{"none", formType, body, nil, "token_missing"},
-		{"none, optional", formType, body, func(_ *Capture, cfg *Config) { cfg.TokenOptional = true }, ""},
+		{"none, optional", formType, body, func(_ *Capture, cfg *Config) { cfg.Admission.TokenPolicy = admission.TokenOptional }, ""},
 		{"expired by the clock", formType, good, func(_ *Capture, cfg *Config) { cfg.Now = func() time.Time { return now.Add(time.Hour) } }, "token_expired"},
 		{"expired by Date", formType, good, func(c *Capture, _ *Config) { c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT") }, "token_expired"},
 		{"good by the given time", formType, good, func(c *Capture, cfg *Config) {
 			c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT")
 			cfg.At = now
 		}, ""},
-		{"tokens not checked", formType, body, func(_ *Capture, cfg *Config) { cfg.Tokens = nil }, ""},
+		{"tokens not checked", formType, body, func(_ *Capture, cfg *Config) { cfg.Admission.Tokens = nil }, ""},
 		{"bucket conflict", formType, good, func(c *Capture, _ *Config) { c.set("x-oss-bucket", "other") }, "bucket_conflict"},
-		{"bucket not allowed", formType, good, func(_ *Capture, cfg *Config) { cfg.Buckets = []string{"mine"} }, "bucket_not_allowed"},
+		{"bucket not allowed", formType, good, func(_ *Capture, cfg *Config) { cfg.Admission.Buckets = []string{"mine"} }, "bucket_not_allowed"},
 		{"bucket of the header not allowed", formType, "object=a.jpg", func(c *Capture, cfg *Config) {
 			c.set("x-oss-bucket", "demo")
-			cfg.Buckets = []string{"mine"}
+			cfg.Admission.Buckets = []string{"mine"}
 		}, "bucket_not_allowed"},
 		{"content type", "text/plain", good, nil, "content_type"},
 		{"body", jsonType, `{"bucket":`, nil, "body"},
 		{"content encoding", formType, good, func(c *Capture, _ *Config) { c.set("Content-Encoding", "gzip") }, "content_encoding"},
 		{"method", formType, good, func(c *Capture, _ *Config) { c.Method = "PUT" }, "method"},
-		{"path", formType, good, func(_ *Capture, cfg *Config) { cfg.CallbackPath = "/callback" }, "path"},
+		{"path", formType, good, func(_ *Capture, cfg *Config) { cfg.Admission.CallbackPath = "/callback" }, "path"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := testKey(t)
-			cfg.Tokens, cfg.Now = keys, func() time.Time { return now }
+			cfg.Admission.Tokens, cfg.Now = keys, func() time.Time { return now }
 			c := signedCallback(t, "/oss/callback", tt.typ, tt.body)
 			if tt.change != nil {
 				tt.change(c, &cfg)
@@ -342,7 +343,7 @@ func TestRefusals(t *testing.T) {
 			r := examine(t, cfg, c)
 			got := ""
 			for _, refusal := range r.Refusals {
-				got += refusal.Reason
+				got += string(refusal.Reason)
 				if refusal.Code == "" || refusal.What == "" || refusal.Fix == "" {
 					t.Errorf("%+v", refusal)
 				}

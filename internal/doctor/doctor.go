@@ -9,45 +9,32 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/admission"
 	"upcall/internal/fault"
-	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
 
 // Config is what the receiver is set to, as far as it is known, and what was captured
 // besides.
 type Config struct {
+	// Admission is the receiver's. Without Tokens, upload tokens are not looked at.
+	Admission admission.Config
 	// TrustKeyURLs are further public keys that the receiver trusts, see verify.Config.
 	TrustKeyURLs []string
 	// Key is the PEM file of a further public key, in place of what the first of
 	// TrustKeyURLs serves or, without one, the URL that the request names. Default none.
 	Key []byte
-	// PublicURL is the receiver's: the callback URL as OSS sees it. Default none.
-	PublicURL string
 	// CallbackURL is the whole callback URL that was given to OSS, with its query; the
 	// search tries its path and query. Default unknown.
 	CallbackURL string
-	// CallbackPath is the path that the receiver answers at. Default unknown.
-	CallbackPath string
-	// Buckets that the receiver takes callbacks for. Default any.
-	Buckets []string
-	// Fields says how bodies name things. Default as OSS does.
-	Fields callbackspec.Fields
-	// Tokens checks upload tokens. Default nil: they are not looked at.
-	Tokens *uploadtoken.Keyring
-	// TokenOptional lets callbacks without a token pass.
-	TokenOptional bool
 	// At is the time at which tokens are checked. Default the capture's Date header, or
 	// else now.
 	At time.Time
@@ -58,49 +45,36 @@ type Config struct {
 // A Doctor examines captures.
 type Doctor struct {
 	cfg         Config
-	publicPath  string // escaped path of PublicURL, or ""
 	callbackURL *url.URL
 }
 
-// New checks the configuration. The error joins all mistakes.
+// New checks the configuration. The error has all mistakes.
 func New(cfg Config) (*Doctor, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Admission.Tokens == nil {
+		cfg.Admission.TokenPolicy = admission.TokenOff
+	}
 	d := &Doctor{cfg: cfg}
 	var faults fault.List
-	if cfg.PublicURL != "" {
-		u, err := parseURL("public URL", cfg.PublicURL)
-		if err == nil && u.RawQuery != "" {
-			err = fmt.Errorf("public URL %q has a query: leave it out, as for the receiver", cfg.PublicURL)
-		}
-		if err == nil {
-			d.publicPath = cmp.Or(u.EscapedPath(), "/")
-		}
-		faults.Add(err)
-	}
+	faults.Add(cfg.Admission.Check())
 	if cfg.CallbackURL != "" {
-		u, err := parseURL("callback URL", cfg.CallbackURL)
+		u, err := url.Parse(cfg.CallbackURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
+			faults.Add(fmt.Errorf("callback URL %q is not of the form https://host/path", cfg.CallbackURL))
+		}
 		d.callbackURL = u
-		faults.Add(err)
 	}
 	if cfg.Key != nil {
 		_, err := verify.NewWithKey("https://key.invalid/", cfg.Key)
 		faults.Add(err)
 	}
 	_, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
-	if err = fault.Join(faults, err); err != nil {
-		return nil, err
+	if faults.Add(err); len(faults) > 0 {
+		return nil, faults
 	}
 	return d, nil
-}
-
-func parseURL(what, raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%s %q is not of the form https://host/path", what, raw)
-	}
-	return u, nil
 }
 
 // Examine says what is wrong with a captured callback. It fetches a trusted key that the
@@ -110,16 +84,20 @@ func (d *Doctor) Examine(ctx context.Context, c *Capture) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &examination{Doctor: d, capture: c, verifier: v, report: &Report{
+	receiver, err := admission.New(d.cfg.Admission, v)
+	if err != nil {
+		return nil, err
+	}
+	direct := d.cfg.Admission
+	direct.PublicURL = "" // for requests with the target that was signed
+	policy, err := admission.New(direct, v)
+	if err != nil {
+		return nil, err
+	}
+	e := &examination{Doctor: d, capture: c, verifier: v, policy: policy, request: c.request(), report: &Report{
 		Format: c.Format, Causes: []Cause{}, Refusals: []Refusal{}, Notes: slices.Clone(c.Notes),
 	}}
-	e.request = verify.Request{
-		Target:           d.signedTarget(c.Target),
-		Body:             c.Body,
-		Authorization:    c.Get("Authorization"),
-		PubKeyURL:        c.Get("X-Oss-Pub-Key-Url"),
-		SignatureVersion: c.Get("X-Oss-Signature-Version"),
-	}
+	e.signed = receiver.Signed(&e.request)
 	e.examine(ctx)
 	e.report.Accepted = e.report.Verdict == Verifies && len(e.report.Refusals) == 0
 	return e.report, nil
@@ -157,18 +135,6 @@ func (d *Doctor) keyURLs(c *Capture) []string {
 		urls = append(urls, base64.StdEncoding.EncodeToString([]byte(trusted)))
 	}
 	return urls
-}
-
-// signedTarget is the target that the receiver checks: the raw one, with the path of the
-// public URL.
-func (d *Doctor) signedTarget(target string) string {
-	if d.publicPath == "" {
-		return target
-	}
-	if i := strings.IndexByte(target, '?'); i >= 0 {
-		return d.publicPath + target[i:]
-	}
-	return d.publicPath
 }
 
 func sumOf(text []byte) string {

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"upcall/internal/admission"
 	"upcall/internal/verify"
 )
 
@@ -21,7 +23,11 @@ type examination struct {
 	*Doctor
 	capture  *Capture
 	verifier *verify.Verifier
-	request  verify.Request // as the receiver checks it
+	policy   *admission.Policy // the receiver's, for targets as they were signed
+	request  admission.Request // as the receiver would have got it
+	signed   verify.Request    // what the receiver checks of it
+	at       time.Time         // when it came, for its upload token
+	dated    bool              // its Date header says so
 	report   *Report
 
 	bodyIntact bool // Content-MD5 says so
@@ -33,35 +39,38 @@ func (e *examination) examine(ctx context.Context) {
 	if !e.capture.NoBody {
 		r.Received = digestOf(received.stringToSign())
 	}
-	err := e.verifier.Verify(ctx, e.request)
-	if failure, ok := errors.AsType[*verify.Failure](err); ok {
-		r.Reason = failure.Reason()
-	}
+	err := e.verifier.Verify(ctx, e.signed)
+	failure, _ := errors.AsType[*verify.Failure](err)
 	e.compareBody()
 	sig, opened := e.openSignature(ctx, e.verifier, e.capture, e.keyURLs(e.capture))
 	if opened {
 		r.Key = e.keyName(sig.keyURL)
 		r.Signed = Digest{MD5: string(hexOf(sig.digest))}
 	}
+	e.at, e.dated = e.time()
+	request := e.with(e.signed)
+	if _, refusal := e.policy.Admit(ctx, &request, e.at); refusal != nil {
+		r.Code, r.Reason = refusal.Code, refusal.Reason
+	}
 	switch {
 	case err == nil:
 		r.Verdict, r.Summary, r.Signed = Verifies, "the signature is good", r.Received
-		e.checkRest(e.request.Body)
+		e.admit(ctx, request)
 	case e.capture.NoBody:
 		e.noBody(opened)
 	case opened:
-		e.explain(ctx, sig, received)
+		e.explain(ctx, failure, sig, received)
+	case failure.Kind() == verify.CannotCheck:
+		r.Verdict, r.Summary = CannotCheck, oneLine(err)
+		r.Fix = "see that the key's URL answers, or give the key as a file with --key-file"
 	default:
-		r.Verdict, r.Summary, r.Fix = Refused, oneLine(err), reasons[r.Reason]
-		if failure, _ := errors.AsType[*verify.Failure](err); failure.Kind() == verify.CannotCheck {
-			r.Verdict, r.Fix = CannotCheck, "see that the key's URL answers, or give the key as a file with --key-file"
-		}
+		r.Verdict, r.Summary, r.Fix = Refused, oneLine(err), fixes[admission.Reason(failure.Reason())]
 	}
 }
 
 // received is the message as it came, or as the public URL has it.
 func (e *examination) received() message {
-	rawPath, query := splitTarget(e.request.Target)
+	rawPath, query := splitTarget(e.signed.Target)
 	return message{unescape(rawPath), query, string(e.request.Body)}
 }
 
@@ -82,7 +91,7 @@ func (e *examination) keyName(value string) string {
 // noBody ends the examination of a capture that does not show the body.
 func (e *examination) noBody(opened bool) {
 	r := e.report
-	r.Verdict, r.Reason = CannotCheck, "no_body"
+	r.Verdict, r.Code, r.Reason = CannotCheck, "", "no_body"
 	r.Summary = "this capture does not hold the body, and the signature covers it"
 	if opened {
 		r.Summary += "; the signature itself is genuine"
@@ -123,25 +132,25 @@ func (e *examination) declaredLength() int {
 }
 
 // explain looks for what was done to a request whose signature is one of a key at hand.
-func (e *examination) explain(ctx context.Context, sig openedSignature, received message) {
+func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig openedSignature, received message) {
 	r := e.report
 	m := e.search(sig.digest, received)
 	e.headerCauses(sig)
 	if m == nil {
-		r.Verdict, r.Reason = Refused, cmp.Or(r.Reason, verify.ErrDigestMismatch.Reason())
+		r.Verdict = Refused
 		r.Summary = fmt.Sprintf("the signature is by %s, but over other content than this", r.Key)
 		if sig.digest == md5.Sum(nil) {
 			r.Causes = append(r.Causes, cause(SenderNothing, "", ""))
 			return
 		}
-		r.Fix = reasons["digest_mismatch"]
+		r.Fix = fixes[digestMismatch]
 		if e.bodyIntact {
-			r.Fix = reasons["digest_mismatch_body_intact"]
+			r.Fix = targetChanged
 		}
 		return
 	}
 	r.Signed = digestOf(m.signed)
-	e.contentCauses(received, m)
+	e.contentCauses(received, m, failure)
 	if m.sender != "" {
 		r.Causes = append(r.Causes, cause(m.sender, r.Received.String, r.Signed.String))
 		r.Verdict, r.Summary = Refused, "the sender signs another string than OSS does"
@@ -159,7 +168,7 @@ func (e *examination) explain(ctx context.Context, sig openedSignature, received
 		what[i] = c.What
 	}
 	r.Summary = strings.Join(what, "; and ")
-	e.checkRest(repaired.Body)
+	e.admit(ctx, e.with(repaired))
 }
 
 // repair is the request as it was signed. The first LF of what was signed ends the
@@ -234,7 +243,7 @@ func (e *examination) hints(received message) []message {
 	if prefix := e.capture.Get("X-Forwarded-Prefix"); prefix != "" {
 		add(strings.TrimSuffix(prefix, "/") + received.path)
 	}
-	add(e.cfg.CallbackPath)
+	add(e.cfg.Admission.CallbackPath)
 	return told
 }
 
@@ -245,9 +254,9 @@ func (e *examination) paths(received message) []variant {
 		}
 		return paths
 	}}
-	rawPath, _ := splitTarget(e.request.Target)
+	rawPath, _ := splitTarget(e.signed.Target)
 	steps := append([]step{told}, pathSteps(rawPath)...)
-	if e.publicPath != "" {
+	if e.cfg.Admission.PublicURL != "" {
 		captured, _ := splitTarget(e.capture.Target)
 		steps = append([]step{once(PublicURL, func(string) string { return unescape(captured) })}, steps...)
 	}

@@ -159,24 +159,3 @@ var explanations = map[Kind]struct{ what, fix string }{
 	SenderReversedDigest: {"signed over the digest in the other byte order", signer},
 	SenderNothing:        {"signed over nothing: the signature holds the digest of an empty string", signer},
 }
-
-// reasons say what may be behind a refusal that nothing explains further, by
-// verify.Failure's reason; of a digest that does not match there are two cases.
-var reasons = map[string]string{
-	"signature_missing": "a proxy or server took the header away (Apache: CGIPassAuth On; nginx: proxy_set_header Authorization $http_authorization; " +
-		"no gateway may use Authorization for itself), or the request is not OSS's",
-	"signature_encoding": "record the header again, whole; a request without a signature of OSS is not OSS's",
-	"signature_length":   "the header was cut or is of another key: record it again, whole, or name the key with --key-url",
-	"signature_range":    "OSS never sends this: the signature was damaged or forged",
-	"signature_padding": "none of the keys at hand made this signature: if an emulator did, name its key with --key-url or --key-file, " +
-		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); else it was damaged or forged",
-	"digest_mismatch": "the signature is genuine, but no change that is known to happen on the way leads to what was signed: it was copied from another " +
-		"callback, or a value was changed; give --callback-url (as OSS has it) if path or query may differ, and record the body as bytes",
-	"digest_mismatch_body_intact": "Content-MD5 says that the body is as it was sent, so path or query were changed: give --callback-url (as OSS has it, with its query), " +
-		"or compare the string to sign with that; else the signature was copied from another callback",
-	"target_malformed":  "the request line is not one that OSS sends: " + keepPath,
-	"signature_version": "leave signatureVersion out of the callback parameter: only version 1.0 can be checked",
-	"key_url_untrusted": "if this is your emulator, let the receiver trust it (UPCALL_TRUST_KEY_URLS) and name it here with --key-url; else it is forged",
-	"key_url_encoding":  "pass x-oss-pub-key-url on as it came",
-	"key_url_length":    "OSS sends no such header: it is forged",
-}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"upcall/internal/admission"
 )
 
 // A Verdict is the short answer.
@@ -29,23 +31,25 @@ type Cause struct {
 // A Refusal is what the receiver would refuse though the signature is good. Code is the
 // one that it answers with, Reason the label in its log and metrics.
 type Refusal struct {
-	Code   string `json:"code"`
-	Reason string `json:"reason"`
-	What   string `json:"what"`
-	Fix    string `json:"fix"`
+	Code   admission.Code   `json:"code"`
+	Reason admission.Reason `json:"reason"`
+	What   string           `json:"what"`
+	Fix    string           `json:"fix"`
 }
 
 // A Report says what is wrong with a callback. All text from the capture in it is marked,
 // see [Mark], and without upload tokens.
 type Report struct {
-	Verdict  Verdict   `json:"verdict"`
-	Accepted bool      `json:"accepted"` // verifies as it is, and nothing else is refused, as far as can be told
-	Reason   string    `json:"reason"`   // why the receiver refuses the request as it is; "" if it verifies
-	Summary  string    `json:"summary"`
-	Fix      string    `json:"fix,omitempty"` // where there is no cause to fix
-	Causes   []Cause   `json:"causes"`
-	Refusals []Refusal `json:"refusals"`
-	Notes    []string  `json:"notes"`
+	Verdict  Verdict `json:"verdict"`
+	Accepted bool    `json:"accepted"` // verifies as it is, and nothing else is refused, as far as can be told
+	// Code and Reason are what the receiver answers to the request as it is, if it refuses it.
+	Code     admission.Code   `json:"code"`
+	Reason   admission.Reason `json:"reason"`
+	Summary  string           `json:"summary"`
+	Fix      string           `json:"fix,omitempty"` // where there is no cause to fix
+	Causes   []Cause          `json:"causes"`
+	Refusals []Refusal        `json:"refusals"`
+	Notes    []string         `json:"notes"`
 
 	Format     Format `json:"format"`
 	Key        string `json:"key,omitempty"` // whose key the signature is of

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/md5"
 	"slices"
+
+	"upcall/internal/admission"
 )
 
 // Bounds of the search. Each candidate costs one MD5 of a callback.
@@ -13,10 +15,11 @@ const (
 	maxQueries    = 400
 	maxBodies     = 1500
 
-	maxMade    = 24 << 20  // bytes of variants of one part that are made
-	maxHashed  = 256 << 20 // bytes of candidates that are hashed
-	maxTwice   = 16 << 10  // bytes: longer parts are changed once, not twice
-	maxChanged = 64 << 10  // bytes: longer parts are not changed; the receiver takes none so long
+	maxMade   = 24 << 20  // bytes of variants of one part that are made
+	maxHashed = 256 << 20 // bytes of candidates that are hashed
+	maxTwice  = 16 << 10  // bytes: longer parts are changed once, not twice
+
+	maxChanged = admission.MaxBody // bytes: longer parts are not changed; the receiver takes none so long
 )
 
 // A step undoes one kind of damage: from text as it was received it makes the texts

@@ -18,11 +18,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/recorder"
-	"upcall/internal/verify"
 )
 
 // TestRecords holds the answer and the row against the contract, for both body types.
@@ -128,13 +128,13 @@ func TestGenuineVectors(t *testing.T) {
 			t.Fatalf("%s: %v", file, err)
 		}
 		callbackPath, _, _ := strings.Cut(v.Target, "?")
-		if v.KeyServer != nil || checkCallbackPath(callbackPath) != nil {
+		if v.KeyServer != nil || (admission.Config{CallbackPath: callbackPath, TokenPolicy: admission.TokenOff}).Check() != nil {
 			continue // not OSS's key, or a path where no receiver could be told to listen
 		}
 		if slices.ContainsFunc([]string{v.Authorization, v.PubKeyURL, v.SignatureVersion}, func(s string) bool { return strings.TrimSpace(s) != s }) {
 			continue // HTTP takes the blanks around a value away
 		}
-		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy, c.CallbackPath = TokenOff, callbackPath })
+		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy, c.Admission.CallbackPath = admission.TokenOff, callbackPath })
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+v.Target, strings.NewReader(v.Body))
 		if err != nil {
 			continue // the target is one that no client sends
@@ -226,38 +226,11 @@ func TestLateRepeat(t *testing.T) {
 	}
 }
 
-func TestIdentity(t *testing.T) {
-	t.Parallel()
-	signed := verify.Request{Target: path, Body: []byte("object=a.txt")}
-	id := func(signed verify.Request, reqID, header string) uuid.UUID {
-		got, err := identify(signed, callbackspec.Callback{RequestID: reqID}, header)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	base := id(signed, "", "R1")
-	if id(signed, "", "R1") != base {
-		t.Error("the same callback has two identities")
-	}
-	if id(signed, "", "R2") == base {
-		t.Error("an overwrite by the same URL, told apart by the header only, is not a new upload")
-	}
-	if id(signed, "R9", "R1") != id(signed, "R9", "R2") {
-		t.Error("a header that is not signed changes the identity of a body that holds its request id")
-	}
-	other := signed
-	other.Body = []byte("object=b.txt")
-	if id(other, "", "R1") == base {
-		t.Error("two bodies have one identity")
-	}
-}
-
 // TestBehindProxy: the signature covers the path that OSS asked for.
 func TestBehindProxy(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	s := serve(t, o, nil, func(c *Config) { c.PublicURL = "https://hooks.example.com/upcall%20in/oss" })
+	s := serve(t, o, nil, func(c *Config) { c.Admission.PublicURL = "https://hooks.example.com/upcall%20in/oss" })
 	const public = "/upcall%20in/oss?tenant=7"
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
 	r := o.request(t, s.base, public, string(callbackspec.Form), body)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/recorder"
@@ -27,8 +28,8 @@ func BenchmarkCallback(b *testing.B) {
 		b.Fatal(err)
 	}
 	server, err := New(Config{
-		Verifier: verifier, Recorder: instant{}, Metrics: NewMetrics(), Tokens: keyring(b),
-		Buckets: []string{"demo"}, Ready: func(context.Context) error { return nil },
+		Verifier: verifier, Recorder: instant{}, Metrics: NewMetrics(),
+		Admission: admission.Config{Tokens: keyring(b), Buckets: []string{"demo"}}, Ready: func(context.Context) error { return nil },
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		Now:    func() time.Time { return noon },
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
@@ -146,10 +147,11 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	logger := slog.New(slog.NewJSONHandler(log, nil))
 	failover := recorder.New(store, nil, recorder.Config{Logger: logger})
 	cfg := Config{
-		Verifier: verifier, Recorder: failover, Metrics: metrics, Tokens: keyring(t),
-		Ready:  func(ctx context.Context) error { return pool.Ping(ctx) },
-		Logger: logger,
-		Now:    func() time.Time { return noon },
+		Verifier: verifier, Recorder: failover, Metrics: metrics,
+		Admission: admission.Config{Tokens: keyring(t)},
+		Ready:     func(ctx context.Context) error { return pool.Ping(ctx) },
+		Logger:    logger,
+		Now:       func() time.Time { return noon },
 	}
 	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
 	if change != nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"upcall/internal/admission"
 )
 
 // Why a refusal is not kept.
@@ -17,7 +19,7 @@ const (
 	droppedByPanic    = "panic"    // a mistake of ours
 )
 
-// conflictRequestID is a conflict; reasonBuckets is the other.
+// conflictRequestID is a conflict; admission.ReasonBucketConflict is the other.
 const conflictRequestID = "request_id_reused"
 
 // Metrics is what /metrics shows. Nothing in it reads a table.
@@ -64,7 +66,7 @@ func NewMetrics() *Metrics {
 	for _, cause := range []string{droppedByRate, droppedByQueue, droppedByDatabase, droppedByPanic} {
 		m.refusalsDropped.WithLabelValues(cause) // 0 rather than absent
 	}
-	for _, reason := range []string{reasonBuckets, conflictRequestID} {
+	for _, reason := range []string{string(admission.ReasonBucketConflict), conflictRequestID} {
 		m.conflicts.WithLabelValues(reason)
 	}
 	m.registry.MustRegister(m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures,
@@ -77,8 +79,8 @@ func (m *Metrics) Register(collectors ...prometheus.Collector) {
 	m.registry.MustRegister(collectors...)
 }
 
-func (m *Metrics) request(event *logEvent, took time.Duration) {
-	m.requests.WithLabelValues(event.outcome).Inc()
+func (m *Metrics) request(outcome string, took time.Duration) {
+	m.requests.WithLabelValues(outcome).Inc()
 	m.seconds.Observe(took.Seconds())
 }
 

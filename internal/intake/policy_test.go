@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 )
@@ -15,16 +16,16 @@ func TestTokenPolicies(t *testing.T) {
 	o := newOSS(t)
 	pool := dbtest.Pool(t)
 	for _, tt := range []struct {
-		policy TokenPolicy
+		policy admission.TokenPolicy
 		body   string
 		want   int
 	}{
-		{TokenOptional, "bucket=demo&object=a.txt&reqId=O1", 200},
-		{TokenOptional, "bucket=demo&object=a.txt&reqId=O2&upcall_token=k1.AAAA", 403},
-		{TokenOff, "bucket=demo&object=a.txt&reqId=F1", 200},
-		{TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
+		{admission.TokenOptional, "bucket=demo&object=a.txt&reqId=O1", 200},
+		{admission.TokenOptional, "bucket=demo&object=a.txt&reqId=O2&upcall_token=k1.AAAA", 403},
+		{admission.TokenOff, "bucket=demo&object=a.txt&reqId=F1", 200},
+		{admission.TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
 	} {
-		s := serve(t, o, pool, func(c *Config) { c.TokenPolicy = tt.policy })
+		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy = tt.policy })
 		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), tt.body))
 		if got.Code != tt.want {
 			t.Errorf("%s, %s: got %d %s, want %d", tt.policy, tt.body, got.Code, got.Raw, tt.want)
@@ -45,10 +46,10 @@ func TestTokensTurnedOn(t *testing.T) {
 	send := func(change func(*Config)) answered {
 		return do(t, o.request(t, serve(t, o, pool, change).base, path, string(callbackspec.Form), body))
 	}
-	first := send(func(c *Config) { c.TokenPolicy = TokenOff })
+	first := send(func(c *Config) { c.Admission.TokenPolicy = admission.TokenOff })
 	for name, change := range map[string]func(*Config){
 		"required":            func(*Config) {},
-		"optional":            func(c *Config) { c.TokenPolicy = TokenOptional },
+		"optional":            func(c *Config) { c.Admission.TokenPolicy = admission.TokenOptional },
 		"required, and later": func(c *Config) { c.Now = func() time.Time { return noon.AddDate(0, 0, 8) } },
 	} {
 		if got := send(change); got.Code != http.StatusOK || got.EventID != first.EventID || !got.Duplicate {

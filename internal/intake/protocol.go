@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"upcall/internal/admission"
 )
 
 // A protocolListener accepts connections on which what never becomes a request is
@@ -61,7 +63,7 @@ func (c *protocolConn) Read(p []byte) (int, error) {
 		c.begun.Store(true)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.begun.Load() && !c.handled.Load() {
-		c.refuse(codeMalformed, "the headers came too slowly")
+		c.refuse(admission.Malformed, "the headers came too slowly")
 	}
 	return n, err
 }
@@ -79,15 +81,15 @@ func (c *protocolConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	if status, _, _ := bytes.Cut(p[len("HTTP/1.1 "):], []byte(" ")); string(status) == strconv.Itoa(http.StatusRequestHeaderFieldsTooLarge) {
-		c.refuse(codeTooLarge, "the headers are larger than 64 KiB")
+		c.refuse(admission.HeadersTooLarge.Code, admission.HeadersTooLarge.Message)
 	} else {
-		c.refuse(codeMalformed, "this is not an HTTP/1.1 request")
+		c.refuse(admission.Malformed, "this is not an HTTP/1.1 request")
 	}
 	return len(p), nil
 }
 
 // refuse writes an answer of the contract and nothing after it.
-func (c *protocolConn) refuse(code code, message string) {
+func (c *protocolConn) refuse(code admission.Code, message string) {
 	if c.refused.Swap(true) {
 		return
 	}

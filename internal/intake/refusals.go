@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -13,17 +12,18 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/verify"
 )
 
-// Anybody can send callbacks that are refused, as fast as he likes. So a few of them are
+// Anybody can send callbacks that are refused, as fast as they like. So a few of them are
 // kept, of each reason some, and what is not kept is counted.
 const (
 	refusalsPerSecond, refusalsAtOnce              = 20, 100 // of all reasons together
 	refusalsOfReasonPerSecond, refusalsOfOneAtOnce = 5, 50
-	// refusalQueue is how many wait to be written, each with its body of up to maxBody.
+	// refusalQueue is how many wait to be written, each with its body of up to admission.MaxBody.
 	refusalQueue = 128
 	// refusalsEvery is how often those that wait are written.
 	refusalsEvery = time.Second
@@ -40,7 +40,7 @@ type RefusalStore interface {
 // A refused callback, until there is time to look into it. What it holds of the request
 // is not changed after the answer.
 type refused struct {
-	reason      string
+	reason      admission.Reason
 	at          time.Time
 	source      netip.Addr
 	uploadID    uuid.NullUUID
@@ -60,43 +60,46 @@ type refusals struct {
 
 	mu      sync.Mutex // guards what follows
 	all     *rate.Limiter
-	reasons map[string]*rate.Limiter // by reason; those are of our own making, and few
+	reasons map[admission.Reason]*rate.Limiter // by reason; those are of our own making, and few
 }
 
 func newRefusals(cfg Config) *refusals {
 	return &refusals{
-		store: cfg.Refusals, fields: cfg.Fields, metrics: cfg.Metrics, logger: cfg.Logger,
+		store: cfg.Refusals, fields: cfg.Admission.Fields, metrics: cfg.Metrics, logger: cfg.Logger,
 		queue:   make(chan *refused, refusalQueue),
 		all:     rate.NewLimiter(refusalsPerSecond, refusalsAtOnce),
-		reasons: make(map[string]*rate.Limiter),
+		reasons: make(map[admission.Reason]*rate.Limiter),
 	}
 }
 
 // isKept says whether such refusals go to the table: callbacks that came and were found
 // bad. A 503 says nothing of the callback, a wrong path or method is none, and the
 // recorder itself keeps what it refuses because the upload was revoked.
-func (r *refusal) isKept() bool {
-	switch r.code {
-	case codeUnavailable, codeNotFound, codeMethodNotAllowed:
+func isKept(r *admission.Refusal) bool {
+	switch r.Code {
+	case admission.Unavailable, admission.NotFound, admission.MethodNotAllowed:
 		return false
 	}
-	return r.reason != reasonRevoked
+	return r.Reason != admission.ReasonTokenRevoked
 }
 
 // noteRefusal has a refusal kept, unless there are too many. It never waits.
-func (s *Server) noteRefusal(r *http.Request, why *refusal, event *logEvent) {
-	if s.refusals.store == nil || !why.isKept() {
+func (s *Server) noteRefusal(seen *logEvent) {
+	if s.refusals.store == nil || !isKept(seen.refusal) {
 		return
 	}
 	now := s.cfg.Now()
-	if !s.refusals.allow(why.reason, now) {
+	if !s.refusals.allow(seen.refusal.Reason, now) {
 		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
 		return
 	}
+	r := &seen.request
 	f := &refused{
-		reason: why.reason, at: now, source: sourceAddr(r), uploadID: event.uploadID,
-		contentType: r.Header.Get("Content-Type"), bucket: r.Header.Get("X-Oss-Bucket"), requestID: r.Header.Get("X-Oss-Request-Id"),
-		signed: verify.Request{Target: s.signedTarget(r.RequestURI), Body: event.body, Authorization: r.Header.Get("Authorization")},
+		reason: seen.refusal.Reason, at: now, source: r.Source,
+		contentType: r.ContentType, bucket: r.Bucket, requestID: r.RequestID, signed: s.policy.Signed(r),
+	}
+	if seen.event != nil {
+		f.uploadID = seen.event.UploadID
 	}
 	select {
 	case s.refusals.queue <- f:
@@ -107,7 +110,7 @@ func (s *Server) noteRefusal(r *http.Request, why *refusal, event *logEvent) {
 
 // allow asks the reason's own limit first, so that a flood of one reason leaves room for
 // the others.
-func (f *refusals) allow(reason string, now time.Time) bool {
+func (f *refusals) allow(reason admission.Reason, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own := f.reasons[reason]
@@ -165,7 +168,7 @@ func (f *refusals) describe(r *refused) (row eventstore.Refusal, err error) {
 	// A body that is no callback claims nothing, which is no error here.
 	claimed, _ := callbackspec.Parse(r.contentType, r.signed.Body, f.fields)
 	row = eventstore.Refusal{
-		Reason: r.reason, At: r.at, Source: r.source, UploadID: r.uploadID,
+		Reason: string(r.reason), At: r.at, Source: r.source, UploadID: r.uploadID,
 		Bucket: claimed.Bucket, Object: claimed.Object, RequestID: claimed.RequestID,
 	}
 	if row.Bucket == "" {
@@ -175,7 +178,7 @@ func (f *refusals) describe(r *refused) (row eventstore.Refusal, err error) {
 		row.RequestID = r.requestID
 	}
 	if r.signed.Body != nil {
-		if row.Digest, err = identify(r.signed, claimed, r.requestID); err == nil {
+		if row.Digest, err = admission.Identify(r.signed, &claimed, r.requestID); err == nil {
 			return row, nil
 		}
 	}

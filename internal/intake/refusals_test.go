@@ -16,9 +16,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/verify"
 )
 
 const form = string(callbackspec.Form)
@@ -43,7 +45,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, o, pool, func(c *Config) { c.Refusals, c.Buckets = store, []string{"demo", "other"} })
+	s := serve(t, o, pool, func(c *Config) { c.Refusals, c.Admission.Buckets = store, []string{"demo", "other"} })
 
 	expiredID, expired := mint(t, "demo", "late.txt", noon)
 	good := issued(t, "a.txt", "R1")
@@ -66,8 +68,8 @@ func TestRefusalsAreKept(t *testing.T) {
 		o.request(t, s.base, path, form, "object=no+bucket"),
 		o.request(t, s.base, path, "text/plain", "hello"),
 		o.request(t, s.base, path, form, "bucket=demo&object=%ff\x00&reqId=R4"),
-		o.request(t, s.base, path, form, strings.Repeat("a", maxBody+1)),
-		o.request(t, s.base, path, form, strings.Repeat("b", maxBody+1)),
+		o.request(t, s.base, path, form, strings.Repeat("a", admission.MaxBody+1)),
+		o.request(t, s.base, path, form, strings.Repeat("b", admission.MaxBody+1)),
 	}
 	for range 2 { // the same again is no other row
 		for _, r := range requests {
@@ -189,7 +191,7 @@ func TestRefusalsNeverWait(t *testing.T) {
 func TestRefusalLimits(t *testing.T) {
 	t.Parallel()
 	f := newRefusals(Config{})
-	allowed := func(reason string, n int, now time.Time) (yes int) {
+	allowed := func(reason admission.Reason, n int, now time.Time) (yes int) {
 		for range n {
 			if f.allow(reason, now) {
 				yes++
@@ -198,7 +200,7 @@ func TestRefusalLimits(t *testing.T) {
 		return yes
 	}
 	for _, tt := range []struct {
-		reason string
+		reason admission.Reason
 		after  time.Duration
 		want   int
 	}{
@@ -220,14 +222,14 @@ func TestRefusalQueue(t *testing.T) {
 	metrics := NewMetrics()
 	s := &Server{cfg: Config{Now: func() time.Time { return noon }, Metrics: metrics}}
 	s.refusals = newRefusals(Config{Metrics: metrics, Refusals: &stuck{}})
-	r, err := http.NewRequest(http.MethodPost, path, http.NoBody)
-	if err != nil {
+	var err error
+	if s.policy, err = admission.New(admission.Config{TokenPolicy: admission.TokenOff}, new(verify.Verifier)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range refusalQueue {
-		s.refusals.queue <- &refused{reason: fmt.Sprint(i)}
+		s.refusals.queue <- &refused{reason: admission.Reason(fmt.Sprint(i))}
 	}
-	s.noteRefusal(r, &refusal{codeBadToken, "", "token_forged", nil}, &logEvent{})
+	s.noteRefusal(&logEvent{refusal: &admission.Refusal{Code: admission.BadToken, Reason: admission.ReasonTokenForged}})
 	families, err := metrics.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +276,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := identify(r.signed, claimed, "H")
+	id, err := admission.Identify(r.signed, &claimed, "H")
 	if err != nil || id != digest("/a", "reqId=1", "s") {
 		t.Errorf("the digest is not the event's id %s, %v", id, err)
 	}

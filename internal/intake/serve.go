@@ -59,7 +59,7 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 		ReadTimeout:  2 * Deadline,
 		WriteTimeout: 2 * Deadline,
 		IdleTimeout:  time.Minute,
-		// Well above maxHeaders, so that large headers get our answer, not net/http's.
+		// Well above admission.MaxHeaders, so that large headers get our answer, not net/http's.
 		MaxHeaderBytes: 2 << 20,
 		ErrorLog:       slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/admission"
 	"upcall/internal/intake"
 	"upcall/internal/testing/wait"
 )
@@ -37,7 +38,7 @@ func child() {
 	public, admin := listen(), listen()
 	fmt.Println(public.Addr())
 	err := Run(context.Background(), Config{DatabaseURL: settings[0], SpoolDir: settings[1], SpoolMinFreeBytes: -1,
-		TrustKeyURLs: []string{settings[2]}, TokenPolicy: intake.TokenOff, Logger: slog.New(slog.DiscardHandler)}, public, admin)
+		TrustKeyURLs: []string{settings[2]}, Admission: admission.Config{TokenPolicy: admission.TokenOff}, Logger: slog.New(slog.DiscardHandler)}, public, admin)
 	fmt.Println(err)
 	os.Exit(1)
 }

@@ -12,13 +12,12 @@ import (
 	"sync"
 	"time"
 
-	"upcall/internal/callbackspec"
+	"upcall/internal/admission"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/intake"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
-	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 	"upcall/migrations"
 )
@@ -40,13 +39,8 @@ type Config struct {
 	// TrustKeyURLs are exact URLs of public keys to trust besides OSS's own.
 	TrustKeyURLs []string
 
-	// These are as in intake.Config.
-	CallbackPath string
-	PublicURL    string
-	Buckets      []string
-	Fields       callbackspec.Fields
-	TokenPolicy  intake.TokenPolicy
-	Tokens       *uploadtoken.Keyring
+	// Admission says which callbacks are acceptable. It is as in intake.Config.
+	Admission admission.Config
 
 	// SpoolDir is where callbacks wait while PostgreSQL is away; "" refuses them then.
 	SpoolDir string
@@ -67,13 +61,6 @@ type Config struct {
 	Now func() time.Time
 }
 
-func (cfg Config) intake() intake.Config {
-	return intake.Config{
-		CallbackPath: cfg.CallbackPath, PublicURL: cfg.PublicURL, Buckets: cfg.Buckets, Fields: cfg.Fields,
-		TokenPolicy: cfg.TokenPolicy, Tokens: cfg.Tokens, Logger: cfg.Logger, Now: cfg.Now,
-	}
-}
-
 // Check returns all mistakes in what people set, joined, without connecting anywhere.
 func (cfg Config) Check() error {
 	_, trustErr := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
@@ -81,7 +68,7 @@ func (cfg Config) Check() error {
 	if cfg.SpoolMaxBytes < 0 {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
-	return fault.Join(cfg.intake().Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
+	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
 }
 
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then
@@ -136,8 +123,9 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
 	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
 
-	parts := cfg.intake()
-	parts.Recorder, parts.Metrics, parts.Verifier = failover, metrics, verifier
+	parts := intake.Config{
+		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
+	}
 	var refusals *eventstore.Refusals
 	if cfg.MaxRefusals >= 0 {
 		if refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {

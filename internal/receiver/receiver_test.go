@@ -17,9 +17,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"upcall/internal/admission"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
-	"upcall/internal/intake"
 	"upcall/internal/ossemu"
 	"upcall/migrations"
 )
@@ -33,7 +33,7 @@ type running struct {
 func start(t *testing.T, cfg Config) *running {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	cfg.TokenPolicy = intake.TokenOff
+	cfg.Admission.TokenPolicy = admission.TokenOff
 	public, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestStartsWithoutDatabase(t *testing.T) {
 
 func TestCheckReportsAllMistakes(t *testing.T) {
 	t.Parallel()
-	err := Config{CallbackPath: "x", PublicURL: "y", TokenPolicy: "z", TrustKeyURLs: []string{"w"}}.Check()
+	err := Config{Admission: admission.Config{CallbackPath: "x", PublicURL: "y", TokenPolicy: "z"}, TrustKeyURLs: []string{"w"}}.Check()
 	if err == nil || len(strings.Split(err.Error(), "\n")) != 4 {
 		t.Errorf("got %v, want four lines", err)
 	}

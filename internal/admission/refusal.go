@@ -1,0 +1,65 @@
+package admission
+
+// A Refusal is why a callback is not accepted.
+type Refusal struct {
+	Code    Code
+	Reason  Reason
+	Message string // for the sender
+	Cause   error  // for the log alone; may be nil
+}
+
+// HeadersTooLarge is the refusal of a request with more than MaxHeaders. It is a variable
+// because servers have a limit of their own, too.
+var HeadersTooLarge = &Refusal{TooLarge, ReasonHeaders, "the headers are larger than 64 KiB", nil}
+
+// A Code is what a refused sender may branch on.
+type Code string
+
+const (
+	Malformed        Code = "malformed"
+	BadSignature     Code = "bad_signature"
+	UntrustedKey     Code = "untrusted_key"
+	BadToken         Code = "bad_token"
+	ExpiredToken     Code = "expired_token"
+	WrongBucket      Code = "wrong_bucket"
+	NotFound         Code = "not_found"
+	MethodNotAllowed Code = "method_not_allowed"
+	TooLarge         Code = "too_large"
+	UnsupportedType  Code = "unsupported_type"
+	Unavailable      Code = "unavailable"
+)
+
+// A Reason is the label of a refusal in the log, the metrics and upcall.refused_callbacks.
+// The reasons of a signature that is wrong or cannot be checked are package verify's own.
+type Reason string
+
+// What is wrong with a request.
+const (
+	ReasonPath               Reason = "path"
+	ReasonMethod             Reason = "method"
+	ReasonHeaders            Reason = "headers"
+	ReasonContentEncoding    Reason = "content_encoding"
+	ReasonContentType        Reason = "content_type"
+	ReasonBody               Reason = "body" // too large, or malformed
+	ReasonBucketConflict     Reason = "bucket_conflict"
+	ReasonBucketMalformed    Reason = "bucket_malformed"
+	ReasonBucketNotAllowed   Reason = "bucket_not_allowed"
+	ReasonTokenMissing       Reason = "token_missing"
+	ReasonTokenForged        Reason = "token_forged"
+	ReasonTokenForeignBucket Reason = "token_foreign_bucket"
+	ReasonTokenForeignKey    Reason = "token_foreign_key"
+	ReasonTokenExpired       Reason = "token_expired"
+)
+
+// What befalls a request in a receiver that could accept it.
+const (
+	ReasonBodyCutShort    Reason = "body_cut_short" // the connection ended, or stalled
+	ReasonTokenRevoked    Reason = "token_revoked"
+	ReasonNotStorable     Reason = "not_storable"
+	ReasonDatabase        Reason = "database"
+	ReasonSpoolFull       Reason = "spool_full"
+	ReasonSpoolUnwritable Reason = "spool_unwritable"
+	ReasonDeadline        Reason = "deadline"
+	ReasonInternal        Reason = "internal"
+	ReasonPanic           Reason = "panic"
+)

@@ -1,0 +1,163 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"upcall/internal/admission"
+	"upcall/internal/event"
+	"upcall/internal/verify"
+)
+
+// with returns the request with what is signed in place of what came.
+func (e *examination) with(signed verify.Request) admission.Request {
+	r := e.request
+	r.Target, r.Body, r.Length = signed.Target, signed.Body, int64(len(signed.Body))
+	r.Authorization, r.PubKeyURL, r.SignatureVersion = signed.Authorization, signed.PubKeyURL, signed.SignatureVersion
+	return r
+}
+
+// admit adds what the receiver refuses about a request whose signature is good. What is
+// wrong with the head of the request is put right each time, so that what the receiver
+// would refuse next is told, too.
+func (e *examination) admit(ctx context.Context, r admission.Request) {
+	for {
+		learned, refusal := e.policy.Admit(ctx, &r, e.at)
+		e.noteToken(learned, refusal)
+		if refusal == nil {
+			return
+		}
+		e.report.Refusals = append(e.report.Refusals, Refusal{
+			Code: refusal.Code, Reason: refusal.Reason, What: e.describe(refusal, &r, learned), Fix: fixes[refusal.Reason],
+		})
+		switch refusal.Reason {
+		case admission.ReasonPath:
+			r.Path = e.cfg.Admission.CallbackPath
+		case admission.ReasonMethod:
+			r.Method = http.MethodPost
+		case admission.ReasonHeaders:
+			r.HeaderBytes = 0
+		case admission.ReasonContentEncoding:
+			r.ContentEncoding = ""
+		default:
+			return
+		}
+	}
+}
+
+// describe says what a refusal is about. It shows the part of the request, where the
+// sender, for whom the refusal's own message is, knows it.
+func (e *examination) describe(refusal *admission.Refusal, r *admission.Request, learned *event.Event) string {
+	bucket := Mark(cmp.Or(learned.Callback.Bucket, r.Bucket))
+	switch refusal.Reason {
+	case admission.ReasonPath:
+		return fmt.Sprintf("the request is for %s, the receiver answers at %s", Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
+	case admission.ReasonMethod:
+		return "the method is " + Mark(r.Method)
+	case admission.ReasonHeaders:
+		return fmt.Sprintf("the headers have %d bytes, more than 64 KiB", r.HeaderBytes)
+	case admission.ReasonContentEncoding:
+		return "Content-Encoding is " + Mark(r.ContentEncoding)
+	case admission.ReasonContentType:
+		return fmt.Sprintf("Content-Type is %q", shorten(Mark(r.ContentType), 100))
+	case admission.ReasonBucketConflict:
+		return fmt.Sprintf("the body names bucket %s, the x-oss-bucket header %s", bucket, Mark(r.Bucket))
+	case admission.ReasonBucketMalformed:
+		return "the x-oss-bucket header is " + bucket
+	case admission.ReasonBucketNotAllowed:
+		return "bucket " + bucket + " is not among those of the receiver"
+	case admission.ReasonTokenForged:
+		return "none of the given keys made the upload token"
+	case admission.ReasonTokenForeignBucket:
+		return "the upload token was made for another bucket than " + bucket
+	case admission.ReasonTokenForeignKey:
+		return "the upload token was made for another object key than " + Mark(learned.Callback.Object)
+	case admission.ReasonTokenExpired:
+		return "the " + oneLine(refusal.Cause) + "; the callback came at " + e.at.UTC().Format(time.RFC3339)
+	}
+	return oneLine(refusal.Message)
+}
+
+// oneLine is a message for people. It may hold text of the capture, such as names of
+// fields, so control bytes are marked.
+func oneLine(message any) string { return strings.ReplaceAll(Mark(fmt.Sprint(message)), "·", " ") }
+
+// noteToken says whether the upload token was checked, and for what time.
+func (e *examination) noteToken(learned *event.Event, refusal *admission.Refusal) {
+	if refusal != nil && refusal.Code != admission.BadToken && refusal.Code != admission.ExpiredToken {
+		return // the check was not reached
+	}
+	note := func(text string) { e.report.Notes = append(e.report.Notes, text) }
+	switch {
+	case e.cfg.Admission.Tokens == nil:
+		note("the upload token was not checked: no --token-keys")
+	case e.cfg.Admission.TokenPolicy == admission.TokenOff:
+		note("the upload token was not checked: UPCALL_TOKEN is off")
+	case learned.Callback.Token != "" && e.dated:
+		note("the upload token was checked for the time in the Date header")
+	}
+}
+
+// time is when the callback came, and whether its Date header says so.
+func (e *examination) time() (at time.Time, dated bool) {
+	if !e.cfg.At.IsZero() {
+		return e.cfg.At, false
+	}
+	if date, err := http.ParseTime(e.capture.Get("Date")); err == nil {
+		return date, true
+	}
+	return e.cfg.Now(), false
+}
+
+// fixes say what to do about a refusal. For a signature they say what may be behind it,
+// where no change is found that explains it.
+var fixes = map[admission.Reason]string{
+	admission.ReasonPath:            "set UPCALL_CALLBACK_PATH to the path that reaches the receiver",
+	admission.ReasonMethod:          "OSS sends POST: look for a redirect on the way, which makes POST a GET",
+	admission.ReasonHeaders:         "OSS sends less than 2 KiB: look for what adds headers on the way",
+	admission.ReasonContentEncoding: "switch request compression off in the proxy",
+	admission.ReasonContentType: "let the proxy pass Content-Type on; OSS sends the callbackBodyType, " +
+		"which is application/x-www-form-urlencoded or application/json",
+	admission.ReasonBody: "fix the callbackBody template (at most 64 KiB), or say with UPCALL_FIELDS how it names things",
+	admission.ReasonBucketConflict: "have the template take ${bucket}; if it does, another customer had OSS sign this, " +
+		"and the refusal is right",
+	admission.ReasonBucketMalformed:  "pass x-oss-bucket on as it came, or put bucket=${bucket} into the template",
+	admission.ReasonBucketNotAllowed: "add it to UPCALL_BUCKETS, if it is yours",
+	admission.ReasonTokenMissing: "have the issuer make the upload, or put ${x:upcall_token} into the template; " +
+		"UPCALL_FIELDS says so if its field is not upcall_token",
+	admission.ReasonTokenForged:        "give receiver and issuer the same UPCALL_TOKEN_KEYS; if they have them, the token is forged",
+	admission.ReasonTokenForeignBucket: "issue a token for each upload",
+	admission.ReasonTokenForeignKey:    "issue a token for each upload",
+	admission.ReasonTokenExpired: "have uploads issued with a longer --expires; " +
+		"a repeat of a recorded callback is accepted all the same",
+
+	"signature_missing": "a proxy or server took the header away (Apache: CGIPassAuth On; " +
+		"nginx: proxy_set_header Authorization $http_authorization; no gateway may use Authorization for itself), " +
+		"or the request is not OSS's",
+	"signature_encoding": "record the header again, whole; a request without a signature of OSS is not OSS's",
+	"signature_length":   "the header was cut or is of another key: record it again, whole, or name the key with --key-url",
+	"signature_range":    "OSS never sends this: the signature was damaged or forged",
+	"signature_padding": "none of the keys at hand made this signature: if an emulator did, name its key with --key-url or --key-file, " +
+		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); else it was damaged or forged",
+	digestMismatch: "the signature is genuine, but no change that is known to happen on the way leads to what was signed: " +
+		"it was copied from another callback, or a value was changed; give --callback-url (as OSS has it) if path or query may differ, " +
+		"and record the body as bytes",
+	"target_malformed":  "the request line is not one that OSS sends: " + keepPath,
+	"signature_version": "leave signatureVersion out of the callback parameter: only version 1.0 can be checked",
+	"key_url_untrusted": "if this is your emulator, let the receiver trust it (UPCALL_TRUST_KEY_URLS) and name it here with --key-url; " +
+		"else it is forged",
+	"key_url_encoding": "pass x-oss-pub-key-url on as it came",
+	"key_url_length":   "OSS sends no such header: it is forged",
+}
+
+const (
+	digestMismatch admission.Reason = "digest_mismatch"
+
+	// targetChanged is the fix for a digest mismatch where the body is as it was sent.
+	targetChanged = "Content-MD5 says that the body is as it was sent, so path or query were changed: give --callback-url " +
+		"(as OSS has it, with its query), or compare the string to sign with that; else the signature was copied from another callback"
+)
