@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // SystemVariables are the variables that OSS fills in by itself, in the order of the
@@ -150,7 +151,8 @@ func Expand(body string, t BodyType, values Values) (string, error) {
 		custom := strings.HasPrefix(p.variable, VarPrefix)
 		switch {
 		case t != JSON:
-			out.WriteString(formEscape(value))
+			// How OSS spells a space is not known; a receiver must take both spellings.
+			out.WriteString(ossrule.Escape(value))
 		case !ok, value == "" && !custom:
 			out.WriteString("null")
 		case numeric(p.variable):
@@ -252,23 +254,4 @@ func eachPiece(body string, each func(piece)) error {
 
 func wrongTemplate(fix, problem string, args ...any) error {
 	return fault.New(ErrTemplate, "callbackBody", fix, problem, args...)
-}
-
-// formEscape percent-encodes everything but RFC 3986's unreserved characters, in
-// upper-case hex, as genuinely signed form bodies show (how OSS spells a space is not
-// known; a receiver must take both spellings).
-func formEscape(s string) string {
-	const hex = "0123456789ABCDEF"
-	var out strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' {
-			out.WriteByte(c)
-			continue
-		}
-		out.WriteByte('%')
-		out.WriteByte(hex[c>>4])
-		out.WriteByte(hex[c&15])
-	}
-	return out.String()
 }

@@ -38,16 +38,6 @@ type Delivery struct {
 	Duration     int64       `json:"duration_ms"`
 }
 
-func (o outgoing) delivery(now time.Time) Delivery {
-	return Delivery{SentAt: now.UTC(), RequestID: o.requestID, Operation: o.operation, Bucket: o.bucket, Object: o.object,
-		URL: o.url.String(), Target: o.target, Host: o.host, Header: o.header, Body: o.body, StringToSign: o.stringToSign}
-}
-
-func (d Delivery) failed(why string) Delivery {
-	d.Error = why
-	return d
-}
-
 // A ring remembers the last deliveries.
 type ring struct {
 	mu         sync.Mutex
@@ -97,8 +87,7 @@ func (s *Server) serveCallbacks(c *call) error {
 
 func (s *Server) forgetCallbacks(c *call) error {
 	s.ring.forget()
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.writeNothing(http.StatusNoContent)
 }
 
 func (s *Server) serveFaults(c *call) error {
@@ -134,5 +123,14 @@ func (c *call) write(status int, contentType string, body []byte) error {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body) // a client that is gone cannot be told
+	return nil
+}
+
+// writeNothing sends an answer without a body.
+func (c *call) writeNothing(status int) error {
+	if status != http.StatusNoContent {
+		c.w.Header().Set("Content-Length", "0")
+	}
+	c.w.WriteHeader(status)
 	return nil
 }

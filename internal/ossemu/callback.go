@@ -1,13 +1,14 @@
 package ossemu
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,12 +32,7 @@ func (s *Server) finish(c *call, p *plan, o *object, operation string, usual fun
 		return err
 	}
 	c.note(slog.String("callback", "answered"))
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(answer)))
-	c.w.WriteHeader(http.StatusOK)
-	_, _ = c.w.Write(answer)
-	return nil
+	return c.write(http.StatusOK, "application/json", answer)
 }
 
 // callBack delivers one callback and returns the receiver's answer, or the
@@ -85,7 +81,8 @@ func (s *Server) wait(d time.Duration) {
 // deliverAll sends one callback, and as often again as the faults say.
 func (s *Server) deliverAll(ctx context.Context, out outgoing, f Faults) ([]byte, error) {
 	if f.Drop {
-		s.ring.add(out.delivery(s.cfg.Now()).failed("dropped by fault, not sent"))
+		out.SentAt, out.Error = s.cfg.Now().UTC(), "dropped by fault, not sent"
+		s.ring.add(out.Delivery)
 		return nil, s.caller.replyTimeout(out.url)
 	}
 	var again sync.WaitGroup
@@ -109,7 +106,8 @@ func (s *Server) deliverAll(ctx context.Context, out outgoing, f Faults) ([]byte
 
 // deliver sends one request, records it with what came back, and judges that.
 func (s *Server) deliver(ctx context.Context, out outgoing) ([]byte, error) {
-	d := out.delivery(s.cfg.Now())
+	d := out.Delivery
+	d.SentAt = s.cfg.Now().UTC()
 	answer, err := s.caller.call(ctx, out, &d)
 	d.Duration = s.cfg.Now().Sub(d.SentAt).Milliseconds()
 	if err != nil {
@@ -135,12 +133,8 @@ func (s *Server) values(c *call, p *plan, o *object, operation string) callbacks
 	if o.Type == "Normal" {
 		v["contentMd5"] = o.Content.contentMD5()
 	}
-	for name, value := range p.vars {
-		v[name] = value
-	}
-	for name, value := range p.image {
-		v[name] = value
-	}
+	maps.Copy(v, p.vars)
+	maps.Copy(v, p.image)
 	return v
 }
 
@@ -172,15 +166,9 @@ func clientIP(r *http.Request) string {
 // An outgoing is one signed callback to one URL. It is the same however often it is
 // sent: a repeat is a replay.
 type outgoing struct {
-	url          *url.URL
-	target       string // as on the request line
-	host         string // the Host header
-	sni          bool
-	header       http.Header
-	body         string
-	stringToSign string
-
-	requestID, bucket, object, operation string
+	Delivery // without what came back
+	url      *url.URL
+	sni      bool
 }
 
 // outgoing builds and signs the request for one callback URL.
@@ -196,30 +184,21 @@ func (s *Server) outgoing(c *call, p *plan, o *object, raw, body, operation stri
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	out := outgoing{url: u, target: u.RequestURI(), host: u.Host, sni: p.parameter.SNI, body: body,
-		requestID: c.id, bucket: o.Bucket, object: o.Key, operation: operation}
-	if p.parameter.Host != "" {
-		out.host = p.parameter.Host
-	}
-	out.stringToSign = stringToSign(out.target, body, f)
-	signature := sign([]byte(out.stringToSign))
+	out := outgoing{url: u, sni: p.parameter.SNI, Delivery: Delivery{
+		RequestID: c.id, Operation: operation, Bucket: o.Bucket, Object: o.Key, URL: u.String(), Target: u.RequestURI(),
+		Host: cmp.Or(p.parameter.Host, u.Host), Body: body, StringToSign: stringToSign(u.RequestURI(), body, f),
+	}}
+	signature := sign([]byte(out.StringToSign))
 	if f.CorruptSignature {
 		signature = corrupt(signature)
 	}
-	keyURL := s.keyURL(c)
-	if f.ForeignKeyURL != "" {
-		keyURL = f.ForeignKeyURL
-	}
-	bodyType := p.parameter.BodyType
-	if bodyType == "" {
-		bodyType = callbackspec.Form
-	}
+	keyURL := cmp.Or(f.ForeignKeyURL, s.keyURL(c))
 	sum := md5.Sum([]byte(body))
 	// Names are spelled as OSS spells them on the wire (packet capture of 2018-09-15).
-	out.header = http.Header{
+	out.Header = http.Header{
 		"Authorization":            {signature},
 		"Content-MD5":              {base64.StdEncoding.EncodeToString(sum[:])},
-		"Content-Type":             {string(bodyType)},
+		"Content-Type":             {string(cmp.Or(p.parameter.BodyType, callbackspec.Form))},
 		"Date":                     {s.cfg.Now().UTC().Format(http.TimeFormat)},
 		"User-Agent":               {"aliyun-oss-callback"},
 		"x-oss-additional-headers": {""},
@@ -233,7 +212,7 @@ func (s *Server) outgoing(c *call, p *plan, o *object, raw, body, operation stri
 		"eagleeye-rpcid":           {"0.1"},
 	}
 	for name, value := range p.parameter.AdditionalHeaders {
-		out.header[name] = []string{value}
+		out.Header[name] = []string{value}
 	}
 	return out, nil
 }
@@ -251,12 +230,12 @@ func (s *Server) keyURL(c *call) string {
 }
 
 func (o outgoing) request(ctx context.Context) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url.String(), bytes.NewReader([]byte(o.body)))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url.String(), strings.NewReader(o.Body))
 	if err != nil {
 		return nil, fmt.Errorf("make callback request: %w", err)
 	}
-	r.Header = o.header.Clone()
-	r.Host = o.host
+	r.Header = o.Header.Clone()
+	r.Host = o.Host
 	r.Close = true
 	return r, nil
 }

@@ -44,21 +44,17 @@ func (s *Server) planFromRequest(c *call) (*plan, error) {
 }
 
 func oneCarrier(c *call, header, parameter string) (string, error) {
-	headers := c.r.Header.Values(header)
-	if len(headers)+btoi(c.query.has(parameter)) > 1 {
-		return "", badArgument(parameter, "", "The "+parameter+" is carried more than once: use the header or the query, not both.", "0007-00000027")
+	carried := c.r.Header.Values(header)
+	if c.query.has(parameter) {
+		carried = append(slices.Clone(carried), c.query[parameter])
 	}
-	if len(headers) == 1 {
-		return headers[0], nil
+	switch len(carried) {
+	case 0:
+		return "", nil
+	case 1:
+		return carried[0], nil
 	}
-	return c.query[parameter], nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return "", badArgument(parameter, "", "The "+parameter+" is carried more than once: use the header or the query, not both.", "0007-00000027")
 }
 
 // planFromForm reads the callback of a PostObject: each custom variable is a form

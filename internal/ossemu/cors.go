@@ -44,7 +44,5 @@ func (s *Server) preflight(c *call) error {
 		h.Add("Vary", "Access-Control-Request-Headers")
 	}
 	h.Set("Access-Control-Max-Age", "60")
-	h.Set("Content-Length", "0")
-	c.w.WriteHeader(http.StatusOK)
-	return nil
+	return c.writeNothing(http.StatusOK)
 }

@@ -1,8 +1,6 @@
 package ossemu
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,9 +44,7 @@ type diskBlob struct {
 }
 
 func (b *diskBlob) commit() (string, error) {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	name := hex.EncodeToString(id[:])
+	name := randomHex(16)
 	if err := b.Close(); err != nil {
 		return "", errors.Join(err, os.Remove(b.Name()))
 	}

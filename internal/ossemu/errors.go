@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -135,17 +134,11 @@ func (c *call) writeError(err error) {
 		c.w.WriteHeader(e.status)
 		return
 	}
-	h.Set("Content-Type", "application/xml")
 	if c.r.Method == http.MethodHead {
 		h.Set("x-oss-err", base64.StdEncoding.EncodeToString(doc))
-		h.Set("Content-Length", "0")
-		c.w.WriteHeader(e.status)
-		return
+		doc = nil
 	}
-	h.Set("Content-Length", strconv.Itoa(len(doc)))
-	c.w.WriteHeader(e.status)
-	// A client that is gone cannot be told.
-	_, _ = c.w.Write(doc)
+	_ = c.write(e.status, "application/xml", doc)
 }
 
 // writeXML sends a result document.
@@ -154,11 +147,5 @@ func (c *call) writeXML(status int, v any) error {
 	if err != nil {
 		return fmt.Errorf("marshal result: %w", err)
 	}
-	body = append([]byte(xmlHeader), body...)
-	h := c.w.Header()
-	h.Set("Content-Type", "application/xml")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body)
-	return nil
+	return c.write(status, "application/xml", append([]byte(xmlHeader), body...))
 }

@@ -72,8 +72,7 @@ func (s *Server) deleteObject(c *call) error {
 	if err := s.store.delete(c.bucket, c.key); err != nil {
 		return err
 	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.writeNothing(http.StatusNoContent)
 }
 
 // checkConditions applies If-Match and its kin, as RFC 9110 orders them.

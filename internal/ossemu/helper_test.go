@@ -73,7 +73,7 @@ func (w *wire) request(t testing.TB) *http.Request {
 	t.Helper()
 	path := "/" + w.bucket
 	if w.key != "" {
-		path += "/" + escape(w.key, true)
+		path += "/" + escapePath(w.key)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), w.method, w.base+path, w.body)
 	if err != nil {

@@ -120,7 +120,7 @@ func encoder(q query) (func(string) string, error) {
 	case "":
 		return func(s string) string { return s }, nil
 	case "url":
-		return func(s string) string { return escape(s, true) }, nil
+		return escapePath, nil
 	}
 	return nil, badArgument("encoding-type", q["encoding-type"], "Invalid Encoding Method specified in Request.", "")
 }

@@ -3,7 +3,6 @@ package ossemu
 import (
 	"cmp"
 	"crypto/md5"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -46,9 +45,7 @@ func (u *upload) sorted() []*part {
 
 // initiate opens an upload.
 func (s *store) initiate(bucket, key string, meta metadata, now time.Time) (*upload, error) {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	u := &upload{ID: strings.ToUpper(hex.EncodeToString(id[:])), Bucket: bucket, Key: key, Meta: meta, Initiated: now, parts: make(map[int]*part)}
+	u := &upload{ID: strings.ToUpper(randomHex(16)), Bucket: bucket, Key: key, Meta: meta, Initiated: now, parts: make(map[int]*part)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.backend.saveRecord(uploadRecord(u.ID), u); err != nil {

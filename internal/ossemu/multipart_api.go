@@ -1,6 +1,7 @@
 package ossemu
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -63,9 +64,7 @@ func (s *Server) uploadPart(c *call) error {
 	h["ETag"] = []string{`"` + got.etag() + `"`}
 	h.Set("x-oss-hash-crc64ecma", strconv.FormatUint(got.CRC64, 10))
 	h.Set("Content-MD5", got.contentMD5())
-	h.Set("Content-Length", "0")
-	c.w.WriteHeader(http.StatusOK)
-	return nil
+	return c.writeNothing(http.StatusOK)
 }
 
 type partXML struct {
@@ -124,8 +123,7 @@ func (s *Server) abortUpload(c *call) error {
 	if err := s.store.forget(u); err != nil {
 		return err
 	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.writeNothing(http.StatusNoContent)
 }
 
 // completeUpload joins the parts into an object, then calls back. With a callback the
@@ -177,15 +175,9 @@ func (s *Server) assemble(c *call, p *plan, u *upload) (*object, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("join parts: %w", err)
 	}
-	if err := s.inspect(p, joined.Blob); err != nil {
-		return nil, err
-	}
-	meta := u.Meta
-	if acl := c.r.Header.Get("x-oss-object-acl"); acl != "" {
-		meta.ACL = acl
-	}
-	o := &object{Bucket: c.bucket, Key: c.key, Content: joined, ETag: etag, Type: "Multipart", LastModified: s.cfg.Now().UTC(), Meta: meta}
-	return o, s.store.put(o, c.r.Header.Get("x-oss-forbid-overwrite") == "true")
+	o := &object{Content: joined, ETag: etag, Type: "Multipart", Meta: u.Meta}
+	o.Meta.ACL = cmp.Or(c.r.Header.Get("x-oss-object-acl"), u.Meta.ACL)
+	return o, s.keep(c, p, o, c.r.Header.Get("x-oss-forbid-overwrite"))
 }
 
 // chooseParts returns the parts that the request lists, or all with

@@ -4,7 +4,6 @@ import (
 	"crypto/subtle"
 	"encoding/xml"
 	"errors"
-	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -151,14 +150,8 @@ func (s *Server) storeFile(c *call, p policy, next *plan, form formFields, file 
 		return nil, errors.Join(errEntityTooSmall.with("ProposedSize", strconv.FormatInt(got.Size, 10), "MinSizeAllowed", strconv.FormatInt(p.minSize, 10)),
 			s.store.backend.remove(got.Blob))
 	}
-	if err := s.inspect(next, got.Blob); err != nil {
-		return nil, err
-	}
-	o := &object{Bucket: c.bucket, Key: c.key, Content: got, ETag: got.etag(), Type: "Normal", LastModified: s.cfg.Now().UTC(), Meta: meta}
-	if err := s.store.put(o, form.get("x-oss-forbid-overwrite") == "true"); err != nil {
-		return nil, fmt.Errorf("store file: %w", err)
-	}
-	return o, nil
+	o := &object{Content: got, ETag: got.etag(), Type: "Normal", Meta: meta}
+	return o, s.keep(c, next, o, form.get("x-oss-forbid-overwrite"))
 }
 
 // answerForm is the answer to a form without a callback.
@@ -170,10 +163,7 @@ func (c *call) answerForm(status string, o *object) error {
 			Bucket, Location, Key, ETag string
 		}{Bucket: o.Bucket, Location: c.location(), Key: o.Key, ETag: `"` + o.ETag + `"`})
 	case "200":
-		c.w.Header().Set("Content-Length", "0")
-		c.w.WriteHeader(http.StatusOK)
-	default:
-		c.w.WriteHeader(http.StatusNoContent)
+		return c.writeNothing(http.StatusOK)
 	}
-	return nil
+	return c.writeNothing(http.StatusNoContent)
 }

@@ -1,6 +1,7 @@
 package ossemu
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,19 +29,21 @@ func (s *Server) putObject(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.inspect(plan, got.Blob); err != nil {
-		return err
-	}
-	o := &object{Bucket: c.bucket, Key: c.key, Content: got, ETag: got.etag(), Type: "Normal", LastModified: s.cfg.Now().UTC(), Meta: meta}
-	if err := s.store.put(o, c.r.Header.Get("x-oss-forbid-overwrite") == "true"); err != nil {
+	o := &object{Content: got, ETag: got.etag(), Type: "Normal", Meta: meta}
+	if err := s.keep(c, plan, o, c.r.Header.Get("x-oss-forbid-overwrite")); err != nil {
 		return err
 	}
 	c.describe(o)
-	return s.finish(c, plan, o, "PutObject", func() error {
-		c.w.Header().Set("Content-Length", "0")
-		c.w.WriteHeader(http.StatusOK)
-		return nil
-	})
+	return s.finish(c, plan, o, "PutObject", func() error { return c.writeNothing(http.StatusOK) })
+}
+
+// keep makes the object of an upload visible, and reads what its callback is to tell.
+func (s *Server) keep(c *call, p *plan, o *object, forbidOverwrite string) error {
+	if err := s.inspect(p, o.Content.Blob); err != nil {
+		return err
+	}
+	o.Bucket, o.Key, o.LastModified = c.bucket, c.key, s.cfg.Now().UTC()
+	return s.store.put(o, forbidOverwrite == "true")
 }
 
 // receiveBody stores the body of a PutObject or UploadPart and checks its MD5.
@@ -86,25 +89,16 @@ func (c *call) describe(o *object) {
 	}
 }
 
-const (
-	defaultContentType = "application/octet-stream"
-)
-
 // metadataFrom reads an upload's metadata from its headers or form fields.
 func metadataFrom(get func(name string) string) (metadata, error) {
 	m := metadata{
-		ContentType:  get("Content-Type"),
+		ContentType:  cmp.Or(get("Content-Type"), "application/octet-stream"),
 		Headers:      make(map[string]string),
-		StorageClass: get("x-oss-storage-class"),
+		StorageClass: cmp.Or(get("x-oss-storage-class"), "Standard"),
 		ACL:          get("x-oss-object-acl"),
 		Tagging:      get("x-oss-tagging"),
 	}
-	if m.ContentType == "" {
-		m.ContentType = defaultContentType
-	}
-	if m.StorageClass == "" {
-		m.StorageClass = "Standard"
-	} else if !slices.Contains(ossrule.StorageClasses, m.StorageClass) {
+	if !slices.Contains(ossrule.StorageClasses, m.StorageClass) {
 		return metadata{}, badArgument("x-oss-storage-class", m.StorageClass, "no such storage class: use one of "+strings.Join(ossrule.StorageClasses, ", "), "")
 	}
 	if m.ACL != "" && !slices.Contains(ossrule.ACLs, m.ACL) {

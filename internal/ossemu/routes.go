@@ -153,9 +153,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newRequestID has the shape of OSS's: 24 upper-case hex digits that start with the
 // time in seconds.
 func newRequestID(now time.Time) string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return fmt.Sprintf("%08X%s", uint32(now.Unix()), strings.ToUpper(hex.EncodeToString(b[:])))
+	return fmt.Sprintf("%08X%s", uint32(now.Unix()), strings.ToUpper(randomHex(8)))
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
 }
 
 func (s *Server) dispatch(c *call) error {

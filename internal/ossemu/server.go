@@ -1,6 +1,7 @@
 package ossemu
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -67,18 +68,12 @@ const (
 var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 
 func (c Config) withDefaults() Config {
-	if c.MaxObjectSize == 0 {
-		c.MaxObjectSize = ossrule.MaxPut
-		if c.DataDir == "" {
-			c.MaxObjectSize = defaultMaxObjectSizeMemory
-		}
+	if c.DataDir == "" {
+		c.MaxObjectSize = cmp.Or(c.MaxObjectSize, defaultMaxObjectSizeMemory)
 	}
-	if c.MinPartSize == 0 {
-		c.MinPartSize = ossrule.MinPart
-	}
-	if c.CallbackTimeout == 0 {
-		c.CallbackTimeout = defaultCallbackTimeout
-	}
+	c.MaxObjectSize = cmp.Or(c.MaxObjectSize, ossrule.MaxPut)
+	c.MinPartSize = cmp.Or(c.MinPartSize, ossrule.MinPart)
+	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, defaultCallbackTimeout)
 	if c.CallbackDial == nil {
 		c.CallbackDial = new(net.Dialer).DialContext
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"upcall/internal/ossrule"
 )
 
 const (
@@ -61,7 +63,7 @@ func canonicalRequest(method, bucket, key string, q query, header http.Header, h
 		uri += bucket + "/" + key
 	}
 	var b strings.Builder
-	b.WriteString(method + "\n" + escape(uri, true) + "\n" + q.canonical() + "\n")
+	b.WriteString(method + "\n" + escapePath(uri) + "\n" + q.canonical() + "\n")
 	for _, line := range canonicalHeaders(header, host, additional) {
 		b.WriteString(line + "\n")
 	}
@@ -72,6 +74,9 @@ func canonicalRequest(method, bucket, key string, q query, header http.Header, h
 	b.WriteString("\n" + strings.Join(additional, ";") + "\n" + payload)
 	return b.String()
 }
+
+// escapePath leaves slashes as they are.
+func escapePath(path string) string { return strings.ReplaceAll(ossrule.Escape(path), "%2F", "/") }
 
 // canonicalHeaders lists name:value of every header that must be signed, sorted.
 // Signing every x-oss-* header, Content-Type and Content-MD5 that was sent stops an

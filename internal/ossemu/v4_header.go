@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
 // parseHeaderAuthorization reads
@@ -62,7 +64,7 @@ func parseAdditional(list string) ([]string, error) {
 			// Proxies turn underscores into hyphens and back: such a name is not
 			// the same header on both sides.
 			return nil, badArgument("x-oss-additional-headers", list, "The name of an additional header holds an underscore.", "0002-00000078")
-		case strings.ContainsFunc(name, func(c rune) bool { return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') }):
+		case !ossrule.IsName(name):
 			return nil, badArgument("x-oss-additional-headers", list, "The name of an additional header is not lower case.", "")
 		case slices.Contains(names[:i], name):
 			return nil, badArgument("x-oss-additional-headers", list, "An additional header is listed twice.", "")

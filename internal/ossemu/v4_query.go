@@ -1,9 +1,12 @@
 package ossemu
 
 import (
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
 // A query is a decoded query string in which each key stands once.
@@ -21,9 +24,9 @@ func parseQuery(raw string) (query, error) {
 			continue
 		}
 		rawKey, rawValue, _ := strings.Cut(item, "=")
-		key, ok1 := unescapeQuery(rawKey)
-		value, ok2 := unescapeQuery(rawValue)
-		if !ok1 || !ok2 {
+		key, keyErr := url.QueryUnescape(rawKey)
+		value, valueErr := url.QueryUnescape(rawValue)
+		if keyErr != nil || valueErr != nil {
 			return nil, errInvalidArgument.saying("The query string is not percent-encoded correctly.", "")
 		}
 		if q.has(key) {
@@ -32,32 +35,6 @@ func parseQuery(raw string) (query, error) {
 		q[key] = value
 	}
 	return q, nil
-}
-
-func unescapeQuery(s string) (string, bool) {
-	if !strings.ContainsAny(s, "%+") {
-		return s, true
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '+':
-			b.WriteByte(' ')
-		case '%':
-			if i+2 >= len(s) {
-				return "", false
-			}
-			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			b.WriteByte(byte(n))
-			i += 2
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String(), true
 }
 
 // canonical is the query as it is signed: encoded per RFC 3986, sorted by key, an
@@ -69,7 +46,7 @@ func (q query) canonical() string {
 	values := make(map[string]string, len(q))
 	for key, value := range q {
 		if key != "x-oss-signature" {
-			encoded := escape(key, false)
+			encoded := ossrule.Escape(key)
 			keys = append(keys, encoded)
 			values[encoded] = value
 		}
@@ -77,29 +54,10 @@ func (q query) canonical() string {
 	slices.Sort(keys)
 	for i, key := range keys {
 		if v := values[key]; v != "" {
-			keys[i] = key + "=" + escape(v, false)
+			keys[i] = key + "=" + ossrule.Escape(v)
 		}
 	}
 	return strings.Join(keys, "&")
-}
-
-// escape percent-encodes all but RFC 3986's unreserved characters, in upper-case hex,
-// and on demand leaves slashes.
-func escape(s string, keepSlash bool) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-			c == '-' || c == '.' || c == '_' || c == '~' || c == '/' && keepSlash {
-			b.WriteByte(c)
-			continue
-		}
-		b.WriteByte('%')
-		b.WriteByte(hex[c>>4])
-		b.WriteByte(hex[c&15])
-	}
-	return b.String()
 }
 
 // parseQueryAuthorization reads the x-oss-* parameters of a presigned URL.

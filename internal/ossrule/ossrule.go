@@ -59,6 +59,24 @@ func IsName(s string) bool {
 	})
 }
 
+// Escape percent-encodes everything but RFC 3986's unreserved characters, in upper-case
+// hex: as OSS signs, lists, and fills in form bodies (genuinely signed ones show it).
+func Escape(text string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(text) {
+		c := text[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hex[c>>4])
+		b.WriteByte(hex[c&15])
+	}
+	return b.String()
+}
+
 // CheckBucket returns a [fault.Fault] if no bucket can have that name.
 func CheckBucket(name string) error {
 	bad := func(fix, problem string, args ...any) error {
