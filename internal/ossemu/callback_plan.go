@@ -54,7 +54,8 @@ func oneCarrier(c *call, header, parameter string) (string, error) {
 	case 1:
 		return carried[0], nil
 	}
-	return "", badArgument(parameter, "", "The "+parameter+" is carried more than once: use the header or the query, not both.", "0007-00000027")
+	return "", badArgument(parameter, "", "The "+parameter+" is carried more than once: use the header or the query, not both.",
+		"0007-00000027")
 }
 
 // planFromForm reads the callback of a PostObject: each custom variable is a form

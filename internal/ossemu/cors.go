@@ -6,7 +6,8 @@ import (
 )
 
 // exposedHeaders is what scripts of other origins may read of an answer.
-const exposedHeaders = "ETag, Content-MD5, Content-Range, x-oss-request-id, x-oss-hash-crc64ecma, x-oss-ec, x-oss-err, x-oss-server-time, x-oss-object-type, x-oss-storage-class"
+const exposedHeaders = "ETag, Content-MD5, Content-Range, x-oss-request-id, x-oss-hash-crc64ecma, x-oss-ec, x-oss-err, " +
+	"x-oss-server-time, x-oss-object-type, x-oss-storage-class"
 
 func (s *Server) originAllowed(origin string) bool {
 	return len(s.cfg.AllowedOrigins) == 0 || slices.Contains(s.cfg.AllowedOrigins, "*") || slices.Contains(s.cfg.AllowedOrigins, origin)

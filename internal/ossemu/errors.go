@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -26,11 +27,11 @@ func (e *apiError) Error() string {
 }
 
 // with returns a copy that has further elements; pairs are name, value, name, value.
-func (e *apiError) with(pairs ...string) *apiError {
+func (e *apiError) with(pairs ...any) *apiError {
 	c := *e
-	c.details = append([]detail(nil), e.details...)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		c.details = append(c.details, detail{pairs[i], pairs[i+1]})
+	c.details = slices.Clone(e.details)
+	for pair := range slices.Chunk(pairs, 2) {
+		c.details = append(c.details, detail{fmt.Sprint(pair[0]), fmt.Sprint(pair[1])})
 	}
 	return &c
 }

@@ -110,7 +110,7 @@ func etagListed(list, etag string) bool {
 func parseRange(header string, size int64, standard bool) (first, length int64, partial bool, err error) {
 	whole := func() (int64, int64, bool, error) {
 		if standard && header != "" {
-			return 0, 0, false, errInvalidRange.with("ActualObjectSize", strconv.FormatInt(size, 10), "RangeRequested", header)
+			return 0, 0, false, errInvalidRange.with("ActualObjectSize", size, "RangeRequested", header)
 		}
 		return 0, size, false, nil
 	}

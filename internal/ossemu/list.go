@@ -3,6 +3,7 @@ package ossemu
 import (
 	"encoding/base64"
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -108,7 +109,7 @@ func numberArgument(q query, name string, fallback, least, most int) (int, error
 	}
 	n, err := strconv.Atoi(q[name])
 	if err != nil || n < least || n > most {
-		return 0, badArgument(name, q[name], "Argument "+name+" must be an integer between "+strconv.Itoa(least)+" and "+strconv.Itoa(most)+".", "")
+		return 0, badArgument(name, q[name], fmt.Sprintf("Argument %s must be an integer between %d and %d.", name, least, most), "")
 	}
 	return n, nil
 }

@@ -110,7 +110,8 @@ func (s *Server) listParts(c *call) error {
 			break
 		}
 		result.NextPartNumberMarker = p.Number
-		result.Part = append(result.Part, partXML{p.Number, formatTime(p.LastModified), `"` + p.Content.etag() + `"`, p.Content.CRC64, p.Content.Size})
+		etag := `"` + p.Content.etag() + `"`
+		result.Part = append(result.Part, partXML{p.Number, formatTime(p.LastModified), etag, p.Content.CRC64, p.Content.Size})
 	}
 	return c.writeXML(http.StatusOK, result)
 }
@@ -201,8 +202,8 @@ func (s *Server) chooseParts(c *call, u *upload) ([]*part, error) {
 	}
 	for _, p := range chosen[:len(chosen)-1] {
 		if p.Content.Size < s.cfg.MinPartSize {
-			return nil, errEntityTooSmall.with("ProposedSize", strconv.FormatInt(p.Content.Size, 10),
-				"MinSizeAllowed", strconv.FormatInt(s.cfg.MinPartSize, 10), "PartNumber", strconv.Itoa(p.Number))
+			return nil, errEntityTooSmall.with("ProposedSize", p.Content.Size,
+				"MinSizeAllowed", s.cfg.MinPartSize, "PartNumber", p.Number)
 		}
 	}
 	return chosen, nil
@@ -228,7 +229,7 @@ func listedParts(body []byte, u *upload) ([]*part, error) {
 		last = want.PartNumber
 		p := u.parts[want.PartNumber]
 		if p == nil || !strings.EqualFold(strings.Trim(want.ETag, `"`), p.Content.etag()) {
-			return nil, errInvalidPart.with("PartNumber", strconv.Itoa(want.PartNumber))
+			return nil, errInvalidPart.with("PartNumber", want.PartNumber)
 		}
 		chosen = append(chosen, p)
 	}
@@ -273,11 +274,12 @@ func (s *Server) listUploads(c *call) error {
 		Delimiter: encode(q["delimiter"]), Prefix: encode(q["prefix"]), MaxUploads: limit}
 	last := ""
 	for _, u := range s.store.listUploads(c.bucket, q["prefix"]) {
-		if key := q["key-marker"]; u.Key < key || u.Key == key && (q["upload-id-marker"] == "" || u.ID <= q["upload-id-marker"]) && q.has("key-marker") {
+		key, id := q["key-marker"], q["upload-id-marker"]
+		if u.Key < key || u.Key == key && (id == "" || u.ID <= id) && q.has("key-marker") {
 			continue
 		}
 		common := commonPrefix(u.Key, q["prefix"], q["delimiter"])
-		if common != "" && (common == last || common == q["key-marker"]) {
+		if common != "" && (common == last || common == key) {
 			continue
 		}
 		if len(result.Upload)+len(result.CommonPrefixes) == limit {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"upcall/internal/ossrule"
@@ -104,7 +103,7 @@ func (s *Server) authenticateForm(form formFields) (policy, error) {
 		return policy{}, errAccessDenied
 	}
 	if v := form.get("x-oss-signature-version"); v != algorithmV4 {
-		return policy{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: this server takes "+algorithmV4+" only.", "")
+		return policy{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, "")
 	}
 	cred, ok := parseCredential(form.get("x-oss-credential"))
 	if !ok {
@@ -142,12 +141,12 @@ func (s *Server) storeFile(c *call, p policy, next *plan, form formFields, file 
 	limit := min(p.maxSize, s.cfg.MaxObjectSize)
 	got, err := s.store.receive(file, limit)
 	if errors.Is(err, errTooLarge) {
-		return nil, errEntityTooLarge.with("MaxSizeAllowed", strconv.FormatInt(limit, 10))
+		return nil, errEntityTooLarge.with("MaxSizeAllowed", limit)
 	} else if err != nil {
 		return nil, s.receiveError(err)
 	}
 	if got.Size < p.minSize {
-		return nil, errors.Join(errEntityTooSmall.with("ProposedSize", strconv.FormatInt(got.Size, 10), "MinSizeAllowed", strconv.FormatInt(p.minSize, 10)),
+		return nil, errors.Join(errEntityTooSmall.with("ProposedSize", got.Size, "MinSizeAllowed", p.minSize),
 			s.store.backend.remove(got.Blob))
 	}
 	o := &object{Content: got, ETag: got.etag(), Type: "Normal", Meta: meta}

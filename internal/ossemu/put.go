@@ -76,7 +76,7 @@ func (s *Server) receiveError(err error) error {
 }
 
 func (s *Server) tooLarge(proposed int64) error {
-	return errEntityTooLarge.with("ProposedSize", strconv.FormatInt(proposed, 10), "MaxSizeAllowed", strconv.FormatInt(s.cfg.MaxObjectSize, 10))
+	return errEntityTooLarge.with("ProposedSize", proposed, "MaxSizeAllowed", s.cfg.MaxObjectSize)
 }
 
 // describe sets the headers that tell the uploader what was stored.
@@ -99,7 +99,8 @@ func metadataFrom(get func(name string) string) (metadata, error) {
 		Tagging:      get("x-oss-tagging"),
 	}
 	if !slices.Contains(ossrule.StorageClasses, m.StorageClass) {
-		return metadata{}, badArgument("x-oss-storage-class", m.StorageClass, "no such storage class: use one of "+strings.Join(ossrule.StorageClasses, ", "), "")
+		return metadata{}, badArgument("x-oss-storage-class", m.StorageClass,
+			"no such storage class: use one of "+strings.Join(ossrule.StorageClasses, ", "), "")
 	}
 	if m.ACL != "" && !slices.Contains(ossrule.ACLs, m.ACL) {
 		return metadata{}, badArgument("x-oss-object-acl", m.ACL, "no such bucket access control exists", "")

@@ -25,6 +25,8 @@ const (
 	levelObject
 )
 
+func (l level) String() string { return [...]string{"Admin", "Service", "Bucket", "Object"}[l] }
+
 // A route is one operation. The first one that matches is taken.
 type route struct {
 	name   string // OSS's name of the operation
@@ -212,7 +214,7 @@ func (s *Server) route(c *call) (route, error) {
 	if c.level == levelBucket && c.r.Method == http.MethodGet || c.level == levelService {
 		return route{}, errNotImplemented
 	}
-	return route{}, errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", [...]string{"Admin", "Service", "Bucket", "Object"}[c.level])
+	return route{}, errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", c.level)
 }
 
 func (rt route) matches(c *call) bool {

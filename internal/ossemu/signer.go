@@ -12,8 +12,10 @@ import (
 // restarts, and has 512 bits, because OSS's has. It is a TEST key: its private half is
 // published here, so whoever trusts it trusts everybody.
 const (
-	testModulus  = "b3c82b0a5d3b88be6e0ab0267da78599418141abf0288870456d109b2363c814164267bee723c8d3abcad42412cf0d55531597592bac73f031f76dae869b44ef"
-	testExponent = "90b456e05ab6a69410628df20d459f6501b296375c7063916a7024e39a12a0612142181e666e08394ba1ab29ae77d8d3bce0c2ce6b6cf27565ef5a2022613d81"
+	testModulus = "b3c82b0a5d3b88be6e0ab0267da78599418141abf0288870456d109b2363c814" +
+		"164267bee723c8d3abcad42412cf0d55531597592bac73f031f76dae869b44ef"
+	testExponent = "90b456e05ab6a69410628df20d459f6501b296375c7063916a7024e39a12a061" +
+		"2142181e666e08394ba1ab29ae77d8d3bce0c2ce6b6cf27565ef5a2022613d81"
 
 	// PublicKeyPEM is the public half, as served under [PublicKeyPath].
 	PublicKeyPEM = `-----BEGIN PUBLIC KEY-----

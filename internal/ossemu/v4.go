@@ -22,7 +22,9 @@ const (
 	isoDate         = "20060102"
 
 	maxSkew    = 15 * time.Minute
-	maxExpires = 604800 // seconds: seven days
+	maxExpires = int(ossrule.MaxExpiry / time.Second)
+
+	otherVersion = "this server takes " + algorithmV4 + " only."
 )
 
 // A credential is the scope of a signature:

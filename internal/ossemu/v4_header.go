@@ -20,7 +20,7 @@ func parseHeaderAuthorization(header http.Header) (authorization, error) {
 	}
 	scheme, rest, _ := strings.Cut(values[0], " ")
 	if scheme != algorithmV4 {
-		return authorization{}, errInvalidArgument.saying("Unsupported signature version in Authorization header: this server takes "+algorithmV4+" only.", "")
+		return authorization{}, errInvalidArgument.saying("Unsupported signature version in Authorization header: "+otherVersion, "")
 	}
 	fields := make(map[string]string)
 	for item := range strings.SplitSeq(rest, ",") {
@@ -34,7 +34,8 @@ func parseHeaderAuthorization(header http.Header) (authorization, error) {
 	if !ok {
 		return authorization{}, badArgument("Credential", fields["Credential"], "Invalid Credential in Authorization header.", "")
 	}
-	a := authorization{credential: cred, date: header.Get("x-oss-date"), signature: fields["Signature"], token: header.Get("x-oss-security-token")}
+	a := authorization{credential: cred, signature: fields["Signature"],
+		date: header.Get("x-oss-date"), token: header.Get("x-oss-security-token")}
 	if !isSignature(a.signature) {
 		return authorization{}, badArgument("Signature", a.signature, "Invalid Signature in Authorization header.", "")
 	}

@@ -63,7 +63,7 @@ func (q query) canonical() string {
 // parseQueryAuthorization reads the x-oss-* parameters of a presigned URL.
 func parseQueryAuthorization(q query) (authorization, error) {
 	if v := q["x-oss-signature-version"]; v != algorithmV4 {
-		return authorization{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: this server takes "+algorithmV4+" only.", "")
+		return authorization{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, "")
 	}
 	if !q.has("x-oss-credential") {
 		return authorization{}, badArgument("x-oss-credential", "", "The x-oss-credential parameter is missing.", "0002-00000217")
@@ -84,7 +84,8 @@ func parseQueryAuthorization(q query) (authorization, error) {
 	}
 	var err error
 	if a.expires, err = strconv.Atoi(q["x-oss-expires"]); err != nil || a.expires < 1 || a.expires > maxExpires {
-		return authorization{}, badArgument("x-oss-expires", q["x-oss-expires"], "The x-oss-expires parameter must be a number of seconds from 1 to 604800.", "0002-00000232")
+		return authorization{}, badArgument("x-oss-expires", q["x-oss-expires"],
+			"The x-oss-expires parameter must be a number of seconds from 1 to 604800.", "0002-00000232")
 	}
 	if q.has("x-oss-additional-headers") {
 		if a.additional, err = parseAdditional(q["x-oss-additional-headers"]); err != nil {
