@@ -46,7 +46,8 @@ func Tools() []Tool {
 		{"csharp", "C# programs (internal/snippet)", "mono-mcs mono-runtime libmono-system-net-http4.0-cil",
 			`command -v mcs && ls "$(dirname "$(command -v mono)")"/../lib/mono/*/System.Net.Http.dll`},
 		{"chromium", "pages in a browser (cmd/issuer, internal/snippet)", "chromium", "command -v chromium"},
-		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "", "unshare -m mount -t tmpfs upcall-test /tmp"},
+		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
+			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}
 }
 
