@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"upcall/internal/testing/vectors"
 	"upcall/internal/verify"
 )
 
@@ -138,8 +139,9 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0); err == nil {
-		t.Error("a format that is not known was taken")
+	_, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0)
+	if err == nil || !strings.Contains(err.Error(), `format "pcap" is unknown`) {
+		t.Errorf("a format that is not known: %v", err)
 	}
 }
 
@@ -223,7 +225,9 @@ func FuzzExamine(f *testing.F) {
 		if len(body)+len(target)+len(authorization) > 512 {
 			return
 		}
-		v := vector{Target: target, Body: string(body), Authorization: authorization, PubKeyURL: keyURL, ContentType: contentType}
+		v := vector{vectors.Vector{
+			Target: target, Body: string(body), Authorization: authorization, PubKeyURL: keyURL, ContentType: contentType,
+		}}
 		r, err := d.Examine(t.Context(), v.capture())
 		if err != nil {
 			t.Fatal(err)

@@ -3,13 +3,8 @@ package doctor
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/md5"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -18,34 +13,21 @@ import (
 	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"upcall/internal/admission"
+	"upcall/internal/ossemu"
+	"upcall/internal/testing/vectors"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
 
 const testKeyURL = "http://127.0.0.1:9000/_ossemu/callback_pub_key.pem"
 
-// signedCallback is a callback as OSS would send it, but signed with the test key.
-func signedCallback(t testing.TB, target, contentType, body string) *Capture {
-	t.Helper()
-	block, _ := pem.Decode(readFile(t, verifyData+"testkey_512.pem"))
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := parsed.(*rsa.PrivateKey)
-	signed, err := verify.StringToSign(target, []byte(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := md5.Sum(signed)
-	head := "\x00\x01" + strings.Repeat("\xff", 27) + "\x00\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10"
-	m := new(big.Int).SetBytes(append([]byte(head), sum[:]...))
-	signature := m.Exp(m, key.D, key.N).FillBytes(make([]byte, key.Size()))
+// signedCallback is a callback as OSS would send it, but signed with the emulator's test key.
+func signedCallback(target, contentType, body string) *Capture {
 	return &Capture{
 		Format: Raw, Method: "POST", Target: target, Body: []byte(body),
 		Headers: []Header{
 			{"Host", "receiver.example.com"},
-			{"Authorization", base64.StdEncoding.EncodeToString(signature)},
+			{"Authorization", ossemu.SignCallback(target, []byte(body))},
 			{"x-oss-pub-key-url", base64.StdEncoding.EncodeToString([]byte(testKeyURL))},
 			{"Content-Type", contentType},
 		},
@@ -57,7 +39,8 @@ func (c *Capture) set(name, value string) {
 	c.Headers = append(c.Headers, Header{name, value})
 }
 
-func testKey(t testing.TB) Config { return Config{Key: readFile(t, verifyData+"testkey_512.pub.pem")} }
+// testKey is for what [signedCallback] returns.
+var testKey = Config{Key: []byte(ossemu.PublicKeyPEM)}
 
 const (
 	formType = "application/x-www-form-urlencoded"
@@ -153,15 +136,15 @@ func TestDamage(t *testing.T) {
 			if tt.typ == jsonType {
 				body = aJSON
 			}
-			c := signedCallback(t, target, tt.typ, body)
-			if r := examine(t, testKey(t), c); r.Verdict != Verifies {
+			c := signedCallback(target, tt.typ, body)
+			if r := examine(t, testKey, c); r.Verdict != Verifies {
 				t.Fatalf("undamaged: %+v", r)
 			}
 			want := sumOf(c.stringToSign(t))
 			for _, damage := range tt.damage {
 				damage(c)
 			}
-			r := examine(t, testKey(t), c)
+			r := examine(t, testKey, c)
 			if r.Verdict != Repaired || !slices.Equal(kindsOf(r), tt.want) {
 				t.Errorf("%s %v, want %v: %s", r.Verdict, kindsOf(r), tt.want, r.Summary)
 			}
@@ -238,7 +221,7 @@ func TestSettings(t *testing.T) {
 		{"public URL set", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}}, stripped, Verifies, nil},
 		{"public URL wrong", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/other"}}, loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
 		{"path told by the callback URL", Config{CallbackURL: "http://cb.example.com/api/AliYunOssCallback"}, stripped, Repaired, []Kind{PathPrefixStripped}},
-		{"key at hand", Config{Key: readFile(t, verifyData+"testkey_512.pub.pem"), TrustKeyURLs: []string{testKeyURL}},
+		{"key at hand", Config{Key: vectors.PublicKey(t), TrustKeyURLs: []string{testKeyURL}},
 			loadVectors(t)["test-key-under-pinned"].capture(), Repaired, []Kind{KeyURL}},
 	}
 	for _, tt := range tests {
@@ -251,12 +234,16 @@ func TestSettings(t *testing.T) {
 			checkWritten(t, r)
 		})
 	}
-	for _, cfg := range []Config{
-		{Admission: admission.Config{PublicURL: "cb.example.com"}}, {Admission: admission.Config{PublicURL: "https://h/p?q"}}, {CallbackURL: "ftp://h/"}, {CallbackURL: "%"},
-		{TrustKeyURLs: []string{"nowhere"}}, {Key: []byte("no key")},
+	for want, cfg := range map[string]Config{
+		"cb.example.com": {Admission: admission.Config{PublicURL: "cb.example.com"}},
+		"https://h/p?q":  {Admission: admission.Config{PublicURL: "https://h/p?q"}},
+		"ftp://h/":       {CallbackURL: "ftp://h/"},
+		`"%"`:            {CallbackURL: "%"},
+		"nowhere":        {TrustKeyURLs: []string{"nowhere"}},
+		"PEM":            {Key: []byte("no key")},
 	} {
-		if _, err := New(cfg); err == nil {
-			t.Errorf("%+v was taken", cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: got %v, want an error about %s", cfg, err, want)
 		}
 	}
 }
@@ -265,15 +252,15 @@ func TestSettings(t *testing.T) {
 func TestPublicURLIsRight(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/api/oss/callback", "/api/a%20b/callback", "/api/%E6%96%87/callback"} {
-		c := signedCallback(t, path, formType, aForm)
+		c := signedCallback(path, formType, aForm)
 		c.Target = strings.TrimPrefix(path, "/api")
-		r := examine(t, testKey(t), c)
+		r := examine(t, testKey, c)
 		if len(r.Causes) != 1 {
 			t.Fatalf("%s: %+v", path, r)
 		}
 		_, rest, _ := strings.Cut(r.Causes[0].Fix, "UPCALL_PUBLIC_URL=")
 		set, _, _ := strings.Cut(rest, ",")
-		cfg := testKey(t)
+		cfg := testKey
 		cfg.Admission.PublicURL = set
 		if r := examine(t, cfg, c); r.Verdict != Verifies {
 			t.Errorf("%s: with %s it %s", path, set, r.Verdict)
@@ -334,9 +321,9 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := testKey(t)
+			cfg := testKey
 			cfg.Admission.Tokens, cfg.Now = keys, func() time.Time { return now }
-			c := signedCallback(t, "/oss/callback", tt.typ, tt.body)
+			c := signedCallback("/oss/callback", tt.typ, tt.body)
 			if tt.change != nil {
 				tt.change(c, &cfg)
 			}

@@ -2,56 +2,26 @@ package doctor
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/testing/vectors"
 )
 
-const verifyData = "../verify/testdata/"
-
-// A vector is one file of package verify's testdata/vectors, as far as it matters here.
-type vector struct {
-	ID               string            `json:"id"`
-	Expect           string            `json:"expect"`
-	Target           string            `json:"target"`
-	Body             string            `json:"body"`
-	Authorization    string            `json:"authorization"`
-	PubKeyURL        string            `json:"pub_key_url"`
-	SignatureVersion string            `json:"signature_version"`
-	ContentType      string            `json:"content_type"`
-	Headers          map[string]string `json:"headers"`
-	KeyServer        *struct {
-		Status    int     `json:"status"`
-		Location  string  `json:"location"`
-		Body      *string `json:"body"`
-		Pad       int     `json:"pad"`
-		Down      bool    `json:"down"`
-		Untrusted bool    `json:"untrusted"`
-	} `json:"key_server"`
-}
+// A vector is one of package verify's.
+type vector struct{ vectors.Vector }
 
 func loadVectors(t testing.TB) map[string]vector {
 	t.Helper()
-	files, err := filepath.Glob(verifyData + "vectors/*.json")
-	if err != nil || len(files) < 100 {
-		t.Fatalf("%d vectors: %v", len(files), err)
+	all := make(map[string]vector)
+	for id, v := range vectors.Load(t) {
+		all[id] = vector{v}
 	}
-	vectors := make(map[string]vector)
-	for _, file := range files {
-		var v vector
-		if err := json.Unmarshal(readFile(t, file), &v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		vectors[v.ID] = v
-	}
-	return vectors
+	return all
 }
 
 func readFile(t testing.TB, name string) []byte {
@@ -78,35 +48,6 @@ func (v vector) capture() *Capture {
 		c.Headers = append(c.Headers, Header{name, value})
 	}
 	return c
-}
-
-// serveKey runs the vector's key server and returns the URL of its key.
-func (v vector) serveKey(t *testing.T) string {
-	t.Helper()
-	key := readFile(t, verifyData+"testkey_512.pub.pem")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := v.KeyServer
-		if r.URL.Path != "/key.pem" {
-			w.Write(key)
-			return
-		}
-		if s.Location != "" {
-			w.Header().Set("Location", s.Location)
-		}
-		if s.Status != 0 {
-			w.WriteHeader(s.Status)
-		}
-		answer := key
-		if s.Body != nil {
-			answer = []byte(*s.Body)
-		}
-		w.Write(append(answer[:len(answer):len(answer)], strings.Repeat(" ", s.Pad)...))
-	}))
-	t.Cleanup(server.Close)
-	if v.KeyServer.Down {
-		server.Close()
-	}
-	return server.URL + "/key.pem"
 }
 
 // expectation is the verdict on a vector and the kinds of the causes.
@@ -248,13 +189,13 @@ func kindsOf(r *Report) []Kind {
 
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	vectors := loadVectors(t)
+	all := loadVectors(t)
 	for id := range expectations {
-		if _, ok := vectors[id]; !ok {
+		if _, ok := all[id]; !ok {
 			t.Errorf("there is no vector %s", id)
 		}
 	}
-	for id, v := range vectors {
+	for id, v := range all {
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
 			want, ok := expected(v)
@@ -263,7 +204,7 @@ func TestVectors(t *testing.T) {
 			}
 			var cfg Config
 			if v.KeyServer != nil {
-				url := v.serveKey(t)
+				url, _ := v.KeyServer.Start(t)
 				v.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
 				if !v.KeyServer.Untrusted {
 					cfg.TrustKeyURLs = []string{url}

@@ -1,14 +1,8 @@
 package intake
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +15,7 @@ import (
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
-	"upcall/internal/event"
-	"upcall/internal/recorder"
+	"upcall/internal/testing/vectors"
 )
 
 // TestRecords holds the answer and the row against the contract, for both body types.
@@ -34,7 +27,7 @@ func TestRecords(t *testing.T) {
 		object := "dir/a b+c~é" + string(bodyType[len(bodyType)-4:])
 		uploadID, token := mint(t, "demo", object, noon.Add(time.Hour))
 		u := upload{bucket: "demo", object: object, reqID: "R1", token: token, vars: map[string]string{"uid": "42", "note": `a "b" & c`}}
-		request := o.request(t, s.base, path, string(bodyType), u.body(t, bodyType))
+		request := o.request(t, s.Public, path, string(bodyType), u.body(t, bodyType))
 		got := do(t, request)
 		want := fmt.Sprintf(`{"status":"ok","event_id":%q,"upload_id":%q,"duplicate":false,"durable":"postgres"}`, got.EventID, uploadID)
 		if got.Code != 200 || got.Raw != want {
@@ -84,7 +77,7 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 		{"with the header", "demo", new("demo")},
 		{"without the header", "", nil},
 	} {
-		r := o.request(t, s.base, path, string(callbackspec.Form), "reqId="+uuid.NewString()+"&upcall_token="+token)
+		r := o.request(t, s.Public, path, string(callbackspec.Form), "reqId="+uuid.NewString()+"&upcall_token="+token)
 		r.Header.Set("X-Oss-Bucket", tt.header)
 		got := do(t, r)
 		if got.Code != 200 {
@@ -104,29 +97,10 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 // TestGenuineVectors sends callbacks that OSS really signed through a running service.
 func TestGenuineVectors(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("../verify/testdata/vectors/*.json")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no vectors: %v", err)
-	}
 	o := newOSS(t)
 	pool := dbtest.Pool(t)
 	genuine, refused := 0, 0
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var v struct {
-			ID, Target, Body, Authorization, Expect string
-			PubKeyURL                               string          `json:"pub_key_url"`
-			SignatureVersion                        string          `json:"signature_version"`
-			ContentType                             string          `json:"content_type"`
-			KeyServer                               json.RawMessage `json:"key_server"`
-			Headers                                 map[string]string
-		}
-		if err := json.Unmarshal(data, &v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
+	for _, v := range vectors.Load(t) {
 		callbackPath, _, _ := strings.Cut(v.Target, "?")
 		if v.KeyServer != nil || (admission.Config{CallbackPath: callbackPath, TokenPolicy: admission.TokenOff}).Check() != nil {
 			continue // not OSS's key, or a path where no receiver could be told to listen
@@ -135,7 +109,7 @@ func TestGenuineVectors(t *testing.T) {
 			continue // HTTP takes the blanks around a value away
 		}
 		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy, c.Admission.CallbackPath = admission.TokenOff, callbackPath })
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+v.Target, strings.NewReader(v.Body))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Public+v.Target, strings.NewReader(v.Body))
 		if err != nil {
 			continue // the target is one that no client sends
 		}
@@ -186,7 +160,7 @@ func TestParallelCopies(t *testing.T) {
 		group.Go(func() {
 			defer func() { <-places }()
 			for {
-				response, err := client.Do(o.request(t, services[i%2].base, path, string(callbackspec.Form), body))
+				response, err := client.Do(o.request(t, services[i%2].Public, path, string(callbackspec.Form), body))
 				if err != nil {
 					t.Error(err)
 					return
@@ -218,9 +192,9 @@ func TestLateRepeat(t *testing.T) {
 	o := newOSS(t)
 	pool := dbtest.Pool(t)
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
-	first := do(t, o.request(t, serve(t, o, pool, nil).base, path, string(callbackspec.Form), body))
+	first := do(t, o.request(t, serve(t, o, pool, nil).Public, path, string(callbackspec.Form), body))
 	later := serve(t, o, pool, func(c *Config) { c.Now = func() time.Time { return noon.AddDate(0, 0, 8) } })
-	second := do(t, o.request(t, later.base, path, string(callbackspec.Form), body))
+	second := do(t, o.request(t, later.Public, path, string(callbackspec.Form), body))
 	if second.Code != 200 || second.EventID != first.EventID || *second.UploadID != *first.UploadID || !second.Duplicate {
 		t.Errorf("first %s, then %d %s", first.Raw, second.Code, second.Raw)
 	}
@@ -233,185 +207,9 @@ func TestBehindProxy(t *testing.T) {
 	s := serve(t, o, nil, func(c *Config) { c.Admission.PublicURL = "https://hooks.example.com/upcall%20in/oss" })
 	const public = "/upcall%20in/oss?tenant=7"
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
-	r := o.request(t, s.base, public, string(callbackspec.Form), body)
+	r := o.request(t, s.Public, public, string(callbackspec.Form), body)
 	r.URL.Path, r.URL.RawPath = path, "" // the proxy
 	if got := do(t, r); got.Code != 200 {
 		t.Errorf("got %d %s", got.Code, got.Raw)
 	}
-}
-
-// TestDatabaseAway: a callback that cannot be recorded is refused in time, and the
-// service recovers by itself.
-func TestDatabaseAway(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	away := &switchable{}
-	s := serve(t, o, nil, func(c *Config) { away.Recorder, c.Recorder = c.Recorder, away })
-	request := func(reqID string) *http.Request {
-		return o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", reqID).body(t, callbackspec.Form))
-	}
-	away.stall(true)
-	started := time.Now()
-	got := do(t, request("R1"))
-	if got.Code != 503 || got.Error.Code != "unavailable" || time.Since(started) > 5*time.Second {
-		t.Errorf("after %s got %d %s", time.Since(started), got.Code, got.Raw)
-	}
-	away.stall(false)
-	if got := do(t, request("R2")); got.Code != 200 {
-		t.Errorf("after recovery got %d %s", got.Code, got.Raw)
-	}
-}
-
-// switchable is a recorder that can be made to stall until the caller's deadline.
-type switchable struct {
-	Recorder
-	mu      sync.Mutex
-	stalled bool
-}
-
-func (s *switchable) stall(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stalled = on
-}
-
-func (s *switchable) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
-	s.mu.Lock()
-	stalled := s.stalled
-	s.mu.Unlock()
-	if stalled {
-		<-ctx.Done()
-		return recorder.Outcome{}, ctx.Err()
-	}
-	return s.Recorder.Record(ctx, e)
-}
-
-// TestDrain: what was accepted before the stop is answered.
-func TestDrain(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	gate := &gated{entered: make(chan struct{}), open: make(chan struct{})}
-	s := serve(t, o, nil, func(c *Config) { gate.Recorder, c.Recorder = c.Recorder, gate })
-	answer := make(chan answered)
-	go func() {
-		answer <- do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
-	}()
-	<-gate.entered
-	stopped := make(chan error)
-	go func() { stopped <- s.stop() }()
-	// The listener is closed before the request is let go on.
-	for {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
-		if err != nil {
-			break
-		}
-		conn.Close()
-	}
-	close(gate.open)
-	if got := <-answer; got.Code != 200 {
-		t.Errorf("the request in flight got %d %s", got.Code, got.Raw)
-	}
-	if err := <-stopped; err != nil {
-		t.Error(err)
-	}
-}
-
-// gated is a recorder that holds its first event until it is let go.
-type gated struct {
-	Recorder
-	entered, open chan struct{}
-}
-
-func (g *gated) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
-	close(g.entered)
-	<-g.open
-	return g.Recorder.Record(ctx, e)
-}
-
-// TestPanic: the process lives and the sender learns nothing of it.
-func TestPanic(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	s := serve(t, o, nil, func(c *Config) { c.Recorder = panicking{} })
-	for range 2 {
-		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
-		if got.Code != 503 || got.Error.Code != "unavailable" || strings.Contains(got.Raw, "secret") {
-			t.Errorf("got %d %s", got.Code, got.Raw)
-		}
-	}
-}
-
-type panicking struct{ Recorder }
-
-func (panicking) Record(context.Context, *event.Event) (recorder.Outcome, error) { panic("secret") }
-
-// TestOneLogEvent: each request is one line, and it holds neither token nor signature.
-func TestOneLogEvent(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	s := serve(t, o, nil, nil)
-	u := issued(t, "a.txt", "R1")
-	accepted := do(t, o.request(t, s.base, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
-	u.token = "k1.AAAA"
-	u.reqID = "R2"
-	do(t, o.request(t, s.base, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
-	if err := s.stop(); err != nil {
-		t.Fatal(err)
-	}
-	var lines []map[string]any
-	for line := range strings.Lines(s.log.String()) {
-		var event map[string]any
-		if err := json.Unmarshal([]byte(line), &event); err != nil {
-			t.Fatal(err)
-		}
-		if event["msg"] == "callback" {
-			lines = append(lines, event)
-		}
-	}
-	if len(lines) != 2 || lines[0]["event_id"] != accepted.EventID || lines[0]["outcome"] != "recorded" ||
-		lines[1]["outcome"] != "bad_token" || lines[1]["reason"] != "token_forged" {
-		t.Errorf("log: %s", s.log)
-	}
-	if strings.Contains(s.log.String(), "k1.") {
-		t.Errorf("the log holds a token: %s", s.log)
-	}
-}
-
-func TestAdmin(t *testing.T) {
-	t.Parallel()
-	o := newOSS(t)
-	s := serve(t, o, nil, nil)
-	do(t, o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form)))
-	if got := get(t, s.admin+"/livez"); got != "ok\n" {
-		t.Errorf("livez: %s", got)
-	}
-	if got := get(t, s.admin+"/readyz"); got != "ok\n" {
-		t.Errorf("readyz: %s", got)
-	}
-	metrics := get(t, s.admin+"/metrics")
-	for _, want := range []string{
-		`upcall_requests_total{outcome="recorded"} 1`,
-		"upcall_batch_rows_sum 1",
-		"upcall_commit_seconds_count 1",
-		"upcall_queue_depth 0",
-	} {
-		if !strings.Contains(metrics, want) {
-			t.Errorf("metrics lack %s", want)
-		}
-	}
-	s.pool.Close()
-	if got := get(t, s.admin+"/readyz"); !strings.HasPrefix(got, "not ready: ") {
-		t.Errorf("readyz without a database: %s", got)
-	}
-}
-
-// answerOn reads the answer from a connection.
-func answerOn(t testing.TB, conn net.Conn) answered {
-	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return readAnswer(t, response)
 }

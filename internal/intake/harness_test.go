@@ -1,16 +1,12 @@
 package intake
 
 import (
+	"bufio"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,8 +17,10 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
-	"upcall/internal/ossemu"
 	"upcall/internal/recorder"
+	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -44,28 +42,15 @@ func keyring(t testing.TB) *uploadtoken.Keyring {
 // oss plays OSS: it signs with the emulator's test key and serves the public half.
 type oss struct{ keyURL string }
 
-func newOSS(t testing.TB) *oss {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, ossemu.PublicKeyPEM)
-	}))
-	t.Cleanup(server.Close)
-	return &oss{server.URL + "/key.pem"}
-}
+func newOSS(t testing.TB) *oss { return &oss{ossfake.KeyURL(t)} }
 
 // request returns a callback as OSS sends it.
 func (o *oss) request(t testing.TB, base, target, contentType, body string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+target, strings.NewReader(body))
+	r, err := ossfake.Callback(t.Context(), base, target, contentType, body, o.keyURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Content-Type", contentType)
-	r.Header.Set("Authorization", ossemu.SignCallback(target, []byte(body)))
-	r.Header.Set("X-Oss-Pub-Key-Url", base64.StdEncoding.EncodeToString([]byte(o.keyURL)))
-	r.Header.Set("X-Oss-Bucket", "demo")
-	r.Header.Set("X-Oss-Request-Id", "5C3D9175B6FC201293AD0001")
-	r.Header.Set("X-Oss-Signature-Version", "1.0")
 	return r
 }
 
@@ -118,10 +103,9 @@ func issued(t testing.TB, object, reqID string) upload {
 
 // a service is a receiver's HTTP side on a real database and real listeners.
 type service struct {
-	base, admin string
-	pool        *pgxpool.Pool
-	log         *syncBuffer
-	stop        func() error // ends the service and returns what Serve returned
+	*servetest.Service
+	pool *pgxpool.Pool
+	log  *logtest.Buffer
 }
 
 // serve starts a service for the test. pool may be nil for a database of its own.
@@ -143,8 +127,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &syncBuffer{}
-	logger := slog.New(slog.NewJSONHandler(log, nil))
+	logger, log := logtest.New()
 	failover := recorder.New(store, nil, recorder.Config{Logger: logger})
 	cfg := Config{
 		Verifier: verifier, Recorder: failover, Metrics: metrics,
@@ -161,31 +144,11 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, admin := listen(t), listen(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, public, admin) }()
-	stop := sync.OnceValue(func() error {
-		cancel()
-		err := <-served
-		store.Close()
-		return err
+	running := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
+		defer store.Close()
+		return server.Serve(ctx, public, admin)
 	})
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("serve: %v", err)
-		}
-	})
-	return &service{"http://" + public.Addr().String(), "http://" + admin.Addr().String(), pool, log, stop}
-}
-
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+	return &service{running, pool, log}
 }
 
 // answered is an answer of the contract.
@@ -241,20 +204,13 @@ func count(t testing.TB, pool *pgxpool.Pool) int {
 	return n
 }
 
-// syncBuffer is a log that a test reads while the service writes.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+// answerOn reads the answer from a connection.
+func answerOn(t testing.TB, conn net.Conn) answered {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readAnswer(t, response)
 }

@@ -26,7 +26,7 @@ func TestTokenPolicies(t *testing.T) {
 		{admission.TokenOff, "bucket=demo&object=a.txt&reqId=F2&upcall_token=k1.AAAA", 200},
 	} {
 		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy = tt.policy })
-		got := do(t, o.request(t, s.base, path, string(callbackspec.Form), tt.body))
+		got := do(t, o.request(t, s.Public, path, string(callbackspec.Form), tt.body))
 		if got.Code != tt.want {
 			t.Errorf("%s, %s: got %d %s, want %d", tt.policy, tt.body, got.Code, got.Raw, tt.want)
 		}
@@ -44,7 +44,7 @@ func TestTokensTurnedOn(t *testing.T) {
 	pool := dbtest.Pool(t)
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
 	send := func(change func(*Config)) answered {
-		return do(t, o.request(t, serve(t, o, pool, change).base, path, string(callbackspec.Form), body))
+		return do(t, o.request(t, serve(t, o, pool, change).Public, path, string(callbackspec.Form), body))
 	}
 	first := send(func(c *Config) { c.Admission.TokenPolicy = admission.TokenOff })
 	for name, change := range map[string]func(*Config){

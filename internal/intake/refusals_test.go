@@ -25,17 +25,6 @@ import (
 
 const form = string(callbackspec.Form)
 
-// metric returns a line of /metrics, by all of it that stands before the value.
-func metric(t *testing.T, s *service, name string) string {
-	t.Helper()
-	for line := range strings.Lines(get(t, s.admin+"/metrics")) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
 // TestRefusalsAreKept: what is refused for what it is becomes a row, with what it claims
 // and no secret; what is no callback, or no fault of the callback, does not.
 func TestRefusalsAreKept(t *testing.T) {
@@ -51,7 +40,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	good := issued(t, "a.txt", "R1")
 	body := func(u upload) string { return u.body(t, callbackspec.Form) }
 	with := func(change func(*http.Request)) *http.Request {
-		r := o.request(t, s.base, path, form, body(good))
+		r := o.request(t, s.Public, path, form, body(good))
 		change(r)
 		return r
 	}
@@ -62,14 +51,14 @@ func TestRefusalsAreKept(t *testing.T) {
 		with(func(r *http.Request) { r.Header.Set("X-Oss-Bucket", "other") }),
 		with(func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }),
 		with(func(r *http.Request) { r.Method = http.MethodPut }),
-		o.request(t, s.base, "/elsewhere", form, body(good)),
-		o.request(t, s.base, path, form, body(upload{bucket: "demo", object: "late.txt", reqID: "R2", token: expired})),
-		o.request(t, s.base, path, form, body(upload{bucket: "demo", object: "forged.txt", reqID: "R3", token: "k1.hunter2"})),
-		o.request(t, s.base, path, form, "object=no+bucket"),
-		o.request(t, s.base, path, "text/plain", "hello"),
-		o.request(t, s.base, path, form, "bucket=demo&object=%ff\x00&reqId=R4"),
-		o.request(t, s.base, path, form, strings.Repeat("a", admission.MaxBody+1)),
-		o.request(t, s.base, path, form, strings.Repeat("b", admission.MaxBody+1)),
+		o.request(t, s.Public, "/elsewhere", form, body(good)),
+		o.request(t, s.Public, path, form, body(upload{bucket: "demo", object: "late.txt", reqID: "R2", token: expired})),
+		o.request(t, s.Public, path, form, body(upload{bucket: "demo", object: "forged.txt", reqID: "R3", token: "k1.hunter2"})),
+		o.request(t, s.Public, path, form, "object=no+bucket"),
+		o.request(t, s.Public, path, "text/plain", "hello"),
+		o.request(t, s.Public, path, form, "bucket=demo&object=%ff\x00&reqId=R4"),
+		o.request(t, s.Public, path, form, strings.Repeat("a", admission.MaxBody+1)),
+		o.request(t, s.Public, path, form, strings.Repeat("b", admission.MaxBody+1)),
 	}
 	for range 2 { // the same again is no other row
 		for _, r := range requests {
@@ -84,7 +73,7 @@ func TestRefusalsAreKept(t *testing.T) {
 			}
 		}
 	}
-	if err := s.stop(); err != nil { // and what waits is written
+	if err := s.Stop(); err != nil { // and what waits is written
 		t.Fatal(err)
 	}
 
@@ -154,7 +143,7 @@ func TestRefusalsNeverWait(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range n {
 			group.Go(func() {
-				r := o.request(t, s.base, path, form, fmt.Sprintf("bucket=demo&object=%d&reqId=%d", i, i))
+				r := o.request(t, s.Public, path, form, fmt.Sprintf("bucket=demo&object=%d&reqId=%d", i, i))
 				change(r)
 				if got := do(t, r); got.Code != 403 {
 					t.Errorf("got %d %s", got.Code, got.Raw)
@@ -167,19 +156,19 @@ func TestRefusalsNeverWait(t *testing.T) {
 	<-store.called // and there it hangs
 	for i := range 5 {
 		refuse(12, func(r *http.Request) { r.Header.Del("Authorization") })
-		if got := do(t, o.request(t, s.base, path, form, issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form))); got.Code != 200 {
+		if got := do(t, o.request(t, s.Public, path, form, issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form))); got.Code != 200 {
 			t.Errorf("a genuine one: %d %s", got.Code, got.Raw)
 		}
 	}
 	// 50 of a reason at once, by a clock that stands still.
-	if got := metric(t, s, `upcall_refusals_dropped_total{cause="rate"}`); got != "10" {
-		t.Errorf("%s were dropped for the rate, want 10", got)
+	if got := s.Metric(t, `upcall_refusals_dropped_total{cause="rate"}`); got != 10 {
+		t.Errorf("%v were dropped for the rate, want 10", got)
 	}
-	if got := metric(t, s, `upcall_refusals_total{reason="signature_missing"}`); got != "60" {
-		t.Errorf("%s were counted, want 60", got)
+	if got := s.Metric(t, `upcall_refusals_total{reason="signature_missing"}`); got != 60 {
+		t.Errorf("%v were counted, want 60", got)
 	}
 	close(store.letGo)
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if log := s.log.String(); !strings.Contains(log, "refusals were not kept") || !strings.Contains(log, "pulled out") {
@@ -289,7 +278,7 @@ func TestConflicts(t *testing.T) {
 	s := serve(t, o, nil, nil)
 	send := func(u upload, change func(*http.Request), want int) {
 		t.Helper()
-		r := o.request(t, s.base, path, form, u.body(t, callbackspec.Form))
+		r := o.request(t, s.Public, path, form, u.body(t, callbackspec.Form))
 		if change != nil {
 			change(r)
 		}
@@ -301,21 +290,21 @@ func TestConflicts(t *testing.T) {
 	send(first, nil, 200)
 	send(first, nil, 200) // a repeat is none
 	send(issued(t, "a.txt", "R2"), nil, 200)
-	want := func(reason, n string) {
+	want := func(reason string, n float64) {
 		t.Helper()
-		if got := metric(t, s, `upcall_conflicts_total{reason="`+reason+`"}`); got != n {
-			t.Errorf("%s: %s, want %s", reason, got, n)
+		if got := s.Metric(t, `upcall_conflicts_total{reason="`+reason+`"}`); got != n {
+			t.Errorf("%s: %v, want %v", reason, got, n)
 		}
 	}
-	want("request_id_reused", "0")
-	want("bucket_conflict", "0")
+	want("request_id_reused", 0)
+	want("bucket_conflict", 0)
 	send(second, nil, 200)
-	want("request_id_reused", "1")
+	want("request_id_reused", 1)
 	send(upload{bucket: "demo", object: "c.txt", reqID: "R1", token: "forged"}, nil, 403) // no news from a stranger
 	send(first, func(r *http.Request) { r.Header.Set("X-Oss-Bucket", "other") }, 403)
-	want("request_id_reused", "1")
-	want("bucket_conflict", "1")
-	if err := s.stop(); err != nil {
+	want("request_id_reused", 1)
+	want("bucket_conflict", 1)
+	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(t, s.pool); n != 3 {
@@ -370,7 +359,7 @@ func BenchmarkRecent(b *testing.B) {
 func TestRefusalOfPanic(t *testing.T) {
 	t.Parallel()
 	f := newRefusals(Config{Metrics: NewMetrics()})
-	if _, err := f.describe(nil); err == nil {
-		t.Error("no error")
+	if _, err := f.describe(nil); err == nil || !strings.HasPrefix(err.Error(), "panic: ") {
+		t.Errorf("got %v", err)
 	}
 }

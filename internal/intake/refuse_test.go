@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/verify"
 )
 
@@ -27,11 +27,11 @@ func TestRefuses(t *testing.T) {
 
 	good := issued(t, "a.txt", "R1")
 	genuine := func(t *testing.T) *http.Request {
-		return o.request(t, s.base, path, form, good.body(t, callbackspec.Form))
+		return o.request(t, s.Public, path, form, good.body(t, callbackspec.Form))
 	}
 	// signed is a body that OSS has signed for whoever chose it.
 	signed := func(contentType, body string) func(*testing.T) *http.Request {
-		return func(t *testing.T) *http.Request { return o.request(t, s.base, path, contentType, body) }
+		return func(t *testing.T) *http.Request { return o.request(t, s.Public, path, contentType, body) }
 	}
 	with := func(name, value string) func(*testing.T) *http.Request {
 		return func(t *testing.T) *http.Request {
@@ -95,10 +95,10 @@ func TestRefuses(t *testing.T) {
 			return r
 		}, 405, admission.MethodNotAllowed},
 		{"another path", func(t *testing.T) *http.Request {
-			return o.request(t, s.base, "/metrics", form, good.body(t, callbackspec.Form))
+			return o.request(t, s.Public, "/metrics", form, good.body(t, callbackspec.Form))
 		}, 404, admission.NotFound},
 		{"trailing slash", func(t *testing.T) *http.Request {
-			return o.request(t, s.base, path+"/", form, good.body(t, callbackspec.Form))
+			return o.request(t, s.Public, path+"/", form, good.body(t, callbackspec.Form))
 		}, 404, admission.NotFound},
 	}
 	t.Run("table", func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestBrokenTransport(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
 	s := serve(t, o, nil, nil)
-	host := strings.TrimPrefix(s.base, "http://")
+	host := strings.TrimPrefix(s.Public, "http://")
 	dial := func(t *testing.T) *net.TCPConn {
 		conn, err := net.Dial("tcp", host)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestBrokenTransport(t *testing.T) {
 		return buf.Bytes()
 	}
 	genuine := func(t *testing.T, reqID string) *http.Request {
-		return o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", reqID).body(t, callbackspec.Form))
+		return o.request(t, s.Public, path, string(callbackspec.Form), issued(t, "a.txt", reqID).body(t, callbackspec.Form))
 	}
 	t.Run("conditions", func(t *testing.T) {
 		t.Run("body cut short", func(t *testing.T) {
@@ -258,12 +258,12 @@ func TestCannotCheck(t *testing.T) {
 	o := &oss{gone.URL + "/key.pem"}
 	gone.Close()
 	s := serve(t, o, nil, nil)
-	r := o.request(t, s.base, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form))
+	r := o.request(t, s.Public, path, string(callbackspec.Form), issued(t, "a.txt", "R1").body(t, callbackspec.Form))
 	got := do(t, r)
 	if got.Code != 503 || got.Error.Code != "unavailable" || got.Header.Get("Retry-After") == "" {
 		t.Errorf("got %d %s", got.Code, got.Raw)
 	}
-	metrics := get(t, s.admin+"/metrics")
+	metrics := get(t, s.Admin+"/metrics")
 	if want := `upcall_verify_failures_total{reason="key_unreachable"} 1`; !strings.Contains(metrics, want) {
 		t.Errorf("metrics lack %s", want)
 	}
@@ -288,19 +288,9 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func get(t testing.TB, address string) string {
+// get returns the body of an answer of the admin listener.
+func get(t testing.TB, url string) string {
 	t.Helper()
-	if _, err := url.Parse(address); err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.Get(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
+	_, body := servetest.Get(t, url)
+	return body
 }

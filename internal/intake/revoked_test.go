@@ -32,7 +32,7 @@ func TestRevoked(t *testing.T) {
 	u := upload{bucket: "demo", object: "a.txt", token: token}
 	send := func(reqID string) answered {
 		u.reqID = reqID
-		return do(t, o.request(t, s.base, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
+		return do(t, o.request(t, s.Public, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
 	}
 
 	first := send("R1")
@@ -71,7 +71,7 @@ func TestRevoked(t *testing.T) {
 	if diff := cmp.Diff([]string{"token_revoked 127.0.0.1 demo a.txt " + id.String() + " 2026-11-22 12:00:00"}, refused); diff != "" {
 		t.Error(diff)
 	}
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if log := s.log.String(); !strings.Contains(log, `"reason":"token_revoked"`) || strings.Contains(log, token) {

@@ -5,23 +5,24 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
+
+	"upcall/internal/testing/ossfake"
 )
 
 // TestFailedSync: when an fsync has failed, callbacks are refused until the receiver is
 // started again, also when the next one would succeed. What was acknowledged is there.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
-	keyURL, dir := keyServer(t), t.TempDir()
+	keyURL, dir := ossfake.KeyURL(t), t.TempDir()
 	cfg := Config{DatabaseURL: "postgres://nobody@127.0.0.1:1/none", TrustKeyURLs: []string{keyURL}, SpoolDir: dir, SpoolMinFreeBytes: -1}
 	receiver := start(t, cfg)
 	send := func(n, want int) {
 		t.Helper()
-		code, answer, _, err := call(http.DefaultClient, receiver.public, keyURL, fmt.Sprintf("bucket=demo&object=a&reqId=%d", n))
-		if err != nil || code != want || code == 503 && !strings.Contains(answer, `"unavailable"`) {
-			t.Errorf("callback %d: got %d %s, %v", n, code, answer, err)
+		got := call(http.DefaultClient, receiver.Public, keyURL, fmt.Sprintf("bucket=demo&object=a&reqId=%d", n))
+		if got.err != nil || got.code != want || want == 503 && !got.unavailable() {
+			t.Errorf("callback %d: got %+v", n, got)
 		}
 	}
 	for n := range 10 {
@@ -49,19 +50,19 @@ func TestFailedSync(t *testing.T) {
 	}
 	send(10, 503)
 	send(11, 503)
-	if got := status(t, receiver.admin+"/readyz"); got != 503 {
+	if got := status(t, receiver.Admin+"/readyz"); got != 503 {
 		t.Errorf("readyz: %d", got)
 	}
-	if got := metric(t, receiver.admin, "upcall_spool_depth"); got != 10 {
+	if got := receiver.Metric(t, "upcall_spool_depth"); got != 10 {
 		t.Errorf("%v wait, want the 10 that were acknowledged", got)
 	}
-	if err := receiver.stop(); err != nil {
+	if err := receiver.Stop(); err != nil {
 		t.Error(err)
 	}
 
 	receiver = start(t, cfg)
 	send(10, 200)
-	if got := metric(t, receiver.admin, "upcall_spool_depth"); got != 11 {
+	if got := receiver.Metric(t, "upcall_spool_depth"); got != 11 {
 		t.Errorf("%v wait, want 11", got)
 	}
 }

@@ -1,101 +1,99 @@
 package receiver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/goleak"
 
-	"upcall/internal/embeddedpg"
+	"upcall/internal/admission"
+	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
-	"upcall/migrations"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/proc"
+	"upcall/internal/testing/servetest"
 )
 
-// postgres is a server of a test's own, which can be killed and started again.
-type postgres struct {
-	dir    string
-	server *embeddedpg.Server
+func TestMain(m *testing.M) {
+	proc.Main(map[string]func(){"receiver": beReceiver})
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-func startPostgres(t *testing.T) *postgres {
+// start starts a receiver that asks for no tokens.
+func start(t *testing.T, cfg Config) *servetest.Service {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "upcall-receiver-")
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Admission.TokenPolicy = admission.TokenOff
+	return servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
+}
+
+// beReceiver is a child that is a receiver until it is killed. Its arguments are the
+// database's URL, the spool's directory and the key's URL. It prints its address.
+func beReceiver() {
+	public, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &postgres{dir: dir}
-	p.start(t, 0)
-	if err := migrations.Up(t.Context(), p.server.URL()); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func (p *postgres) start(t *testing.T, port int) {
-	t.Helper()
-	server, err := embeddedpg.Start(t.Context(), embeddedpg.Config{DataDir: p.dir, Port: port, StartTimeout: 2 * time.Minute})
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	p.server = server
-	t.Cleanup(func() { server.Stop() })
+	fmt.Println(public.Addr())
+	err = Run(context.Background(), Config{
+		DatabaseURL: os.Args[1], SpoolDir: os.Args[2], SpoolMinFreeBytes: -1, TrustKeyURLs: []string{os.Args[3]},
+		Admission: admission.Config{TokenPolicy: admission.TokenOff}, Logger: slog.New(slog.DiscardHandler),
+	}, public, admin)
+	fmt.Println(err)
+	os.Exit(1)
 }
 
-// restart starts the server again after a kill, at the same URL.
-func (p *postgres) restart(t *testing.T) { t.Helper(); p.start(t, p.server.Port()) }
-
-// accepted is an answer 200.
-type accepted struct {
-	EventID   uuid.UUID `json:"event_id"`
-	Duplicate bool      `json:"duplicate"`
-	Durable   string    `json:"durable"`
+// A reply is what came of a callback.
+type reply struct {
+	code int
+	body string
+	took time.Duration
+	err  error // no answer came
 }
 
-func decodeAnswer(t *testing.T, answer string) accepted {
-	t.Helper()
-	var a accepted
-	if err := json.Unmarshal([]byte(answer), &a); err != nil {
-		t.Errorf("answer %s: %v", answer, err)
-	}
-	return a
-}
-
-// metric returns a value of /metrics.
-func metric(t *testing.T, admin, name string) float64 {
-	t.Helper()
-	response, err := http.Get(admin + "/metrics")
+// call sends a signed callback.
+func call(client *http.Client, base, keyURL, body string) reply {
+	r, err := ossfake.Callback(context.Background(), base, "/oss/callback", string(callbackspec.Form), body, keyURL)
 	if err != nil {
-		t.Fatal(err)
+		return reply{err: err}
+	}
+	started := time.Now()
+	response, err := client.Do(r)
+	if err != nil {
+		return reply{err: err}
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			number, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return number
-		}
-	}
-	t.Fatalf("there is no metric %s", name)
-	return 0
+	answer, err := io.ReadAll(response.Body)
+	return reply{response.StatusCode, string(answer), time.Since(started), err}
+}
+
+// unavailable reports whether the sender is told to try again.
+func (r reply) unavailable() bool { return r.code == 503 && strings.Contains(r.body, `"unavailable"`) }
+
+// late reports whether a slow machine has kept the callback until the receiver's deadline.
+func (r reply) late() bool { return r.code == 503 && r.took >= intake.Deadline }
+
+func status(t *testing.T, url string) int {
+	t.Helper()
+	code, _ := servetest.Get(t, url)
+	return code
 }
 
 // wantRows checks that the events are in the database, once each, and of others at most
@@ -142,19 +140,21 @@ func wantRows(t *testing.T, databaseURL string, ids map[uuid.UUID]bool, others i
 // OSS waits; make chaos holds the receiver to these.
 const tooSlow = 15 * time.Second
 
-// load has clients send callbacks, some of them twice, until stop. All must be answered
-// 200, but for those that a slow machine keeps until the receiver's deadline.
+// A load is clients that send callbacks, some of them twice.
 type load struct {
 	mu      sync.Mutex
-	ids     map[uuid.UUID]bool
-	where   map[string]int // answers by durable
-	refused int            // answers 503
+	ids     map[uuid.UUID]bool // of the events that were answered 200
+	where   map[string]int     // answers 200 by durable
+	refused int                // other outcomes, which may be rows or not
 	slowest time.Duration
 	stop    func()
 }
 
-func startLoad(t *testing.T, base, keyURL string, clients int) *load {
+// startLoad sends until stop. An outcome other than 200 must be one that is expected; a
+// client whose callback got no answer sends no more.
+func startLoad(t *testing.T, base, keyURL string, clients int, expected func(reply) bool) *load {
 	l := &load{ids: make(map[uuid.UUID]bool), where: make(map[string]int)}
+	name := uuid.NewString() // so that no two loads send the same callback
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	for c := range clients {
@@ -167,21 +167,15 @@ func startLoad(t *testing.T, base, keyURL string, clients int) *load {
 					return
 				default:
 				}
-				code, answer, took, err := call(client, base, keyURL, fmt.Sprintf("bucket=demo&object=%d&reqId=%d-%d", c, c, i/10*10+i%9))
-				if err != nil || code != 200 && (code != 503 || took < intake.Deadline) {
-					t.Errorf("got %d %s, %v", code, answer, err)
+				got := call(client, base, keyURL, fmt.Sprintf("bucket=demo&object=%s&reqId=%d-%d", name, c, i/10*10+i%9))
+				if (got.code != 200 || got.err != nil) && !expected(got) {
+					t.Errorf("got %d %s, %v", got.code, got.body, got.err)
 					return
 				}
-				l.mu.Lock()
-				l.slowest = max(l.slowest, took)
-				if code == 200 {
-					a := decodeAnswer(t, answer)
-					l.ids[a.EventID] = true
-					l.where[a.Durable]++
-				} else {
-					l.refused++
+				l.note(t, got)
+				if got.err != nil {
+					return
 				}
-				l.mu.Unlock()
 			}
 		})
 	}
@@ -190,8 +184,33 @@ func startLoad(t *testing.T, base, keyURL string, clients int) *load {
 	return l
 }
 
+func (l *load) note(t *testing.T, got reply) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slowest = max(l.slowest, got.took)
+	if got.code != 200 || got.err != nil {
+		l.refused++
+		return
+	}
+	var answer struct {
+		EventID uuid.UUID `json:"event_id"`
+		Durable string    `json:"durable"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &answer); err != nil {
+		t.Errorf("answer %s: %v", got.body, err)
+	}
+	l.ids[answer.EventID] = true
+	l.where[answer.Durable]++
+}
+
 func (l *load) answers(durable string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.where[durable]
+}
+
+func (l *load) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
 }

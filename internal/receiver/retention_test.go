@@ -3,11 +3,13 @@ package receiver
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/wait"
 )
 
@@ -18,14 +20,21 @@ func TestParseRetention(t *testing.T) {
 			t.Errorf("%q: %d, %v", given, got, err)
 		}
 	}
-	for _, given := range []string{"30d", "0d", "1d", "-400d", "+400d", "36501d", "99999999999999999999d", "400", "d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"} {
-		if days, err := ParseRetention(given); err == nil {
-			t.Errorf("%q was read as %d days", given, days)
+	const noNumber, outOfRange = "is no number of days", "days is not between 31"
+	for want, all := range map[string][]string{
+		noNumber: {"0d", "-400d", "+400d", "99999999999999999999d", "400",
+			"d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"},
+		outOfRange: {"30d", "1d", "36501d"},
+	} {
+		for _, given := range all {
+			if days, err := ParseRetention(given); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q was read as %d days, %v", given, days, err)
+			}
 		}
 	}
 	for _, days := range []int{-1, 1, 30, 36_501} {
-		if checkRetention(days) == nil {
-			t.Errorf("%d days were taken", days)
+		if err := checkRetention(days); err == nil || !strings.Contains(err.Error(), outOfRange) {
+			t.Errorf("%d days: %v", days, err)
 		}
 	}
 }
@@ -34,7 +43,7 @@ func TestParseRetention(t *testing.T) {
 // own clock says, takes callbacks meanwhile, and keeps what it refuses.
 func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	t.Parallel()
-	url, keyURL := dbtest.URL(t), keyServer(t)
+	url, keyURL := dbtest.URL(t), ossfake.KeyURL(t)
 	pool, err := eventstore.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -57,19 +66,19 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	jumped := func() time.Time { return time.Now().AddDate(40, 0, 0) }
 	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, RetentionDays: 60, MaxRefusals: 10, Now: jumped})
 	wait.Until(t, "a callback is taken", func() bool {
-		code, _, _, err := call(http.DefaultClient, receiver.public, keyURL, "bucket=demo&object=a&reqId=1")
-		return err == nil && code == 200
+		return call(http.DefaultClient, receiver.Public, keyURL, "bucket=demo&object=a&reqId=1").code == 200
 	})
 	for i := range 20 {
-		if code, _, _, err := call(http.DefaultClient, receiver.public, "http://127.0.0.1:1/other.pem", fmt.Sprint("bucket=demo&object=b&reqId=", i)); err != nil || code != 403 {
-			t.Errorf("got %d, %v", code, err)
+		got := call(http.DefaultClient, receiver.Public, "http://127.0.0.1:1/other.pem", fmt.Sprint("bucket=demo&object=b&reqId=", i))
+		if got.code != 403 {
+			t.Errorf("got %+v", got)
 		}
 	}
 	oldest := time.Now().UTC().AddDate(0, 0, -time.Now().UTC().Day()+1).AddDate(0, -7, 0).Format("upload_events_2006_01")
 	wait.Until(t, "the oldest month is dropped", func() bool {
 		return count("SELECT count(*) FROM pg_class WHERE relname = $1", oldest) == 0
 	})
-	if err := receiver.stop(); err != nil {
+	if err := receiver.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	// The clock has made four months ahead of its own, and only one went.
@@ -97,10 +106,10 @@ func TestNoRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	receiver := start(t, Config{DatabaseURL: url, MaxRefusals: -1})
-	if code, _, _, err := call(http.DefaultClient, receiver.public, "http://127.0.0.1:1/other.pem", "bucket=demo"); err != nil || code != 403 {
-		t.Errorf("got %d, %v", code, err)
+	if got := call(http.DefaultClient, receiver.Public, "http://127.0.0.1:1/other.pem", "bucket=demo"); got.code != 403 {
+		t.Errorf("got %+v", got)
 	}
-	if err := receiver.stop(); err != nil {
+	if err := receiver.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	var refusals, months int

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,6 +9,10 @@ import (
 	"sync"
 	"testing"
 
+	"upcall/internal/dbtest"
+	"upcall/internal/spool"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 )
 
@@ -15,28 +20,26 @@ import (
 // is answered 200 in time, and is one row in the end.
 func TestSpoolBridgesOutage(t *testing.T) {
 	t.Parallel()
-	database, keyURL := startPostgres(t), keyServer(t)
-	receiver := start(t, Config{DatabaseURL: database.server.URL(), TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
-	l := startLoad(t, receiver.public, keyURL, 16)
+	database, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
+	receiver := start(t, Config{DatabaseURL: database.URL(), TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
+	l := startLoad(t, receiver.Public, keyURL, 16, reply.late)
 	for round := range 2 {
 		before := l.answers("postgres")
 		wait.Until(t, "PostgreSQL takes callbacks", func() bool { return l.answers("postgres") >= before+300 })
-		if err := database.server.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		database.Kill(t)
 		before = l.answers("spool")
 		wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= before+300 })
-		if got := status(t, receiver.admin+"/readyz"); got != 200 {
+		if got := status(t, receiver.Admin+"/readyz"); got != 200 {
 			t.Errorf("readyz with a spool: %d", got)
 		}
-		if depth, away := metric(t, receiver.admin, "upcall_spool_depth"), metric(t, receiver.admin, "upcall_database_away"); depth == 0 || away != 1 {
+		if depth, away := receiver.Metric(t, "upcall_spool_depth"), receiver.Metric(t, "upcall_database_away"); depth == 0 || away != 1 {
 			t.Errorf("round %d: depth %v, away %v", round, depth, away)
 		}
-		database.restart(t)
+		database.Restart(t)
 	}
 	before := l.answers("postgres")
 	wait.Until(t, "PostgreSQL takes callbacks again, and has the spool's", func() bool {
-		return l.answers("postgres") >= before+300 && metric(t, receiver.admin, "upcall_spool_depth") == 0
+		return l.answers("postgres") >= before+300 && receiver.Metric(t, "upcall_spool_depth") == 0
 	})
 	l.stop()
 	if l.slowest > tooSlow {
@@ -44,21 +47,18 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	}
 	for _, name := range []string{"upcall_spool_depth", "upcall_spool_rejected", "upcall_spool_damaged_files", "upcall_spool_oldest_seconds", "upcall_database_away"} {
 		// A commit that was slow may have sent the last ones to the spool once more.
-		wait.Until(t, name+" is 0 at the end", func() bool { return metric(t, receiver.admin, name) == 0 })
+		wait.Until(t, name+" is 0 at the end", func() bool { return receiver.Metric(t, name) == 0 })
 	}
-	if err := receiver.stop(); err != nil {
+	if err := receiver.Stop(); err != nil {
 		t.Error(err)
 	}
-	wantRows(t, database.server.URL(), l.ids, l.refused)
+	wantRows(t, database.URL(), l.ids, l.refused)
 }
 
 // TestSilentPostgres: connections to PostgreSQL are accepted, and nothing comes back.
 func TestSilentPostgres(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	silent := servetest.Listen(t)
 	var held sync.WaitGroup
 	held.Go(func() {
 		var conns []net.Conn
@@ -74,11 +74,11 @@ func TestSilentPostgres(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { silent.Close(); held.Wait() })
-	keyURL := keyServer(t)
+	keyURL := ossfake.KeyURL(t)
 	receiver := start(t, Config{DatabaseURL: "postgres://nobody@" + silent.Addr().String() + "/none?sslmode=disable",
 		TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
-	status(t, receiver.admin+"/livez") // it serves: it asked for the schema first
-	l := startLoad(t, receiver.public, keyURL, 8)
+	status(t, receiver.Admin+"/livez") // it serves: it asked for the schema first
+	l := startLoad(t, receiver.Public, keyURL, 8, reply.late)
 	wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= 200 })
 	l.stop()
 	if l.slowest > tooSlow {
@@ -88,23 +88,23 @@ func TestSilentPostgres(t *testing.T) {
 
 func TestSpoolFull(t *testing.T) {
 	t.Parallel()
-	keyURL := keyServer(t)
+	keyURL := ossfake.KeyURL(t)
 	receiver := start(t, Config{DatabaseURL: "postgres://nobody@127.0.0.1:1/none", TrustKeyURLs: []string{keyURL},
 		SpoolDir: t.TempDir(), SpoolMaxBytes: 100 << 10, SpoolMinFreeBytes: -1})
 	for i := 0; ; i++ {
-		code, answer, took, err := call(http.DefaultClient, receiver.public, keyURL, fmt.Sprintf("bucket=demo&object=a&reqId=%d", i))
-		if err != nil || i > 1000 {
-			t.Fatal(i, err)
+		got := call(http.DefaultClient, receiver.Public, keyURL, fmt.Sprintf("bucket=demo&object=a&reqId=%d", i))
+		if got.err != nil || i > 1000 {
+			t.Fatal(i, got.err)
 		}
-		if code == 200 {
+		if got.code == 200 {
 			continue
 		}
-		if code != 503 || !strings.Contains(answer, `"unavailable"`) || took > tooSlow || i < 10 {
-			t.Errorf("callback %d got %d %s after %s", i, code, answer, took)
+		if !got.unavailable() || got.took > tooSlow || i < 10 {
+			t.Errorf("callback %d got %+v", i, got)
 		}
 		break
 	}
-	if got := status(t, receiver.admin+"/readyz"); got != 503 {
+	if got := status(t, receiver.Admin+"/readyz"); got != 503 {
 		t.Errorf("readyz: %d", got)
 	}
 }
@@ -115,11 +115,11 @@ func TestSpoolInUse(t *testing.T) {
 	ended := make(chan error, 2)
 	for range 2 {
 		receiver := start(t, cfg)
-		go func() { ended <- receiver.wait() }()
+		go func() { ended <- receiver.Wait() }()
 	}
 	// One of the two serves, whichever was first; the other says why it does not.
 	err := <-ended
-	if err == nil || !strings.Contains(err.Error(), "in use by another process: "+cfg.SpoolDir) {
+	if !errors.Is(err, spool.ErrInUse) || !strings.Contains(err.Error(), cfg.SpoolDir) {
 		t.Errorf("got %v", err)
 	}
 }
