@@ -15,7 +15,7 @@ import (
 
 type compareCommand struct {
 	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
-	Requests int   `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up; a twentieth of them where there is one client."`
+	Requests int   `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up; with one client a twentieth of them."`
 	Rounds   int   `default:"5" help:"Runs of each variant; the median counts, and for a ratio that of the rounds' ratios."`
 
 	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
@@ -41,8 +41,10 @@ func (cmd *compareCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer l.close()
-	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n", l.postgres.Version())
-	fmt.Fprintf(std.Out, "signed callbacks, %d a run after a warm-up, %d runs each in turn; the median by rate, and of the ratios in each turn\n", cmd.Requests, cmd.Rounds)
+	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; receiver, PostgreSQL and clients share one machine\n",
+		l.postgres.Version())
+	fmt.Fprintf(std.Out, "signed callbacks, %d a run after a warm-up, %d runs each in turn; "+
+		"the median by rate, and of the ratios in each turn\n", cmd.Requests, cmd.Rounds)
 	for _, closing := range []bool{false, true} {
 		most := load{slices.Max(cmd.Clients), closing}
 		requests, err := l.requests(most.warmUp(cmd.Requests)+cmd.Requests, closing)

@@ -30,7 +30,8 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer l.close()
-	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, %d callbacks a run after a warm-up, %d runs at each size, the median by rate\n",
+	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, synchronous_commit=on; %d keep-alive clients, "+
+		"%d callbacks a run after a warm-up, %d runs at each size, the median by rate\n",
 		l.postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
 	table := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "rows before\tcallbacks/s\tratio\tp50\tp99\tp99.9\tPostgreSQL CPU\t")
@@ -53,7 +54,8 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 			first = r.rate()
 		}
 		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t\n", there, r.rate(), r.rate()/first, r.quantile(.5).Round(10*time.Microsecond),
-			r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond), (r.postgresCPU / time.Duration(r.sent)).Round(time.Microsecond))
+			r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond),
+			(r.postgresCPU / time.Duration(r.sent)).Round(time.Microsecond))
 		there = after
 	}
 	return table.Flush()
@@ -83,7 +85,8 @@ func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result
 const insertFill = `
 	WITH given AS MATERIALIZED (
 		SELECT gen_random_uuid() AS id, i, at AS received_at,
-			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid AS upload_id
+			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
+				|| right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid AS upload_id
 		FROM generate_series(1, $2::int) AS i,
 			LATERAL (SELECT date_trunc('month', now()) + (now() - date_trunc('month', now())) * (($1::float8 + i) / $3::float8) AS at) AS month
 	), ids AS (
@@ -91,7 +94,8 @@ const insertFill = `
 	)
 	INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height, image_format,
 		crc64, content_md5, client_ip, request_id, operation, upload_id, vars, source)
-	SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i, 'image/jpeg', 1024, 768, 'jpg',
+	SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i,
+		'image/jpeg', 1024, 768, 'jpg',
 		10148263420338452347, '2Oj8otwPiW/Xy0ywAxuiSQ==', '203.0.113.7', id::text, 'PutObject', upload_id,
 		'{"uid": "42", "album": "summer 2026"}', 'callback' FROM given`
 

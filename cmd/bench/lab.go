@@ -88,7 +88,8 @@ func (l *lab) empty(ctx context.Context) error {
 func (l *lab) expect(ctx context.Context, want int) error {
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var ids, events int
-		err := l.pool.QueryRow(ctx, "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)").Scan(&ids, &events)
+		const counts = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)"
+		err := l.pool.QueryRow(ctx, counts).Scan(&ids, &events)
 		if err != nil {
 			return fmt.Errorf("count rows: %w", err)
 		}

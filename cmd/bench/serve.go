@@ -66,29 +66,29 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		io.Copy(io.Discard, std.In)
 		stop()
 	}()
-	logger := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	databaseURL, logger := env(databaseURLVariable), slog.New(slog.NewJSONHandler(io.Discard, nil))
+	admitted := admission.Config{Tokens: keys}
 	v := variantNamed(cmd.Variant)
 	if v.recorder == nil {
-		return cmd.receive(ctx, env(databaseURLVariable), keys, logger, public, admin)
+		cfg := receiver.Config{DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL}, Admission: admitted, Logger: logger}
+		return receive(ctx, cfg, public, admin)
 	}
-	return cmd.imitate(ctx, env(databaseURLVariable), v, keys, logger, public, admin)
+	cfg := intake.Config{Admission: admitted, Logger: logger}
+	return cmd.imitate(ctx, databaseURL, v, cfg, public, admin)
 }
 
 // receive is the receiver as it is shipped, with a spool and its own defaults.
-func (cmd *serveCommand) receive(ctx context.Context, databaseURL string, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listener) error {
 	spool, err := os.MkdirTemp("", "upcall-bench-")
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	err = receiver.Run(ctx, receiver.Config{
-		DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL},
-		Admission: admission.Config{Tokens: keys}, SpoolDir: spool, Logger: logger,
-	}, public, admin)
-	return errors.Join(err, os.RemoveAll(spool))
+	cfg.SpoolDir = spool
+	return errors.Join(receiver.Run(ctx, cfg, public, admin), os.RemoveAll(spool))
 }
 
 // imitate is Upcall's HTTP side with something else behind it.
-func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v variant, keys *uploadtoken.Keyring, logger *slog.Logger, public, admin net.Listener) error {
+func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v variant, cfg intake.Config, public, admin net.Listener) error {
 	pool, err := eventstore.Open(ctx, databaseURL)
 	if err != nil {
 		return err
@@ -98,10 +98,8 @@ func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v vari
 	if err != nil {
 		return err
 	}
-	server, err := intake.New(intake.Config{
-		Admission: admission.Config{Tokens: keys}, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL),
-		Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: logger,
-	})
+	cfg.Verifier, cfg.Recorder, cfg.Metrics, cfg.Ready = verifier, v.recorder(pool, cmd.KeyURL), intake.NewMetrics(), pool.Ping
+	server, err := intake.New(cfg)
 	if err != nil {
 		return err
 	}

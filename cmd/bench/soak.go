@@ -70,7 +70,8 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n", cmd.Requests, start, mebibytes(peak), total, took, end)
+	fmt.Fprintf(std.Out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n",
+		cmd.Requests, start, mebibytes(peak), total, took, end)
 	// Those of closed connections end by themselves.
 	for waited := time.Now(); end.goroutines > idle.goroutines; {
 		if time.Since(waited) > 30*time.Second {

@@ -48,7 +48,10 @@ type load struct {
 }
 
 func newLoad(w *world, c command) *load {
-	return &load{world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed, moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks)}
+	return &load{
+		world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed,
+		moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks),
+	}
 }
 
 // take returns the number of the next callback, or that there is none.

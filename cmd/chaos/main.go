@@ -26,7 +26,7 @@ type command struct {
 	Cuts      int           `default:"10" help:"Times that all connections to PostgreSQL are cut."`
 	Stalls    int           `default:"5" help:"Times that connections to PostgreSQL take data and say nothing."`
 	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
-	Fills     int           `default:"5" help:"Times that the disk of a spool is full while PostgreSQL is away. Without the right to mount a disk there are none."`
+	Fills     int           `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is away; none without the right to mount."`
 	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
 	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
 	Seed      uint64        `default:"1" help:"Of the order of the faults and of who gets them."`

@@ -199,7 +199,8 @@ func (l *loop) forge(ctx context.Context, out io.Writer) error {
 	trusted := l.ossURL + ossemu.PublicKeyPath
 	for _, attack := range []struct{ what, signature, keyURL, want string }{
 		{"a made-up signature", ossemu.SignCallback(target, []byte("another body")), trusted, "bad_signature"},
-		{"a key of the attacker's own", ossemu.SignCallback(target, []byte(body)), "https://gosspublic.alicdn.com.evil.example/key.pem", "untrusted_key"},
+		{"a key of the attacker's own", ossemu.SignCallback(target, []byte(body)),
+			"https://gosspublic.alicdn.com.evil.example/key.pem", "untrusted_key"},
 		{"signed by OSS for another customer", ossemu.SignCallback(target, []byte(body)), trusted, "bad_token"},
 	} {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.callbackURL, strings.NewReader(body))

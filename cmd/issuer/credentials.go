@@ -17,11 +17,11 @@ const anyRole = "auto"
 // credentialFlags say where the credentials come from, where that is not the
 // environment.
 type credentialFlags struct {
-	Profile            string `group:"oss" placeholder:"NAME" setting:"UPCALL_PROFILE" help:"Take the credentials from this profile of the aliyun command line."`
-	CredentialsFile    string `group:"oss" placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"The file with the profiles; without --profile its current one is taken. By default ~/.aliyun/config.json."`
-	ECSRole            string `group:"oss" name:"ecs-role" placeholder:"ROLE" setting:"UPCALL_ECS_ROLE" help:"Take the credentials of the RAM role of this ECS instance; auto for whichever it has."`
-	CredentialsProcess string `group:"oss" placeholder:"COMMAND" setting:"UPCALL_CREDENTIALS_PROCESS" help:"Take the credentials from what this shell command prints: JSON with AccessKeyId, AccessKeySecret, SecurityToken and Expiration."`
-	STSExpiration      string `group:"oss" name:"sts-expiration" placeholder:"TIME" setting:"UPCALL_STS_EXPIRATION" help:"When the session token ends, in RFC 3339, where the credentials do not say it. No URL outlives it."`
+	Profile            string `placeholder:"NAME" setting:"UPCALL_PROFILE" help:"${profile}"`
+	CredentialsFile    string `placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"${credentials_file}"`
+	ECSRole            string `name:"ecs-role" placeholder:"ROLE" setting:"UPCALL_ECS_ROLE" help:"${ecs_role}"`
+	CredentialsProcess string `placeholder:"COMMAND" setting:"UPCALL_CREDENTIALS_PROCESS" help:"${credentials_process}"`
+	STSExpiration      string `name:"sts-expiration" placeholder:"TIME" setting:"UPCALL_STS_EXPIRATION" help:"${sts_expiration}"`
 }
 
 // fillIn adds the credentials to cfg. The error is about what could not be read; what

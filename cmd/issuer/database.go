@@ -29,7 +29,8 @@ func (f *databaseFlags) required(env cli.Env) (string, error) {
 
 func standsAlone(url string) error {
 	if url == "embedded" {
-		return fault.At("UPCALL_DATABASE_URL", "embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
+		return fault.At("UPCALL_DATABASE_URL",
+			"embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
 	}
 	return nil
 }

@@ -17,18 +17,18 @@ import (
 // objectFlags say what shall be uploaded. What is wrong with them is found by the
 // checks that report everything at once.
 type objectFlags struct {
-	Bucket string `group:"upload" placeholder:"NAME" setting:"UPCALL_BUCKET" help:"The bucket. Required."`
-	Key    string `group:"upload" placeholder:"KEY" setting:"UPCALL_KEY" help:"The object's key. Required."`
+	Bucket string `placeholder:"NAME" setting:"UPCALL_BUCKET" help:"The bucket. Required."`
+	Key    string `placeholder:"KEY" setting:"UPCALL_KEY" help:"The object key. Required."`
 
-	Expires      string   `group:"upload" default:"1h" placeholder:"1h" setting:"UPCALL_EXPIRES" help:"How long the upload may begin: 1s to 7d. Default 1h."`
-	ContentType  string   `group:"upload" placeholder:"TYPE" setting:"UPCALL_CONTENT_TYPE" help:"The only Content-Type that is accepted. Without it the uploader must send none."`
-	StorageClass string   `group:"upload" placeholder:"CLASS" setting:"UPCALL_STORAGE_CLASS" help:"Standard, IA, Archive, ColdArchive or DeepColdArchive."`
-	ACL          string   `group:"upload" name:"acl" placeholder:"ACL" setting:"UPCALL_ACL" help:"default, private, public-read or public-read-write."`
-	Meta         []string `group:"upload" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_META" help:"User metadata. Repeatable."`
-	Tag          []string `group:"upload" sep:"none" placeholder:"KEY=VALUE" setting:"UPCALL_TAG" help:"An object tag. Repeatable."`
-	Header       []string `group:"upload" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_HEADER" help:"A further x-oss-* header, or one that OSS stores, such as Cache-Control. Repeatable."`
+	Expires      string   `default:"1h" placeholder:"1h" setting:"UPCALL_EXPIRES" help:"How long the URL stays valid: 1s to 7d."`
+	ContentType  string   `placeholder:"TYPE" setting:"UPCALL_CONTENT_TYPE" help:"${content_type}"`
+	StorageClass string   `placeholder:"CLASS" setting:"UPCALL_STORAGE_CLASS" help:"${storage_class}"`
+	ACL          string   `name:"acl" placeholder:"ACL" setting:"UPCALL_ACL" help:"default, private, public-read or public-read-write."`
+	Meta         []string `sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_META" help:"User metadata. Repeatable."`
+	Tag          []string `sep:"none" placeholder:"KEY=VALUE" setting:"UPCALL_TAG" help:"An object tag. Repeatable."`
+	Header       []string `sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_HEADER" help:"${header}"`
 
-	ForbidOverwrite bool `group:"upload" setting:"UPCALL_FORBID_OVERWRITE" help:"Refuse the upload if the key exists."`
+	ForbidOverwrite bool `setting:"UPCALL_FORBID_OVERWRITE" help:"Let the upload fail if the object exists."`
 }
 
 // object returns what the flags say and for how long. The error is about flags that
@@ -49,13 +49,14 @@ func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 
 // callbackFlags say whom OSS tells of the upload, and what.
 type callbackFlags struct {
-	CallbackURL      []string `group:"callback" name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"Where OSS reports the upload. Up to five times; they are tried in order. Without it nobody is told."`
-	CallbackHost     string   `group:"callback" placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"The callback's Host header, where it is not the URL's."`
-	CallbackSNI      *bool    `group:"callback" name:"callback-sni" negatable:"" setting:"UPCALL_CALLBACK_SNI" help:"Send the server name over TLS. On for https."`
-	CallbackBody     string   `group:"callback" placeholder:"TEMPLATE" setting:"UPCALL_CALLBACK_BODY" help:"A template of your own, with $${bucket}, $${x:name} and so on. The upload token is added where it is missing."`
-	CallbackBodyType string   `group:"callback" default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json. Default form."`
-	Var              []string `group:"callback" sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_VAR" help:"A custom variable, x:NAME in a template. Repeatable."`
-	Carry            string   `group:"callback" default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"header or query: where the callback travels. Default header."`
+	CallbackURL      []string `name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"${callback_url}"`
+	CallbackHost     string   `placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"${callback_host}"`
+	CallbackSNI      *bool    `name:"callback-sni" negatable:"" setting:"UPCALL_CALLBACK_SNI" help:"${callback_sni}"`
+	CallbackBodyType string   `default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json."`
+	Var              []string `sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_VAR" help:"${var}"`
+	Carry            string   `default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"How the callback travels: header or query."`
+
+	CallbackBody string `placeholder:"TEMPLATE" setting:"UPCALL_CALLBACK_BODY" help:"A template with $${bucket}, $${x:name}… ${adds_token}"`
 }
 
 // callback returns nil without a URL. The error is about flags that cannot be read or
@@ -68,7 +69,9 @@ func (f *callbackFlags) callback() (*issue.Callback, error) {
 	if len(f.CallbackURL) == 0 {
 		return nil, fault.Join(unread, f.checkNoCallback())
 	}
-	c := &issue.Callback{URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form}
+	c := &issue.Callback{
+		URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form,
+	}
 	if f.CallbackBodyType == "json" {
 		c.BodyType = callbackspec.JSON
 	}

@@ -19,23 +19,23 @@ import (
 )
 
 type keysCommand struct {
-	Add    keysAddCommand    `cmd:"" help:"Make an API key and show it, once."`
+	Add    keysAddCommand    `cmd:"" help:"Create an API key and print it, once."`
 	List   keysListCommand   `cmd:"" help:"List all API keys, without their secrets."`
-	Revoke keysRevokeCommand `cmd:"" help:"Make an API key good for nothing, for ever."`
+	Revoke keysRevokeCommand `cmd:"" help:"Revoke an API key permanently."`
 }
 
 type keysAddCommand struct {
-	Policy   string `placeholder:"NAME" setting:"UPCALL_POLICY" help:"The policy that says what the key may do. Required."`
-	ID       string `name:"id" placeholder:"ID" setting:"UPCALL_ID" help:"The public part of the key: 1 to 32 lower-case letters, digits and hyphens. Made up by default."`
-	Policies string `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"The policy file of issuer serve. If it is given, the policy must be in it."`
+	Policy   string `placeholder:"NAME" setting:"UPCALL_POLICY" help:"Policy that defines what the key may request. Required."`
+	ID       string `name:"id" placeholder:"ID" setting:"UPCALL_ID" help:"${key_id}"`
+	Policies string `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"${key_policies}"`
 	databaseFlags
 }
 
 // Help is shown below the summary of the command.
 func (*keysAddCommand) Help() string {
-	return `The key is all that is written to standard output. What is stored of it opens nothing, so it cannot be shown again.
+	return `Only the key is written to standard output. It is stored as a hash, so it cannot be shown again.
 
-A running issuer takes the key within a second.`
+A running issuer accepts the key within a second.`
 }
 
 func (c *keysAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
@@ -79,7 +79,7 @@ func (c *keysAddCommand) checkPolicy() error {
 }
 
 type keysListCommand struct {
-	Format string `default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json. Default text."`
+	Format string `default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text or json."`
 	databaseFlags
 }
 
@@ -137,13 +137,13 @@ func printKeysJSON(w io.Writer, keys []eventstore.APIKey) error {
 }
 
 type keysRevokeCommand struct {
-	ID string `arg:"" name:"id" help:"The id of the key, which stands between the underscores."`
+	ID string `arg:"" name:"id" help:"The key's ID: the part between the underscores."`
 	databaseFlags
 }
 
 // Help is shown below the summary of the command.
 func (*keysRevokeCommand) Help() string {
-	return `A running issuer refuses the key within five seconds. Uploads that were issued with it stay as they are.`
+	return `A running issuer refuses the key within five seconds. Uploads that were issued with it stay valid.`
 }
 
 func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {

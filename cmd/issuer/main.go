@@ -14,10 +14,10 @@ func main() { cli.Main("issuer", run) }
 // commands is the command line.
 type commands struct {
 	Put       putCommand       `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
-	Multipart multipartCommand `cmd:"" help:"Initiate, complete or abort an upload in parts."`
-	Upload    uploadCommand    `cmd:"" help:"Upload files, in parts and in parallel where they are large, and see the callback through."`
-	Serve     serveCommand     `cmd:"" help:"Hand out uploads to applications over HTTP."`
-	Keys      keysCommand      `cmd:"" help:"Make, list and revoke the API keys of issuer serve."`
+	Multipart multipartCommand `cmd:"" help:"Create, complete or abort a multipart upload."`
+	Upload    uploadCommand    `cmd:"" help:"Upload files, large ones in parallel parts, and print their callbacks' results."`
+	Serve     serveCommand     `cmd:"" help:"Run the HTTP API that issues uploads to applications."`
+	Keys      keysCommand      `cmd:"" help:"Create, list and revoke the API keys of issuer serve."`
 }
 
 const description = `Hands out presigned OSS upload URLs whose callback is tied to the upload.
@@ -37,17 +37,9 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 			{Key: "database", Title: "The database:"},
 			{Key: "upload", Title: "The upload:"},
 			{Key: "callback", Title: "The callback:"},
-			{Key: "oss", Title: "The way to OSS:"},
+			{Key: "oss", Title: "Access to OSS:"},
 			{Key: "output", Title: "The output:"},
 		},
 		Vars: helpTexts(),
 	}.Run(ctx, &commands{}, args, env, std)
-}
-
-// helpTexts are the longer help texts, by their names in the tags of flags.
-func helpTexts() kong.Vars {
-	return kong.Vars{
-		"database_url_help": "PostgreSQL, as the receiver has it. " +
-			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
-	}
 }

@@ -18,26 +18,30 @@ import (
 )
 
 type multipartCommand struct {
-	Create   multipartCreateCommand   `cmd:"" help:"Initiate an upload in parts and presign each of its requests."`
-	Complete multipartCompleteCommand `cmd:"" help:"Merge the parts that were uploaded, and see the callback through."`
-	Abort    multipartAbortCommand    `cmd:"" help:"Give an upload up: OSS drops its parts."`
+	Create   multipartCreateCommand   `cmd:"" help:"Initiate a multipart upload and presign each of its requests."`
+	Complete multipartCompleteCommand `cmd:"" help:"Complete the multipart upload and print the callback's result."`
+	Abort    multipartAbortCommand    `cmd:"" help:"Abort a multipart upload and discard its parts."`
 }
 
 type multipartCreateCommand struct {
-	objectFlags
-	Size     string `group:"upload" placeholder:"BYTES" setting:"UPCALL_SIZE" help:"The exact size of the object, up to 48.8 TB. OSS then refuses parts of other sizes."`
-	PartSize string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"The size of each part but the last, 100 KB to 5 GB. By default one that suits the size."`
-	Parts    string `group:"upload" placeholder:"NUMBER" setting:"UPCALL_PARTS" help:"How many parts there may be, up to 10000, where the size is not known."`
-	callbackFlags
-	ossFlags
+	objectFlags   `group:"upload"`
+	Size          string `group:"upload" placeholder:"BYTES" setting:"UPCALL_SIZE" help:"${size}"`
+	PartSize      string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"${part_size}"`
+	Parts         string `group:"upload" placeholder:"NUMBER" setting:"UPCALL_PARTS" help:"${parts}"`
+	callbackFlags `group:"callback"`
+	ossFlags      `group:"oss"`
 
-	Manifest string `group:"output" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"Write the manifest to this file, which must not exist yet."`
-	Format   string `group:"output" default:"json" placeholder:"json" setting:"UPCALL_FORMAT" help:"json, which is the manifest, or text, which says what to do with the one in the file. Default json."`
+	Manifest string `group:"output" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${new_manifest}"`
+	Format   string `group:"output" default:"json" placeholder:"json" setting:"UPCALL_FORMAT" help:"${manifest_format}"`
 }
 
 // Help is shown below the summary of the command.
 func (*multipartCreateCommand) Help() string {
-	return `The manifest holds the URL of each part, of the merge, which carries the callback, of the abort and of the list of parts. Whoever has it can upload until it expires. Everything is checked before the upload is initiated; if it cannot be presigned or printed after that, it is aborted again.
+	return `The manifest holds the URL of each part, of the completion, which carries the callback, of the abort
+and of the list of parts. Anyone who has it can upload until it expires. Everything is checked before the
+upload is initiated; if it cannot be presigned, entered in the ledger or printed after that, it is aborted.
+
+Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, as with issuer put.
 
 Without --content-type the object gets the type that the end of its key stands for.`
 }
@@ -147,7 +151,7 @@ func (c *multipartCreateCommand) request() (issue.MultipartRequest, error) {
 
 // manifestFlags name an upload that was created.
 type manifestFlags struct {
-	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"What multipart create printed; - is the standard input. Required."`
+	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${created_manifest}"`
 }
 
 func (f *manifestFlags) read(std cli.Stdio) (manifest.Multipart, error) {
@@ -173,18 +177,19 @@ func inFlag(flag string, err error) error {
 
 type multipartCompleteCommand struct {
 	manifestFlags
-	CRC64 string `group:"upload" name:"crc64" placeholder:"NUMBER" setting:"UPCALL_CRC64" help:"The CRC-64 (ECMA-182) that the object is to have, as a decimal number."`
-	File  string `group:"upload" placeholder:"FILE" setting:"UPCALL_FILE" help:"The file that was uploaded, to take the CRC-64 from."`
-	ossFlags
+	CRC64    string `group:"upload" name:"crc64" placeholder:"NUMBER" setting:"UPCALL_CRC64" help:"${crc64}"`
+	File     string `group:"upload" placeholder:"FILE" setting:"UPCALL_FILE" help:"${uploaded_file}"`
+	ossFlags `group:"oss"`
 
-	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json. Default text."`
+	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text or json."`
 }
 
 // Help is shown below the summary of the command.
 func (*multipartCompleteCommand) Help() string {
-	return `The parts are those that OSS lists. Parts that are missing, have the wrong size or do not make the expected CRC-64 are found before the merge, and then nothing is merged. The object's own CRC-64 is compared after it.
+	return `The parts are those that OSS lists. Parts that are missing, have the wrong size or do not make the
+expected CRC-64 are found first, and then nothing is merged. The object's own CRC-64 is compared afterwards.
 
-The exit status is 1 as well where the object is stored but its callback failed (203 CallbackFailed).`
+The exit status is also 1 if the object is stored but its callback failed (203 CallbackFailed).`
 }
 
 // Run merges one upload and prints the callback's answer. kong calls it.
@@ -241,7 +246,7 @@ func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 
 type multipartAbortCommand struct {
 	manifestFlags
-	ossFlags
+	ossFlags `group:"oss"`
 }
 
 // Run aborts one upload. kong calls it.

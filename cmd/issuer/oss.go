@@ -7,12 +7,12 @@ import (
 
 // ossFlags are the way to OSS.
 type ossFlags struct {
-	Region     string `group:"oss" placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, as in cn-hangzhou. Required."`
-	Endpoint   string `group:"oss" placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
-	Internal   bool   `group:"oss" setting:"UPCALL_INTERNAL" help:"Use the region's endpoint inside Alibaba Cloud."`
-	Accelerate bool   `group:"oss" setting:"UPCALL_ACCELERATE" help:"Use the transfer-acceleration endpoint."`
-	CName      bool   `group:"oss" name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
-	PathStyle  bool   `group:"oss" setting:"UPCALL_PATH_STYLE" help:"Put the bucket into the path, for emulators. Implied where the endpoint is an IP address."`
+	Region     string `placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, for example cn-hangzhou. Required."`
+	Endpoint   string `placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
+	Internal   bool   `setting:"UPCALL_INTERNAL" help:"Use the region's internal endpoint, reachable inside Alibaba Cloud."`
+	Accelerate bool   `setting:"UPCALL_ACCELERATE" help:"Use the transfer acceleration endpoint."`
+	CName      bool   `name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
+	PathStyle  bool   `setting:"UPCALL_PATH_STYLE" help:"${path_style}"`
 
 	credentialFlags
 }
@@ -20,7 +20,9 @@ type ossFlags struct {
 // presignConfig reads region, endpoint and credentials. The error is about what could
 // not be read; what was read is still to be checked.
 func (f *ossFlags) presignConfig(env cli.Env) (oss.Config, error) {
-	cfg := oss.Config{Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle}
+	cfg := oss.Config{
+		Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle,
+	}
 	err := f.fillIn(&cfg, env)
 	return cfg, err
 }

@@ -19,22 +19,26 @@ import (
 // putCommand holds the flags as text: what is wrong with them is found by the checks
 // that report everything at once, where kong stops at the first.
 type putCommand struct {
-	objectFlags
-	ContentLength string `group:"upload" placeholder:"BYTES" setting:"UPCALL_CONTENT_LENGTH" help:"The only size that is accepted."`
-	ContentMD5    string `group:"upload" name:"content-md5" placeholder:"BASE64" setting:"UPCALL_CONTENT_MD5" help:"The MD5 of the only content that is accepted."`
-	callbackFlags
-	ossFlags
+	objectFlags   `group:"upload"`
+	ContentLength string `group:"upload" placeholder:"BYTES" setting:"UPCALL_CONTENT_LENGTH" help:"The only size accepted."`
+	ContentMD5    string `group:"upload" name:"content-md5" placeholder:"BASE64" setting:"UPCALL_CONTENT_MD5" help:"${content_md5}"`
+	callbackFlags `group:"callback"`
+	ossFlags      `group:"oss"`
 
-	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text, for people, or json, or the uploader's program in curl, python, java, go, node, browser, csharp, cpp, android or php. Default text."`
+	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"${put_format}"`
 }
 
 // Help is shown below the summary of the command.
 func (*putCommand) Help() string {
-	return `A callback URL must be reachable from the Internet, as OSS calls it. Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those, that is, where it is an emulator.
+	return `OSS calls the callback URL, so it must be reachable from the Internet. Private addresses, localhost
+and names without a dot are taken only where the endpoint itself is one of those, that is, where it is an
+emulator.
 
-Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before anything is printed. DATABASE_URL does not count for that: it may be another program's.
+Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before
+anything is printed. DATABASE_URL does not count for that: it may be another program's.
 
-The variable behind a flag is shown with it; the flag wins. A variable of a repeatable flag holds one value on each line.
+The variable behind a flag is shown with it; the flag wins. A variable of a repeatable flag holds one value
+on each line.
 
 The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
 }
@@ -99,7 +103,8 @@ func (c *putCommand) request() (issue.Request, error) {
 // warn says what will be refused later, or is weak, though it can be issued.
 func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	if callback && tokens == nil {
-		fmt.Fprintln(w, "issuer: warning: no upload token: UPCALL_TOKEN_KEYS is not set, and a receiver refuses callbacks without a token unless it was told not to")
+		fmt.Fprintln(w, "issuer: warning: no upload token: UPCALL_TOKEN_KEYS is not set, "+
+			"and a receiver refuses callbacks without a token unless it was told not to")
 	}
 	if tokens == nil {
 		return
@@ -114,9 +119,11 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 func warnBound(w io.Writer, bound oss.Bound, end time.Time, asked string) {
 	switch bound {
 	case oss.BoundByCredentials:
-		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n", end.Format(time.RFC3339), asked)
+		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n",
+			end.Format(time.RFC3339), asked)
 	case oss.BoundUnknown:
-		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; give --sts-expiration to have it counted in")
+		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; "+
+			"give --sts-expiration to have it counted in")
 	}
 }
 

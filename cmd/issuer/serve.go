@@ -23,14 +23,18 @@ import (
 )
 
 type serveCommand struct {
-	APIListen      string `group:"service" name:"api-listen" default:"127.0.0.1:8082" placeholder:"ADDR" setting:"UPCALL_API_LISTEN" help:"The listener for applications. Default ${default}."`
-	APIAdminListen string `group:"service" name:"api-admin-listen" default:"127.0.0.1:8083" placeholder:"ADDR" setting:"UPCALL_API_ADMIN_LISTEN" help:"Private listener: /livez, /readyz, /metrics. Default ${default}."`
-	APIRate        string `group:"service" name:"api-rate" default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"How many requests a second each API key may make over time. Default ${default}."`
-	APIBurst       string `group:"service" name:"api-burst" default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"How many requests each API key may make at once. Default ${default}."`
-	Policies       string `group:"service" placeholder:"FILE" setting:"UPCALL_POLICIES" help:"The policies that say what each API key may have issued, in YAML. Required."`
-	Page           bool   `group:"service" setting:"UPCALL_PAGE" help:"Serve a page at / on which people upload files with an API key. Default off."`
+	serviceFlags `group:"service"`
 	databaseFlags
-	ossFlags
+	ossFlags `group:"oss"`
+}
+
+type serviceFlags struct {
+	APIListen      string `default:"127.0.0.1:8082" placeholder:"ADDR" setting:"UPCALL_API_LISTEN" help:"Listener for applications."`
+	APIAdminListen string `default:"127.0.0.1:8083" placeholder:"ADDR" setting:"UPCALL_API_ADMIN_LISTEN" help:"${api_admin_listen}"`
+	APIRate        string `default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"${api_rate}"`
+	APIBurst       string `default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"${api_burst}"`
+	Policies       string `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"${policies}"`
+	Page           bool   `setting:"UPCALL_PAGE" help:"${page}"`
 }
 
 // Help is shown below the summary of the command.
@@ -88,7 +92,8 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	faults.Add(err)
 	if err == nil && cfg.Tokens == nil {
 		// Without a token no callback can be told to belong to an upload of the ledger.
-		faults.AddAt("UPCALL_TOKEN_KEYS", "is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver")
+		faults.AddAt("UPCALL_TOKEN_KEYS",
+			"is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver")
 	}
 	cfg.DatabaseURL, err = c.required(env)
 	faults.Add(err)

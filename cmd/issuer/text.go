@@ -30,7 +30,8 @@ func printText(w io.Writer, r issue.Request, u manifest.Upload, bound oss.Bound,
 			fmt.Fprintf(&b, "%s: %s\n", name, u.Headers[name])
 		}
 	}
-	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", snippet.Curl(snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers}, "FILE"))
+	curl := snippet.Curl(snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers}, "FILE")
+	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", curl)
 	if r.Callback != nil {
 		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported, and above it is the\n" +
 			"receiver's answer. 203 looks like success to curl, but is CallbackFailed: stored, not reported.\n")

@@ -24,26 +24,35 @@ import (
 type uploadCommand struct {
 	Files []string `arg:"" name:"file" help:"The files to upload."`
 
-	Manifest string `placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"Upload by what put --format json or multipart create printed, or by a presigned URL; - is the standard input. It is for one file, and needs no credentials."`
-	Parallel int    `default:"4" placeholder:"4" setting:"UPCALL_PARALLEL" help:"How many files or parts are sent at once, 1 to 64. Default 4."`
-	Attempts int    `default:"8" placeholder:"8" setting:"UPCALL_ATTEMPTS" help:"How often one request is tried, 1 to 100. Default 8, about a minute where nothing answers."`
-	StateDir string `placeholder:"FOLDER" setting:"UPCALL_STATE_DIR" help:"Where unfinished uploads in parts are remembered. By default upcall/uploads in $$XDG_STATE_HOME or ~/.local/state."`
+	Manifest string `placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${given_manifest}"`
+	Parallel int    `default:"4" placeholder:"4" setting:"UPCALL_PARALLEL" help:"${parallel}"`
+	Attempts int    `default:"8" placeholder:"8" setting:"UPCALL_ATTEMPTS" help:"${attempts}"`
+	StateDir string `placeholder:"FOLDER" setting:"UPCALL_STATE_DIR" help:"${state_dir}"`
 
-	objectFlags
-	PartSize string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"Upload files larger than this in parts of this size. By default files over 64 MiB go in parts of a size that suits."`
-	callbackFlags
-	ossFlags
+	objectFlags   `group:"upload"`
+	PartSize      string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"${split_size}"`
+	callbackFlags `group:"callback"`
+	ossFlags      `group:"oss"`
 }
 
 // Help is shown below the summary of the command.
 func (*uploadCommand) Help() string {
-	return `A key that ends in / gets the file's name put behind it; several files need such a key.
+	return `A key that ends in / gets the file's name appended; several files need such a key.
 
-Standard output gets the callback receiver's answers, one line of JSON for each file in the order of the files, and nothing where there is no callback. All else goes to standard error.
+Standard output gets the callback receiver's answers, one line of JSON for each file in the order of the
+files, and nothing where there is no callback. Everything else goes to standard error.
 
-An upload in parts that was broken off goes on when the same command is run again: parts that are there already and are the same as in the file are not sent again. With --manifest, that is until the manifest expires; without, a new upload is begun then. Parts that nobody goes on with stay in the bucket until the upload is aborted, or a lifecycle rule of the bucket drops them.
+If a multipart upload was interrupted, run the same command again to resume it: parts that are there already
+and are the same as in the file are not sent again. With --manifest, that works until the manifest expires;
+without, a new upload is begun then. Parts of an upload that is never resumed stay in the bucket until the
+upload is aborted, or a lifecycle rule of the bucket drops them.
 
-The exit status is 0 if every file is stored, its CRC-64 compared and, where there is a callback, reported. It is 2 if a setting is wrong, and 1 if something else went wrong: also if a file is stored but its callback failed (203 CallbackFailed).`
+Where UPCALL_DATABASE_URL is set, each upload that the command issues is written to the ledger there, as with
+issuer put.
+
+The exit status is 0 if every file is stored, its CRC-64 compared and, where there is a callback, reported.
+It is 2 if a setting is wrong, and 1 if something else went wrong: also if a file is stored but its callback
+failed (203 CallbackFailed).`
 }
 
 // An uploadJob is one file on its way.

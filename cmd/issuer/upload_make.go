@@ -196,7 +196,8 @@ func (m *maker) giveUp(ctx context.Context, w io.Writer, job *uploadJob, state *
 	}
 	sameSize := uploader.Fit(manifest.Manifest{Multipart: old}, job.source.Size()) == nil
 	if m.callback != nil && sameSize {
-		return errors.Join(fmt.Errorf("completion: %w: %s, so the object is most likely stored; look at the receiver for the row whose upload_id is %s, and run the same command again only if there is none",
+		return errors.Join(fmt.Errorf("completion: %w: %s, so the object is most likely stored; look at the receiver "+
+			"for the row whose upload_id is %s, and run the same command again only if there is none",
 			uploader.ErrAnswerLost, known, old.ID), state.Remove())
 	}
 	fmt.Fprintf(w, "issuer: %s: %s: what was in the file then is most likely stored, by the upload_id %s\n", readable(job.name), known, old.ID)

@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 
+	"github.com/alecthomas/kong"
+
 	"upcall/internal/cli"
 )
 
@@ -14,11 +16,23 @@ const description = "An emulator of Alibaba Cloud OSS that calls back after uplo
 
 // commands is the command line.
 type commands struct {
-	Serve       serveCommand       `cmd:"" default:"withargs" help:"Serve OSS's dialect until SIGTERM (the default)."`
-	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running emulator whether it is well: exit code 0 or 1."`
+	Serve       serveCommand       `cmd:"" default:"withargs" help:"Run the emulator (the default)."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Check that an emulator is running: exit code 0 or 1."`
 }
 
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
-	return cli.Program{Name: "ossemu", Description: description}.Run(ctx, &commands{}, args, env, std)
+	return cli.Program{Name: "ossemu", Description: description, Vars: helpTexts()}.Run(ctx, &commands{}, args, env, std)
+}
+
+// helpTexts are the longer help texts of flags, by their names in the flags' tags.
+func helpTexts() kong.Vars {
+	return kong.Vars{
+		"access_key_id": "The only access key ID that exists.",
+		"access_key_secret": "Its secret. Default ossemu-secret. " +
+			"Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names.",
+		"public_url": "Address where callback receivers fetch the public key. By default it follows from the listener.",
+		"security_token": "STS token that requests must carry. Default none. " +
+			"Better in OSSEMU_SECURITY_TOKEN or a file that OSSEMU_SECURITY_TOKEN_FILE names.",
+	}
 }

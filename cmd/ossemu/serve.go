@@ -18,14 +18,14 @@ import (
 )
 
 type serveCommand struct {
-	Listen          string   `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on. Default ${default}."`
-	AccessKeyID     string   `name:"access-key-id" default:"ossemu" placeholder:"ID" setting:"OSSEMU_ACCESS_KEY_ID" help:"The one access key id that exists. Default ${default}."`
-	AccessKeySecret string   `placeholder:"SECRET" help:"Its secret. Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names. Default ossemu-secret."`
-	SecurityToken   string   `placeholder:"TOKEN" help:"STS token that requests must carry. Better in OSSEMU_SECURITY_TOKEN or a file that OSSEMU_SECURITY_TOKEN_FILE names. Default none."`
-	Region          string   `default:"cn-hangzhou" setting:"OSSEMU_REGION" help:"Region, without oss- before it. Default ${default}."`
-	Buckets         []string `default:"demo" placeholder:"NAME" setting:"OSSEMU_BUCKETS" help:"Buckets that exist. Default ${default}."`
-	PublicURL       string   `name:"public-url" placeholder:"URL" setting:"OSSEMU_PUBLIC_URL" help:"Address under which callback receivers fetch the public key. By default it follows from the listener."`
-	DataDir         string   `placeholder:"DIR" setting:"OSSEMU_DATA_DIR" help:"Directory that keeps the objects. Default none: they are kept in memory."`
+	Listen          string   `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on."`
+	AccessKeyID     string   `name:"access-key-id" default:"ossemu" placeholder:"ID" setting:"OSSEMU_ACCESS_KEY_ID" help:"${access_key_id}"`
+	AccessKeySecret string   `placeholder:"SECRET" help:"${access_key_secret}"`
+	SecurityToken   string   `placeholder:"TOKEN" help:"${security_token}"`
+	Region          string   `default:"cn-hangzhou" placeholder:"REGION" setting:"OSSEMU_REGION" help:"Region, without a leading oss-."`
+	Buckets         []string `default:"demo" placeholder:"NAME" setting:"OSSEMU_BUCKETS" help:"Buckets that exist."`
+	PublicURL       string   `name:"public-url" placeholder:"URL" setting:"OSSEMU_PUBLIC_URL" help:"${public_url}"`
+	DataDir         string   `placeholder:"DIR" setting:"OSSEMU_DATA_DIR" help:"Directory for the objects. By default they stay in memory."`
 	AllowedOrigins  []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"Origins that browsers may upload from. Default all."`
 }
 
@@ -103,8 +103,8 @@ func reachable(addr string) string {
 }
 
 type healthcheckCommand struct {
-	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on. Default ${default}."`
-	Timeout time.Duration `default:"3s" setting:"OSSEMU_TIMEOUT" help:"How long to wait. Default ${default}."`
+	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
+	Timeout time.Duration `default:"3s" placeholder:"DURATION" setting:"OSSEMU_TIMEOUT" help:"How long to wait."`
 }
 
 func (h healthcheckCommand) Run(ctx context.Context, std cli.Stdio) error {

@@ -18,26 +18,27 @@ import (
 )
 
 type doctorCommand struct {
-	File         string   `arg:"" optional:"" default:"-" placeholder:"FILE" help:"The captured request: an HTTP message, what curl -v or --trace printed, or a HAR archive. - is standard input, and the default."`
-	Format       string   `enum:"auto,raw,curl,har" default:"auto" placeholder:"FORMAT" help:"auto, raw, curl or har. Default ${default}."`
-	Entry        int      `placeholder:"N" help:"Which request of the capture, from 1 on. Default the first that looks like a callback."`
-	Body         string   `placeholder:"FILE" help:"The body, where the capture does not hold it."`
-	CallbackURL  string   `name:"callback-url" placeholder:"URL" help:"The whole callback URL that OSS was given, to tell a lost path or query."`
+	File         string   `arg:"" optional:"" default:"-" placeholder:"FILE" help:"${capture}"`
+	Format       string   `enum:"auto,raw,curl,har" default:"auto" placeholder:"FORMAT" help:"auto, raw, curl or har."`
+	Entry        int      `placeholder:"N" help:"${entry}"`
+	Body         string   `placeholder:"FILE" help:"File with the body, if the capture lacks it."`
+	CallbackURL  string   `name:"callback-url" placeholder:"URL" help:"${callback_url}"`
 	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"As for serve."`
 	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"As for serve. Default any path."`
-	KeyURL       []string `name:"key-url" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys that the receiver trusts, such as an emulator's, separated by commas."`
-	KeyFile      string   `placeholder:"FILE" help:"A further public key as a PEM file, in place of what its URL serves."`
-	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"Keys of the upload tokens. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names. Without them tokens are not checked."`
-	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"As for serve. Default ${default}."`
+	KeyURL       []string `name:"key-url" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
+	KeyFile      string   `placeholder:"FILE" help:"PEM file with an additional public key, in place of what its URL serves."`
+	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"${doctor_token_keys}"`
+	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"As for serve."`
 	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"As for serve. Default any."`
 	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"As for serve."`
-	At           string   `placeholder:"TIME" help:"When the callback came, as 2006-01-02T15:04:05Z, for upload tokens. Default its Date header, or else now."`
+	At           string   `placeholder:"TIME" help:"${at}"`
 	JSON         bool     `name:"json" help:"Print the report as JSON."`
 }
 
 // Help is shown by receiver doctor --help.
 func (cmd *doctorCommand) Help() string {
-	return "Exit status: 0 if the callback is good as it is; 1 if it verifies only after a repair, or not at all, or is refused for something else; 2 if flags or capture cannot be read."
+	return `Exit status: 0 if the receiver would accept the callback as it is; 1 if it verifies only after a repair,
+or not at all, or is refused for another reason; 2 if flags or capture cannot be read.`
 }
 
 // verdicts end the program with status 1; the report has said the rest.

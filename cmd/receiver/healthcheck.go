@@ -10,8 +10,8 @@ import (
 )
 
 type healthcheckCommand struct {
-	AdminListen string `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"The private listener of the receiver to ask. Default ${default}."`
-	Path        string `enum:"/livez,/readyz" default:"/livez" placeholder:"PATH" help:"What to ask: /livez or /readyz. Default ${default}."`
+	AdminListen string `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"The receiver's private listener."`
+	Path        string `enum:"/livez,/readyz" default:"/livez" placeholder:"PATH" help:"What to ask for: /livez or /readyz."`
 }
 
 func (cmd *healthcheckCommand) Run(ctx context.Context) error {

@@ -12,16 +12,16 @@ import (
 )
 
 type migrateCommand struct {
-	Up     migrateUpCommand     `cmd:"" help:"Bring the schema up to date. Safe when many run it at once."`
-	Down   migrateDownCommand   `cmd:"" help:"Take migrations back, with the data in them."`
-	Status migrateStatusCommand `cmd:"" help:"Show how far the schema is."`
+	Up     migrateUpCommand     `cmd:"" help:"Bring the schema up to date. Safe to run from several places at once."`
+	Down   migrateDownCommand   `cmd:"" help:"Roll back migrations. This deletes their data."`
+	Status migrateStatusCommand `cmd:"" help:"Show the version of the schema."`
 }
 
 type migrateUpCommand struct{ database }
 
 type migrateDownCommand struct {
 	database
-	Steps int `required:"" help:"How many migrations to take back."`
+	Steps int `required:"" help:"How many migrations to roll back."`
 }
 
 type migrateStatusCommand struct{ database }

@@ -17,8 +17,8 @@ import (
 // nobody meant.
 type refusedChoice struct {
 	spoolDir
-	Events []string `arg:"" optional:"" name:"event" help:"The events' IDs, as receiver spool list shows them."`
-	All    bool     `help:"All that were refused."`
+	Events []string `arg:"" optional:"" name:"event" help:"IDs of the events, as receiver spool list shows them."`
+	All    bool     `help:"All dead letters."`
 }
 
 type spoolRetryCommand struct{ refusedChoice }

@@ -21,29 +21,29 @@ import (
 
 type serveCommand struct {
 	database
-	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"Public listener: the callback path and nothing else. Default ${default}."`
-	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"Private listener: /livez, /readyz, /metrics. Default ${default}."`
-	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"The path that OSS calls. Default ${default}."`
-	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"The callback URL as OSS sees it, where a proxy changes the path."`
-	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"Keys of the upload tokens, kid:secret[,kid:secret]: all check. Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names."`
-	Token        string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"Upload tokens are required, optional, or off. Default ${default}."`
-	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"Take callbacks for these buckets only, separated by commas. Default any."`
-	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"Names in a foreign template: filename=object,height=imageInfo.height."`
-	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"Exact URLs of further public keys to trust, such as an emulator's, separated by commas."`
-	Retention    string   `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"Drop events when they are this many days old, whole months at a time: 400d. At least 31d. Default none: they are kept for ever."`
-	MaxRefusals  int      `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"Keep this many refused callbacks at most; 0 keeps none. Default ${default}."`
+	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"${listen}"`
+	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"${admin_listen}"`
+	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"Path that OSS calls."`
+	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"${public_url}"`
+	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"${token_keys}"`
+	Token        string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"${token}"`
+	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"${buckets}"`
+	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"${fields}"`
+	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
+	Retention    string   `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"${retention}"`
+	MaxRefusals  int      `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"${max_refusals}"`
 	spoolLimits
 }
 
 // spoolDir is where the spool is, for every command that needs it.
 type spoolDir struct {
-	SpoolDir string `setting:"UPCALL_SPOOL_DIR" placeholder:"DIR" help:"Where callbacks wait while PostgreSQL is away. Each receiver needs one of its own, on a local disk. Default none: they are refused then, and OSS tries its next URL."`
+	SpoolDir string `setting:"UPCALL_SPOOL_DIR" placeholder:"DIR" help:"${spool_dir}"`
 }
 
 type spoolLimits struct {
 	spoolDir
-	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"How much of the disk the spool may take. Default ${default}."`
-	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"How much of the disk the spool leaves free. Default ${default}."`
+	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`
+	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"${spool_min_free}"`
 }
 
 // minFree returns the limit as spool.Config has it, where 0 is the default.
@@ -57,7 +57,7 @@ func (l *spoolLimits) minFree() int64 {
 // database is where PostgreSQL is, for every command that needs it.
 type database struct {
 	cli.DatabaseFlags
-	DataDir string `setting:"UPCALL_DATA_DIR" default:".upcall" placeholder:"DIR" help:"Where an embedded PostgreSQL keeps its data. Default ${default}."`
+	DataDir string `setting:"UPCALL_DATA_DIR" default:".upcall" placeholder:"DIR" help:"Data directory of an embedded PostgreSQL."`
 }
 
 // embedded is the database URL that stands for a private PostgreSQL.
@@ -93,7 +93,8 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	cfg.Logger = logger
 	if cfg.Admission.Tokens != nil {
 		for _, kid := range cfg.Admission.Tokens.Weak() {
-			logger.WarnContext(ctx, "token secret is short enough to be guessed", slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
+			logger.WarnContext(ctx, "token secret is short enough to be guessed",
+				slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
 		}
 	}
 	url, stop, err := cmd.open(ctx, databaseURL, logger)

@@ -18,19 +18,19 @@ import (
 )
 
 type spoolCommand struct {
-	List   spoolListCommand   `cmd:"" help:"Show what waits in the spool, and what PostgreSQL refused."`
-	Export spoolExportCommand `cmd:"" help:"Print every callback in the spool as a line of JSON."`
+	List   spoolListCommand   `cmd:"" help:"List the callbacks that wait, and the dead letters."`
+	Export spoolExportCommand `cmd:"" help:"Print each callback in the spool as a line of JSON."`
 	Drain  spoolDrainCommand  `cmd:"" help:"Move what waits to PostgreSQL now. A running receiver does so by itself."`
 
-	Retry   spoolRetryCommand   `cmd:"" help:"Have callbacks that PostgreSQL refused wait again."`
-	Discard spoolDiscardCommand `cmd:"" help:"Delete callbacks that PostgreSQL refused. They are lost: export them first."`
+	Retry   spoolRetryCommand   `cmd:"" help:"Let dead letters, which PostgreSQL could not hold, wait again."`
+	Discard spoolDiscardCommand `cmd:"" help:"Delete dead letters. They are lost: export them first."`
 }
 
 type spoolListCommand struct{ spoolDir }
 
 type spoolExportCommand struct {
 	spoolDir
-	File string `placeholder:"PATH" help:"A damaged file that was set aside: print what is intact in it."`
+	File string `placeholder:"PATH" help:"Print what is intact in a damaged file that was set aside."`
 }
 
 type spoolDrainCommand struct {

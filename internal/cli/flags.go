@@ -18,7 +18,8 @@ const none = -1
 // that has the tag setting:"NAME". A variable that is empty counts as not set. A flag
 // that may be given several times and has sep:"none" takes one value from each line of
 // its variable; another is separated in its variable as on the command line.
-// The help shows the variable's name and never its value.
+// The help shows the variable's name and never its value. It shows the default of a flag
+// that has a placeholder, in whose place kong would show it otherwise.
 func settings(env Env) []kong.Option {
 	return []kong.Option{
 		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
@@ -38,10 +39,17 @@ func settings(env Env) []kong.Option {
 			return values, nil
 		})),
 		kong.ValueFormatter(func(value *kong.Value) string {
-			if name := value.Tag.Get(settingTag); name != "" {
-				return strings.TrimSuffix(value.Help, ".") + " ($" + name + ")."
+			if value.Help == "" {
+				return ""
 			}
-			return value.Help
+			text := strings.TrimSuffix(value.Help, ".")
+			if value.HasDefault && value.Tag.PlaceHolder != "" {
+				text += ". Default " + value.Default
+			}
+			if name := value.Tag.Get(settingTag); name != "" {
+				text += " ($" + name + ")"
+			}
+			return text + "."
 		}),
 	}
 }

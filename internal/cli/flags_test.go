@@ -10,7 +10,7 @@ import (
 )
 
 type sample struct {
-	Name   string   `setting:"APP_NAME" default:"nobody" help:"A name."`
+	Name   string   `placeholder:"NAME" setting:"APP_NAME" default:"nobody" help:"A name."`
 	Loud   bool     `setting:"APP_LOUD" help:"Be loud."`
 	Words  []string `sep:"none" setting:"APP_WORDS" help:"Words."`
 	List   []string `setting:"APP_LIST" help:"A list."`
@@ -68,7 +68,7 @@ func TestFlagsHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	parser.Parse([]string{"--help"}) // the error does not matter: help is printed before it
-	if text := help.String(); !strings.Contains(text, "A name ($APP_NAME).") || strings.Contains(text, "hunter2") {
+	if text := help.String(); !strings.Contains(text, "A name. Default nobody ($APP_NAME).") || strings.Contains(text, "hunter2") {
 		t.Errorf("help:\n%s", text)
 	}
 }
