@@ -17,6 +17,7 @@ type pkg struct {
 	Doc          string
 	GoFiles      []string // not the tests
 	Imports      []string
+	Deps         []string // all that it imports, and what these do
 	TestImports  []string
 	XTestImports []string
 }
@@ -24,7 +25,7 @@ type pkg struct {
 // load lists every package of the module with its imports, for all build tags.
 func load(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,GoFiles,Imports,TestImports,XTestImports", "upcall/...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,GoFiles,Imports,Deps,TestImports,XTestImports", "upcall/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
@@ -83,6 +84,16 @@ var confined = map[string][]string{
 	"upcall/internal/testing":                      {"upcall/cmd/testdeps"}, // toolchain
 	"upcall/internal/ossemu":                       {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                                   {},
+}
+
+// apart are packages with what they must not reach, by any way: they are of use where
+// there is no database, no spool or no credentials.
+var apart = map[string][]string{
+	"upcall/internal/admission": {"github.com/gin-gonic/gin", "github.com/jackc/pgx", "upcall/internal/eventstore"},
+	"upcall/internal/intake":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
+	"upcall/internal/doctor":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
+	"upcall/internal/spool":     {"github.com/jackc/pgx"},
+	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "upcall/internal/oss"},
 }
 
 // scaffolding is the folder of the packages that only tests import, and each other.
@@ -165,6 +176,23 @@ func TestScaffolding(t *testing.T) {
 		for _, imported := range p.Imports {
 			if !standard(imported) && !slices.ContainsFunc(allowed, func(a string) bool { return under(imported, a) }) {
 				t.Errorf("%s imports %s; it is to import the standard library and %v only", p.ImportPath, imported, allowed)
+			}
+		}
+	}
+}
+
+func TestApart(t *testing.T) {
+	t.Parallel()
+	pkgs := load(t)
+	for path, libraries := range apart {
+		i := slices.IndexFunc(pkgs, func(p pkg) bool { return p.ImportPath == path })
+		if i < 0 {
+			t.Errorf("there is no package %s", path)
+			continue
+		}
+		for _, library := range libraries {
+			if slices.ContainsFunc(pkgs[i].Deps, func(d string) bool { return under(d, library) }) {
+				t.Errorf("%s reaches %s", path, library)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
 )
 
 const (
@@ -28,19 +29,6 @@ const (
 	// trimStep is the most rows that one statement deletes, here and of callback_ids.
 	trimStep = 5000
 )
-
-// A Refusal is a callback that was refused, as a row of upcall.refused_callbacks. What
-// it says is what its sender claimed; texts can be anything, and are cut.
-type Refusal struct {
-	Digest    uuid.UUID // of the callback; with Reason the row's identity
-	Reason    string    // a short word of ours
-	At        time.Time // when the callback was read
-	Source    netip.Addr
-	Bucket    string // "" is absent, as in the next two
-	Object    string
-	RequestID string
-	UploadID  uuid.NullUUID // from a genuine token
-}
 
 // Refusals keeps refused callbacks, in a table that does not grow beyond its bound.
 type Refusals struct {
@@ -62,7 +50,7 @@ func NewRefusals(pool *pgxpool.Pool, most int) (*Refusals, error) {
 // Keep writes the refusals; one that is there already stays as it is. It trims now and
 // then, so that the table exceeds its bound by a hundredth, and what it is given, for each
 // receiver at most.
-func (r *Refusals) Keep(ctx context.Context, refusals []Refusal) error {
+func (r *Refusals) Keep(ctx context.Context, refusals []event.RefusedCallback) error {
 	if len(refusals) == 0 {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 )
 
 func newRefusals(t *testing.T, pool *pgxpool.Pool, most int) *Refusals {
@@ -26,7 +27,7 @@ func newRefusals(t *testing.T, pool *pgxpool.Pool, most int) *Refusals {
 	return r
 }
 
-func keep(t *testing.T, r *Refusals, refusals ...Refusal) {
+func keep(t *testing.T, r *Refusals, refusals ...event.RefusedCallback) {
 	t.Helper()
 	if err := r.Keep(t.Context(), refusals); err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	pool := openPool(t, dbtest.URL(t))
 	r := newRefusals(t, pool, 100)
 	upload, at := uuid.New(), at.Truncate(time.Second)
-	full := Refusal{Digest: uuid.New(), Reason: "token_expired", At: at, Source: netip.MustParseAddr("fe80::1%eth0"),
+	full := event.RefusedCallback{Digest: uuid.New(), Reason: "token_expired", At: at, Source: netip.MustParseAddr("fe80::1%eth0"),
 		Bucket: "demo", Object: "a.txt", RequestID: "R1", UploadID: uuid.NullUUID{UUID: upload, Valid: true}}
 	other := full
 	other.Reason, other.At = "bucket_conflict", at.Add(time.Second)
@@ -61,7 +62,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	keep(t, r, full, full, other)
 	again := full
 	again.At = at.Add(time.Hour)
-	keep(t, r, again, Refusal{Digest: uuid.New(), Reason: "x", At: at.Add(2 * time.Second)})
+	keep(t, r, again, event.RefusedCallback{Digest: uuid.New(), Reason: "x", At: at.Add(2 * time.Second)})
 	when := func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
 	want := []string{
 		"token_expired|" + when(at) + "|fe80::1/128|demo|a.txt|R1|" + upload.String(),
@@ -96,7 +97,7 @@ func TestClaims(t *testing.T) {
 	}
 	pool := openPool(t, dbtest.URL(t))
 	bad := "\x00\xff" + strings.Repeat("\xc3", 5000)
-	keep(t, newRefusals(t, pool, 10), Refusal{Digest: uuid.New(), Reason: "body", At: at, Bucket: bad, Object: bad, RequestID: bad})
+	keep(t, newRefusals(t, pool, 10), event.RefusedCallback{Digest: uuid.New(), Reason: "body", At: at, Bucket: bad, Object: bad, RequestID: bad})
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE bucket = '?' AND object_key = '?' AND request_id = '?'"); n != 1 {
 		t.Error("it was not held")
 	}
@@ -121,15 +122,15 @@ func TestRefusalsStayBounded(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t, dbtest.URL(t))
 	const most = 200
-	keep(t, newRefusals(t, pool, most), Refusal{Digest: uuid.New(), Reason: "rare", At: at.Add(-time.Hour)})
+	keep(t, newRefusals(t, pool, most), event.RefusedCallback{Digest: uuid.New(), Reason: "rare", At: at.Add(-time.Hour)})
 	var group sync.WaitGroup
 	for range 4 {
 		r := newRefusals(t, pool, most)
 		group.Go(func() {
 			for i := range 30 {
-				var flood []Refusal
+				var flood []event.RefusedCallback
 				for j := range 20 {
-					flood = append(flood, Refusal{Digest: uuid.New(), Reason: "flood", At: at.Add(time.Duration(i*20+j) * time.Second)})
+					flood = append(flood, event.RefusedCallback{Digest: uuid.New(), Reason: "flood", At: at.Add(time.Duration(i*20+j) * time.Second)})
 				}
 				keep(t, r, flood...)
 				if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks"); n > most+4*(most/100+20) {

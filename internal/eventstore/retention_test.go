@@ -387,7 +387,7 @@ func TestDropExpiredWithoutDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := refusals.Keep(t.Context(), []Refusal{{Digest: uuid.New(), Reason: "x"}}); !errors.Is(err, event.ErrUnavailable) {
+	if err := refusals.Keep(t.Context(), []event.RefusedCallback{{Digest: uuid.New(), Reason: "x"}}); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
+	"upcall/internal/event"
 	"upcall/internal/verify"
 )
 
@@ -34,7 +34,7 @@ const (
 // A RefusalStore keeps refused callbacks: eventstore.Refusals. It is an interface so
 // that tests can stop it.
 type RefusalStore interface {
-	Keep(ctx context.Context, refusals []eventstore.Refusal) error
+	Keep(ctx context.Context, refusals []event.RefusedCallback) error
 }
 
 // A refused callback, until there is time to look into it. What it holds of the request
@@ -137,7 +137,7 @@ func (f *refusals) run(ctx context.Context, every time.Duration) {
 }
 
 func (f *refusals) flush(ctx context.Context) {
-	var rows []eventstore.Refusal
+	var rows []event.RefusedCallback
 	for n := len(f.queue); n > 0; n-- {
 		if row, err := f.describe(<-f.queue); err != nil {
 			f.logger.ErrorContext(ctx, "refusal was not kept", slog.String("error", err.Error()))
@@ -159,7 +159,7 @@ func (f *refusals) flush(ctx context.Context) {
 
 // describe says what a refused callback claims. Its body can be anybody's: parsing is
 // bounded, and a mistake in it must cost this row, not the process.
-func (f *refusals) describe(r *refused) (row eventstore.Refusal, err error) {
+func (f *refusals) describe(r *refused) (row event.RefusedCallback, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -167,7 +167,7 @@ func (f *refusals) describe(r *refused) (row eventstore.Refusal, err error) {
 	}()
 	// A body that is no callback claims nothing, which is no error here.
 	claimed, _ := callbackspec.Parse(r.contentType, r.signed.Body, f.fields)
-	row = eventstore.Refusal{
+	row = event.RefusedCallback{
 		Reason: string(r.reason), At: r.at, Source: r.source, UploadID: r.uploadID,
 		Bucket: claimed.Bucket, Object: claimed.Object, RequestID: claimed.RequestID,
 	}

@@ -19,6 +19,7 @@ import (
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/verify"
 )
@@ -123,7 +124,7 @@ type stuck struct {
 	err    error
 }
 
-func (s *stuck) Keep(context.Context, []eventstore.Refusal) error {
+func (s *stuck) Keep(context.Context, []event.RefusedCallback) error {
 	select {
 	case s.called <- struct{}{}:
 	default:
