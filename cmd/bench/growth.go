@@ -1,14 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/event"
+	"upcall/internal/loadgen"
 
 	"upcall/internal/cli"
 )
@@ -81,7 +87,8 @@ func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result
 	return median(results), there, nil
 }
 
-// insertFill puts $2 rows in, those from number $1 of $3 in the present month.
+// insertFill puts $2 rows in, those from number $1 of $3 in the present month. Their
+// {values} for {columns} are those of an event's JSON, $4, but for what differs in each.
 const insertFill = `
 	WITH given AS MATERIALIZED (
 		SELECT gen_random_uuid() AS id, i, at AS received_at,
@@ -92,23 +99,37 @@ const insertFill = `
 	), ids AS (
 		INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT upload_id, id, received_at FROM given
 	)
-	INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height, image_format,
-		crc64, content_md5, client_ip, request_id, operation, upload_id, vars, source)
-	SELECT id, received_at, 'demo', 'photos/2026/11/' || id || '.jpg', 'D8E8FCA2DC0F896FD7CB4CB0031BA249', 100000 + i,
-		'image/jpeg', 1024, 768, 'jpg',
-		10148263420338452347, '2Oj8otwPiW/Xy0ywAxuiSQ==', '203.0.113.7', id::text, 'PutObject', upload_id,
-		'{"uid": "42", "album": "summer 2026"}', 'callback' FROM given`
+	INSERT INTO upcall.upload_events ({columns}) SELECT {values}
+	FROM given, jsonb_populate_record(NULL::upcall.upload_events, $4::jsonb) AS sample`
+
+// fillStatement returns insertFill for the columns that events have.
+func fillStatement() string {
+	differ := map[string]string{
+		"id": "given.id", "received_at": "given.received_at", "upload_id": "given.upload_id", "size": "100000 + i",
+		"object_key": "'photos/2026/11/' || given.id || '.jpg'", "request_id": "given.id::text",
+	}
+	var names, values []string
+	for _, c := range event.Columns {
+		names, values = append(names, c.Name), append(values, cmp.Or(differ[c.Name], "sample."+c.Name))
+	}
+	return strings.NewReplacer("{columns}", strings.Join(names, ", "), "{values}", strings.Join(values, ", ")).Replace(insertFill)
+}
 
 // fill adds rows until there are as many as want, of a month that has all in the end. They
 // are as large as those of callbacks, and come as those do: in order of time, as do the ids
 // of their uploads, while the ids of callbacks are digests and have no order.
 func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	const step = 1_000_000
+	sample, err := l.sample()
+	if err != nil {
+		return err
+	}
+	statement := fillStatement()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU())
 	for done := there; done < want; done += step {
 		group.Go(func() error {
-			_, err := l.pool.Exec(ctx, insertFill, done, min(step, want-done), all)
+			_, err := l.pool.Exec(ctx, statement, done, min(step, want-done), all, sample)
 			return err
 		})
 	}
@@ -116,6 +137,23 @@ func (l *lab) fill(ctx context.Context, there, want, all int) error {
 		return fmt.Errorf("fill tables: %w", err)
 	}
 	return nil
+}
+
+// sample returns the JSON of an event such as the callbacks of the loads make.
+func (l *lab) sample() ([]byte, error) {
+	generator, err := loadgen.New(l.keys.KeyURL)
+	if err != nil {
+		return nil, err
+	}
+	made, err := generator.Callback(0)
+	if err != nil {
+		return nil, err
+	}
+	callback, err := callbackspec.Parse(made.Header.Get("Content-Type"), []byte(made.Body), nil)
+	if err != nil {
+		return nil, err
+	}
+	return (&event.Event{Callback: callback}).AppendJSON(nil)
 }
 
 // settle has PostgreSQL do what it would do later, in the middle of a measurement.

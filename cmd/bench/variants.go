@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -66,23 +67,31 @@ type oneInsert struct {
 	pool *pgxpool.Pool
 }
 
-const insertOne = `
+// insertOne takes an event's columns, in their order.
+var insertOne = func() string {
+	var names, values []string
+	number := make(map[string]string)
+	for i, c := range event.Columns {
+		number[c.Name] = fmt.Sprintf("$%d", i+1)
+		names, values = append(names, c.Name), append(values, number[c.Name])
+	}
+	return fmt.Sprintf(`
 WITH fresh AS (
-	INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
+	INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING id
 )
-INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, image_width, image_height,
-	image_format, crc64, content_md5, vpc_id, client_ip, request_id, operation, upload_id, vars, source)
-SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::numeric, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19 FROM fresh`
+INSERT INTO upcall.upload_events (%s) SELECT %s FROM fresh`,
+		number["upload_id"], number["id"], number["received_at"], strings.Join(names, ", "), strings.Join(values, ", "))
+}()
 
 func (o oneInsert) Record(ctx context.Context, e *event.Event) (recorder.Outcome, error) {
-	c := &e.Callback
-	var crc *string
-	if c.CRC64 != nil {
-		crc = new(fmt.Sprint(*c.CRC64))
+	values := make([]any, len(event.Columns))
+	for i, c := range event.Columns {
+		values[i] = c.Field(e)
+		if text, ok := values[i].(*string); ok && *text == "" {
+			values[i] = nil
+		}
 	}
-	tag, err := o.pool.Exec(ctx, insertOne, e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType,
-		c.ImageWidth, c.ImageHeight, c.ImageFormat, crc, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation,
-		e.UploadID, c.Vars, e.Source)
+	tag, err := o.pool.Exec(ctx, insertOne, values...)
 	return recorder.Outcome{Durable: recorder.InPostgres, Duplicate: err == nil && tag.RowsAffected() == 0}, err
 }
 

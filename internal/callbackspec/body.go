@@ -25,7 +25,7 @@ type parser struct {
 
 // text stores a field that arrived as text.
 func (p *parser) text(name, value string) error {
-	if !storable(name) || !storable(value) {
+	if !Storable(name) || !Storable(value) {
 		return malformed("field %s is not UTF-8 text without NUL", fault.Name(name))
 	}
 	if variable, ok := p.fields[name]; ok {
@@ -105,12 +105,16 @@ func (p *parser) nested(name, raw string) error {
 // means one thing to a reader that takes the first and another to one that takes the
 // last; an attacker who can choose a template would use that.
 func (p *parser) set(variable, name, text string) error {
-	bit := uint32(1) << (slices.Index(SystemVariables, variable) + 1) // TokenField is bit 0
+	n, field := slices.Index(SystemVariables, variable), any(&p.callback.Token)
+	if n >= 0 {
+		field = systemVariables[n].field(&p.callback)
+	}
+	bit := uint32(1) << (n + 1) // TokenField is bit 0
 	if p.seen&bit != 0 {
 		return malformed("field %s stands twice", fault.Name(name))
 	}
 	p.seen |= bit
-	return p.callback.set(variable, name, text)
+	return p.callback.set(field, variable, name, text)
 }
 
 // keep stores what is no system variable, once.

@@ -40,6 +40,53 @@ type Callback struct {
 	Vars map[string]json.RawMessage
 }
 
+// A systemVariable is a variable that OSS fills in by itself, and the field that it goes to.
+type systemVariable struct {
+	name  string
+	field func(*Callback) any // its type says what the variable holds
+}
+
+// systemVariables are in the order of the default template (Callback reference,
+// 2025-09-19). They are case sensitive.
+var systemVariables = []systemVariable{
+	{"bucket", func(c *Callback) any { return &c.Bucket }},
+	{"object", func(c *Callback) any { return &c.Object }},
+	{"etag", func(c *Callback) any { return &c.ETag }},
+	{"size", func(c *Callback) any { return &c.Size }},
+	{"mimeType", func(c *Callback) any { return &c.MimeType }},
+	{"imageInfo.height", func(c *Callback) any { return &c.ImageHeight }},
+	{"imageInfo.width", func(c *Callback) any { return &c.ImageWidth }},
+	{"imageInfo.format", func(c *Callback) any { return &c.ImageFormat }},
+	{"crc64", func(c *Callback) any { return &c.CRC64 }},
+	{"contentMd5", func(c *Callback) any { return &c.ContentMD5 }},
+	{"vpcId", func(c *Callback) any { return &c.VPCID }},
+	{"clientIp", func(c *Callback) any { return &c.ClientIP }},
+	{"reqId", func(c *Callback) any { return &c.RequestID }},
+	{"operation", func(c *Callback) any { return &c.Operation }},
+}
+
+// SystemVariables are the names of the variables that OSS fills in by itself, in the order
+// of the default template.
+var SystemVariables = func() (names []string) {
+	for _, v := range systemVariables {
+		names = append(names, v.name)
+	}
+	return names
+}()
+
+// numeric variables are not quoted in a JSON body.
+func numeric(variable string) bool {
+	i := slices.Index(SystemVariables, variable)
+	if i < 0 {
+		return false
+	}
+	switch systemVariables[i].field(new(Callback)).(type) {
+	case **int32, **int64, **uint64:
+		return true
+	}
+	return false
+}
+
 // Fields maps the names in a body to the system variables, or [TokenField], that
 // they hold.
 type Fields map[string]string
@@ -129,9 +176,9 @@ func bodyType(contentType string) (BodyType, error) {
 	return "", fmt.Errorf("%w: OSS sends %s or %s", ErrUnsupportedType, Form, JSON)
 }
 
-// set stores the text of a system field. Empty text is an absent value: OSS has no
+// set stores the text of a variable in its field. Empty text is an absent value: OSS has no
 // other way to say so in a form.
-func (c *Callback) set(variable, name, text string) error {
+func (c *Callback) set(field any, variable, name, text string) error {
 	if text == "" {
 		return nil
 	}
@@ -139,37 +186,20 @@ func (c *Callback) set(variable, name, text string) error {
 		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it", fault.Name(name))
 	}
 	var err error
-	switch variable {
-	case "bucket":
-		c.Bucket = text
-	case "object":
-		c.Object = text
-	case "etag":
+	switch field := field.(type) {
+	case *string:
+		*field = text
+	case **int64:
+		*field, err = unsigned[int64](text, 63)
+	case **int32:
+		*field, err = unsigned[int32](text, 31)
+	case **uint64:
+		*field, err = unsigned[uint64](text, 64)
+	case *netip.Addr:
+		*field, err = clientAddr(text)
+	}
+	if variable == "etag" {
 		c.ETag = strings.Trim(text, `"`)
-	case "size":
-		c.Size, err = unsigned[int64](text, 63)
-	case "mimeType":
-		c.MimeType = text
-	case "imageInfo.height":
-		c.ImageHeight, err = unsigned[int32](text, 31)
-	case "imageInfo.width":
-		c.ImageWidth, err = unsigned[int32](text, 31)
-	case "imageInfo.format":
-		c.ImageFormat = text
-	case "crc64":
-		c.CRC64, err = unsigned[uint64](text, 64)
-	case "contentMd5":
-		c.ContentMD5 = text
-	case "vpcId":
-		c.VPCID = text
-	case "clientIp":
-		c.ClientIP, err = clientAddr(text)
-	case "reqId":
-		c.RequestID = text
-	case "operation":
-		c.Operation = text
-	case TokenField:
-		c.Token = text
 	}
 	if err != nil {
 		return malformed("field %s does not hold a valid %s", fault.Name(name), variable)

@@ -108,9 +108,9 @@ func appendMembers(doc []byte, members map[string]string, names []string) []byte
 		if i > 0 {
 			doc = append(doc, ',')
 		}
-		doc = appendQuoted(doc, name)
+		doc = AppendQuoted(doc, name)
 		doc = append(doc, ':')
-		doc = appendQuoted(doc, members[name])
+		doc = AppendQuoted(doc, members[name])
 	}
 	return append(doc, '}')
 }

@@ -223,11 +223,11 @@ func unquote(quoted string) (string, error) {
 
 // quote returns text as a JSON string.
 func quote(text string) json.RawMessage {
-	return appendQuoted(make(json.RawMessage, 0, len(text)+2), text)
+	return AppendQuoted(make(json.RawMessage, 0, len(text)+2), text)
 }
 
-// appendQuoted appends text as a JSON string.
-func appendQuoted(doc []byte, text string) []byte {
+// AppendQuoted appends text as a JSON string, in which &, < and > stand as they are.
+func AppendQuoted(doc []byte, text string) []byte {
 	return append(appendEscaped(append(doc, '"'), text), '"')
 }
 
@@ -251,5 +251,5 @@ var plain = func() (table [256]bool) {
 	return table
 }()
 
-// storable reports whether PostgreSQL can hold s as text.
-func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+// Storable reports whether PostgreSQL can hold s as text.
+func Storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

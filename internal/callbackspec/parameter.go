@@ -57,10 +57,10 @@ type Parameter struct {
 func (p Parameter) JSON() []byte {
 	doc := make([]byte, 0, 384+len(p.Body)+len(p.Body)/4)
 	doc = append(doc, `{"callbackUrl":`...)
-	doc = appendQuoted(doc, strings.Join(p.URLs, ";"))
+	doc = AppendQuoted(doc, strings.Join(p.URLs, ";"))
 	if p.Host != "" {
 		doc = append(doc, `,"callbackHost":`...)
-		doc = appendQuoted(doc, p.Host)
+		doc = AppendQuoted(doc, p.Host)
 	}
 	doc = append(doc, `,"callbackBody":`...)
 	beginning, rest := cutBeginning(p.Body)
@@ -68,14 +68,14 @@ func (p Parameter) JSON() []byte {
 	doc = append(appendEscaped(doc, rest), '"')
 	if p.BodyType != "" {
 		doc = append(doc, `,"callbackBodyType":`...)
-		doc = appendQuoted(doc, string(p.BodyType))
+		doc = AppendQuoted(doc, string(p.BodyType))
 	}
 	if p.SNI {
 		doc = append(doc, `,"callbackSNI":true`...)
 	}
 	if p.SignatureVersion != "" {
 		doc = append(doc, `,"signatureVersion":`...)
-		doc = appendQuoted(doc, p.SignatureVersion)
+		doc = AppendQuoted(doc, p.SignatureVersion)
 	}
 	if len(p.AdditionalHeaders) > 0 {
 		doc = append(doc, `,"additionalHeaders":`...)
@@ -201,7 +201,7 @@ func (p Parameter) checkTemplate() error {
 	switch {
 	case p.Body == "":
 		return fault.New(ErrEmptyBody, "callbackBody", "give a template such as bucket=${bucket}&object=${object}", "is empty")
-	case !storable(p.Body):
+	case !Storable(p.Body):
 		return fault.New(ErrTemplate, "callbackBody", "give UTF-8 without NUL", "is not text")
 	}
 	_, rest := cutBeginning(p.Body)

@@ -9,32 +9,19 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// SystemVariables are the variables that OSS fills in by itself, in the order of the
-// default template (Callback reference, 2025-09-19). They are case sensitive.
-var SystemVariables = []string{
-	"bucket", "object", "etag", "size", "mimeType",
-	"imageInfo.height", "imageInfo.width", "imageInfo.format",
-	"crc64", "contentMd5", "vpcId", "clientIp", "reqId", "operation",
-}
-
 // systemForm and systemJSON are the beginning of the default template: every system
 // variable, in a field of its name.
-const (
-	systemForm = "bucket=${bucket}&object=${object}&etag=${etag}&size=${size}&mimeType=${mimeType}" +
-		"&imageInfo.height=${imageInfo.height}&imageInfo.width=${imageInfo.width}&imageInfo.format=${imageInfo.format}" +
-		"&crc64=${crc64}&contentMd5=${contentMd5}&vpcId=${vpcId}&clientIp=${clientIp}&reqId=${reqId}&operation=${operation}"
-	systemJSON = `{"bucket":${bucket},"object":${object},"etag":${etag},"size":${size},"mimeType":${mimeType}` +
-		`,"imageInfo.height":${imageInfo.height},"imageInfo.width":${imageInfo.width},"imageInfo.format":${imageInfo.format}` +
-		`,"crc64":${crc64},"contentMd5":${contentMd5},"vpcId":${vpcId},"clientIp":${clientIp},"reqId":${reqId},"operation":${operation}`
+var (
+	systemForm = eachVariable("", "&", func(name string) string { return name + "=${" + name + "}" })
+	systemJSON = eachVariable("{", ",", func(name string) string { return `"` + name + `":${` + name + "}" })
 )
 
-// numeric variables are not quoted in a JSON body.
-func numeric(variable string) bool {
-	switch variable {
-	case "size", "imageInfo.height", "imageInfo.width", "crc64":
-		return true
+func eachVariable(start, separator string, field func(name string) string) string {
+	var fields []string
+	for _, name := range SystemVariables {
+		fields = append(fields, field(name))
 	}
-	return false
+	return start + strings.Join(fields, separator)
 }
 
 // The upload token travels as a custom variable and arrives in a field of its own.

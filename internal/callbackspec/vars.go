@@ -68,7 +68,7 @@ func (v Vars) checkMembers(names []string) error {
 	var faults fault.List
 	for _, name := range names {
 		faults.Add(checkVarName(name))
-		if value := v[name]; !storable(value) {
+		if value := v[name]; !Storable(value) {
 			faults.AddNew(ErrVarValue, fault.Name(name), "give UTF-8 without NUL, or Base64", "has a value that is not text")
 		}
 	}

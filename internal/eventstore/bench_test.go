@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,7 @@ func newEvent() *event.Event {
 		ID:         uuid.New(),
 		ReceivedAt: time.Now(),
 		UploadID:   uuid.NullUUID{UUID: uuid.Must(uuid.NewV7()), Valid: true},
+		Source:     event.SourceCallback,
 		Callback: callbackspec.Callback{
 			Bucket: "demo", Object: "photos/2026/11/" + uuid.NewString() + ".jpg",
 			ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249", Size: &size, MimeType: "image/jpeg",
@@ -109,21 +111,36 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 // insertEvent is the same tables and columns as the recorder's, in one statement for one
-// event.
-const insertEvent = `
+// event, whose columns it takes in their order.
+var insertEvent = func() string {
+	values := make([]string, len(event.Columns))
+	number := make(map[string]string)
+	for i, c := range event.Columns {
+		values[i] = fmt.Sprintf("$%d", i+1)
+		number[c.Name] = values[i]
+	}
+	return fmt.Sprintf(`
 	WITH fresh AS (
-		INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($17, $1, $2) ON CONFLICT DO NOTHING RETURNING id
+		INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING id
 	)
-	INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type,
-		image_width, image_height, image_format, crc64, content_md5, vpc_id, client_ip, request_id,
-		operation, upload_id, vars, source)
-	SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULLIF($13, ''), $14, $15, $16, $17, $18, $19
-	FROM fresh RETURNING id`
+	INSERT INTO upcall.upload_events (%s) SELECT %s FROM fresh RETURNING id`,
+		number["upload_id"], number["id"], number["received_at"], strings.Join(columnNames(), ", "), strings.Join(values, ", "))
+}()
+
+func columnNames() []string {
+	names := make([]string, len(event.Columns))
+	for i, c := range event.Columns {
+		names[i] = c.Name
+	}
+	return names
+}
 
 func oneRow(e *event.Event) []any {
-	c := &e.Callback
-	return []any{e.ID, e.ReceivedAt, c.Bucket, c.Object, c.ETag, c.Size, c.MimeType, c.ImageWidth, c.ImageHeight, c.ImageFormat,
-		c.CRC64, c.ContentMD5, c.VPCID, c.ClientIP, c.RequestID, c.Operation, e.UploadID, c.Vars, event.SourceCallback}
+	values := make([]any, len(event.Columns))
+	for i, c := range event.Columns {
+		values[i] = c.Field(e)
+	}
+	return values
 }
 
 // insertOne is what a handler without group commit would do.

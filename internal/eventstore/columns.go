@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -129,6 +130,30 @@ func (c *column) json(text []byte) {
 	c.buffer = binary.BigEndian.AppendUint32(c.buffer, uint32(len(text)+1))
 	c.buffer = append(c.buffer, 1)
 	c.buffer = append(c.buffer, text...)
+}
+
+// field adds a value by a pointer to it, as an event's columns give.
+func (c *column) field(pointer any) {
+	switch v := pointer.(type) {
+	case *string:
+		c.text(*v)
+	case *uuid.UUID:
+		c.uuid(*v)
+	case *uuid.NullUUID:
+		c.nullUUID(*v)
+	case *time.Time:
+		c.time(*v)
+	case **int64:
+		c.int64(*v)
+	case **int32:
+		c.int32(*v)
+	case **uint64:
+		c.decimal(*v)
+	case *netip.Addr:
+		c.addr(*v)
+	default:
+		panic(fmt.Sprintf("eventstore: there is no column for a %T", pointer))
+	}
 }
 
 // binaryFormat asks for that format, of all parameters and all results.

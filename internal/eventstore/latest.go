@@ -2,21 +2,60 @@ package eventstore
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
-	"strconv"
+	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
 )
 
+// A carriage is how the columns of one kind travel. What pgx has no exact type for goes as
+// text.
+type carriage struct {
+	element uint32 // OID of the elements of the array that PostgreSQL is given
+	array   string // and its SQL type
+	cast    string // from the element to the column's type
+	read    string // what is read, of the column's name in place of %s
+}
+
+func carriageOf(c event.Column) carriage {
+	switch field := c.Field(new(event.Event)).(type) {
+	case *uuid.UUID, *uuid.NullUUID:
+		return carriage{pgtype.UUIDOID, "uuid[]", "", "%s"}
+	case *time.Time:
+		return carriage{pgtype.TimestamptzOID, "timestamptz[]", "", "%s"}
+	case *string:
+		return carriage{pgtype.TextOID, "text[]", "", "coalesce(%s, '')"}
+	case **int64:
+		return carriage{pgtype.Int8OID, "bigint[]", "", "%s"}
+	case **int32:
+		return carriage{pgtype.Int4OID, "integer[]", "", "%s"}
+	case **uint64: // PostgreSQL has no unsigned type
+		return carriage{pgtype.TextOID, "text[]", "::numeric", "%s::text"}
+	case *netip.Addr:
+		return carriage{pgtype.TextOID, "text[]", "::inet", "host(%s)"}
+	case *map[string]json.RawMessage:
+		return carriage{pgtype.JSONBOID, "jsonb[]", "", "%s"}
+	default:
+		panic(fmt.Sprintf("eventstore: column %s is a %T, of which nothing is known here", c.Name, field))
+	}
+}
+
 // eventColumns are what scanEvent reads.
-const eventColumns = `id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), coalesce(etag, ''), size,
-	coalesce(mime_type, ''), image_width, image_height, coalesce(image_format, ''), crc64::text,
-	coalesce(content_md5, ''), coalesce(vpc_id, ''), client_ip, coalesce(request_id, ''),
-	coalesce(operation, ''), upload_id, vars, source`
+var eventColumns = func() string {
+	var read []string
+	for _, c := range event.Columns {
+		read = append(read, fmt.Sprintf(carriageOf(c).read, c.Name))
+	}
+	return strings.Join(read, ", ")
+}()
 
 // Latest returns the events received last, the newest first, at most limit of them. A
 // null column is the zero value of its field.
@@ -37,25 +76,36 @@ func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]event.Event, 
 }
 
 func scanEvent(row pgx.CollectableRow) (event.Event, error) {
-	var e event.Event
-	var crc64 *string
-	var clientIP *netip.Addr
-	c := &e.Callback
-	err := row.Scan(&e.ID, &e.ReceivedAt, &c.Bucket, &c.Object, &c.ETag, &c.Size, &c.MimeType,
-		&c.ImageWidth, &c.ImageHeight, &c.ImageFormat, &crc64, &c.ContentMD5, &c.VPCID, &clientIP,
-		&c.RequestID, &c.Operation, &e.UploadID, &c.Vars, &e.Source)
-	if err != nil {
+	e := new(event.Event)
+	fields := make([]any, len(event.Columns))
+	for i, c := range event.Columns {
+		field := c.Field(e)
+		switch field.(type) {
+		case **uint64, *netip.Addr:
+			field = asText{field}
+		}
+		fields[i] = field
+	}
+	if err := row.Scan(fields...); err != nil {
 		return event.Event{}, err
 	}
-	if clientIP != nil {
-		c.ClientIP = *clientIP
+	return *e, nil
+}
+
+// asText reads what travels as text.
+type asText struct{ field any }
+
+// ScanText is called by pgx.
+func (a asText) ScanText(text pgtype.Text) error {
+	if !text.Valid {
+		return nil
 	}
-	if crc64 != nil {
-		n, err := strconv.ParseUint(*crc64, 10, 64)
-		if err != nil {
-			return event.Event{}, fmt.Errorf("read crc64: %w", err)
-		}
-		c.CRC64 = &n
+	switch field := a.field.(type) {
+	case **uint64:
+		*field = new(uint64)
+		return json.Unmarshal([]byte(text.String), *field)
+	case *netip.Addr:
+		return field.UnmarshalText([]byte(text.String))
 	}
-	return e, nil
+	return nil
 }

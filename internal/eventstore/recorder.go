@@ -3,13 +3,11 @@ package eventstore
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 )
 
@@ -79,56 +77,26 @@ type eventRow struct {
 	vars []byte // Callback.Vars as JSON
 }
 
-// newEventRow encodes the event's further fields, and sees to it that its texts are such
-// as PostgreSQL takes: what PostgreSQL itself has to refuse costs a whole batch further
+// newEventRow encodes the event's variables, and makes sure that its texts are such as
+// PostgreSQL takes: what PostgreSQL itself has to reject costs a whole batch further
 // transactions, which a sender of bad callbacks should not be able to cause.
 func newEventRow(e *event.Event) (eventRow, error) {
-	row := eventRow{Event: *e}
-	row.Source = cmp.Or(e.Source, event.SourceCallback)
-	c := &row.Callback
-	err := storable(c.Bucket, c.Object, c.ETag, c.MimeType, c.ImageFormat, c.ContentMD5,
-		c.VPCID, c.RequestID, c.Operation, string(row.Source))
+	if err := e.CheckTexts(); err != nil {
+		return eventRow{}, err
+	}
+	vars, err := event.AppendVars(nil, e.Callback.Vars)
 	if err != nil {
 		return eventRow{}, err
 	}
-	if row.vars, err = object(c.Vars); err != nil {
-		return eventRow{}, err
-	}
+	row := eventRow{Event: *e, vars: vars}
+	row.Source = cmp.Or(e.Source, event.SourceCallback)
 	return row, nil
-}
-
-// object writes the members as one JSON object. They are JSON already: encoding/json
-// would look through each of them again, and cost more than all else that is done for a
-// row here.
-func object(members map[string]json.RawMessage) ([]byte, error) {
-	size := 2
-	for name, value := range members {
-		size += len(name) + len(value) + 4
-	}
-	text := append(make([]byte, 0, size), '{')
-	for name, value := range members {
-		if !json.Valid(value) {
-			return nil, fmt.Errorf("%w: a variable is not JSON", event.ErrUnstorable)
-		}
-		if len(text) > 1 {
-			text = append(text, ',')
-		}
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", event.ErrUnstorable, err)
-		}
-		text = append(append(append(text, quoted...), ':'), value...)
-	}
-	if text = append(text, '}'); !utf8.Valid(text) {
-		return nil, fmt.Errorf("%w: a variable is not UTF-8", event.ErrUnstorable)
-	}
-	return text, nil
 }
 
 // storable says whether PostgreSQL takes the texts.
 func storable(texts ...string) error {
 	for _, text := range texts {
-		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+		if !callbackspec.Storable(text) {
 			return fmt.Errorf("%w: a text is not UTF-8, or holds NUL", event.ErrUnstorable)
 		}
 	}

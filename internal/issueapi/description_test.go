@@ -10,6 +10,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
+
+	"upcall/internal/event"
 )
 
 // TestPaths: what is not there is refused as the rest is.
@@ -135,5 +137,22 @@ func TestPage(t *testing.T) {
 	}
 	if got := s.call(t, http.MethodPost, "/", s.photos, goodBody); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
 		t.Errorf("%d %s", got.status, got.raw)
+	}
+}
+
+// TestDescribedEvent: an event that gets another column shows it, and says so.
+func TestDescribedEvent(t *testing.T) {
+	t.Parallel()
+	schema := documentOf(t).Components.Schemas["Event"].Value
+	want := make(map[string]bool)
+	for _, c := range event.Columns {
+		want[c.Member()] = c.Name != "upload_id" // a member of the upload
+	}
+	got := map[string]bool{"upload_id": false}
+	for name := range schema.Properties {
+		got[name] = slices.Contains(schema.Required, name)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("members (-columns +description):\n%s", diff)
 	}
 }

@@ -2,16 +2,14 @@ package issueapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
@@ -171,27 +169,26 @@ type uploadState struct {
 	Event     *uploadEvent      `json:"event"`
 }
 
-// An uploadEvent is the recorded callback, by the names of upcall.upload_events. What
-// the callback did not hold is null.
-type uploadEvent struct {
-	EventID     uuid.UUID                  `json:"event_id"`
-	ReceivedAt  time.Time                  `json:"received_at"`
-	Bucket      *string                    `json:"bucket"`
-	ObjectKey   *string                    `json:"object_key"`
-	ETag        *string                    `json:"etag"`
-	Size        *int64                     `json:"size"`
-	MimeType    *string                    `json:"mime_type"`
-	ImageWidth  *int32                     `json:"image_width"`
-	ImageHeight *int32                     `json:"image_height"`
-	ImageFormat *string                    `json:"image_format"`
-	CRC64       *string                    `json:"crc64"` // text: it does not fit the numbers of JavaScript
-	ContentMD5  *string                    `json:"content_md5"`
-	VPCID       *string                    `json:"vpc_id"`
-	ClientIP    *netip.Addr                `json:"client_ip"`
-	RequestID   *string                    `json:"request_id"`
-	Operation   *string                    `json:"operation"`
-	Vars        map[string]json.RawMessage `json:"vars"`
-	Source      string                     `json:"source"`
+// An uploadEvent is the recorded callback, in an event's JSON but for what is known here
+// already.
+type uploadEvent event.Event
+
+// MarshalJSON implements json.Marshaler.
+func (e *uploadEvent) MarshalJSON() ([]byte, error) {
+	text := []byte{'{'}
+	for _, c := range event.Columns {
+		if c.Name == "upload_id" { // a member of the upload
+			continue
+		}
+		if len(text) > 1 {
+			text = append(text, ',')
+		}
+		var err error
+		if text, err = c.AppendMember(text, (*event.Event)(e)); err != nil {
+			return nil, err
+		}
+	}
+	return append(text, '}'), nil
 }
 
 func newUploadState(s eventstore.IssuedStatus) uploadState {
@@ -201,32 +198,6 @@ func newUploadState(s eventstore.IssuedStatus) uploadState {
 	if !s.RevokedAt.IsZero() {
 		state.RevokedAt = new(s.RevokedAt.UTC())
 	}
-	if s.Event == nil {
-		return state
-	}
-	c := &s.Event.Callback
-	state.Event = &uploadEvent{
-		EventID: s.Event.ID, ReceivedAt: s.Event.ReceivedAt.UTC(), Bucket: text(c.Bucket), ObjectKey: text(c.Object), ETag: text(c.ETag),
-		Size: c.Size, MimeType: text(c.MimeType), ImageWidth: c.ImageWidth, ImageHeight: c.ImageHeight, ImageFormat: text(c.ImageFormat),
-		ContentMD5: text(c.ContentMD5), VPCID: text(c.VPCID), RequestID: text(c.RequestID), Operation: text(c.Operation),
-		Vars: c.Vars, Source: string(s.Event.Source),
-	}
-	if c.CRC64 != nil {
-		state.Event.CRC64 = new(strconv.FormatUint(*c.CRC64, 10))
-	}
-	if c.ClientIP.IsValid() {
-		state.Event.ClientIP = &c.ClientIP
-	}
-	if c.Vars == nil {
-		state.Event.Vars = map[string]json.RawMessage{}
-	}
+	state.Event = (*uploadEvent)(s.Event)
 	return state
-}
-
-// text is null for what the callback did not hold.
-func text(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -89,7 +89,7 @@ func (b *builder) add(h head, frame []byte) error {
 	if _, there := b.ids[h.id]; there {
 		return nil
 	}
-	if h.rejected {
+	if h.dead {
 		b.rejected++
 	} else {
 		if len(b.ids) == 0 {
@@ -119,7 +119,7 @@ func (b *builder) put(h head, frame []byte) error {
 			return err
 		}
 	}
-	if h.rejected {
+	if h.dead {
 		bucket := b.tx.Bucket(rejectedBucket)
 		if bucket.Get(h.id[:]) != nil {
 			b.rejected--

@@ -7,13 +7,13 @@ import (
 
 // FuzzFindFrames: whatever stands around a record, it is found where it is.
 func FuzzFindFrames(f *testing.F) {
-	frame, err := encode(newRecord(numbered(1)))
+	frame, err := encode(&record{Event: *numbered(1)})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add([]byte(nil), []byte(nil))
 	f.Add([]byte(magic), []byte(magic))
-	f.Add([]byte(magic+"\x00\x00\xff\xff0000"), frame[:20])
+	f.Add([]byte(magic+"\x02\x00\x00\xff\xff0000"), frame[:20])
 	f.Add(frame, frame[:len(frame)-1])
 	f.Fuzz(func(t *testing.T, before, after []byte) {
 		found := false

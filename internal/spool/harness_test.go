@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123456789, time.UTC)
+// epoch has microseconds, as PostgreSQL keeps them.
+var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123456000, time.UTC)
 
 // numbered returns the nth event of a test.
 func numbered(n int) *event.Event {

@@ -2,10 +2,12 @@ package spool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +22,7 @@ type Entry struct {
 	Bucket     string
 	Object     string
 	Reason     string // why PostgreSQL refused it; "" while it waits
-	JSON       []byte // all of it, in one line
+	JSON       []byte // all of it, on one line
 }
 
 // show calls visit for a frame.
@@ -29,11 +31,34 @@ func show(frame []byte, visit func(Entry) error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Bucket, Object: r.Object, JSON: jsonOf(frame)}
-	if r.Rejected != nil {
-		e.Reason = r.Rejected.Reason
+	line, err := r.line()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Callback.Bucket, Object: r.Callback.Object, JSON: line}
+	if r.dead != nil {
+		e.Reason = r.dead.Reason
 	}
 	return visit(e)
+}
+
+// line returns the event's JSON and, behind its members, what else a record has. Scripts
+// know id and object from before events had one form everywhere.
+func (r *record) line() ([]byte, error) {
+	line, err := r.AppendJSON(nil)
+	if err != nil {
+		return nil, err
+	}
+	more, err := json.Marshal(struct {
+		ID         uuid.UUID   `json:"id"`
+		Object     string      `json:"object,omitempty"`
+		SourceAddr netip.Addr  `json:"source_addr,omitzero"`
+		Rejected   *deadLetter `json:"rejected,omitempty"`
+	}{r.ID, r.Callback.Object, r.SourceAddr, r.dead})
+	if err != nil {
+		return nil, err
+	}
+	return append(append(line[:len(line)-1], ','), more[1:]...), nil
 }
 
 // snapshots is how often a file is copied that changes meanwhile.

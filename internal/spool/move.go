@@ -40,8 +40,7 @@ func (s *Spool) Move(
 	var group sync.WaitGroup
 	for _, w := range events {
 		group.Go(func() {
-			e := w.record.event()
-			_, w.err = record(ctx, &e)
+			_, w.err = record(ctx, &w.record.Event)
 		})
 	}
 	group.Wait()
@@ -140,7 +139,7 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 // refused before.
 func (s *Spool) setRefused(tx *bolt.Tx, w *waiting) (isNew bool, err error) {
 	r := *w.record
-	r.Rejected = &rejection{At: s.config.Now().UTC(), Reason: w.err.Error()}
+	r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
 	frame, err := encode(&r)
 	if err != nil {
 		return false, err

@@ -63,7 +63,7 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error 
 // isKey says whether a key can be that of the record. Where bbolt reads a key of another
 // length it takes something else for the record, which may well be one.
 func isKey(key []byte, h head) bool {
-	if h.rejected {
+	if h.dead {
 		return bytes.Equal(key, h.id[:])
 	}
 	return len(key) == 8

@@ -27,7 +27,7 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 	withToken := *e
 	withToken.Acknowledged = false
 	withToken.Callback.Token = "secret"
-	frame, err := encode(newRecord(&withToken))
+	frame, err := encode(&record{Event: withToken})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(*e, r.event(), sameEvent); diff != "" {
+	if diff := cmp.Diff(*e, r.Event, sameEvent); diff != "" {
 		t.Errorf("event (-put +got):\n%s", diff)
 	}
 	if strings.Contains(string(frame), "secret") {

@@ -23,7 +23,7 @@ func (s *Spool) Retry(ids []uuid.UUID) error {
 			if s.Has(id) { // it came once more, after it was refused, and waits
 				continue
 			}
-			r.Rejected = nil
+			r.dead = nil
 			frame, err := encode(r)
 			if err != nil {
 				return err

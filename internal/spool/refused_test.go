@@ -36,7 +36,7 @@ func ids(numbers ...int) []uuid.UUID {
 func contents(t *testing.T, dir string) (waiting, refused []uuid.UUID) {
 	t.Helper()
 	err := readFile(filepath.Join(dir, fileName), func(h head, _ []byte) error {
-		if h.rejected {
+		if h.dead {
 			refused = append(refused, h.id)
 		} else {
 			waiting = append(waiting, h.id)

@@ -184,7 +184,7 @@ func (s *Spool) Depth() int { return s.Stats().Queued }
 // An error wraps [event.ErrSpoolFull], [event.ErrSpoolUnwritable], or event.ErrUnstorable for an event that
 // PostgreSQL could not hold. When ctx ends the event may get to the disk all the same.
 func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
-	frame, err := encode(newRecord(e))
+	frame, err := encode(&record{Event: *e})
 	if err != nil {
 		return false, err
 	}

@@ -33,7 +33,7 @@ func version1(t *testing.T) string {
 func version1Events() (waiting []event.Event, dead event.Event) {
 	id := func(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)) }
 	waiting = []event.Event{{
-		ID: id("full"), ReceivedAt: epoch.Add(time.Millisecond), Source: "callback", Acknowledged: true,
+		ID: id("full"), ReceivedAt: epoch.Add(time.Millisecond + 789), Source: "callback", Acknowledged: true,
 		UploadID:   uuid.NullUUID{UUID: id("full upload"), Valid: true},
 		SourceAddr: netip.MustParseAddr("198.51.100.7"),
 		Callback: callbackspec.Callback{
@@ -66,7 +66,7 @@ func version1Events() (waiting []event.Event, dead event.Event) {
 		Callback: callbackspec.Callback{Bucket: "demo", Object: "zone\t\n\u2028", ETag: "ETAG", Operation: "CompleteMultipartUpload"},
 	}}
 	return waiting, event.Event{
-		ID: id("dead"), ReceivedAt: epoch, Source: "callback", Acknowledged: true,
+		ID: id("dead"), ReceivedAt: epoch.Add(789), Source: "callback", Acknowledged: true,
 		UploadID:   uuid.NullUUID{UUID: id("dead upload"), Valid: true},
 		SourceAddr: netip.MustParseAddr("2001:db8::53"),
 		Callback: callbackspec.Callback{
@@ -91,6 +91,18 @@ func TestVersion1(t *testing.T) {
 	if e := entries[len(waiting)]; e.ID != dead.ID || e.Reason != "database cannot hold this row" {
 		t.Errorf("dead letter: %+v", e)
 	}
+	var line struct {
+		EventID   uuid.UUID `json:"event_id"`
+		ID        uuid.UUID
+		ObjectKey string `json:"object_key"`
+		Object    string
+		Rejected  struct{ Reason string }
+	}
+	err := json.Unmarshal(entries[len(waiting)].JSON, &line)
+	if err != nil || line.EventID != dead.ID || line.ID != dead.ID || line.ObjectKey != "dead.bin" || line.Object != "dead.bin" ||
+		line.Rejected.Reason != "database cannot hold this row" {
+		t.Errorf("the dead letter is shown as %s, %v", entries[len(waiting)].JSON, err)
+	}
 	c, _ := config(dir)
 	s := open(t, c)
 	m := new(memory)
@@ -99,6 +111,7 @@ func TestVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	moveAll(t, s, m, 1)
+	dead.ReceivedAt = epoch // it was written anew, with microseconds
 	var got []event.Event
 	for _, id := range m.order {
 		got = append(got, m.events[id])
