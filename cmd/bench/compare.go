@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"text/tabwriter"
-	"time"
 
 	"upcall/internal/cli"
 )
@@ -90,10 +89,9 @@ func printTable(out io.Writer, results map[string][]result) error {
 	fmt.Fprintln(table, "variant\tcallbacks/s\tof one INSERT\tof the ceiling\tp50\tp99\tp99.9\treceiver CPU\tPostgreSQL CPU\t")
 	for _, v := range variants {
 		r := median(results[v.name])
-		fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", v.name, r.rate(),
+		fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t\n", v.name, r.rate(),
 			ratio(results[v.name], results[oneInsertName]), ratio(results[v.name], results[noDatabaseName]),
-			r.quantile(.5).Round(10*time.Microsecond), r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond),
-			r.each(r.receiverCPU), r.each(r.postgresCPU))
+			r.percentiles(), r.each(r.receiverCPU), r.each(r.postgresCPU))
 	}
 	return table.Flush()
 }

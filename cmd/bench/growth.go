@@ -59,9 +59,8 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 		if first == 0 {
 			first = r.rate()
 		}
-		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t\n", there, r.rate(), r.rate()/first, r.quantile(.5).Round(10*time.Microsecond),
-			r.quantile(.99).Round(10*time.Microsecond), r.quantile(.999).Round(10*time.Microsecond),
-			(r.postgresCPU / time.Duration(r.sent)).Round(time.Microsecond))
+		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t\n", there, r.rate(), r.rate()/first,
+			r.percentiles(), r.each(r.postgresCPU).Round(time.Microsecond))
 		there = after
 	}
 	return table.Flush()
@@ -158,10 +157,5 @@ func (l *lab) sample() ([]byte, error) {
 
 // settle has PostgreSQL do what it would do later, in the middle of a measurement.
 func (l *lab) settle(ctx context.Context) error {
-	for _, statement := range []string{"VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT"} {
-		if _, err := l.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("settle tables: %w", err)
-		}
-	}
-	return nil
+	return l.exec(ctx, "VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
 }

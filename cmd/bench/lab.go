@@ -76,21 +76,25 @@ func (l *lab) requests(n int, closing bool) ([][]byte, error) {
 
 // empty takes all rows out.
 func (l *lab) empty(ctx context.Context) error {
-	for _, statement := range []string{"TRUNCATE upcall.upload_events, upcall.callback_ids", "CHECKPOINT"} {
+	return l.exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
+}
+
+func (l *lab) exec(ctx context.Context, statements ...string) error {
+	for _, statement := range statements {
 		if _, err := l.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("empty tables: %w", err)
+			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
 	return nil
 }
 
+const countRows = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)"
+
 // expect returns when there are so many rows of each kind, or says what there is instead.
 func (l *lab) expect(ctx context.Context, want int) error {
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var ids, events int
-		const counts = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)"
-		err := l.pool.QueryRow(ctx, counts).Scan(&ids, &events)
-		if err != nil {
+		if err := l.pool.QueryRow(ctx, countRows).Scan(&ids, &events); err != nil {
 			return fmt.Errorf("count rows: %w", err)
 		}
 		if ids == want && events == want {

@@ -66,15 +66,14 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		io.Copy(io.Discard, std.In)
 		stop()
 	}()
-	databaseURL, logger := env(databaseURLVariable), slog.New(slog.NewJSONHandler(io.Discard, nil))
-	admitted := admission.Config{Tokens: keys}
-	v := variantNamed(cmd.Variant)
-	if v.recorder == nil {
-		cfg := receiver.Config{DatabaseURL: databaseURL, TrustKeyURLs: []string{cmd.KeyURL}, Admission: admitted, Logger: logger}
-		return receive(ctx, cfg, public, admin)
+	cfg := receiver.Config{
+		DatabaseURL: env(databaseURLVariable), TrustKeyURLs: []string{cmd.KeyURL},
+		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
-	cfg := intake.Config{Admission: admitted, Logger: logger}
-	return cmd.imitate(ctx, databaseURL, v, cfg, public, admin)
+	if v := variantNamed(cmd.Variant); v.recorder != nil {
+		return cmd.imitate(ctx, v, cfg, public, admin)
+	}
+	return receive(ctx, cfg, public, admin)
 }
 
 // receive is the receiver as it is shipped, with a spool and its own defaults.
@@ -88,18 +87,20 @@ func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listene
 }
 
 // imitate is Upcall's HTTP side with something else behind it.
-func (cmd *serveCommand) imitate(ctx context.Context, databaseURL string, v variant, cfg intake.Config, public, admin net.Listener) error {
-	pool, err := eventstore.Open(ctx, databaseURL)
+func (cmd *serveCommand) imitate(ctx context.Context, v variant, cfg receiver.Config, public, admin net.Listener) error {
+	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{cmd.KeyURL}})
+	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
 		return err
 	}
-	cfg.Verifier, cfg.Recorder, cfg.Metrics, cfg.Ready = verifier, v.recorder(pool, cmd.KeyURL), intake.NewMetrics(), pool.Ping
-	server, err := intake.New(cfg)
+	server, err := intake.New(intake.Config{
+		Admission: cfg.Admission, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL),
+		Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: cfg.Logger,
+	})
 	if err != nil {
 		return err
 	}

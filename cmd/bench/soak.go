@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"regexp"
-	"strconv"
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/loadgen"
 )
 
 type soakCommand struct {
@@ -35,7 +32,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	defer child.stop()
 	// Once it is ready it has all its goroutines.
-	if _, err := get(ctx, "http://"+child.admin+"/readyz"); err != nil {
+	if _, err := loadgen.Get(ctx, "http://"+child.admin+"/readyz"); err != nil {
 		return err
 	}
 	idle, err := look(ctx, child.admin)
@@ -117,47 +114,11 @@ func (s state) String() string {
 
 func mebibytes(bytes float64) string { return fmt.Sprintf("%.1f MiB resident", bytes/(1<<20)) }
 
-var (
-	residentMetric   = regexp.MustCompile(`(?m)^process_resident_memory_bytes (\S+)$`)
-	goroutinesMetric = regexp.MustCompile(`(?m)^go_goroutines (\S+)$`)
-)
-
 // look reads a receiver's metrics.
 func look(ctx context.Context, admin string) (state, error) {
-	body, err := get(ctx, "http://"+admin+"/metrics")
+	values, err := loadgen.Metrics(ctx, admin, "process_resident_memory_bytes", "go_goroutines")
 	if err != nil {
 		return state{}, err
 	}
-	var s state
-	for metric, value := range map[*regexp.Regexp]*float64{residentMetric: &s.resident, goroutinesMetric: &s.goroutines} {
-		found := metric.FindSubmatch(body)
-		if found == nil {
-			return state{}, fmt.Errorf("read metrics: there is nothing like %s", metric)
-		}
-		if *value, err = strconv.ParseFloat(string(found[1]), 64); err != nil {
-			return state{}, fmt.Errorf("read metrics: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// get returns what an URL of a receiver's admin listener holds.
-func get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask receiver: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask receiver: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("ask receiver: %w", err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask receiver: %s says %s: %s", url, response.Status, body)
-	}
-	return body, nil
+	return state{values[0], values[1]}, nil
 }

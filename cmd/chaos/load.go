@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -85,11 +82,6 @@ func (l *load) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{
-		Timeout: giveUp,
-		// A connection for each request, as OSS has.
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext},
-	}
 	errs := make(chan error, l.clients)
 	for n := range l.clients {
 		go func() {
@@ -104,12 +96,12 @@ func (l *load) run(ctx context.Context) error {
 				case l.moved <- struct{}{}:
 				default:
 				}
-				callback, err := generator.Callback(i)
+				message, err := generator.Message(i, true)
 				if err != nil {
 					errs <- err
 					return
 				}
-				l.deliver(client, i, callback, random)
+				l.deliver(i, message, random)
 			}
 		}()
 	}
@@ -123,23 +115,23 @@ func (l *load) run(ctx context.Context) error {
 }
 
 // deliver takes one callback to the receivers.
-func (l *load) deliver(client *http.Client, i int, callback loadgen.Callback, random *rand.Rand) {
+func (l *load) deliver(i int, message []byte, random *rand.Rand) {
 	first := random.IntN(2)
 	if random.Float64() < bothChance {
 		var group sync.WaitGroup
 		for _, r := range l.world.receivers {
-			group.Go(func() { l.send(client, r, i, callback) })
+			group.Go(func() { l.send(r, i, message) })
 		}
 		group.Wait()
 		return
 	}
-	if l.send(client, l.world.receivers[first], i, callback) {
+	if l.send(l.world.receivers[first], i, message) {
 		if random.Float64() < repeatChance {
-			l.send(client, l.world.receivers[1-first], i, callback)
+			l.send(l.world.receivers[1-first], i, message)
 		}
 		return
 	}
-	if !l.send(client, l.world.receivers[1-first], i, callback) {
+	if !l.send(l.world.receivers[1-first], i, message) {
 		l.mu.Lock()
 		l.unheard++
 		l.mu.Unlock()
@@ -147,21 +139,10 @@ func (l *load) deliver(client *http.Client, i int, callback loadgen.Callback, ra
 }
 
 // send sends one request and tells whether it was acknowledged.
-func (l *load) send(client *http.Client, r *receiver, i int, callback loadgen.Callback) bool {
-	request, err := http.NewRequest(http.MethodPost, "http://"+r.public+loadgen.Path, strings.NewReader(callback.Body))
-	if err != nil {
-		panic(err) // the address is our own
-	}
-	request.Header = callback.Header.Clone()
+func (l *load) send(r *receiver, i int, message []byte) bool {
+	client := loadgen.Client{Addr: r.public, Closing: true, ConnectTimeout: time.Second, Timeout: giveUp}
 	started := time.Now()
-	response, err := client.Do(request)
-	var status int
-	var body []byte
-	if err == nil {
-		status = response.StatusCode
-		body, err = io.ReadAll(response.Body)
-		response.Body.Close()
-	}
+	status, body, err := client.Send(message)
 	took := time.Since(started)
 	var answer struct {
 		EventID uuid.UUID `json:"event_id"`

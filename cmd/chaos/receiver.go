@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,28 +124,13 @@ func (r *receiver) end(signal syscall.Signal) error {
 	return err
 }
 
-var spoolDepth = regexp.MustCompile(`(?m)^upcall_spool_depth (\S+)$`)
-
 // spooled returns how many callbacks wait in the receiver's spool.
 func (r *receiver) spooled(ctx context.Context) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.admin+"/metrics", nil)
+	depth, err := loadgen.Metrics(ctx, r.admin, "upcall_spool_depth")
 	if err != nil {
 		return 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, fmt.Errorf("read metrics: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, fmt.Errorf("read metrics: %w", err)
-	}
-	found := spoolDepth.FindSubmatch(body)
-	if found == nil {
-		return 0, errors.New("read metrics: there is no upcall_spool_depth")
-	}
-	return strconv.ParseFloat(string(found[1]), 64)
+	return depth[0], nil
 }
 
 // throughProxy puts the proxy's address into a database URL.

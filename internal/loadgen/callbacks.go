@@ -65,45 +65,6 @@ func New(keyURL string) (*Generator, error) {
 	return &Generator{keys, template, uuid.NewString()[:8], time.Now(), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
 }
 
-// A Callback is one signed callback.
-type Callback struct {
-	RequestID string
-	Body      string
-	Header    http.Header
-}
-
-// Callback returns callback number i: the same number is the same upload.
-func (g *Generator) Callback(i int) (Callback, error) {
-	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
-	uploadID := g.uploadID(i, object)
-	token, err := g.keys.Mint(uploadtoken.Claims{UploadID: uploadID, Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object})
-	if err != nil {
-		return Callback{}, err
-	}
-	c := Callback{RequestID: fmt.Sprintf("%s%016X", g.run, i)}
-	c.Body, err = callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
-		"bucket": "demo", "object": object, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249", "size": strconv.Itoa(100000 + i),
-		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
-		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
-		"reqId": c.RequestID, "operation": "PutObject",
-		"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026", callbackspec.TokenVar: token,
-	})
-	if err != nil {
-		return Callback{}, err
-	}
-	c.Header = http.Header{
-		"Authorization":           {ossemu.SignCallback(Path, []byte(c.Body))},
-		"Content-Type":            {string(callbackspec.Form)},
-		"User-Agent":              {"aliyun-oss-callback"},
-		"X-Oss-Bucket":            {"demo"},
-		"X-Oss-Pub-Key-Url":       {g.keyURL},
-		"X-Oss-Request-Id":        {c.RequestID},
-		"X-Oss-Signature-Version": {"1.0"},
-		"X-Oss-Tag":               {"CALLBACK"},
-	}
-	return c, nil
-}
-
 // uploadID is a version 7 UUID, as the issuer makes: ids rise with time.
 func (g *Generator) uploadID(i int, object string) uuid.UUID {
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
@@ -123,7 +84,7 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 	for worker := range errs {
 		group.Go(func() {
 			for i := worker; i < n && errs[worker] == nil; i += len(errs) {
-				messages[i], errs[worker] = g.wire(i, closing)
+				messages[i], errs[worker] = g.Message(i, closing)
 			}
 		})
 	}
@@ -136,17 +97,41 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 	return messages, nil
 }
 
-func (g *Generator) wire(i int, closing bool) ([]byte, error) {
-	c, err := g.Callback(i)
+// Message returns callback number i as [Generator.Wire] does: the same number is the same
+// upload.
+func (g *Generator) Message(i int, closing bool) ([]byte, error) {
+	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
+	claims := uploadtoken.Claims{UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object}
+	token, err := g.keys.Mint(claims)
 	if err != nil {
 		return nil, err
 	}
-	message := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n", Path, len(c.Body))
+	requestID := fmt.Sprintf("%s%016X", g.run, i)
+	body, err := callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
+		"bucket": "demo", "object": object, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249", "size": strconv.Itoa(100000 + i),
+		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
+		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
+		"reqId": requestID, "operation": "PutObject",
+		"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026", callbackspec.TokenVar: token,
+	})
+	if err != nil {
+		return nil, err
+	}
+	message := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n", Path, len(body))
 	if closing {
 		message = append(message, "Connection: close\r\n"...)
 	}
-	for name, values := range c.Header {
-		message = fmt.Appendf(message, "%s: %s\r\n", name, values[0])
+	for _, header := range [][2]string{
+		{"Authorization", ossemu.SignCallback(Path, []byte(body))},
+		{"Content-Type", string(callbackspec.Form)},
+		{"User-Agent", "aliyun-oss-callback"},
+		{"X-Oss-Bucket", "demo"},
+		{"X-Oss-Pub-Key-Url", g.keyURL},
+		{"X-Oss-Request-Id", requestID},
+		{"X-Oss-Signature-Version", "1.0"},
+		{"X-Oss-Tag", "CALLBACK"},
+	} {
+		message = fmt.Appendf(message, "%s: %s\r\n", header[0], header[1])
 	}
-	return append(append(message, "\r\n"...), c.Body...), nil
+	return append(append(message, "\r\n"...), body...), nil
 }
