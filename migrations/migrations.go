@@ -151,7 +151,8 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 		case isDirty:
 			return migrate.ErrDirty{Version: int(version)}
 		case version > Latest():
-			return fmt.Errorf("%w: it is at %d, this program knows %d: take migrations back with the program that made them", ErrTooNew, version, Latest())
+			return fmt.Errorf("%w: it is at %d, this program knows %d: take migrations back with the program that made them",
+				ErrTooNew, version, Latest())
 		}
 		if applied := count(version); steps > applied {
 			return fmt.Errorf("%w: %d: there are %d to take back", ErrSteps, steps, applied)
@@ -230,7 +231,8 @@ func dirty(version int) error {
 	if version <= 1 {
 		back = "DELETE FROM upcall.schema_migrations"
 	}
-	return fmt.Errorf("%w: migration %d was cut short: if what it makes is there, run the SQL `UPDATE upcall.schema_migrations SET dirty = false`, else `%s`, then `receiver migrate up`",
+	return fmt.Errorf("%w: migration %d was cut short: if what it makes is there, "+
+		"run the SQL `UPDATE upcall.schema_migrations SET dirty = false`, else `%s`, then `receiver migrate up`",
 		ErrDirty, version, back)
 }
 

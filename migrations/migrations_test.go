@@ -74,11 +74,13 @@ func TestUpAndDown(t *testing.T) {
 	url := dbtest.Empty(t)
 	conn := connect(t, url)
 	all := int(migrations.Latest())
-	before := migrations.State{Latest: migrations.Latest(), Pending: []string{"0001_upload_events", "0002_issued_uploads", "0003_refusals", "0004_callback_ids_order", "0005_views"}}
+	before := migrations.State{Latest: migrations.Latest(), Pending: []string{
+		"0001_upload_events", "0002_issued_uploads", "0003_refusals", "0004_callback_ids_order", "0005_views"}}
 	after := latest
 
 	wantState(t, url, before)
-	if err := migrations.Check(t.Context(), conn); !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
+	err := migrations.Check(t.Context(), conn)
+	if !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
 		t.Errorf("got %v, want ErrTooOld with the command to run", err)
 	}
 	if err := migrations.Down(t.Context(), url, 1); !errors.Is(err, migrations.ErrSteps) {
@@ -106,7 +108,8 @@ func TestUpAndDown(t *testing.T) {
 	}
 	wantState(t, url, before)
 	var left int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relname NOT LIKE 'schema_migrations%'").Scan(&left); err != nil || left != 0 {
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class
+		WHERE relnamespace = 'upcall'::regnamespace AND relname NOT LIKE 'schema_migrations%'`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d things are left, %v", left, err)
 	}
 	if err := migrations.Up(t.Context(), url); err != nil {

@@ -20,7 +20,8 @@ func rights(ctx context.Context, conn *pgx.Conn) ([]right, error) {
 		SELECT c.relname, c.oid, format('ALTER VIEW upcall.%I OWNER TO %I', c.relname, pg_get_userbyid(c.relowner))
 		FROM pg_class c WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind = 'v'
 		UNION ALL
-		SELECT c.relname, c.oid, format('GRANT %s %s ON upcall.%I TO %s %s', given.privilege_type, '(' || quote_ident(given.attname) || ')', c.relname,
+		SELECT c.relname, c.oid, format('GRANT %s %s ON upcall.%I TO %s %s',
+			given.privilege_type, '(' || quote_ident(given.attname) || ')', c.relname,
 			CASE given.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(given.grantee)) END,
 			CASE WHEN given.is_grantable THEN 'WITH GRANT OPTION' END)
 		FROM pg_class c CROSS JOIN LATERAL (
@@ -48,8 +49,7 @@ func giveBack(ctx context.Context, tx pgx.Tx, before []right) error {
 	cleared := make(map[string]bool)
 	for _, r := range before {
 		var remade bool
-		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class
-			WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' AND relname = $1 AND oid <> $2)`, r.view, r.oid).Scan(&remade); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT coalesce(to_regclass($1)::oid <> $2, false)", inSchema(r.view), r.oid).Scan(&remade); err != nil {
 			return fmt.Errorf("look for view %s: %w", r.view, err)
 		}
 		if !remade {

@@ -148,7 +148,8 @@ func (s viewSet) record(ctx context.Context, tx pgx.Tx, version uint) error {
 		return fmt.Errorf("record views: %w", err)
 	}
 	for i, v := range s.views {
-		if _, err := tx.Exec(ctx, "INSERT INTO upcall.schema_views (schema_version, name, position, edition, definition) VALUES ($1, $2, $3, $4, $5)",
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO upcall.schema_views (schema_version, name, position, edition, definition) VALUES ($1, $2, $3, $4, $5)`,
 			version, v.name, i, s.edition, v.definition); err != nil {
 			return fmt.Errorf("record views: %w", err)
 		}

@@ -89,16 +89,18 @@ func want(t *testing.T, conn *pgx.Conn, what, sql string, want ...string) {
 }
 
 const (
-	columnsOfLow = `SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'upcall.low'::regclass ORDER BY attnum`
-	ourViews     = `SELECT relname::text FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' ORDER BY 1`
-	oids         = `SELECT relname || ' ' || oid FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' ORDER BY 1`
+	columnsOfLow = `SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute
+		WHERE attrelid = 'upcall.low'::regclass ORDER BY attnum`
+	ourViews = `SELECT relname::text FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' ORDER BY 1`
+	oids     = `SELECT relname || ' ' || oid FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' ORDER BY 1`
 )
 
 // wantPostgres holds that an error is about views alone, in one line, and has PostgreSQL's code and the text.
 func wantPostgres(t *testing.T, err error, code, text string) {
 	t.Helper()
 	var pgErr *pgconn.PgError
-	if !errors.Is(err, migrations.ErrViews) || !errors.As(err, &pgErr) || pgErr.Code != code || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+	if !errors.Is(err, migrations.ErrViews) || !errors.As(err, &pgErr) || pgErr.Code != code ||
+		!strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want ErrViews with code %s and %q in one line", err, code, text)
 	}
 }
@@ -163,7 +165,8 @@ func TestViewsOfOthersStay(t *testing.T) {
 	execute(t, conn, "CREATE VIEW public.mine AS SELECT b FROM upcall.high")
 	execute(t, conn, "CREATE MATERIALIZED VIEW public.too AS SELECT a FROM upcall.low")
 	before := lines(t, conn, oids)
-	err := migrations.UpWith(t.Context(), url, 102, "low", lowD, "high", high, "other", "CREATE OR REPLACE VIEW upcall.other AS SELECT 7 AS n, 8 AS m")
+	grown := "CREATE OR REPLACE VIEW upcall.other AS SELECT 7 AS n, 8 AS m"
+	err := migrations.UpWith(t.Context(), url, 102, "other", grown, "low", lowD, "high", high)
 	wantPostgres(t, err, "2BP01", "view public.mine depends on view upcall.high")
 	wantPostgres(t, err, "2BP01", "materialized view public.too depends on view upcall.low")
 	if diff := cmp.Diff(before, lines(t, conn, oids)); diff != "" {
@@ -189,7 +192,8 @@ func TestRightsOnViewsStay(t *testing.T) {
 		name := strings.TrimPrefix(conn.Config().Database, "upcall_") + "_" + suffix // no other test has it
 		execute(t, conn, "CREATE ROLE "+name)
 		t.Cleanup(func() {
-			if _, err := conn.Exec(context.Background(), "REASSIGN OWNED BY "+name+" TO CURRENT_USER; DROP OWNED BY "+name+"; DROP ROLE "+name); err != nil {
+			drop := "REASSIGN OWNED BY " + name + " TO CURRENT_USER; DROP OWNED BY " + name + "; DROP ROLE " + name
+			if _, err := conn.Exec(context.Background(), drop); err != nil {
 				t.Error(err)
 			}
 		})
@@ -238,14 +242,16 @@ func TestViewsInUse(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := migrations.UpWith(ctx, url, 102, "low", lowD, "high", high); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, migrations.ErrViews) {
+	err := migrations.UpWith(ctx, url, 102, "low", lowD, "high", high)
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, migrations.ErrViews) {
 		t.Errorf("got %v, want ErrViews and DeadlineExceeded", err)
 	}
 
 	done := make(chan error, 1)
 	go func() { done <- migrations.UpWith(t.Context(), url, 102, "low", lowD, "high", high) }()
 	wait.Until(t, "somebody waits for a view", func() bool {
-		return len(lines(t, conn, "SELECT 'x' FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")) > 0
+		return len(lines(t, conn, `SELECT 'x' FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE NOT l.granted AND d.datname = current_database()`)) > 0
 	})
 	// Whoever comes behind it waits a second at most, and the change comes after the query.
 	execute(t, conn, "SET statement_timeout = '30s'; SELECT FROM upcall.high")
@@ -283,9 +289,11 @@ func TestViewErrors(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
 	before := lines(t, conn, oids)
-	err := migrations.UpWith(t.Context(), url, 102, "low", lowD, "high", "CREATE OR REPLACE VIEW upcall.high AS SELECT nothing FROM upcall.low")
+	bad := "CREATE OR REPLACE VIEW upcall.high AS SELECT nothing FROM upcall.low"
+	err := migrations.UpWith(t.Context(), url, 102, "low", lowD, "high", bad)
 	wantPostgres(t, err, "42703", "make view high: ")
-	err = migrations.UpWith(t.Context(), url, 102, "low", lowD, "upload_events", "CREATE OR REPLACE VIEW upcall.upload_events AS SELECT 1 AS a")
+	bad = "CREATE OR REPLACE VIEW upcall.upload_events AS SELECT 1 AS a" // that is a table
+	err = migrations.UpWith(t.Context(), url, 102, "low", lowD, "upload_events", bad)
 	wantPostgres(t, err, "42809", "make view upload_events: ")
 	if diff := cmp.Diff(before, lines(t, conn, oids)); diff != "" {
 		t.Errorf("all or nothing: %s", diff)

@@ -194,6 +194,7 @@ func wantNoRest(t *testing.T, fetchDir string) {
 func TestNothingToFetch(t *testing.T) {
 	t.Parallel()
 	harmless := []file{{nativeFolder + "bin/postgres", "#!/bin/sh\n"}, {nativeFolder + "bin/initdb", "#!/bin/sh\n"}}
+	links := func(list string) []file { return append(harmless, file{nativeFolder + "pg-symlinks.json", list}) }
 	tests := map[string]struct {
 		files     []file
 		integrity string
@@ -202,8 +203,8 @@ func TestNothingToFetch(t *testing.T) {
 		"another content":   {harmless, "sha512-AAAA", "npm publishes \"sha512-AAAA\""},
 		"a weaker digest":   {harmless, "sha1-AAAA", "npm publishes \"sha1-AAAA\""},
 		"a file outside":    {append(harmless, file{nativeFolder + "../../../outside", "x"}), "", "path escapes from parent"},
-		"a link to outside": {append(harmless, file{nativeFolder + "pg-symlinks.json", `[{"source":"/etc/passwd","target":"native/lib/x"}]`}), "", "it leads to another folder"},
-		"a link outside":    {append(harmless, file{nativeFolder + "pg-symlinks.json", `[{"source":"../x","target":"../y"}]`}), "", "path escapes from parent"},
+		"a link to outside": {links(`[{"source":"/etc/passwd","target":"native/lib/x"}]`), "", "it leads to another folder"},
+		"a link outside":    {links(`[{"source":"../x","target":"../y"}]`), "", "path escapes from parent"},
 		"a file twice":      {append(harmless, harmless...), "", "file exists"},
 		"mute binaries":     {harmless, "", "the fetched build does not run here"},
 		"no build":          {nil, "", "the fetched build does not run here"},

@@ -56,7 +56,8 @@ func makeThrowaway(user runAs) (string, error) {
 		}
 		return dir, user.own(dir)
 	}
-	return "", fmt.Errorf("make temporary data directory: the user %s, whom PostgreSQL runs as, cannot enter %s: set TMPDIR to a directory that he can enter", user.name, os.TempDir())
+	return "", fmt.Errorf("make temporary data directory: the user %s, whom PostgreSQL runs as, cannot enter %s: "+
+		"set TMPDIR to a directory that this user can enter", user.name, os.TempDir())
 }
 
 // place returns path if the user can enter all that exists of it, else a directory for it in varDir.

@@ -36,7 +36,8 @@ func serverUser() (runAs, error) {
 		// nobody is -2 on macOS.
 		return runAs{name: name, uid: uint32(uid), gid: uint32(gid), switched: true}, nil
 	}
-	return runAs{}, errors.New("find a user for PostgreSQL, which refuses to run as root: there is neither postgres nor nobody: run as another user, or add one of them")
+	return runAs{}, errors.New("find a user for PostgreSQL, which refuses to run as root: " +
+		"there is neither postgres nor nobody: run as another user, or add one of them")
 }
 
 // credential is what a child process switches to; nil means it does not switch. Root's
