@@ -43,8 +43,8 @@ or not at all, or is refused for another reason; 2 if flags or capture cannot be
 
 // verdicts end the program with status 1; the report has said the rest.
 var verdicts = map[doctor.Verdict]error{
-	doctor.Verifies:    errors.New("the callback verifies, but is refused for something else"),
-	doctor.Repaired:    errors.New("the callback verifies after a repair only"),
+	doctor.Verifies:    errors.New("the callback verifies, but is refused for another reason"),
+	doctor.Repaired:    errors.New("the callback verifies only after a repair"),
 	doctor.Refused:     errors.New("the callback does not verify"),
 	doctor.CannotCheck: errors.New("the callback cannot be checked"),
 }

@@ -244,8 +244,8 @@ func TestLearned(t *testing.T) {
 	if late.ID != whole.ID || late.UploadID != id || late.Callback.Object != "a.txt" || !errors.Is(refusal.Cause, uploadtoken.ErrExpired) {
 		t.Errorf("with an expired token: %+v, %v", late, refusal.Cause)
 	}
-	if want := "valid until 2026-11-22T12:00:00Z"; !strings.Contains(refusal.Cause.Error(), want) || strings.Contains(refusal.Message, "2026") {
-		t.Errorf("the cause %q is to hold %q, and the message %q is not", refusal.Cause, want, refusal.Message)
+	if end := "valid until 2026-11-22T12:00:00Z"; !strings.Contains(refusal.Cause.Error(), end) || strings.Contains(refusal.Message, "2026") {
+		t.Errorf("the cause %q is to hold %q, and the message %q is not", refusal.Cause, end, refusal.Message)
 	}
 
 	forged, refusal := policy.Admit(t.Context(), request(form, "bucket=demo&object=a.txt&upcall_token=k1.AAAA"), noon)
@@ -313,7 +313,9 @@ func TestSetHeader(t *testing.T) {
 		"Authorization": {"a", "not this"}, "Content-Encoding": {"e"}, "Content-Type": {"t"}, "X-Oss-Bucket": {"b"},
 		"X-Oss-Pub-Key-Url": {"u"}, "X-Oss-Request-Id": {"i"}, "X-Oss-Signature-Version": {"v"}, "X-None": {}, "X": {"", "yz"},
 	})
-	want := Request{Authorization: "a", ContentEncoding: "e", ContentType: "t", Bucket: "b", PubKeyURL: "u", RequestID: "i", SignatureVersion: "v"}
+	want := Request{
+		Authorization: "a", ContentEncoding: "e", ContentType: "t", Bucket: "b", PubKeyURL: "u", RequestID: "i", SignatureVersion: "v",
+	}
 	want.HeaderBytes = 2*len("Authorization") + len("anot this") + len("Content-Encoding"+"e"+"Content-Type"+"t"+"X-Oss-Bucket"+"b"+
 		"X-Oss-Pub-Key-Url"+"u"+"X-Oss-Request-Id"+"i"+"X-Oss-Signature-Version"+"v"+"X"+"X"+"yz")
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

@@ -117,8 +117,9 @@ func (c *callback) diagnose(t *testing.T, ctx context.Context) answer {
 		if refusal.What == "" || refusal.Fix == "" {
 			t.Errorf("%s is not explained: %+v", refusal.Reason, refusal)
 		}
-		if first := (answer{refusal.Code, refusal.Reason}); i == 0 && report.Verdict == doctor.Verifies && first != (answer{report.Code, report.Reason}) {
-			t.Errorf("the first refusal is %v, and the answer %s %s", first, report.Code, report.Reason)
+		first, said := answer{refusal.Code, refusal.Reason}, answer{report.Code, report.Reason}
+		if i == 0 && report.Verdict == doctor.Verifies && first != said {
+			t.Errorf("the first refusal is %v, and the answer %v", first, said)
 		}
 	}
 	if len(report.Causes) == 0 && len(report.Refusals) == 0 && !report.Accepted && report.Fix == "" {

@@ -55,7 +55,7 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 	bucket := Mark(cmp.Or(learned.Callback.Bucket, r.Bucket))
 	switch refusal.Reason {
 	case admission.ReasonPath:
-		return fmt.Sprintf("the request is for %s, the receiver answers at %s", Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
+		return fmt.Sprintf("the request is for %s, but the receiver answers at %s", Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
 	case admission.ReasonMethod:
 		return "the method is " + Mark(r.Method)
 	case admission.ReasonHeaders:
@@ -65,11 +65,11 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 	case admission.ReasonContentType:
 		return fmt.Sprintf("Content-Type is %q", shorten(Mark(r.ContentType), 100))
 	case admission.ReasonBucketConflict:
-		return fmt.Sprintf("the body names bucket %s, the x-oss-bucket header %s", bucket, Mark(r.Bucket))
+		return fmt.Sprintf("the body names bucket %s, but the x-oss-bucket header names %s", bucket, Mark(r.Bucket))
 	case admission.ReasonBucketMalformed:
 		return "the x-oss-bucket header is " + bucket
 	case admission.ReasonBucketNotAllowed:
-		return "bucket " + bucket + " is not among those of the receiver"
+		return "bucket " + bucket + " is not one of the receiver's"
 	case admission.ReasonTokenForged:
 		return "none of the given keys made the upload token"
 	case admission.ReasonTokenForeignBucket:
@@ -91,14 +91,13 @@ func (e *examination) noteToken(learned *event.Event, refusal *admission.Refusal
 	if refusal != nil && refusal.Code != admission.BadToken && refusal.Code != admission.ExpiredToken {
 		return // the check was not reached
 	}
-	note := func(text string) { e.report.Notes = append(e.report.Notes, text) }
 	switch {
 	case e.cfg.Admission.Tokens == nil:
-		note("the upload token was not checked: no --token-keys")
+		e.note("the upload token was not checked: no --token-keys")
 	case e.cfg.Admission.TokenPolicy == admission.TokenOff:
-		note("the upload token was not checked: UPCALL_TOKEN is off")
+		e.note("the upload token was not checked: UPCALL_TOKEN is off")
 	case learned.Callback.Token != "" && e.dated:
-		note("the upload token was checked for the time in the Date header")
+		e.note("the upload token was checked for the time in the Date header")
 	}
 }
 
@@ -117,47 +116,47 @@ func (e *examination) time() (at time.Time, dated bool) {
 // where no change is found that explains it.
 var fixes = map[admission.Reason]string{
 	admission.ReasonPath:            "set UPCALL_CALLBACK_PATH to the path that reaches the receiver",
-	admission.ReasonMethod:          "OSS sends POST: look for a redirect on the way, which makes POST a GET",
-	admission.ReasonHeaders:         "OSS sends less than 2 KiB: look for what adds headers on the way",
-	admission.ReasonContentEncoding: "switch request compression off in the proxy",
-	admission.ReasonContentType: "let the proxy pass Content-Type on; OSS sends the callbackBodyType, " +
+	admission.ReasonMethod:          "OSS sends POST: look for a redirect on the way, which turns POST into GET",
+	admission.ReasonHeaders:         "OSS sends less than 2 KiB: find what adds headers on the way",
+	admission.ReasonContentEncoding: "turn off request compression in the proxy",
+	admission.ReasonContentType: "have the proxy pass Content-Type through; OSS sends the callbackBodyType, " +
 		"which is application/x-www-form-urlencoded or application/json",
 	admission.ReasonBody: "fix the callbackBody template (at most 64 KiB), or say with UPCALL_FIELDS how it names things",
-	admission.ReasonBucketConflict: "have the template take ${bucket}; if it does, another customer had OSS sign this, " +
+	admission.ReasonBucketConflict: "use ${bucket} in the template; if it is there, another customer had OSS sign this, " +
 		"and the refusal is right",
-	admission.ReasonBucketMalformed:  "pass x-oss-bucket on as it came, or put bucket=${bucket} into the template",
-	admission.ReasonBucketNotAllowed: "add it to UPCALL_BUCKETS, if it is yours",
+	admission.ReasonBucketMalformed:  "pass x-oss-bucket through unchanged, or put bucket=${bucket} into the template",
+	admission.ReasonBucketNotAllowed: "if the bucket is yours, add it to UPCALL_BUCKETS",
 	admission.ReasonTokenMissing: "have the issuer make the upload, or put ${x:upcall_token} into the template; " +
-		"UPCALL_FIELDS says so if its field is not upcall_token",
+		"if its field has another name than upcall_token, say so with UPCALL_FIELDS",
 	admission.ReasonTokenForged:        "give receiver and issuer the same UPCALL_TOKEN_KEYS; if they have them, the token is forged",
-	admission.ReasonTokenForeignBucket: "issue a token for each upload",
-	admission.ReasonTokenForeignKey:    "issue a token for each upload",
-	admission.ReasonTokenExpired: "have uploads issued with a longer --expires; " +
-		"a repeat of a recorded callback is accepted all the same",
+	admission.ReasonTokenForeignBucket: "issue a separate token for each upload",
+	admission.ReasonTokenForeignKey:    "issue a separate token for each upload",
+	admission.ReasonTokenExpired: "issue uploads with a longer --expires; " +
+		"a repeat of a recorded callback is accepted anyway",
 
 	"signature_missing": "a proxy or server took the header away (Apache: CGIPassAuth On; " +
 		"nginx: proxy_set_header Authorization $http_authorization; no gateway may use Authorization for itself), " +
-		"or the request is not OSS's",
-	"signature_encoding": "record the header again, whole; a request without a signature of OSS is not OSS's",
-	"signature_length":   "the header was cut or is of another key: record it again, whole, or name the key with --key-url",
+		"or the request did not come from OSS",
+	"signature_encoding": "record the whole header again; a request without an OSS signature did not come from OSS",
+	"signature_length":   "the header was cut off, or was made with another key: record the whole header again, or name the key with --key-url",
 	"signature_range":    "OSS never sends this: the signature was damaged or forged",
-	"signature_padding": "none of the keys at hand made this signature: if an emulator did, name its key with --key-url or --key-file, " +
-		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); else it was damaged or forged",
-	digestMismatch: "the signature is genuine, but no change that is known to happen on the way leads to what was signed: " +
+	"signature_padding": "none of the available keys made this signature: if an emulator made it, name its key with --key-url or --key-file, " +
+		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); otherwise it was damaged or forged",
+	digestMismatch: "the signature is genuine, but none of the changes known to happen on the way explains it: " +
 		"it was copied from another callback, or a value was changed; give --callback-url (as OSS has it) if path or query may differ, " +
 		"and record the body as bytes",
-	"target_malformed":  "the request line is not one that OSS sends: " + keepPath,
-	"signature_version": "leave signatureVersion out of the callback parameter: only version 1.0 can be checked",
+	"target_malformed":  "OSS sends no such request line: " + keepPath,
+	"signature_version": "leave signatureVersion out of the callback parameter: only version 1.0 can be verified",
 	"key_url_untrusted": "if this is your emulator, let the receiver trust it (UPCALL_TRUST_KEY_URLS) and name it here with --key-url; " +
-		"else it is forged",
-	"key_url_encoding": "pass x-oss-pub-key-url on as it came",
-	"key_url_length":   "OSS sends no such header: it is forged",
+		"otherwise it is forged",
+	"key_url_encoding": "pass x-oss-pub-key-url through unchanged",
+	"key_url_length":   "OSS sends no header this long: it is forged",
 }
 
 const (
 	digestMismatch admission.Reason = "digest_mismatch"
 
 	// targetChanged is the fix for a digest mismatch where the body is as it was sent.
-	targetChanged = "Content-MD5 says that the body is as it was sent, so path or query were changed: give --callback-url " +
-		"(as OSS has it, with its query), or compare the string to sign with that; else the signature was copied from another callback"
+	targetChanged = "Content-MD5 matches, so the body is unchanged and the path or query was changed: give --callback-url " +
+		"(as OSS has it, with its query), or compare the string to sign with it; otherwise the signature was copied from another callback"
 )

@@ -88,7 +88,8 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Target != tt.target || c.Get("Authorization") != tt.auth || string(c.Body) != tt.body || c.NoBody != tt.noBody || len(c.Notes) != tt.notes {
+			if c.Target != tt.target || c.Get("Authorization") != tt.auth || string(c.Body) != tt.body ||
+				c.NoBody != tt.noBody || len(c.Notes) != tt.notes {
 				t.Errorf("%+v, body %q", c, c.Body)
 			}
 		})
@@ -152,7 +153,8 @@ func TestNoBody(t *testing.T) {
 	c := v.capture()
 	c.Body, c.NoBody = nil, true
 	r := examine(t, Config{}, c)
-	if r.Verdict != CannotCheck || r.Reason != "no_body" || !strings.Contains(r.Fix, "--body") || r.Signed.MD5 != "5b74fc97cc385b45c6c8b7782d5a2140" {
+	if r.Verdict != CannotCheck || r.Reason != "no_body" || !strings.Contains(r.Fix, "--body") ||
+		r.Signed.MD5 != "5b74fc97cc385b45c6c8b7782d5a2140" {
 		t.Errorf("%+v", r)
 	}
 	checkWritten(t, r)
@@ -175,7 +177,8 @@ func TestMark(t *testing.T) {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
 	}
-	if got := shorten(strings.Repeat("a", 50)+strings.Repeat("文", 50), 30); !strings.HasPrefix(got, strings.Repeat("a", 20)+" … 70 ") || !strings.HasSuffix(got, "文文") {
+	got := shorten(strings.Repeat("a", 50)+strings.Repeat("文", 50), 30)
+	if !strings.HasPrefix(got, strings.Repeat("a", 20)+" … 70 ") || !strings.HasSuffix(got, "文文") {
 		t.Error(got)
 	}
 }

@@ -95,12 +95,12 @@ func sendTraced(found *[]*Capture, header bool, content []byte, lossy bool) erro
 		return nil
 	}
 	if len(*found) == 0 {
-		return fmt.Errorf("%w: the trace begins with data: it lacks the block of headers", ErrFormat)
+		return fmt.Errorf("%w: the trace begins with data: the block of headers is missing", ErrFormat)
 	}
 	c := (*found)[len(*found)-1]
 	c.Body = append(c.Body, content...)
 	if lossy {
-		c.note("--trace-ascii shows a dot for each byte that it does not print, such as LF: record it with --trace")
+		c.note("--trace-ascii shows a dot for each byte that it does not print, such as LF: record with --trace instead")
 	}
 	return nil
 }
@@ -148,7 +148,8 @@ func (b *traced) content() (content []byte, lossy bool, err error) {
 		content = append(content, "\r\n\r\n"[:missing]...)
 	}
 	if len(content) != b.size {
-		return nil, false, fmt.Errorf("%w: block at line %d has %d bytes and says %d", ErrFormat, b.line, len(content), b.size)
+		return nil, false, fmt.Errorf("%w: block at line %d has %d bytes instead of the %d that it announces",
+			ErrFormat, b.line, len(content), b.size)
 	}
 	return content, lossy && !b.header, nil
 }
@@ -205,7 +206,7 @@ func parseVerbose(file []byte) ([]*Capture, error) {
 			inBody = true
 		case isSent && c != nil && !inBody:
 			if !c.addHeader(sent) {
-				return nil, fmt.Errorf("%w: line %d is no header such as > Name: value", ErrFormat, i+1)
+				return nil, fmt.Errorf("%w: line %d is not a header such as > Name: value", ErrFormat, i+1)
 			}
 		case strings.HasPrefix(text, "* ") || strings.HasPrefix(text, "< ") || text == "<":
 			if inBody {
@@ -215,7 +216,7 @@ func parseVerbose(file []byte) ([]*Capture, error) {
 		case inBody:
 			body.WriteString(line)
 		case c != nil && text != "" && !c.addHeader(text):
-			return nil, fmt.Errorf("%w: line %d is neither curl's nor a wrapped header", ErrFormat, i+1)
+			return nil, fmt.Errorf("%w: line %d is neither from curl nor a wrapped header", ErrFormat, i+1)
 		}
 	}
 	finish()

@@ -62,7 +62,7 @@ func (e *examination) examine(ctx context.Context) {
 		e.explain(ctx, failure, sig, received)
 	case failure.Kind() == verify.CannotCheck:
 		r.Verdict, r.Summary = CannotCheck, oneLine(err)
-		r.Fix = "see that the key's URL answers, or give the key as a file with --key-file"
+		r.Fix = "make sure that the key's URL answers, or give the key as a file with --key-file"
 	default:
 		r.Verdict, r.Summary, r.Fix = Refused, oneLine(err), fixes[admission.Reason(failure.Reason())]
 	}
@@ -92,11 +92,11 @@ func (e *examination) keyName(value string) string {
 func (e *examination) noBody(opened bool) {
 	r := e.report
 	r.Verdict, r.Code, r.Reason = CannotCheck, "", "no_body"
-	r.Summary = "this capture does not hold the body, and the signature covers it"
+	r.Summary = "this capture does not contain the body, which the signature covers"
 	if opened {
 		r.Summary += "; the signature itself is genuine"
 	}
-	r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which has it, and not with -v"
+	r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which includes it, instead of -v"
 }
 
 // compareBody holds the body against the headers that tell about it.
@@ -109,18 +109,20 @@ func (e *examination) compareBody() {
 		sum := md5.Sum(body)
 		if value == base64.StdEncoding.EncodeToString(sum[:]) {
 			e.bodyIntact = true
-			e.report.Notes = append(e.report.Notes, "Content-MD5 fits the body: the body is as it was sent")
+			e.note("Content-MD5 matches: the body is as it was sent")
 		} else {
-			e.report.Notes = append(e.report.Notes, "Content-MD5 does not fit the body: the body was changed on the way or in the capture")
+			e.note("Content-MD5 does not match: the body was changed on the way or in the capture")
 		}
 	}
 	if n := e.declaredLength(); n >= 0 && n != len(body) {
-		e.report.Notes = append(e.report.Notes, fmt.Sprintf("Content-Length says %d, the captured body has %d bytes", n, len(body)))
+		e.note(fmt.Sprintf("Content-Length says %d, the captured body has %d bytes", n, len(body)))
 	}
 	if bytes.ContainsRune(body, '\uFFFD') {
-		e.report.Notes = append(e.report.Notes, "the body has U+FFFD in it: somebody could not read its bytes as UTF-8, and what stood there is lost")
+		e.note("the body contains U+FFFD: something could not read its bytes as UTF-8, and the original bytes are lost")
 	}
 }
+
+func (e *examination) note(text string) { e.report.Notes = append(e.report.Notes, text) }
 
 // declaredLength is what Content-Length says, or -1.
 func (e *examination) declaredLength() int {
@@ -138,7 +140,7 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	e.headerCauses(sig)
 	if m == nil {
 		r.Verdict = Refused
-		r.Summary = fmt.Sprintf("the signature is by %s, but over other content than this", r.Key)
+		r.Summary = fmt.Sprintf("the signature is by %s, but over different content", r.Key)
 		if sig.digest == md5.Sum(nil) {
 			r.Causes = append(r.Causes, cause(SenderNothing, "", ""))
 			return
@@ -153,13 +155,13 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	e.contentCauses(received, m, failure)
 	if m.sender != "" {
 		r.Causes = append(r.Causes, cause(m.sender, r.Received.String, r.Signed.String))
-		r.Verdict, r.Summary = Refused, "the sender signs another string than OSS does"
+		r.Verdict, r.Summary = Refused, "the sender signs a different string from OSS"
 		return
 	}
 	repaired := repair(sig, m)
 	if err := e.verifier.Verify(ctx, repaired); err != nil {
 		r.Verdict = Refused
-		r.Summary = "what was signed is known, but no request can say it, so the sender signs otherwise than OSS: " + oneLine(err)
+		r.Summary = "what was signed is known, but no request can contain it, so the sender signs differently from OSS: " + oneLine(err)
 		return
 	}
 	r.Verdict = Repaired

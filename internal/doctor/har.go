@@ -42,7 +42,7 @@ type harRequest struct {
 func parseHAR(file []byte) ([]*Capture, error) {
 	var archive harFile
 	if err := json.Unmarshal(file, &archive); err != nil {
-		return nil, fmt.Errorf("%w: the archive is no JSON of HAR's shape: %w", ErrFormat, err)
+		return nil, fmt.Errorf("%w: the archive is not JSON in HAR's format: %w", ErrFormat, err)
 	}
 	var requests []*harRequest
 	if archive.Log != nil {
@@ -95,7 +95,7 @@ func (r *harRequest) capture() (*Capture, error) {
 			pairs = append(pairs, url.QueryEscape(p.Name)+"="+url.QueryEscape(p.Value))
 		}
 		c.Body = []byte(strings.Join(pairs, "&"))
-		c.note("the archive has the fields of the body, but not the body: it was put together from them")
+		c.note("the archive has the fields of the body but not the body itself: it was put together from the fields")
 	}
 	if !c.has("Content-Type") && data.MimeType != "" {
 		c.Headers = append(c.Headers, Header{"Content-Type", data.MimeType})

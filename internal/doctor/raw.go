@@ -28,18 +28,18 @@ func parseRaw(file []byte) ([]*Capture, error) {
 		switch {
 		case n == 1:
 			if !c.setRequestLine(string(text)) {
-				return nil, fmt.Errorf("%w: line %d is no request line such as POST /oss/callback HTTP/1.1", ErrFormat, skipped+n)
+				return nil, fmt.Errorf("%w: line %d is not a request line such as POST /oss/callback HTTP/1.1", ErrFormat, skipped+n)
 			}
 		case n > maxLines:
-			return nil, fmt.Errorf("%w: more than %d lines without the empty one that ends the headers", ErrFormat, maxLines)
+			return nil, fmt.Errorf("%w: more than %d lines without the empty line that ends the headers", ErrFormat, maxLines)
 		case len(text) == 0:
 			if !ended {
-				c.note("the file ends with the headers: there is no empty line, and no body")
+				c.note("the file ends after the headers, with no empty line and no body")
 			}
 			c.finishRaw(rest, bareLF)
 			return []*Capture{c}, nil
 		case !c.addHeader(string(text)):
-			return nil, fmt.Errorf("%w: line %d is no header such as Name: value; an empty line comes before the body", ErrFormat, skipped+n)
+			return nil, fmt.Errorf("%w: line %d is not a header such as Name: value; an empty line separates headers and body", ErrFormat, skipped+n)
 		}
 	}
 }
@@ -48,21 +48,21 @@ var answerBehind = regexp.MustCompile(`(?:\r?\n)*HTTP/1\.[01] [1-5][0-9][0-9] `)
 
 func (c *Capture) finishRaw(body []byte, bareLF bool) {
 	if bareLF {
-		c.note("header lines end in LF, so an editor has written this file: it may have changed the body too")
+		c.note("header lines end in LF, so an editor wrote this file: it may have changed the body, too")
 	}
 	if strings.EqualFold(c.Get("Transfer-Encoding"), "chunked") {
 		if whole, ok := dechunk(body); ok {
 			c.Body = whole
-			c.note("the body came in chunks, and was put together")
+			c.note("the body was chunked, and was put together")
 			return
 		}
-		c.note("the headers say that the body comes in chunks, but it does not")
+		c.note("the headers say that the body is chunked, but it is not")
 	}
 	// A recording of the whole connection has the answer behind the request.
 	if n, err := strconv.Atoi(c.Get("Content-Length")); err == nil && n >= 0 && n < len(body) {
 		if at := answerBehind.FindIndex(body[n:]); at != nil && at[0] == 0 {
 			body = body[:n]
-			c.note("an answer behind the request was passed over")
+			c.note("a response after the request was ignored")
 		}
 	}
 	c.Body = bytes.Clone(body)

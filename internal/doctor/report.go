@@ -92,7 +92,7 @@ func (r *Report) Write(out io.Writer) error {
 		fmt.Fprintf(&b, "  fix:      %s\n", c.Fix)
 	}
 	for _, refusal := range r.Refusals {
-		fmt.Fprintf(&b, "\nrefused all the same, %s (%s): %s\n  fix: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Fix)
+		fmt.Fprintf(&b, "\nrefused anyway, %s (%s): %s\n  fix: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Fix)
 	}
 	b.WriteString("\nevidence\n")
 	line := func(name, value string) {

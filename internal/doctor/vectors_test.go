@@ -289,7 +289,8 @@ func TestFormats(t *testing.T) {
 			if got.Format != format || len(got.Notes) > 0 {
 				t.Errorf("%s as %s: taken for %s, notes %q", id, format, got.Format, got.Notes)
 			}
-			if diff := cmp.Diff([]any{c.Method, c.Target, c.Headers, string(c.Body)}, []any{got.Method, got.Target, got.Headers, string(got.Body)}); diff != "" {
+			said := func(c *Capture) []any { return []any{c.Method, c.Target, c.Headers, string(c.Body)} }
+			if diff := cmp.Diff(said(c), said(got)); diff != "" {
 				t.Errorf("%s as %s: %s", id, format, diff)
 			}
 		}
@@ -304,5 +305,6 @@ func plainLine(c *Capture) bool {
 	plain := func(s string) bool {
 		return !strings.ContainsAny(s, "\r\n\x00\x7f") && strings.TrimSpace(s) == s
 	}
-	return c.Target != "" && plain(c.Target) && !slices.ContainsFunc(c.Headers, func(h Header) bool { return !plain(h.Value) || h.Value == "" })
+	unfit := func(h Header) bool { return !plain(h.Value) || h.Value == "" }
+	return c.Target != "" && plain(c.Target) && !slices.ContainsFunc(c.Headers, unfit)
 }

@@ -49,7 +49,9 @@ func writeTrace(c *Capture) []byte {
 	if len(c.Body) > 0 {
 		out += traceOf("data", c.Body)
 	}
-	return []byte(out + "<= Recv header, 17 bytes (0x11)\n0000: 48 54 54 50 2f 31 2e 30 20 32 30 30 20 4f 4b 0d HTTP/1.0 200 OK.\n0010: 0a                                              .\n")
+	return []byte(out + "<= Recv header, 17 bytes (0x11)\n" +
+		"0000: 48 54 54 50 2f 31 2e 30 20 32 30 30 20 4f 4b 0d HTTP/1.0 200 OK.\n" +
+		"0010: 0a                                              .\n")
 }
 
 func traceOf(what string, content []byte) string {

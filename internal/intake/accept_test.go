@@ -85,7 +85,8 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 			continue
 		}
 		var bucket, object *string
-		if err := s.pool.QueryRow(t.Context(), "SELECT bucket, object_key FROM upcall.upload_events WHERE id = $1", got.EventID).Scan(&bucket, &object); err != nil {
+		const query = "SELECT bucket, object_key FROM upcall.upload_events WHERE id = $1"
+		if err := s.pool.QueryRow(t.Context(), query, got.EventID).Scan(&bucket, &object); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(tt.want, bucket); diff != "" || object != nil {
@@ -105,7 +106,8 @@ func TestGenuineVectors(t *testing.T) {
 		if v.KeyServer != nil || (admission.Config{CallbackPath: callbackPath, TokenPolicy: admission.TokenOff}).Check() != nil {
 			continue // not OSS's key, or a path where no receiver could be told to listen
 		}
-		if slices.ContainsFunc([]string{v.Authorization, v.PubKeyURL, v.SignatureVersion}, func(s string) bool { return strings.TrimSpace(s) != s }) {
+		blank := func(s string) bool { return strings.TrimSpace(s) != s }
+		if slices.ContainsFunc([]string{v.Authorization, v.PubKeyURL, v.SignatureVersion}, blank) {
 			continue // HTTP takes the blanks around a value away
 		}
 		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy, c.Admission.CallbackPath = admission.TokenOff, callbackPath })

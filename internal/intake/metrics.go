@@ -56,7 +56,8 @@ func NewMetrics() *Metrics {
 		}, []string{"cause"}),
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_conflicts_total",
-			Help: "Callbacks that contradict: bucket_conflict, header and body name different buckets, and request_id_reused, another content came under a recent request id.",
+			Help: "Callbacks that contradict: bucket_conflict, header and body name different buckets, " +
+				"and request_id_reused, another content came under a recent request id.",
 		}, []string{"reason"}),
 		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_verify_failures_total",

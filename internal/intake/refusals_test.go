@@ -254,7 +254,8 @@ func TestDescribe(t *testing.T) {
 		}
 		return row.Digest
 	}
-	if digest("/a", "", "s1") == digest("/a", "", "s2") || digest("/a", "", "s") == digest("/b", "", "s") || digest("/%zz", "x", "s") == digest("/%zz", "y", "s") {
+	if digest("/a", "", "s1") == digest("/a", "", "s2") || digest("/a", "", "s") == digest("/b", "", "s") ||
+		digest("/%zz", "x", "s") == digest("/%zz", "y", "s") {
 		t.Error("two requests have one digest")
 	}
 	if digest("/a", "reqId=1", "s1") != digest("/a", "reqId=1", "s2") {

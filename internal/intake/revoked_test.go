@@ -25,7 +25,9 @@ func TestRevoked(t *testing.T) {
 	}
 	t.Cleanup(ledger.Close)
 	id, token := mint(t, "demo", "a.txt", noon.Add(time.Hour))
-	err = ledger.Issue(t.Context(), eventstore.IssuedUpload{ID: id, IssuedAt: noon, ExpiresAt: noon.Add(time.Hour), Bucket: "demo", Object: "a.txt"})
+	err = ledger.Issue(t.Context(), eventstore.IssuedUpload{
+		ID: id, IssuedAt: noon, ExpiresAt: noon.Add(time.Hour), Bucket: "demo", Object: "a.txt",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +56,8 @@ func TestRevoked(t *testing.T) {
 	if n := count(t, pool); n != 1 {
 		t.Errorf("%d events, want 1", n)
 	}
-	rows, err := pool.Query(t.Context(), `SELECT concat_ws(' ', reason, host(source_addr), bucket, object_key, upload_id, refused_at AT TIME ZONE 'UTC')
-		FROM upcall.refused_callbacks`)
+	rows, err := pool.Query(t.Context(), `SELECT concat_ws(' ', reason, host(source_addr), bucket, object_key, upload_id,
+		refused_at AT TIME ZONE 'UTC') FROM upcall.refused_callbacks`)
 	if err != nil {
 		t.Fatal(err)
 	}
