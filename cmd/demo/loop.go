@@ -159,7 +159,7 @@ func (l *loop) startReceiver(ctx context.Context, at places) error {
 }
 
 func (l *loop) startIssuer(ctx context.Context, at places) error {
-	allowed, err := policy.Parse(fmt.Appendf(nil, policies, l.callbackURL), callbackspec.AnyAddress)
+	allowed, err := policy.Parse(fmt.Appendf(nil, policies, l.callbackURL), callbackspec.AnyHost)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ type callbackFlags struct {
 
 // callback returns nil without a URL. The error is about flags that cannot be read or
 // would do nothing; the callback holds the others, to be checked as well.
-func (f *callbackFlags) callback() (*issue.Callback, error) {
+func (f *callbackFlags) callback() (*issue.CallbackSpec, error) {
 	vars, varErr := parsePairs("--var", f.Var)
 	unread := fault.Join(varErr,
 		oneOf("--callback-body-type", f.CallbackBodyType, "form", "json"),
@@ -69,14 +69,14 @@ func (f *callbackFlags) callback() (*issue.Callback, error) {
 	if len(f.CallbackURL) == 0 {
 		return nil, fault.Join(unread, f.checkNoCallback())
 	}
-	c := &issue.Callback{
+	c := &issue.CallbackSpec{
 		URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form,
 	}
 	if f.CallbackBodyType == "json" {
 		c.BodyType = callbackspec.JSON
 	}
 	if f.Carry == "query" {
-		c.Carriage = oss.InQuery
+		c.InQuery = true
 	}
 	return c, unread
 }

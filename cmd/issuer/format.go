@@ -26,12 +26,12 @@ func checkFormat(format string, o oss.Object) error {
 }
 
 // printUpload writes an upload in the chosen format, which was checked.
-func printUpload(w io.Writer, format string, r issue.Request, u manifest.Upload, bound oss.Bound) error {
+func printUpload(w io.Writer, format string, r issue.Request, u manifest.Upload, cause oss.ExpiryCause) error {
 	switch format {
 	case "json":
 		return printJSON(w, u)
 	case "text":
-		return printText(w, r, u, bound, time.Now())
+		return printText(w, r, u, cause, time.Now())
 	}
 	program, err := snippet.Render(format, snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers})
 	if err != nil {

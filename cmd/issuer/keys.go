@@ -68,7 +68,7 @@ func (c *keysAddCommand) checkPolicy() error {
 		return fault.In("--policy", err)
 	}
 	// Who calls the callback URLs does not matter here.
-	set, err := readPolicies(c.Policies, callbackspec.AnyAddress)
+	set, err := readPolicies(c.Policies, callbackspec.AnyHost)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
+	"upcall/internal/uploader"
 )
 
 type multipartCommand struct {
@@ -58,7 +59,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	request, err := c.request()
 	errs = append(errs, err)
 	if err == nil {
-		errs = append(errs, request.Check(issue.Reach(cfg.Host()), tokens != nil))
+		errs = append(errs, request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil))
 	}
 	errs = append(errs, c.checkOutput())
 	if err := errors.Join(errs...); err != nil {
@@ -73,13 +74,13 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	if err != nil {
 		return cli.Usage(err)
 	}
-	m, bound, err := issuer.IssueMultipart(ctx, request)
+	m, cause, err := issuer.IssueMultipart(ctx, request)
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
 	}
 	warn(std.Err, request.Callback != nil, tokens)
-	warnBound(std.Err, bound, m.ExpiresAt, c.Expires)
-	if err := c.print(std.Out, file, request, m, bound); err != nil { // nobody can go on with it
+	warnExpiry(std.Err, cause, m.ExpiresAt, c.Expires)
+	if err := c.print(std.Out, file, request, m, cause); err != nil { // nobody can go on with it
 		return errors.Join(err, issuer.AbortMultipart(ctx, m), discard(file))
 	}
 	return nil
@@ -112,7 +113,7 @@ func discard(file *os.File) error {
 	return os.Remove(file.Name())
 }
 
-func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m manifest.Multipart, bound oss.Bound) error {
+func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause) error {
 	if file != nil {
 		if err := errors.Join(printJSON(file, m), file.Close()); err != nil {
 			return err
@@ -121,7 +122,7 @@ func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.Multi
 	if c.Format == "json" {
 		return printJSON(w, m)
 	}
-	return printManifest(w, r, m, bound, c.Manifest, time.Now())
+	return printManifest(w, r, m, cause, c.Manifest, time.Now())
 }
 
 // request turns the flags into a request. The error is about flags that cannot be read.
@@ -207,9 +208,17 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if err != nil {
 		return err
 	}
-	done, err := issuer.CompleteMultipart(ctx, m, want)
-	if done.ETag == "" {
-		return explain(blame(err))
+	renewed, err := issuer.Renew(ctx, m)
+	if err != nil {
+		return blame(err)
+	}
+	up, err := uploader.New(uploader.Config{})
+	if err != nil {
+		return err
+	}
+	done, err := up.Complete(ctx, &renewed, want, newMeter(std.Err, 0, false).file(m.Key))
+	if err != nil && done.ETag == "" { // nothing is stored
+		return err
 	}
 	if c.Format == "json" {
 		return errors.Join(err, printCompletedJSON(std.Out, m, done))
@@ -261,21 +270,17 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.St
 	if err != nil {
 		return err
 	}
-	if err := issuer.AbortMultipart(ctx, m); err != nil {
-		return explain(blame(err))
+	err = issuer.AbortMultipart(ctx, m)
+	if answer, ok := errors.AsType[*oss.ServiceError](err); ok && answer.Code == "NoSuchUpload" {
+		return fmt.Errorf("%w; it was completed or aborted before: look whether the object is there", err)
+	}
+	if err != nil {
+		return blame(err)
 	}
 	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", readable(m.Key), m.Bucket); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil
-}
-
-// explain adds what to do where OSS's own words leave that open.
-func explain(err error) error {
-	if refused, ok := errors.AsType[*oss.RefusedError](err); ok && refused.Code == "NoSuchUpload" {
-		return fmt.Errorf("%w; it was completed or aborted before: look whether the object is there", err)
-	}
-	return err
 }
 
 // completedJSON is what multipart complete prints as JSON. A CRC-64 is text, as many
@@ -289,24 +294,16 @@ type completedJSON struct {
 	ETag     string  `json:"etag"`
 	CRC64    *string `json:"crc64"`
 
-	// Answer is the callback's: JSON as it came, text if it is none, null without one.
+	// Answer is the callback receiver's, as it came; null without a callback.
 	Answer json.RawMessage `json:"answer"`
 }
 
-func printCompletedJSON(w io.Writer, m manifest.Multipart, done issue.Completed) error {
-	document := completedJSON{UploadID: m.ID.String(), Bucket: m.Bucket, Key: m.Key, Size: done.Size, Parts: done.Parts, ETag: done.ETag}
-	if done.CRC64 != nil {
-		text := strconv.FormatUint(*done.CRC64, 10)
-		document.CRC64 = &text
+func printCompletedJSON(w io.Writer, m manifest.Multipart, done uploader.Result) error {
+	document := completedJSON{
+		UploadID: m.ID.String(), Bucket: m.Bucket, Key: m.Key, Size: done.Size, Parts: done.Parts, ETag: done.ETag, Answer: done.Answer,
 	}
-	if json.Valid(done.Answer) {
-		document.Answer = done.Answer
-	} else if done.Answer != nil {
-		text, err := json.Marshal(string(done.Answer))
-		if err != nil {
-			return err
-		}
-		document.Answer = text
+	if done.CRC64 != 0 { // 0 with an error, where OSS did not say it
+		document.CRC64 = new(strconv.FormatUint(done.CRC64, 10))
 	}
 	return printJSON(w, document)
 }

@@ -9,14 +9,15 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
+	"upcall/internal/uploader"
 )
 
 // printManifest shows an upload in parts, whose manifest is in file, to a person.
-func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, bound oss.Bound, file string, now time.Time) error {
+func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause, file string, now time.Time) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s, at OSS %s\n", m.ID, m.OSSUploadID)
-	fmt.Fprintf(&b, "Expires   %s\n", expiry(m.ExpiresAt, bound, now))
+	fmt.Fprintf(&b, "Expires   %s\n", expiry(m.ExpiresAt, cause, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "Parts     %s\n", partsInWords(m))
 	fmt.Fprintf(&b, `
@@ -53,18 +54,18 @@ func partsInWords(m manifest.Multipart) string {
 
 // printCompleted shows a merged upload to a person, with the callback's answer at the
 // end.
-func printCompleted(w io.Writer, m manifest.Multipart, done issue.Completed, compared bool) error {
+func printCompleted(w io.Writer, m manifest.Multipart, done uploader.Result, compared bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", m.ID)
 	fmt.Fprintf(&b, "Size      %d bytes in %d parts\n", done.Size, done.Parts)
 	fmt.Fprintf(&b, "ETag      %s\n", done.ETag)
 	switch {
-	case done.CRC64 == nil:
+	case done.CRC64 == 0: // OSS did not say it
 	case compared:
-		fmt.Fprintf(&b, "CRC-64    %d, as expected\n", *done.CRC64)
+		fmt.Fprintf(&b, "CRC-64    %d, as expected\n", done.CRC64)
 	default:
-		fmt.Fprintf(&b, "CRC-64    %d\n", *done.CRC64)
+		fmt.Fprintf(&b, "CRC-64    %d\n", done.CRC64)
 	}
 	if done.Answer != nil {
 		fmt.Fprintf(&b, "\nThe callback's answer:\n\n%s\n", strings.TrimRight(string(done.Answer), "\n"))

@@ -54,7 +54,7 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	defer closeLedger()
 	faults.Add(err)
 	request, err := c.request()
-	faults.Add(err, request.Check(issue.Reach(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
+	faults.Add(err, request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
 	if len(faults) > 0 {
 		return cli.Usage(faults)
 	}
@@ -63,21 +63,21 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	if err != nil {
 		return err
 	}
-	upload, bound, err := issuer.Issue(ctx, request)
+	upload, cause, err := issuer.Issue(ctx, request)
 	if err != nil {
 		return blame(err)
 	}
 	warn(std.Err, request.Callback != nil, tokens)
-	warnBound(std.Err, bound, upload.ExpiresAt, c.Expires)
-	return printUpload(std.Out, c.Format, request, upload, bound)
+	warnExpiry(std.Err, cause, upload.ExpiresAt, c.Expires)
+	return printUpload(std.Out, c.Format, request, upload, cause)
 }
 
 func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring, ledger issue.Ledger) (*issue.Issuer, error) {
-	presigner, err := oss.New(cfg)
+	client, err := oss.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return issue.New(issue.Config{Presigner: presigner, Tokens: tokens, Ledger: ledger})
+	return issue.New(issue.Config{OSS: client, Tokens: tokens, Ledger: ledger})
 }
 
 // blame says that an error is about what the caller has set, if it is: credentials that
@@ -115,13 +115,13 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	}
 }
 
-// warnBound says when it is not --expires that ends the URLs.
-func warnBound(w io.Writer, bound oss.Bound, end time.Time, asked string) {
-	switch bound {
-	case oss.BoundByCredentials:
+// warnExpiry says when it is not --expires that ends the URLs.
+func warnExpiry(w io.Writer, cause oss.ExpiryCause, end time.Time, asked string) {
+	switch cause {
+	case oss.ExpiryOfCredentials:
 		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n",
 			end.Format(time.RFC3339), asked)
-	case oss.BoundUnknown:
+	case oss.ExpiryUnknown:
 		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; "+
 			"give --sts-expiration to have it counted in")
 	}

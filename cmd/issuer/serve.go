@@ -97,7 +97,7 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	}
 	cfg.DatabaseURL, err = c.required(env)
 	faults.Add(err)
-	cfg.Policies, err = readPolicies(c.Policies, issue.Reach(cfg.OSS.Host()))
+	cfg.Policies, err = readPolicies(c.Policies, issue.CallbackHosts(cfg.OSS.Host()))
 	faults.Add(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {
@@ -121,7 +121,7 @@ func checkListener(flag, address string) error {
 
 // readPolicies reads a policy file. Each mistake is named with the file, its line and
 // its column.
-func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
+func readPolicies(path string, hosts callbackspec.Hosts) (*policy.Set, error) {
 	if path == "" {
 		return nil, fault.At("--policies", "no policy file is given; see issuer serve --help for one")
 	}
@@ -136,6 +136,6 @@ func readPolicies(path string, reach callbackspec.Reach) (*policy.Set, error) {
 	if err != nil {
 		return nil, fault.In("--policies", err)
 	}
-	set, err := policy.Parse(data, reach)
+	set, err := policy.Parse(data, hosts)
 	return set, fault.Prefix(path+":", err)
 }

@@ -16,11 +16,11 @@ import (
 )
 
 // printText shows an upload to a person, with a command to paste.
-func printText(w io.Writer, r issue.Request, u manifest.Upload, bound oss.Bound, now time.Time) error {
+func printText(w io.Writer, r issue.Request, u manifest.Upload, cause oss.ExpiryCause, now time.Time) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(r.Object.Key), r.Object.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
-	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, bound, now))
+	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, cause, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "\n%s %s\n", u.Method, u.URL)
 	names := slices.Sorted(maps.Keys(u.Headers))
@@ -43,16 +43,16 @@ func printText(w io.Writer, r issue.Request, u manifest.Upload, bound oss.Bound,
 }
 
 // expiry says when a URL ends and what ends it.
-func expiry(end time.Time, bound oss.Bound, now time.Time) string {
-	why := map[oss.Bound]string{
-		oss.BoundByExpires:     "as asked for",
-		oss.BoundByCredentials: "when the credentials end",
-		oss.BoundUnknown:       "or earlier, with the session token",
+func expiry(end time.Time, cause oss.ExpiryCause, now time.Time) string {
+	why := map[oss.ExpiryCause]string{
+		oss.ExpiryRequested:     "as asked for",
+		oss.ExpiryOfCredentials: "when the credentials end",
+		oss.ExpiryUnknown:       "or earlier, with the session token",
 	}
-	return fmt.Sprintf("%s (in %s, %s)", end.Format(time.RFC3339), inWords(end.Sub(now)), why[bound])
+	return fmt.Sprintf("%s (in %s, %s)", end.Format(time.RFC3339), inWords(end.Sub(now)), why[cause])
 }
 
-func callbackURLs(c *issue.Callback) string {
+func callbackURLs(c *issue.CallbackSpec) string {
 	if c == nil {
 		return "none: no callback will come, as there is no --callback-url"
 	}

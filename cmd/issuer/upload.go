@@ -62,7 +62,7 @@ type uploadJob struct {
 
 	// task makes the manifest, or says which one there is. It is called when the upload
 	// begins, as URLs expire.
-	task func(ctx context.Context, w io.Writer) (uploader.Task, error)
+	task func(ctx context.Context, up *uploader.Uploader, w fileMeter) (uploader.Task, error)
 }
 
 // Run uploads the files. kong calls it.
@@ -146,7 +146,7 @@ func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader
 			state, err = c.givenState(env, job.name, m)
 			errs = append(errs, err)
 		}
-		job.task = func(context.Context, io.Writer) (uploader.Task, error) {
+		job.task = func(context.Context, *uploader.Uploader, fileMeter) (uploader.Task, error) {
 			return uploader.Task{Manifest: m, State: state}, nil
 		}
 	}
@@ -208,7 +208,7 @@ func (job *uploadJob) run(ctx context.Context, up *uploader.Uploader, meter *met
 		return nil, ctx.Err()
 	}
 	watcher := meter.file(job.name)
-	task, err := job.task(ctx, meter)
+	task, err := job.task(ctx, up, watcher)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", readable(job.name), err)
 	}

@@ -239,7 +239,7 @@ func TestUploadCallbackFailed(t *testing.T) {
 	paths := inFolder(t, map[string]int{"cat.jpg": 250_000})
 	for _, partSize := range []string{"250000", "102400"} {
 		stdout, stderr, status := execute(t, w.env, "upload", paths["cat.jpg"], "--bucket", "demo", "--key", "cat.jpg", "--callback-url", w.receiver+"/refuse", "--part-size", partSize)
-		if status != 1 || stdout != "" || !strings.Contains(stderr, "cat.jpg: the object is stored, but not recorded: OSS could not call back: Error status : 403. (") {
+		if status != 1 || stdout != "" || !strings.Contains(stderr, "cat.jpg: the object is stored, but not recorded: OSS could not call back, and answered 203 CallbackFailed: Error status : 403. (") {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
 		if names := states(t, w); len(names) != 0 {

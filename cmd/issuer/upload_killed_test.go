@@ -245,7 +245,7 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
 		{"another size", true, true, shorten, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
 		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; beginning anew", 0},
-		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort multipart upload: OSS answers 403", 0},
+		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort: OSS answered 403", 0},
 		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
 	}
 	for _, tt := range tests {

@@ -93,7 +93,7 @@ var apart = map[string][]string{
 	"upcall/internal/intake":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/doctor":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/spool":     {"github.com/jackc/pgx"},
-	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "upcall/internal/oss"},
+	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "github.com/jackc/pgx", "upcall/internal/oss"},
 }
 
 // scaffolding is the folder of the packages that only tests import, and each other.

@@ -106,7 +106,7 @@ func TestTemplateBehindTheBeginning(t *testing.T) {
 		}
 		for rest, says := range map[string]string{"&a=$b": "lone $", "&a=${x:A}": "${x:A}", "&a=${x:a": "without an end", "&a=${Bucket}": "unknown variable"} {
 			p := spec.Parameter{URLs: []string{"https://h.example/"}, Body: body + rest, BodyType: bodyType}
-			_, err := p.Document(spec.Public)
+			_, err := p.Document(spec.PublicHosts)
 			mustBreak(t, err, spec.ErrTemplate, "callbackBody", says)
 		}
 	}

@@ -19,7 +19,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	callback, err := parameter.Encode(callbackspec.Public)
+	callback, err := parameter.Encode(callbackspec.PublicHosts)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -42,7 +42,7 @@ func ExampleParameter_Check() {
 	err := callbackspec.Parameter{
 		URLs: []string{"http://localhost:8080/oss/callback"},
 		Body: "object=$(object)",
-	}.Check(callbackspec.Public)
+	}.Check(callbackspec.PublicHosts)
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, callbackspec.ErrPrivateAddress))
 	// Output:

@@ -103,19 +103,19 @@ func FuzzDecodeParameter(f *testing.F) {
 	}
 	f.Add("e30=")
 	f.Fuzz(func(t *testing.T, encoded string) {
-		for _, reach := range []spec.Reach{spec.Public, spec.AnyAddress} {
+		for _, hosts := range []spec.Hosts{spec.PublicHosts, spec.AnyHost} {
 			// The mutator hardly ever hits Base64: take the input as the document too.
 			for _, encoded := range []string{encoded, base64.StdEncoding.EncodeToString([]byte(encoded))} {
-				p, err := spec.DecodeParameter(encoded, reach)
+				p, err := spec.DecodeParameter(encoded, hosts)
 				if err != nil {
 					mustBeFaults(t, err)
 					continue
 				}
-				again, err := p.Encode(reach)
+				again, err := p.Encode(hosts)
 				if err != nil {
 					t.Fatalf("%+v decodes but does not encode: %v", p, err)
 				}
-				q, err := spec.DecodeParameter(again, reach)
+				q, err := spec.DecodeParameter(again, hosts)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,14 +25,14 @@ const (
 	maxAdditionalHeaders = 10
 )
 
-// Reach says who is going to call the callback URLs.
-type Reach int
+// Hosts says which hosts a callback URL may name.
+type Hosts int
 
 const (
-	// Public is OSS itself: private addresses and names without a dot are refused.
-	Public Reach = iota
-	// AnyAddress is an emulator, which may call the machine that it runs on.
-	AnyAddress
+	// PublicHosts are those that OSS itself calls: no private address, no name without a dot.
+	PublicHosts Hosts = iota
+	// AnyHost is for an emulator, which may call the machine that it runs on.
+	AnyHost
 )
 
 // A Parameter is the callback parameter: the JSON document that the x-oss-callback
@@ -86,15 +86,15 @@ func (p Parameter) JSON() []byte {
 
 // Encode checks p and returns the value of the x-oss-callback header. The error
 // is a [fault.List].
-func (p Parameter) Encode(reach Reach) (string, error) {
-	d, err := p.Document(reach)
+func (p Parameter) Encode(hosts Hosts) (string, error) {
+	d, err := p.Document(hosts)
 	return d.Base64(), err
 }
 
 // Document checks p and returns its document. The error is as with [Parameter.Encode].
-func (p Parameter) Document(reach Reach) (Document, error) {
+func (p Parameter) Document(hosts Hosts) (Document, error) {
 	d, tooLong := newDocument("callback", p.JSON())
-	if err := fault.Join(p.checkFields(reach), tooLong); err != nil {
+	if err := fault.Join(p.checkFields(hosts), tooLong); err != nil {
 		return Document{}, err
 	}
 	return d, nil
@@ -103,7 +103,7 @@ func (p Parameter) Document(reach Reach) (Document, error) {
 // DecodeParameter reads the value of an x-oss-callback header and checks it as
 // [Parameter.Check] does. Names of fields are case sensitive; a field that is not one
 // of Parameter's is ignored.
-func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
+func DecodeParameter(encoded string, hosts Hosts) (Parameter, error) {
 	doc, err := decodeDocument("callback", encoded)
 	if err != nil {
 		return Parameter{}, err
@@ -143,23 +143,23 @@ func DecodeParameter(encoded string, reach Reach) (Parameter, error) {
 		}
 		p.AdditionalHeaders[name] = *value
 	}
-	if err := p.Check(reach); err != nil {
+	if err := p.Check(hosts); err != nil {
 		return Parameter{}, err
 	}
 	return p, nil
 }
 
 // Check applies OSS's rules and returns all mistakes, joined.
-func (p Parameter) Check(reach Reach) error {
-	_, err := p.Document(reach)
+func (p Parameter) Check(hosts Hosts) error {
+	_, err := p.Document(hosts)
 	return err
 }
 
-func (p Parameter) checkFields(reach Reach) error {
-	return fault.Join(p.checkURLs(reach), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
+func (p Parameter) checkFields(hosts Hosts) error {
+	return fault.Join(p.checkURLs(hosts), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
 }
 
-func (p Parameter) checkURLs(reach Reach) error {
+func (p Parameter) checkURLs(hosts Hosts) error {
 	if len(p.URLs) == 0 || len(p.URLs) == 1 && p.URLs[0] == "" {
 		return fault.New(ErrNoURL, "callbackUrl", "give the URL that OSS shall call", "is empty")
 	}
@@ -168,7 +168,7 @@ func (p Parameter) checkURLs(reach Reach) error {
 	}
 	var faults fault.List
 	for _, raw := range p.URLs {
-		faults.Add(checkURL(raw, reach))
+		faults.Add(checkURL(raw, hosts))
 	}
 	return faults.Err()
 }

@@ -127,9 +127,9 @@ func TestCheckRefuses(t *testing.T) {
 			t.Parallel()
 			p := valid()
 			tt.change(&p)
-			for _, reach := range []spec.Reach{spec.Public, spec.AnyAddress} {
-				mustBreak(t, p.Check(reach), tt.rule, tt.field, tt.says)
-				if encoded, err := p.Encode(reach); encoded != "" || !errors.Is(err, tt.rule) {
+			for _, hosts := range []spec.Hosts{spec.PublicHosts, spec.AnyHost} {
+				mustBreak(t, p.Check(hosts), tt.rule, tt.field, tt.says)
+				if encoded, err := p.Encode(hosts); encoded != "" || !errors.Is(err, tt.rule) {
 					t.Errorf("Encode gave %q, %v", encoded, err)
 				}
 			}
@@ -142,7 +142,7 @@ func TestCheckRefuses(t *testing.T) {
 				want = spec.ErrNotJSON
 			}
 			encoded := base64.StdEncoding.EncodeToString(p.JSON())
-			if decoded, err := spec.DecodeParameter(encoded, spec.AnyAddress); !errors.Is(err, want) {
+			if decoded, err := spec.DecodeParameter(encoded, spec.AnyHost); !errors.Is(err, want) {
 				t.Errorf("DecodeParameter gave %+v, %v", decoded, err)
 			}
 		})
@@ -154,7 +154,7 @@ func TestCheckReportsAllMistakes(t *testing.T) {
 	err := spec.Parameter{
 		URLs: []string{"http://127.0.0.1/", "http://h.example:x/"}, Host: "a b", BodyType: "x",
 		SignatureVersion: "9", AdditionalHeaders: map[string]string{"A": "", "host": ""},
-	}.Check(spec.Public)
+	}.Check(spec.PublicHosts)
 	for _, rule := range []error{
 		spec.ErrPrivateAddress, spec.ErrPort, spec.ErrHost, spec.ErrBodyType,
 		spec.ErrEmptyBody, spec.ErrSignatureVersion, spec.ErrAdditionalHeader,
@@ -175,17 +175,17 @@ func TestParameterSizeLimit(t *testing.T) {
 	p.Body = ""
 	const most = spec.MaxDocument / 4 * 3 // bytes of JSON
 	p.Body = strings.Repeat("a", most-len(p.JSON()))
-	encoded, err := p.Encode(spec.Public)
+	encoded, err := p.Encode(spec.PublicHosts)
 	if err != nil || len(encoded) != spec.MaxDocument {
 		t.Fatalf("Encode of exactly %d bytes gave %d, %v", spec.MaxDocument, len(encoded), err)
 	}
-	if _, err := spec.DecodeParameter(encoded, spec.Public); err != nil {
+	if _, err := spec.DecodeParameter(encoded, spec.PublicHosts); err != nil {
 		t.Errorf("DecodeParameter of exactly %d bytes: %v", spec.MaxDocument, err)
 	}
 	p.Body += "a"
-	_, err = p.Encode(spec.Public)
+	_, err = p.Encode(spec.PublicHosts)
 	mustBreak(t, err, spec.ErrTooLarge, "callback", "5124", "5120")
-	_, err = spec.DecodeParameter(base64.StdEncoding.EncodeToString(p.JSON()), spec.Public)
+	_, err = spec.DecodeParameter(base64.StdEncoding.EncodeToString(p.JSON()), spec.PublicHosts)
 	mustBreak(t, err, spec.ErrTooLarge, "callback", "5124", "5120")
 }
 
@@ -197,7 +197,7 @@ func TestDecodeParameterRefuses(t *testing.T) {
 	if !strings.ContainsAny(encoded, "+/") {
 		t.Fatalf("%s has neither + nor /: the URL-safe case would prove nothing", encoded)
 	}
-	if _, err := spec.DecodeParameter(encoded, spec.Public); err != nil {
+	if _, err := spec.DecodeParameter(encoded, spec.PublicHosts); err != nil {
 		t.Fatal(err)
 	}
 	urlSafe := strings.NewReplacer("+", "-", "/", "_").Replace(encoded)
@@ -249,7 +249,7 @@ func TestDecodeParameterRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := spec.DecodeParameter(tt.encoded, spec.Public)
+			p, err := spec.DecodeParameter(tt.encoded, spec.PublicHosts)
 			mustBreak(t, err, tt.rule, tt.field, tt.says)
 			if diff := cmp.Diff(spec.Parameter{}, p); diff != "" {
 				t.Errorf("a refused parameter is not zero: %s", diff)
@@ -282,11 +282,11 @@ func TestParameterRoundTrip(t *testing.T) {
 	ten := valid()
 	ten.AdditionalHeaders = headers(10)
 	for _, want := range []spec.Parameter{full, least, valid(), ten} {
-		encoded, err := want.Encode(spec.Public)
+		encoded, err := want.Encode(spec.PublicHosts)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := spec.DecodeParameter(encoded, spec.Public)
+		got, err := spec.DecodeParameter(encoded, spec.PublicHosts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestParameterRoundTrip(t *testing.T) {
 func TestDecodeParameterIgnoresUnknownFields(t *testing.T) {
 	t.Parallel()
 	doc := ` {"callbackType":"text/plain", "callbackUrl":"a.example","callbackBody":"a","callbackSNI":false,"additionalHeaders":{},"z":{"y":[1,null,"\ud83d\ude00"]}}` + "\n"
-	got, err := spec.DecodeParameter(base64.StdEncoding.EncodeToString([]byte(doc)), spec.Public)
+	got, err := spec.DecodeParameter(base64.StdEncoding.EncodeToString([]byte(doc)), spec.PublicHosts)
 	if err != nil {
 		t.Fatal(err)
 	}

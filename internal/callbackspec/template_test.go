@@ -43,7 +43,7 @@ func TestDefaultBody(t *testing.T) {
 			t.Error(diff)
 		}
 		p := spec.Parameter{URLs: []string{"https://h.example/oss/callback"}, Body: got, BodyType: tt.t}
-		if err := p.Check(spec.Public); err != nil {
+		if err := p.Check(spec.PublicHosts); err != nil {
 			t.Errorf("the default body breaks a rule: %v", err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // checkURL applies OSS's rules to one callback URL. They are stricter than package
 // net/url, so that no two readers of an accepted URL see different hosts in it.
-func checkURL(raw string, reach Reach) error {
+func checkURL(raw string, hosts Hosts) error {
 	wrong := func(rule error, fix, problem string, args ...any) error {
 		return fault.New(rule, "callbackUrl", fix, "%q "+problem, append([]any{withoutSecrets(raw)}, args...)...)
 	}
@@ -42,7 +42,7 @@ func checkURL(raw string, reach Reach) error {
 	case ErrHost:
 		return wrong(rule, "use letters, digits, hyphens and dots; write other scripts in Punycode", "has a host that is no host name")
 	}
-	if reach == Public && PrivateHost(host) {
+	if hosts == PublicHosts && PrivateHost(host) {
 		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet", "is private: OSS cannot reach %s", host)
 	}
 	if !strings.Contains(path, "%") {

@@ -77,8 +77,8 @@ func TestURLRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.url, func(t *testing.T) {
 			t.Parallel()
-			for _, reach := range []spec.Reach{spec.Public, spec.AnyAddress} {
-				mustBreak(t, withURL(tt.url).Check(reach), tt.rule, "callbackUrl", tt.says)
+			for _, hosts := range []spec.Hosts{spec.PublicHosts, spec.AnyHost} {
+				mustBreak(t, withURL(tt.url).Check(hosts), tt.rule, "callbackUrl", tt.says)
 			}
 		})
 	}
@@ -93,7 +93,7 @@ func TestURLAccepted(t *testing.T) {
 		"http://h.example/%E5%BC%A0?name=%E4%B8%89", "http://h.example./", "http://xn--r8jz45g.example/",
 		"http://a_b.example/", "http://http.example/http", "http://1.2.3.4.example/", "http://0x7f.example/",
 	} {
-		if err := withURL(url).Check(spec.Public); err != nil {
+		if err := withURL(url).Check(spec.PublicHosts); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -134,7 +134,7 @@ func TestPrivateURL(t *testing.T) {
 	t.Parallel()
 	for _, host := range privateHosts {
 		for _, url := range []string{"http://" + host + "/cb", "https://" + host + ":8443", host} {
-			err := withURL(url).Check(spec.Public)
+			err := withURL(url).Check(spec.PublicHosts)
 			if host == "" || strings.HasSuffix(host, "..") { // no host name at all
 				if !errors.Is(err, spec.ErrURL) && !errors.Is(err, spec.ErrHost) {
 					t.Errorf("%q: %v", url, err)
@@ -142,7 +142,7 @@ func TestPrivateURL(t *testing.T) {
 				continue
 			}
 			mustBreak(t, err, spec.ErrPrivateAddress, "callbackUrl", "reachable from the Internet", host)
-			if err := withURL(url).Check(spec.AnyAddress); err != nil {
+			if err := withURL(url).Check(spec.AnyHost); err != nil {
 				t.Errorf("%q for an emulator: %v", url, err)
 			}
 		}
@@ -156,7 +156,7 @@ func TestURLErrorShowsNoSecrets(t *testing.T) {
 		"https://user:hun/ter2@h.example/": spec.ErrPort, "https://h.example:x/?key=hunter2": spec.ErrPort,
 		"https://10.0.0.1/?key=hunter2@x": spec.ErrPrivateAddress, "https://user:hunter2@h.example/é": spec.ErrNotASCII,
 	} {
-		err := withURL(url).Check(spec.Public)
+		err := withURL(url).Check(spec.PublicHosts)
 		if !errors.Is(err, rule) || strings.Contains(err.Error(), "ter2") {
 			t.Errorf("%s: %v", url, err)
 		}

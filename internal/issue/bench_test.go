@@ -81,7 +81,7 @@ func median(d []time.Duration) time.Duration {
 
 func benchIssuer(b *testing.B) *issue.Issuer {
 	b.Helper()
-	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
+	client, err := oss.New(oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func benchIssuer(b *testing.B) *issue.Issuer {
 	if err != nil {
 		b.Fatal(err)
 	}
-	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens})
+	issuer, err := issue.New(issue.Config{OSS: client, Tokens: tokens})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func benchRequest() issue.Request {
 	return issue.Request{
 		Object:  oss.Object{Bucket: "demo", Key: "photos/2026/11/cat.jpg", ContentType: "image/jpeg"},
 		Expires: time.Hour,
-		Callback: &issue.Callback{
+		Callback: &issue.CallbackSpec{
 			URLs: []string{"https://uploads.example.com/oss/callback"},
 			Vars: map[string]string{"uid": "42", "album": "cats"},
 		},

@@ -11,13 +11,13 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// A Callback is what OSS shall send, and to whom, once the upload is stored.
-type Callback struct {
+// A CallbackSpec is what OSS shall send, and to whom, once the upload is stored.
+type CallbackSpec struct {
 	URLs     []string              // 1 to 5, tried in order
 	Host     string                // the callback's Host header; "" means the URL's
 	SNI      *bool                 // send the server name over TLS; nil means yes if a URL is https
 	BodyType callbackspec.BodyType // "" means Form
-	Carriage oss.Carriage
+	InQuery  bool                  // put it into the URL, for uploaders that cannot set headers
 
 	// Body is the template. "" means the default one, which holds every system
 	// variable, the custom ones and the token. A token is added to a template that
@@ -28,7 +28,7 @@ type Callback struct {
 	Vars map[string]string
 }
 
-func (c *Callback) vars() map[string]string {
+func (c *CallbackSpec) vars() map[string]string {
 	if c == nil {
 		return nil
 	}
@@ -40,9 +40,9 @@ var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
 // encode builds both documents, with token in them unless it is "". The error joins all
 // mistakes. A nil callback has no documents.
-func (c *Callback) encode(reach callbackspec.Reach, token string) (oss.Callback, error) {
+func (c *CallbackSpec) encode(hosts callbackspec.Hosts, token string) (oss.CallbackHeaders, error) {
 	if c == nil {
-		return oss.Callback{}, nil
+		return oss.CallbackHeaders{}, nil
 	}
 	vars := make(callbackspec.Vars) // without a size it needs no heap
 	names := make([]string, 0, len(c.Vars)+1)
@@ -54,28 +54,28 @@ func (c *Callback) encode(reach callbackspec.Reach, token string) (oss.Callback,
 	if token != "" {
 		vars[callbackspec.TokenVar] = token
 	}
-	encoded := oss.Callback{Carriage: c.Carriage}
+	encoded := oss.CallbackHeaders{InQuery: c.InQuery}
 	var broken, wrong error
 	if len(vars) > 0 {
-		encoded.Vars, wrong = vars.Document()
+		encoded.CallbackVar, wrong = vars.Document()
 	}
-	encoded.Parameter, broken = c.parameter(reach, vars, names)
+	encoded.Callback, broken = c.parameter(hosts, vars, names)
 	if err := errors.Join(broken, wrong); err != nil {
-		return oss.Callback{}, err
+		return oss.CallbackHeaders{}, err
 	}
 	return encoded, nil
 }
 
 // parameter builds the document that depends on the names of the variables, sorted, and
 // not on their values. The error joins all mistakes.
-func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, names []string) (callbackspec.Document, error) {
+func (c *CallbackSpec) parameter(hosts callbackspec.Hosts, vars callbackspec.Vars, names []string) (callbackspec.Document, error) {
 	_, withToken := vars[callbackspec.TokenVar]
 	body, unfit := c.body(names, withToken)
 	if unfit != nil {
 		body = "bucket=${bucket}" // so that the other fields are checked too
 	}
 	spec := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
-	document, broken := spec.Document(reach)
+	document, broken := spec.Document(hosts)
 	switch {
 	case c.Body == "" && unfit != nil:
 		unfit = c.checkNames(names) // finds all of them
@@ -88,7 +88,7 @@ func (c *Callback) parameter(reach callbackspec.Reach, vars callbackspec.Vars, n
 	return document, errors.Join(unfit, broken)
 }
 
-func (c *Callback) body(names []string, withToken bool) (string, error) {
+func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
 	switch {
 	case c.Body == "":
 		return callbackspec.DefaultBody(c.BodyType, names, withToken)
@@ -101,7 +101,7 @@ func (c *Callback) body(names []string, withToken bool) (string, error) {
 
 // checkNames reports custom variables whose names the token or the default template
 // has. Names that are wrong in themselves are left to [callbackspec.Vars.Check].
-func (c *Callback) checkNames(names []string) error {
+func (c *CallbackSpec) checkNames(names []string) error {
 	var errs []error
 	for _, name := range names {
 		variable := callbackspec.VarPrefix + name
@@ -118,7 +118,7 @@ func (c *Callback) checkNames(names []string) error {
 
 // sni is on for https unless it was turned off: without the server name most HTTPS
 // receivers cannot pick their certificate, and OSS's default is not to send it.
-func (c *Callback) sni() bool {
+func (c *CallbackSpec) sni() bool {
 	if c.SNI != nil {
 		return *c.SNI
 	}

@@ -34,8 +34,8 @@ var ErrReserved = errors.New("reserved name of a custom variable")
 
 // Config is what an Issuer works with.
 type Config struct {
-	// Presigner signs. Required.
-	Presigner *oss.Presigner
+	// OSS signs, and begins uploads in parts. Required.
+	OSS *oss.Client
 
 	// Tokens mints the upload tokens. nil means none: callbacks are then not tied to
 	// the uploads issued here, and a receiver that requires tokens refuses them.
@@ -54,13 +54,13 @@ type Config struct {
 // An Issuer issues uploads. Several goroutines may use it.
 type Issuer struct {
 	cfg   Config
-	reach callbackspec.Reach
+	hosts callbackspec.Hosts
 }
 
-// New returns an issuer. The error says that there is no presigner.
+// New returns an issuer. The error says that there is no OSS.
 func New(cfg Config) (*Issuer, error) {
-	if cfg.Presigner == nil {
-		return nil, errors.New("configure issuer: no presigner")
+	if cfg.OSS == nil {
+		return nil, errors.New("configure issuer: no OSS")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -68,18 +68,18 @@ func New(cfg Config) (*Issuer, error) {
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.NewV7
 	}
-	return &Issuer{cfg: cfg, reach: Reach(cfg.Presigner.Host())}, nil
+	return &Issuer{cfg: cfg, hosts: CallbackHosts(cfg.OSS.Host())}, nil
 }
 
-// Reach says which callback addresses make sense with an OSS endpoint's host. OSS
-// itself calls public addresses only. Where the endpoint is a private host, what
+// CallbackHosts says which hosts make sense in a callback URL, given the host of OSS's
+// endpoint. OSS itself calls public addresses only. Where the endpoint is a private host, what
 // answers there is an emulator on the same machine or network, and that may call
 // anything. An empty host is OSS's own endpoint.
-func Reach(endpointHost string) callbackspec.Reach {
+func CallbackHosts(endpointHost string) callbackspec.Hosts {
 	if endpointHost != "" && callbackspec.PrivateHost(endpointHost) {
-		return callbackspec.AnyAddress
+		return callbackspec.AnyHost
 	}
-	return callbackspec.Public
+	return callbackspec.PublicHosts
 }
 
 // A Request says what shall be uploaded, and what shall happen then.
@@ -88,26 +88,26 @@ type Request struct {
 	Expires       time.Duration // of the URL; 1 s to 7 days
 	ContentLength *int64        // exact size in bytes; nil leaves it open
 	ContentMD5    string        // Base64; "" leaves it open
-	Callback      *Callback     // nil is a plain upload: nobody is told of it
+	Callback      *CallbackSpec // nil is a plain upload: nobody is told of it
 	APIKeyID      string        // who asked for it, for the ledger; "" is the command line
 }
 
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
 // will be added.
-func (r Request) Check(reach callbackspec.Reach, withToken bool) error {
+func (r Request) Check(hosts callbackspec.Hosts, withToken bool) error {
 	put := oss.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5}
 	token := ""
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token)
+	_, err := r.Callback.encode(hosts, token)
 	return errors.Join(put.Check(), err)
 }
 
 // Issue makes one upload, enters it in the ledger, and says what its ExpiresAt follows
 // from. The error joins all mistakes in r; each is a [fault.Fault]. Or it is the ledger's:
 // the upload then has its ID, for the log, and nothing else.
-func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Bound, error) {
+func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.ExpiryCause, error) {
 	now := i.cfg.Now()
 	id, err := i.cfg.NewID()
 	if err != nil {
@@ -115,13 +115,13 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Bou
 	}
 	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
-		return manifest.Upload{}, 0, cmp.Or(r.Check(i.reach, true), err) // a missing bucket, say, which the check explains
+		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, true), err) // a missing bucket, say, which the check explains
 	}
-	callback, err := r.Callback.encode(i.reach, token)
+	callback, err := r.Callback.encode(i.hosts, token)
 	if err != nil {
-		return manifest.Upload{}, 0, cmp.Or(r.Check(i.reach, token != ""), err) // all mistakes, not the callback's alone
+		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, token != ""), err) // all mistakes, not the callback's alone
 	}
-	signed, err := i.cfg.Presigner.Put(ctx, oss.Put{
+	signed, err := i.cfg.OSS.Put(ctx, oss.Put{
 		Object:        r.Object,
 		Expires:       r.Expires,
 		ContentLength: r.ContentLength,
@@ -144,12 +144,12 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Bou
 		URL:         signed.URL,
 		ExpiresAt:   signed.ExpiresAt,
 		Headers:     signed.Headers,
-		Callback:    callback.Parameter.JSON(),
-		CallbackVar: callback.Vars.JSON(),
-	}, signed.Bound, nil
+		Callback:    callback.Callback.JSON(),
+		CallbackVar: callback.CallbackVar.JSON(),
+	}, signed.ExpiryCause, nil
 }
 
-func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Time, callback *Callback) (string, error) {
+func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Time, callback *CallbackSpec) (string, error) {
 	if i.cfg.Tokens == nil || callback == nil {
 		return "", nil
 	}

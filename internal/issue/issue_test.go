@@ -39,11 +39,11 @@ func newIssuer(t *testing.T, change func(*oss.Config, *issue.Config)) *issue.Iss
 	if change != nil {
 		change(&signing, &cfg)
 	}
-	presigner, err := oss.New(signing)
+	client, err := oss.New(signing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Presigner = presigner
+	cfg.OSS = client
 	issuer, err := issue.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func goodRequest() issue.Request {
 	return issue.Request{
 		Object:  oss.Object{Bucket: "demo", Key: "photos/cat.jpg", ContentType: "image/jpeg"},
 		Expires: time.Hour,
-		Callback: &issue.Callback{
+		Callback: &issue.CallbackSpec{
 			URLs: []string{"https://uploads.example.com/oss/callback"},
 			Vars: map[string]string{"uid": "42", "album": "cats & dogs"},
 		},
@@ -72,7 +72,7 @@ func TestIssue(t *testing.T) {
 	}
 
 	// What the headers carry is what the result shows, and OSS would take both.
-	parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.Public)
+	parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.PublicHosts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,10 +196,10 @@ func TestIssueJSON(t *testing.T) {
 	}
 }
 
-func TestQueryCarriage(t *testing.T) {
+func TestCallbackInQuery(t *testing.T) {
 	t.Parallel()
 	r := goodRequest()
-	r.Callback.Carriage = oss.InQuery
+	r.Callback.InQuery = true
 	upload, _, err := newIssuer(t, nil).Issue(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -224,33 +224,33 @@ func TestCallbackDocuments(t *testing.T) {
 	no := false
 	tests := []struct {
 		name   string
-		change func(*issue.Callback)
+		change func(*issue.CallbackSpec)
 		tokens bool
 		check  func(callbackspec.Parameter) bool
 	}{
-		{"SNI for https", func(*issue.Callback) {}, true, func(p callbackspec.Parameter) bool { return p.SNI }},
-		{"SNI for HTTPS", func(c *issue.Callback) { c.URLs = []string{"HTTPS://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI }},
-		{"SNI if any URL is https", func(c *issue.Callback) { c.URLs = []string{"http://example.com/", "https://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI && len(p.URLs) == 2 }},
-		{"no SNI for http", func(c *issue.Callback) { c.URLs = []string{"http://example.com/"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
-		{"no SNI without a scheme", func(c *issue.Callback) { c.URLs = []string{"example.com/cb"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
-		{"SNI turned off", func(c *issue.Callback) { c.SNI = &no }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
-		{"host", func(c *issue.Callback) { c.Host = "receiver.example.com" }, true, func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
-		{"token joins a form", func(c *issue.Callback) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
+		{"SNI for https", func(*issue.CallbackSpec) {}, true, func(p callbackspec.Parameter) bool { return p.SNI }},
+		{"SNI for HTTPS", func(c *issue.CallbackSpec) { c.URLs = []string{"HTTPS://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI }},
+		{"SNI if any URL is https", func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/", "https://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI && len(p.URLs) == 2 }},
+		{"no SNI for http", func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"no SNI without a scheme", func(c *issue.CallbackSpec) { c.URLs = []string{"example.com/cb"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"SNI turned off", func(c *issue.CallbackSpec) { c.SNI = &no }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"host", func(c *issue.CallbackSpec) { c.Host = "receiver.example.com" }, true, func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
+		{"token joins a form", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool {
 				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"
 			}},
-		{"token joins JSON", func(c *issue.Callback) {
+		{"token joins JSON", func(c *issue.CallbackSpec) {
 			c.Body, c.BodyType = `{"o":${object},"u":${x:uid},"a":${x:album}}`, callbackspec.JSON
 		}, true, func(p callbackspec.Parameter) bool {
 			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` && p.BodyType == callbackspec.JSON
 		}},
-		{"token that is there stays", func(c *issue.Callback) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
+		{"token that is there stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool { return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }},
-		{"template as it is without tokens", func(c *issue.Callback) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
+		{"template as it is without tokens", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
 			func(p callbackspec.Parameter) bool { return p.Body == "o=${object}&u=${x:uid}&a=${x:album}" }},
-		{"default without tokens", func(*issue.Callback) {}, false,
+		{"default without tokens", func(*issue.CallbackSpec) {}, false,
 			func(p callbackspec.Parameter) bool { return !strings.Contains(p.Body, "upcall_token") }},
-		{"default in JSON", func(c *issue.Callback) { c.BodyType = callbackspec.JSON }, true,
+		{"default in JSON", func(c *issue.CallbackSpec) { c.BodyType = callbackspec.JSON }, true,
 			func(p callbackspec.Parameter) bool {
 				return strings.HasPrefix(p.Body, "{") && strings.Contains(p.Body, `"uid":${x:uid}`) && p.BodyType == callbackspec.JSON
 			}},
@@ -269,7 +269,7 @@ func TestCallbackDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.Public)
+			parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.PublicHosts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -285,21 +285,21 @@ func TestReach(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		endpoint string
-		want     callbackspec.Reach
+		want     callbackspec.Hosts
 	}{
-		{"", callbackspec.Public},
-		{"oss-cn-hangzhou.aliyuncs.com", callbackspec.Public},
-		{"files.example.com", callbackspec.Public},
-		{"localhost.example.com", callbackspec.Public},
-		{"203.0.113.7", callbackspec.Public},
-		{"localhost", callbackspec.AnyAddress},
-		{"ossemu", callbackspec.AnyAddress},
-		{"127.0.0.1", callbackspec.AnyAddress},
-		{"192.168.1.7", callbackspec.AnyAddress},
-		{"::1", callbackspec.AnyAddress},
+		{"", callbackspec.PublicHosts},
+		{"oss-cn-hangzhou.aliyuncs.com", callbackspec.PublicHosts},
+		{"files.example.com", callbackspec.PublicHosts},
+		{"localhost.example.com", callbackspec.PublicHosts},
+		{"203.0.113.7", callbackspec.PublicHosts},
+		{"localhost", callbackspec.AnyHost},
+		{"ossemu", callbackspec.AnyHost},
+		{"127.0.0.1", callbackspec.AnyHost},
+		{"192.168.1.7", callbackspec.AnyHost},
+		{"::1", callbackspec.AnyHost},
 	} {
-		if got := issue.Reach(tt.endpoint); got != tt.want {
-			t.Errorf("reach of %q is %d, want %d", tt.endpoint, got, tt.want)
+		if got := issue.CallbackHosts(tt.endpoint); got != tt.want {
+			t.Errorf("hosts of %q is %d, want %d", tt.endpoint, got, tt.want)
 		}
 	}
 	r := goodRequest()
@@ -313,7 +313,7 @@ func TestReach(t *testing.T) {
 func TestIssuerFailures(t *testing.T) {
 	t.Parallel()
 	if _, err := issue.New(issue.Config{}); err == nil {
-		t.Error("an issuer without a presigner was made")
+		t.Error("an issuer without OSS was made")
 	}
 	dry := errors.New("no randomness")
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {

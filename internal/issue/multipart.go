@@ -15,6 +15,9 @@ import (
 // abortTimeout bounds the abort of an upload that was initiated in vain.
 const abortTimeout = 15 * time.Second
 
+// renewedFor is how long renewed requests are valid.
+const renewedFor = time.Hour
+
 // A MultipartRequest says what shall be uploaded in parts, and what shall happen then.
 type MultipartRequest struct {
 	Object   oss.Object
@@ -22,23 +25,23 @@ type MultipartRequest struct {
 	Size     *int64        // exact size in bytes; nil leaves it open
 	PartSize int64         // of each part but the last, in bytes; 0 means one that suits
 	Parts    int           // how many there may be; 0 where Size is given
-	Callback *Callback     // made when the parts are merged; nil is none
+	Callback *CallbackSpec // made when the parts are merged; nil is none
 	APIKeyID string        // who asked for it, for the ledger; "" is the command line
 }
 
-func (r MultipartRequest) signing(callback oss.Callback) oss.Multipart {
-	return oss.Multipart{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
+func (r MultipartRequest) plan(callback oss.CallbackHeaders) oss.MultipartPlan {
+	return oss.MultipartPlan{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
 }
 
 // Check returns all mistakes in r, joined, without asking OSS for anything. withToken
 // says that a token will be added.
-func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error {
+func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error {
 	token := ""
 	if withToken {
 		token = tokenSample
 	}
-	_, err := r.Callback.encode(reach, token)
-	return errors.Join(r.signing(oss.Callback{}).Check(), err)
+	_, err := r.Callback.encode(hosts, token)
+	return errors.Join(r.plan(oss.CallbackHeaders{}).Check(), err)
 }
 
 // IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters
@@ -47,9 +50,9 @@ func (r MultipartRequest) Check(reach callbackspec.Reach, withToken bool) error 
 // error joins all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
 // is about OSS, the network or the ledger. In the last case the upload has its ID, for the
 // log, and nothing else. What comes with the upload is what its ExpiresAt follows from.
-func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.Bound, error) {
+func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
 	now := i.cfg.Now()
-	if err := r.Check(i.reach, i.cfg.Tokens != nil); err != nil {
+	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, 0, err
 	}
 	id, err := i.cfg.NewID()
@@ -60,59 +63,72 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	callback, err := r.Callback.encode(i.reach, token)
+	callback, err := r.Callback.encode(i.hosts, token)
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	started, err := i.cfg.Presigner.Initiate(ctx, r.Object)
+	ref, err := i.cfg.OSS.Initiate(ctx, r.Object)
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	plan := r.signing(callback)
-	signed, err := i.cfg.Presigner.SignMultipart(ctx, plan, started)
+	m, cause, err := i.cfg.OSS.SignMultipart(ctx, r.plan(callback), ref)
 	if err != nil {
-		return manifest.Multipart{}, 0, errors.Join(err, i.abortInVain(ctx, started))
+		return manifest.Multipart{}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
 	err = i.enter(ctx, eventstore.IssuedUpload{
-		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
-		ContentType: r.Object.ContentType, Size: r.Size, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID, OSSUploadID: started.ID,
+		ID: id, IssuedAt: now, ExpiresAt: m.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
+		ContentType: r.Object.ContentType, Size: r.Size, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID, OSSUploadID: ref.ID,
 	})
 	if err != nil {
-		return manifest.Multipart{ID: id}, 0, errors.Join(err, i.abortInVain(ctx, started))
+		return manifest.Multipart{ID: id}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
-	m := manifest.Multipart{
-		ID: id, Bucket: r.Object.Bucket, Key: r.Object.Key, OSSUploadID: started.ID,
-		Size: r.Size, PartSize: plan.SizeOfParts(), ExpiresAt: signed.ExpiresAt,
-		Complete: signed.Complete.PresignedRequest, Abort: signed.Abort.PresignedRequest, ListParts: signed.ListParts[0].PresignedRequest, Head: &signed.Head.PresignedRequest,
-		Callback: callback.Parameter.JSON(), CallbackVar: callback.Vars.JSON(),
-	}
-	for n, part := range signed.Parts {
-		m.Parts = append(m.Parts, manifest.Part{Number: int32(n + 1), Size: plan.SizeOf(n + 1), PresignedRequest: part.PresignedRequest})
-	}
-	for _, list := range signed.ListParts[1:] {
-		m.ListPartsNext = append(m.ListPartsNext, list.PresignedRequest)
-	}
-	return m, signed.Bound, nil
+	m.ID = id
+	return m, cause, nil
 }
 
 // abortInVain aborts an upload that nobody will get to know of, also where ctx ended.
-func (i *Issuer) abortInVain(ctx context.Context, started oss.Started) error {
+func (i *Issuer) abortInVain(ctx context.Context, ref oss.UploadRef) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	if err := i.cfg.Presigner.Abort(ctx, started); err != nil {
-		return fmt.Errorf("the upload %s of %q in %s stays open at OSS: %w", started.ID, started.Key, started.Bucket, err)
+	if err := i.cfg.OSS.Abort(ctx, ref); err != nil {
+		return fmt.Errorf("the upload %s of %q in %s stays open at OSS: %w", ref.ID, ref.Key, ref.Bucket, err)
 	}
 	return nil
 }
 
-// AbortMultipart gives an upload up, with fresh credentials, even if its URLs have
-// expired or ctx has ended.
+// AbortMultipart ends an upload without storing it, with fresh credentials, even if its
+// URLs have expired or ctx has ended.
 func (i *Issuer) AbortMultipart(ctx context.Context, m manifest.Multipart) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	return i.cfg.Presigner.Abort(ctx, started(m))
+	return i.cfg.OSS.Abort(ctx, uploadRef(m))
 }
 
-func started(m manifest.Multipart) oss.Started {
-	return oss.Started{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
+// Renew presigns the requests of an upload again, with fresh credentials, for someone who
+// completes or aborts it here. The ledger does not know when the new ones expire, so they
+// are not to be handed out. The error wraps [manifest.ErrManifest], or is as of
+// [Issuer.IssueMultipart].
+func (i *Issuer) Renew(ctx context.Context, m manifest.Multipart) (manifest.Multipart, error) {
+	callback, vars, err := m.CallbackDocuments()
+	if err != nil {
+		return manifest.Multipart{}, err
+	}
+	plan := oss.MultipartPlan{
+		Object: oss.Object{
+			Bucket: m.Bucket, Key: m.Key,
+			ACL: m.Complete.Headers["x-oss-object-acl"], ForbidOverwrite: m.Complete.Headers["x-oss-forbid-overwrite"] == "true",
+		},
+		Expires: renewedFor, Size: m.Size, PartSize: m.PartSize,
+		Callback: oss.CallbackHeaders{Callback: callback, CallbackVar: vars},
+	}
+	if m.Size == nil {
+		plan.Parts = len(m.Parts)
+	}
+	renewed, _, err := i.cfg.OSS.SignMultipart(ctx, plan, uploadRef(m))
+	renewed.ID = m.ID
+	return renewed, err
+}
+
+func uploadRef(m manifest.Multipart) oss.UploadRef {
+	return oss.UploadRef{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
 }

@@ -96,7 +96,7 @@ func start(t testing.TB, change func(*Config)) *service {
 	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: log}
 	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
 	cfg := Config{
-		Issuer: newIssuer(t, ledger, nil), Reach: callbackspec.AnyAddress, Ledger: ledger, Keys: s.keys,
+		Issuer: newIssuer(t, ledger, nil), CallbackHosts: callbackspec.AnyHost, Ledger: ledger, Keys: s.keys,
 		Policies: parsePolicies(t, policies), Metrics: metrics, Rate: 1e6, Burst: 1e6, Logger: logger,
 	}
 	if change != nil {
@@ -115,7 +115,7 @@ func start(t testing.TB, change func(*Config)) *service {
 
 func parsePolicies(t testing.TB, file string) *policy.Set {
 	t.Helper()
-	set, err := policy.Parse([]byte(file), callbackspec.AnyAddress)
+	set, err := policy.Parse([]byte(file), callbackspec.AnyHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func newIssuer(t testing.TB, ledger issue.Ledger, counts *multiparts) *issue.Iss
 		}
 		emulator.ServeHTTP(w, r)
 	}))
-	presigner, err := oss.New(oss.Config{Region: ossfake.Region, Endpoint: endpoint,
+	client, err := oss.New(oss.Config{Region: ossfake.Region, Endpoint: endpoint,
 		AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret})
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func newIssuer(t testing.TB, ledger issue.Ledger, counts *multiparts) *issue.Iss
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, err := issue.New(issue.Config{Presigner: presigner, Tokens: tokens, Ledger: ledger})
+	issuer, err := issue.New(issue.Config{OSS: client, Tokens: tokens, Ledger: ledger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,8 +35,8 @@ import (
 // An Issuer makes uploads. The interface is here, and not the type that implements it,
 // so that tests can have OSS out of reach and the clock elsewhere.
 type Issuer interface {
-	Issue(ctx context.Context, r issue.Request) (manifest.Upload, oss.Bound, error)
-	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.Bound, error)
+	Issue(ctx context.Context, r issue.Request) (manifest.Upload, oss.ExpiryCause, error)
+	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error)
 }
 
 // A Ledger says what became of the uploads that the Issuer entered in it. The interface is
@@ -58,9 +58,8 @@ type Keys interface {
 type Config struct {
 	// Issuer makes uploads, each with its row in the ledger. Required.
 	Issuer Issuer
-	// Reach is who calls the callback URLs, as issue.Reach tells it, for the checks
-	// whose result is shown along with the policy's. Default callbackspec.Public.
-	Reach callbackspec.Reach
+	// CallbackHosts is as issue.CallbackHosts says, for the checks whose result is shown along with the policy's. Default callbackspec.PublicHosts.
+	CallbackHosts callbackspec.Hosts
 	// Ledger holds what the Issuer issued. Required.
 	Ledger Ledger
 	// Keys are the API keys. Required.

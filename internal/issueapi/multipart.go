@@ -45,7 +45,7 @@ func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, ev
 		request.PartSize = *r.PartSize
 	}
 	if len(violations) > 0 {
-		return manifest.Multipart{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+		return manifest.Multipart{}, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
 	select {
 	case s.multiparts <- struct{}{}:

@@ -117,7 +117,7 @@ func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
-	refused, byOSS := errors.AsType[*oss.RefusedError](err)
+	refused, byOSS := errors.AsType[*oss.ServiceError](err)
 	switch {
 	case errors.Is(err, eventstore.ErrNotFound):
 		return noSuchUpload()

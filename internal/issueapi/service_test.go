@@ -159,10 +159,10 @@ func TestDatabaseAway(t *testing.T) {
 // A cannedIssuer fails in one way.
 type cannedIssuer struct{ err error }
 
-func (i cannedIssuer) Issue(context.Context, issue.Request) (manifest.Upload, oss.Bound, error) {
+func (i cannedIssuer) Issue(context.Context, issue.Request) (manifest.Upload, oss.ExpiryCause, error) {
 	return manifest.Upload{}, 0, i.err
 }
-func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (manifest.Multipart, oss.Bound, error) {
+func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
 	return manifest.Multipart{}, 0, i.err
 }
 
@@ -182,7 +182,7 @@ func TestCredentialsEnd(t *testing.T) {
 	}
 }
 
-func (panicking) Issue(context.Context, issue.Request) (manifest.Upload, oss.Bound, error) {
+func (panicking) Issue(context.Context, issue.Request) (manifest.Upload, oss.ExpiryCause, error) {
 	panic("a secret state")
 }
 

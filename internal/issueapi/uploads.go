@@ -83,7 +83,7 @@ func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event
 	}
 	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
 	if len(violations) > 0 {
-		return manifest.Upload{}, policyProblem(violations, request.Check(s.cfg.Reach, true))
+		return manifest.Upload{}, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
 	upload, _, err := s.cfg.Issuer.Issue(ctx, request)
 	event.issued(upload.ID, grant)
@@ -109,8 +109,8 @@ func object(g policy.Grant) oss.Object {
 	return oss.Object{Bucket: g.Bucket, Key: g.Key, ContentType: g.ContentType}
 }
 
-func callback(g policy.Grant) *issue.Callback {
-	return &issue.Callback{URLs: g.CallbackURLs, Vars: g.Vars}
+func callback(g policy.Grant) *issue.CallbackSpec {
+	return &issue.CallbackSpec{URLs: g.CallbackURLs, Vars: g.Vars}
 }
 
 func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {

@@ -77,20 +77,20 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		return err
 	}
 	defer ledger.Close()
-	presigner, err := oss.New(cfg.OSS)
+	client, err := oss.New(cfg.OSS)
 	if err != nil {
 		return err
 	}
-	uploads, err := issue.New(issue.Config{Presigner: presigner, Tokens: cfg.Tokens, Ledger: ledger, Now: cfg.Now})
+	uploads, err := issue.New(issue.Config{OSS: client, Tokens: cfg.Tokens, Ledger: ledger, Now: cfg.Now})
 	if err != nil {
 		return err
 	}
-	uploadPage, err := cfg.page(ctx, presigner)
+	uploadPage, err := cfg.page(ctx, client)
 	if err != nil {
 		return err
 	}
 	server, err := issueapi.New(issueapi.Config{
-		Issuer: uploads, Reach: issue.Reach(cfg.OSS.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool),
+		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool),
 		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage,
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	})
@@ -105,14 +105,14 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 
 // page returns the upload page, or nil if it is off. It may upload to the buckets of the
 // policies and to no other place.
-func (cfg Config) page(ctx context.Context, presigner *oss.Presigner) (http.Handler, error) {
+func (cfg Config) page(ctx context.Context, client *oss.Client) (http.Handler, error) {
 	if !cfg.Page {
 		return nil, nil
 	}
 	var origins []string
 	for _, name := range cfg.Policies.Names() {
 		for _, bucket := range cfg.Policies.Policy(name).Buckets {
-			origin, err := presigner.Origin(ctx, bucket)
+			origin, err := client.Origin(ctx, bucket)
 			if err != nil {
 				return nil, err
 			}

@@ -37,7 +37,7 @@ func config(t *testing.T, databaseURL string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := policy.Parse([]byte(policies), callbackspec.Public)
+	set, err := policy.Parse([]byte(policies), callbackspec.PublicHosts)
 	if err != nil {
 		t.Fatal(err)
 	}

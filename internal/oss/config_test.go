@@ -134,7 +134,7 @@ func TestConfigRejections(t *testing.T) {
 			tt.change(&cfg)
 			p, err := oss.New(cfg)
 			if p != nil {
-				t.Error("a presigner was returned")
+				t.Error("a client was returned")
 			}
 			checkMistakes(t, err, tt.says, tt.rule)
 		})

@@ -9,7 +9,6 @@ import (
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/fault"
-	"upcall/internal/ossrule"
 )
 
 // Credentials are what requests are signed with.
@@ -24,7 +23,7 @@ type Credentials struct {
 }
 
 // A Source gives credentials, whenever something is signed. It keeps those that are
-// still good, so that it is cheap to ask, and may be used by several goroutines.
+// still good, so it is cheap to ask, and may be used by several goroutines.
 type Source func(context.Context) (Credentials, error)
 
 // metadataTimeout and metadataTries bound the wait for the metadata service, which
@@ -94,37 +93,4 @@ func (c Credentials) check(from func(field string) string) error {
 func variable(field string) string {
 	name := "OSS_" + strings.ToUpper(strings.ReplaceAll(field, " ", "_"))
 	return name + " or " + name + "_FILE"
-}
-
-// A Bound says what ends a URL.
-type Bound int
-
-const (
-	// BoundByExpires: the time that was asked for.
-	BoundByExpires Bound = iota
-	// BoundByCredentials: temporary credentials that end before that. OSS refuses the
-	// URL from then on, whatever it says itself.
-	BoundByCredentials
-	// BoundUnknown: temporary credentials of which nobody said when they end. The URL
-	// may be refused before its time.
-	BoundUnknown
-)
-
-// end is when a URL ends that is to live for expires from start, and why.
-func (p *Presigner) end(ctx context.Context, start time.Time, expires time.Duration) (time.Time, Bound, error) {
-	c, err := p.source(ctx)
-	if err != nil {
-		return time.Time{}, 0, err
-	}
-	asked := start.Add(expires).UTC()
-	credentialsEnd := c.Expires.UTC().Truncate(time.Second)
-	switch {
-	case c.Expires.IsZero() && c.SessionToken != "":
-		return asked, BoundUnknown, nil
-	case c.Expires.IsZero() || !credentialsEnd.Before(asked):
-		return asked, BoundByExpires, nil
-	case credentialsEnd.Sub(start) < ossrule.MinExpiry:
-		return time.Time{}, 0, fault.New(ErrCredentials, "credentials", "get new ones", "have expired at %s", c.Expires.UTC().Format(time.RFC3339))
-	}
-	return credentialsEnd, BoundByCredentials, nil
 }

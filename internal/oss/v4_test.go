@@ -111,7 +111,7 @@ func TestSignatures(t *testing.T) {
 			put: oss.Put{
 				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg", Meta: map[string]string{"B": "2", "a": "1"}},
 				Expires:  time.Hour,
-				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)},
+				Callback: oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`)},
 			},
 			path:    "/cat.jpg",
 			query:   credential + date + "&x-oss-expires=3600&" + version,
@@ -124,7 +124,7 @@ func TestSignatures(t *testing.T) {
 			put: oss.Put{
 				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg"},
 				Expires:  time.Hour,
-				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: oss.InQuery},
+				Callback: oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`), InQuery: true},
 			},
 			path:    "/cat.jpg",
 			query:   "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&" + credential + date + "&x-oss-expires=3600&" + version,
@@ -135,7 +135,7 @@ func TestSignatures(t *testing.T) {
 			put: oss.Put{
 				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg"},
 				Expires:  time.Hour,
-				Callback: oss.Callback{Parameter: document(`{">>?":"??>"}`), Carriage: oss.InQuery},
+				Callback: oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), InQuery: true},
 			},
 			path:  "/cat.jpg",
 			query: "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&" + credential + date + "&x-oss-expires=3600&" + version,

@@ -90,7 +90,7 @@ func (s *Server) planFromForm(c *call, form formFields) (*plan, error) {
 
 // decodePlan reads a callback parameter. Without a URL there is no callback.
 func decodePlan(encoded string) (*plan, error) {
-	parameter, err := callbackspec.DecodeParameter(encoded, callbackspec.AnyAddress)
+	parameter, err := callbackspec.DecodeParameter(encoded, callbackspec.AnyHost)
 	if errors.Is(err, callbackspec.ErrNoURL) {
 		return nil, nil
 	}

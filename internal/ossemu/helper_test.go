@@ -240,7 +240,7 @@ func respond(w http.ResponseWriter, status int, body string) {
 
 func encode(t testing.TB, p callbackspec.Parameter) string {
 	t.Helper()
-	encoded, err := p.Encode(callbackspec.AnyAddress)
+	encoded, err := p.Encode(callbackspec.AnyHost)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,13 +30,13 @@ func (s *Set) Policy(name string) *Policy { return s.policies[name] }
 // Names returns the names of all policies, sorted.
 func (s *Set) Names() []string { return slices.Sorted(maps.Keys(s.policies)) }
 
-// Parse reads a policy file. reach says who calls the callback URLs. The error is a
+// Parse reads a policy file. hosts says which ones callback URLs may name. The error is a
 // [fault.List] whose fields begin with line and column.
-func Parse(data []byte, reach callbackspec.Reach) (*Set, error) {
+func Parse(data []byte, hosts callbackspec.Hosts) (*Set, error) {
 	if len(data) > MaxFile {
 		return nil, fault.At("1:1", "the file is larger than %d bytes; was another one named by mistake?", MaxFile)
 	}
-	p := parser{reach: reach}
+	p := parser{hosts: hosts}
 	set := &Set{make(map[string]*Policy)}
 	if root := p.document(data); root != nil {
 		p.file(root, set)
@@ -49,7 +49,7 @@ func Parse(data []byte, reach callbackspec.Reach) (*Set, error) {
 
 type parser struct {
 	reader
-	reach callbackspec.Reach
+	hosts callbackspec.Hosts
 }
 
 func (p *parser) file(root *yaml.Node, set *Set) {
@@ -186,7 +186,7 @@ func (p *parser) urls(n *yaml.Node, path string) []string {
 	urls := p.texts(n, path, func(url string) error {
 		// An application must not choose the address itself: it would have OSS send
 		// upload tokens to a stranger, or call into a network of ours.
-		err := callbackspec.Parameter{URLs: []string{url}, Body: "bucket=${bucket}"}.Check(p.reach)
+		err := callbackspec.Parameter{URLs: []string{url}, Body: "bucket=${bucket}"}.Check(p.hosts)
 		if broken, ok := errors.AsType[fault.Fault](err); ok {
 			return fmt.Errorf("%s; %s", broken.Problem, broken.Fix)
 		}

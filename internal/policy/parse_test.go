@@ -30,7 +30,7 @@ const good = `policies:
 
 func parse(t testing.TB, file string) *policy.Set {
 	t.Helper()
-	set, err := policy.Parse([]byte(file), callbackspec.Public)
+	set, err := policy.Parse([]byte(file), callbackspec.PublicHosts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestParseRejections(t *testing.T) {
 					t.Fatalf("%q is not in the file", tt.old)
 				}
 			}
-			set, err := policy.Parse([]byte(file), callbackspec.Public)
+			set, err := policy.Parse([]byte(file), callbackspec.PublicHosts)
 			if err == nil || set != nil {
 				t.Fatalf("accepted:\n%s", file)
 			}
@@ -245,7 +245,7 @@ func TestParseRejections(t *testing.T) {
 func TestReach(t *testing.T) {
 	t.Parallel()
 	file := strings.Replace(good, "https://uploads.example.com", "http://127.0.0.1:8080", 1)
-	if _, err := policy.Parse([]byte(file), callbackspec.AnyAddress); err != nil {
+	if _, err := policy.Parse([]byte(file), callbackspec.AnyHost); err != nil {
 		t.Error(err)
 	}
 }
@@ -256,7 +256,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a: &a [*a]")
 	f.Add("policies:\n  <<: {a: b}\n---\n")
 	f.Fuzz(func(t *testing.T, file string) {
-		set, err := policy.Parse([]byte(file), callbackspec.Public)
+		set, err := policy.Parse([]byte(file), callbackspec.PublicHosts)
 		if err != nil {
 			for line := range strings.Lines(err.Error()) {
 				if !strings.Contains(line, ": ") {

@@ -89,17 +89,17 @@ func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
 // render issues an upload with a callback, and writes its program, as the issuer does.
 func (w *world) render(language string, r issue.Request) string {
 	w.t.Helper()
-	presigner, err := oss.New(oss.Config{Region: region, Endpoint: w.oss.URL, AccessKeyID: keyID, AccessKeySecret: secret})
+	client, err := oss.New(oss.Config{Region: region, Endpoint: w.oss.URL, AccessKeyID: keyID, AccessKeySecret: secret})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	issuer, err := issue.New(issue.Config{Presigner: presigner})
+	issuer, err := issue.New(issue.Config{OSS: client})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	r.Object.Bucket = bucket
 	r.Expires = time.Hour
-	r.Callback = &issue.Callback{URLs: []string{w.receiver.URL + "/oss/callback"}, Vars: map[string]string{"uid": "42"}}
+	r.Callback = &issue.CallbackSpec{URLs: []string{w.receiver.URL + "/oss/callback"}, Vars: map[string]string{"uid": "42"}}
 	upload, _, err := issuer.Issue(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)

@@ -123,7 +123,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 		}
 	}
 	request.Header.Set("User-Agent", "upcall")
-	content := newBody(s.source, piece{}, nil)
+	content := new(body) // of nothing
 	if m.piece != nil {
 		if err := s.source.unchanged(); err != nil {
 			return answer{}, err
@@ -181,32 +181,43 @@ func exchange(client *http.Client, request *http.Request) (answer, error) {
 
 // judge says what is wrong with an answer. sent is how much of the piece went out.
 func (m message) judge(a answer, sent int64) error {
+	success := http.StatusOK
+	if m.request.Method == http.MethodDelete {
+		success = http.StatusNoContent
+	}
 	switch {
 	case len(a.body) > maxAnswer:
 		return fmt.Errorf("%s: %w: it is longer than %d bytes; look at what stands between here and OSS", m.what, ErrNotOSS, maxAnswer)
-	case a.status != http.StatusOK:
+	case a.status != success:
 		status := newStatusError(m.what, a)
 		if a.status == http.StatusNonAuthoritativeInfo && m.piece != nil && a.header.Get(crcHeader) != "" {
-			return errors.Join(status, checkCRC(m.what, a, a.crc))
+			return errors.Join(status, checkCRC(m.what, a, &a.crc))
 		}
 		return status
 	case m.piece != nil && sent != m.piece.size:
 		return fmt.Errorf("%s: %w: it came before the content was sent; look at what stands between here and OSS", m.what, ErrNotOSS)
 	case m.piece != nil:
-		return checkCRC(m.what, a, a.crc)
+		return checkCRC(m.what, a, &a.crc)
 	}
 	return nil
 }
 
-// checkCRC compares what OSS has stored with what was read from the file. An answer
-// without a CRC-64 is an error: a login page or a proxy may answer 200 to anything.
-func checkCRC(what string, a answer, want uint64) error {
-	stored, err := strconv.ParseUint(a.header.Get(crcHeader), 10, 64)
+// checkCRC compares what OSS has stored with what it is to be; nil means that nobody knows.
+// An answer without a CRC-64 is an error: a login page or a proxy may answer 200 to
+// anything.
+func checkCRC(what string, a answer, want *uint64) error {
+	stored, ok := a.storedCRC()
 	switch {
-	case err != nil:
+	case !ok:
 		return fmt.Errorf("%s: %w: it has no %s, so nobody knows what was stored; look at what stands between here and OSS", what, ErrNotOSS, crcHeader)
-	case stored != want:
-		return fmt.Errorf("%s: %w: OSS has %d, the file %d: what is stored is not the file; upload it again", what, ErrChecksum, stored, want)
+	case want != nil && stored != *want:
+		return fmt.Errorf("%s: %w: OSS has stored %d instead of %d; upload it again", what, ErrChecksum, stored, *want)
 	}
 	return nil
+}
+
+// storedCRC is the CRC-64 of what OSS has stored, if the answer says it.
+func (a answer) storedCRC() (crc uint64, ok bool) {
+	crc, err := strconv.ParseUint(a.header.Get(crcHeader), 10, 64)
+	return crc, err == nil
 }

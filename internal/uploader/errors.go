@@ -79,11 +79,11 @@ func (e *StatusError) Error() string {
 	if e.EC != "" {
 		details += ", EC " + e.EC
 	}
-	if e.Status == http.StatusNonAuthoritativeInfo {
-		return fmt.Sprintf("%v: OSS could not call back: %s (%s); %s", ErrCallbackFailed, reason, details, e.mend())
-	}
 	code := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, e.Code))
-	return fmt.Sprintf("%s: OSS answered %s: %s (%s); %s", e.What, code, reason, details, e.mend())
+	if e.Status == http.StatusNonAuthoritativeInfo {
+		return fmt.Sprintf("%v: OSS could not call back, and answered %s: %s (%s); %s", ErrCallbackFailed, code, reason, details, e.fix())
+	}
+	return fmt.Sprintf("%s: OSS answered %s: %s (%s); %s", e.What, code, reason, details, e.fix())
 }
 
 // Unwrap returns the sentinel that callers tell by, if there is one.
@@ -97,8 +97,8 @@ func (e *StatusError) Unwrap() error {
 	return nil
 }
 
-// mend says what to do.
-func (e *StatusError) mend() string {
+// fix says what to do.
+func (e *StatusError) fix() string {
 	switch {
 	case e.Status == http.StatusNonAuthoritativeInfo:
 		return "do not take it for uploaded: have the receiver looked at, and upload again once it answers"
@@ -113,7 +113,7 @@ func (e *StatusError) mend() string {
 	case e.Code == "FileAlreadyExists":
 		return "the key is taken, and overwriting is forbidden: choose another key"
 	case e.Code == "NoSuchUpload":
-		return "it was completed or aborted: begin a new one"
+		return "it was completed or aborted: look whether the object is there, or begin a new one"
 	case e.retryable():
 		return "try again later"
 	}
@@ -138,7 +138,7 @@ func retryable(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.retryable()
 	}
-	// Who cannot prove to be OSS is not asked again, lest he be trusted by accident.
+	// What cannot prove to be OSS is not asked again, lest it be trusted by accident.
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false
 	}

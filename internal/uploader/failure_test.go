@@ -14,7 +14,6 @@ import (
 
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
-	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
@@ -33,7 +32,7 @@ func TestNotRetried(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("x-oss-ec", "0007-00000203")
 			refuse(w, 203, "CallbackFailed", "Error status : 502.")
-		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back: Error status : 502. (request 65A0, EC 0007-00000203); do not take it for uploaded"},
+		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); do not take it for uploaded"},
 		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) }, uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},
 		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, nil, "redirects are not followed"},
@@ -61,7 +60,7 @@ func TestNotRetried(t *testing.T) {
 		{"another CRC-64", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("x-oss-hash-crc64ecma", "1")
-		}, uploader.ErrChecksum, "what is stored is not the file"},
+		}, uploader.ErrChecksum, "OSS has stored 1 instead of "},
 		{"another CRC-64 with 203", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("x-oss-hash-crc64ecma", "1")
@@ -234,7 +233,7 @@ func TestCallbackFailed(t *testing.T) {
 		w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback = callback }),
 		w.put(func(r *issue.Request) {
 			other := *callback
-			other.Carriage = oss.InQuery
+			other.InQuery = true
 			r.Callback = &other
 		}),
 	} {

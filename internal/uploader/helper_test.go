@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(server.Close)
 	t.Cleanup(emulator.Close)
 	w.url = server.URL
-	presigner, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
+	client, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.issuer, err = issue.New(issue.Config{Presigner: presigner, Tokens: tokens}); err != nil {
+	if w.issuer, err = issue.New(issue.Config{OSS: client, Tokens: tokens}); err != nil {
 		t.Fatal(err)
 	}
 	direct := httptest.NewServer(emulator) // looking at what is stored is no upload
@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // receiver starts the callbacks' receiver and returns the callback for it.
-func (w *world) receiver() *issue.Callback {
+func (w *world) receiver() *issue.CallbackSpec {
 	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.mu.Lock()
@@ -94,7 +94,7 @@ func (w *world) receiver() *issue.Callback {
 		io.WriteString(rw, said)
 	}))
 	w.t.Cleanup(receiver.Close)
-	return &issue.Callback{URLs: []string{receiver.URL + "/oss/callback"}}
+	return &issue.CallbackSpec{URLs: []string{receiver.URL + "/oss/callback"}}
 }
 
 // between sets what happens to requests from now on, and forgets those before.

@@ -22,15 +22,21 @@ type lost struct {
 	callsBack bool                       // somebody was to be told of the upload
 }
 
-func (l lost) fail(format string, args ...any) (uint64, error) {
-	return 0, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
+func (l lost) fail(format string, args ...any) (Result, error) {
+	return Result{}, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
 }
 
-// answerLost finds out what became of the object, and returns the file's CRC-64. Where
-// the object is there as in the file, and nobody was to be called back, nothing is
-// amiss. All else is an error that says what is known and what to do. The upload is not
-// over where asking once more may tell.
-func (s *session) answerLost(ctx context.Context, l lost) (uint64, error) {
+// A content is what an object is to have once it is stored.
+type content struct {
+	of   string // "the file"
+	size int64
+	crc  func(context.Context) (*uint64, error) // nil where nobody knows it
+}
+
+// answerLost finds out what became of the object. Where it is there as it is to be, and
+// nobody was to be called back, nothing is amiss. All else is an error that says what is
+// known and what to do. The upload is not over where asking once more may tell.
+func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	if l.head == nil {
 		return s.neverKnown(ctx, l, "")
 	}
@@ -38,7 +44,7 @@ func (s *session) answerLost(ctx context.Context, l lost) (uint64, error) {
 	switch {
 	case ctx.Err() != nil:
 		s.over = false
-		return 0, context.Cause(ctx)
+		return Result{}, context.Cause(ctx)
 	case errors.Is(err, errNoObject):
 		return l.fail("and there is no object: the upload was aborted, or the object deleted since; upload it again")
 	case retryable(err) || errors.Is(err, ErrNetwork):
@@ -46,44 +52,50 @@ func (s *session) answerLost(ctx context.Context, l lost) (uint64, error) {
 		return l.fail("so the object is most likely stored, but OSS did not say what is there (%v); upload again later, which asks for it first", err)
 	case err != nil:
 		return s.neverKnown(ctx, l, fmt.Sprintf(", but OSS did not say what is there (%v)", err))
-	case there.size != s.source.Size():
-		return l.fail("and the object that is there is not the file: it has %d bytes, the file %d; look what else is stored by this key, and upload the file again", there.size, s.source.Size())
+	case there.size != s.want.size:
+		return l.fail("and the object that is there is not %[1]s: it has %[2]d bytes, %[1]s %[3]d; %[4]s", s.want.of, there.size, s.want.size, lookAndRepeat)
 	}
-	crc, err := s.wholeCRC(ctx)
+	crc, err := s.want.crc(ctx)
 	switch {
 	case err != nil:
-		return 0, err
-	case there.crc != crc:
-		return l.fail("and the object that is there is not the file: it has as many bytes, but the CRC-64 %d, the file %d; look what else is stored by this key, and upload the file again", there.crc, crc)
+		return Result{}, err
+	case crc != nil && there.crc != *crc:
+		return l.fail("and the object that is there is not %[1]s: it has as many bytes, but the CRC-64 %[2]d, %[1]s %[3]d; %[4]s", s.want.of, there.crc, *crc, lookAndRepeat)
 	case l.callsBack:
-		return l.fail("and the object is there as in the file (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; %s, and upload it again only if there is none",
-			there.size, crc, lookUp(l.uploadID))
+		return l.fail("and the object is there as in %s (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; %s, and upload it again only if there is none",
+			s.want.of, there.size, there.crc, lookUp(l.uploadID))
 	}
 	s.over = true
-	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is there as in the file", l.what, ErrAnswerLost))
-	return crc, nil
+	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is there as in %s", l.what, ErrAnswerLost, s.want.of))
+	return Result{ETag: there.etag, CRC64: there.crc}, nil
 }
+
+// lookAndRepeat says what to do about another object.
+const lookAndRepeat = "look what else is stored by this key, and upload the file again"
 
 // neverKnown is for an object that nobody here can ask for.
-func (s *session) neverKnown(ctx context.Context, l lost, why string) (uint64, error) {
-	crc, err := s.wholeCRC(ctx)
+func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, error) {
+	crc, err := s.want.crc(ctx)
 	if err != nil {
-		return 0, err
+		return Result{}, err
 	}
-	recorded := ""
+	find := "it is there"
+	if crc != nil {
+		find = fmt.Sprintf("its CRC-64 is %d", *crc)
+	}
 	if l.callsBack {
-		recorded = ", and whether the upload was recorded"
+		find += ", and whether the upload was recorded"
 	}
-	return l.fail("so the object is most likely stored%s; look whether its CRC-64 is %d%s, or upload it again", why, crc, recorded)
+	return l.fail("so the object is most likely stored%s; look whether %s, or upload it again", why, find)
 }
 
-// wholeCRC reads the file.
-func (s *session) wholeCRC(ctx context.Context) (uint64, error) {
+// fileCRC reads the file.
+func (s *session) fileCRC(ctx context.Context) (*uint64, error) {
 	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
 	if ctx.Err() != nil {
 		s.over = false // the next run finds it out
 	}
-	return crc, err
+	return &crc, err
 }
 
 // lookUp says how to find out whether an upload was recorded.
@@ -101,6 +113,7 @@ var errNoObject = errors.New("there is no object")
 type storedObject struct {
 	size int64 // bytes
 	crc  uint64
+	etag string
 }
 
 // head asks for the object. The error is errNoObject, or means that nobody knows.
@@ -114,9 +127,9 @@ func (s *session) head(ctx context.Context, request manifest.PresignedRequest) (
 		return storedObject{}, err
 	}
 	size, badSize := strconv.ParseInt(a.header.Get("Content-Length"), 10, 64)
-	crc, badCRC := strconv.ParseUint(a.header.Get(crcHeader), 10, 64)
-	if badSize != nil || badCRC != nil {
+	crc, ok := a.storedCRC()
+	if badSize != nil || !ok {
 		return storedObject{}, fmt.Errorf("%s: %w: it has no size or no %s", what, ErrNotOSS, crcHeader)
 	}
-	return storedObject{size, crc}, nil
+	return storedObject{size, crc, a.header.Get("ETag")}, nil
 }

@@ -29,19 +29,20 @@ func (s *session) multipart(ctx context.Context, m *manifest.Multipart, pieces [
 	return result, err
 }
 
-// completed is what an upload that is gone means after the completion was sent.
-const completed = "OSS was asked to merge the parts, and the upload is over now"
+// merged is what is known of an upload that is gone after OSS was asked to merge it.
+const merged = "OSS was asked to merge the parts, and the upload is over now"
 
 func lostCompletion(m *manifest.Multipart, known string) lost {
 	return lost{"completion", known, m.Head, m.ID, callsBack(m.Complete)}
 }
 
 func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []piece) (Result, error) {
-	there, err := s.listParts(ctx, m)
+	there, _, err := s.listParts(ctx, m)
 	if errors.Is(err, ErrUploadGone) && s.state.Completing {
 		s.over = true
-		crc, err := s.answerLost(ctx, lostCompletion(m, completed))
-		return Result{CRC64: crc, Parts: len(pieces)}, err
+		result, err := s.answerLost(ctx, lostCompletion(m, merged))
+		result.Parts = len(pieces)
+		return result, err
 	}
 	if err != nil {
 		return Result{}, err
@@ -55,25 +56,25 @@ func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []pi
 		return Result{}, err
 	}
 	var crc uint64
+	etags := make([]string, len(parts))
 	for i, part := range parts {
 		crc = combineCRC(crc, part.crc, pieces[i].size)
+		etags[i] = part.etag
 	}
-	said, err := s.complete(ctx, m, parts, crc)
-	if err != nil {
-		return Result{}, err
-	}
-	return Result{Answer: said, CRC64: crc, Parts: len(parts), Kept: kept}, nil
+	result, err := s.complete(ctx, m, etags, &crc)
+	result.Size, result.Parts, result.Kept = s.want.size, len(parts), kept
+	return result, err
 }
 
-// listParts returns what OSS has, by number. Of a part that no page lists nobody says
-// that it is there, and it is sent again.
-func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (map[int]storedPart, error) {
+// listParts returns what OSS has, by number, and whether there is more than the manifest
+// has lists for. Of a part that no list holds nobody says that it is there.
+func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there map[int]storedPart, more bool, err error) {
 	const what = "list of parts"
-	there := make(map[int]storedPart)
+	there = make(map[int]storedPart)
 	for _, page := range m.Lists() {
 		a, _, err := s.send(ctx, message{what: what, request: page, patience: s.cfg.Stall})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		var list struct {
 			XMLName     xml.Name `xml:"ListPartsResult"`
@@ -82,16 +83,16 @@ func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (map[int
 			Part        []storedPart
 		}
 		if err := xml.Unmarshal(a.body, &list); err != nil || list.UploadId != m.OSSUploadID {
-			return nil, fmt.Errorf("%s: %w: it is no list of this upload's parts; look at what stands between here and OSS", what, ErrNotOSS)
+			return nil, false, fmt.Errorf("%s: %w: it is no list of this upload's parts; look at what stands between here and OSS", what, ErrNotOSS)
 		}
 		for _, part := range list.Part {
 			there[part.PartNumber] = part
 		}
-		if !list.IsTruncated {
+		if more = list.IsTruncated; !more {
 			break
 		}
 	}
-	return there, nil
+	return there, more, nil
 }
 
 // A sentPart is one that OSS has, and that is the same as in the file.
@@ -157,46 +158,48 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 	return sentPart{etag, a.crc, false}, nil
 }
 
-// complete has OSS merge the parts and call back. That it was asked is written down
-// first: when the upload is over the next time, it was most likely this.
-func (s *session) complete(ctx context.Context, m *manifest.Multipart, parts []sentPart, crc uint64) ([]byte, error) {
+// complete has OSS merge the parts, of which it has the ETags, and call back. That it was
+// asked is written down first: when the upload is over the next time, it was most likely
+// this. An object that is stored though something failed has an ETag in the result.
+func (s *session) complete(ctx context.Context, m *manifest.Multipart, etags []string, crc *uint64) (Result, error) {
 	const what = "completion"
-	type listed struct {
+	type part struct {
 		PartNumber int
 		ETag       string
 	}
 	list := struct {
 		XMLName xml.Name `xml:"CompleteMultipartUpload"`
-		Part    []listed
+		Part    []part
 	}{}
-	for i, part := range parts {
-		list.Part = append(list.Part, listed{i + 1, part.etag})
+	for i, etag := range etags {
+		list.Part = append(list.Part, part{i + 1, etag})
 	}
 	document, err := xml.Marshal(list)
 	if err != nil {
-		return nil, fmt.Errorf("write list of parts: %w", err)
+		return Result{}, fmt.Errorf("write list of parts: %w", err)
 	}
 	askedBefore := s.state.Completing
 	s.state.Completing = true
 	if err := s.state.Save(); err != nil {
-		return nil, err
+		return Result{}, err
 	}
 	a, maybe, err := s.send(ctx, message{what: what, request: m.Complete, document: document, patience: 3 * s.cfg.Stall})
 	s.over = err == nil || errors.Is(err, ErrCallbackFailed) || errors.Is(err, ErrUploadGone)
 	switch {
 	case errors.Is(err, ErrUploadGone) && (maybe || askedBefore):
-		_, err := s.answerLost(ctx, lostCompletion(m, completed))
-		return nil, err
+		return s.answerLost(ctx, lostCompletion(m, merged))
 	case taken(err) && (maybe || askedBefore):
-		_, err := s.answerLost(ctx, lostCompletion(m, "OSS was asked to merge the parts before, and the key is taken now"))
-		return nil, err
-	case errors.Is(err, ErrCallbackFailed) && a.header.Get(crcHeader) != "":
-		return nil, errors.Join(err, checkCRC(what, a, crc))
-	case err != nil:
-		return nil, err
+		return s.answerLost(ctx, lostCompletion(m, "OSS was asked to merge the parts before, and the key is taken now"))
+	case err != nil && !errors.Is(err, ErrCallbackFailed):
+		return Result{}, err
 	}
-	if err := checkCRC(what, a, crc); err != nil {
-		return nil, err
+	stored, known := a.storedCRC()
+	result := Result{ETag: a.header.Get("ETag"), CRC64: stored}
+	if known || err == nil {
+		err = errors.Join(err, checkCRC(what, a, crc))
 	}
-	return receiverAnswer(what, m.Complete, a)
+	if err == nil {
+		result.Answer, err = receiverAnswer(what, m.Complete, a)
+	}
+	return result, err
 }

@@ -94,6 +94,7 @@ type body struct {
 
 	mu      sync.Mutex
 	section *io.SectionReader
+	sent    int64
 	left    int64
 	crc     uint64
 	err     error // why reading ended too early
@@ -126,6 +127,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
+	b.sent += int64(n)
 	b.left -= int64(n)
 	b.crc = crc64.Update(b.crc, crcTable, p[:n])
 	b.moved(int64(n))
@@ -142,7 +144,7 @@ func (b *body) finish() (crc uint64, sent int64, err error) {
 	defer b.mu.Unlock()
 	err = b.err
 	b.err = errFinished
-	return b.crc, b.section.Size() - b.left, err
+	return b.crc, b.sent, err
 }
 
 var errFinished = errors.New("the attempt is over")

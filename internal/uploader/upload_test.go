@@ -13,22 +13,21 @@ import (
 
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
-	"upcall/internal/oss"
 	"upcall/internal/uploader"
 )
 
 func TestPut(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 1 << 20, 3<<20 + 1} {
-		for _, carry := range []oss.Carriage{oss.InHeaders, oss.InQuery} {
-			t.Run(fmt.Sprintf("%d bytes, callback %d", size, carry), func(t *testing.T) {
+		for _, inQuery := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d bytes, callback in the query %t", size, inQuery), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
 				content := someBytes(size)
 				_, source := fileOf(t, content)
 				length := int64(size)
 				callback := w.receiver()
-				callback.Carriage = carry
+				callback.InQuery = inQuery
 				m := w.put(func(r *issue.Request) {
 					r.Callback, r.ContentLength, r.Object.ContentType = callback, &length, "image/jpeg"
 					r.Object.Meta = map[string]string{"a": "b"}
@@ -90,7 +89,7 @@ func TestMultipart(t *testing.T) {
 		{"counted, more than needed", 2*partSize + 1, 3, counted(10)},
 		{"counted, too few of the smallest size", 10*partSize + 5, 3, counted(3)},
 		{"counted, nothing to send", 0, 1, counted(2)},
-		{"callback in the query", 2 * partSize, 2, func(r *issue.MultipartRequest) { r.Callback.Carriage = oss.InQuery }},
+		{"callback in the query", 2 * partSize, 2, func(r *issue.MultipartRequest) { r.Callback.InQuery = true }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

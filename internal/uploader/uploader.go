@@ -1,6 +1,7 @@
 package uploader
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,9 @@ type Task struct {
 // reported.
 type Result struct {
 	Answer json.RawMessage // the callback receiver's; nil without a callback
-	CRC64  uint64          // of the file and of the object
+	ETag   string          // of the object, as OSS spells it
+	Size   int64           // bytes
+	CRC64  uint64          // of the object and of what it was made of
 	Parts  int             // 0 for a single PUT
 	Kept   int             // how many of the parts were there already
 }
@@ -117,13 +120,7 @@ func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	s := &session{Uploader: u, source: t.Source, state: t.State, watcher: t.Watcher}
-	if s.watcher == nil {
-		s.watcher = nobody{}
-	}
-	if s.state == nil {
-		s.state = new(State)
-	}
+	s := u.session(t)
 	if t.Manifest.Multipart != nil {
 		return s.multipart(ctx, t.Manifest.Multipart, pieces)
 	}
@@ -135,13 +132,25 @@ type nobody struct{}
 func (nobody) Sent(int64)    {}
 func (nobody) Remark(string) {}
 
-// A session is one Upload.
+// A session is one upload's way through OSS.
 type session struct {
 	*Uploader
-	source  *Source
+	source  *Source // nil where all parts are at OSS already
+	want    content
 	state   *State
 	watcher Watcher
 	over    bool // OSS has no such multipart upload any more
+}
+
+func (u *Uploader) session(t Task) *session {
+	s := &session{Uploader: u, source: t.Source, state: cmp.Or(t.State, new(State)), watcher: t.Watcher}
+	if s.watcher == nil {
+		s.watcher = nobody{}
+	}
+	if s.source != nil {
+		s.want = content{"the file", s.source.Size(), s.fileCRC}
+	}
+	return s
 }
 
 // put uploads the whole file by one request.
@@ -153,8 +162,7 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	a, maybe, err := s.send(ctx, message{what: "upload", request: whole.request, piece: &whole, patience: s.cfg.Stall})
 	switch {
 	case maybe && taken(err):
-		_, err := s.answerLost(ctx, lost{what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request)})
-		return Result{}, err
+		return s.answerLost(ctx, lost{what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request)})
 	case err != nil:
 		return Result{}, err
 	}
@@ -162,7 +170,7 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Answer: said, CRC64: a.crc}, nil
+	return Result{Answer: said, ETag: a.header.Get("ETag"), Size: whole.size, CRC64: a.crc}, nil
 }
 
 // taken says whether overwriting was refused.

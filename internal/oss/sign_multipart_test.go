@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,31 +11,32 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/ossrule"
 )
 
-func goodMultipart() oss.Multipart {
+func goodMultipart() oss.MultipartPlan {
 	size := int64(300_000)
-	return oss.Multipart{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart}
+	return oss.MultipartPlan{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart}
 }
 
 func TestMultipartRejections(t *testing.T) {
 	t.Parallel()
-	size := func(n int64) func(*oss.Multipart) {
-		return func(m *oss.Multipart) { m.Size, m.PartSize = &n, 0 }
+	size := func(n int64) func(*oss.MultipartPlan) {
+		return func(m *oss.MultipartPlan) { m.Size, m.PartSize = &n, 0 }
 	}
-	count := func(parts int, partSize int64) func(*oss.Multipart) {
-		return func(m *oss.Multipart) { m.Size, m.Parts, m.PartSize = nil, parts, partSize }
+	count := func(parts int, partSize int64) func(*oss.MultipartPlan) {
+		return func(m *oss.MultipartPlan) { m.Size, m.Parts, m.PartSize = nil, parts, partSize }
 	}
 	tests := []struct {
 		name   string
-		change func(*oss.Multipart)
+		change func(*oss.MultipartPlan)
 		says   string
 		rules  []error
 	}{
 		{"neither size nor parts", count(0, 0), "give the size", []error{oss.ErrSize}},
-		{"both", func(m *oss.Multipart) { m.Parts = 3 }, "leave one out", []error{oss.ErrPartCount}},
+		{"both", func(m *oss.MultipartPlan) { m.Parts = 3 }, "leave one out", []error{oss.ErrPartCount}},
 		{"size 0", size(0), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"size negative", size(-1), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"size over the most", size(ossrule.MaxObject + 1), "1 to 53687091200000", []error{oss.ErrSize}},
@@ -46,14 +46,14 @@ func TestMultipartRejections(t *testing.T) {
 		{"part size under the least", count(1, ossrule.MinPart-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size over the most", count(1, ossrule.MaxPart+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size negative", count(1, -1), "102400 to 5368709120", []error{oss.ErrPartSize}},
-		{"part size of one byte with a size", func(m *oss.Multipart) { m.PartSize = 1 }, "102400 to 5368709120", []error{oss.ErrPartSize}},
-		{"one part too many of a size", func(m *oss.Multipart) {
+		{"part size of one byte with a size", func(m *oss.MultipartPlan) { m.PartSize = 1 }, "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"one part too many of a size", func(m *oss.MultipartPlan) {
 			n := int64(ossrule.MaxParts*ossrule.MinPart + 1)
 			m.Size = &n
 		}, "give at least 102401", []error{oss.ErrPartCount}},
-		{"expiry", func(m *oss.Multipart) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{oss.ErrExpires}},
-		{"callback", func(m *oss.Multipart) { m.Callback.Vars = document("{}") }, "give a callback", []error{oss.ErrCallback}},
-		{"all at once", func(m *oss.Multipart) { *m = oss.Multipart{Parts: -1, PartSize: 1} }, "",
+		{"expiry", func(m *oss.MultipartPlan) { m.Expires = 8 * 24 * time.Hour }, "1s to 7d", []error{oss.ErrExpires}},
+		{"callback", func(m *oss.MultipartPlan) { m.Callback.CallbackVar = document("{}") }, "give a callback", []error{oss.ErrCallback}},
+		{"all at once", func(m *oss.MultipartPlan) { *m = oss.MultipartPlan{Parts: -1, PartSize: 1} }, "",
 			[]error{ossrule.ErrBucket, ossrule.ErrKey, oss.ErrExpires, oss.ErrPartCount, oss.ErrPartSize}},
 	}
 	p, err := oss.New(goodConfig())
@@ -66,7 +66,7 @@ func TestMultipartRejections(t *testing.T) {
 			m := goodMultipart()
 			tt.change(&m)
 			checkMistakes(t, m.Check(), tt.says, tt.rules...)
-			_, err := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
+			_, _, err := p.SignMultipart(t.Context(), m, oss.UploadRef{Bucket: "demo", Key: "k", ID: "U"})
 			checkMistakes(t, err, tt.says, tt.rules...)
 		})
 	}
@@ -108,7 +108,7 @@ func TestPartSizes(t *testing.T) {
 			t.Errorf("%d bytes: the first part has %d", tt.size, *m.SizeOf(1))
 		}
 	}
-	counted := oss.Multipart{Parts: 7}
+	counted := oss.MultipartPlan{Parts: 7}
 	if counted.Count() != 7 || counted.SizeOfParts() != 8*mib || counted.SizeOf(1) != nil {
 		t.Errorf("7 parts: %d of %d", counted.Count(), counted.SizeOfParts())
 	}
@@ -146,52 +146,52 @@ func TestMultipartSignatures(t *testing.T) {
 		path  = "/a%20b/video.mp4"
 	)
 	inQuery := goodMultipart()
-	inQuery.Callback = oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`), Carriage: oss.InQuery}
+	inQuery.Callback = oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`), InQuery: true}
 	inHeaders := goodMultipart()
-	inHeaders.Callback = oss.Callback{Parameter: document(`{">>?":"??>"}`), Vars: document(`{"~":">?"}`)}
+	inHeaders.Callback = oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`)}
 	inHeaders.Object.ACL, inHeaders.Object.ForbidOverwrite = "private", true
 	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
 	counted := goodMultipart()
 	counted.Size, counted.Parts = nil, 2001
-	signed := func(m oss.Multipart, choose func(oss.SignedMultipart) oss.Signed) func(*testing.T) oss.Signed {
-		return func(t *testing.T) oss.Signed {
+	signed := func(m oss.MultipartPlan, choose func(manifest.Multipart) manifest.PresignedRequest) func(*testing.T) manifest.PresignedRequest {
+		return func(t *testing.T) manifest.PresignedRequest {
 			p, err := oss.New(goodConfig())
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "a b/video.mp4", ID: "U/1"})
+			all, cause, err := p.SignMultipart(t.Context(), m, oss.UploadRef{Bucket: "demo", Key: "a b/video.mp4", ID: "U/1"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || all.Bound != oss.BoundByExpires || len(all.Parts) != m.Count() {
-				t.Errorf("%d parts, expire at %s by %d", len(all.Parts), all.ExpiresAt, all.Bound)
+			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || cause != oss.ExpiryRequested || len(all.Parts) != m.Count() {
+				t.Errorf("%d parts, expire at %s by %d", len(all.Parts), all.ExpiresAt, cause)
 			}
 			return choose(all)
 		}
 	}
 	tests := []struct {
 		name           string
-		signed         func(*testing.T) oss.Signed
+		signed         func(*testing.T) manifest.PresignedRequest
 		method, query  string
 		headers, added string
 	}{
-		{"first part", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Parts[0] }), "PUT",
+		{"first part", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Parts[0].PresignedRequest }), "PUT",
 			"partNumber=1&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:102400\n", "content-length"},
-		{"last part", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Parts[2] }), "PUT",
+		{"last part", signed(inQuery, func(m manifest.Multipart) manifest.PresignedRequest { return m.Parts[2].PresignedRequest }), "PUT",
 			"partNumber=3&uploadId=U%2F1&x-oss-additional-headers=content-length&" + scope, "content-length:95200\n", "content-length"},
-		{"part of any size", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.Parts[2000] }), "PUT",
+		{"part of any size", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.Parts[2000].PresignedRequest }), "PUT",
 			"partNumber=2001&uploadId=U%2F1&" + scope, "", ""},
-		{"complete with the callback in headers", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
+		{"complete with the callback in headers", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope,
 			"content-type:application/xml\nx-oss-callback:eyI+Pj8iOiI/Pz4ifQ==\nx-oss-callback-var:eyJ+IjoiPj8ifQ==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
-		{"complete with the callback in the query", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
+		{"complete with the callback in the query", signed(inQuery, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
 			"callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
-		{"complete without a callback", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.Complete }), "POST",
+		{"complete without a callback", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
-		{"abort", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
-		{"head", signed(inQuery, func(m oss.SignedMultipart) oss.Signed { return m.Head }), "HEAD", scope, "", ""},
-		{"list", signed(inHeaders, func(m oss.SignedMultipart) oss.Signed { return m.ListParts[0] }), "GET", "uploadId=U%2F1&" + scope, "", ""},
-		{"third list", signed(counted, func(m oss.SignedMultipart) oss.Signed { return m.ListParts[2] }), "GET",
+		{"abort", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
+		{"head", signed(inQuery, func(m manifest.Multipart) manifest.PresignedRequest { return *m.Head }), "HEAD", scope, "", ""},
+		{"list", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.ListParts }), "GET", "uploadId=U%2F1&" + scope, "", ""},
+		{"third list", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.ListPartsNext[1] }), "GET",
 			"part-number-marker=2000&uploadId=U%2F1&" + scope, "", ""},
 	}
 	for _, tt := range tests {
@@ -222,8 +222,8 @@ func TestMultipartSignatures(t *testing.T) {
 	}
 }
 
-// TestBound: the shorter of expiry and credentials ends a URL.
-func TestBound(t *testing.T) {
+// TestExpiryCause: the shorter of expiry and credentials ends a URL.
+func TestExpiryCause(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of a synctest bubble
 	at := func(d time.Duration) oss.Credentials {
@@ -234,16 +234,16 @@ func TestBound(t *testing.T) {
 		credentials oss.Credentials
 		expires     time.Duration
 		want        time.Duration
-		bound       oss.Bound
+		cause       oss.ExpiryCause
 		rule        error
 	}{
-		{"permanent", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, oss.BoundByExpires, nil},
-		{"nobody knows", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, oss.BoundUnknown, nil},
-		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, oss.BoundByExpires, nil},
-		{"at the same time", at(time.Hour), time.Hour, time.Hour, oss.BoundByExpires, nil},
-		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, oss.BoundByExpires, nil},
-		{"earlier", at(time.Hour - time.Millisecond), time.Hour, time.Hour - time.Second, oss.BoundByCredentials, nil},
-		{"a second is left", at(time.Second), 7 * 24 * time.Hour, time.Second, oss.BoundByCredentials, nil},
+		{"permanent", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, oss.ExpiryRequested, nil},
+		{"nobody knows", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, oss.ExpiryUnknown, nil},
+		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, oss.ExpiryRequested, nil},
+		{"at the same time", at(time.Hour), time.Hour, time.Hour, oss.ExpiryRequested, nil},
+		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, oss.ExpiryRequested, nil},
+		{"earlier", at(time.Hour - time.Millisecond), time.Hour, time.Hour - time.Second, oss.ExpiryOfCredentials, nil},
+		{"a second is left", at(time.Second), 7 * 24 * time.Hour, time.Second, oss.ExpiryOfCredentials, nil},
 		{"less than a second is left", at(999 * time.Millisecond), time.Hour, 0, 0, oss.ErrCredentials},
 		{"now", at(0), time.Second, 0, 0, oss.ErrCredentials},
 		{"long ago", at(-24 * time.Hour), time.Hour, 0, 0, oss.ErrCredentials},
@@ -267,7 +267,7 @@ func TestBound(t *testing.T) {
 				signed, putErr := p.Put(t.Context(), u)
 				m := goodMultipart()
 				m.Expires = tt.expires
-				all, multipartErr := p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
+				all, cause, multipartErr := p.SignMultipart(t.Context(), m, oss.UploadRef{Bucket: "demo", Key: "k", ID: "U"})
 				if tt.rule != nil {
 					checkMistakes(t, putErr, "", tt.rule)
 					checkMistakes(t, multipartErr, "", tt.rule)
@@ -276,13 +276,17 @@ func TestBound(t *testing.T) {
 				if putErr != nil || multipartErr != nil {
 					t.Fatal(putErr, multipartErr)
 				}
-				for _, s := range append(all.Parts, signed, all.Complete, all.Abort, all.ListParts[0]) {
-					if got := parseURL(t, s.URL).Query().Get("x-oss-expires"); got != fmt.Sprint(int(tt.want.Seconds())) || !s.ExpiresAt.Equal(now.Add(tt.want)) || s.Bound != tt.bound {
-						t.Errorf("x-oss-expires %s, expires at %s, bound %d", got, s.ExpiresAt, s.Bound)
+				requests := []manifest.PresignedRequest{signed.PresignedRequest, all.Complete, all.Abort, *all.Head, all.ListParts}
+				for _, part := range all.Parts {
+					requests = append(requests, part.PresignedRequest)
+				}
+				for _, r := range requests {
+					if got := parseURL(t, r.URL).Query().Get("x-oss-expires"); got != fmt.Sprint(int(tt.want.Seconds())) {
+						t.Errorf("x-oss-expires %s of %s", got, r.URL)
 					}
 				}
-				if !all.ExpiresAt.Equal(now.Add(tt.want)) || all.Bound != tt.bound {
-					t.Errorf("manifest expires at %s, bound %d", all.ExpiresAt, all.Bound)
+				if want := now.Add(tt.want); !signed.ExpiresAt.Equal(want) || signed.ExpiryCause != tt.cause || !all.ExpiresAt.Equal(want) || cause != tt.cause {
+					t.Errorf("expire at %s by %d, manifest at %s by %d", signed.ExpiresAt, signed.ExpiryCause, all.ExpiresAt, cause)
 				}
 			})
 		})
@@ -325,27 +329,7 @@ func TestMultipartOverBeforeSigned(t *testing.T) {
 		}
 		m := goodMultipart()
 		m.Expires = time.Second
-		_, err = p.SignMultipart(t.Context(), m, oss.Started{Bucket: "demo", Key: "k", ID: "U"})
+		_, _, err = p.SignMultipart(t.Context(), m, oss.UploadRef{Bucket: "demo", Key: "k", ID: "U"})
 		checkMistakes(t, err, "1s is over before 3 parts are signed", oss.ErrExpires)
 	})
-}
-
-func TestJoinCRC64(t *testing.T) {
-	t.Parallel()
-	table := crc64.MakeTable(crc64.ECMA)
-	text := []byte(strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1000))
-	var parts []oss.UploadedPart
-	for rest := text; len(rest) > 0; {
-		n := min(7777, len(rest))
-		sum := crc64.Checksum(rest[:n], table)
-		parts = append(parts, oss.UploadedPart{Number: int32(len(parts) + 1), Size: int64(n), CRC64: &sum})
-		rest = rest[n:]
-	}
-	if got, known := oss.JoinCRC64(parts); !known || got != crc64.Checksum(text, table) {
-		t.Errorf("%d, %t, want %d", got, known, crc64.Checksum(text, table))
-	}
-	parts[2].CRC64 = nil
-	if _, known := oss.JoinCRC64(parts); known {
-		t.Error("a CRC-64 is known though one of the parts has none")
-	}
 }

@@ -1,13 +1,15 @@
 package oss
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"upcall/internal/callbackspec"
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+
 	"upcall/internal/fault"
 	"upcall/internal/ossrule"
 )
@@ -26,26 +28,20 @@ type Put struct {
 	// ContentMD5 is the Base64 of the content's MD5, or "". OSS refuses other content.
 	ContentMD5 string
 
-	Callback Callback
+	Callback CallbackHeaders
 }
 
-// A Callback is the pair of documents that make OSS call back. The zero value is none.
-type Callback struct {
-	Parameter callbackspec.Document // x-oss-callback
-	Vars      callbackspec.Document // x-oss-callback-var; none if there are no variables
-	Carriage  Carriage
+// Put presigns one PutObject. The error joins all mistakes in u.
+func (c *Client) Put(ctx context.Context, u Put) (Signed, error) {
+	if err := u.Check(); err != nil {
+		return Signed{}, err
+	}
+	return c.sign(ctx, &sdk.PutObjectRequest{
+		Bucket:        sdk.Ptr(u.Object.Bucket),
+		Key:           sdk.Ptr(u.Object.Key),
+		RequestCommon: sdk.RequestCommon{Headers: u.headers(), Parameters: u.Callback.parameters()},
+	}, u.Expires)
 }
-
-// Carriage is where a callback travels. OSS refuses it in both places at once
-// (EC 0007-00000027).
-type Carriage int
-
-const (
-	// InHeaders is the default: signed headers, which the uploader sends.
-	InHeaders Carriage = iota
-	// InQuery puts both documents into the URL, for uploaders that cannot set headers.
-	InQuery
-)
 
 // Check returns all mistakes, joined.
 func (u Put) Check() error {
@@ -78,18 +74,6 @@ func (u Put) checkContent() error {
 	return faults.Err()
 }
 
-// check leaves the documents themselves to package callbackspec, which alone makes them.
-func (c Callback) check() error {
-	var faults fault.List
-	if c.Parameter.Base64() == "" && c.Vars.Base64() != "" {
-		faults.AddNew(ErrCallback, "callback-var", "give a callback too", "has no callback to go with")
-	}
-	if c.Carriage != InHeaders && c.Carriage != InQuery {
-		faults.AddNew(ErrCallback, "carriage", "use InHeaders or InQuery", "%d is neither headers nor query", c.Carriage)
-	}
-	return faults.Err()
-}
-
 // headers returns all that is to be sent and signed. u has been checked.
 func (u Put) headers() map[string]string {
 	headers := u.Object.headers()
@@ -104,31 +88,4 @@ func (u Put) headers() map[string]string {
 	}
 	u.Callback.addTo(headers)
 	return headers
-}
-
-// addTo adds the headers of a callback that travels so.
-func (c Callback) addTo(headers map[string]string) {
-	if c.Carriage == InHeaders {
-		c.set(headers, "x-oss-callback", "x-oss-callback-var")
-	}
-}
-
-// parameters are the query parameters of a callback that travels so.
-func (c Callback) parameters() map[string]string {
-	if c.Carriage != InQuery {
-		return nil
-	}
-	parameters := make(map[string]string, 2)
-	c.set(parameters, "callback", "callback-var")
-	return parameters
-}
-
-// set stores the documents that there are by these names.
-func (c Callback) set(in map[string]string, parameter, vars string) {
-	if text := c.Parameter.Base64(); text != "" {
-		in[parameter] = text
-	}
-	if text := c.Vars.Base64(); text != "" {
-		in[vars] = text
-	}
 }

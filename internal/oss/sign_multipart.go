@@ -3,13 +3,13 @@ package oss
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strconv"
 	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
 	"upcall/internal/fault"
+	"upcall/internal/manifest"
 	"upcall/internal/ossrule"
 )
 
@@ -20,8 +20,8 @@ const (
 	partSizeStep    = 1 << 20
 )
 
-// A Multipart is one object that is to be uploaded in parts.
-type Multipart struct {
+// A MultipartPlan is one object that is to be uploaded in parts.
+type MultipartPlan struct {
 	Object Object
 
 	// Expires is for how long the requests may begin, 1 s to 7 days in whole seconds.
@@ -39,15 +39,15 @@ type Multipart struct {
 	// which says it.
 	Parts int
 
-	Callback Callback
+	Callback CallbackHeaders
 }
 
 // Check returns all mistakes, joined.
-func (m Multipart) Check() error {
+func (m MultipartPlan) Check() error {
 	return fault.Join(m.Object.Check(), checkExpires(m.Expires), m.checkParts(), m.Callback.check())
 }
 
-func (m Multipart) checkParts() error {
+func (m MultipartPlan) checkParts() error {
 	var faults fault.List
 	bad := func(rule error, field, fix, problem string, args ...any) {
 		faults.AddNew(rule, field, fix, problem, args...)
@@ -71,7 +71,7 @@ func (m Multipart) checkParts() error {
 }
 
 // SizeOfParts is the size of each part but the last, in bytes.
-func (m Multipart) SizeOfParts() int64 {
+func (m MultipartPlan) SizeOfParts() int64 {
 	switch {
 	case m.PartSize != 0:
 		return m.PartSize
@@ -83,7 +83,7 @@ func (m Multipart) SizeOfParts() int64 {
 }
 
 // Count is how many parts there are, or may be where the size is not known.
-func (m Multipart) Count() int {
+func (m MultipartPlan) Count() int {
 	if m.Size == nil {
 		return m.Parts
 	}
@@ -92,7 +92,7 @@ func (m Multipart) Count() int {
 }
 
 // SizeOf is the exact size of a part, counted from 1, or nil where that is not known.
-func (m Multipart) SizeOf(number int) *int64 {
+func (m MultipartPlan) SizeOf(number int) *int64 {
 	if m.Size == nil {
 		return nil
 	}
@@ -101,56 +101,50 @@ func (m Multipart) SizeOf(number int) *int64 {
 	return &size
 }
 
-// A SignedMultipart is every request of a multipart upload that was initiated. All
-// expire at once.
-type SignedMultipart struct {
-	ExpiresAt time.Time // UTC, whole seconds
-	Bound     Bound     // what ExpiresAt follows from
-	Parts     []Signed  // in order, from number 1
-	Complete  Signed    // merges the parts; carries the callback
-	Abort     Signed
-	Head      Signed   // asks for the object's size and CRC-64 once it is there
-	ListParts []Signed // one for each thousand of parts
-}
-
-// SignMultipart presigns every request of the upload, which was initiated for m. The
-// error joins all mistakes in m.
-func (p *Presigner) SignMultipart(ctx context.Context, m Multipart, upload Started) (SignedMultipart, error) {
+// SignMultipart presigns every request of the upload, which was initiated for m. They all
+// expire at once. The manifest has no ID yet. The error joins all mistakes in m.
+func (c *Client) SignMultipart(ctx context.Context, m MultipartPlan, upload UploadRef) (manifest.Multipart, ExpiryCause, error) {
 	if err := m.Check(); err != nil {
-		return SignedMultipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
-	end, bound, err := p.end(ctx, time.Now().Truncate(time.Second), m.Expires)
+	end, cause, err := c.end(ctx, time.Now().Truncate(time.Second), m.Expires)
 	if err != nil {
-		return SignedMultipart{}, err
+		return manifest.Multipart{}, 0, err
 	}
 	var broken error
-	sign := func(request sdk.RequestCommonInterface) Signed {
+	sign := func(request sdk.RequestCommonInterface) manifest.PresignedRequest {
 		if broken != nil {
-			return Signed{}
+			return manifest.PresignedRequest{}
 		}
-		signed, err := p.signUntil(ctx, request, end)
-		broken = err
-		signed.Bound = bound
-		return signed
+		var signed Signed
+		signed, broken = c.signUntil(ctx, request, end)
+		return signed.PresignedRequest
 	}
-	all := SignedMultipart{ExpiresAt: end, Bound: bound}
+	all := manifest.Multipart{
+		Bucket: upload.Bucket, Key: upload.Key, OSSUploadID: upload.ID,
+		Size: m.Size, PartSize: m.SizeOfParts(), ExpiresAt: end,
+		Callback: m.Callback.Callback.JSON(), CallbackVar: m.Callback.CallbackVar.JSON(),
+	}
 	for number := 1; number <= m.Count() && broken == nil; number++ {
-		all.Parts = append(all.Parts, sign(m.partRequest(upload, number)))
+		all.Parts = append(all.Parts, manifest.Part{
+			Number: int32(number), Size: m.SizeOf(number), PresignedRequest: sign(m.partRequest(upload, number)),
+		})
 	}
 	all.Complete = sign(m.completeRequest(upload))
 	all.Abort = sign(&sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
-	all.Head = sign(&sdk.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key})
-	for first := 0; first < m.Count(); first += ossrule.PageOfParts {
-		all.ListParts = append(all.ListParts, sign(listRequest(upload, first)))
+	all.Head = new(sign(&sdk.HeadObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key}))
+	all.ListParts = sign(listRequest(upload, 0))
+	for after := ossrule.PageOfParts; after < m.Count(); after += ossrule.PageOfParts {
+		all.ListPartsNext = append(all.ListPartsNext, sign(listRequest(upload, after)))
 	}
 	if broken == nil && !time.Now().Before(end) {
 		broken = fault.New(ErrExpires, "expires", "give more", "%s is over before %d parts are signed", m.Expires, m.Count())
 	}
-	return all, broken
+	return all, cause, broken
 }
 
-// partRequest signs the size of a part, where it is known, so that OSS refuses any other.
-func (m Multipart) partRequest(upload Started, number int) *sdk.UploadPartRequest {
+// partRequest signs the size of a part, where it is known, so that OSS rejects any other.
+func (m MultipartPlan) partRequest(upload UploadRef, number int) *sdk.UploadPartRequest {
 	request := &sdk.UploadPartRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, PartNumber: int32(number)}
 	if size := m.SizeOf(number); size != nil {
 		request.RequestCommon.Headers = map[string]string{"content-length": strconv.FormatInt(*size, 10)}
@@ -158,40 +152,29 @@ func (m Multipart) partRequest(upload Started, number int) *sdk.UploadPartReques
 	return request
 }
 
-func (m Multipart) completeRequest(upload Started) *sdk.CompleteMultipartUploadRequest {
-	return &sdk.CompleteMultipartUploadRequest{
-		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID,
-		RequestCommon: sdk.RequestCommon{Headers: completeHeaders(m.Object.ACL, m.Object.ForbidOverwrite, m.Callback), Parameters: m.Callback.parameters()},
-	}
-}
-
-// completeHeaders are what OSS wants to be told when the parts are merged. The content
+// completeRequest tells OSS what it wants to know when the parts are merged. The content
 // type is signed because most HTTP clients add one of their own to a POST.
-func completeHeaders(acl string, forbidOverwrite bool, callback Callback) map[string]string {
+func (m MultipartPlan) completeRequest(upload UploadRef) *sdk.CompleteMultipartUploadRequest {
 	headers := map[string]string{"content-type": "application/xml"}
-	if acl != "" {
-		headers["x-oss-object-acl"] = acl
+	if m.Object.ACL != "" {
+		headers["x-oss-object-acl"] = m.Object.ACL
 	}
-	if forbidOverwrite {
+	if m.Object.ForbidOverwrite {
 		headers["x-oss-forbid-overwrite"] = "true"
 	}
-	callback.addTo(headers)
-	return headers
+	m.Callback.addTo(headers)
+	return &sdk.CompleteMultipartUploadRequest{
+		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID,
+		RequestCommon: sdk.RequestCommon{Headers: headers, Parameters: m.Callback.parameters()},
+	}
 }
 
 // listRequest lists parts behind a number. The SDK presigns no ListParts by its name,
 // but that is a GET of the object with the upload's id.
-func listRequest(upload Started, after int) *sdk.GetObjectRequest {
+func listRequest(upload UploadRef, after int) *sdk.GetObjectRequest {
 	parameters := map[string]string{"uploadId": upload.ID}
 	if after > 0 {
 		parameters["part-number-marker"] = strconv.Itoa(after)
 	}
 	return &sdk.GetObjectRequest{Bucket: &upload.Bucket, Key: &upload.Key, RequestCommon: sdk.RequestCommon{Parameters: parameters}}
-}
-
-// initiateHeaders are what OSS keeps along with the object from the beginning.
-func (o Object) initiateHeaders() map[string]string {
-	headers := maps.Clone(o.headers())
-	delete(headers, "x-oss-object-acl") // told when the parts are merged
-	return headers
 }

@@ -98,8 +98,7 @@ func TestPutRejections(t *testing.T) {
 		{"authorization", func(u *oss.Put) { u.Object.Headers = map[string]string{"Authorization": "v"} }, oss.ErrHeader, "leave it out"},
 		{"host", func(u *oss.Put) { u.Object.Headers = map[string]string{"Host": "v"} }, oss.ErrHeader, "no header that OSS keeps"},
 
-		{"variables without a callback", func(u *oss.Put) { u.Callback.Vars = document("{}") }, oss.ErrCallback, "give a callback"},
-		{"unknown carriage", func(u *oss.Put) { u.Callback.Carriage = 2 }, oss.ErrCallback, "neither"},
+		{"variables without a callback", func(u *oss.Put) { u.Callback.CallbackVar = document("{}") }, oss.ErrCallback, "give a callback"},
 	}
 	p, err := oss.New(goodConfig())
 	if err != nil {
@@ -146,7 +145,7 @@ func TestSignedHeaders(t *testing.T) {
 				"Content-Encoding": "gzip", "Content-Language": "de", "X-OSS-Server-Side-Encryption": "AES256", "x-oss-traffic-limit": "819200"},
 		},
 		Expires: time.Minute, ContentLength: &size, ContentMD5: "1B2M2Y8AsgTpgAmY7PhCfg==",
-		Callback: oss.Callback{Parameter: document("{}"), Vars: document(`{"x:a":"b"}`)},
+		Callback: oss.CallbackHeaders{Callback: document("{}"), CallbackVar: document(`{"x:a":"b"}`)},
 	}
 	signed, err := p.Put(t.Context(), u)
 	if err != nil {

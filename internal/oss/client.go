@@ -1,0 +1,113 @@
+// Package oss is the one room with the OSS SDK: the connection, presigned V4 requests, and
+// what is asked of OSS itself. No type of the SDK leaves it.
+//
+// Everything is checked before anything is signed: OSS would reject most mistakes only
+// when somebody uploads, and the SDK some of them not at all. An error joins one
+// [fault.Fault] for each mistake, whose Rule is a sentinel of this package or of ossrule.
+package oss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
+
+	"upcall/internal/ossrule"
+)
+
+// The rules that a [Config], a [Put] and a [MultipartPlan] are checked against.
+var (
+	ErrRegion        = errors.New("region")
+	ErrEndpoint      = errors.New("endpoint")
+	ErrCredentials   = errors.New("credentials")
+	ErrExpires       = errors.New("expiry")
+	ErrContentLength = errors.New("content length")
+	ErrContentMD5    = errors.New("content MD5")
+	ErrContentType   = errors.New("content type")
+	ErrStorageClass  = errors.New("storage class")
+	ErrACL           = errors.New("ACL")
+	ErrMeta          = errors.New("user metadata")
+	ErrTag           = errors.New("object tag")
+	ErrHeader        = errors.New("header")
+	ErrCallback      = errors.New("callback")
+	ErrSize          = errors.New("size")
+	ErrPartSize      = errors.New("part size")
+	ErrPartCount     = errors.New("number of parts")
+)
+
+// A Client signs for one account, region and endpoint. It needs no network to sign
+// but what its credentials need, and may be used by several goroutines. What it asks of
+// OSS itself is to initiate and to abort multipart uploads.
+//
+// Its clock is the system's: the SDK reads that itself when it writes x-oss-date and
+// takes no other.
+type Client struct {
+	sdk    *sdk.Client
+	source Source
+	host   string
+
+	// plain is sdk for the requests, most of them, that have none of additionalHeaders:
+	// the SDK spends a twentieth of its time on looking for those.
+	plain *sdk.Client
+}
+
+// callTimeout bounds a request to OSS, with the SDK's retries.
+const callTimeout = 30 * time.Second
+
+// New checks cfg and returns a client. The error joins all mistakes.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	source := cfg.source()
+	c := sdk.NewConfig().
+		WithRegion(cfg.Region).
+		WithUseInternalEndpoint(cfg.Internal).
+		WithUseAccelerateEndpoint(cfg.Accelerate).
+		WithUseCName(cfg.CName).
+		WithUsePathStyle(cfg.PathStyle).
+		WithAdditionalHeaders(additionalHeaders).
+		WithProxyFromEnvironment(true).
+		WithReadWriteTimeout(callTimeout).
+		WithCredentialsProvider(credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
+			got, err := source(ctx)
+			return credentials.Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken}, err
+		}))
+	if cfg.Endpoint != "" {
+		c.Endpoint = &cfg.Endpoint
+	}
+	full := sdk.NewClient(c)
+	c.AdditionalHeaders = nil
+	return &Client{sdk: full, plain: sdk.NewClient(c), source: source, host: cfg.Host()}, nil
+}
+
+// Host is the host name of the configured endpoint, without bucket and port. It is ""
+// where the endpoint follows from the region.
+func (c *Client) Host() string { return c.host }
+
+// Origin returns the origin that uploads to a bucket go to, as in
+// https://bucket.oss-cn-hangzhou.aliyuncs.com, for the policy of a page that uploads.
+func (c *Client) Origin(ctx context.Context, bucket string) (string, error) {
+	signed, err := c.Put(ctx, Put{Object: Object{Bucket: bucket, Key: "origin"}, Expires: ossrule.MinExpiry})
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(signed.URL)
+	if err != nil {
+		return "", fmt.Errorf("read presigned URL: %w", err)
+	}
+	return u.Scheme + "://" + u.Host, nil
+}
+
+// parseEndpoint adds the scheme that the SDK adds.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	if !strings.Contains(endpoint, "://") {
+		endpoint = "https://" + endpoint
+	}
+	return url.Parse(endpoint)
+}

@@ -1,0 +1,73 @@
+package oss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
+
+	"upcall/internal/fault"
+)
+
+// An UploadRef names a multipart upload that was initiated.
+type UploadRef struct{ Bucket, Key, ID string }
+
+// A ServiceError is an answer of OSS that is no success.
+type ServiceError struct {
+	Operation string // as in "initiate multipart upload"
+	Status    int    // HTTP
+	Code      string // OSS's, as in NoSuchUpload
+	Message   string
+	RequestID string
+}
+
+func (e *ServiceError) Error() string {
+	return fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, fault.Line(e.Message), e.RequestID)
+}
+
+// failed makes one line of what the SDK returns. Its own errors have eight, and show
+// the signed URL.
+func failed(operation string, err error) error {
+	if service, ok := errors.AsType[*sdk.ServiceError](err); ok {
+		return &ServiceError{operation, service.StatusCode, service.Code, service.Message, service.RequestID}
+	}
+	if own, ok := errors.AsType[*sdk.OperationError](err); ok {
+		err = own.Unwrap()
+	}
+	return fmt.Errorf("%s: %w", operation, err)
+}
+
+// Initiate begins a multipart upload. A content type that o leaves open is taken from
+// the end of the key. The error joins all mistakes in o, or is a [ServiceError] or about
+// the network.
+func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
+	if err := o.Check(); err != nil {
+		return UploadRef{}, err
+	}
+	headers := o.headers()
+	delete(headers, "x-oss-object-acl") // told when the parts are merged
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	result, err := c.sdk.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{
+		Bucket: &o.Bucket, Key: &o.Key, RequestCommon: sdk.RequestCommon{Headers: headers},
+	})
+	if err != nil {
+		return UploadRef{}, failed("initiate multipart upload", err)
+	}
+	if sdk.ToString(result.UploadId) == "" {
+		return UploadRef{}, errors.New("initiate multipart upload: OSS answers without an upload id")
+	}
+	return UploadRef{Bucket: o.Bucket, Key: o.Key, ID: *result.UploadId}, nil
+}
+
+// Abort ends an upload without storing it: OSS drops its parts.
+func (c *Client) Abort(ctx context.Context, upload UploadRef) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := c.sdk.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	if err != nil {
+		return failed("abort multipart upload", err)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"upcall/internal/manifest"
+)
+
+// minRemaining is how long the URLs of a broken-off upload must be valid still if it is to
+// go on.
+const minRemaining = time.Minute
+
+// A renewal presigns the requests of an upload again, which takes credentials.
+type renewal = func(context.Context, manifest.Multipart) (manifest.Multipart, error)
+
+// Resume reports whether the multipart upload that the task's state remembers can go on
+// with the task's file; the task needs no manifest. An upload that cannot go on is aborted,
+// by a request that renew presigns, and forgotten.
+//
+// The error means that none is to be begun in its place: the file may be stored and reported
+// already, and another upload would report it once more.
+func (u *Uploader) Resume(ctx context.Context, t Task, renew renewal) (bool, error) {
+	old := t.State.Manifest
+	if old == nil {
+		return false, nil
+	}
+	fits := Fit(manifest.Manifest{Multipart: old}, t.Source.Size()) == nil
+	why := "the file has another size now"
+	switch {
+	case time.Until(old.ExpiresAt) < minRemaining:
+		why = "its URLs have expired"
+	case fits:
+		return true, nil
+	}
+	s := u.session(t)
+	if err := s.giveUp(ctx, *old, fits, renew); err != nil {
+		return false, err
+	}
+	s.watcher.Remark("the upload that was broken off cannot go on, as " + why + "; beginning anew")
+	t.State.Manifest, t.State.Completing = nil, false
+	return false, nil
+}
+
+// giveUp aborts the upload that was broken off.
+func (s *session) giveUp(ctx context.Context, m manifest.Multipart, fits bool, renew renewal) error {
+	renewed, err := renew(ctx, m)
+	if err == nil {
+		_, _, err = s.send(ctx, message{what: "abort", request: renewed.Abort, patience: s.cfg.Stall})
+	}
+	_, answered := errors.AsType[*StatusError](err)
+	gone := errors.Is(err, ErrUploadGone)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil, gone && !s.state.Completing:
+		return nil // no part is left
+	case !s.state.Completing:
+		s.watcher.Remark(fmt.Sprintf("its parts stay in the bucket: %v", err))
+		return nil
+	case !answered:
+		return fmt.Errorf("%w; run the same command again", err) // the state is kept, and the next run finds it out
+	}
+	known := merged
+	if !gone {
+		known = fmt.Sprintf("OSS was asked to merge the parts, and does not say whether it did (%v)", err)
+	}
+	if fits && callsBack(m.Complete) {
+		_, lost := lostCompletion(&m, known).fail("so the object is most likely stored; %s, and run the same command again only if there is none", lookUp(m.ID))
+		return errors.Join(lost, s.state.Remove())
+	}
+	s.watcher.Remark(fmt.Sprintf("%s: what was in the file then is most likely stored, by the upload_id %s", known, m.ID))
+	return nil
+}
