@@ -144,11 +144,11 @@ func (l *lab) sample() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := generator.Callback(0)
+	body, err := generator.Body(0)
 	if err != nil {
 		return nil, err
 	}
-	callback, err := callbackspec.Parse(made.Header.Get("Content-Type"), []byte(made.Body), nil)
+	callback, err := callbackspec.Parse(string(callbackspec.Form), []byte(body), nil)
 	if err != nil {
 		return nil, err
 	}

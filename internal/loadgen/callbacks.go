@@ -97,23 +97,28 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 	return messages, nil
 }
 
-// Message returns callback number i as [Generator.Wire] does: the same number is the same
-// upload.
-func (g *Generator) Message(i int, closing bool) ([]byte, error) {
+// Body returns the body of callback number i, a form: the same number is the same upload.
+func (g *Generator) Body(i int) (string, error) {
 	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
 	claims := uploadtoken.Claims{UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object}
 	token, err := g.keys.Mint(claims)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	requestID := fmt.Sprintf("%s%016X", g.run, i)
-	body, err := callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
+	return callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
 		"bucket": "demo", "object": object, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249", "size": strconv.Itoa(100000 + i),
 		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
 		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
-		"reqId": requestID, "operation": "PutObject",
+		"reqId": g.requestID(i), "operation": "PutObject",
 		"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026", callbackspec.TokenVar: token,
 	})
+}
+
+func (g *Generator) requestID(i int) string { return fmt.Sprintf("%s%016X", g.run, i) }
+
+// Message returns callback number i as [Generator.Wire] does.
+func (g *Generator) Message(i int, closing bool) ([]byte, error) {
+	body, err := g.Body(i)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +132,7 @@ func (g *Generator) Message(i int, closing bool) ([]byte, error) {
 		{"User-Agent", "aliyun-oss-callback"},
 		{"X-Oss-Bucket", "demo"},
 		{"X-Oss-Pub-Key-Url", g.keyURL},
-		{"X-Oss-Request-Id", requestID},
+		{"X-Oss-Request-Id", g.requestID(i)},
 		{"X-Oss-Signature-Version", "1.0"},
 		{"X-Oss-Tag", "CALLBACK"},
 	} {
