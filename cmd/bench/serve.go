@@ -97,12 +97,14 @@ func (cmd *serveCommand) imitate(ctx context.Context, v variant, cfg receiver.Co
 	if err != nil {
 		return err
 	}
+	metrics, registry := intake.NewMetrics(), httpserver.NewRegistry()
+	registry.MustRegister(metrics.Collectors()...)
 	server, err := intake.New(intake.Config{
-		Admission: cfg.Admission, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL),
-		Metrics: intake.NewMetrics(), Ready: pool.Ping, Logger: cfg.Logger,
+		Admission: cfg.Admission, Verifier: verifier, Recorder: v.recorder(pool, cmd.KeyURL), Metrics: metrics, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
-	return server.Serve(ctx, public, admin)
+	private := httpserver.New(httpserver.Admin(pool.Ping, registry), cfg.Logger)
+	return server.Serve(ctx, public, httpserver.Site{Server: private, Listener: admin})
 }

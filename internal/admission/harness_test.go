@@ -56,7 +56,6 @@ func (c *callback) receive(t *testing.T, ctx context.Context, body io.Reader, fa
 	var log bytes.Buffer
 	server, err := intake.New(intake.Config{
 		Admission: c.admission, Verifier: verifier, Recorder: failing{fail}, Metrics: intake.NewMetrics(),
-		Ready:  func(context.Context) error { return nil },
 		Logger: slog.New(slog.NewJSONHandler(&log, nil)), Now: func() time.Time { return noon },
 	})
 	if err != nil {

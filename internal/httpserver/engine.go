@@ -19,7 +19,6 @@ var release = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
 func NewEngine() *gin.Engine {
 	release()
 	engine := gin.New()
-	engine.HandleMethodNotAllowed = true
 	// A redirect is a failed callback to OSS, and takes the body from any other POST.
 	engine.RedirectTrailingSlash = false
 	// X-Forwarded-For is whatever the sender wrote.

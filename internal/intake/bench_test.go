@@ -29,9 +29,9 @@ func BenchmarkCallback(b *testing.B) {
 	}
 	server, err := New(Config{
 		Verifier: verifier, Recorder: instant{}, Metrics: NewMetrics(),
-		Admission: admission.Config{Tokens: keyring(b), Buckets: []string{"demo"}}, Ready: func(context.Context) error { return nil },
-		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-		Now:    func() time.Time { return noon },
+		Admission: admission.Config{Tokens: keyring(b), Buckets: []string{"demo"}},
+		Logger:    slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Now:       func() time.Time { return noon },
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
 	"upcall/internal/recorder"
 	"upcall/internal/testing/logtest"
 	"upcall/internal/testing/ossfake"
@@ -117,7 +119,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	if err := eventstore.EnsurePartitions(t.Context(), pool, noon); err != nil {
 		t.Fatal(err)
 	}
-	metrics := NewMetrics()
+	metrics, registry := NewMetrics(), httpserver.NewRegistry()
 	batches := eventstore.NewBatches("upcall", "Callbacks")
 	store, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
 	if err != nil {
@@ -132,11 +134,10 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	cfg := Config{
 		Verifier: verifier, Recorder: failover, Metrics: metrics,
 		Admission: admission.Config{Tokens: keyring(t)},
-		Ready:     func(ctx context.Context) error { return pool.Ping(ctx) },
 		Logger:    logger,
 		Now:       func() time.Time { return noon },
 	}
-	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
+	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors())...)
 	if change != nil {
 		change(&cfg)
 	}
@@ -146,7 +147,8 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	}
 	running := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
 		defer store.Close()
-		return server.Serve(ctx, public, admin)
+		private := httpserver.New(httpserver.Admin(pool.Ping, registry), logger)
+		return server.Serve(ctx, public, httpserver.Site{Server: private, Listener: admin})
 	})
 	return &service{running, pool, log}
 }

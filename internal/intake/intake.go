@@ -6,10 +6,7 @@
 // returns when the row is committed, or safe in the spool. Only then is the answer 200,
 // which OSS hands to the uploader.
 //
-// There are two listeners. The public one knows the callback path and nothing else.
-// The admin one has health, readiness and metrics, and belongs on a private address.
-//
-// This is the only package of the receiver that knows Gin.
+// Its listener knows the callback path and nothing else.
 package intake
 
 import (
@@ -20,7 +17,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -28,6 +24,7 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/event"
+	"upcall/internal/httpserver"
 	"upcall/internal/recorder"
 	"upcall/internal/verify"
 )
@@ -53,8 +50,6 @@ type Config struct {
 	Verifier *verify.Verifier
 	// Recorder keeps what was accepted. Required.
 	Recorder Recorder
-	// Ready tells why this receiver should get no callbacks now, if so. Required.
-	Ready func(context.Context) error
 	// Refusals keeps some of what is refused. Default none.
 	Refusals RefusalStore
 	// Metrics counts. Required.
@@ -89,51 +84,19 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Recorder == nil || cfg.Ready == nil || cfg.Metrics == nil || cfg.Logger == nil {
-		return nil, errors.New("intake: Verifier, Recorder, Ready, Metrics and Logger are required")
+	if cfg.Recorder == nil || cfg.Metrics == nil || cfg.Logger == nil {
+		return nil, errors.New("intake: Verifier, Recorder, Metrics and Logger are required")
 	}
 	return &Server{cfg: cfg, policy: policy, refusals: newRefusals(cfg), recent: newRecent()}, nil
 }
 
 // Public returns the handler for the listener that OSS reaches.
 func (s *Server) Public() http.Handler {
-	engine := newEngine()
-	engine.Use(s.observe)
+	engine := httpserver.NewEngine()
+	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	engine.POST(s.cfg.Admission.CallbackPath, s.callback) // OSS, after an upload
 	engine.NoRoute(s.callback)                            // strangers: admission refuses the path or the method
 	return engine
-}
-
-// Admin returns the handler for the private listener.
-func (s *Server) Admin() http.Handler {
-	engine := newEngine()
-	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") }) // the orchestrator: restart if not 200
-	engine.GET("/readyz", s.readyz)                                                // the load balancer: send no callbacks if not 200
-	engine.GET("/metrics", gin.WrapH(s.cfg.Metrics.handler()))                     // Prometheus
-	return engine
-}
-
-// release keeps Gin from printing its routes.
-var release = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
-
-func newEngine() *gin.Engine {
-	release()
-	engine := gin.New()
-	// A redirect answer is a failed callback to OSS, and X-Forwarded-For is whatever
-	// the sender wrote.
-	engine.RedirectTrailingSlash = false
-	engine.ForwardedByClientIP = false
-	return engine
-}
-
-func (s *Server) readyz(c *gin.Context) {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Second)
-	defer cancel()
-	if err := s.cfg.Ready(ctx); err != nil {
-		c.String(http.StatusServiceUnavailable, "not ready: %s\n", err)
-		return
-	}
-	c.String(http.StatusOK, "ok\n")
 }
 
 // callback answers one callback.

@@ -1,12 +1,9 @@
 package intake
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"upcall/internal/admission"
 )
@@ -22,9 +19,8 @@ const (
 // conflictRequestID is a conflict; admission.ReasonBucketConflict is the other.
 const conflictRequestID = "request_id_reused"
 
-// Metrics is what /metrics shows. Nothing in it reads a table.
+// Metrics counts requests.
 type Metrics struct {
-	registry        *prometheus.Registry
 	requests        *prometheus.CounterVec
 	seconds         prometheus.Histogram
 	refusals        *prometheus.CounterVec
@@ -33,10 +29,9 @@ type Metrics struct {
 	verifyFailures  *prometheus.CounterVec
 }
 
-// NewMetrics returns metrics in a registry of their own.
+// NewMetrics returns metrics that have counted nothing.
 func NewMetrics() *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_requests_total",
 			Help: "Requests on the public listener by outcome: recorded, spooled, duplicate, or the error code of the answer.",
@@ -70,21 +65,15 @@ func NewMetrics() *Metrics {
 	for _, reason := range []string{string(admission.ReasonBucketConflict), conflictRequestID} {
 		m.conflicts.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// Register has /metrics show something more.
-func (m *Metrics) Register(collectors ...prometheus.Collector) {
-	m.registry.MustRegister(collectors...)
+// Collectors returns what /metrics shows of the requests.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures}
 }
 
 func (m *Metrics) request(outcome string, took time.Duration) {
 	m.requests.WithLabelValues(outcome).Inc()
 	m.seconds.Observe(took.Seconds())
-}
-
-func (m *Metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }

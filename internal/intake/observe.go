@@ -2,10 +2,7 @@ package intake
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -13,6 +10,7 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/event"
+	"upcall/internal/httpserver"
 )
 
 const (
@@ -33,43 +31,19 @@ type logEvent struct {
 // requestID returns the id that the upload had: the body's, or else the header's.
 func (e *logEvent) requestID() string { return cmp.Or(e.event.Callback.RequestID, e.request.RequestID) }
 
-const seenKey = "seen"
+func seenIn(c *gin.Context) *logEvent { return httpserver.Event[logEvent](c) }
 
-func seenIn(c *gin.Context) *logEvent { return c.MustGet(seenKey).(*logEvent) }
-
-// observe opens the log event of a request, and writes and counts it at the end. A
-// panic becomes a refusal: the process lives, and the sender sees no stack trace.
-func (s *Server) observe(c *gin.Context) {
-	started := time.Now()
-	markHandled(c.Request.Context())
-	seen := &logEvent{}
-	c.Set(seenKey, seen)
-	defer func() {
-		if p := recover(); p != nil {
-			s.cfg.Logger.ErrorContext(c.Request.Context(), "panic",
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			if !c.Writer.Written() {
-				s.refuse(c, ours(admission.ReasonPanic, fmt.Errorf("panic: %v", p)))
-			}
-		}
-		took := time.Since(started)
-		s.cfg.Metrics.request(seen.outcome, took)
-		s.log(c, seen, took)
-	}()
-	c.Next()
+// panicked refuses a callback that a mistake of ours has ended.
+func (s *Server) panicked(c *gin.Context, err error) {
+	if !c.Writer.Written() {
+		s.refuse(c, ours(admission.ReasonPanic, err))
+	}
 }
 
-func (s *Server) log(c *gin.Context, seen *logEvent, took time.Duration) {
-	level := slog.LevelInfo
-	if seen.refusal != nil {
-		level = slog.LevelWarn
-	}
-	ctx := context.WithoutCancel(c.Request.Context())
-	if !s.cfg.Logger.Enabled(ctx, level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs,
+// observe counts a request and writes its log line.
+func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
+	s.cfg.Metrics.request(seen.outcome, took)
+	attrs := append(make([]slog.Attr, 0, 16), // all that may be
 		slog.String("method", c.Request.Method),
 		slog.String("path", c.Request.URL.Path),
 		slog.Int("status", c.Writer.Status()),
@@ -78,28 +52,24 @@ func (s *Server) log(c *gin.Context, seen *logEvent, took time.Duration) {
 		slog.Int("bytes", len(seen.request.Body)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 	)
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
+	level := slog.LevelInfo
 	if r := seen.refusal; r != nil {
-		text("reason", string(r.Reason))
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.String("reason", string(r.Reason)))
 		if r.Cause != nil {
-			text("error", r.Cause.Error())
+			attrs = append(attrs, slog.String("error", r.Cause.Error()))
 		}
 	}
-	text("conflict", seen.conflict)
+	attrs = append(attrs, slog.String("conflict", seen.conflict))
 	if e := seen.event; e != nil {
 		if e.ID != uuid.Nil {
-			text("event_id", e.ID.String())
+			attrs = append(attrs, slog.String("event_id", e.ID.String()))
 		}
 		if e.UploadID.Valid {
-			text("upload_id", e.UploadID.UUID.String())
+			attrs = append(attrs, slog.String("upload_id", e.UploadID.UUID.String()))
 		}
-		text("bucket", e.Callback.Bucket)
-		text("object_key", e.Callback.Object)
-		text("request_id", e.Callback.RequestID)
+		attrs = append(attrs, slog.String("bucket", e.Callback.Bucket), slog.String("object_key", e.Callback.Object),
+			slog.String("request_id", e.Callback.RequestID))
 	}
-	s.cfg.Logger.LogAttrs(ctx, level, "callback", attrs...)
+	httpserver.Log(c, s.cfg.Logger, level, "callback", attrs...)
 }

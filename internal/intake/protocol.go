@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"upcall/internal/admission"
 )
 
@@ -48,10 +50,10 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, protocolKey{}, conn)
 }
 
-// markHandled says that a request of the connection has reached a handler, which
-// answers for what comes.
-func markHandled(ctx context.Context) {
-	if conn, ok := ctx.Value(protocolKey{}).(*protocolConn); ok {
+// markHandled is middleware that says that a request of the connection has reached a
+// handler, which answers for what comes.
+func markHandled(c *gin.Context) {
+	if conn, ok := c.Request.Context().Value(protocolKey{}).(*protocolConn); ok {
 		conn.handled.Store(true)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/httpserver"
 	"upcall/internal/verify"
 )
 
@@ -220,7 +221,9 @@ func TestRefusalQueue(t *testing.T) {
 		s.refusals.queue <- &refused{reason: admission.Reason(fmt.Sprint(i))}
 	}
 	s.noteRefusal(&logEvent{refusal: &admission.Refusal{Code: admission.BadToken, Reason: admission.ReasonTokenForged}})
-	families, err := metrics.registry.Gather()
+	registry := httpserver.NewRegistry()
+	registry.MustRegister(metrics.Collectors()...)
+	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,6 +115,7 @@ func New(cfg Config) (*Server, error) {
 // API returns the handler for the listener that applications reach.
 func (s *Server) API() http.Handler {
 	engine := httpserver.NewEngine()
+	engine.HandleMethodNotAllowed = true
 	engine.Use(httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	engine.POST("/v1/uploads", s.authenticated(s.postUpload))              // an application, before an upload
 	engine.POST("/v1/uploads/multipart", s.authenticated(s.postMultipart)) // the same, before one in parts

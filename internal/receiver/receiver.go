@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"upcall/internal/admission"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
@@ -102,17 +104,17 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
-	metrics := intake.NewMetrics()
-	queue, closeSpool, err := cfg.openSpool(ctx, metrics)
+	queue, closeSpool, err := cfg.openSpool(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeSpool()
-	batches := eventstore.NewBatches("upcall", "Callbacks")
+	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{Pool: pool, OnBatch: batches.Observe}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue
+		registry.MustRegister(queue.Collectors()...)
 		storeConfig.CommitTimeout = primaryTimeout // nothing waits longer
 	}
 	store, err := eventstore.NewRecorder(storeConfig)
@@ -121,7 +123,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer store.Close()
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
-	metrics.Register(append(batches.Collectors(), failover.Collectors()...)...)
+	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
@@ -133,7 +135,6 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		}
 		parts.Refusals = refusals
 	}
-	parts.Ready = func(ctx context.Context) error { return ready(ctx, pool, queue) }
 	server, err := intake.New(parts)
 	if err != nil {
 		return err
@@ -151,11 +152,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	})
 	defer func() { stop(); workers.Wait() }()
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
-	return server.Serve(ctx, public, admin)
+	private := httpserver.Admin(func(ctx context.Context) error { return ready(ctx, pool, queue) }, registry)
+	return server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
 }
 
 // openSpool returns the spool, or nil where there is to be none, and what to do at the end.
-func (cfg Config) openSpool(ctx context.Context, metrics *intake.Metrics) (*spool.Spool, func(), error) {
+func (cfg Config) openSpool(ctx context.Context) (*spool.Spool, func(), error) {
 	if cfg.SpoolDir == "" {
 		return nil, func() {}, nil
 	}
@@ -164,7 +166,6 @@ func (cfg Config) openSpool(ctx context.Context, metrics *intake.Metrics) (*spoo
 	if err != nil {
 		return nil, nil, err
 	}
-	metrics.Register(queue.Collectors()...)
 	return queue, func() {
 		if err := queue.Close(); err != nil {
 			cfg.Logger.ErrorContext(ctx, "spool was not closed well", slog.String("error", err.Error()))
