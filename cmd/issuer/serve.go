@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -81,7 +80,8 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	cfg := issuer.Config{Page: c.Page}
 	var faults fault.List
-	faults.Add(checkListener("--api-listen", c.APIListen), checkListener("--api-admin-listen", c.APIAdminListen))
+	faults.Add(cli.CheckListener("--api-listen", c.APIListen, "8082"),
+		cli.CheckListener("--api-admin-listen", c.APIAdminListen, "8083"))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
 		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen)
 	}
@@ -109,14 +109,6 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	}
 	cfg.Rate = rate.Limit(limit)
 	return cfg, faults.Err()
-}
-
-func checkListener(flag, address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
-		return fault.At(flag, "%q is no host:port; write 127.0.0.1:8082, or :8082 for all addresses", address)
-	}
-	return nil
 }
 
 // readPolicies reads a policy file. Each mistake is named with the file, its line and

@@ -197,7 +197,7 @@ func TestServeRefusals(t *testing.T) {
 		{"burst is no number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is no number of requests; write 200, say`}},
 		{"burst is zero", map[string]string{"UPCALL_API_BURST": "0"}, nil, 2, []string{"--api-burst: "}},
 		{"burst is too high", nil, []string{"--api-burst", "1000001"}, 2, []string{"--api-burst: "}},
-		{"listener is no address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is no host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
+		{"listener is no address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is not host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
 		{"listener without a port", nil, []string{"--api-listen", "127.0.0.1:"}, 2, []string{"--api-listen: "}},
 		{"listener with a port over 65535", map[string]string{"UPCALL_API_LISTEN": "127.0.0.1:65536"}, nil, 2, []string{"--api-listen: "}},
 		{"listener that is a URL", map[string]string{"UPCALL_API_ADMIN_LISTEN": "http://127.0.0.1:8083"}, nil, 2, []string{"--api-admin-listen: "}},

@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"upcall/internal/cli"
 	"upcall/internal/fault"
+	"upcall/internal/httpserver"
 	"upcall/internal/ossemu"
 )
 
@@ -46,11 +45,7 @@ func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, erro
 // Run serves until ctx is done, then answers what is under way.
 func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, err := s.config(env, slog.New(slog.NewTextHandler(std.Err, nil)))
-	_, _, addrErr := net.SplitHostPort(s.Listen)
-	if addrErr != nil {
-		addrErr = fmt.Errorf("listen address %q is not host:port; write :9000, say", s.Listen)
-	}
-	if err := fault.Join(addrErr, err, cfg.Check()); err != nil {
+	if err := fault.Join(cli.CheckListener("OSSEMU_LISTEN", s.Listen, "9000"), err, cfg.Check()); err != nil {
 		return cli.Usage(err)
 	}
 	listener, err := net.Listen("tcp", s.Listen)
@@ -65,29 +60,11 @@ func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error
 	if err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), listener.Close())
 	}
-	server := &http.Server{
-		Handler:           emulator,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
-	}
+	server := httpserver.New(emulator, cfg.Logger)
+	server.ReadTimeout, server.WriteTimeout = 0, 0 // a large object takes as long as it takes
 	server.RegisterOnShutdown(emulator.Close)
 	fmt.Fprintf(std.Out, "ossemu: serving %s, callback key at %s\n", address, strings.TrimSuffix(cfg.PublicURL, "/")+ossemu.PublicKeyPath)
-
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
-	}
-	// The signal has ended ctx; draining needs a life of its own.
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("drain: %w", err), server.Close())
-	}
-	return nil
+	return httpserver.Serve(ctx, cfg.Logger, drainTimeout, httpserver.Site{Server: server, Listener: listener})
 }
 
 // reachable turns a listener's address into one that this machine can dial.
@@ -108,21 +85,8 @@ type healthcheckCommand struct {
 }
 
 func (h healthcheckCommand) Run(ctx context.Context, std cli.Stdio) error {
-	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
-	defer cancel()
-	url := "http://" + reachable(h.Listen) + "/_ossemu/health"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return cli.Usage(fmt.Errorf("listen address %q is not host:port", h.Listen))
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("check health: %w", err)
-	}
-	defer response.Body.Close() // only its status counts
-	if response.StatusCode != http.StatusOK {
-		return errors.New("check health: the emulator answered " + strconv.Itoa(response.StatusCode))
+	if err := cli.CheckHealth(ctx, reachable(h.Listen), "/_ossemu/health", h.Timeout); err != nil {
+		return err
 	}
 	fmt.Fprintln(std.Out, "ok")
 	return nil

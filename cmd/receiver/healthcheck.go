@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net/http"
 	"time"
 
 	"upcall/internal/cli"
@@ -15,19 +13,5 @@ type healthcheckCommand struct {
 }
 
 func (cmd *healthcheckCommand) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cmd.AdminListen+cmd.Path, nil)
-	if err != nil {
-		return cli.Usage(fmt.Errorf("admin listener %q is not host:port", cmd.AdminListen))
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", cmd.AdminListen, err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s: %s answered %s", cmd.AdminListen, cmd.Path, answer.Status)
-	}
-	return nil
+	return cli.CheckHealth(ctx, cmd.AdminListen, cmd.Path, 2*time.Second)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 
 	"upcall/internal/admission"
@@ -104,13 +103,6 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	return errors.Join(cmd.serve(ctx, cfg, url, databaseURL == embedded), stop())
 }
 
-func checkAddress(address string) error {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return fmt.Errorf("%q is not host:port: write :8080, say", address)
-	}
-	return nil
-}
-
 // trimmed takes the blanks off that people put after commas.
 func trimmed(list []string) []string {
 	for i := range list {
@@ -128,8 +120,7 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, string, error) {
 	if err == nil && databaseURL != embedded {
 		note("UPCALL_DATABASE_URL", migrations.CheckURL(databaseURL))
 	}
-	note("UPCALL_LISTEN", checkAddress(cmd.Listen))
-	note("UPCALL_ADMIN_LISTEN", checkAddress(cmd.AdminListen))
+	faults.Add(cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"), cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg := receiver.Config{
 		Admission: admission.Config{
 			CallbackPath: cmd.CallbackPath,
