@@ -33,7 +33,7 @@ func printUpload(w io.Writer, format string, r issue.Request, u manifest.Upload,
 	case "text":
 		return printText(w, r, u, cause, time.Now())
 	}
-	program, err := snippet.Render(format, snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers})
+	program, err := snippet.Render(format, u.Request())
 	if err != nil {
 		return err
 	}

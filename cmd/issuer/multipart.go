@@ -49,7 +49,7 @@ Without --content-type the object gets the type that the end of its key stands f
 
 // Run initiates one upload and prints its manifest. kong calls it.
 func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.presignConfig(env)
+	cfg, err := c.ossConfig(env)
 	errs := []error{err, cfg.Check()}
 	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)
@@ -195,7 +195,7 @@ The exit status is also 1 if the object is stored but its callback failed (203 C
 
 // Run merges one upload and prints the callback's answer. kong calls it.
 func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.presignConfig(env)
+	cfg, err := c.ossConfig(env)
 	errs := []error{err, cfg.Check(), oneOf("--format", c.Format, "text", "json")}
 	m, err := c.read(std)
 	errs = append(errs, err)
@@ -260,7 +260,7 @@ type multipartAbortCommand struct {
 
 // Run aborts one upload. kong calls it.
 func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.presignConfig(env)
+	cfg, err := c.ossConfig(env)
 	errs := []error{err, cfg.Check()}
 	m, err := c.read(std)
 	if err := errors.Join(append(errs, err)...); err != nil {

@@ -17,9 +17,9 @@ type ossFlags struct {
 	credentialFlags
 }
 
-// presignConfig reads region, endpoint and credentials. The error is about what could
+// ossConfig reads region, endpoint and credentials. The error is about what could
 // not be read; what was read is still to be checked.
-func (f *ossFlags) presignConfig(env cli.Env) (oss.Config, error) {
+func (f *ossFlags) ossConfig(env cli.Env) (oss.Config, error) {
 	cfg := oss.Config{
 		Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle,
 	}

@@ -45,7 +45,7 @@ The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
 
 // Run prints one issued upload. kong calls it.
 func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.presignConfig(env)
+	cfg, err := c.ossConfig(env)
 	var faults fault.List
 	faults.Add(err, cfg.Check())
 	tokens, err := cli.TokenKeys("", env)

@@ -86,7 +86,7 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen)
 	}
 	var err error
-	cfg.OSS, err = c.presignConfig(env)
+	cfg.OSS, err = c.ossConfig(env)
 	faults.Add(err, cfg.OSS.Check())
 	cfg.Tokens, err = cli.TokenKeys("", env)
 	faults.Add(err)

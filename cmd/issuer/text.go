@@ -30,7 +30,7 @@ func printText(w io.Writer, r issue.Request, u manifest.Upload, cause oss.Expiry
 			fmt.Fprintf(&b, "%s: %s\n", name, u.Headers[name])
 		}
 	}
-	curl := snippet.Curl(snippet.Upload{Method: u.Method, URL: u.URL, Headers: u.Headers}, "FILE")
+	curl := snippet.Curl(u.Request(), "FILE")
 	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", curl)
 	if r.Callback != nil {
 		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported, and above it is the\n" +

@@ -36,7 +36,7 @@ type uploadIssuer struct {
 
 // makeManifests lets each job make its own manifest. The error joins all mistakes.
 func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger issue.Ledger, remarks io.Writer) error {
-	cfg, err := c.presignConfig(env)
+	cfg, err := c.ossConfig(env)
 	errs := []error{err, cfg.Check()}
 	tokens, err := cli.TokenKeys("", env)
 	errs = append(errs, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"upcall/internal/issue"
+	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
 	"upcall/internal/testing/toolchain"
@@ -68,7 +69,7 @@ func TestUnsignedType(t *testing.T) {
 	t.Parallel()
 	for _, language := range snippet.Languages() {
 		want := language == "browser" || language == "android"
-		u := snippet.Upload{Method: "PUT", URL: "https://demo.oss-cn-hangzhou.aliyuncs.com/k?x=y"}
+		u := manifest.PresignedRequest{Method: "PUT", URL: "https://demo.oss-cn-hangzhou.aliyuncs.com/k?x=y"}
 		_, err := snippet.Render(language, u)
 		if checked := snippet.Check(language, "k", ""); errors.Is(err, snippet.ErrContentType) != want || errors.Is(checked, snippet.ErrContentType) != want {
 			t.Errorf("%s without a type: %v and %v", language, err, checked)

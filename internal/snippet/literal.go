@@ -3,7 +3,7 @@ package snippet
 import "strings"
 
 // Each of these makes a literal that stands for s, which is printable ASCII: anything
-// else is refused before (see [Upload.check]).
+// else is refused before (see checkRequest).
 
 var doubleQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 

@@ -21,6 +21,7 @@ import (
 	"text/template"
 
 	"upcall/internal/fault"
+	"upcall/internal/manifest"
 	"upcall/internal/ossrule"
 )
 
@@ -33,13 +34,6 @@ var (
 	ErrURL         = errors.New("not a URL as presigning makes them")
 	ErrHeader      = errors.New("header that would not arrive as it was signed")
 )
-
-// An Upload is a presigned PUT.
-type Upload struct {
-	Method  string            // PUT
-	URL     string            // http or https, percent-encoded
-	Headers map[string]string // every signed header, by lower-case names
-}
 
 // A program is one language's.
 type program struct {
@@ -120,18 +114,18 @@ func (p program) check(segments []string, contentType string) error {
 	return faults.Err()
 }
 
-// Render returns the program that does u. The error joins all mistakes.
-func Render(language string, u Upload) (string, error) {
+// Render returns the program that sends a file by the presigned PUT r. The error joins all mistakes.
+func Render(language string, r manifest.PresignedRequest) (string, error) {
 	p, err := find(language)
 	if err != nil {
 		return "", err
 	}
-	segments, err := u.check()
-	if err := fault.Join(err, p.check(segments, u.Headers["content-type"])); err != nil {
+	segments, err := checkRequest(r)
+	if err := fault.Join(err, p.check(segments, r.Headers["content-type"])); err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	if err := p.text.Execute(&b, newData(u)); err != nil {
+	if err := p.text.Execute(&b, newData(r)); err != nil {
 		return "", fmt.Errorf("render %s program: %w", language, err)
 	}
 	return b.String(), nil
@@ -139,19 +133,19 @@ func Render(language string, u Upload) (string, error) {
 
 // check refuses what presigning does not make, as a literal is correct for printable
 // ASCII only, and returns the decoded segments of the path.
-func (u Upload) check() ([]string, error) {
+func checkRequest(r manifest.PresignedRequest) ([]string, error) {
 	var faults fault.List
-	if u.Method != "PUT" {
-		faults.AddNew(ErrMethod, "method", "presign a PUT", "is %q", u.Method)
+	if r.Method != "PUT" {
+		faults.AddNew(ErrMethod, "method", "presign a PUT", "is %q", r.Method)
 	}
-	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
-		value := u.Headers[name]
-		// A line break would let whoever chose the value add headers of his own.
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		value := r.Headers[name]
+		// A line break would let whoever chose the value add headers of their own.
 		if name == "" || !ossrule.IsName(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
 			faults.AddNew(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry")
 		}
 	}
-	path, err := checkURL(u.URL)
+	path, err := checkURL(r.URL)
 	return strings.Split(path, "/"), fault.Join(faults, err)
 }
 
@@ -170,7 +164,7 @@ func printable(s string) bool {
 
 // A data is what a template sees.
 type data struct {
-	Upload
+	manifest.PresignedRequest
 	Sent           []header // sorted by name
 	CallbackFailed string   // what 203 means
 }
@@ -180,28 +174,28 @@ type header struct{ Name, Value string }
 // Line is the header as curl and its libraries take it.
 func (h header) Line() string { return h.Name + ": " + h.Value }
 
-func newData(u Upload) data {
+func newData(r manifest.PresignedRequest) data {
 	return data{
-		Upload:         u,
-		Sent:           u.sent(),
-		CallbackFailed: "203 CallbackFailed: the file is stored, but its callback failed: the application may not know of it",
+		PresignedRequest: r,
+		Sent:             sent(r),
+		CallbackFailed:   "203 CallbackFailed: the file is stored, but its callback failed: the application may not know of it",
 	}
 }
 
 // sent lists the headers that a program sets. The length it takes from the file: to send
 // another one would only break the connection, where OSS can refuse the wrong size.
-func (u Upload) sent() []header {
-	var sent []header
-	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
+func sent(r manifest.PresignedRequest) []header {
+	var headers []header
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		if name != "content-length" {
-			sent = append(sent, header{name, u.Headers[name]})
+			headers = append(headers, header{name, r.Headers[name]})
 		}
 	}
-	return sent
+	return headers
 }
 
 // TLS reports whether the URL is an https one.
 func (d data) TLS() bool { return strings.HasPrefix(d.URL, "https:") }
 
 // Curl is the command for the file that is a script's first argument.
-func (d data) Curl() string { return Curl(d.Upload, `"$1"`) }
+func (d data) Curl() string { return Curl(d.PresignedRequest, `"$1"`) }

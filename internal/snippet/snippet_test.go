@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"upcall/internal/fault"
+	"upcall/internal/manifest"
 	"upcall/internal/snippet"
 )
 
-func good() snippet.Upload {
-	return snippet.Upload{
+func good() manifest.PresignedRequest {
+	return manifest.PresignedRequest{
 		Method:  "PUT",
 		URL:     "https://demo.oss-cn-hangzhou.aliyuncs.com/a/b.jpg?x-oss-expires=3600&x-oss-signature=00",
 		Headers: map[string]string{"content-length": "5", "content-type": "image/jpeg", "x-oss-meta-a": "b"},
@@ -22,13 +23,15 @@ func good() snippet.Upload {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	header := func(name, value string) func(*snippet.Upload) {
-		return func(u *snippet.Upload) { u.Headers[name] = value }
+	header := func(name, value string) func(*manifest.PresignedRequest) {
+		return func(u *manifest.PresignedRequest) { u.Headers[name] = value }
 	}
-	address := func(s string) func(*snippet.Upload) { return func(u *snippet.Upload) { u.URL = s } }
+	address := func(s string) func(*manifest.PresignedRequest) {
+		return func(u *manifest.PresignedRequest) { u.URL = s }
+	}
 	tests := []struct {
 		name   string
-		change func(*snippet.Upload)
+		change func(*manifest.PresignedRequest)
 		want   error
 	}{
 		{"line break in a value", header("x-oss-meta-b", "c\r\nx-oss-object-acl: public-read"), snippet.ErrHeader},
@@ -45,8 +48,8 @@ func TestRefusals(t *testing.T) {
 		{"quote in a name", header(`x-oss-meta-"`, "c"), snippet.ErrHeader},
 		{"line break in a name", header("x-oss-meta-b\n", "c"), snippet.ErrHeader},
 		{"capitals in a name", header("X-Oss-Meta-B", "c"), snippet.ErrHeader},
-		{"POST", func(u *snippet.Upload) { u.Method = "POST" }, snippet.ErrMethod},
-		{"no method", func(u *snippet.Upload) { u.Method = "" }, snippet.ErrMethod},
+		{"POST", func(u *manifest.PresignedRequest) { u.Method = "POST" }, snippet.ErrMethod},
+		{"no method", func(u *manifest.PresignedRequest) { u.Method = "" }, snippet.ErrMethod},
 		{"no URL", address(""), snippet.ErrURL},
 		{"relative URL", address("/a"), snippet.ErrURL},
 		{"file URL", address("file:///etc/passwd"), snippet.ErrURL},
@@ -111,7 +114,7 @@ func TestDotSegments(t *testing.T) {
 // TestAllMistakes: they come at once, one a line.
 func TestAllMistakes(t *testing.T) {
 	t.Parallel()
-	u := snippet.Upload{Method: "POST", URL: "x", Headers: map[string]string{"a": "", "b": ""}}
+	u := manifest.PresignedRequest{Method: "POST", URL: "x", Headers: map[string]string{"a": "", "b": ""}}
 	_, err := snippet.Render("browser", u)
 	var rules []error
 	for _, f := range fault.Of(err) {
@@ -160,7 +163,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("http://127.0.0.1:9000/demo/%C3%A9/?a=b", "content-type", "text/plain; charset=utf-8")
 	f.Add("https://demo.example.com/k??/", "content-length", "\r\n")
 	f.Fuzz(func(t *testing.T, url, name, value string) {
-		u := snippet.Upload{Method: "PUT", URL: url, Headers: map[string]string{"content-type": "image/png", name: value}}
+		u := manifest.PresignedRequest{Method: "PUT", URL: url, Headers: map[string]string{"content-type": "image/png", name: value}}
 		for _, language := range snippet.Languages() {
 			program, err := snippet.Render(language, u)
 			if err != nil {
@@ -171,7 +174,7 @@ func FuzzRender(f *testing.F) {
 			}
 			// Nothing of the values can have added a line, or anything but ASCII; the
 			// template itself has one such character.
-			plain, err := snippet.Render(language, snippet.Upload{Method: "PUT", URL: "https://example.com/k", Headers: map[string]string{"content-type": "image/png", "a": "b"}})
+			plain, err := snippet.Render(language, manifest.PresignedRequest{Method: "PUT", URL: "https://example.com/k", Headers: map[string]string{"content-type": "image/png", "a": "b"}})
 			if err != nil {
 				t.Fatal(err)
 			}

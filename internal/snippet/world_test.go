@@ -104,7 +104,7 @@ func (w *world) render(language string, r issue.Request) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	program, err := snippet.Render(language, snippet.Upload{Method: upload.Method, URL: upload.URL, Headers: upload.Headers})
+	program, err := snippet.Render(language, upload.Request())
 	if err != nil {
 		w.t.Fatal(err)
 	}
