@@ -48,8 +48,8 @@ const policies = `policies:
     allowed_vars: [uid, album]
 `
 
-// places say where the parts of a loop are.
-type places struct {
+// options say where the parts of a loop listen, and what is kept.
+type options struct {
 	data                    string // "" keeps nothing
 	public, admin, oss, api string // listeners
 }
@@ -69,15 +69,15 @@ type loop struct {
 }
 
 // start starts every part. What was started before a failure is stopped.
-func start(ctx context.Context, at places, logger *slog.Logger) (*loop, error) {
+func start(ctx context.Context, opts options, logger *slog.Logger) (*loop, error) {
 	tokens, err := uploadtoken.ParseKeys(tokenKeys)
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{logger: logger, tokens: tokens, broken: make(chan struct{})}
 	l.end = sync.OnceFunc(func() { close(l.broken) })
-	for _, part := range []func(context.Context, places) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
-		if err := part(ctx, at); err != nil {
+	for _, part := range []func(context.Context, options) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
+		if err := part(ctx, opts); err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
 	}
@@ -104,10 +104,10 @@ func (l *loop) background(ctx context.Context, part func(context.Context) error)
 	l.stops = append(l.stops, func() error { cancel(); return <-ended })
 }
 
-func (l *loop) startPostgres(ctx context.Context, at places) error {
+func (l *loop) startPostgres(ctx context.Context, opts options) error {
 	cfg := embeddedpg.Config{Logger: l.logger}
-	if at.data != "" {
-		cfg.DataDir = filepath.Join(at.data, "postgres")
+	if opts.data != "" {
+		cfg.DataDir = filepath.Join(opts.data, "postgres")
 	}
 	postgres, err := embeddedpg.Start(ctx, cfg)
 	if err != nil {
@@ -118,8 +118,8 @@ func (l *loop) startPostgres(ctx context.Context, at places) error {
 	return migrations.Up(ctx, l.databaseURL)
 }
 
-func (l *loop) startOSS(ctx context.Context, at places) error {
-	listener, err := net.Listen("tcp", at.oss)
+func (l *loop) startOSS(ctx context.Context, opts options) error {
+	listener, err := net.Listen("tcp", opts.oss)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (l *loop) startOSS(ctx context.Context, at places) error {
 		AccessKeyID: keyID, AccessKeySecret: keySecret, Region: region, Buckets: []string{bucket},
 		PublicURL: l.ossURL, Logger: l.logger,
 	}
-	if at.data != "" {
-		cfg.DataDir = filepath.Join(at.data, "objects")
+	if opts.data != "" {
+		cfg.DataDir = filepath.Join(opts.data, "objects")
 	}
 	emulator, err := ossemu.New(cfg)
 	if err != nil {
@@ -144,8 +144,8 @@ func (l *loop) startOSS(ctx context.Context, at places) error {
 	return nil
 }
 
-func (l *loop) startReceiver(ctx context.Context, at places) error {
-	public, admin, err := httpserver.Listen("callbacks", at.public, at.admin)
+func (l *loop) startReceiver(ctx context.Context, opts options) error {
+	public, admin, err := httpserver.Listen("callbacks", opts.public, opts.admin)
 	if err != nil {
 		return err
 	}
@@ -158,12 +158,12 @@ func (l *loop) startReceiver(ctx context.Context, at places) error {
 	return nil
 }
 
-func (l *loop) startIssuer(ctx context.Context, at places) error {
+func (l *loop) startIssuer(ctx context.Context, opts options) error {
 	allowed, err := policy.Parse(fmt.Appendf(nil, policies, l.callbackURL), callbackspec.AnyHost)
 	if err != nil {
 		return err
 	}
-	api, admin, err := httpserver.Listen("applications", at.api, anyPort)
+	api, admin, err := httpserver.Listen("applications", opts.api, anyPort)
 	if err != nil {
 		return err
 	}

@@ -40,11 +40,11 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	if c.Verbose {
 		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
-	at := places{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen, api: c.APIListen}
+	opts := options{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen, api: c.APIListen}
 	if !c.Stay {
-		at = places{public: anyPort, admin: anyPort, oss: anyPort, api: anyPort}
+		opts = options{public: anyPort, admin: anyPort, oss: anyPort, api: anyPort}
 	}
-	loop, err := start(ctx, at, logger)
+	loop, err := start(ctx, opts, logger)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	}
 	warn(std.Err, request.Callback != nil, tokens)
 	warnExpiry(std.Err, cause, m.ExpiresAt, c.Expires)
-	if err := c.print(std.Out, file, request, m, cause); err != nil { // nobody can go on with it
+	if err := c.print(std.Out, file, request, m, cause); err != nil { // without its manifest it is of no use
 		return errors.Join(err, issuer.AbortMultipart(ctx, m), discard(file))
 	}
 	return nil
@@ -113,7 +113,8 @@ func discard(file *os.File) error {
 	return os.Remove(file.Name())
 }
 
-func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause) error {
+func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.MultipartRequest, m manifest.Multipart,
+	cause oss.ExpiryCause) error {
 	if file != nil {
 		if err := errors.Join(printJSON(file, m), file.Close()); err != nil {
 			return err

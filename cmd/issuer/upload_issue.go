@@ -146,7 +146,8 @@ func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (up
 
 // multipart goes on with the upload that the same command began before, if that is
 // possible, and begins one otherwise.
-func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob, state *uploader.State) (uploader.Task, error) {
+func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob,
+	state *uploader.State) (uploader.Task, error) {
 	resumed, err := up.Resume(ctx, uploader.Task{Source: job.source, State: state, Watcher: w}, m.issuer.Renew)
 	if err != nil {
 		return uploader.Task{}, err

@@ -63,7 +63,7 @@ func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploade
 	return uploader.LoadState(filepath.Join(dir, hex.EncodeToString(sum[:])+".json"))
 }
 
-// forgetOld drops the states of uploads that nobody went on with. What cannot be
+// forgetOld drops the states of uploads that were not resumed. What cannot be
 // dropped does no harm.
 func forgetOld(dir string) {
 	entries, err := os.ReadDir(dir)

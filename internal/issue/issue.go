@@ -88,7 +88,7 @@ type Request struct {
 	Expires       time.Duration // of the URL; 1 s to 7 days
 	ContentLength *int64        // exact size in bytes; nil leaves it open
 	ContentMD5    string        // Base64; "" leaves it open
-	Callback      *CallbackSpec // nil is a plain upload: nobody is told of it
+	Callback      *CallbackSpec // nil is a plain upload, which is not reported
 	APIKeyID      string        // who asked for it, for the ledger; "" is the command line
 }
 

@@ -45,9 +45,9 @@ func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error 
 }
 
 // IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters
-// it in the ledger. If it fails after the first, it aborts the upload again: nobody gets to
-// know of it, so nobody else would, and OSS bills for parts of uploads that stay open. The
-// error joins all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
+// it in the ledger. If it fails after the first, it aborts the upload again: no one else
+// knows of it to do so, and OSS bills for parts of uploads that stay open. The error joins
+// all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
 // is about OSS, the network or the ledger. In the last case the upload has its ID, for the
 // log, and nothing else. What comes with the upload is what its ExpiresAt follows from.
 func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
@@ -86,7 +86,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	return m, cause, nil
 }
 
-// abortInVain aborts an upload that nobody will get to know of, also where ctx ended.
+// abortInVain aborts an upload that no one else will know of, even if ctx has ended.
 func (i *Issuer) abortInVain(ctx context.Context, ref oss.UploadRef) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()

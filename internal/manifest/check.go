@@ -12,8 +12,8 @@ import (
 
 // Check returns an error that wraps ErrManifest for anything but the requests of one
 // upload. Manifests come from elsewhere: one that names other methods, addresses or
-// headers would have this machine send requests of somebody's choice, or the file to
-// somebody's server.
+// headers would have this machine send requests of a stranger's choice, or the file to a
+// stranger's server.
 func (m Manifest) Check() error {
 	switch {
 	case (m.Put == nil) == (m.Multipart == nil):
@@ -68,7 +68,7 @@ type oneUpload struct {
 }
 
 // sameObject checks a request. Were it allowed to be about another object, one part among
-// thousands could go to a server of somebody else's.
+// thousands could go to a stranger's server.
 func (o oneUpload) sameObject(what string, r PresignedRequest, method string) (url.Values, error) {
 	u, err := checkRequest(what, r, method)
 	if err != nil {
@@ -150,7 +150,7 @@ func notInURL(r rune) bool { return r <= ' ' || r >= 0x7f }
 func notInHeader(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // signable keeps a manifest from setting Host, Authorization, Transfer-Encoding and
-// whatever else changes where a request goes or how it is read.
+// anything else that changes where a request goes or how it is read.
 func signable(name string) bool {
 	name = strings.ToLower(name)
 	return ossrule.IsName(name) &&

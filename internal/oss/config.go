@@ -129,7 +129,8 @@ func (c Config) checkEndpoint() error {
 		return bad("use 1 to 65535", "has a port that is no port")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "", strings.ContainsAny(c.Endpoint, "?#"):
 		return bad("give the host alone: bucket and key are settings of their own", "has a path or a query")
-	case !c.CName && strings.HasSuffix(host, ossDomain) && strings.Contains(strings.TrimSuffix(strings.TrimSuffix(host, ossDomain), ".oss"), "."):
+	case !c.CName && strings.HasSuffix(host, ossDomain) &&
+		strings.Contains(strings.TrimSuffix(strings.TrimSuffix(host, ossDomain), ".oss"), "."):
 		return bad("leave the bucket out: it is put there by itself", "holds a bucket")
 	case regionOf(host) != "" && regionOf(host) != c.Region && c.checkRegion() == nil:
 		return bad("change one of them", "is in the region %s, but the region is %s", regionOf(host), c.Region)
@@ -165,7 +166,8 @@ func (c Config) checkCredentials() error {
 	}
 	var expires error
 	if !c.SessionExpires.IsZero() && c.SessionToken == "" {
-		expires = fault.New(ErrCredentials, "session expiry", "set OSS_SESSION_TOKEN, or leave the expiry out", "is given, but there is no session token: permanent credentials do not end")
+		expires = fault.New(ErrCredentials, "session expiry", "set OSS_SESSION_TOKEN, or leave the expiry out",
+			"is given, but there is no session token: permanent credentials do not end")
 	}
 	return fault.Join(c.static().check(variable), expires)
 }

@@ -70,8 +70,8 @@ func provided(doing string, provider credentials.CredentialsProvider) Source {
 	}
 }
 
-// check returns all mistakes, joined. Where somebody set the values by hand, from says
-// by what they are called there.
+// check returns all mistakes, joined. from names the place that a field of the
+// credentials comes from.
 func (c Credentials) check(from func(field string) string) error {
 	check := func(field, value string, required bool) error {
 		switch {
@@ -79,7 +79,8 @@ func (c Credentials) check(from func(field string) string) error {
 			return fault.New(ErrCredentials, field, "set "+from(field), "is not set")
 		// Never shown: it may be the secret with one stray character.
 		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-			return fault.New(ErrCredentials, field, "check how it was copied to "+from(field), "holds a space, a line break or a character that is not ASCII")
+			return fault.New(ErrCredentials, field, "check how it was copied to "+from(field),
+				"holds a space, a line break or a character that is not ASCII")
 		}
 		return nil
 	}

@@ -149,7 +149,8 @@ func (o Object) checkTags() error {
 		case key == "":
 			faults.AddNew(ErrTag, "tag", "write key=value", "has an entry without a key")
 		case len(key) > maxTagKey || len(value) > maxTagValue:
-			faults.AddNew(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue), "has %d and %d characters", len(key), len(value))
+			faults.AddNew(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue),
+				"has %d and %d characters", len(key), len(value))
 		case strings.ContainsFunc(key, notAllowed) || strings.ContainsFunc(value, notAllowed):
 			faults.AddNew(ErrTag, field, "use letters, digits, space and + - = . _ : /", "holds a character that OSS does not take in a tag")
 		}
@@ -197,7 +198,7 @@ func badValue(value string) string {
 	case value == "":
 		return "is empty" // the SDK would drop it
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7f }):
-		// A line break would let whoever sets the value add headers of his own.
+		// A line break would let the one who sets the value add more headers.
 		return "holds a control character or one that is not ASCII"
 	case strings.TrimSpace(value) != value:
 		return "starts or ends with a space" // HTTP drops it on the way

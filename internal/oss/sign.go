@@ -37,7 +37,7 @@ const (
 	ExpiryUnknown
 )
 
-// end is when a URL expires that is to be valid for expires from start, and why.
+// end is when a URL expires that is asked to be valid from start for a time, and why.
 func (c *Client) end(ctx context.Context, start time.Time, expires time.Duration) (time.Time, ExpiryCause, error) {
 	credentials, err := c.source(ctx)
 	if err != nil {
@@ -51,7 +51,8 @@ func (c *Client) end(ctx context.Context, start time.Time, expires time.Duration
 	case credentials.Expires.IsZero() || !their.Before(asked):
 		return asked, ExpiryRequested, nil
 	case their.Sub(start) < ossrule.MinExpiry:
-		return time.Time{}, 0, fault.New(ErrCredentials, "credentials", "get new ones", "have expired at %s", credentials.Expires.UTC().Format(time.RFC3339))
+		return time.Time{}, 0, fault.New(ErrCredentials, "credentials", "get new ones", "have expired at %s",
+			credentials.Expires.UTC().Format(time.RFC3339))
 	}
 	return their, ExpiryOfCredentials, nil
 }
@@ -63,7 +64,7 @@ func (c *Client) sign(ctx context.Context, request sdk.RequestCommonInterface, e
 		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK
 		// takes the end and reads the clock again for the start: if the second changed
 		// between the two, the URL would be one second short, and one of a single
-		// second refused from the beginning. Such a URL is signed again.
+		// second invalid from the beginning. Such a URL is signed again.
 		start := time.Now().Truncate(time.Second)
 		end, cause, err := c.end(ctx, start, expires)
 		if err != nil {

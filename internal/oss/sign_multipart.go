@@ -62,10 +62,12 @@ func (m MultipartPlan) checkParts() error {
 	case m.Size == nil && (m.Parts < 1 || m.Parts > ossrule.MaxParts):
 		bad(ErrPartCount, "parts", "OSS allows 1 to 10000", "%d is out of range", m.Parts)
 	case m.Size != nil && m.PartSize >= ossrule.MinPart && m.PartSize <= ossrule.MaxPart && m.Count() > ossrule.MaxParts:
-		bad(ErrPartCount, "part-size", fmt.Sprintf("give at least %d", (*m.Size+ossrule.MaxParts-1)/ossrule.MaxParts), "%d bytes make %d parts of %d bytes, and OSS allows 10000", m.PartSize, m.Count(), *m.Size)
+		bad(ErrPartCount, "part-size", fmt.Sprintf("give at least %d", (*m.Size+ossrule.MaxParts-1)/ossrule.MaxParts),
+			"%d bytes make %d parts of %d bytes, and OSS allows 10000", m.PartSize, m.Count(), *m.Size)
 	}
 	if m.PartSize != 0 && (m.PartSize < ossrule.MinPart || m.PartSize > ossrule.MaxPart) {
-		bad(ErrPartSize, "part-size", fmt.Sprintf("OSS allows %d to %d bytes", ossrule.MinPart, int64(ossrule.MaxPart)), "%d is out of range", m.PartSize)
+		bad(ErrPartSize, "part-size", fmt.Sprintf("OSS allows %d to %d bytes", ossrule.MinPart, int64(ossrule.MaxPart)),
+			"%d is out of range", m.PartSize)
 	}
 	return faults.Err()
 }

@@ -63,12 +63,14 @@ func checkExpires(d time.Duration) error {
 func (u Put) checkContent() error {
 	var faults fault.List
 	if n := u.ContentLength; n != nil && (*n < 0 || *n > ossrule.MaxPut) {
-		faults.AddNew(ErrContentLength, "content-length", fmt.Sprintf("one PUT takes 0 to %d bytes", int64(ossrule.MaxPut)), "%d is out of range", *n)
+		faults.AddNew(ErrContentLength, "content-length", fmt.Sprintf("one PUT takes 0 to %d bytes", int64(ossrule.MaxPut)),
+			"%d is out of range", *n)
 	}
 	if u.ContentMD5 != "" {
 		sum, err := base64.StdEncoding.Strict().DecodeString(u.ContentMD5)
 		if err != nil || len(sum) != 16 || strings.ContainsAny(u.ContentMD5, "\r\n") {
-			faults.AddNew(ErrContentMD5, "content-md5", "give the 24 characters of openssl md5 -binary FILE | base64", "%q is not the Base64 of an MD5", u.ContentMD5)
+			faults.AddNew(ErrContentMD5, "content-md5", "give the 24 characters of openssl md5 -binary FILE | base64",
+				"%q is not the Base64 of an MD5", u.ContentMD5)
 		}
 	}
 	return faults.Err()

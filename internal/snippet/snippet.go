@@ -7,7 +7,7 @@
 // writes the status and the body of a refusal to stderr and ends with 1. To nearly every
 // HTTP client 203 CallbackFailed is a success; to these programs it is not.
 //
-// A program is worth as much as its URL: whoever has it may upload until that expires.
+// A program is worth as much as its URL: anyone who has it may upload until that expires.
 package snippet
 
 import (
@@ -96,7 +96,8 @@ func Check(language, key, contentType string) error {
 func find(language string) (program, error) {
 	i := slices.IndexFunc(programs, func(p program) bool { return p.language == language })
 	if i < 0 {
-		return program{}, fault.New(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "), "%q is no language that is known here", language)
+		return program{}, fault.New(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "),
+			"%q is no language that is known here", language)
 	}
 	return programs[i], nil
 }
@@ -140,9 +141,10 @@ func checkRequest(r manifest.PresignedRequest) ([]string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		value := r.Headers[name]
-		// A line break would let whoever chose the value add headers of their own.
+		// A line break would let the one who chose the value add more headers.
 		if name == "" || !ossrule.IsName(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
-			faults.AddNew(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII", "is empty, or holds what no header can carry")
+			faults.AddNew(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII",
+				"is empty, or holds what no header can carry")
 		}
 	}
 	path, err := checkURL(r.URL)

@@ -28,6 +28,9 @@ const (
 
 const crcHeader = "x-oss-hash-crc64ecma"
 
+// lookBetween says what to do about an answer that is not OSS's.
+const lookBetween = "look at what stands between here and OSS"
+
 // newClient speaks HTTP/1.1, as OSS does: parts that are sent in parallel shall have a
 // connection each.
 func newClient(parallel int) *http.Client {
@@ -162,7 +165,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 }
 
 // exchange sends one request. The error does not hold the URL, as net/http's does:
-// whoever has that may upload.
+// anyone who has it may upload.
 func exchange(client *http.Client, request *http.Request) (answer, error) {
 	response, err := client.Do(request)
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
@@ -187,7 +190,7 @@ func (m message) judge(a answer, sent int64) error {
 	}
 	switch {
 	case len(a.body) > maxAnswer:
-		return fmt.Errorf("%s: %w: it is longer than %d bytes; look at what stands between here and OSS", m.what, ErrNotOSS, maxAnswer)
+		return fmt.Errorf("%s: %w: it is longer than %d bytes; %s", m.what, ErrNotOSS, maxAnswer, lookBetween)
 	case a.status != success:
 		status := newStatusError(m.what, a)
 		if a.status == http.StatusNonAuthoritativeInfo && m.piece != nil && a.header.Get(crcHeader) != "" {
@@ -195,21 +198,21 @@ func (m message) judge(a answer, sent int64) error {
 		}
 		return status
 	case m.piece != nil && sent != m.piece.size:
-		return fmt.Errorf("%s: %w: it came before the content was sent; look at what stands between here and OSS", m.what, ErrNotOSS)
+		return fmt.Errorf("%s: %w: it came before the content was sent; %s", m.what, ErrNotOSS, lookBetween)
 	case m.piece != nil:
 		return checkCRC(m.what, a, &a.crc)
 	}
 	return nil
 }
 
-// checkCRC compares what OSS has stored with what it is to be; nil means that nobody knows.
-// An answer without a CRC-64 is an error: a login page or a proxy may answer 200 to
+// checkCRC compares what OSS has stored with what it should be; nil means not known. An
+// answer without a CRC-64 is an error: a login page or a proxy may answer 200 to
 // anything.
 func checkCRC(what string, a answer, want *uint64) error {
 	stored, ok := a.storedCRC()
 	switch {
 	case !ok:
-		return fmt.Errorf("%s: %w: it has no %s, so nobody knows what was stored; look at what stands between here and OSS", what, ErrNotOSS, crcHeader)
+		return fmt.Errorf("%s: %w: it has no %s, so what was stored is not known; %s", what, ErrNotOSS, crcHeader, lookBetween)
 	case want != nil && stored != *want:
 		return fmt.Errorf("%s: %w: OSS has stored %d instead of %d; upload it again", what, ErrChecksum, stored, *want)
 	}

@@ -12,8 +12,8 @@ import (
 // ErrIncomplete means that parts are missing, or have the wrong size. Nothing was merged.
 var ErrIncomplete = errors.New("the upload is not complete")
 
-// Complete merges the parts that OSS has, whoever sent them, and sees the callback through.
-// Parts that are missing, or that do not make the CRC-64 want, if that is not nil, are found
+// Complete merges the parts that OSS has, from any client, and waits for the callback. Parts
+// that are missing, or that do not make the CRC-64 want, if that is not nil, are found
 // before the merge, so that no wrong object replaces another and no callback is made for it.
 // The stored object is compared after it.
 //
@@ -50,7 +50,8 @@ func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *ui
 	case want == nil:
 		want = &crc
 	case crc != *want:
-		return Result{}, fmt.Errorf("%w: the parts make %d, expected is %d; nothing was merged: upload the right parts again, or abort", ErrChecksum, crc, *want)
+		return Result{}, fmt.Errorf("%w: the parts make %d instead of %d, and nothing was merged: upload the right parts again, or abort",
+			ErrChecksum, crc, *want)
 	}
 	result, err := s.complete(ctx, m, etags, want)
 	result.Size, result.Parts = s.want.size, expected

@@ -138,7 +138,7 @@ func retryable(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.retryable()
 	}
-	// What cannot prove to be OSS is not asked again, lest it be trusted by accident.
+	// What cannot prove to be OSS is not asked again, so that it is not trusted by accident.
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false
 	}

@@ -19,23 +19,23 @@ type lost struct {
 	known     string                     // what asking again has shown
 	head      *manifest.PresignedRequest // asks for the object; nil where there is none
 	uploadID  uuid.UUID                  // ours
-	callsBack bool                       // somebody was to be told of the upload
+	callsBack bool                       // the upload was to be reported
 }
 
 func (l lost) fail(format string, args ...any) (Result, error) {
 	return Result{}, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
 }
 
-// A content is what an object is to have once it is stored.
+// A content is what an object should have once it is stored.
 type content struct {
 	of   string // "the file"
 	size int64
-	crc  func(context.Context) (*uint64, error) // nil where nobody knows it
+	crc  func(context.Context) (*uint64, error) // nil if it is not known
 }
 
-// answerLost finds out what became of the object. Where it is there as it is to be, and
-// nobody was to be called back, nothing is amiss. All else is an error that says what is
-// known and what to do. The upload is not over where asking once more may tell.
+// answerLost finds out what became of the object. If it is there as it should be, and there
+// was no callback, all is well. Anything else is an error that says what is known and what
+// to do. The upload is not over if asking once more may tell.
 func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	if l.head == nil {
 		return s.neverKnown(ctx, l, "")
@@ -49,21 +49,24 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 		return l.fail("and there is no object: the upload was aborted, or the object deleted since; upload it again")
 	case retryable(err) || errors.Is(err, ErrNetwork):
 		s.over = false
-		return l.fail("so the object is most likely stored, but OSS did not say what is there (%v); upload again later, which asks for it first", err)
+		return l.fail("so the object is most likely stored, but OSS did not say what is there (%v); "+
+			"upload again later, which asks for it first", err)
 	case err != nil:
 		return s.neverKnown(ctx, l, fmt.Sprintf(", but OSS did not say what is there (%v)", err))
 	case there.size != s.want.size:
-		return l.fail("and the object that is there is not %[1]s: it has %[2]d bytes, %[1]s %[3]d; %[4]s", s.want.of, there.size, s.want.size, lookAndRepeat)
+		return l.fail("and the object that is there is not %[1]s: it has %[2]d bytes, %[1]s %[3]d; %[4]s",
+			s.want.of, there.size, s.want.size, lookAndRepeat)
 	}
 	crc, err := s.want.crc(ctx)
 	switch {
 	case err != nil:
 		return Result{}, err
 	case crc != nil && there.crc != *crc:
-		return l.fail("and the object that is there is not %[1]s: it has as many bytes, but the CRC-64 %[2]d, %[1]s %[3]d; %[4]s", s.want.of, there.crc, *crc, lookAndRepeat)
+		return l.fail("and the object that is there is not %[1]s: it has as many bytes, but the CRC-64 %[2]d, %[1]s %[3]d; %[4]s",
+			s.want.of, there.crc, *crc, lookAndRepeat)
 	case l.callsBack:
-		return l.fail("and the object is there as in %s (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; %s, and upload it again only if there is none",
-			s.want.of, there.size, there.crc, lookUp(l.uploadID))
+		return l.fail("and the object is there as in %s (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; "+
+			"%s, and upload it again only if there is none", s.want.of, there.size, there.crc, lookUp(l.uploadID))
 	}
 	s.over = true
 	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is there as in %s", l.what, ErrAnswerLost, s.want.of))
@@ -73,7 +76,7 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 // lookAndRepeat says what to do about another object.
 const lookAndRepeat = "look what else is stored by this key, and upload the file again"
 
-// neverKnown is for an object that nobody here can ask for.
+// neverKnown is for an object that cannot be asked for here.
 func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, error) {
 	crc, err := s.want.crc(ctx)
 	if err != nil {
@@ -116,7 +119,7 @@ type storedObject struct {
 	etag string
 }
 
-// head asks for the object. The error is errNoObject, or means that nobody knows.
+// head asks for the object. The error is errNoObject, or means that it is not known.
 func (s *session) head(ctx context.Context, request manifest.PresignedRequest) (storedObject, error) {
 	const what = "look at the object"
 	a, _, err := s.send(ctx, message{what: what, request: request, patience: s.cfg.Stall})

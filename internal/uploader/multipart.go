@@ -67,7 +67,7 @@ func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []pi
 }
 
 // listParts returns what OSS has, by number, and whether there is more than the manifest
-// has lists for. Of a part that no list holds nobody says that it is there.
+// has lists for. A part that no list holds counts as missing.
 func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there map[int]storedPart, more bool, err error) {
 	const what = "list of parts"
 	there = make(map[int]storedPart)
@@ -83,7 +83,7 @@ func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there m
 			Part        []storedPart
 		}
 		if err := xml.Unmarshal(a.body, &list); err != nil || list.UploadId != m.OSSUploadID {
-			return nil, false, fmt.Errorf("%s: %w: it is no list of this upload's parts; look at what stands between here and OSS", what, ErrNotOSS)
+			return nil, false, fmt.Errorf("%s: %w: it is no list of this upload's parts; %s", what, ErrNotOSS, lookBetween)
 		}
 		for _, part := range list.Part {
 			there[part.PartNumber] = part
@@ -153,7 +153,7 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 	}
 	etag := a.header.Get("ETag")
 	if etag == "" {
-		return sentPart{}, fmt.Errorf("%s: %w: it has no ETag; look at what stands between here and OSS", what, ErrNotOSS)
+		return sentPart{}, fmt.Errorf("%s: %w: it has no ETag; %s", what, ErrNotOSS, lookBetween)
 	}
 	return sentPart{etag, a.crc, false}, nil
 }

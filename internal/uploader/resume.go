@@ -68,7 +68,8 @@ func (s *session) giveUp(ctx context.Context, m manifest.Multipart, fits bool, r
 		known = fmt.Sprintf("OSS was asked to merge the parts, and does not say whether it did (%v)", err)
 	}
 	if fits && callsBack(m.Complete) {
-		_, lost := lostCompletion(&m, known).fail("so the object is most likely stored; %s, and run the same command again only if there is none", lookUp(m.ID))
+		_, lost := lostCompletion(&m, known).fail("so the object is most likely stored; "+
+			"%s, and run the same command again only if there is none", lookUp(m.ID))
 		return errors.Join(lost, s.state.Remove())
 	}
 	s.watcher.Remark(fmt.Sprintf("%s: what was in the file then is most likely stored, by the upload_id %s", known, m.ID))

@@ -14,8 +14,7 @@ import (
 // A State is what has to be remembered of a multipart upload until it is over, should
 // the program be killed. Which parts are there is not in it: OSS knows that better.
 type State struct {
-	// Manifest is the one that was made for the upload; nil where somebody else keeps
-	// it.
+	// Manifest is the one that was made for the upload; nil where it was given.
 	Manifest *manifest.Multipart `json:"manifest,omitempty"`
 
 	// Completing says that OSS was asked to merge the parts.
@@ -40,8 +39,8 @@ func LoadState(path string) (*State, error) {
 }
 
 // Save writes the file anew, so that it is always the old state or the new one, whenever
-// the program is killed. Only its owner may read it: whoever has the URLs in it may
-// upload.
+// the program is killed. Only its owner may read it: anyone who has the URLs in it
+// may upload.
 func (s *State) Save() error {
 	if s.path == "" {
 		return nil

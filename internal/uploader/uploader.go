@@ -93,7 +93,7 @@ type Task struct {
 	Source   *Source
 	Manifest manifest.Manifest
 	State    *State  // of a multipart upload, kept until it is over; nil keeps none
-	Watcher  Watcher // nil tells nobody
+	Watcher  Watcher // may be nil
 }
 
 // A Result is an upload that succeeded: stored, checked and, if it has a callback,
@@ -162,7 +162,9 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	a, maybe, err := s.send(ctx, message{what: "upload", request: whole.request, piece: &whole, patience: s.cfg.Stall})
 	switch {
 	case maybe && taken(err):
-		return s.answerLost(ctx, lost{what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request)})
+		return s.answerLost(ctx, lost{
+			what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request),
+		})
 	case err != nil:
 		return Result{}, err
 	}
@@ -186,8 +188,8 @@ func receiverAnswer(what string, r manifest.PresignedRequest, a answer) (json.Ra
 	case !callsBack(r):
 		return nil, nil
 	case !json.Valid(a.body):
-		return nil, fmt.Errorf("%s: %w: the file is stored, but no receiver's JSON came back, so nobody knows whether it was recorded; "+
-			"look at what stands between here and OSS", what, ErrNotOSS)
+		return nil, fmt.Errorf("%s: %w: the file is stored, but no receiver's JSON came back, so it is not known whether it was recorded; %s",
+			what, ErrNotOSS, lookBetween)
 	}
 	return a.body, nil
 }
