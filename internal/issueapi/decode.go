@@ -53,9 +53,18 @@ type uploadRequest struct {
 	PartSize *int64 // of multipart uploads
 }
 
-// decodeUpload reads a request strictly: what is misspelt, given twice or of the wrong
-// type is refused, and not left out or guessed at, since a limit that was meant would
-// be missing. The error is a problem with everything that is wrong.
+// readUpload reads a request for an upload, or for a multipart one.
+func readUpload(r *http.Request, multipart bool) (uploadRequest, error) {
+	body, err := readBody(r)
+	if err != nil {
+		return uploadRequest{}, err
+	}
+	return decodeUpload(body, multipart)
+}
+
+// decodeUpload reads the body of a request strictly: what is misspelt, given twice or of
+// the wrong type is refused, and not left out or guessed at, because a limit that was meant
+// would be missing. The error is a problem with everything that is wrong.
 func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	var r uploadRequest
 	d := &decoder{}

@@ -58,7 +58,8 @@ type Keys interface {
 type Config struct {
 	// Issuer makes uploads, each with its row in the ledger. Required.
 	Issuer Issuer
-	// CallbackHosts is as issue.CallbackHosts says, for the checks whose result is shown along with the policy's. Default callbackspec.PublicHosts.
+	// CallbackHosts is as issue.CallbackHosts says, for the checks whose result is shown
+	// along with the policy's. Default callbackspec.PublicHosts.
 	CallbackHosts callbackspec.Hosts
 	// Ledger holds what the Issuer issued. Required.
 	Ledger Ledger

@@ -18,19 +18,12 @@ type issuedMultipart struct {
 }
 
 func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
-	body, err := readBody(c.Request)
-	if err != nil {
-		return 0, nil, err
-	}
-	r, err := decodeUpload(body, true)
+	r, err := readUpload(c.Request, true)
 	if err != nil {
 		return 0, nil, err
 	}
 	m, err := s.multipart(ctx, who, r, eventOf(c))
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusCreated, issuedMultipart{m, eventstore.StatusIssued}, nil
+	return http.StatusCreated, issuedMultipart{m, eventstore.StatusIssued}, err
 }
 
 // multipart is the path of one upload in parts. Everything is checked before OSS is
@@ -40,7 +33,9 @@ func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, ev
 	if err != nil {
 		return manifest.Multipart{}, err
 	}
-	request := issue.MultipartRequest{Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
+	request := issue.MultipartRequest{
+		Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant), APIKeyID: who.id,
+	}
 	if r.PartSize != nil {
 		request.PartSize = *r.PartSize
 	}

@@ -60,19 +60,12 @@ type issuedUpload struct {
 }
 
 func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
-	body, err := readBody(c.Request)
-	if err != nil {
-		return 0, nil, err
-	}
-	r, err := decodeUpload(body, false)
+	r, err := readUpload(c.Request, false)
 	if err != nil {
 		return 0, nil, err
 	}
 	upload, err := s.upload(ctx, who, r, eventOf(c))
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusCreated, issuedUpload{upload, eventstore.StatusIssued}, nil
+	return http.StatusCreated, issuedUpload{upload, eventstore.StatusIssued}, err
 }
 
 // upload is the path of one upload.
@@ -81,7 +74,9 @@ func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event
 	if err != nil {
 		return manifest.Upload{}, err
 	}
-	request := issue.Request{Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id}
+	request := issue.Request{
+		Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id,
+	}
 	if len(violations) > 0 {
 		return manifest.Upload{}, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
@@ -98,7 +93,8 @@ func (s *Server) apply(who *caller, r uploadRequest) (policy.Grant, []policy.Vio
 	p := s.cfg.Policies.Policy(who.policy)
 	if p == nil {
 		// Closed, and not open: the policy may have been taken out of the file.
-		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []broken{{"policy", "", fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)}}}
+		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
+		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []broken{{"policy", "", detail}}}
 	}
 	r.APIKeyID = who.id
 	grant, violations := p.Apply(r.Request, s.cfg.Now())

@@ -208,7 +208,8 @@ func (cfg Config) makePartitions(ctx context.Context, ensure func(context.Contex
 	bounded, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	if err := ensure(bounded); err != nil && ctx.Err() == nil {
-		cfg.Logger.WarnContext(ctx, "partitions ahead were not made", slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
+		cfg.Logger.WarnContext(ctx, "partitions ahead were not made",
+			slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
 	}
 }
 

@@ -71,7 +71,8 @@ func (cfg Config) expireOnce(ctx context.Context, drop expiry, refusals *eventst
 	if cfg.RetentionDays > 0 {
 		dropped, err := drop(ctx)
 		if len(dropped.Months) > 0 || dropped.Issued > 0 {
-			cfg.Logger.InfoContext(ctx, "expired events dropped", slog.Any("months", dropped.Months), slog.Int("callback_ids", dropped.IDs), slog.Int("issued_uploads", dropped.Issued))
+			cfg.Logger.InfoContext(ctx, "expired events dropped", slog.Any("months", dropped.Months),
+				slog.Int("callback_ids", dropped.IDs), slog.Int("issued_uploads", dropped.Issued))
 		}
 		errs = append(errs, err)
 	}
