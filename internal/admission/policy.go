@@ -115,10 +115,7 @@ func New(cfg Config, verifier *verify.Verifier) (*Policy, error) {
 	if verifier == nil {
 		return nil, errors.New("admission: a verifier is required")
 	}
-	path, err := publicPath(cfg.PublicURL)
-	if err != nil {
-		return nil, err
-	}
+	path, _ := publicPath(cfg.PublicURL) // which Check has read, too
 	return &Policy{cfg: cfg, publicPath: path, verifier: verifier}, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -80,10 +79,7 @@ var verifyCodes = map[verify.Kind]Code{
 }
 
 func notVerified(err error) *Refusal {
-	failure, ok := errors.AsType[*verify.Failure](err)
-	if !ok {
-		return &Refusal{Unavailable, ReasonInternal, "the callback could not be checked", err}
-	}
+	failure, _ := errors.AsType[*verify.Failure](err) // as any error of the package is
 	return &Refusal{verifyCodes[failure.Kind()], Reason(failure.Reason()), failure.Error(), err}
 }
 
@@ -102,7 +98,7 @@ func (p *Policy) checkBucket(body, header string) (string, *Refusal) {
 	bucket := body
 	if bucket == "" {
 		bucket = header
-		if !storable(header) {
+		if !callbackspec.Storable(header) {
 			return "", &Refusal{WrongBucket, ReasonBucketMalformed, "the x-oss-bucket header is no bucket's name", nil}
 		}
 	}
@@ -114,9 +110,6 @@ func (p *Policy) checkBucket(body, header string) (string, *Refusal) {
 	}
 	return bucket, nil
 }
-
-// storable reports whether PostgreSQL can hold s as text.
-func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // Identify returns the identity of a callback: the first 128 bits of the SHA-256 of what
 // OSS signed, so that one signed callback is one row, however often and through however

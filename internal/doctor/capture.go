@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"upcall/internal/admission"
@@ -56,6 +57,15 @@ func (c *Capture) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// length is what Content-Length says, or -1.
+func (c *Capture) length() int {
+	n, err := strconv.ParseUint(c.Get("Content-Length"), 10, 31)
+	if err != nil {
+		return -1
+	}
+	return int(n)
 }
 
 // request is the capture as the receiver would have got it.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -114,7 +113,7 @@ func (e *examination) compareBody() {
 			e.note("Content-MD5 does not match: the body was changed on the way or in the capture")
 		}
 	}
-	if n := e.declaredLength(); n >= 0 && n != len(body) {
+	if n := e.capture.length(); n >= 0 && n != len(body) {
 		e.note(fmt.Sprintf("Content-Length says %d, the captured body has %d bytes", n, len(body)))
 	}
 	if bytes.ContainsRune(body, '\uFFFD') {
@@ -123,15 +122,6 @@ func (e *examination) compareBody() {
 }
 
 func (e *examination) note(text string) { e.report.Notes = append(e.report.Notes, text) }
-
-// declaredLength is what Content-Length says, or -1.
-func (e *examination) declaredLength() int {
-	n, err := strconv.Atoi(e.capture.Get("Content-Length"))
-	if err != nil || n < 0 {
-		return -1
-	}
-	return n
-}
 
 // explain looks for what was done to a request whose signature is one of a key at hand.
 func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig openedSignature, received message) {
@@ -195,7 +185,7 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 		digest:  digest,
 		paths:   e.paths(received),
 		queries: e.queries(received),
-		bodies:  spread(received.body, bodySteps(e.declaredLength()), maxBodies),
+		bodies:  spread(received.body, bodySteps(e.capture.length()), maxBodies),
 	}
 	defer func() { e.report.Candidates = s.tried }()
 	all := s.bodies
@@ -211,7 +201,7 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 		}
 	}
 	s.bodies = all
-	if length := e.declaredLength(); length >= 0 && length != len(received.body) {
+	if length := e.capture.length(); length >= 0 && length != len(received.body) {
 		slices.SortStableFunc(s.bodies[1:], func(a, b variant) int {
 			return cmp.Compare(abs(len(a.text)-length), abs(len(b.text)-length))
 		})

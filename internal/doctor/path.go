@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/hex"
 	"path"
 	"regexp"
 	"strings"
@@ -22,26 +23,16 @@ var origin = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 func unescape(s string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
-			out.WriteByte(fromHex(s[i+1])<<4 | fromHex(s[i+2]))
-			i += 2
-			continue
+		if s[i] == '%' && i+2 < len(s) {
+			if decoded, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out.Write(decoded)
+				i += 2
+				continue
+			}
 		}
 		out.WriteByte(s[i])
 	}
 	return out.String()
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-// fromHex returns the value of a hexadecimal digit.
-func fromHex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
 }
 
 // prefixes are what people mount receivers under.

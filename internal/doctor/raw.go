@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http/httputil"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -59,7 +58,7 @@ func (c *Capture) finishRaw(body []byte, bareLF bool) {
 		c.note("the headers say that the body is chunked, but it is not")
 	}
 	// A recording of the whole connection has the answer behind the request.
-	if n, err := strconv.Atoi(c.Get("Content-Length")); err == nil && n >= 0 && n < len(body) {
+	if n := c.length(); n >= 0 && n < len(body) {
 		if at := answerBehind.FindIndex(body[n:]); at != nil && at[0] == 0 {
 			body = body[:n]
 			c.note("a response after the request was ignored")

@@ -1,11 +1,11 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -40,14 +40,11 @@ type RefusalStore interface {
 // A refused callback, until there is time to look into it. What it holds of the request
 // is not changed after the answer.
 type refused struct {
-	reason      admission.Reason
-	at          time.Time
-	source      netip.Addr
-	uploadID    uuid.NullUUID
-	contentType string
-	bucket      string // of the header
-	requestID   string // of the header
-	signed      verify.Request
+	reason   admission.Reason
+	at       time.Time
+	uploadID uuid.NullUUID
+	request  admission.Request
+	signed   verify.Request // of the request
 }
 
 // refusals takes refused callbacks off the path of the answers.
@@ -93,11 +90,7 @@ func (s *Server) noteRefusal(seen *logEvent) {
 		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
 		return
 	}
-	r := &seen.request
-	f := &refused{
-		reason: seen.refusal.Reason, at: now, source: r.Source,
-		contentType: r.ContentType, bucket: r.Bucket, requestID: r.RequestID, signed: s.policy.Signed(r),
-	}
+	f := &refused{reason: seen.refusal.Reason, at: now, request: seen.request, signed: s.policy.Signed(&seen.request)}
 	if seen.event != nil {
 		f.uploadID = seen.event.UploadID
 	}
@@ -166,19 +159,14 @@ func (f *refusals) describe(r *refused) (row event.RefusedCallback, err error) {
 		}
 	}()
 	// A body that is no callback claims nothing, which is no error here.
-	claimed, _ := callbackspec.Parse(r.contentType, r.signed.Body, f.fields)
+	claimed, _ := callbackspec.Parse(r.request.ContentType, r.signed.Body, f.fields)
 	row = event.RefusedCallback{
-		Reason: string(r.reason), At: r.at, Source: r.source, UploadID: r.uploadID,
-		Bucket: claimed.Bucket, Object: claimed.Object, RequestID: claimed.RequestID,
-	}
-	if row.Bucket == "" {
-		row.Bucket = r.bucket
-	}
-	if row.RequestID == "" {
-		row.RequestID = r.requestID
+		Reason: string(r.reason), At: r.at, Source: r.request.Source, UploadID: r.uploadID,
+		Bucket: cmp.Or(claimed.Bucket, r.request.Bucket), Object: claimed.Object,
+		RequestID: cmp.Or(claimed.RequestID, r.request.RequestID),
 	}
 	if r.signed.Body != nil {
-		if row.Digest, err = admission.Identify(r.signed, &claimed, r.requestID); err == nil {
+		if row.Digest, err = admission.Identify(r.signed, &claimed, r.request.RequestID); err == nil {
 			return row, nil
 		}
 	}

@@ -246,7 +246,7 @@ func TestDescribe(t *testing.T) {
 	f := newRefusals(Config{Metrics: NewMetrics()})
 	digest := func(target, body, authorization string) uuid.UUID {
 		t.Helper()
-		r := &refused{contentType: form, requestID: "H"}
+		r := &refused{request: admission.Request{ContentType: form, RequestID: "H"}}
 		r.signed.Target, r.signed.Authorization = target, authorization
 		if body != "" {
 			r.signed.Body = []byte(body)
@@ -264,7 +264,7 @@ func TestDescribe(t *testing.T) {
 	if digest("/a", "reqId=1", "s1") != digest("/a", "reqId=1", "s2") {
 		t.Error("one callback with two signatures has two digests")
 	}
-	r := &refused{contentType: form}
+	r := new(refused)
 	r.signed.Target, r.signed.Body = "/a", []byte("reqId=1")
 	claimed, err := callbackspec.Parse(form, r.signed.Body, nil)
 	if err != nil {
