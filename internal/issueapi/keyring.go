@@ -169,7 +169,8 @@ func (k *keyring) limit(c *caller) error {
 		return nil
 	}
 	reserved.CancelAt(now)
-	p := problemOf(kindRate, fmt.Sprintf("%g requests a second are allowed over time, and %d at once", float64(k.rate), k.burst))
+	p := problemOf(kindRate, "")
 	p.retryAfter = delay
+	p.errors[0].Detail = fmt.Sprintf("Rate limit: %g requests/s, burst of %d. Retry in %d s.", float64(k.rate), k.burst, p.retrySeconds())
 	return p
 }

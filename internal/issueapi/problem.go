@@ -77,6 +77,9 @@ type problem struct {
 	cause      error
 }
 
+// retrySeconds is what Retry-After says, in seconds begun.
+func (p *problem) retrySeconds() int { return int((p.retryAfter + time.Second - 1) / time.Second) }
+
 func (p *problem) Error() string { return p.detail() }
 func (p *problem) Unwrap() error { return p.cause }
 
@@ -211,7 +214,7 @@ func refuse(c *gin.Context, p *problem) {
 	case p.kind == kindTooLarge:
 		c.Header("Connection", "close") // the rest of the message is not read
 	case p.retryAfter > 0:
-		c.Header("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+		c.Header("Retry-After", strconv.Itoa(p.retrySeconds()))
 	}
 	writeJSON(c, kind.status, "application/problem+json", struct {
 		Type   string   `json:"type"`

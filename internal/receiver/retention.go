@@ -21,15 +21,18 @@ const (
 	maxRetention = 36_500
 )
 
-// ParseRetention reads a number of days, as "400d". "" is 0: for ever.
+// ParseRetention reads a number of days, as "400d". "" is 0: events are kept.
 func ParseRetention(s string) (days int, err error) {
 	if s == "" {
 		return 0, nil
 	}
 	digits, ok := strings.CutSuffix(s, "d")
 	days, err = strconv.Atoi(digits)
-	if !ok || err != nil || digits[0] < '0' || digits[0] > '9' || days == 0 {
-		return 0, fmt.Errorf("%q is no number of days: write 400d, or leave it out to keep events for ever", s)
+	switch {
+	case err != nil || digits[0] < '0' || digits[0] > '9' || days == 0:
+		return 0, fmt.Errorf("%q is not a number of days: write 400d, or leave it out to keep all events", s)
+	case !ok:
+		return 0, fmt.Errorf("%q has no unit: write %sd (minimum %dd)", s, s, eventstore.MinRetention)
 	}
 	if err := checkRetention(days); err != nil {
 		return 0, err

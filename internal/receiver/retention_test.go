@@ -20,10 +20,10 @@ func TestParseRetention(t *testing.T) {
 			t.Errorf("%q: %d, %v", given, got, err)
 		}
 	}
-	const noNumber, outOfRange = "is no number of days", "days is not between 31"
+	const noNumber, outOfRange = "is not a number of days", "days is not between 31"
 	for want, all := range map[string][]string{
-		noNumber: {"0d", "-400d", "+400d", "99999999999999999999d", "400",
-			"d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"},
+		`"400" has no unit: write 400d (minimum 31d)`: {"400"},
+		noNumber:   {"0d", "-400d", "+400d", "99999999999999999999d", "d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"},
 		outOfRange: {"30d", "1d", "36501d"},
 	} {
 		for _, given := range all {
