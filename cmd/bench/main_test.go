@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/toolchain"
 )
 
 // TestMain lets the test binary be the receivers that bench starts.
@@ -60,6 +61,7 @@ func TestCompare(t *testing.T) {
 // TestVersus compares the last commit with what is built now.
 func TestVersus(t *testing.T) {
 	t.Parallel()
+	toolchain.Need(t, "git")
 	text := output(t, "versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "2")
 	expectLines(t, text, map[string]int{
 		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} +\d+\.\d{3} *$`:                   2,
@@ -70,6 +72,7 @@ func TestVersus(t *testing.T) {
 // TestVersusFails: a limit that cannot be kept is an error.
 func TestVersusFails(t *testing.T) {
 	t.Parallel()
+	toolchain.Need(t, "git")
 	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "1", "--limit", "0.001"}
 	if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &bytes.Buffer{}, Err: os.Stderr}); !errors.Is(err, errSlower) {
 		t.Errorf("error %v, want %v", err, errSlower)
@@ -108,6 +111,11 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}
+}
+
+func TestVersusUnknownCommit(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "git")
 	args := []string{"versus", "--before", "no-such-commit", "--rounds", "1"}
 	err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard})
 	if err == nil || errors.Is(err, cli.ErrUsage) || !strings.Contains(err.Error(), "no-such-commit") {

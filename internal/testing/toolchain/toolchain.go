@@ -34,6 +34,7 @@ func Tools() []Tool {
 		// The build is what go test -race needs: cgo, a C compiler, its headers, and a platform that has it.
 		{"race", "the race detector", "gcc libc6-dev", "go build -race -o /dev/null upcall/cmd/testdeps"},
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
+		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"},          // fails outside a clone, too
 		{"curl", "curl commands (cmd/issuer, cmd/ossemu, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md (cmd/issuer)", "jq", "command -v jq"},
 		{"openssl", "the commands of docs/uploads.md (cmd/issuer)", "openssl", "command -v openssl"},
