@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
@@ -49,20 +50,15 @@ Without --content-type the object gets the type that the end of its key stands f
 
 // Run initiates one upload and prints its manifest. kong calls it.
 func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.ossConfig(env)
-	errs := []error{err, cfg.Check()}
-	tokens, err := cli.TokenKeys("", env)
-	errs = append(errs, err)
-	ledger, closeLedger, err := openLedger(ctx, env)
+	cfg, ossErr := c.ossConfig(env)
+	tokens, tokensErr := cli.TokenKeys("", env)
+	ledger, closeLedger, ledgerErr := openLedger(ctx, env)
 	defer closeLedger()
-	errs = append(errs, err)
-	request, err := c.request()
-	errs = append(errs, err)
-	if err == nil {
-		errs = append(errs, request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil))
+	request, requestErr := c.request()
+	if requestErr == nil {
+		requestErr = request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil)
 	}
-	errs = append(errs, c.checkOutput())
-	if err := errors.Join(errs...); err != nil {
+	if err := fault.Join(ossErr, cfg.Check(), tokensErr, ledgerErr, requestErr, c.checkOutput()); err != nil {
 		return cli.Usage(err)
 	}
 
@@ -89,7 +85,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 func (c *multipartCreateCommand) checkOutput() error {
 	err := oneOf("--format", c.Format, "json", "text")
 	if c.Format == "text" && c.Manifest == "" {
-		err = errors.New("--format: text holds no URLs; give --manifest FILE to keep them in")
+		err = fault.At("--format", "text holds no URLs; give --manifest FILE to keep them in")
 	}
 	return err
 }
@@ -101,7 +97,7 @@ func (c *multipartCreateCommand) openManifest() (*os.File, error) {
 		return nil, nil
 	}
 	file, err := os.OpenFile(c.Manifest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	return file, inFlag("--manifest", err)
+	return file, fault.In("--manifest", err)
 }
 
 // discard removes a file that no manifest came into.
@@ -128,27 +124,23 @@ func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.Multi
 
 // request turns the flags into a request. The error is about flags that cannot be read.
 func (c *multipartCreateCommand) request() (issue.MultipartRequest, error) {
-	var unread []error
 	var r issue.MultipartRequest
-	var err error
-	r.Object, r.Expires, err = c.object()
-	unread = append(unread, err)
-	r.Size, err = parseBytes("--size", c.Size)
-	unread = append(unread, err)
-	partSize, err := parseBytes("--part-size", c.PartSize)
-	unread = append(unread, err)
+	var objectErr, sizeErr, partsErr, callbackErr error
+	r.Object, r.Expires, objectErr = c.object()
+	r.Size, sizeErr = parseBytes("--size", c.Size)
+	partSize, partSizeErr := parseBytes("--part-size", c.PartSize)
 	if partSize != nil {
 		if r.PartSize = *partSize; r.PartSize == 0 {
-			unread = append(unread, errors.New("--part-size: 0 bytes make no part; OSS allows 102400 and more"))
+			partSizeErr = fault.At("--part-size", "0 bytes make no part; OSS allows 102400 and more")
 		}
 	}
 	if c.Parts != "" {
-		if r.Parts, err = strconv.Atoi(c.Parts); err != nil || r.Parts < 1 {
-			unread = append(unread, fmt.Errorf("--parts: %q is not a number of parts; OSS allows 1 to 10000", c.Parts))
+		if r.Parts, partsErr = strconv.Atoi(c.Parts); partsErr != nil || r.Parts < 1 {
+			partsErr = fault.At("--parts", "%q is not a number of parts; OSS allows 1 to 10000", c.Parts)
 		}
 	}
-	r.Callback, err = c.callback()
-	return r, errors.Join(append(unread, err)...)
+	r.Callback, callbackErr = c.callback()
+	return r, fault.Join(objectErr, sizeErr, partSizeErr, partsErr, callbackErr)
 }
 
 // manifestFlags name an upload that was created.
@@ -158,23 +150,16 @@ type manifestFlags struct {
 
 func (f *manifestFlags) read(std cli.Stdio) (manifest.Multipart, error) {
 	if f.Manifest == "" {
-		return manifest.Multipart{}, errors.New("--manifest: is not given; name the file that holds what multipart create printed")
+		return manifest.Multipart{}, fault.At("--manifest", "is not given; name the file that holds what multipart create printed")
 	}
 	m, err := readManifest(f.Manifest, std.In)
 	if err == nil && m.Multipart == nil {
 		err = fmt.Errorf("%w: it is an upload by one PUT, which is complete by itself", manifest.ErrManifest)
 	}
 	if err != nil {
-		return manifest.Multipart{}, inFlag("--manifest", err)
+		return manifest.Multipart{}, fault.In("--manifest", err)
 	}
 	return *m.Multipart, nil
-}
-
-func inFlag(flag string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", flag, err)
 }
 
 type multipartCompleteCommand struct {
@@ -196,13 +181,11 @@ The exit status is also 1 if the object is stored but its callback failed (203 C
 
 // Run merges one upload and prints the callback's answer. kong calls it.
 func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.ossConfig(env)
-	errs := []error{err, cfg.Check(), oneOf("--format", c.Format, "text", "json")}
-	m, err := c.read(std)
-	errs = append(errs, err)
-	want, err := c.expectedCRC64()
-	errs = append(errs, err)
-	if err := errors.Join(errs...); err != nil {
+	cfg, ossErr := c.ossConfig(env)
+	formatErr := oneOf("--format", c.Format, "text", "json")
+	m, manifestErr := c.read(std)
+	want, crcErr := c.expectedCRC64()
+	if err := fault.Join(ossErr, cfg.Check(), formatErr, manifestErr, crcErr); err != nil {
 		return cli.Usage(err)
 	}
 	issuer, err := newIssuer(cfg, nil, nil) // token and row are there already
@@ -231,11 +214,11 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 	switch {
 	case c.CRC64 != "" && c.File != "":
-		return nil, errors.New("--crc64, --file: both are given; leave one out")
+		return nil, fault.At("--crc64, --file", "both are given; leave one out")
 	case c.CRC64 != "":
 		n, err := strconv.ParseUint(c.CRC64, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("--crc64: %q is not a CRC-64 as a decimal number", c.CRC64)
+			return nil, fault.At("--crc64", "%q is not a CRC-64 as a decimal number", c.CRC64)
 		}
 		return &n, nil
 	case c.File == "":
@@ -243,12 +226,12 @@ func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 	}
 	file, err := os.Open(c.File)
 	if err != nil {
-		return nil, inFlag("--file", err)
+		return nil, fault.In("--file", err)
 	}
 	defer file.Close()
 	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
 	if _, err := io.Copy(sum, file); err != nil {
-		return nil, inFlag("--file", err)
+		return nil, fault.In("--file", err)
 	}
 	n := sum.Sum64()
 	return &n, nil
@@ -261,10 +244,9 @@ type multipartAbortCommand struct {
 
 // Run aborts one upload. kong calls it.
 func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.ossConfig(env)
-	errs := []error{err, cfg.Check()}
-	m, err := c.read(std)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	cfg, ossErr := c.ossConfig(env)
+	m, manifestErr := c.read(std)
+	if err := fault.Join(ossErr, cfg.Check(), manifestErr); err != nil {
 		return cli.Usage(err)
 	}
 	issuer, err := newIssuer(cfg, nil, nil)
@@ -278,7 +260,7 @@ func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.St
 	if err != nil {
 		return blame(err)
 	}
-	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", readable(m.Key), m.Bucket); err != nil {
+	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", fault.Readable(m.Key), m.Bucket); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
@@ -15,7 +16,7 @@ import (
 // printManifest shows an upload in parts, whose manifest is in file, to a person.
 func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause, file string, now time.Time) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
+	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s, at OSS %s\n", m.ID, m.OSSUploadID)
 	fmt.Fprintf(&b, "Expires   %s\n", expiry(m.ExpiresAt, cause, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
@@ -34,7 +35,7 @@ issuer multipart complete --manifest %[1]s --file FILE
 Or give the upload up, so that its parts cost nothing:
 
 issuer multipart abort --manifest %[1]s
-`, readable(file))
+`, fault.Readable(file))
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write upload: %w", err)
 	}
@@ -56,7 +57,7 @@ func partsInWords(m manifest.Multipart) string {
 // end.
 func printCompleted(w io.Writer, m manifest.Multipart, done uploader.Result, compared bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(m.Key), m.Bucket)
+	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", m.ID)
 	fmt.Fprintf(&b, "Size      %d bytes in %d parts\n", done.Size, done.Parts)
 	fmt.Fprintf(&b, "ETag      %s\n", done.ETag)

@@ -45,18 +45,15 @@ The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
 
 // Run prints one issued upload. kong calls it.
 func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := c.ossConfig(env)
-	var faults fault.List
-	faults.Add(err, cfg.Check())
-	tokens, err := cli.TokenKeys("", env)
-	faults.Add(err)
-	ledger, closeLedger, err := openLedger(ctx, env)
+	cfg, ossErr := c.ossConfig(env)
+	tokens, tokensErr := cli.TokenKeys("", env)
+	ledger, closeLedger, ledgerErr := openLedger(ctx, env)
 	defer closeLedger()
-	faults.Add(err)
-	request, err := c.request()
-	faults.Add(err, request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
-	if len(faults) > 0 {
-		return cli.Usage(faults)
+	request, requestErr := c.request()
+	err := fault.Join(ossErr, cfg.Check(), tokensErr, ledgerErr, requestErr,
+		request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
+	if err != nil {
+		return cli.Usage(err)
 	}
 
 	issuer, err := newIssuer(cfg, tokens, ledger)

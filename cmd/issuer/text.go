@@ -5,10 +5,10 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
@@ -18,7 +18,7 @@ import (
 // printText shows an upload to a person, with a command to paste.
 func printText(w io.Writer, r issue.Request, u manifest.Upload, cause oss.ExpiryCause, now time.Time) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Object    %s in bucket %s\n", readable(r.Object.Key), r.Object.Bucket)
+	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(r.Object.Key), r.Object.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
 	fmt.Fprintf(&b, "Expires   %s\n", expiry(u.ExpiresAt, cause, now))
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
@@ -57,14 +57,6 @@ func callbackURLs(c *issue.CallbackSpec) string {
 		return "none: no callback will come, as there is no --callback-url"
 	}
 	return strings.Join(c.URLs, ", ")
-}
-
-// readable quotes a key that a terminal would not show as it is.
-func readable(key string) string {
-	if quoted := strconv.Quote(key); quoted != `"`+key+`"` {
-		return quoted
-	}
-	return key
 }
 
 // inWords says a duration as people do, in seconds begun: "6 days 23 hours".

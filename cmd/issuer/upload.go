@@ -79,9 +79,9 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	} else {
 		ledger, closeLedger, err := openLedger(ctx, env)
 		defer closeLedger()
-		fillErr = errors.Join(err, c.makeManifests(jobs, env, ledger, std.Err))
+		fillErr = fault.Join(err, c.makeManifests(jobs, env, ledger, std.Err))
 	}
-	if err := errors.Join(err, openErr, fillErr); err != nil {
+	if err := fault.Join(err, openErr, fillErr); err != nil {
 		return cli.Usage(err)
 	}
 	var total int64
@@ -94,33 +94,30 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 }
 
 func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
-	var errs []error
+	var faults fault.List
 	if c.Parallel == 0 { // which the uploader takes for its default, as the next one
-		errs = append(errs, errors.New("--parallel: 0 is out of range; give 1 to 64"))
+		faults.AddAt("--parallel", "0 is out of range; give 1 to 64")
 	}
 	if c.Attempts == 0 {
-		errs = append(errs, errors.New("--attempts: 0 is out of range; give 1 to 100"))
+		faults.AddAt("--attempts", "0 is out of range; give 1 to 100")
 	}
 	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
-	if err != nil {
-		errs = append(errs, fault.Prefix("--", err))
-	}
-	return up, errors.Join(errs...)
+	return up, fault.Join(faults, fault.Prefix("--", err))
 }
 
 // open opens all files, so that a wrong name is found before the first is sent.
 func (c *uploadCommand) open() ([]*uploadJob, error) {
 	var jobs []*uploadJob
-	var errs []error
+	var faults fault.List
 	for _, name := range c.Files {
 		source, err := uploader.OpenSource(name)
 		if err != nil {
-			errs = append(errs, err)
+			faults.Add(err)
 			continue
 		}
 		jobs = append(jobs, &uploadJob{name: name, source: source})
 	}
-	return jobs, errors.Join(errs...)
+	return jobs, faults.Err()
 }
 
 func closeAll(jobs []*uploadJob) {
@@ -131,26 +128,26 @@ func closeAll(jobs []*uploadJob) {
 
 // useManifest makes the one job upload by the manifest that was given.
 func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader, line *kong.Context) error {
-	errs := []error{checkAlone(line)}
+	faults := checkAlone(line)
 	if len(c.Files) > 1 {
-		errs = append(errs, fmt.Errorf("--manifest: it is for one file, and there are %d", len(c.Files)))
+		faults.AddAt("--manifest", "it is for one file, and there are %d", len(c.Files))
 	}
 	m, err := readManifest(c.Manifest, in)
 	if err != nil {
-		return errors.Join(append(errs, inFlag("--manifest", err))...)
+		return fault.Join(faults, fault.In("--manifest", err))
 	}
 	var state *uploader.State
 	for _, job := range jobs {
-		errs = append(errs, inFlag("--manifest", uploader.Fit(m, job.source.Size())))
+		faults.Add(fault.In("--manifest", uploader.Fit(m, job.source.Size())))
 		if m.Multipart != nil {
 			state, err = c.givenState(env, job.name, m)
-			errs = append(errs, err)
+			faults.Add(err)
 		}
 		job.task = func(context.Context, *uploader.Uploader, fileMeter) (uploader.Task, error) {
 			return uploader.Task{Manifest: m, State: state}, nil
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 func readManifest(path string, in io.Reader) (manifest.Manifest, error) {
@@ -167,14 +164,14 @@ func readManifest(path string, in io.Reader) (manifest.Manifest, error) {
 
 // checkAlone refuses flags that a manifest leaves no room for. Variables are let pass:
 // they may be set for other commands.
-func checkAlone(line *kong.Context) error {
-	var errs []error
+func checkAlone(line *kong.Context) fault.List {
+	var faults fault.List
 	for _, element := range line.Path {
 		if flag := element.Flag; flag != nil && !element.Resolved && flag.Group != nil {
-			errs = append(errs, fmt.Errorf("--%s: the manifest says that already; leave one of them out", flag.Name))
+			faults.AddAt("--"+flag.Name, "the manifest says that already; leave one of them out")
 		}
 	}
-	return errors.Join(errs...)
+	return faults
 }
 
 // uploadAll uploads the jobs, several at once, and prints the answers.
@@ -210,12 +207,12 @@ func (job *uploadJob) run(ctx context.Context, up *uploader.Uploader, meter *met
 	watcher := meter.file(job.name)
 	task, err := job.task(ctx, up, watcher)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", readable(job.name), err)
+		return nil, fmt.Errorf("%s: %w", fault.Readable(job.name), err)
 	}
 	task.Source, task.Watcher = job.source, watcher
 	result, err := up.Upload(ctx, task)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", readable(job.name), err)
+		return nil, fmt.Errorf("%s: %w", fault.Readable(job.name), err)
 	}
 	parts := ""
 	if result.Parts > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
@@ -36,19 +37,17 @@ type uploadIssuer struct {
 
 // makeManifests lets each job make its own manifest. The error joins all mistakes.
 func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger issue.Ledger, remarks io.Writer) error {
-	cfg, err := c.ossConfig(env)
-	errs := []error{err, cfg.Check()}
-	tokens, err := cli.TokenKeys("", env)
-	errs = append(errs, err)
-	m, err := c.uploadIssuer()
-	errs = append(errs, err, c.checkKeys())
+	cfg, ossErr := c.ossConfig(env)
+	tokens, tokensErr := cli.TokenKeys("", env)
+	m, flagsErr := c.uploadIssuer()
+	var jobErr error
 	for _, job := range jobs {
-		if err := m.check(job, issue.CallbackHosts(cfg.Host()), tokens != nil); err != nil {
-			errs = append(errs, err)
+		if jobErr = m.check(job, issue.CallbackHosts(cfg.Host()), tokens != nil); jobErr != nil {
 			break // of the flags, so it would be the same for the next file
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	err := fault.Join(ossErr, cfg.Check(), tokensErr, flagsErr, c.checkKeys(), jobErr)
+	if err != nil {
 		return err
 	}
 	if m.issuer, err = newIssuer(cfg, tokens, ledger); err != nil {
@@ -83,11 +82,12 @@ func (c *uploadCommand) uploadIssuer() (*uploadIssuer, error) {
 	switch {
 	case partSize == nil:
 	case *partSize < ossrule.MinPart || *partSize > ossrule.MaxPart:
-		err = fmt.Errorf("--part-size: %d is out of range; OSS allows %d to %d bytes", *partSize, ossrule.MinPart, int64(ossrule.MaxPart))
+		err = fault.At("--part-size", "%d is out of range; OSS allows %d to %d bytes",
+			*partSize, ossrule.MinPart, int64(ossrule.MaxPart))
 	default:
 		m.partSize, m.largest = *partSize, *partSize
 	}
-	return m, errors.Join(objectErr, callbackErr, err)
+	return m, fault.Join(objectErr, callbackErr, err)
 }
 
 // keyOf is the key of a file's object.
@@ -101,7 +101,7 @@ func (c *uploadCommand) keyOf(name string) string {
 // checkKeys refuses what would upload one file over another.
 func (c *uploadCommand) checkKeys() error {
 	if len(c.Files) > 1 && c.Key != "" && !strings.HasSuffix(c.Key, "/") {
-		return fmt.Errorf("--key: %q is one key for %d files; end it in / to get their names put behind it", c.Key, len(c.Files))
+		return fault.At("--key", "%q is one key for %d files; end it in / to get their names put behind it", c.Key, len(c.Files))
 	}
 	taken := make(map[string]string)
 	for _, name := range c.Files {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"upcall/internal/fault"
 )
 
 func isTerminal(w io.Writer) bool {
@@ -96,5 +98,5 @@ type fileMeter struct {
 func (f fileMeter) Sent(n int64) { f.all.add(n) }
 
 func (f fileMeter) Remark(line string) {
-	fmt.Fprintf(f.all, "issuer: %s: %s\n", readable(f.name), line)
+	fmt.Fprintf(f.all, "issuer: %s: %s\n", fault.Readable(f.name), line)
 }

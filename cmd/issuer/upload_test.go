@@ -260,13 +260,3 @@ func TestInWords(t *testing.T) {
 		}
 	}
 }
-
-// TestReadable: a key cannot move a terminal's cursor or begin a line of its own.
-func TestReadable(t *testing.T) {
-	t.Parallel()
-	for key, want := range map[string]string{"a b/猫.jpg": "a b/猫.jpg", "a\nb": `"a\nb"`, "\x1b[2J": `"\x1b[2J"`} {
-		if got := readable(key); got != want {
-			t.Errorf("%q is shown as %s, want %s", key, got, want)
-		}
-	}
-}

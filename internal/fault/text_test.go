@@ -29,6 +29,15 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestReadable(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"a b/猫.jpg": "a b/猫.jpg", "a\nb": `"a\nb"`, "\x1b[2J": `"\x1b[2J"`, "\xff": `"\xff"`} {
+		if got := fault.Readable(text); got != want {
+			t.Errorf("%q is shown as %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestShort(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

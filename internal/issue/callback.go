@@ -60,7 +60,7 @@ func (c *CallbackSpec) encode(hosts callbackspec.Hosts, token string) (oss.Callb
 		encoded.CallbackVar, wrong = vars.Document()
 	}
 	encoded.Callback, broken = c.parameter(hosts, vars, names)
-	if err := errors.Join(broken, wrong); err != nil {
+	if err := fault.Join(broken, wrong); err != nil {
 		return oss.CallbackHeaders{}, err
 	}
 	return encoded, nil
@@ -80,12 +80,12 @@ func (c *CallbackSpec) parameter(hosts callbackspec.Hosts, vars callbackspec.Var
 	case c.Body == "" && unfit != nil:
 		unfit = c.checkNames(names) // finds all of them
 	case c.Body != "" && unfit == nil && !errors.Is(broken, callbackspec.ErrTemplate):
-		unfit = errors.Join(vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
+		unfit = fault.Join(vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
 	}
 	if c.Body != "" {
-		unfit = errors.Join(c.checkNames(names), unfit)
+		unfit = fault.Join(c.checkNames(names), unfit)
 	}
-	return document, errors.Join(unfit, broken)
+	return document, fault.Join(unfit, broken)
 }
 
 func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
@@ -102,18 +102,18 @@ func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
 // checkNames reports custom variables whose names the token or the default template
 // has. Names that are wrong in themselves are left to [callbackspec.Vars.Check].
 func (c *CallbackSpec) checkNames(names []string) error {
-	var errs []error
+	var faults fault.List
 	for _, name := range names {
 		variable := callbackspec.VarPrefix + name
 		switch {
 		case name == callbackspec.TokenField:
-			errs = append(errs, fault.New(ErrReserved, variable, "choose another name", "is the upload token's name"))
+			faults.AddNew(ErrReserved, variable, "choose another name", "is the upload token's name")
 		case c.Body == "" && name == strings.ToLower(name) && slices.Contains(callbackspec.SystemVariables, name):
 			_, err := callbackspec.DefaultBody(c.BodyType, []string{name}, false)
-			errs = append(errs, err)
+			faults.Add(err)
 		}
 	}
-	return errors.Join(errs...)
+	return faults.Err()
 }
 
 // sni is on for https unless it was turned off: without the server name most HTTPS

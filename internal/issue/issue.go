@@ -18,6 +18,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/uploadtoken"
@@ -101,7 +102,7 @@ func (r Request) Check(hosts callbackspec.Hosts, withToken bool) error {
 		token = tokenSample
 	}
 	_, err := r.Callback.encode(hosts, token)
-	return errors.Join(put.Check(), err)
+	return fault.Join(put.Check(), err)
 }
 
 // Issue makes one upload, enters it in the ledger, and says what its ExpiresAt follows

@@ -8,6 +8,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
 )
@@ -41,7 +42,7 @@ func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error 
 		token = tokenSample
 	}
 	_, err := r.Callback.encode(hosts, token)
-	return errors.Join(r.plan(oss.CallbackHeaders{}).Check(), err)
+	return fault.Join(r.plan(oss.CallbackHeaders{}).Check(), err)
 }
 
 // IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters
