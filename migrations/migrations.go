@@ -124,21 +124,20 @@ func up(ctx context.Context, databaseURL string, set viewSet) error {
 		if version, dirty, err := m.Version(); err == nil && !dirty && version > Latest() {
 			return nil
 		}
-		before, err := rights(ctx, conn) // a numbered file may drop views
+		before, err := rightsOf(ctx, conn) // a numbered file may drop views
 		if err != nil {
 			return err
 		}
 		if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 			return err
 		}
-		return changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.apply(ctx, tx, Latest(), before) })
+		return changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.make(ctx, tx, before) })
 	})
 }
 
 // Down takes back the given number of migrations, at least one, with all the data in
-// them. The schema upcall itself stays. Views are as they were last made for the version
-// that it comes to; those that were never made for it are made by Up of a program that
-// belongs to it.
+// them. It drops the views first; those of the version that it comes to are made by Up of
+// a program that belongs to it. The schema upcall itself stays.
 func Down(ctx context.Context, databaseURL string, steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("%w: %d: give at least 1", ErrSteps, steps)
@@ -157,25 +156,21 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 		if applied := count(version); steps > applied {
 			return fmt.Errorf("%w: %d: there are %d to take back", ErrSteps, steps, applied)
 		}
-		before, err := rights(ctx, conn)
+		before, err := rightsOf(ctx, conn)
 		if err != nil {
 			return err
 		}
-		if version >= viewsSince {
-			err = changeViews(ctx, conn, viewTries, func(tx pgx.Tx) error { return dropViews(ctx, tx, version) })
+		own := ownViews()
+		if version >= viewsSince { // before that they are the numbered files' own
+			err = changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return own.drop(ctx, tx, own.names()) })
 			if err != nil {
 				return err
 			}
 		}
-		err = m.Steps(-steps)
-		if ctx.Err() != nil { // what was cut short may still be running
-			return cmp.Or(err, ctx.Err())
-		}
-		back := bringBackViews(ctx, conn, before)
-		if err != nil {
+		if err := m.Steps(-steps); err != nil {
 			return err
 		}
-		return back
+		return changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return before.giveBack(ctx, tx) })
 	})
 }
 

@@ -7,84 +7,68 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A right is what somebody may do with a view, or that they own it.
-type right struct {
-	view string
-	oid  uint32 // of the view, another one if it was dropped and made anew
-	sql  string // gives the right
+// rights are who owns our views, and what was given on them: statements to give it again,
+// each with its view, the view's oid, and the column if it is a right on one.
+type rights struct {
+	views, statements []string
+	oids              []uint32
+	columns           []*string
 }
 
-// rights returns all that were given on views of ours.
-func rights(ctx context.Context, conn *pgx.Conn) ([]right, error) {
-	rows, err := conn.Query(ctx, `
-		SELECT c.relname, c.oid, format('ALTER VIEW upcall.%I OWNER TO %I', c.relname, pg_get_userbyid(c.relowner))
-		FROM pg_class c WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind = 'v'
+// readRights returns the rights on all of our views. What default privileges give to a view
+// that is made anew is taken away before the rights are given back.
+const readRights = `
+	WITH ours AS (
+		SELECT oid, relname, relowner, relacl FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v'
+	), given AS (
+		SELECT oid, NULL AS attname, (aclexplode(relacl)).* FROM ours
 		UNION ALL
-		SELECT c.relname, c.oid, format('GRANT %s %s ON upcall.%I TO %s %s',
-			given.privilege_type, '(' || quote_ident(given.attname) || ')', c.relname,
-			CASE given.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(given.grantee)) END,
-			CASE WHEN given.is_grantable THEN 'WITH GRANT OPTION' END)
-		FROM pg_class c CROSS JOIN LATERAL (
-			SELECT NULL AS attname, (aclexplode(c.relacl)).*
-			UNION ALL
-			SELECT attname, (aclexplode(attacl)).* FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped
-		) given
-		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind = 'v' AND given.grantee <> c.relowner`)
-	if err != nil {
-		return nil, fmt.Errorf("read rights on views: %w", err)
+		SELECT ours.oid, attname, (aclexplode(attacl)).* FROM pg_attribute JOIN ours ON attrelid = ours.oid WHERE NOT attisdropped
+	), statement AS (
+		SELECT 0 AS step, oid, relname, NULL AS attname, format($sql$DO $do$ DECLARE grantee text; BEGIN
+			FOR grantee IN SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+				FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = 'upcall.%1$I'::regclass AND a.grantee <> c.relowner
+			LOOP EXECUTE 'REVOKE ALL ON upcall.%1$I FROM ' || grantee; END LOOP; END $do$ $sql$, relname) AS sql
+		FROM ours
+		UNION ALL
+		SELECT 1, oid, relname, NULL, format('ALTER VIEW upcall.%I OWNER TO %I', relname, pg_get_userbyid(relowner)) FROM ours
+		UNION ALL
+		SELECT 2, oid, relname, attname, format('GRANT %s %s ON upcall.%I TO %s %s',
+			privilege_type, '(' || quote_ident(attname) || ')', relname,
+			CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+			CASE WHEN is_grantable THEN 'WITH GRANT OPTION' END)
+		FROM given JOIN ours USING (oid) WHERE grantee <> relowner
+	)
+	SELECT coalesce(array_agg(relname::text ORDER BY step), '{}'), coalesce(array_agg(sql ORDER BY step), '{}'),
+		coalesce(array_agg(oid ORDER BY step), '{}'), coalesce(array_agg(attname::text ORDER BY step), '{}')
+	FROM statement`
+
+func rightsOf(ctx context.Context, conn *pgx.Conn) (rights, error) {
+	var r rights
+	if err := conn.QueryRow(ctx, readRights).Scan(&r.views, &r.statements, &r.oids, &r.columns); err != nil {
+		return rights{}, fmt.Errorf("read rights on views: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (right, error) {
-		var r right
-		return r, row.Scan(&r.view, &r.oid, &r.sql)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read rights on views: %w", err)
-	}
-	return found, nil
+	return r, nil
 }
 
-// giveBack gives the same rights again on views that were made anew, and no others: what
-// default privileges gave meanwhile goes. Rights on columns that are gone are gone.
-func giveBack(ctx context.Context, tx pgx.Tx, before []right) error {
-	cleared := make(map[string]bool)
-	for _, r := range before {
-		var remade bool
-		if err := tx.QueryRow(ctx, "SELECT coalesce(to_regclass($1)::oid <> $2, false)", inSchema(r.view), r.oid).Scan(&remade); err != nil {
-			return fmt.Errorf("look for view %s: %w", r.view, err)
-		}
-		if !remade {
-			continue
-		}
-		if !cleared[r.view] {
-			cleared[r.view] = true
-			if err := takeAll(ctx, tx, r.view); err != nil {
-				return err
-			}
-		}
-		if err := (viewChange{tx: tx}).try(ctx, r.sql); err != nil && codeOf(err) != undefinedColumn {
-			return fmt.Errorf("give rights on view %s again: %w", r.view, err)
-		}
-	}
-	return nil
-}
-
-// takeAll takes all rights on a view from all but its owner.
-func takeAll(ctx context.Context, tx pgx.Tx, view string) error {
+// giveBack gives the same rights again on views that were made anew. Rights on columns that
+// are gone are gone.
+func (r rights) giveBack(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
-		SELECT DISTINCT format('REVOKE ALL ON upcall.%I FROM %s', c.relname,
-			CASE given.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(given.grantee)) END)
-		FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) given
-		WHERE c.oid = $1::text::regclass AND given.grantee <> c.relowner`, inSchema(view))
+		SELECT sql FROM unnest($1::text[], $2::text[], $3::oid[], $4::text[]) WITH ORDINALITY AS given (name, sql, was, attname, n)
+		JOIN pg_class c ON c.relnamespace = 'upcall'::regnamespace AND c.relname = given.name AND c.oid <> given.was
+		WHERE attname IS NULL OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = given.attname)
+		ORDER BY n`, r.views, r.statements, r.oids, r.columns)
 	if err != nil {
-		return fmt.Errorf("read rights on view %s: %w", view, err)
+		return fmt.Errorf("look for views made anew: %w", err)
 	}
 	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("read rights on view %s: %w", view, err)
+		return fmt.Errorf("look for views made anew: %w", err)
 	}
 	for _, statement := range statements {
 		if _, err := tx.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("take rights on view %s: %w", view, err)
+			return fmt.Errorf("restore rights on views: %w", err)
 		}
 	}
 	return nil
