@@ -38,6 +38,16 @@ func (c *CallbackSpec) vars() map[string]string {
 // tokenSample stands for a token where only the rules are checked, sizes included.
 var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
+// check returns all mistakes, joined. withToken says that a token will be added.
+func (c *CallbackSpec) check(hosts callbackspec.Hosts, withToken bool) error {
+	token := ""
+	if withToken {
+		token = tokenSample
+	}
+	_, err := c.encode(hosts, token)
+	return err
+}
+
 // encode builds both documents, with token in them unless it is "". The error joins all
 // mistakes. A nil callback has no documents.
 func (c *CallbackSpec) encode(hosts callbackspec.Hosts, token string) (oss.CallbackHeaders, error) {

@@ -96,13 +96,11 @@ type Request struct {
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
 // will be added.
 func (r Request) Check(hosts callbackspec.Hosts, withToken bool) error {
-	put := oss.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5}
-	token := ""
-	if withToken {
-		token = tokenSample
-	}
-	_, err := r.Callback.encode(hosts, token)
-	return fault.Join(put.Check(), err)
+	return fault.Join(r.put(oss.CallbackHeaders{}).Check(), r.Callback.check(hosts, withToken))
+}
+
+func (r Request) put(callback oss.CallbackHeaders) oss.Put {
+	return oss.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5, Callback: callback}
 }
 
 // Issue makes one upload, enters it in the ledger, and says what its ExpiresAt follows
@@ -122,13 +120,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 	if err != nil {
 		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, token != ""), err) // all mistakes, not the callback's alone
 	}
-	signed, err := i.cfg.OSS.Put(ctx, oss.Put{
-		Object:        r.Object,
-		Expires:       r.Expires,
-		ContentLength: r.ContentLength,
-		ContentMD5:    r.ContentMD5,
-		Callback:      callback,
-	})
+	signed, err := i.cfg.OSS.Put(ctx, r.put(callback))
 	if err != nil {
 		return manifest.Upload{}, 0, err
 	}

@@ -37,12 +37,7 @@ func (r MultipartRequest) plan(callback oss.CallbackHeaders) oss.MultipartPlan {
 // Check returns all mistakes in r, joined, without asking OSS for anything. withToken
 // says that a token will be added.
 func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error {
-	token := ""
-	if withToken {
-		token = tokenSample
-	}
-	_, err := r.Callback.encode(hosts, token)
-	return fault.Join(r.plan(oss.CallbackHeaders{}).Check(), err)
+	return fault.Join(r.plan(oss.CallbackHeaders{}).Check(), r.Callback.check(hosts, withToken))
 }
 
 // IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"upcall/internal/fault"
 )
 
 var (
@@ -63,13 +65,7 @@ func newStatusError(what string, a answer) *StatusError {
 
 // oneLine keeps an answer from moving a terminal's cursor and from filling the screen.
 func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s[:min(len(s), maxMessage)])
-	return strings.Join(strings.Fields(s), " ")
+	return fault.Line(s[:min(len(s), maxMessage)])
 }
 
 // Error says what was wrong and what to do.
