@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
 )
 
 var (
@@ -44,7 +45,7 @@ func pages(t *testing.T) map[string]string {
 // TestQueries runs every SQL block.
 func TestQueries(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	queries := 0
 	for path, text := range pages(t) {
 		for _, block := range fenced.FindAllStringSubmatch(text, -1) {

@@ -51,8 +51,7 @@ const (
 	// lockTimeout is how long a statement of a migration waits for a table that others
 	// use. Longer, and it would hold up all who come after it.
 	lockTimeout = "10s"
-	lockKey     = 0x75706361_6c6c0001 // "upcall" and a number: the advisory lock of migrations
-	undefined   = "42P01"             // SQLSTATE undefined_table
+	undefined   = "42P01" // SQLSTATE undefined_table
 )
 
 var (
@@ -293,7 +292,7 @@ func lock(ctx context.Context, conn *pgx.Conn) error {
 	defer ticker.Stop()
 	for {
 		var locked bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lockKey).Scan(&locked); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", LockMigrations).Scan(&locked); err != nil {
 			return fmt.Errorf("lock the schema for migration: %w", err)
 		}
 		if locked {

@@ -190,7 +190,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 	// Behind another migration.
 	holder := connect(t, url)
-	execute(t, holder, "SELECT pg_advisory_lock(x'757063616c6c0001'::bigint)")
+	execute(t, holder, fmt.Sprintf("SELECT pg_advisory_lock(%d)", migrations.LockMigrations))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := migrations.Up(ctx, url); !errors.Is(err, context.DeadlineExceeded) {

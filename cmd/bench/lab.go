@@ -49,10 +49,9 @@ func (l *lab) prepare(ctx context.Context) error {
 	if err := migrations.Up(ctx, l.databaseURL); err != nil {
 		return err
 	}
-	// Filling tables takes longer than the programs' statements may.
 	var err error
-	if l.pool, err = eventstore.Open(ctx, l.databaseURL+"&statement_timeout=0"); err != nil {
-		return err
+	if l.pool, err = pgxpool.New(ctx, l.databaseURL); err != nil {
+		return fmt.Errorf("open database: %w", err)
 	}
 	return eventstore.EnsurePartitions(ctx, l.pool, time.Now())
 }

@@ -88,7 +88,7 @@ func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listene
 
 // imitate is Upcall's HTTP side with something else behind it.
 func (cmd *serveCommand) imitate(ctx context.Context, v variant, cfg receiver.Config, public, admin net.Listener) error {
-	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
+	pool, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"upcall/internal/cli"
-	"upcall/internal/eventstore"
 )
 
 type versusCommand struct {
@@ -136,7 +137,7 @@ func (l *lab) earlier(ctx context.Context, commit, dir string) (*lab, error) {
 	if err := command(ctx, "", env, bin+"receiver", "migrate", "up"); err != nil {
 		return nil, err
 	}
-	if old.pool, err = eventstore.Open(ctx, old.databaseURL); err != nil {
+	if old.pool, err = pgxpool.New(ctx, old.databaseURL); err != nil {
 		return nil, err
 	}
 	return old, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
 
@@ -52,33 +53,24 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 			return verdict{}, err
 		}
 	}
-	pool, err := eventstore.Open(ctx, w.postgres.URL()+"&statement_timeout=10min")
+	pool, err := eventstore.OpenReader(ctx, w.postgres.URL())
 	if err != nil {
 		return verdict{}, err
 	}
 	defer pool.Close()
-	// The request id is in the signed body, and each upload has another: two rows of
-	// one request id are one callback recorded twice, under whatever event id.
-	rows, err := pool.Query(ctx, "SELECT id, count(*) OVER (PARTITION BY request_id) FROM upcall.upload_events")
-	if err != nil {
-		return verdict{}, fmt.Errorf("read rows: %w", err)
-	}
-	defer rows.Close()
 	v := verdict{load: l}
 	found := make(map[uuid.UUID]bool, len(l.events))
-	for rows.Next() {
-		var id uuid.UUID
-		var copies int
-		if err := rows.Scan(&id, &copies); err != nil {
-			return verdict{}, fmt.Errorf("read row: %w", err)
-		}
-		if v.recorded++; copies > 1 || found[id] {
+	requests := make(map[string]bool, len(l.events))
+	err = eventstore.Each(ctx, pool, func(e *event.Event) {
+		// The request id is in the signed body, and each upload has another: two rows of
+		// one request id are one callback recorded twice, under whatever event id.
+		if v.recorded++; requests[e.Callback.RequestID] || found[e.ID] {
 			v.doubled++
 		}
-		found[id] = true
-	}
-	if err := rows.Err(); err != nil {
-		return verdict{}, fmt.Errorf("read rows: %w", err)
+		requests[e.Callback.RequestID], found[e.ID] = true, true
+	})
+	if err != nil {
+		return verdict{}, err
 	}
 	for _, id := range l.events {
 		if id != uuid.Nil && !found[id] {

@@ -22,7 +22,7 @@ func TestDemo(t *testing.T) {
 		`answer   200 {"status":"ok","event_id":"`,
 		`photos/sunset.png  742   image/png   320    200`,
 		`{"uid": "42", "album": "summer 2026"}`,
-		"2 issued, 2 uploaded\n",
+		"   issued  uploaded\n   2       2\n",
 		`403 {"error":{"code":"bad_signature"`,
 		`403 {"error":{"code":"untrusted_key"`,
 		`403 {"error":{"code":"bad_token"`,

@@ -12,12 +12,11 @@ import (
 	"image/png"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"github.com/google/uuid"
 
 	"upcall/internal/apikey"
 	"upcall/internal/eventstore"
@@ -142,55 +141,40 @@ func (l *loop) upload(ctx context.Context, out io.Writer, key string, f file) er
 
 // printRows shows the events, and that the ledger knows each of them.
 func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
-	pool, err := eventstore.Open(ctx, l.databaseURL)
+	pool, err := eventstore.OpenReader(ctx, l.databaseURL)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	const query = `SELECT object_key, size, mime_type, image_width, image_height, upload_id, vars::text
-	FROM upcall.upload_events ORDER BY received_at`
-	fmt.Fprintln(out, "   "+strings.ReplaceAll(query, "\n\t", "\n   "))
-	rows, err := pool.Query(ctx, query)
-	if err != nil {
-		return fmt.Errorf("query rows: %w", err)
-	}
-	defer rows.Close()
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\n   object_key\tsize\tmime_type\twidth\theight\tupload_id\tvars")
-	n := 0
-	for ; rows.Next(); n++ {
-		var key, mime, vars string
-		var size int64
-		var width, height *int
-		var uploadID uuid.UUID
-		if err := rows.Scan(&key, &size, &mime, &width, &height, &uploadID, &vars); err != nil {
-			return fmt.Errorf("read row: %w", err)
+	show := func(query string) ([][]string, error) {
+		fmt.Fprintf(out, "   %s\n\n", strings.ReplaceAll(query, "\n\t", "\n   "))
+		rows, err := eventstore.Table(ctx, pool, query)
+		if err != nil {
+			return nil, err
 		}
-		fmt.Fprintf(table, "   %s\t%d\t%s\t%s\t%s\t%s\t%s\n", key, size, mime, orNull(width), orNull(height), uploadID, vars)
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		for _, row := range rows {
+			fmt.Fprintln(table, "   "+strings.Join(row, "\t"))
+		}
+		fmt.Fprintln(table)
+		return rows[1:], table.Flush()
 	}
-	if err := errors.Join(rows.Err(), table.Flush()); err != nil {
-		return fmt.Errorf("read rows: %w", err)
+	rows, err := show(`SELECT object_key, size, mime_type, image_width AS width, image_height AS height, upload_id, vars
+	FROM upcall.upload_events ORDER BY received_at`)
+	if err != nil {
+		return err
 	}
-	if n != want {
-		return fmt.Errorf("there are %d rows, want %d", n, want)
+	if len(rows) != want {
+		return fmt.Errorf("there are %d rows, want %d", len(rows), want)
 	}
-	const funnel = "SELECT sum(issued), sum(uploaded) FROM upcall.upload_funnel"
-	var issued, uploaded int
-	if err := pool.QueryRow(ctx, funnel).Scan(&issued, &uploaded); err != nil {
-		return fmt.Errorf("query funnel: %w", err)
+	rows, err = show("SELECT sum(issued) AS issued, sum(uploaded) AS uploaded FROM upcall.upload_funnel")
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "\n   %s\n\n   %d issued, %d uploaded\n\n", funnel, issued, uploaded)
-	if issued != want || uploaded != want {
-		return fmt.Errorf("the ledger has %d uploads, of which %d were uploaded; want %d", issued, uploaded, want)
+	if n := strconv.Itoa(want); !slices.Equal(rows[0], []string{n, n}) {
+		return fmt.Errorf("the ledger has %s uploads, of which %s were uploaded; want %d", rows[0][0], rows[0][1], want)
 	}
 	return nil
-}
-
-func orNull(n *int) string {
-	if n == nil {
-		return "null"
-	}
-	return strconv.Itoa(*n)
 }
 
 // forge sends what an attacker would, and fails unless each is refused.

@@ -30,7 +30,7 @@ func openLedger(ctx context.Context, env cli.Env) (issue.Ledger, func(), error) 
 	if err := standsAlone(url); err != nil {
 		return nil, func() {}, err
 	}
-	pool, err := eventstore.Open(ctx, url)
+	pool, err := eventstore.OpenRecorder(ctx, url)
 	if err != nil {
 		return nil, func() {}, fault.In("UPCALL_DATABASE_URL", err)
 	}

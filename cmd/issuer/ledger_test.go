@@ -25,11 +25,6 @@ func entered(t *testing.T, databaseURL string) []eventstore.IssuedUpload {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ledger.Close)
 	rows, err := pool.Query(t.Context(), "SELECT upload_id FROM upcall.issued_uploads ORDER BY issued_at")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +42,7 @@ func entered(t *testing.T, databaseURL string) []eventstore.IssuedUpload {
 	}
 	var uploads []eventstore.IssuedUpload
 	for _, id := range ids {
-		found, err := ledger.Get(t.Context(), id)
+		found, err := eventstore.NewUploads(pool).Get(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}

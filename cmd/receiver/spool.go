@@ -132,7 +132,7 @@ func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 	if _, err := migrations.Status(ctx, databaseURL); err != nil { // it says best what is wrong with a database
 		return err
 	}
-	pool, err := eventstore.Open(ctx, databaseURL)
+	pool, err := eventstore.OpenRecorder(ctx, databaseURL)
 	if err != nil {
 		return err
 	}

@@ -48,15 +48,42 @@ func Empty(t testing.TB) string {
 	return create(t, "template0")
 }
 
+// An Opener is a way to open a database: eventstore.Open, OpenReader or OpenRecorder, so
+// that a query is tested with the settings that it has in a program.
+type Opener func(ctx context.Context, databaseURL string) (*pgxpool.Pool, error)
+
 // Pool returns a pool on a database as [URL] makes one. It is closed at the test's end.
-func Pool(t testing.TB) *pgxpool.Pool {
+func Pool(t testing.TB, open Opener) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(context.Background(), URL(t))
+	return Open(t, URL(t), open)
+}
+
+// Open returns a pool that is more patient than a program's: beside other tests, on a slow
+// machine, everything takes longer than OSS would wait. It is closed at the test's end.
+func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatalf("open test database: %v", err)
+	}
+	query := u.Query()
+	query.Set("connect_timeout", "5")
+	query.Set("statement_timeout", "60s")
+	query.Set("lock_timeout", "30s")
+	query.Set("idle_in_transaction_session_timeout", "0")
+	u.RawQuery = query.Encode()
+	pool, err := open(context.Background(), u.String())
 	if err != nil {
 		t.Fatalf("open test database: %v", err)
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// Beside returns another pool on the database of one.
+func Beside(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
+	t.Helper()
+	return Open(t, pool.Config().ConnString(), open)
 }
 
 // shared is the server that all tests of this process share.

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"upcall/internal/eventstore"
 	"upcall/migrations"
 )
 
@@ -19,7 +20,7 @@ func TestEachTestHasItsOwn(t *testing.T) {
 	for range 8 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			pool := Pool(t)
+			pool := Pool(t, eventstore.Open)
 			if err := migrations.Check(t.Context(), pool); err != nil {
 				t.Error(err)
 			}

@@ -15,7 +15,7 @@ import (
 
 func TestAPIKeys(t *testing.T) {
 	t.Parallel()
-	keys := NewAPIKeys(openPool(t, dbtest.URL(t)))
+	keys := NewAPIKeys(dbtest.Pool(t, Open))
 	web := APIKey{ID: "web", Hash: []byte{0, 1, 2, 255}, Policy: "photos", CreatedAt: at.Add(time.Second)}
 	app := APIKey{ID: "app", Hash: []byte{3}, Policy: "videos", CreatedAt: at}
 	if got, err := keys.List(t.Context()); err != nil || len(got) != 0 {
@@ -58,7 +58,7 @@ func TestAPIKeys(t *testing.T) {
 
 func TestAPIKeysAreRefused(t *testing.T) {
 	t.Parallel()
-	keys := NewAPIKeys(openPool(t, dbtest.URL(t)))
+	keys := NewAPIKeys(dbtest.Pool(t, Open))
 	find := func(id string) error { _, err := keys.Find(t.Context(), id); return err }
 	for name, test := range map[string]struct{ got, want error }{
 		"find unknown":       {find("web"), ErrNotFound},
@@ -80,7 +80,7 @@ func TestAPIKeysAreRefused(t *testing.T) {
 
 func TestAPIKeyIsAddedOnce(t *testing.T) {
 	t.Parallel()
-	keys := NewAPIKeys(openPool(t, dbtest.URL(t)))
+	keys := NewAPIKeys(dbtest.Pool(t, Open))
 	var added atomic.Int32
 	var group sync.WaitGroup
 	for i := range 20 {

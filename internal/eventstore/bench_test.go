@@ -43,7 +43,7 @@ func newEvent() *event.Event {
 
 func benchPool(b *testing.B, url string, conns int) *pgxpool.Pool {
 	b.Helper()
-	pool, err := Open(b.Context(), fmt.Sprintf("%s&pool_max_conns=%d", url, conns))
+	pool, err := OpenRecorder(b.Context(), fmt.Sprintf("%s&pool_max_conns=%d", url, conns))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@
 // other: a callback may come before the ledger's row is visible, and of uploads that the
 // ledger does not hold.
 //
-// The schema is in package migrations. [Open] makes a pool with the settings that the
-// promises here rest on; a pool made otherwise must see to synchronous_commit itself.
+// The schema is in package migrations. [Open], [OpenReader] and [OpenRecorder] make pools
+// with the settings that the promises here rest on; a pool made otherwise must see to
+// synchronous_commit itself.
 package eventstore

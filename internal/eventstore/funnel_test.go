@@ -29,7 +29,7 @@ func lines(t *testing.T, pool *pgxpool.Pool, sql string) []string {
 
 func TestUploadFunnel(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	const counts = `SELECT concat_ws(' ', day, bucket, issued, uploaded, pending, expired_unused, revoked, overwritten, unissued,
 		median_time_to_upload, p95_time_to_upload) FROM upcall.upload_funnel`

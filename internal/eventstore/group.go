@@ -20,8 +20,8 @@ import (
 
 // Config says how a [Recorder] or a [Ledger] commits what it is given.
 type Config struct {
-	// Pool is where rows go, from [Open]. Required. It must have room for Writers
-	// connections and those of other work.
+	// Pool is where rows go, from [OpenRecorder]. Required. It must have room for Writers
+	// connections, and a recorder's for those of [Recorder.Find].
 	Pool *pgxpool.Pool
 
 	// Writers is how many batches are under way at once; default 2.
@@ -55,8 +55,8 @@ func (c Config) withDefaults() Config {
 
 func (c Config) validate() error {
 	switch {
-	case c.Pool == nil:
-		return errors.New("Pool is required")
+	case c.Pool == nil || !isRecorders(c.Pool):
+		return errors.New("Pool is required, and must be OpenRecorder's")
 	case c.Writers < 1, c.MaxBatch < 1, c.Queue < 1, c.CommitTimeout < 1:
 		return errors.New("Writers, MaxBatch, Queue and CommitTimeout must be positive")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
 )
@@ -30,14 +31,22 @@ type IssuedStatus struct {
 	Event     *event.Event // the one received last; nil if there is none
 }
 
+// Uploads are the issued uploads, and what became of them.
+type Uploads struct {
+	pool *pgxpool.Pool
+}
+
+// NewUploads returns the uploads in a database, by a pool from [Open].
+func NewUploads(pool *pgxpool.Pool) *Uploads { return &Uploads{pool} }
+
 // Get returns the upload with this ID. Whether it has expired is up to PostgreSQL's clock.
 //
 // An error wraps [ErrNotFound] or [event.ErrUnavailable].
-func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
+func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	var s IssuedStatus
 	// One snapshot, so that the status and the event are of the same moment.
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, l.group.config.Pool, snapshot, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, u.pool, snapshot, func(tx pgx.Tx) error {
 		var revokedAt *time.Time
 		err := tx.QueryRow(ctx, `
 			SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
@@ -62,6 +71,30 @@ func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 		return IssuedStatus{}, fmt.Errorf("get upload: %w", unavailable(err))
 	}
 	return s, nil
+}
+
+// Revoke has callbacks of the upload refused from now on, by every receiver; one that is
+// being committed at this moment may still be recorded. OSS knows nothing of it, and
+// takes the upload until it expires. To revoke again changes nothing.
+//
+// An error wraps [ErrNotFound] or [event.ErrUnavailable].
+func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
+	var found bool
+	err := u.pool.QueryRow(ctx, `
+		WITH upload AS (
+			SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
+		), revoked AS (
+			INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
+			ON CONFLICT DO NOTHING
+		)
+		SELECT EXISTS (SELECT FROM upload)`, id).Scan(&found)
+	switch {
+	case err != nil:
+		return fmt.Errorf("revoke upload: %w", unavailable(err))
+	case !found:
+		return fmt.Errorf("revoke upload %s: %w", id, ErrNotFound)
+	}
+	return nil
 }
 
 // lastEvent returns the event of an upload that was received last, or nil.

@@ -75,6 +75,55 @@ func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]event.Event, 
 	return events, nil
 }
 
+// Each calls visit for every event, in no order. Of a pool from [OpenReader] it may be
+// many.
+func Each(ctx context.Context, pool *pgxpool.Pool, visit func(*event.Event)) error {
+	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events")
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		e, err := scanEvent(rows)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		visit(&e)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	return nil
+}
+
+// Table returns what a query finds as texts to show: the names of its columns, then its
+// rows, in which "null" is null. The pool is from [OpenReader].
+func Table(ctx context.Context, pool *pgxpool.Pool, query string) ([][]string, error) {
+	rows, err := pool.Query(ctx, query, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	defer rows.Close()
+	table := make([][]string, 1)
+	for rows.Next() {
+		var line []string
+		for _, value := range rows.RawValues() {
+			if value == nil {
+				value = []byte("null")
+			}
+			line = append(line, string(value))
+		}
+		table = append(table, line)
+	}
+	for _, column := range rows.FieldDescriptions() {
+		table[0] = append(table[0], column.Name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	return table, nil
+}
+
 func scanEvent(row pgx.CollectableRow) (event.Event, error) {
 	e := new(event.Event)
 	fields := make([]any, len(event.Columns))

@@ -59,30 +59,6 @@ func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 // Close takes no more uploads, and returns when those it took are answered.
 func (l *Ledger) Close() { l.group.close() }
 
-// Revoke has callbacks of the upload refused from now on, by every receiver; one that is
-// being committed at this moment may still be recorded. OSS knows nothing of it, and
-// takes the upload until it expires. To revoke again changes nothing.
-//
-// An error wraps [ErrNotFound] or [event.ErrUnavailable].
-func (l *Ledger) Revoke(ctx context.Context, id uuid.UUID) error {
-	var found bool
-	err := l.group.config.Pool.QueryRow(ctx, `
-		WITH upload AS (
-			SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
-		), revoked AS (
-			INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
-			ON CONFLICT DO NOTHING
-		)
-		SELECT EXISTS (SELECT FROM upload)`, id).Scan(&found)
-	switch {
-	case err != nil:
-		return fmt.Errorf("revoke upload: %w", unavailable(err))
-	case !found:
-		return fmt.Errorf("revoke upload %s: %w", id, ErrNotFound)
-	}
-	return nil
-}
-
 // An issuedRow is an upload that PostgreSQL takes, as far as can be told beforehand.
 type issuedRow struct {
 	IssuedUpload

@@ -14,7 +14,7 @@ import (
 // TestLedgerFollowsEvents: an issued upload goes with its events, and not before them.
 func TestLedgerFollowsEvents(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	names := make(map[uuid.UUID]string)
 	issued := func(name string, at time.Time) IssuedUpload {
@@ -74,7 +74,7 @@ func TestLedgerFollowsEvents(t *testing.T) {
 // TestLedgerInSteps: more than one statement deletes.
 func TestLedgerInSteps(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
 		SELECT gen_random_uuid(), now() - interval '200 days', now() - interval '199 days', 'demo', 'a.txt' FROM generate_series(1, %d)`, 2*trimStep+1))
 	if d := dropped(t, pool, time.Now(), 90); d.Issued != 2*trimStep+1 {

@@ -22,14 +22,22 @@ import (
 // clock is the real one.
 var far = time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newLedger(t *testing.T, config Config) *Ledger {
+// A testLedger is both sides of the ledger, each with the settings that it has in a program.
+type testLedger struct {
+	*Ledger
+	*Uploads
+}
+
+func newLedger(t *testing.T, config Config) testLedger {
 	t.Helper()
+	uploads := NewUploads(config.Pool)
+	config.Pool = dbtest.Beside(t, config.Pool, OpenRecorder)
 	l, err := NewLedger(patient(config))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	return l
+	return testLedger{l, uploads}
 }
 
 func smallUpload() IssuedUpload {
@@ -37,7 +45,7 @@ func smallUpload() IssuedUpload {
 }
 
 // issue has uploads in the ledger.
-func issue(t *testing.T, l *Ledger, uploads ...IssuedUpload) {
+func issue(t *testing.T, l testLedger, uploads ...IssuedUpload) {
 	t.Helper()
 	for _, u := range uploads {
 		if err := l.Issue(t.Context(), u); err != nil {
@@ -46,7 +54,7 @@ func issue(t *testing.T, l *Ledger, uploads ...IssuedUpload) {
 	}
 }
 
-func get(t *testing.T, l *Ledger, id uuid.UUID) IssuedStatus {
+func get(t *testing.T, l testLedger, id uuid.UUID) IssuedStatus {
 	t.Helper()
 	s, err := l.Get(t.Context(), id)
 	if err != nil {
@@ -76,7 +84,7 @@ func wantRow[T any](t *testing.T, pool *pgxpool.Pool, want T, sql string, args .
 
 func TestWhatIsIssuedIsRead(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l := newLedger(t, Config{Pool: pool})
 	size := int64(5 << 30)
 	full := IssuedUpload{
@@ -98,7 +106,7 @@ func TestWhatIsIssuedIsRead(t *testing.T) {
 
 func TestIssuedOnce(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l := newLedger(t, Config{Pool: pool})
 	u := smallUpload()
 	other := u
@@ -130,7 +138,7 @@ func TestIssuedOnce(t *testing.T) {
 
 func TestBadUploadIsRefused(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l := newLedger(t, Config{Pool: pool, MaxBatch: 64, Writers: 1})
 	spoiled := map[string]func(*IssuedUpload){
 		"no id":                    func(u *IssuedUpload) { u.ID = uuid.Nil },
@@ -171,7 +179,7 @@ func TestBadUploadIsRefused(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	past := at.AddDate(-1, 0, 0) // before PostgreSQL's now, whenever that is
 	for name, test := range map[string]struct {
@@ -221,7 +229,7 @@ func TestStatus(t *testing.T) {
 // The callback may be quicker than the ledger: it is neither lost nor refused.
 func TestCallbackBeforeLedgerRow(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	u := smallUpload()
 
@@ -255,9 +263,9 @@ func TestCallbackBeforeLedgerRow(t *testing.T) {
 func TestIssueRacesWithCallback(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	pool := openPool(t, url)
-	ledgers := []*Ledger{newLedger(t, Config{Pool: pool, MaxBatch: 16}), newLedger(t, Config{Pool: openPool(t, url), MaxBatch: 16})}
-	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: openPool(t, url), MaxBatch: 16})}
+	pool := dbtest.Open(t, url, Open)
+	ledgers := []testLedger{newLedger(t, Config{Pool: pool, MaxBatch: 16}), newLedger(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
+	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
 	const uploads = 500
 	var group sync.WaitGroup
 	for i := range uploads {
@@ -278,7 +286,7 @@ func TestIssueRacesWithCallback(t *testing.T) {
 
 func TestLedgerWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, "postgres://nobody:secret@127.0.0.1:1/none")
+	pool := dbtest.Open(t, "postgres://nobody:secret@127.0.0.1:1/none", Open)
 	l, k := newLedger(t, Config{Pool: pool}), NewAPIKeys(pool)
 	_, errGet := l.Get(t.Context(), uuid.New())
 	_, errList := k.List(t.Context())

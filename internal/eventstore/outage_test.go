@@ -92,7 +92,7 @@ func TestStalledConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	direct := dbtest.URL(t)
 	p, through := newProxy(t, direct)
-	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Second})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, through, Open), CommitTimeout: time.Second})
 	wait.Until(t, "the first event is recorded", func() bool {
 		_, err := r.Record(t.Context(), smallEvent())
 		return err == nil
@@ -111,7 +111,7 @@ func TestStalledConnectionIsCut(t *testing.T) {
 func TestQueueFull(t *testing.T) {
 	t.Parallel()
 	p, through := newProxy(t, dbtest.URL(t))
-	r := newRecorder(t, Config{Pool: openPool(t, through), Writers: 1, MaxBatch: 1, Queue: 1})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, through, Open), Writers: 1, MaxBatch: 1, Queue: 1})
 	p.gate.Lock()
 	const many = 10
 	outcomes := make(chan error, many)
@@ -143,7 +143,7 @@ func TestCallerGoesAway(t *testing.T) {
 	t.Parallel()
 	direct := dbtest.URL(t)
 	p, through := newProxy(t, direct)
-	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Minute})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, through, Open), CommitTimeout: time.Minute})
 	p.gate.Lock()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	e := smallEvent()
@@ -162,7 +162,7 @@ func TestCallerGoesAway(t *testing.T) {
 
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
-	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody:secret@127.0.0.1:1/none")})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, "postgres://nobody:secret@127.0.0.1:1/none", Open)})
 	_, errRecord := r.Record(t.Context(), smallEvent())
 	_, errFind := r.Find(t.Context(), uuid.New(), uuid.NullUUID{})
 	for name, err := range map[string]error{"Record": errRecord, "Find": errFind, "Ping": r.Ping(t.Context())} {
@@ -175,7 +175,7 @@ func TestNobodyThere(t *testing.T) {
 func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)
-	pool := openPool(t, server.URL())
+	pool := dbtest.Open(t, server.URL(), Open)
 	r := newRecorder(t, Config{Pool: pool})
 
 	var acknowledged sync.Map // of uuid.UUID

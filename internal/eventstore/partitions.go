@@ -8,10 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// partitionLock is the advisory lock of those who make partitions: "upcall" and a number.
-const partitionLock = 0x75706361_6c6c0002
+	"upcall/migrations"
+)
 
 // EnsurePartitions makes the partitions of the month before now, of now's month, and of
 // the two after. Many may call it at once, and while events are being recorded.
@@ -42,7 +41,7 @@ func ensureMonths(ctx context.Context, pool *pgxpool.Pool, times []time.Time) er
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", partitionLock); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockPartitions); err != nil {
 			return err
 		}
 		// Someone else may have made them while we waited.

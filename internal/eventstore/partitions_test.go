@@ -2,9 +2,7 @@ package eventstore
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
-	"upcall/migrations"
 )
 
 func partitions(t *testing.T, pool *pgxpool.Pool) []string {
@@ -34,7 +31,7 @@ func partitions(t *testing.T, pool *pgxpool.Pool) []string {
 
 func TestPartitionsAreMadeAhead(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	var group sync.WaitGroup
 	for range 10 {
 		group.Go(func() {
@@ -70,7 +67,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 
 func TestMissingPartitionIsMade(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	// The last instant of a month and the first of the next, in one batch.
 	before, after := smallEvent(), smallEvent()
@@ -94,7 +91,7 @@ func TestMissingPartitionIsMade(t *testing.T) {
 // Neither waits for the other: making a partition, and recording.
 func TestPartitionsAreMadeBesideInserts(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
 		t.Fatal(err)
 	}
@@ -117,31 +114,4 @@ func TestPartitionsAreMadeBesideInserts(t *testing.T) {
 	}
 	// Both are open still; lock_timeout would end a wait.
 	record(t, newRecorder(t, Config{Pool: pool}), smallEvent(), false)
-}
-
-func TestOpen(t *testing.T) {
-	t.Parallel()
-	direct := dbtest.URL(t)
-	for query, want := range map[string]map[string]string{
-		"": {"synchronous_commit": "on", "application_name": "upcall", "statement_timeout": "5s", "default_transaction_isolation": "read committed"},
-		"&synchronous_commit=off&default_transaction_isolation=serializable": {"synchronous_commit": "on", "default_transaction_isolation": "read committed"},
-		"&synchronous_commit=remote_apply&application_name=mine":             {"synchronous_commit": "remote_apply", "application_name": "mine"},
-	} {
-		pool, err := Open(t.Context(), direct+query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(pool.Close)
-		for name, value := range want {
-			var got string
-			if err := pool.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != value {
-				t.Errorf("%q: %s = %q, %v; want %q", query, name, got, err, value)
-			}
-		}
-	}
-	for _, bad := range []string{"hunter2", "postgres://me:hunter2%zz@host/db", "postgres://me:hunter2@host/db?pool_max_conns=hunter2"} {
-		if _, err := Open(t.Context(), bad); !errors.Is(err, migrations.ErrURL) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: got %v, want ErrURL without the password", bad, err)
-		}
-	}
 }

@@ -17,7 +17,7 @@ func TestPlan(t *testing.T) {
 	statements := []statement{eventKind.insert, issuedKind.insert}
 	tables := []string{"callback_ids", "upload_events", "revoked_uploads", "refused_callbacks", "issued_uploads"}
 	for _, few := range []bool{false, true} {
-		pool := openPool(t, dbtest.URL(t))
+		pool := dbtest.Pool(t, Open)
 		if err := EnsurePartitions(t.Context(), pool, at); err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestPlan(t *testing.T) {
 				}
 			}
 		}
-		conn, err := pool.Acquire(t.Context())
+		conn, err := dbtest.Beside(t, pool, OpenRecorder).Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

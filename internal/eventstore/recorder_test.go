@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -31,29 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // at is when events of these tests are received, unless they say otherwise.
 var at = time.Date(2026, 11, 22, 10, 30, 0, 123456000, time.UTC)
 
-// openPool opens a pool that is more patient than a receiver's: beside other tests, on a
-// slow machine, all takes longer than OSS would wait.
-func openPool(t *testing.T, databaseURL string) *pgxpool.Pool {
-	t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	query := u.Query()
-	for name, value := range map[string]string{"connect_timeout": "5", "statement_timeout": "60s", "lock_timeout": "30s",
-		"idle_in_transaction_session_timeout": "0"} {
-		query.Set(name, value)
-	}
-	u.RawQuery = query.Encode()
-	pool, err := Open(t.Context(), u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
-// patient makes a recorder as patient as openPool's pools, unless the test says how patient.
+// patient makes a recorder as patient as the pools of tests, unless the test says how patient.
 func patient(c Config) Config {
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = time.Minute
@@ -63,6 +40,7 @@ func patient(c Config) Config {
 
 func newRecorder(t *testing.T, config Config) *Recorder {
 	t.Helper()
+	config.Pool = dbtest.Beside(t, config.Pool, OpenRecorder)
 	r, err := NewRecorder(patient(config))
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +79,7 @@ func execute(t *testing.T, pool *pgxpool.Pool, sql string) {
 
 func TestWhatIsRecordedIsRead(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	r := newRecorder(t, Config{Pool: pool})
 
 	full := newEvent()
@@ -150,7 +128,7 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 
 func TestOneEventInOneBatch(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	one, other := smallEvent(), smallEvent()
 	later := *one
@@ -206,7 +184,7 @@ func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
 
 func TestBadRowHurtsOnlyItself(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
 	var events []*event.Event
 	var want []string
@@ -234,7 +212,7 @@ func TestBadRowHurtsOnlyItself(t *testing.T) {
 
 func TestBadTextIsRefusedBeforehand(t *testing.T) {
 	t.Parallel()
-	r := newRecorder(t, Config{Pool: openPool(t, "postgres://nobody@127.0.0.1:1/none")})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, "postgres://nobody@127.0.0.1:1/none", Open)})
 	for name, spoil := range map[string]func(*event.Event){
 		"NUL in key":            func(e *event.Event) { e.Callback.Object = "a\x00b" },
 		"bad UTF-8 in key":      func(e *event.Event) { e.Callback.Object = "a\xffb" },
@@ -257,10 +235,10 @@ func TestBadTextIsRefusedBeforehand(t *testing.T) {
 func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	pool := openPool(t, url)
+	pool := dbtest.Open(t, url, Open)
 	recorders := []*Recorder{
 		newRecorder(t, Config{Pool: pool, MaxBatch: 32}),
-		newRecorder(t, Config{Pool: openPool(t, url), MaxBatch: 32, Writers: 3}),
+		newRecorder(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 32, Writers: 3}),
 	}
 	const events, copies = 40, 100
 	var fresh [events]atomic.Int32
@@ -298,7 +276,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 	for _, commit := range []bool{true, false} {
 		t.Run(fmt.Sprint("commit=", commit), func(t *testing.T) {
 			t.Parallel()
-			pool := openPool(t, dbtest.URL(t))
+			pool := dbtest.Pool(t, Open)
 			r := newRecorder(t, Config{Pool: pool})
 			e := smallEvent()
 			tx, err := pool.Begin(t.Context())
@@ -340,7 +318,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 func TestSerializationFailureIsRetried(t *testing.T) {
 	t.Parallel()
 	for failures, want := range map[int]error{1: nil, 2: event.ErrUnavailable} {
-		pool := openPool(t, dbtest.URL(t))
+		pool := dbtest.Pool(t, Open)
 		execute(t, pool, "CREATE SEQUENCE tries")
 		execute(t, pool, fmt.Sprintf(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
 			BEGIN
@@ -357,7 +335,7 @@ func TestSerializationFailureIsRetried(t *testing.T) {
 
 func TestCloseAnswersWhatWasAccepted(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	r := newRecorder(t, Config{Pool: pool, MaxBatch: 8})
 	var recorded, refused atomic.Int32
 	var group sync.WaitGroup
@@ -389,8 +367,9 @@ func TestCloseAnswersWhatWasAccepted(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, "postgres://nobody@127.0.0.1:1/none")
-	for _, config := range []Config{{}, {Pool: pool, Writers: -1}, {Pool: pool, MaxBatch: -1}, {Pool: pool, Queue: -1}, {Pool: pool, CommitTimeout: -1}} {
+	pool := dbtest.Open(t, "postgres://nobody@127.0.0.1:1/none", OpenRecorder)
+	ordinary := dbtest.Beside(t, pool, Open)
+	for _, config := range []Config{{}, {Pool: ordinary}, {Pool: pool, Writers: -1}, {Pool: pool, MaxBatch: -1}, {Pool: pool, Queue: -1}, {Pool: pool, CommitTimeout: -1}} {
 		if _, err := NewRecorder(config); err == nil || !strings.HasPrefix(err.Error(), "recorder config: ") {
 			t.Errorf("%+v: got %v", config, err)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
+	"upcall/migrations"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 	maxClaim     = 1024 // bytes of a bucket or key; OSS's longest key has 1023
 	maxRequestID = 128  // bytes; OSS's have 24
 
-	// refusalLock is the advisory lock of those who trim: "upcall" and a number.
-	refusalLock = 0x75706361_6c6c0004
 	// trimStep is the most rows that one statement deletes, here and of callback_ids.
 	trimStep = 5000
 )
@@ -119,7 +118,7 @@ func (r *Refusals) Trim(ctx context.Context) (int, error) {
 func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		// Whoever waits here adds no rows meanwhile.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", refusalLock); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockRefusals); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, "SELECT reason, count(*) FROM upcall.refused_callbacks GROUP BY reason")

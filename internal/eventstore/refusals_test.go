@@ -51,7 +51,7 @@ func refusalLines(t *testing.T, pool *pgxpool.Pool) []string {
 
 func TestRefusalsAreKept(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	r := newRefusals(t, pool, 100)
 	upload, at := uuid.New(), at.Truncate(time.Second)
 	full := event.RefusedCallback{Digest: uuid.New(), Reason: "token_expired", At: at, Source: netip.MustParseAddr("fe80::1%eth0"),
@@ -95,7 +95,7 @@ func TestClaims(t *testing.T) {
 			t.Errorf("%.40q: got %.40q, want %.40q", given, got.String, want)
 		}
 	}
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	bad := "\x00\xff" + strings.Repeat("\xc3", 5000)
 	keep(t, newRefusals(t, pool, 10), event.RefusedCallback{Digest: uuid.New(), Reason: "body", At: at, Bucket: bad, Object: bad, RequestID: bad})
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE bucket = '?' AND object_key = '?' AND request_id = '?'"); n != 1 {
@@ -120,7 +120,7 @@ func FuzzClaim(f *testing.F) {
 // leaves the rows of others.
 func TestRefusalsStayBounded(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	const most = 200
 	keep(t, newRefusals(t, pool, most), event.RefusedCallback{Digest: uuid.New(), Reason: "rare", At: at.Add(-time.Hour)})
 	var group sync.WaitGroup
@@ -161,7 +161,7 @@ func TestRefusalsStayBounded(t *testing.T) {
 // TestTrimManyReasons: down to fewer rows than there are reasons, and by more than a step.
 func TestTrimManyReasons(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.refused_callbacks (digest, reason, refused_at)
 		SELECT gen_random_uuid(), 'r' || n %% 7, now() FROM generate_series(1, %d) AS s (n)`, 3*trimStep))
 	for _, most := range []int{trimStep, 8, 3, 1} {

@@ -19,7 +19,7 @@ func withUpload(e *event.Event) *event.Event {
 // program that knew no uploads in callback_ids, is known again when they are.
 func TestRepeatOfBeforeTokens(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	r := newRecorder(t, Config{Pool: pool})
 	before, other := smallEvent(), withUpload(smallEvent())
 	record(t, r, before, false)

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/migrations"
 )
 
 // MinRetention is the fewest days that events are kept. Their ids go with them, and must
@@ -16,8 +18,6 @@ import (
 const MinRetention = 31
 
 const (
-	// retentionLock is the advisory lock of who drops: "upcall" and a number.
-	retentionLock = 0x75706361_6c6c0003
 	// expiredMark is the comment of a partition that is on its way out. One that someone
 	// detached by hand, to keep it, does not have it, and stays.
 	expiredMark = "Expired: receiver serve --retention is about to drop it."
@@ -58,12 +58,13 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 	if days < MinRetention {
 		return d, fmt.Errorf("drop expired events: %d days are less than %d", days, MinRetention)
 	}
-	pooled, err := pool.Acquire(ctx)
+	// On a connection of its own, with settings of its own, and a lock that ends with it.
+	config := pool.Config().ConnConfig
+	config.RuntimeParams["statement_timeout"], config.RuntimeParams["lock_timeout"] = stepTimeout, stepTimeout
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return d, fmt.Errorf("drop expired events: %w", unavailable(err))
 	}
-	// Taken out of the pool, and closed, so that its settings and its lock end with it.
-	conn := pooled.Hijack()
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -86,12 +87,9 @@ type expirer struct {
 }
 
 func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
-	if _, err := x.conn.Exec(ctx, "SET statement_timeout = '"+stepTimeout+"'; SET lock_timeout = '"+stepTimeout+"'"); err != nil {
-		return err
-	}
 	var locked bool
 	var theirs time.Time
-	if err := x.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), now()", retentionLock).Scan(&locked, &theirs); err != nil || !locked {
+	if err := x.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), now()", migrations.LockRetention).Scan(&locked, &theirs); err != nil || !locked {
 		return err
 	}
 	limit := expiry(now, theirs, days)
@@ -216,7 +214,7 @@ func (x *expirer) detach(ctx context.Context, m month) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", partitionLock); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockPartitions); err != nil {
 			return err
 		}
 		// One of them may have attached it again for a late event: then another time.

@@ -73,7 +73,7 @@ func wantPartitions(t *testing.T, pool *pgxpool.Pool, want ...int) {
 
 func TestMonthsAreDropped(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool})
 	oldest, old, kept := eventAt(monthsAgo(5)), eventAt(monthsAgo(4)), eventAt(monthsAgo(1))
 	oldest.UploadID, kept.UploadID = uuid.NullUUID{UUID: uuid.New(), Valid: true}, uuid.NullUUID{UUID: uuid.New(), Valid: true}
@@ -119,7 +119,7 @@ func TestMonthsAreDropped(t *testing.T) {
 // TestMonthsEnd: a month goes when its last instant is old enough, and no sooner.
 func TestMonthsEnd(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool})
 	record(t, recorder, eventAt(monthsAgo(5)), false)
 	end := monthOf(monthsAgo(4)) // of the month before
@@ -129,7 +129,7 @@ func TestMonthsEnd(t *testing.T) {
 
 func TestClocks(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool})
 	for _, ago := range []int{5, 1} {
 		record(t, recorder, eventAt(monthsAgo(ago)), false)
@@ -178,7 +178,7 @@ func TestClocks(t *testing.T) {
 // TestStrangersTablesStay: what somebody detached or made is not ours to drop.
 func TestStrangersTablesStay(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool})
 	record(t, recorder, eventAt(monthsAgo(9)), false)
 	execute(t, pool, "ALTER TABLE upcall.upload_events DETACH PARTITION upcall."+partitionName(monthsAgo(9)))
@@ -196,7 +196,7 @@ func TestStrangersTablesStay(t *testing.T) {
 // goes on.
 func TestNobodyWaits(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool, MaxBatch: 8})
 	for _, ago := range []int{5, 0} {
 		record(t, recorder, eventAt(monthsAgo(ago)), false)
@@ -288,7 +288,7 @@ func TestGoesOn(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			pool := openPool(t, dbtest.URL(t))
+			pool := dbtest.Pool(t, Open)
 			recorder := newRecorder(t, Config{Pool: pool})
 			gone, again := eventAt(monthsAgo(5)), eventAt(monthsAgo(5))
 			record(t, recorder, gone, false)
@@ -314,7 +314,7 @@ func TestGoesOn(t *testing.T) {
 // TestLateEventMeanwhile: the month comes again before the old one is gone, and both go.
 func TestLateEventMeanwhile(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool})
 	record(t, recorder, eventAt(monthsAgo(5)), false)
 	name := partitionName(monthsAgo(5))
@@ -340,7 +340,7 @@ func TestLateEventMeanwhile(t *testing.T) {
 // TestManyIDs: more than a step of them, by two receivers at once, with the same instant.
 func TestManyIDs(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	old := monthsAgo(5)
 	if err := ensureMonths(t.Context(), pool, []time.Time{old, time.Now()}); err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestManyIDs(t *testing.T) {
 
 func TestDropExpiredWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, "postgres://nobody@127.0.0.1:1/none")
+	pool := dbtest.Open(t, "postgres://nobody@127.0.0.1:1/none", Open)
 	if _, err := DropExpired(t.Context(), pool, time.Now(), 90); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}

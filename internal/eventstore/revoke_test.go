@@ -19,7 +19,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-func revoke(t *testing.T, l *Ledger, id uuid.UUID) {
+func revoke(t *testing.T, l testLedger, id uuid.UUID) {
 	t.Helper()
 	if err := l.Revoke(t.Context(), id); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func wantRefused(t *testing.T, pool *pgxpool.Pool, want int) {
 
 func TestRevoke(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	u := smallUpload()
 	issue(t, l, u)
@@ -76,7 +76,7 @@ func TestRevoke(t *testing.T) {
 // The batch's other events do not suffer.
 func TestRevokedInABatch(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l := newLedger(t, Config{Pool: pool})
 	good, bad := smallUpload(), smallUpload()
 	issue(t, l, good, bad)
@@ -108,7 +108,7 @@ func TestRevokedInABatch(t *testing.T) {
 // One upload fills no disk, however often OSS takes it.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool, Writers: 1, MaxBatch: 10})
 	u, other := smallUpload(), smallUpload()
 	issue(t, l, u, other)
@@ -132,7 +132,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 // A callback whose statement has begun is recorded; Revoke does not wait for it.
 func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	t.Parallel()
-	pool := openPool(t, dbtest.URL(t))
+	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	u := smallUpload()
 	issue(t, l, u)
@@ -176,10 +176,10 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 func TestRevokeBeforeStatementBegins(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	pool := openPool(t, url)
+	pool := dbtest.Open(t, url, Open)
 	l := newLedger(t, Config{Pool: pool})
 	p, through := newProxy(t, url)
-	r := newRecorder(t, Config{Pool: openPool(t, through), CommitTimeout: time.Minute})
+	r := newRecorder(t, Config{Pool: dbtest.Open(t, through, Open), CommitTimeout: time.Minute})
 	u := smallUpload()
 	issue(t, l, u)
 	record(t, r, eventOf(u), false) // the connection stands, and the statement is prepared
@@ -202,9 +202,9 @@ func TestRevokeBeforeStatementBegins(t *testing.T) {
 func TestRevokeRacesWithCallbacks(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	pool := openPool(t, url)
+	pool := dbtest.Open(t, url, Open)
 	l := newLedger(t, Config{Pool: pool})
-	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: openPool(t, url), MaxBatch: 16})}
+	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
 	var recorded, refused atomic.Int32
 	tell := func(err error) {
 		switch {

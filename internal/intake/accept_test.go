@@ -15,6 +15,7 @@ import (
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
 	"upcall/internal/testing/vectors"
 )
 
@@ -99,7 +100,7 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 func TestGenuineVectors(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	genuine, refused := 0, 0
 	for _, v := range vectors.Load(t) {
 		callbackPath, _, _ := strings.Cut(v.Target, "?")
@@ -148,7 +149,7 @@ func TestParallelCopies(t *testing.T) {
 	t.Parallel()
 	const copies = 2000
 	o := newOSS(t)
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	services := []*service{serve(t, o, pool, nil), serve(t, o, pool, nil)}
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
 	// A connection for each request, as OSS has. The machine may be slow: what is
@@ -192,7 +193,7 @@ func TestParallelCopies(t *testing.T) {
 func TestLateRepeat(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
 	first := do(t, o.request(t, serve(t, o, pool, nil).Public, path, string(callbackspec.Form), body))
 	later := serve(t, o, pool, func(c *Config) { c.Now = func() time.Time { return noon.AddDate(0, 0, 8) } })

@@ -114,14 +114,14 @@ type service struct {
 func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *service {
 	t.Helper()
 	if pool == nil {
-		pool = dbtest.Pool(t)
+		pool = dbtest.Pool(t, eventstore.Open)
 	}
 	if err := eventstore.EnsurePartitions(t.Context(), pool, noon); err != nil {
 		t.Fatal(err)
 	}
 	metrics, registry := NewMetrics(), httpserver.NewRegistry()
 	batches := eventstore.NewBatches("upcall", "Callbacks")
-	store, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
+	store, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder), OnBatch: batches.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,12 +9,13 @@ import (
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
 )
 
 func TestTokenPolicies(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	for _, tt := range []struct {
 		policy admission.TokenPolicy
 		body   string
@@ -41,7 +42,7 @@ func TestTokenPolicies(t *testing.T) {
 func TestTokensTurnedOn(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
 	send := func(change func(*Config)) answered {
 		return do(t, o.request(t, serve(t, o, pool, change).Public, path, string(callbackspec.Form), body))

@@ -31,7 +31,7 @@ const form = string(callbackspec.Form)
 // and no secret; what is no callback, or no fault of the callback, does not.
 func TestRefusalsAreKept(t *testing.T) {
 	t.Parallel()
-	o, pool := newOSS(t), dbtest.Pool(t)
+	o, pool := newOSS(t), dbtest.Pool(t, eventstore.Open)
 	store, err := eventstore.NewRefusals(pool, 1000)
 	if err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ import (
 // without the token. What was recorded before keeps its answer.
 func TestRevoked(t *testing.T) {
 	t.Parallel()
-	o, pool := newOSS(t), dbtest.Pool(t)
+	o, pool := newOSS(t), dbtest.Pool(t, eventstore.Open)
 	s := serve(t, o, pool, nil)
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool})
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestRevoked(t *testing.T) {
 	if first.Code != http.StatusOK || first.Duplicate {
 		t.Fatalf("before it is revoked: got %d %s", first.Code, first.Raw)
 	}
-	if err := ledger.Revoke(t.Context(), id); err != nil {
+	if err := eventstore.NewUploads(pool).Revoke(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	if again := send("R1"); again.Code != http.StatusOK || !again.Duplicate || again.EventID != first.EventID {

@@ -86,7 +86,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 			b.Fatal(err)
 		}
 		b.Cleanup(pool.Close)
-		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: eventstore.NewBatches("upcall_issuer", "Uploads").Observe})
+		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: dbtest.Beside(b, pool, eventstore.OpenRecorder), OnBatch: eventstore.NewBatches("upcall_issuer", "Uploads").Observe})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 		if err := keys.Add(b.Context(), key); err != nil {
 			b.Fatal(err)
 		}
-		cfg.Issuer, cfg.Ledger, cfg.Keys = newIssuer(b, ledger, nil), ledger, keys
+		cfg.Issuer, cfg.Ledger, cfg.Keys = newIssuer(b, ledger, nil), eventstore.NewUploads(pool), keys
 		rows = func() (n int) {
 			if err := pool.QueryRow(b.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&n); err != nil {
 				b.Fatal(err)

@@ -60,11 +60,17 @@ const policies = `policies:
 type service struct {
 	*servetest.Service
 	pool   *pgxpool.Pool
-	ledger *eventstore.Ledger
+	ledger ledger
 	keys   *eventstore.APIKeys
 	log    *logtest.Buffer
 	photos string // a key with the policy photos and the id web
 	films  string // a key with the policy films and the id app
+}
+
+// A ledger is both sides of the ledger, what is written and what became of it.
+type ledger struct {
+	*eventstore.Ledger
+	*eventstore.Uploads
 }
 
 // forged is key with the last character but one of its secret changed: well formed, and
@@ -81,22 +87,22 @@ func forged(key string) string {
 // start starts a service for the test. change may be nil.
 func start(t testing.TB, change func(*Config)) *service {
 	t.Helper()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	if err := eventstore.EnsurePartitions(t.Context(), pool, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	metrics, registry := NewMetrics(), httpserver.NewRegistry()
 	batches := eventstore.NewBatches("upcall_issuer", "Uploads")
 	registry.MustRegister(append(metrics.Collectors(), batches.Collectors()...)...)
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
+	rows, err := eventstore.NewLedger(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder), OnBatch: batches.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
 	logger, log := logtest.New()
-	s := &service{pool: pool, ledger: ledger, keys: eventstore.NewAPIKeys(pool), log: log}
+	s := &service{pool: pool, ledger: ledger{rows, eventstore.NewUploads(pool)}, keys: eventstore.NewAPIKeys(pool), log: log}
 	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
 	cfg := Config{
-		Issuer: newIssuer(t, ledger, nil), CallbackHosts: callbackspec.AnyHost, Ledger: ledger, Keys: s.keys,
+		Issuer: newIssuer(t, s.ledger, nil), CallbackHosts: callbackspec.AnyHost, Ledger: s.ledger, Keys: s.keys,
 		Policies: parsePolicies(t, policies), Metrics: metrics, Rate: 1e6, Burst: 1e6, Logger: logger,
 	}
 	if change != nil {
@@ -107,7 +113,7 @@ func start(t testing.TB, change func(*Config)) *service {
 		t.Fatal(err)
 	}
 	s.Service = servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error {
-		defer ledger.Close()
+		defer rows.Close()
 		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard), Listener: admin})
 	})
 	return s

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
@@ -74,7 +75,7 @@ func TestIssue(t *testing.T) {
 func TestStates(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: s.pool})
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, s.pool, eventstore.OpenRecorder)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,12 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	}
 	metrics, batches, registry := issueapi.NewMetrics(), eventstore.NewBatches("upcall_issuer", "Uploads"), httpserver.NewRegistry()
 	registry.MustRegister(append(metrics.Collectors(), batches.Collectors()...)...)
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: pool, OnBatch: batches.Observe})
+	writers, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer writers.Close()
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: writers, OnBatch: batches.Observe})
 	if err != nil {
 		return err
 	}
@@ -90,7 +95,8 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		return err
 	}
 	server, err := issueapi.New(issueapi.Config{
-		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: ledger, Keys: eventstore.NewAPIKeys(pool),
+		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: eventstore.NewUploads(pool),
+		Keys:     eventstore.NewAPIKeys(pool),
 		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage,
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	})

@@ -109,8 +109,13 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer closeSpool()
+	writers, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer writers.Close()
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
-	storeConfig := eventstore.Config{Pool: pool, OnBatch: batches.Observe}
+	storeConfig := eventstore.Config{Pool: writers, OnBatch: batches.Observe}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue

@@ -17,7 +17,7 @@ import (
 // of it that waited in the spool holds nobody up. It can be recorded later.
 func TestExpiringMonth(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	late, other := newEvent(), newEvent()

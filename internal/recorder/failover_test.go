@@ -62,7 +62,7 @@ func away(context.Context, *event.Event) error {
 
 func newFaulty(t *testing.T, pool *pgxpool.Pool) *faulty {
 	t.Helper()
-	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: pool, CommitTimeout: time.Minute})
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder), CommitTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ var (
 // TestRepeats: a repeat is a duplicate wherever the first is by now, and one row.
 func TestRepeats(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	find := func(e *event.Event, want Durable) {
@@ -185,7 +185,7 @@ func TestRepeats(t *testing.T) {
 // TestLateCommit: PostgreSQL commits, and its answer comes after its share of the time.
 func TestLateCommit(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	k.config.PrimaryTimeout = 100 * time.Millisecond
@@ -219,7 +219,7 @@ func TestLateCommit(t *testing.T) {
 // under way.
 func TestInsertInFlight(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	e := newEvent()
@@ -254,7 +254,7 @@ func TestInsertInFlight(t *testing.T) {
 // TestTwoSpools: OSS's second URL leads to another receiver, which spools the same.
 func TestTwoSpools(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	events := []*event.Event{newEvent(), newEvent(), newEvent()}
 	var queues []*spool.Spool
 	for range 2 {
@@ -282,7 +282,7 @@ func TestTwoSpools(t *testing.T) {
 // What was acknowledged is recorded.
 func TestRevokedMeanwhile(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	store.set(away)
@@ -304,7 +304,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 // its turn came, has no row of it, and is not asked when it is away.
 func TestFindsRefused(t *testing.T) {
 	t.Parallel()
-	store, queue := newFaulty(t, dbtest.Pool(t)), openSpool(t, t.TempDir(), nil)
+	store, queue := newFaulty(t, dbtest.Pool(t, eventstore.Open)), openSpool(t, t.TempDir(), nil)
 	k := patient(store, queue)
 	store.set(away)
 	e := newEvent()
@@ -333,7 +333,7 @@ func TestFindsRefused(t *testing.T) {
 // TestErrors: what no spool can help with.
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
+	pool := dbtest.Pool(t, eventstore.Open)
 	store := newFaulty(t, pool)
 	full := openSpool(t, t.TempDir(), func(c *spool.Config) { c.MaxBytes = 1 })
 	k := patient(store, full)

@@ -1,0 +1,10 @@
+package migrations
+
+// The advisory locks that Upcall's programs take in a database: "upcall" and a number, which
+// other versions of the programs know, too.
+const (
+	LockMigrations = 0x75706361_6c6c0001
+	LockPartitions = 0x75706361_6c6c0002 // to make and detach months of events
+	LockRetention  = 0x75706361_6c6c0003 // to drop what has expired
+	LockRefusals   = 0x75706361_6c6c0004 // to trim refused callbacks
+)
