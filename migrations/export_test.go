@@ -1,6 +1,10 @@
 package migrations
 
-import "context"
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // Edition and ViewsDigest identify the views that are compiled in.
 const Edition = edition
@@ -8,9 +12,18 @@ const Edition = edition
 // UpWith is Up with other views, given as names and definitions in turn. It tries twice
 // to change views that are in use.
 func UpWith(ctx context.Context, databaseURL string, edition int, views ...string) error {
+	return up(ctx, databaseURL, setOf(edition, views))
+}
+
+// Forget does to those views what Down does first.
+func Forget(ctx context.Context, conn *pgx.Conn, views ...string) error {
+	return changeViews(ctx, conn, 1, func(tx pgx.Tx) error { return setOf(0, views).forget(ctx, tx) })
+}
+
+func setOf(edition int, views []string) viewSet {
 	set := viewSet{edition: edition, tries: 2}
 	for i := 0; i < len(views); i += 2 {
 		set.views = append(set.views, view{views[i], views[i+1]})
 	}
-	return up(ctx, databaseURL, set)
+	return set
 }

@@ -161,7 +161,7 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 		}
 		own := ownViews()
 		if version >= viewsSince { // before that they are the numbered files' own
-			err = changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return own.drop(ctx, tx, own.names()) })
+			err = changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return own.forget(ctx, tx) })
 			if err != nil {
 				return err
 			}

@@ -116,6 +116,18 @@ func (s viewSet) make(ctx context.Context, tx pgx.Tx, before rights) error {
 	return nil
 }
 
+// forget drops the views, and their number: the program of the version that the schema
+// goes back to has a lower one, and is to create its own.
+func (s viewSet) forget(ctx context.Context, tx pgx.Tx) error {
+	if err := s.drop(ctx, tx, s.names()); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM upcall.schema_views"); err != nil {
+		return fmt.Errorf("forget views: %w", err)
+	}
+	return nil
+}
+
 // replace makes a view. If its columns do not just grow, it is dropped before, with those of
 // ours that read it, which come later in the set.
 func (s viewSet) replace(ctx context.Context, tx pgx.Tx, v view) error {

@@ -278,6 +278,19 @@ func TestNewerViewsStay(t *testing.T) {
 	}
 }
 
+// TestOlderViewsAfterDown: a newer program takes its migration back, and an older one comes.
+func TestOlderViewsAfterDown(t *testing.T) {
+	t.Parallel()
+	url, conn := withViews(t)
+	if err := migrations.Forget(t.Context(), conn, "low", lowA, "high", high, "other", other); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.UpWith(t.Context(), url, 100, "low", lowE); err != nil {
+		t.Error(err)
+	}
+	want(t, conn, "columns of the older", columnsOfLow, "b text")
+}
+
 func TestViewErrors(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
