@@ -180,7 +180,8 @@ func (p Parameter) checkHost() error {
 	// A Host that holds a line break or a space would let whoever sets it write
 	// further header lines into the callback.
 	if _, rule := splitHostPort(p.Host); rule != nil {
-		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be", "is %s", fault.Quote(p.Host))
+		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be",
+			"is %s", fault.Quote(p.Host))
 	}
 	return nil
 }
@@ -212,7 +213,8 @@ func (p Parameter) checkSignatureVersion() error {
 	if p.SignatureVersion == "" || p.SignatureVersion == "1.0" {
 		return nil
 	}
-	return fault.New(ErrSignatureVersion, "signatureVersion", `leave it out or use "1.0": no other version is documented`, "is %q", p.SignatureVersion)
+	return fault.New(ErrSignatureVersion, "signatureVersion", `leave it out or use "1.0": no other version is documented`,
+		"is %q", p.SignatureVersion)
 }
 
 // reservedHeaders may not be set through additionalHeaders (OSS error code 0007-00000026).

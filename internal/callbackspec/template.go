@@ -109,7 +109,8 @@ func WithToken(body string, t BodyType) (string, error) {
 			open += ","
 		}
 		return open + `"` + TokenField + `":` + value + "}", nil
-	case strings.HasPrefix(trimmed, "{"), t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
+	case strings.HasPrefix(trimmed, "{"),
+		t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
 		return "", wrongTemplate(`write a template such as {"object":${object}} for JSON, or object=${object} for a form`,
 			"is neither a JSON object nor name=value pairs, so the upload token has no place in it")
 	case trimmed == "":
@@ -219,7 +220,8 @@ func eachPiece(body string, each func(piece)) error {
 		}
 		if !strings.HasPrefix(rest, "{") {
 			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
-			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`, "has a lone $ before %s", fault.Quote(rest))
+			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`,
+				"has a lone $ before %s", fault.Quote(rest))
 		}
 		name, after, closed := strings.Cut(rest[1:], "}")
 		if !closed {

@@ -1,6 +1,7 @@
 package issueapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -192,15 +193,12 @@ func requestField(field string) string {
 	if name, ok := strings.CutPrefix(field, callbackspec.VarPrefix); ok {
 		return "vars." + name
 	}
-	switch field {
-	case "content-length":
-		return "size"
-	case "expires":
-		return "expires_in"
-	case "callback-var":
-		return "vars"
-	}
-	return strings.ReplaceAll(field, "-", "_")
+	return cmp.Or(requestFields[field], field)
+}
+
+// requestFields are the fields that the API calls otherwise than the packages below.
+var requestFields = map[string]string{
+	"content-length": "size", "content-type": "content_type", "expires": "expires_in", "part-size": "part_size", "callback-var": "vars",
 }
 
 // refuse answers with a problem.

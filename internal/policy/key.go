@@ -52,8 +52,9 @@ func (c *check) chosenTemplate() string {
 	}
 	key := c.expand(template)
 	if key != "" && !c.underPrefix(key) {
-		c.violate(RuleKeyTemplates, "key_template", "%s is not among the policy's templates (%s), and its keys are under none of the prefixes (%s)",
-			fault.Quote(given), c.templates(), c.prefixes())
+		c.violate(RuleKeyTemplates, "key_template",
+			"%s is not among the policy's templates (%s), and its keys are under none of the prefixes (%s)",
+			fault.Quote(given), sources(c.policy.KeyTemplates), c.prefixes())
 	}
 	return key
 }
@@ -89,8 +90,7 @@ func (c *check) underPrefix(key string) bool {
 	return false
 }
 
-func (c *check) prefixes() string  { return sources(c.policy.KeyPrefixes) }
-func (c *check) templates() string { return sources(c.policy.KeyTemplates) }
+func (c *check) prefixes() string { return sources(c.policy.KeyPrefixes) }
 
 func sources(templates []Template) string {
 	var names []string

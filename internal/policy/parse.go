@@ -142,7 +142,8 @@ const callbackURLs = "callback_urls"
 
 var (
 	required = []string{string(RuleBuckets), string(RuleContentTypes), string(RuleMaxSize), string(RuleMaxExpiry), callbackURLs}
-	fields   = append(slices.Clone(required), string(RuleKeyPrefixes), string(RuleKeyTemplates), string(RuleRequiredVars), string(RuleAllowedVars))
+	fields   = append(slices.Clone(required),
+		string(RuleKeyPrefixes), string(RuleKeyTemplates), string(RuleRequiredVars), string(RuleAllowedVars))
 )
 
 // texts returns the entries of a list that check finds nothing wrong with.

@@ -160,7 +160,8 @@ func (c *check) contentType() string {
 	case err != nil || !ok || strings.Contains(kind, "*"): // * is a letter like others to RFC 2045
 		c.violate(RuleContentTypes, "content_type", "%s is no media type; give one such as image/jpeg", fault.Quote(given))
 	case !anything && !slices.Contains(c.policy.ContentTypes, kind) && !slices.Contains(c.policy.ContentTypes, group+"/*"):
-		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s", fault.Quote(given), strings.Join(c.policy.ContentTypes, ", "))
+		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s",
+			fault.Quote(given), strings.Join(c.policy.ContentTypes, ", "))
 	}
 	return given
 }

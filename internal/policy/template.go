@@ -121,13 +121,14 @@ func splitTemplate(source string, vocabulary []string) (Template, error) {
 		at := len(source) - len(after) - 1
 		name, tail, ok := strings.Cut(after, "}")
 		name, opened := strings.CutPrefix(name, "{")
+		known := strings.Join(vocabulary, "} or ${")
 		switch {
 		case !opened:
-			return Template{}, fmt.Errorf("%w: the $ at byte %d starts no variable; write ${%s}", errTemplate, at, strings.Join(vocabulary, "} or ${"))
+			return Template{}, fmt.Errorf("%w: the $ at byte %d starts no variable; write ${%s}", errTemplate, at, known)
 		case !ok:
 			return Template{}, fmt.Errorf("%w: the ${ at byte %d is not closed", errTemplate, at)
 		case !slices.Contains(vocabulary, name):
-			return Template{}, fmt.Errorf("%w: ${%s} is not known here; use ${%s}", errTemplate, fault.Name(name), strings.Join(vocabulary, "} or ${"))
+			return Template{}, fmt.Errorf("%w: ${%s} is not known here; use ${%s}", errTemplate, fault.Name(name), known)
 		}
 		t.parts = append(t.parts, part{variable: name})
 		rest = tail
