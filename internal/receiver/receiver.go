@@ -28,10 +28,8 @@ const (
 	// primaryTimeout is what PostgreSQL gets of a callback's time when there is a spool to
 	// turn to, so that the disk gets the other half.
 	primaryTimeout = intake.Deadline / 2
-	// partitionsEvery is how often a running receiver makes sure of the months ahead.
-	partitionsEvery = time.Hour
-	// databaseTimeout bounds what is asked of the database besides recording.
-	databaseTimeout = 5 * time.Second
+	// schemaTimeout bounds the question what schema the database has.
+	schemaTimeout = 5 * time.Second
 )
 
 // Config says what receiver to run.
@@ -90,14 +88,19 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer pool.Close()
-	ensurePartitions := func(ctx context.Context) error { return eventstore.EnsurePartitions(ctx, pool, cfg.Now()) }
+	janitor := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Now: cfg.Now, Logger: cfg.Logger}
+	if cfg.MaxRefusals >= 0 {
+		if janitor.Refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {
+			return err
+		}
+	}
 	switch err := checkSchema(ctx, pool); {
 	case isSchemaError(err):
 		return err
 	case err != nil:
 		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
 	default: // before the first callback, which would have to wait for its month
-		cfg.makePartitions(ctx, ensurePartitions)
+		_ = janitor.MakePartitions(ctx) // it tries again, and says why it could not
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -133,12 +136,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	}
-	var refusals *eventstore.Refusals
-	if cfg.MaxRefusals >= 0 {
-		if refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {
-			return err
-		}
-		parts.Refusals = refusals
+	if janitor.Refusals != nil {
+		parts.Refusals = janitor.Refusals
 	}
 	server, err := intake.New(parts)
 	if err != nil {
@@ -148,13 +147,9 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	// They work until the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	workers.Go(func() { failover.Run(working) })
-	workers.Go(func() { cfg.keepPartitions(working, ensurePartitions) })
-	workers.Go(func() {
-		cfg.expire(working, func(ctx context.Context) (eventstore.Dropped, error) {
-			return eventstore.DropExpired(ctx, pool, cfg.Now(), cfg.RetentionDays)
-		}, refusals)
-	})
+	for _, work := range []func(context.Context){failover.Run, janitor.Run} {
+		workers.Go(func() { work(working) })
+	}
 	defer func() { stop(); workers.Wait() }()
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	private := httpserver.Admin(func(ctx context.Context) error { return ready(ctx, pool, queue) }, registry)
@@ -191,41 +186,11 @@ func ready(ctx context.Context, db migrations.Querier, queue *spool.Spool) error
 }
 
 func checkSchema(ctx context.Context, db migrations.Querier) error {
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 	defer cancel()
 	return migrations.Check(ctx, db)
 }
 
 func isSchemaError(err error) bool {
 	return errors.Is(err, migrations.ErrTooOld) || errors.Is(err, migrations.ErrDirty)
-}
-
-// keepPartitions makes the partitions of the coming months every hour, so that no
-// callback meets a month that has none. (The recorder makes one that is missing all the
-// same; that costs the callbacks of the moment some time.)
-func (cfg Config) keepPartitions(ctx context.Context, ensure func(context.Context) error) {
-	for sleep(ctx, partitionsEvery) {
-		cfg.makePartitions(ctx, ensure)
-	}
-}
-
-func (cfg Config) makePartitions(ctx context.Context, ensure func(context.Context) error) {
-	bounded, cancel := context.WithTimeout(ctx, databaseTimeout)
-	defer cancel()
-	if err := ensure(bounded); err != nil && ctx.Err() == nil {
-		cfg.Logger.WarnContext(ctx, "partitions ahead were not made",
-			slog.Duration("next_try_in", partitionsEvery), slog.String("error", err.Error()))
-	}
-}
-
-// sleep returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,25 +1,15 @@
 package receiver
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
-	"time"
 
 	"upcall/internal/eventstore"
 )
 
-const (
-	// expireEvery is how often a running receiver looks for what is too old or too much.
-	expireEvery = time.Hour
-	// expireAgain is when it goes on after it could not.
-	expireAgain = time.Minute
-	// maxRetention is in days. More is a mistake, and near what a calendar can hold.
-	maxRetention = 36_500
-)
+// maxRetention is in days. More is a mistake, and near what a calendar can hold.
+const maxRetention = 36_500
 
 // ParseRetention reads a number of days, as "400d". "" is 0: events are kept.
 func ParseRetention(s string) (days int, err error) {
@@ -46,38 +36,4 @@ func checkRetention(days int) error {
 			days, eventstore.MinRetention, maxRetention)
 	}
 	return nil
-}
-
-// An expiry drops what is too old.
-type expiry func(context.Context) (eventstore.Dropped, error)
-
-// expire drops what is too old or too much, now and every hour, until ctx ends.
-func (cfg Config) expire(ctx context.Context, drop expiry, refusals *eventstore.Refusals) {
-	for {
-		next := expireEvery
-		if err := cfg.expireOnce(ctx, drop, refusals); err != nil && ctx.Err() == nil {
-			next = expireAgain
-			cfg.Logger.WarnContext(ctx, "expired rows were not dropped", slog.Duration("next_try_in", next), slog.String("error", err.Error()))
-		}
-		if !sleep(ctx, next) {
-			return
-		}
-	}
-}
-
-func (cfg Config) expireOnce(ctx context.Context, drop expiry, refusals *eventstore.Refusals) error {
-	var errs []error
-	if refusals != nil {
-		_, err := refusals.Trim(ctx)
-		errs = append(errs, err)
-	}
-	if cfg.RetentionDays > 0 {
-		dropped, err := drop(ctx)
-		if len(dropped.Months) > 0 || dropped.Issued > 0 {
-			cfg.Logger.InfoContext(ctx, "expired events dropped", slog.Any("months", dropped.Months),
-				slog.Int("callback_ids", dropped.IDs), slog.Int("issued_uploads", dropped.Issued))
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }
