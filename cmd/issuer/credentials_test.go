@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"upcall/internal/testing/proc"
 )
 
 // profiles is a file as the aliyun command line writes it.
@@ -196,8 +198,8 @@ func TestCredentialCommandFails(t *testing.T) {
 // issuerProcess runs the program in a process of its own, whose requests all go through a proxy.
 func issuerProcess(t *testing.T, proxy string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = []string{asIssuer + "=1", "HTTP_PROXY=" + proxy, "OSS_REGION=cn-hangzhou", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef"}
+	cmd := proc.Command(t.Context(), "issuer", args...)
+	cmd.Env = append(cmd.Env, "HTTP_PROXY="+proxy, "OSS_REGION=cn-hangzhou", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef")
 	var out, remarks strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &remarks
 	err = cmd.Run()

@@ -18,14 +18,17 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/proc"
 )
 
 // goodEnv is an environment in which any good command line works.
-func goodEnv() map[string]string {
-	return map[string]string{
-		"OSS_ACCESS_KEY_ID":     "ak",
-		"OSS_ACCESS_KEY_SECRET": "hunter-sk",
-		"OSS_REGION":            "cn-hangzhou",
+func goodEnv() clitest.Env {
+	return clitest.Env{
+		"OSS_ACCESS_KEY_ID":     ossfake.AccessKeyID,
+		"OSS_ACCESS_KEY_SECRET": ossfake.AccessKeySecret,
+		"OSS_REGION":            ossfake.Region,
 		"UPCALL_TOKEN_KEYS":     "k1:hunter-0123456789abcdef",
 	}
 }
@@ -33,20 +36,42 @@ func goodEnv() map[string]string {
 // good is a command line, so that a test adds one thing to it.
 var good = []string{"put", "--bucket", "demo", "--key", "photos/cat.jpg", "--callback-url", "https://uploads.example.com/oss/callback"}
 
+var program = clitest.Program(run)
+
+func TestMain(m *testing.M) {
+	proc.Main(map[string]func(){"issuer": main})
+	os.Exit(m.Run())
+}
+
 // execute runs the program and returns what it wrote and its exit status.
-func execute(t *testing.T, env map[string]string, args ...string) (stdout, stderr string, status int) {
+func execute(t *testing.T, env clitest.Env, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	var out, remarks bytes.Buffer
-	err := run(t.Context(), args, func(name string) string { return env[name] }, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &remarks})
+	return feed(t, env, "", args...)
+}
+
+// feed runs the program with stdin to read.
+func feed(t *testing.T, env clitest.Env, stdin string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	stdout, stderr, err := program.Feed(t, env, stdin, args...)
 	if err != nil {
-		cli.Report(&remarks, "issuer", err)
-		status = cli.ExitCode(err)
+		var report strings.Builder
+		cli.Report(&report, "issuer", err)
+		return stdout, stderr + report.String(), cli.ExitCode(err)
 	}
-	return out.String(), remarks.String(), status
+	return stdout, stderr, 0
+}
+
+// emulated returns an environment that points at an emulator, with a folder for the state
+// of uploads, and the gate before the emulator.
+func emulated(t *testing.T) (clitest.Env, *ossfake.Gate) {
+	t.Helper()
+	gate, env := ossfake.NewGate(t, ossfake.NewEmulator(t)), goodEnv()
+	env["OSS_ENDPOINT"], env["UPCALL_STATE_DIR"] = gate.URL, filepath.Join(t.TempDir(), "state")
+	return env, gate
 }
 
 // executeJSON runs a command that is to succeed and returns its one JSON document.
-func executeJSON(t *testing.T, env map[string]string, args ...string) upload {
+func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 	t.Helper()
 	stdout, stderr, status := execute(t, env, append(args, "--format", "json")...)
 	if status != 0 || stderr != "" {
@@ -274,17 +299,11 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// brokenPipe is a standard output that nobody reads.
-type brokenPipe struct{}
-
-func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
-
 func TestOutputFails(t *testing.T) {
 	t.Parallel()
-	env := goodEnv()
 	for _, format := range []string{"text", "json"} {
-		err := run(t.Context(), slices.Concat(good, []string{"--format", format}), func(name string) string { return env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
-		if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
+		err := program.IntoBrokenPipe(t, goodEnv(), append(slices.Clone(good), "--format", format)...)
+		if !errors.Is(err, clitest.ErrBrokenPipe) || cli.ExitCode(err) != 1 {
 			t.Errorf("%s: error %v, status %d", format, err, cli.ExitCode(err))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +12,9 @@ import (
 	"testing"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/ossclient"
+	"upcall/internal/testing/ossfake"
 )
 
 // refused asserts one line for each of want, status 2 and nothing on stdout.
@@ -33,10 +37,38 @@ func refused(t *testing.T, want []string, stdout, stderr string, status int) {
 	}
 }
 
+// createArgs is a good multipart command line, and args.
+func createArgs(args ...string) []string {
+	good := []string{"multipart", "create", "--bucket", "demo", "--key", "video.mp4"}
+	return slices.Concat(good, []string{"--callback-url", "https://uploads.example.com/oss/callback"}, args)
+}
+
+// created returns the manifest of an upload of two parts, which it begins.
+func created(t *testing.T, env clitest.Env) string {
+	t.Helper()
+	stdout, stderr, status := execute(t, env, createArgs("--parts", "2")...)
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	return stdout
+}
+
+func saved(t *testing.T, text string) string {
+	t.Helper()
+	return writeFile(t, "manifest.json", text)
+}
+
+// openUploads counts the uploads that were neither completed nor aborted.
+func openUploads(t *testing.T, gate *ossfake.Gate) int {
+	t.Helper()
+	client := ossclient.New(gate.URL, ossfake.Region, ossfake.AccessKeyID, ossfake.AccessKeySecret)
+	return len(ossclient.OpenUploads(t, client, ossfake.Bucket))
+}
+
 // TestMultipartCreateBadInput: nothing is initiated.
 func TestMultipartCreateBadInput(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env, gate := emulated(t)
 	tests := []struct {
 		name string
 		args []string
@@ -76,21 +108,21 @@ func TestMultipartCreateBadInput(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			env := maps.Clone(w.env)
+			env := maps.Clone(env)
 			maps.Copy(env, tt.env)
-			stdout, stderr, status := execute(t, env, w.createArgs(tt.args...)...)
+			stdout, stderr, status := execute(t, env, createArgs(tt.args...)...)
 			refused(t, tt.want, stdout, stderr, status)
 		})
 	}
-	if n := w.openUploads(t); n != 0 || len(w.bodies) != 0 {
-		t.Errorf("%d uploads were initiated, %d callbacks came", n, len(w.bodies))
+	if seen := gate.Seen(); len(seen) != 0 {
+		t.Errorf("OSS was asked for %v", seen)
 	}
 }
 
 // TestMultipartRefusedByOSS: what OSS answers is one line, and no usage error.
 func TestMultipartRefusedByOSS(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	env, _ := emulated(t)
 	for _, tt := range []struct {
 		args []string
 		env  map[string]string
@@ -101,10 +133,10 @@ func TestMultipartRefusedByOSS(t *testing.T) {
 		{nil, map[string]string{"OSS_ACCESS_KEY_ID": "other"}, "403 InvalidAccessKeyId"},
 		{nil, map[string]string{"OSS_ENDPOINT": "http://127.0.0.1:1"}, "initiate multipart upload: "},
 	} {
-		env := maps.Clone(w.env)
+		env := maps.Clone(env)
 		maps.Copy(env, tt.env)
 		path := filepath.Join(t.TempDir(), "m.json")
-		stdout, stderr, status := execute(t, env, w.createArgs(append(tt.args, "--parts", "1", "--manifest", path)...)...)
+		stdout, stderr, status := execute(t, env, createArgs(append(tt.args, "--parts", "1", "--manifest", path)...)...)
 		if status != 1 || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter") {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
@@ -116,10 +148,11 @@ func TestMultipartRefusedByOSS(t *testing.T) {
 
 func TestMultipartManifestBadInput(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, good := w.create(t, "--parts", "2")
-	put, _, _ := execute(t, w.env, "put", "--bucket", "demo", "--key", "a", "--format", "json")
-	file := saved(t, "x")
+	env, gate := emulated(t)
+	good := created(t, env)
+	gate.Open() // and forget that
+	put, _, _ := execute(t, env, "put", "--bucket", "demo", "--key", "a", "--format", "json")
+	file, manifest := saved(t, "x"), saved(t, good)
 	tests := []struct {
 		name     string
 		manifest string // a text that is saved; "" leaves the flag out
@@ -150,7 +183,7 @@ func TestMultipartManifestBadInput(t *testing.T) {
 				if tt.manifest != "" {
 					args = append(args, "--manifest", saved(t, tt.manifest))
 				}
-				stdout, stderr, status := execute(t, w.env, args...)
+				stdout, stderr, status := execute(t, env, args...)
 				refused(t, tt.want, stdout, stderr, status)
 			})
 		}
@@ -169,12 +202,12 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		{[]string{"--region", "x y", "--format", "x", "--crc64", "x"}, []string{"region:", "--format:", "--crc64:"}},
 	} {
 		t.Run(fmt.Sprint(tt.args), func(t *testing.T) {
-			stdout, stderr, status := w.complete(t, good, tt.args...)
+			stdout, stderr, status := execute(t, env, slices.Concat([]string{"multipart", "complete", "--manifest", manifest}, tt.args)...)
 			refused(t, tt.want, stdout, stderr, status)
 		})
 	}
-	if n := w.openUploads(t); n != 1 {
-		t.Errorf("%d uploads are open, want 1", n)
+	if seen := gate.Seen(); len(seen) != 0 {
+		t.Errorf("OSS was asked for %v", seen)
 	}
 }
 
@@ -196,12 +229,26 @@ func changed(t *testing.T, document, field string, value any) string {
 // TestMultipartFromStandardInput is a pipe from create to abort.
 func TestMultipartFromStandardInput(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, text := w.create(t, "--parts", "2")
-	var out, remarks strings.Builder
-	err := run(t.Context(), []string{"multipart", "abort", "--manifest", "-"}, func(name string) string { return w.env[name] }, cli.Stdio{In: strings.NewReader(text), Out: &out, Err: &remarks})
-	if err != nil || w.openUploads(t) != 0 {
-		t.Errorf("error %v, %d uploads", err, w.openUploads(t))
+	env, gate := emulated(t)
+	_, stderr, status := feed(t, env, created(t, env), "multipart", "abort", "--manifest", "-")
+	if n := openUploads(t, gate); status != 0 || n != 0 {
+		t.Errorf("status %d, %d uploads are open: %s", status, n, stderr)
+	}
+}
+
+// TestMultipartNotPrinted: an upload that nobody gets to know of is aborted.
+func TestMultipartNotPrinted(t *testing.T) {
+	t.Parallel()
+	env, gate := emulated(t)
+	path := filepath.Join(t.TempDir(), "m.json")
+	for _, args := range [][]string{{"--parts", "3"}, {"--parts", "3", "--manifest", path, "--format", "text"}} {
+		err := program.IntoBrokenPipe(t, env, createArgs(args...)...)
+		if n := openUploads(t, gate); !errors.Is(err, clitest.ErrBrokenPipe) || cli.ExitCode(err) != 1 || n != 0 {
+			t.Errorf("error %v, %d uploads are open", err, n)
+		}
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the file stays: %v", err)
 	}
 }
 

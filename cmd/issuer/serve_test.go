@@ -1,24 +1,22 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 
-	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/servetest"
 )
 
 // serveEnv is an environment in which issuer serve runs.
-func serveEnv(t *testing.T) map[string]string {
+func serveEnv(t *testing.T) clitest.Env {
 	t.Helper()
 	env := goodEnv()
 	maps.Copy(env, map[string]string{
@@ -28,37 +26,16 @@ func serveEnv(t *testing.T) map[string]string {
 	return env
 }
 
-// startServe runs issuer serve until the test ends or stop is called, which returns what
-// the program returned and what it logged from its start.
-func startServe(t *testing.T, env map[string]string) (api, admin string, stop func() error) {
+// startServe runs issuer serve and returns the URLs of its listeners.
+func startServe(t *testing.T, env clitest.Env) (api, admin string, running *clitest.Running) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	logged, log := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		err := run(ctx, []string{"serve"}, func(name string) string { return env[name] }, cli.Stdio{Out: io.Discard, Err: log})
-		log.Close()
-		ended <- err
-	}()
-	lines := bufio.NewScanner(logged)
-	for api == "" {
-		if !lines.Scan() {
-			t.Fatalf("issuer serve did not start: %v", <-ended)
-		}
-		var event struct {
-			API   string `json:"api_listen"`
-			Admin string `json:"admin_listen"`
-		}
-		if json.Unmarshal(lines.Bytes(), &event) == nil && event.API != "" {
-			api, admin = "http://"+event.API, "http://"+event.Admin
-		}
+	running = program.Start(t, env, "serve")
+	var serving struct {
+		API   string `json:"api_listen"`
+		Admin string `json:"admin_listen"`
 	}
-	go io.Copy(io.Discard, logged)
-	return api, admin, func() error {
-		cancel()
-		return <-ended
-	}
+	running.Line(t, func(line string) bool { return json.Unmarshal([]byte(line), &serving) == nil && serving.API != "" })
+	return "http://" + serving.API, "http://" + serving.Admin, running
 }
 
 func post(t *testing.T, url, key, body string) (status int, answer string) {
@@ -69,30 +46,7 @@ func post(t *testing.T, url, key, body string) (status int, answer string) {
 	}
 	r.Header.Set("Authorization", "Bearer "+key)
 	r.Header.Set("Content-Type", "application/json")
-	return exchange(t, r)
-}
-
-func get(t *testing.T, url string) (status int, answer string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exchange(t, r)
-}
-
-func exchange(t *testing.T, r *http.Request) (status int, answer string) {
-	t.Helper()
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(text)
+	return servetest.Do(t, r)
 }
 
 const wanted = `{"key":"photos/web/cat.jpg","content_type":"image/jpeg","size":7,"vars":{"uid":"42"}}`
@@ -105,7 +59,7 @@ func TestServe(t *testing.T) {
 	if status != 0 {
 		t.Fatal(stderr)
 	}
-	api, admin, stop := startServe(t, env)
+	api, admin, running := startServe(t, env)
 	code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted)
 	var issued struct{ Status, URL string }
 	if err := json.Unmarshal([]byte(answer), &issued); err != nil || code != http.StatusCreated || issued.Status != "issued" || !strings.HasPrefix(issued.URL, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/web/cat.jpg?") {
@@ -123,11 +77,11 @@ func TestServe(t *testing.T) {
 	for url, want := range map[string]int{
 		admin + "/livez": 200, admin + "/readyz": 200, admin + "/metrics": 200, api + "/openapi.yaml": 200, api + "/": 404, api + "/metrics": 404,
 	} {
-		if code, answer := get(t, url); code != want {
+		if code, answer := servetest.Get(t, url); code != want {
 			t.Errorf("%s: %d %s", url, code, answer)
 		}
 	}
-	if err := stop(); err != nil {
+	if err := running.Stop(); err != nil {
 		t.Errorf("at the end: %v", err)
 	}
 }
@@ -142,17 +96,17 @@ func TestServeWithoutDatabase(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	env["UPCALL_DATABASE_URL"] = "postgres://upcall:hunter2@127.0.0.1:1/upcall"
-	api, admin, stop := startServe(t, env)
+	api, admin, running := startServe(t, env)
 	if code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted); code != http.StatusServiceUnavailable || strings.Contains(answer, "127.0.0.1") {
 		t.Errorf("%d %s", code, answer)
 	}
-	if code, answer := get(t, admin+"/readyz"); code != http.StatusServiceUnavailable || strings.Contains(answer, "hunter2") {
+	if code, answer := servetest.Get(t, admin+"/readyz"); code != http.StatusServiceUnavailable || strings.Contains(answer, "hunter2") {
 		t.Errorf("%d %s", code, answer)
 	}
-	if code, _ := get(t, admin+"/livez"); code != http.StatusOK {
+	if code, _ := servetest.Get(t, admin+"/livez"); code != http.StatusOK {
 		t.Errorf("livez: %d", code)
 	}
-	if err := stop(); err != nil {
+	if err := running.Stop(); err != nil {
 		t.Errorf("at the end: %v", err)
 	}
 }

@@ -2,37 +2,37 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"io"
+	"errors"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/receiverfake"
 )
 
 // TestUploadBadInput gives each flag something wrong: one line for each mistake, status
 // 2, and nothing is sent.
 func TestUploadBadInput(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"cat.jpg": 10, "dog.jpg": 10, "big.bin": 200_000})
-	cat, dog, big := paths["cat.jpg"], paths["dog.jpg"], paths["big.bin"]
-	other := inFolder(t, map[string]int{"cat.jpg": 1})["cat.jpg"]
-	put, _, status := execute(t, w.env, "put", "--bucket", "demo", "--key", "cat.jpg", "--content-length", "11", "--format", "json")
+	env, gate := emulated(t)
+	ten := strings.Repeat("x", 10)
+	cat, dog, big := writeFile(t, "cat.jpg", ten), writeFile(t, "dog.jpg", ten), writeFile(t, "big.bin", strings.Repeat("x", 200_000))
+	other := writeFile(t, "cat.jpg", "x")
+	put, _, status := execute(t, env, "put", "--bucket", "demo", "--key", "cat.jpg", "--content-length", "11", "--format", "json")
 	if status != 0 {
 		t.Fatal("no manifest")
 	}
-	multipart, _, status := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--size", "200001", "--part-size", "102400")
+	multipart, _, status := execute(t, env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg",
+		"--size", "200001", "--part-size", "102400")
 	if status != 0 {
 		t.Fatal("no manifest")
 	}
-	counted, _, _ := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--parts", "2")
-	g := newGate(t, w)
+	counted, _, _ := execute(t, env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--parts", "2")
+	gate.Open() // and forget what came before
 	object := []string{"--bucket", "demo", "--key", "in/"}
 	tests := []struct {
 		name  string
@@ -86,13 +86,13 @@ func TestUploadBadInput(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			env := maps.Clone(w.env)
+			env := maps.Clone(env)
 			maps.Copy(env, tt.env)
-			var out, remarks bytes.Buffer
-			err := run(t.Context(), append([]string{"upload"}, tt.args...), func(name string) string { return env[name] }, cli.Stdio{In: strings.NewReader(tt.stdin), Out: &out, Err: &remarks})
-			if err == nil || cli.ExitCode(err) != 2 || out.Len() > 0 || remarks.Len() > 0 {
-				t.Fatalf("status %d: %s%s: %v", cli.ExitCode(err), &out, &remarks, err)
+			stdout, stderr, err := program.Feed(t, env, tt.stdin, append([]string{"upload"}, tt.args...)...)
+			if !errors.Is(err, cli.ErrUsage) || stdout != "" || stderr != "" {
+				t.Fatalf("%v: %s%s", err, stdout, stderr)
 			}
+			var remarks strings.Builder
 			cli.Report(&remarks, "issuer", err)
 			lines := strings.Split(strings.TrimSpace(remarks.String()), "\n")
 			if len(lines) != len(tt.want) || strings.Contains(remarks.String(), "hunter") || strings.Contains(remarks.String(), "x-oss-signature") {
@@ -105,55 +105,20 @@ func TestUploadBadInput(t *testing.T) {
 			}
 		})
 	}
-	if len(g.seen) != 0 || len(states(t, w)) != 0 {
-		t.Errorf("sent %v, states %v", g.seen, states(t, w))
+	if seen := gate.Seen(); len(seen) != 0 {
+		t.Errorf("OSS was asked for %v", seen)
 	}
-}
-
-// TestUploadNoPlaceForState aborts the upload that could not go on after a kill.
-func TestUploadNoPlaceForState(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	g := newGate(t, w)
-	paths := inFolder(t, map[string]int{"big.bin": 200_000})
-	w.env["UPCALL_STATE_DIR"] = filepath.Join(paths["big.bin"], "state") // a file is in the way
-	_, stderr, status := execute(t, w.env, "upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400")
-	if status == 0 || !strings.Contains(stderr, "state of the upload") || slices.Contains(g.seen, "PUT 1") {
-		t.Errorf("status %d, sent %v: %s", status, g.seen, stderr)
-	}
-}
-
-func TestUploadInterrupted(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	g := newGate(t, w)
-	paths := inFolder(t, map[string]int{"a.bin": 300_000, "b.bin": 10, "c.bin": 10})
-	ctx, cancel := context.WithCancel(t.Context())
-	g.keep(func(kind string, _ http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasPrefix(kind, "PUT") {
-			return false
-		}
-		cancel()
-		io.Copy(io.Discard, r.Body)
-		<-r.Context().Done()
-		return true
-	})
-	var out, remarks bytes.Buffer
-	err := run(ctx, []string{"upload", paths["a.bin"], paths["b.bin"], paths["c.bin"], "--bucket", "demo", "--key", "in/", "--part-size", "102400", "--parallel", "2"},
-		func(name string) string { return w.env[name] }, cli.Stdio{Out: &out, Err: &remarks})
-	if err == nil || cli.ExitCode(err) != 1 || err.Error() != "interrupted; run the same command again" {
-		t.Errorf("error %v\n%s", err, &remarks)
+	if _, err := os.Stat(env["UPCALL_STATE_DIR"]); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("state was kept: %v", err)
 	}
 }
 
 func TestUploadOutputFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	newGate(t, w)
-	paths := inFolder(t, map[string]int{"a.bin": 10})
-	err := run(t.Context(), []string{"upload", paths["a.bin"], "--bucket", "demo", "--key", "a", "--callback-url", w.receiver},
-		func(name string) string { return w.env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
-	if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") {
+	env, _ := emulated(t)
+	err := program.IntoBrokenPipe(t, env, "upload", writeFile(t, "a.bin", "a"), "--bucket", "demo", "--key", "a",
+		"--callback-url", receiverfake.New(t).URL)
+	if !errors.Is(err, clitest.ErrBrokenPipe) || cli.ExitCode(err) != 1 {
 		t.Errorf("error %v", err)
 	}
 }

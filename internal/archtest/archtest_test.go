@@ -101,6 +101,7 @@ const scaffolding = "upcall/internal/testing"
 
 // fakes are what each of them may import beside the standard library: what it fakes.
 var fakes = map[string][]string{
+	scaffolding + "/browser":   {"github.com/chromedp/chromedp"},
 	scaffolding + "/clitest":   {"upcall/internal/cli"},
 	scaffolding + "/ossclient": {"github.com/aliyun/alibabacloud-oss-go-sdk-v2"},
 	scaffolding + "/ossfake":   {"upcall/internal/loadgen", "upcall/internal/ossemu"},

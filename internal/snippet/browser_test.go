@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -17,13 +16,15 @@ import (
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
 	"upcall/internal/snippet"
+	"upcall/internal/testing/browser"
 	"upcall/internal/testing/toolchain"
 )
 
 // TestBrowser runs the page in Chromium, from another origin than the emulator's.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	browser := startChromium(t)
+	toolchain.Need(t, "chromium")
+	chromium := browser.Start(t)
 	content := strings.Repeat("\x00\r\n\xff\x1a é", 30000)
 	sum := md5.Sum([]byte(content))
 	upload := awkward(content, base64.StdEncoding.EncodeToString(sum[:]))
@@ -31,7 +32,7 @@ func TestBrowser(t *testing.T) {
 	file := write(t, dir, "it's & é.png", content) // a browser would call it image/png
 
 	w := newWorld(t)
-	page := w.open(browser, upload)
+	page := w.open(chromium, upload)
 	page.want(file, "done", "Uploaded.\n"+answer)
 	if w.preflight.Load() == 0 {
 		t.Error("the browser did not ask before it sent")
@@ -56,11 +57,11 @@ func TestBrowser(t *testing.T) {
 	plain := issue.Request{Object: oss.Object{Key: "plain", ContentType: "application/octet-stream"}}
 	empty := write(t, dir, "empty.txt", "")
 	w = newWorld(t)
-	w.open(browser, plain).want(empty, "done", "Uploaded.\n"+answer)
+	w.open(chromium, plain).want(empty, "done", "Uploaded.\n"+answer)
 	w.wantCallback("plain", 0)
 	w.wantObject(plain.Object, "")
 	w = newWorld(t, "https://elsewhere.example.com")
-	w.open(browser, plain).want(empty, "failed", "CORS")
+	w.open(chromium, plain).want(empty, "failed", "CORS")
 }
 
 // TestUnsignedType: a browser names a type even where none was signed, so the page
@@ -81,28 +82,13 @@ func TestUnsignedType(t *testing.T) {
 	}
 }
 
-// startChromium returns a context in which chromedp has a tab.
-func startChromium(t *testing.T) context.Context {
-	t.Helper()
-	toolchain.Need(t, "chromium")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-background-networking", true))...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(t.Logf))
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // A page is one that is open in the browser.
 type page struct {
 	t   *testing.T
 	ctx context.Context
 }
 
-func (w *world) open(browser context.Context, r issue.Request) page {
+func (w *world) open(chromium context.Context, r issue.Request) page {
 	w.t.Helper()
 	program := w.render("browser", r)
 	site := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -110,10 +96,10 @@ func (w *world) open(browser context.Context, r issue.Request) page {
 		rw.Write([]byte(program))
 	}))
 	w.t.Cleanup(site.Close)
-	if err := chromedp.Do(browser, chromedp.Navigate(site.URL)); err != nil {
+	if err := chromedp.Do(chromium, chromedp.Navigate(site.URL)); err != nil {
 		w.t.Fatal(err)
 	}
-	return page{w.t, browser}
+	return page{w.t, chromium}
 }
 
 // want uploads a file as a person does, and reads what the page says of it.

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -26,10 +27,30 @@ func (e Env) Get(name string) string { return e[name] }
 // Execute runs the program to its end, with nothing to read.
 func (p Program) Execute(t testing.TB, env Env, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
+	return p.Feed(t, env, "", args...)
+}
+
+// Feed runs the program to its end, with stdin to read.
+func (p Program) Feed(t testing.TB, env Env, stdin string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
 	var out, remarks bytes.Buffer
-	err = p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &remarks})
+	err = p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(stdin), Out: &out, Err: &remarks})
 	return out.String(), remarks.String(), err
 }
+
+// IntoBrokenPipe runs the program with a standard output that nobody reads, and returns
+// the error, which should be [ErrBrokenPipe].
+func (p Program) IntoBrokenPipe(t testing.TB, env Env, args ...string) error {
+	t.Helper()
+	return p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(""), Out: brokenPipe{}, Err: io.Discard})
+}
+
+// ErrBrokenPipe is what writing into a broken pipe returns.
+var ErrBrokenPipe = errors.New("broken pipe")
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, ErrBrokenPipe }
 
 // Output runs the program, which must succeed, and returns what it printed.
 func (p Program) Output(t testing.TB, env Env, args ...string) string {

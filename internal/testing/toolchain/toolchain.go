@@ -35,9 +35,9 @@ func Tools() []Tool {
 		{"race", "the race detector", "gcc libc6-dev", "go build -race -o /dev/null upcall/cmd/testdeps"},
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
 		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"},          // fails outside a clone, too
-		{"curl", "curl commands (cmd/issuer, cmd/ossemu, internal/snippet)", "curl", "command -v curl"},
-		{"jq", "the commands of docs/uploads.md (cmd/issuer)", "jq", "command -v jq"},
-		{"openssl", "the commands of docs/uploads.md (cmd/issuer)", "openssl", "command -v openssl"},
+		{"curl", "curl commands (cmd/ossemu, internal/e2e, internal/snippet)", "curl", "command -v curl"},
+		{"jq", "the commands of docs/uploads.md (internal/e2e)", "jq", "command -v jq"},
+		{"openssl", "the commands of docs/uploads.md (internal/e2e)", "openssl", "command -v openssl"},
 		{"xz", "fetching PostgreSQL from Maven (internal/embeddedpg)", "xz-utils", "command -v xz"},
 		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
 		{"java", "Java and Android programs (internal/snippet)", "default-jdk-headless", "command -v javac && command -v java"},
@@ -46,7 +46,7 @@ func Tools() []Tool {
 		{"cpp", "C++ programs (internal/snippet)", "g++ libcurl4-openssl-dev", "echo '#include <curl/curl.h>' | g++ -x c++ -fsyntax-only -"},
 		{"csharp", "C# programs (internal/snippet)", "mono-mcs mono-runtime libmono-system-net-http4.0-cil",
 			`command -v mcs && ls "$(dirname "$(command -v mono)")"/../lib/mono/*/System.Net.Http.dll`},
-		{"chromium", "pages in a browser (cmd/issuer, internal/snippet)", "chromium", "command -v chromium"},
+		{"chromium", "pages in a browser (internal/e2e, internal/snippet)", "chromium", "command -v chromium"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}

@@ -1,9 +1,8 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"upcall/internal/cli"
 	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
+	"upcall/internal/testing/receiverfake"
 )
 
 // TestMultipartByURLs uploads with what the manifest holds and nothing else: parts,
@@ -35,7 +34,7 @@ func TestMultipartByURLs(t *testing.T) {
 			if status, answer, _ := ask(t, m.ListParts, nil); status != http.StatusOK || strings.Count(answer, "<PartNumber>") != 3 {
 				t.Errorf("list: status %d: %s", status, answer)
 			}
-			if len(w.bodies) != 0 {
+			if len(w.receiver.Callbacks()) != 0 {
 				t.Error("called back before the merge")
 			}
 			if status, _, _ := ask(t, *m.Head, nil); status != http.StatusNotFound {
@@ -177,8 +176,8 @@ func TestMultipartCompleteRefused(t *testing.T) {
 			if status != 1 || stdout != "" || !strings.Contains(stderr, tt.says) || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("status %d: %s%s", status, stdout, stderr)
 			}
-			if len(w.bodies) != 0 || w.openUploads(t) != 1 {
-				t.Errorf("%d callbacks came, %d uploads are open", len(w.bodies), w.openUploads(t))
+			if len(w.receiver.Callbacks()) != 0 || w.openUploads(t) != 1 {
+				t.Errorf("%d callbacks came, %d uploads are open", len(w.receiver.Callbacks()), w.openUploads(t))
 			}
 			// The upload is still there, to be mended or aborted.
 			out, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text))
@@ -197,7 +196,8 @@ func TestMultipartCallbackFails(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		w := newWorld(t)
-		stdout, stderr, status := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--parts", "1", "--callback-url", w.receiver+"/refuse")
+		stdout, stderr, status := execute(t, w.env, "multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--parts", "1",
+			"--callback-url", w.receiver.URL+receiverfake.RefusePath)
 		if status != 0 {
 			t.Fatal(stderr)
 		}
@@ -219,15 +219,16 @@ func TestMultipartForbidOverwrite(t *testing.T) {
 	w := newWorld(t)
 	m, text := w.create(t, "--parts", "1", "--forbid-overwrite")
 	uploadParts(t, m, content(10))
-	u := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "video.mp4")
-	if status, body := send(t, u.URL, u.Headers); status != http.StatusOK {
+	u := put(t, w.env, "--bucket", "demo", "--key", "video.mp4")
+	if status, body := send(t, u.Request()); status != http.StatusOK {
 		t.Fatal(body)
 	}
 	if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "FileAlreadyExists") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 	_, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--forbid-overwrite")...)
-	if status != 1 || !strings.Contains(stderr, "FileAlreadyExists") || strings.Count(stderr, "\n") != 1 || len(w.bodies) != 0 {
+	if status != 1 || !strings.Contains(stderr, "FileAlreadyExists") || strings.Count(stderr, "\n") != 1 ||
+		len(w.receiver.Callbacks()) != 0 {
 		t.Errorf("create: status %d: %s", status, stderr)
 	}
 }
@@ -285,22 +286,6 @@ func TestMultipartText(t *testing.T) {
 	// A second upload does not overwrite the first one's manifest, and is not begun.
 	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 || !strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
 		t.Errorf("status %d: %s; %d uploads", status, stderr, w.openUploads(t))
-	}
-}
-
-// TestMultipartNotPrinted: an upload that nobody gets to know of is aborted.
-func TestMultipartNotPrinted(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	path := filepath.Join(t.TempDir(), "m.json")
-	for _, args := range [][]string{{"--parts", "3"}, {"--parts", "3", "--manifest", path, "--format", "text"}} {
-		err := run(t.Context(), w.createArgs(args...), func(name string) string { return w.env[name] }, cli.Stdio{Out: brokenPipe{}, Err: io.Discard})
-		if err == nil || cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "broken pipe") || w.openUploads(t) != 0 {
-			t.Errorf("error %v, %d uploads are open", err, w.openUploads(t))
-		}
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("the file stays: %v", err)
 	}
 }
 

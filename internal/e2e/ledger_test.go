@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -62,13 +62,12 @@ func TestLedger(t *testing.T) {
 	database := dbtest.URL(t)
 	w.env["UPCALL_DATABASE_URL_FILE"] = writeFile(t, "url", database+"\n")
 	w.env["UPCALL_EXPIRES"] = "30m"
-	w.env["XDG_STATE_HOME"] = t.TempDir()
 	small, large := writeFile(t, "small.txt", "small"), writeFile(t, "large.bin", string(content(300_000)))
 
-	put := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "cat.jpg", "--content-type", "image/jpeg", "--content-length", "5",
-		"--callback-url", w.receiver+"/oss/callback", "--var", "uid=42", "--var", "note=a=b")
-	bare := executeJSON(t, w.env, "put", "--bucket", "demo", "--key", "bare")
-	manifest, _ := w.create(t, "--size", "300000", "--part-size", "102400")
+	cat := put(t, w.env, "--bucket", "demo", "--key", "cat.jpg", "--content-type", "image/jpeg", "--content-length", "5",
+		"--callback-url", w.receiver.URL+"/oss/callback", "--var", "uid=42", "--var", "note=a=b")
+	bare := put(t, w.env, "--bucket", "demo", "--key", "bare")
+	parts, _ := w.create(t, "--size", "300000", "--part-size", "102400")
 	for _, name := range []string{small, large} {
 		if _, stderr, status := execute(t, w.env, "upload", name, "--bucket", "demo", "--key", "up/", "--part-size", "102400"); status != 0 {
 			t.Fatalf("status %d: %s", status, stderr)
@@ -83,9 +82,11 @@ func TestLedger(t *testing.T) {
 		t.Errorf("got %+v", got[3:])
 	}
 	want := []eventstore.IssuedUpload{
-		{ID: uuid.MustParse(put.UploadID), Bucket: "demo", Object: "cat.jpg", ContentType: "image/jpeg", Size: new(int64(5)), Vars: map[string]string{"uid": "42", "note": "a=b"}},
-		{ID: uuid.MustParse(bare.UploadID), Bucket: "demo", Object: "bare", Vars: map[string]string{}},
-		{ID: manifest.ID, Bucket: "demo", Object: "video.mp4", Size: new(int64(300_000)), Vars: map[string]string{}, OSSUploadID: manifest.OSSUploadID},
+		{ID: cat.ID, Bucket: "demo", Object: "cat.jpg", ContentType: "image/jpeg", Size: new(int64(5)),
+			Vars: map[string]string{"uid": "42", "note": "a=b"}},
+		{ID: bare.ID, Bucket: "demo", Object: "bare", Vars: map[string]string{}},
+		{ID: parts.ID, Bucket: "demo", Object: "video.mp4", Size: new(int64(300_000)), Vars: map[string]string{},
+			OSSUploadID: parts.OSSUploadID},
 		{ID: got[3].ID, Bucket: "demo", Object: "up/small.txt", Size: new(int64(5)), Vars: map[string]string{}},
 		{ID: got[4].ID, Bucket: "demo", Object: "up/large.bin", Size: new(int64(300_000)), Vars: map[string]string{}, OSSUploadID: got[4].OSSUploadID},
 	}
@@ -121,7 +122,6 @@ func TestLedgerRefused(t *testing.T) {
 		for _, database := range databases {
 			env := maps.Clone(w.env)
 			env["UPCALL_DATABASE_URL"] = database.url
-			env["XDG_STATE_HOME"] = t.TempDir()
 			stdout, stderr, status := execute(t, env, commands[name]...)
 			if status != database.status || stdout != "" || !strings.Contains(stderr, database.want) || strings.Contains(stderr, "hunter2") ||
 				status == 1 && !strings.Contains(stderr, "unset UPCALL_DATABASE_URL") {
@@ -135,8 +135,8 @@ func TestLedgerRefused(t *testing.T) {
 	if _, err := os.Stat(manifest); !os.IsNotExist(err) {
 		t.Errorf("the manifest's file is there: %v", err)
 	}
-	if len(w.bodies) != 0 {
-		t.Errorf("%d callbacks came", len(w.bodies))
+	if len(w.receiver.Callbacks()) != 0 {
+		t.Errorf("%d callbacks came", len(w.receiver.Callbacks()))
 	}
 
 	// Both variables, along with another mistake.

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -6,7 +6,6 @@ import (
 	"hash/crc64"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
 	"upcall/internal/manifest"
+	"upcall/internal/testing/ossfake"
 )
 
 const maxMemory = 64 << 20 // bytes that the program may take, whatever the file's size
@@ -31,7 +31,7 @@ type sink struct {
 
 func newSink(t *testing.T) *sink {
 	s := new(sink)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.url = ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		size, err := io.Copy(io.Discard, r.Body)
 		if err != nil || r.Method == http.MethodPut && size != r.ContentLength {
 			t.Errorf("%s: %d bytes: %v", r.Method, size, err)
@@ -50,8 +50,6 @@ func newSink(t *testing.T) *sink {
 		}
 		s.peak.Store(peakMemory(t, s.pid.Load())) // the last request: the program is still there
 	}))
-	t.Cleanup(server.Close)
-	s.url = server.URL
 	return s
 }
 
@@ -108,7 +106,7 @@ func (s *sink) manifest(size, partSize int64) manifest.Multipart {
 // processor busy.
 func TestUploadMemory(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "issuer")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "upcall/cmd/issuer").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	tests := []struct {

@@ -1,18 +1,15 @@
-package main
+package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"image"
 	"image/png"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,10 +20,16 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"upcall/internal/admission"
-	"upcall/internal/cli"
+	"upcall/internal/apikey"
 	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/issuer"
 	"upcall/internal/ossemu"
 	"upcall/internal/receiver"
+	"upcall/internal/testing/browser"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/receiverfake"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/uploadtoken"
 )
@@ -35,54 +38,41 @@ import (
 // fail.
 type site struct {
 	url, apiKey string
-	database    string
 	fail        atomic.Bool // callbacks
 	spools      atomic.Bool // callbacks, as a receiver whose database is away does
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	const keys = "k1:0123456789abcdef0123456789abcdef"
-	s := &site{database: dbtest.URL(t)}
-
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ossemu", AccessKeySecret: "ossemu-secret", Region: "cn-hangzhou", Buckets: []string{"demo"}})
+	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
 	if err != nil {
 		t.Fatal(err)
 	}
-	oss := httptest.NewServer(emulator)
-	t.Cleanup(oss.Close)
-	t.Cleanup(emulator.Close)
-
-	ctx, cancel := context.WithCancel(context.Background())
-	public, admin := listener(t), listener(t)
-	tokens, err := uploadtoken.ParseKeys(keys)
+	s, database, endpoint := new(site), dbtest.URL(t), ossfake.Start(t)
+	received := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
+		return receiver.Run(ctx, receiver.Config{
+			DatabaseURL: database, Admission: admission.Config{Tokens: tokens},
+			TrustKeyURLs: []string{endpoint + ossemu.PublicKeyPath}, Logger: slog.New(slog.DiscardHandler),
+		}, public, admin)
+	})
+	target, err := url.Parse(received.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	received := make(chan error, 1)
-	go func() {
-		received <- receiver.Run(ctx, receiver.Config{DatabaseURL: s.database, Admission: admission.Config{Tokens: tokens},
-			Logger:       slog.New(slog.DiscardHandler),
-			TrustKeyURLs: []string{oss.URL + ossemu.PublicKeyPath}}, public, admin)
-	}()
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.fail.Load() {
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	hook := ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case s.fail.Load():
 			w.WriteHeader(http.StatusInternalServerError)
-			return
+		case s.spools.Load():
+			receiverfake.Respond(w, http.StatusOK, `{"status":"ok","event_id":"5c3d9175-0000-4000-8000-000000000000",`+
+				`"upload_id":null,"duplicate":false,"durable":"spool"}`)
+		default:
+			proxy.ServeHTTP(w, r)
 		}
-		if s.spools.Load() {
-			const kept = `{"status":"ok","event_id":"5c3d9175-0000-4000-8000-000000000000","upload_id":null,"duplicate":false,"durable":"spool"}`
-			w.Header().Set("Content-Type", "application/json")
-			w.Header().Set("Content-Length", fmt.Sprint(len(kept)))
-			io.WriteString(w, kept)
-			return
-		}
-		forward(w, r, "http://"+public.Addr().String())
 	}))
-	t.Cleanup(hook.Close)
-
-	policies := filepath.Join(t.TempDir(), "policies.yaml")
-	if err := os.WriteFile(policies, []byte(`
+	s.apiKey = addKey(t, database, "people")
+	s.url = startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
 policies:
   people:
     buckets: [demo]
@@ -91,92 +81,37 @@ policies:
     content_types: [image/*, text/plain]
     max_size: 1MiB
     max_expiry: 1h
-    callback_urls: ["`+hook.URL+`/oss/callback"]
+    callback_urls: ["`+hook+`/oss/callback"]
     required_vars: [uid]
     allowed_vars: [album]
-`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	settings := map[string]string{
-		"UPCALL_DATABASE_URL": s.database, "UPCALL_TOKEN_KEYS": keys, "UPCALL_POLICIES": policies, "UPCALL_PAGE": "true",
-		"UPCALL_API_LISTEN": "127.0.0.1:0", "UPCALL_API_ADMIN_LISTEN": "127.0.0.1:0",
-		"OSS_ENDPOINT": oss.URL, "OSS_REGION": "cn-hangzhou", "OSS_ACCESS_KEY_ID": "ossemu", "OSS_ACCESS_KEY_SECRET": "ossemu-secret",
-	}
-	env := func(name string) string { return settings[name] }
-	var made bytes.Buffer
-	if err := run(ctx, []string{"keys", "add", "--policy", "people"}, env, cli.Stdio{Out: &made, Err: io.Discard}); err != nil {
-		t.Fatal(err)
-	}
-	s.apiKey = strings.TrimSpace(made.String())
-
-	logged, log := io.Pipe()
-	served := make(chan error, 1)
-	go func() {
-		err := run(ctx, []string{"serve"}, env, cli.Stdio{Out: io.Discard, Err: log})
-		log.CloseWithError(io.EOF)
-		served <- err
-	}()
-	t.Cleanup(func() {
-		cancel()
-		for what, ended := range map[string]chan error{"issuer": served, "receiver": received} {
-			if err := <-ended; err != nil {
-				t.Errorf("%s: %v", what, err)
-			}
-		}
-	})
-	lines := bufio.NewScanner(logged)
-	for s.url == "" {
-		if !lines.Scan() {
-			t.Fatalf("the issuer did not start: %v", <-served)
-		}
-		var event struct {
-			Listen string `json:"api_listen"`
-		}
-		if json.Unmarshal(lines.Bytes(), &event) == nil && event.Listen != "" {
-			s.url = "http://" + event.Listen
-		}
-	}
-	go io.Copy(io.Discard, logged)
+`)
 	return s
 }
 
-func listener(t *testing.T) net.Listener {
+// addKey adds an API key with a policy to a database, and returns its text.
+func addKey(t *testing.T, database, policy string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pool, err := eventstore.Open(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
-}
-
-// forward passes a callback on, as it is.
-func forward(w http.ResponseWriter, r *http.Request, to string) {
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, to+r.RequestURI, r.Body)
+	defer pool.Close()
+	text, hash, err := apikey.New("web")
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
-	out.Header, out.ContentLength = r.Header, r.ContentLength
-	response, err := http.DefaultTransport.RoundTrip(out)
-	if err != nil {
-		w.WriteHeader(http.StatusBadGateway)
-		return
+	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: policy, CreatedAt: time.Now()}
+	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), key); err != nil {
+		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		w.WriteHeader(http.StatusBadGateway)
-		return
-	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-	w.WriteHeader(response.StatusCode)
-	w.Write(body)
+	return text
 }
 
 // TestPage uploads through the page as a person does.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	browser := startBrowser(t)
+	toolchain.Need(t, "chromium")
+	s, chromium := newSite(t), browser.Start(t)
 	dir := t.TempDir()
 	var picture bytes.Buffer
 	if err := png.Encode(&picture, image.NewRGBA(image.Rect(0, 0, 64, 48))); err != nil {
@@ -191,13 +126,13 @@ func TestPage(t *testing.T) {
 	}
 	do := func(actions ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
-		if err := chromedp.Do(browser, actions...); err != nil {
+		if err := chromedp.Do(chromium, actions...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	text := func(selector string) string {
 		t.Helper()
-		got, err := chromedp.Run(browser, chromedp.Text(chromedp.CSS(selector)))
+		got, err := chromedp.Run(chromium, chromedp.Text(chromedp.CSS(selector)))
 		if err != nil {
 			t.Fatalf("%s: %v", selector, err)
 		}
@@ -235,7 +170,7 @@ func TestPage(t *testing.T) {
 	if row := text("#uploads table"); !strings.Contains(row, "image/png") || !strings.Contains(row, `{"uid":"42"}`) || !strings.Contains(row, "64") {
 		t.Errorf("the recorded row: %s", row)
 	}
-	screenshot(t, browser, "page.png")
+	screenshot(t, chromium, "page.png")
 
 	// A variable that the policy does not allow, and a file that it does not.
 	do(chromedp.Click(chromedp.CSS("#add")), chromedp.KeyEvent("secret\t1"))
@@ -252,10 +187,11 @@ func TestPage(t *testing.T) {
 		const dropped = new DataTransfer();
 		dropped.items.add(new File(["hello"], "dropped.txt", { type: "text/plain" }));
 		document.getElementById("drop").dispatchEvent(new DragEvent("dragover", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
-	if over, err := chromedp.Run(browser, chromedp.Evaluate[bool](`document.getElementById("drop").classList.contains("over")`)); err != nil || !over {
+	over, err := chromedp.Run(chromium, chromedp.Evaluate[bool](`document.getElementById("drop").classList.contains("over")`))
+	if err != nil || !over {
 		t.Errorf("the page does not show that a file may be dropped (%v)", err)
 	}
-	taken, err := chromedp.Run(browser, chromedp.Evaluate[bool](
+	taken, err := chromedp.Run(chromium, chromedp.Evaluate[bool](
 		`!document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
 	if err != nil || !taken {
 		t.Errorf("the browser would open the file that is dropped (%v)", err)
@@ -279,39 +215,26 @@ func TestPage(t *testing.T) {
 	// On a phone nothing is wider than the screen.
 	do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
 	upload(file("note.txt", []byte("hello")), "good")
-	wide, err := chromedp.Run(browser, chromedp.Evaluate[int](`document.documentElement.scrollWidth`))
+	wide, err := chromedp.Run(chromium, chromedp.Evaluate[int](`document.documentElement.scrollWidth`))
 	if err != nil || wide > 360 {
 		t.Errorf("the page is %d pixels wide on a phone of 360 (%v)", wide, err)
 	}
-	screenshot(t, browser, "page-phone.png")
-	if violations, err := chromedp.Run(browser, chromedp.Evaluate[string](`JSON.stringify(self.violations ?? [])`)); err != nil || violations != "[]" {
+	screenshot(t, chromium, "page-phone.png")
+	violations, err := chromedp.Run(chromium, chromedp.Evaluate[string](`JSON.stringify(self.violations ?? [])`))
+	if err != nil || violations != "[]" {
 		t.Errorf("the page does what its content security policy forbids: %s (%v)", violations, err)
 	}
 }
 
-func startBrowser(t *testing.T) context.Context {
-	t.Helper()
-	toolchain.Need(t, "chromium")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-background-networking", true))...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(t.Logf))
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // screenshot keeps a picture of the page in the directory that UPCALL_SCREENSHOTS
 // names, for people to look at.
-func screenshot(t *testing.T, browser context.Context, name string) {
+func screenshot(t *testing.T, chromium context.Context, name string) {
 	t.Helper()
 	dir := os.Getenv("UPCALL_SCREENSHOTS")
 	if dir == "" {
 		return
 	}
-	picture, err := chromedp.Run(browser, chromedp.FullScreenshot(100))
+	picture, err := chromedp.Run(chromium, chromedp.FullScreenshot(100))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -16,22 +16,32 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/ossfake"
 )
 
-// child starts the program in a process of its own.
-func child(t *testing.T, env map[string]string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+// start starts the issuer, to be killed.
+func start(t *testing.T, env clitest.Env, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = []string{asIssuer + "=1"}
-	for name, value := range env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd, output := command(t, env, args...), new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return cmd, &output
+	return cmd, output
+}
+
+// kill ends a program that must not have ended by itself.
+func kill(t *testing.T, cmd *exec.Cmd, output *bytes.Buffer) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("ended by itself: %v\n%s", err, output)
+	}
 }
 
 // TestUploadKilled kills the program amid an upload and runs the same command again.
@@ -42,39 +52,34 @@ func TestUploadKilled(t *testing.T) {
 		t.Run(fmt.Sprintf("manifest given %v", given), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			g := newGate(t, w)
 			env := maps.Clone(w.env)
 			paths := inFolder(t, map[string]int{"big.bin": 1_000_000})
-			callback := []string{"--callback-url", w.receiver}
+			callback := []string{"--callback-url", w.receiver.URL}
 			command := slices.Concat([]string{"upload", paths["big.bin"], "--parallel", "2"}, object, callback)
 			if given {
 				manifest := filepath.Join(t.TempDir(), "manifest.json")
-				if _, stderr, status := execute(t, env, slices.Concat([]string{"multipart", "create", "--size", "1000000", "--manifest", manifest}, object, callback)...); status != 0 {
+				create := []string{"multipart", "create", "--size", "1000000", "--manifest", manifest}
+				if _, stderr, status := execute(t, env, slices.Concat(create, object, callback)...); status != 0 {
 					t.Fatal(stderr)
 				}
 				command = []string{"upload", paths["big.bin"], "--parallel", "2", "--manifest", manifest}
-				env = map[string]string{"UPCALL_STATE_DIR": env["UPCALL_STATE_DIR"]}
+				env = clitest.Env{"UPCALL_STATE_DIR": env["UPCALL_STATE_DIR"]}
 			}
 			arrived := make(chan struct{}, 10)
-			g.keep(func(kind string, _ http.ResponseWriter, r *http.Request) bool {
-				if kind != "PUT 6" && kind != "PUT 7" {
-					return false
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if kind := ossfake.Kind(r); kind != "PUT 6" && kind != "PUT 7" {
+					serve.ServeHTTP(rw, r)
+					return
 				}
 				arrived <- struct{}{} // now both connections wait here, and 1 to 5 are through
 				io.Copy(io.Discard, r.Body)
 				<-r.Context().Done()
-				return true
 			})
-			cmd, output := child(t, env, command...)
+			cmd, output := start(t, env, command...)
 			for range 2 {
 				<-arrived
 			}
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-				t.Fatalf("ended by itself: %v\n%s", err, output)
-			}
+			kill(t, cmd, output)
 			if names := states(t, w); !given && len(names) != 1 {
 				t.Fatalf("states %v", names)
 			}
@@ -84,13 +89,13 @@ func TestUploadKilled(t *testing.T) {
 				}
 			}
 
-			g.open()
+			w.gate.Open()
 			stdout, stderr, status := execute(t, env, command...)
 			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, "in 10 parts, of which 5 were there already") {
 				t.Errorf("status %d: %s%s", status, stdout, stderr)
 			}
-			if want := []string{"PUT 10", "PUT 6", "PUT 7", "PUT 8", "PUT 9"}; !slices.Equal(g.puts(), want) {
-				t.Errorf("sent %v, want %v", g.puts(), want)
+			if want := []string{"PUT 10", "PUT 6", "PUT 7", "PUT 8", "PUT 9"}; !slices.Equal(w.gate.Puts(), want) {
+				t.Errorf("sent %v, want %v", w.gate.Puts(), want)
 			}
 			if size := *w.callback(t, "big.bin").Size; size != 1_000_000 {
 				t.Errorf("%d bytes are stored", size)
@@ -107,37 +112,35 @@ func TestUploadKilled(t *testing.T) {
 func TestUploadKilledAtTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	g := newGate(t, w)
 	paths := inFolder(t, map[string]int{"big.bin": 250_000})
-	command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400", "--callback-url", w.receiver}
+	command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
+		"--callback-url", w.receiver.URL}
 	merged := make(chan struct{})
-	g.keep(func(kind string, _ http.ResponseWriter, r *http.Request) bool {
-		if kind != "POST" || r.URL.Query().Has("uploads") {
-			return false
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if r.Method != http.MethodPost || r.URL.Query().Has("uploads") {
+			serve.ServeHTTP(rw, r)
+			return
 		}
-		g.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		serve.ServeHTTP(httptest.NewRecorder(), r)
 		close(merged)
 		<-r.Context().Done()
-		return true
 	})
-	cmd, output := child(t, w.env, command...)
+	cmd, output := start(t, w.env, command...)
 	<-merged
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Fatal(output)
-	}
+	kill(t, cmd, output)
 	w.callback(t, "big.bin") // it was carried out
 
-	g.open()
+	w.gate.Open()
 	stdout, stderr, status := execute(t, w.env, command...)
-	if status != 1 || stdout != "" || !strings.Contains(stderr, "the answer was lost: OSS was asked to merge the parts, and the upload is over now, and the object is there as in the file (250000 bytes, CRC-64 ") || !strings.Contains(stderr, "the row whose upload_id is ") || len(g.puts()) != 0 {
-		t.Errorf("status %d, sent %v: %s%s", status, g.puts(), stdout, stderr)
+	const lost = "the answer was lost: OSS was asked to merge the parts, and the upload is over now, " +
+		"and the object is there as in the file (250000 bytes, CRC-64 "
+	if status != 1 || stdout != "" || !strings.Contains(stderr, lost) || !strings.Contains(stderr, "the row whose upload_id is ") ||
+		len(w.gate.Puts()) != 0 {
+		t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 	}
 	stdout, stderr, status = execute(t, w.env, command...)
-	if status != 0 || stdout != answer+"\n" || len(g.puts()) != 3 {
-		t.Errorf("status %d, sent %v: %s%s", status, g.puts(), stdout, stderr)
+	if status != 0 || stdout != answer+"\n" || len(w.gate.Puts()) != 3 {
+		t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 	}
 }
 
@@ -187,8 +190,8 @@ func TestUploadBegunAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "uploaded 250000 bytes in 3 parts;", 3},
-		{"a week and a day ago", func(t *testing.T, w world, _ string) {
-			then := time.Now().Add(-stateKept - time.Hour)
+		{"more than a week ago", func(t *testing.T, w world, _ string) {
+			then := time.Now().Add(-8 * 24 * time.Hour)
 			if err := os.Chtimes(filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0]), then, then); err != nil {
 				t.Fatal(err)
 			}
@@ -199,24 +202,25 @@ func TestUploadBegunAnew(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			g := newGate(t, w)
 			paths := inFolder(t, map[string]int{"big.bin": 250_000})
-			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400", "--parallel", "1", "--callback-url", w.receiver}
-			g.keep(func(kind string, rw http.ResponseWriter, _ *http.Request) bool {
-				if kind != "PUT 2" {
-					return false
+			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
+				"--parallel", "1", "--callback-url", w.receiver.URL}
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if ossfake.Kind(r) == "PUT 2" {
+					rw.WriteHeader(http.StatusForbidden)
+					return
 				}
-				rw.WriteHeader(http.StatusForbidden)
-				return true
+				serve.ServeHTTP(rw, r)
 			})
 			if _, stderr, status := execute(t, w.env, command...); status != 1 || !strings.Contains(stderr, "part 2: OSS answered 403") {
 				t.Fatalf("status %d: %s", status, stderr)
 			}
-			g.open()
+			w.gate.Open()
 			tt.change(t, w, paths["big.bin"])
 			stdout, stderr, status := execute(t, w.env, command...)
-			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, tt.says) || len(g.puts()) != tt.sent || strings.Contains(stderr, "stay in the bucket") {
-				t.Errorf("status %d, sent %v: %s%s", status, g.puts(), stdout, stderr)
+			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, tt.says) || len(w.gate.Puts()) != tt.sent ||
+				strings.Contains(stderr, "stay in the bucket") {
+				t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 			}
 			if names := states(t, w); len(names) != 0 {
 				t.Errorf("state is left: %v", names)
@@ -252,47 +256,47 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			g := newGate(t, w)
 			paths := inFolder(t, map[string]int{"big.bin": 250_000})
 			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400", "--attempts", "1"}
 			if tt.callback {
-				command = append(command, "--callback-url", w.receiver)
+				command = append(command, "--callback-url", w.receiver.URL)
 			}
-			g.keep(func(kind string, rw http.ResponseWriter, r *http.Request) bool {
-				if kind != "POST" || r.URL.Query().Has("uploads") {
-					return false
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if r.Method != http.MethodPost || r.URL.Query().Has("uploads") {
+					serve.ServeHTTP(rw, r)
+					return
 				}
 				if tt.merge {
-					g.proxy.ServeHTTP(httptest.NewRecorder(), r)
+					serve.ServeHTTP(httptest.NewRecorder(), r)
 				}
 				rw.WriteHeader(http.StatusBadGateway)
-				return true
 			})
 			if _, stderr, status := execute(t, w.env, command...); status != 1 || !strings.Contains(stderr, "completion: OSS answered 502") {
 				t.Fatalf("status %d: %s", status, stderr)
 			}
-			g.open()
+			w.gate.Open()
 			tt.change(t, w, paths["big.bin"])
 			if tt.abort != 0 {
-				g.keep(func(kind string, rw http.ResponseWriter, r *http.Request) bool {
+				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 					switch {
-					case kind != "DELETE":
-						return false
+					case r.Method != http.MethodDelete:
+						serve.ServeHTTP(rw, r)
 					case tt.abort < 0:
 						panic(http.ErrAbortHandler)
+					default:
+						rw.WriteHeader(tt.abort)
 					}
-					rw.WriteHeader(tt.abort)
-					return true
 				})
 			}
 			_, stderr, status := execute(t, w.env, command...)
-			if status != tt.status || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "stay in the bucket") || (status != 0) != (len(g.puts()) == 0) {
-				t.Errorf("status %d, sent %v: %s", status, g.puts(), stderr)
+			if status != tt.status || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "stay in the bucket") ||
+				(status != 0) != (len(w.gate.Puts()) == 0) {
+				t.Errorf("status %d, sent %v: %s", status, w.gate.Puts(), stderr)
 			}
 			if names := states(t, w); len(names) != tt.state {
 				t.Errorf("states %v, want %d", names, tt.state)
 			}
-			g.open()
+			w.gate.Open()
 			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 && (status != 0 || tt.callback != (stdout == answer+"\n")) {
 				t.Errorf("once more: status %d: %s%s", status, stdout, stderr)
 			}

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -8,21 +8,23 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/issuer"
 	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/receiverfake"
 	"upcall/internal/testing/toolchain"
+	"upcall/internal/uploadtoken"
 )
 
 // docs/uploads.md lists in tables what can be done, and in the last cell of a row the
@@ -48,8 +50,9 @@ import (
 // To document something more, add a row and count it. A command is right when it ends
 // with 0.
 const (
-	uploadsPage = "../../docs/uploads.md"
-	documented  = 54 // rows
+	uploadsPage    = "../../docs/uploads.md"
+	documented     = 54 // rows
+	documentedKeys = "k1:hunter-0123456789abcdef"
 )
 
 var (
@@ -113,75 +116,70 @@ func TestDocumentedCommands(t *testing.T) {
 			r.run(t, command)
 		}
 	}
-	if r.called.Load() < 40 {
-		t.Errorf("%d callbacks came", r.called.Load())
+	if came := len(r.receiver.Callbacks()); came < 40 {
+		t.Errorf("%d callbacks came", came)
 	}
 }
 
 // A reader tries out what the page says.
 type reader struct {
-	dir     string
-	env     []string
-	content []byte
-	client  *http.Client
-	seen    map[string]bool // manifests that were uploaded already
-	called  *atomic.Int64   // callbacks that came
+	dir      string
+	env      []string
+	content  []byte
+	client   *http.Client
+	seen     map[string]bool // manifests that were uploaded already
+	receiver *receiverfake.Receiver
 }
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	r := &reader{dir: t.TempDir(), content: content(250_000), seen: make(map[string]bool), called: new(atomic.Int64)}
-	receiver := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.called.Add(1)
-		w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
-		io.WriteString(w, answer)
-	}))
-	t.Cleanup(receiver.Close)
-	permanent := documentedOSS(t, receiver, "")
-	temporary := documentedOSS(t, receiver, "token")
-	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r := &reader{dir: t.TempDir(), content: content(250_000), seen: make(map[string]bool)}
+	r.receiver = receiverfake.NewUnstarted(t)
+	r.receiver.StartTLS()
+	permanent := documentedOSS(t, r.receiver, "")
+	temporary := documentedOSS(t, r.receiver, "token")
+	metadata := ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if strings.HasSuffix(req.URL.Path, "/") {
 			io.WriteString(w, "uploads")
 			return
 		}
 		fmt.Fprintf(w, temporaryKeys, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}))
-	t.Cleanup(metadata.Close)
 	r.client = &http.Client{Transport: toEmulators{permanent, temporary}}
 	r.fill(t)
-	r.env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata.URL,
-		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
-		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=k1:hunter-0123456789abcdef", "UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback",
-		"UPCALL_DATABASE_URL=" + dbtest.URL(t), "UPCALL_POLICIES=" + filepath.Join(r.dir, "policies.yaml")}
-	service := map[string]string{"UPCALL_API_LISTEN": "127.0.0.1:0", "UPCALL_API_ADMIN_LISTEN": "127.0.0.1:0"}
-	for _, setting := range r.env {
-		name, value, _ := strings.Cut(setting, "=")
-		service[name] = value
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
-	api, _, _ := startServe(t, service)
+	database := dbtest.URL(t)
+	r.env = []string{"PATH=" + filepath.Dir(program) + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata,
+		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
+		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=" + documentedKeys,
+		"UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback",
+		"UPCALL_DATABASE_URL=" + database, "UPCALL_POLICIES=" + filepath.Join(r.dir, "policies.yaml")}
+	tokens, err := uploadtoken.ParseKeys(documentedKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens}, permanent, documentedPolicies(t))
 	r.env = append(r.env, "API="+api)
 	return r
 }
 
 // documentedOSS starts an emulator to which every name leads to the receiver.
-func documentedOSS(t *testing.T, receiver *httptest.Server, token string) string {
+func documentedOSS(t *testing.T, receiver *receiverfake.Receiver, token string) string {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(receiver.Certificate())
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "hunter-sk", SecurityToken: token, Region: "cn-hangzhou",
-		Buckets: []string{"examplebucket"}, CallbackRootCAs: roots,
-		CallbackDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return ossfake.Start(t, func(c *ossemu.Config) {
+		c.SecurityToken, c.Buckets, c.CallbackRootCAs = token, []string{"examplebucket"}, roots
+		c.CallbackDial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if strings.HasPrefix(addr, "down.") {
 				return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 			}
 			return new(net.Dialer).DialContext(ctx, network, receiver.Listener.Addr().String())
-		}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(emulator)
-	t.Cleanup(func() { emulator.Close(); server.Close() })
-	return server.URL
+		}
+	})
 }
 
 // fill makes the folder.
@@ -194,7 +192,6 @@ func (r *reader) fill(t *testing.T) {
 		"exampleobject.txt": string(r.content), "aliyun.json": aliyun, ".aliyun/config.json": aliyun,
 		"policies.yaml":    documentedPolicies(t),
 		"credentials.json": fmt.Sprintf(temporaryKeys, end.UTC().Format(time.RFC3339)),
-		"bin/issuer":       "#!/bin/sh\n" + asIssuer + "=1 exec '" + os.Args[0] + "' \"$@\"\n",
 	} {
 		path := filepath.Join(r.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

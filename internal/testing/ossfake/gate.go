@@ -1,0 +1,74 @@
+package ossfake
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A Pass is what happens to a request at a gate: serve is the emulator.
+type Pass func(w http.ResponseWriter, r *http.Request, serve http.Handler)
+
+// A Gate stands before an emulator and notes each request.
+type Gate struct {
+	URL string
+
+	emulator http.Handler
+	mu       sync.Mutex
+	pass     Pass
+	seen     []string
+}
+
+// NewGate serves an emulator behind a gate that lets everything through.
+func NewGate(t testing.TB, emulator http.Handler) *Gate {
+	t.Helper()
+	g := &Gate{emulator: emulator, pass: through}
+	g.URL = Serve(t, g)
+	return g
+}
+
+func through(w http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(w, r) }
+
+// Between sets what happens to requests from now on, and forgets those before.
+func (g *Gate) Between(pass Pass) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pass, g.seen = pass, nil
+}
+
+// Open lets everything through from now on, and forgets what came before.
+func (g *Gate) Open() { g.Between(through) }
+
+// Kind is how a gate notes a request: "PUT 3" for part 3, else the method alone.
+func Kind(r *http.Request) string {
+	return strings.TrimSpace(r.Method + " " + r.URL.Query().Get("partNumber"))
+}
+
+// Seen returns the kinds of the requests that came.
+func (g *Gate) Seen() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.seen)
+}
+
+// Puts returns the kinds of the PUTs that came, sorted.
+func (g *Gate) Puts() []string {
+	puts := slices.DeleteFunc(g.Seen(), func(kind string) bool { return !strings.HasPrefix(kind, http.MethodPut) })
+	slices.Sort(puts)
+	return puts
+}
+
+// Count returns how many requests of a kind came.
+func (g *Gate) Count(kind string) int {
+	return len(slices.DeleteFunc(g.Seen(), func(seen string) bool { return seen != kind }))
+}
+
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	g.seen = append(g.seen, Kind(r))
+	pass := g.pass
+	g.mu.Unlock()
+	pass(w, r, g.emulator)
+}
