@@ -55,18 +55,16 @@ func newStatusError(what string, a answer) *StatusError {
 	return &StatusError{
 		What:      what,
 		Status:    a.status,
-		Code:      oneLine(document.Code),
-		Message:   oneLine(document.Message),
-		EC:        oneLine(cmp.Or(document.EC, a.header.Get("x-oss-ec"))),
-		RequestID: oneLine(cmp.Or(document.RequestId, a.header.Get("x-oss-request-id"))),
+		Code:      shown(document.Code),
+		Message:   shown(document.Message),
+		EC:        shown(cmp.Or(document.EC, a.header.Get("x-oss-ec"))),
+		RequestID: shown(cmp.Or(document.RequestId, a.header.Get("x-oss-request-id"))),
 		after:     time.Duration(seconds) * time.Second,
 	}
 }
 
-// oneLine keeps an answer from moving a terminal's cursor and from filling the screen.
-func oneLine(s string) string {
-	return fault.Line(s[:min(len(s), maxMessage)])
-}
+// shown is a text of an answer, safe for a terminal and not too long for a screen.
+func shown(s string) string { return fault.Line(s[:min(len(s), maxMessage)]) }
 
 // Error says what was wrong and what to do.
 func (e *StatusError) Error() string {
