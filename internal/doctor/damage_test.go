@@ -187,21 +187,30 @@ func latin1Twice(s string) string {
 	return out.String()
 }
 
-// TestEveryKindIsExplained: no kind prints without a word, and none is explained that
-// does not exist in a test.
+// TestEveryKindIsExplained: no kind prints without a word, and no two have one label.
 func TestEveryKindIsExplained(t *testing.T) {
 	t.Parallel()
+	kinds := []Kind{
+		PathReplaced, PublicURL, TargetForm, BoundaryMoved, QueryLost, QueryReplaced, SignatureHeader, KeyURL, SignatureVersion,
+		SenderSeparator, SenderQueryMark, SenderHexDigest, SenderReversedDigest, SenderNothing,
+	}
 	for _, steps := range [][]step{pathSteps("/"), querySteps(), bodySteps(-1), signatureSteps} {
 		for _, s := range steps {
-			if explanations[s.kind].what == "" || explanations[s.kind].fix == "" {
-				t.Errorf("%s is not explained", s.kind)
-			}
+			kinds = append(kinds, s.kind)
 		}
 	}
-	for kind, x := range explanations {
-		if x.what == "" || x.fix == "" || strings.HasSuffix(x.fix, ".") {
-			t.Errorf("%s: %q", kind, x)
+	known := make(map[string]Kind)
+	for _, k := range kinds {
+		if k.label == "" || k.what == "" || k.fix == "" || strings.HasSuffix(k.fix, ".") {
+			t.Errorf("not explained: %#v", k)
 		}
+		if other, ok := known[k.label]; ok && other != k {
+			t.Errorf("%#v and %#v have one label", k, other)
+		}
+		known[k.label] = k
+	}
+	if len(known) != 65 {
+		t.Errorf("%d kinds are looked at", len(known))
 	}
 }
 

@@ -143,7 +143,7 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	}
 	r.Signed = digestOf(m.signed)
 	e.contentCauses(received, m, failure)
-	if m.sender != "" {
+	if m.sender != (Kind{}) {
 		r.Causes = append(r.Causes, cause(m.sender, r.Received.String, r.Signed.String))
 		r.Verdict, r.Summary = Refused, "the sender signs a different string from OSS"
 		return
@@ -276,6 +276,5 @@ func (e *examination) queries(received message) []variant {
 }
 
 func cause(kind Kind, received, signed string) Cause {
-	x := explanations[kind]
-	return Cause{Kind: kind, What: x.what, Fix: x.fix, Received: received, Signed: signed}
+	return Cause{Kind: kind, What: kind.what, Fix: kind.fix, Received: received, Signed: signed}
 }

@@ -95,7 +95,7 @@ func (m message) joined(mark bool, separator string) []byte {
 type match struct {
 	message
 	pathKinds, queryKinds, bodyKinds []Kind // what was undone in each part
-	sender                           Kind   // "" unless the sender itself builds another string
+	sender                           Kind   // zero unless the sender itself builds another string
 	signed                           []byte
 }
 
