@@ -58,10 +58,10 @@ func (c *clock) move(d time.Duration) { c.Add(int64(d)) }
 
 func header(key string) http.Header { return http.Header{"Authorization": {"Bearer " + key}} }
 
-// kindOf is the kind of problem, or "" if there is none.
+// kindOf is the kind of problem, or zero if there is none.
 func kindOf(err error) kind {
 	if err == nil {
-		return ""
+		return kind{}
 	}
 	return asProblem(err).kind
 }
@@ -76,18 +76,18 @@ func TestRevokedKey(t *testing.T) {
 		_, err := ring.check(t.Context(), header(text))
 		return kindOf(err)
 	}
-	if got := check(); got != "" {
+	if got := check(); got != (kind{}) {
 		t.Fatal(got)
 	}
 	keys.change(func(s *shelf) { s.keys[0].RevokedAt = noon })
 	at.move(RevokedWithin - time.Nanosecond)
-	if got := check(); got != "" || keys.lists != 1 {
-		t.Errorf("%s after %d lists", got, keys.lists)
+	if got := check(); got != (kind{}) || keys.lists != 1 {
+		t.Errorf("%v after %d lists", got, keys.lists)
 	}
 	at.move(time.Nanosecond)
 	for range 3 {
 		if got := check(); got != kindUnauthenticated {
-			t.Errorf("a revoked key is good: %s", got)
+			t.Errorf("a revoked key is good: %v", got)
 		}
 	}
 	if keys.lists != 2 {

@@ -19,41 +19,27 @@ import (
 	"upcall/internal/policy"
 )
 
-// A kind of problem is what a program may branch on.
-type kind string
-
-const (
-	kindMalformed       kind = "malformed"
-	kindUnauthenticated kind = "unauthenticated"
-	kindPolicy          kind = "policy"
-	kindNotFound        kind = "not-found"
-	kindMethod          kind = "method-not-allowed"
-	kindTooLarge        kind = "too-large"
-	kindMediaType       kind = "unsupported-media-type"
-	kindUnissuable      kind = "unissuable"
-	kindRate            kind = "rate-limited"
-	kindOSS             kind = "oss-refused"
-	kindUnavailable     kind = "unavailable"
-)
-
-// kinds give each kind its status, its title, and the rule where there is only one.
-var kinds = map[kind]struct {
+// A kind of problem is what a program may branch on, by its label.
+type kind struct {
+	label  string
 	status int
 	title  string
-	rule   string
-}{
-	kindMalformed:       {http.StatusBadRequest, "The request cannot be read", ""},
-	kindUnauthenticated: {http.StatusUnauthorized, "A valid API key is needed", "api_key"},
-	kindPolicy:          {http.StatusForbidden, "The policy of the API key does not allow this upload", ""},
-	kindNotFound:        {http.StatusNotFound, "Not found", "path"},
-	kindMethod:          {http.StatusMethodNotAllowed, "The method is not allowed here", "method"},
-	kindTooLarge:        {http.StatusRequestEntityTooLarge, "The request is too large", "body_size"},
-	kindMediaType:       {http.StatusUnsupportedMediaType, "The request is not plain JSON", "media_type"},
-	kindUnissuable:      {http.StatusUnprocessableEntity, "OSS would not take this upload", ""},
-	kindRate:            {http.StatusTooManyRequests, "Too many requests with this API key", "rate"},
-	kindOSS:             {http.StatusBadGateway, "OSS did not begin the upload", "oss"},
-	kindUnavailable:     {http.StatusServiceUnavailable, "The upload cannot be issued or looked up now", "available"},
+	rule   string // where there is only one
 }
+
+var (
+	kindMalformed       = kind{"malformed", http.StatusBadRequest, "The request cannot be read", ""}
+	kindUnauthenticated = kind{"unauthenticated", http.StatusUnauthorized, "A valid API key is needed", "api_key"}
+	kindPolicy          = kind{"policy", http.StatusForbidden, "The policy of the API key does not allow this upload", ""}
+	kindNotFound        = kind{"not-found", http.StatusNotFound, "Not found", "path"}
+	kindMethod          = kind{"method-not-allowed", http.StatusMethodNotAllowed, "The method is not allowed here", "method"}
+	kindTooLarge        = kind{"too-large", http.StatusRequestEntityTooLarge, "The request is too large", "body_size"}
+	kindMediaType       = kind{"unsupported-media-type", http.StatusUnsupportedMediaType, "The request is not plain JSON", "media_type"}
+	kindUnissuable      = kind{"unissuable", http.StatusUnprocessableEntity, "OSS would not take this upload", ""}
+	kindRate            = kind{"rate-limited", http.StatusTooManyRequests, "Too many requests with this API key", "rate"}
+	kindOSS             = kind{"oss-refused", http.StatusBadGateway, "OSS did not begin the upload", "oss"}
+	kindUnavailable     = kind{"unavailable", http.StatusServiceUnavailable, "The upload cannot be issued or looked up now", "available"}
+)
 
 // Rules of requests, besides those of policies.
 const (
@@ -86,7 +72,7 @@ func (p *problem) Unwrap() error { return p.cause }
 
 // problemOf returns a problem of a kind that has one rule.
 func problemOf(k kind, detail string) *problem {
-	return &problem{kind: k, errors: []broken{{Rule: kinds[k].rule, Detail: detail}}}
+	return &problem{kind: k, errors: []broken{{Rule: k.rule, Detail: detail}}}
 }
 
 func malformed(rule, field, detail string, args ...any) *problem {
@@ -204,8 +190,7 @@ var requestFields = map[string]string{
 // refuse answers with a problem.
 func refuse(c *gin.Context, p *problem) {
 	event := eventOf(c)
-	event.outcome, event.rules, event.err = string(p.kind), p.rules(), p.cause
-	kind := kinds[p.kind]
+	event.outcome, event.rules, event.err = p.kind.label, p.rules(), p.cause
 	switch {
 	case p.kind == kindUnauthenticated:
 		c.Header("WWW-Authenticate", `Bearer realm="upcall"`)
@@ -214,7 +199,7 @@ func refuse(c *gin.Context, p *problem) {
 	case p.retryAfter > 0:
 		c.Header("Retry-After", strconv.Itoa(p.retrySeconds()))
 	}
-	writeJSON(c, kind.status, "application/problem+json", struct {
+	writeJSON(c, p.kind.status, "application/problem+json", struct {
 		Type   string   `json:"type"`
 		Title  string   `json:"title"`
 		Status int      `json:"status"`
@@ -222,5 +207,5 @@ func refuse(c *gin.Context, p *problem) {
 		Rule   string   `json:"rule"`
 		Field  string   `json:"field,omitempty"`
 		Errors []broken `json:"errors"`
-	}{"urn:upcall:problem:" + string(p.kind), kind.title, kind.status, p.detail(), p.errors[0].Rule, p.errors[0].Field, p.errors})
+	}{"urn:upcall:problem:" + p.kind.label, p.kind.title, p.kind.status, p.detail(), p.errors[0].Rule, p.errors[0].Field, p.errors})
 }
