@@ -78,7 +78,7 @@ func TestVerificationPage(t *testing.T) {
 }
 
 // TestOperationsPage runs the page's commands on a spool in which one callback waits and
-// three were refused.
+// three are dead letters.
 func TestOperationsPage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func TestOperationsPage(t *testing.T) {
 	}
 	for n, object := range []string{"photos/1.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg"} {
 		if n == 3 {
-			if _, err := queue.Move(t.Context(), refusing{}.Record, 3); err != nil {
+			if _, err := queue.Move(t.Context(), holdsNothing{}.Record, 3); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -55,19 +55,19 @@ func (cmd *spoolListCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	table := newEntryTable(std.Out)
-	waiting, refused := 0, 0
+	waiting, dead := 0, 0
 	err = spool.Read(ctx, dir, func(e spool.Entry) error {
 		if e.Reason == "" {
 			waiting++
 		} else {
-			refused++
+			dead++
 		}
 		return table.add(e)
 	})
 	if err != nil {
 		return err
 	}
-	return table.end("%d waiting, %d refused\n", waiting, refused)
+	return table.end("%d waiting, %d dead\n", waiting, dead)
 }
 
 // An entryTable shows callbacks, one a line.
@@ -85,7 +85,7 @@ func newEntryTable(out io.Writer) entryTable {
 func (t entryTable) add(e spool.Entry) error {
 	state := "waits"
 	if e.Reason != "" {
-		state = "refused: " + e.Reason
+		state = "dead: " + e.Reason
 	}
 	_, err := fmt.Fprintf(t.aligned, "%s\t%s\t%s\t%s\t%s\n", e.ReceivedAt.UTC().Format(time.RFC3339),
 		e.ID, fault.Readable(e.Bucket), fault.Readable(e.Object), fault.Readable(state))
@@ -159,6 +159,6 @@ func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 		total += moved
 	}
 	stats := queue.Stats()
-	fmt.Fprintf(std.Out, "%d moved, %d waiting, %d refused\n", total, stats.Queued, stats.Rejected)
+	fmt.Fprintf(std.Out, "%d moved, %d waiting, %d dead\n", total, stats.Queued, stats.DeadLetters)
 	return errors.Join(err, queue.Close())
 }

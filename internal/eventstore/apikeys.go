@@ -18,7 +18,7 @@ type APIKey struct {
 	Hash      []byte    // digest of the secret part
 	Policy    string    // name of the policy that says what it may do
 	CreatedAt time.Time // PostgreSQL keeps microseconds
-	RevokedAt time.Time // since when it is good for nothing; zero while it is good
+	RevokedAt time.Time // zero while it is valid
 }
 
 // APIKeys are the keys of the issuer's HTTP API. Every error of its methods wraps one of
@@ -30,7 +30,7 @@ type APIKeys struct {
 // NewAPIKeys returns the keys in a database, by a pool from [Open].
 func NewAPIKeys(pool *pgxpool.Pool) *APIKeys { return &APIKeys{pool} }
 
-// Add adds a key that is good. The error wraps [ErrExists] where there is one with its
+// Add adds a valid key. The error wraps [ErrExists] where there is one with its
 // ID, revoked or not.
 func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 	if err := storable(key.ID, key.Policy); err != nil {
@@ -86,7 +86,7 @@ func (k *APIKeys) Find(ctx context.Context, id string) (APIKey, error) {
 	return key, nil
 }
 
-// Revoke makes a key good for nothing, for ever. To revoke it again changes nothing. The
+// Revoke disables a key permanently. To revoke it again changes nothing. The
 // error wraps [ErrNotFound] where there is none.
 func (k *APIKeys) Revoke(ctx context.Context, id string) error {
 	if storable(id) != nil {

@@ -188,25 +188,25 @@ func (c *columns) parameters() [][]byte {
 	return c.params
 }
 
-// A room is no message, but space for one of so many bytes: pgx's buffer starts small with
-// each statement, and growing to the size of a batch a quarter at a time allocated five
-// times as much, more than all else that is done for a row.
-type room int
+// A reservation is not a message: it makes space for one of so many bytes. pgx's buffer
+// starts small with each statement, and growing to the size of a batch a quarter at a time
+// allocated five times as much, more than all else that is done for a row.
+type reservation int
 
-// roomFor returns the room that a statement with these parameters takes.
-func roomFor(parameters [][]byte) room {
+// reserveFor returns a reservation for a statement with these parameters.
+func reserveFor(parameters [][]byte) reservation {
 	size := 512 // for names, formats and the messages around
 	for _, p := range parameters {
 		size += 4 + len(p)
 	}
-	return room(size)
+	return reservation(size)
 }
 
-// Encode makes the room and writes nothing.
-func (r room) Encode(dst []byte) ([]byte, error) { return slices.Grow(dst, int(r)), nil }
+// Encode makes the space and writes nothing.
+func (r reservation) Encode(dst []byte) ([]byte, error) { return slices.Grow(dst, int(r)), nil }
 
-// Decode is not used: it makes room a pgproto3.FrontendMessage, as Frontend does.
-func (room) Decode([]byte) error { return nil }
+// Decode is not used: it makes a reservation a pgproto3.FrontendMessage, as Frontend does.
+func (reservation) Decode([]byte) error { return nil }
 
 // Frontend marks what a client sends.
-func (room) Frontend() {}
+func (reservation) Frontend() {}

@@ -30,8 +30,8 @@ type Config struct {
 	// MaxBatch is the most rows in one transaction; default 512.
 	MaxBatch int
 
-	// Queue is the most rows that wait for a writer; default 4096. More are refused
-	// with event.ErrQueueFull.
+	// Queue is the most rows that wait for a writer; default 4096. For more,
+	// callers get event.ErrQueueFull.
 	Queue int
 
 	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
@@ -67,9 +67,9 @@ func (c Config) validate() error {
 const joinTime = 2 * time.Millisecond
 
 // A group commits rows of one kind in groups: each writer takes all rows that wait,
-// commits them in one transaction, and answers each of the callers who wait. While one
-// group commits the next one gathers, so groups grow with the load, and who is alone waits
-// for nobody.
+// commits them in one transaction, and answers each of the callers that wait. While one
+// group commits, the next one gathers, so groups grow with the load, and a single row
+// commits at once.
 type group[T any] struct {
 	config  Config
 	kind    kind[T]
@@ -96,9 +96,9 @@ type kind[T any] struct {
 	// beyond it. nil is for kinds that have nothing of that sort.
 	join func(kept, folded *T)
 
-	// mend does away with the reason for which PostgreSQL says check_violation. nil is
+	// fix removes the reason for which PostgreSQL says check_violation. nil is
 	// for kinds where nothing can: the row is bad.
-	mend func(context.Context, *pgxpool.Pool, []*request[T]) error
+	fix func(context.Context, *pgxpool.Pool, []*request[T]) error
 }
 
 // A statement is prepared on each connection under its name.
@@ -107,7 +107,7 @@ type statement struct {
 	elements  []uint32 // OID of the elements of each parameter
 }
 
-// A request is a row and the caller who waits for it.
+// A request is a row and the caller that waits for it.
 type request[T any] struct {
 	id     uuid.UUID
 	row    T
@@ -202,9 +202,9 @@ func (g *group[T]) write() {
 	}
 }
 
-// gather adds all that wait, up to MaxBatch. Each transaction has its price: so whoever can
-// run now goes first, and fewer than are under way in another one wait for that to end,
-// though not for long.
+// gather adds all that wait, up to MaxBatch. Each transaction has its price. So callers that
+// are ready to run add their rows first, and a batch that is smaller than the one under way
+// waits for that to end, though not for long.
 func (g *group[T]) gather(batch []*request[T]) []*request[T] {
 	select {
 	case <-g.ended: // some time ago

@@ -118,7 +118,7 @@ func TestIssuedOnce(t *testing.T) {
 	// In one batch, too.
 	u.ID, other.ID = uuid.Nil, uuid.Nil
 	u.ID[0], other.ID[0] = 7, 7
-	w := newWriter(patient(Config{Pool: pool}).withDefaults(), issuedKind)
+	w := newWriter(patient(Config{Pool: dbtest.Beside(t, pool, OpenRecorder)}).withDefaults(), issuedKind)
 	batch := make([]*request[issuedRow], 0, 2)
 	for _, upload := range []IssuedUpload{u, other} {
 		row, err := newIssuedRow(upload)

@@ -68,7 +68,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 func TestMissingPartitionIsMade(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
-	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
+	w := newWriter(patient(Config{Pool: dbtest.Beside(t, pool, OpenRecorder)}).withDefaults(), eventKind)
 	// The last instant of a month and the first of the next, in one batch.
 	before, after := smallEvent(), smallEvent()
 	before.ReceivedAt = time.Date(2026, 11, 30, 23, 59, 59, 999_999_999, time.UTC)

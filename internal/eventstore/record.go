@@ -78,7 +78,7 @@ func recordEvents() statement {
 		return p
 	}
 	for _, c := range event.Columns {
-		how := carriageOf(c)
+		how := columnTypeOf(c)
 		names, values = append(names, c.Name), append(values, c.Name+how.cast)
 		given = append(given, parameter(c.Name, how.array, how.element))
 	}
@@ -108,7 +108,7 @@ var eventKind = kind[eventRow]{
 	},
 	join: func(kept, folded *eventRow) { kept.Acknowledged = kept.Acknowledged || folded.Acknowledged },
 	// There is no partition for some of them.
-	mend: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
+	fix: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
 		times := make([]time.Time, len(rows))
 		for i, q := range rows {
 			times[i] = q.row.ReceivedAt

@@ -117,7 +117,7 @@ func (r *Refusals) Trim(ctx context.Context) (int, error) {
 
 func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		// Whoever waits here adds no rows meanwhile.
+		// While one waits here, it adds no rows.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockRefusals); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 const MinRetention = 31
 
 const (
-	// expiredMark is the comment of a partition that is on its way out. One that someone
+	// expiredMark is the comment of a partition that is being dropped. One that someone
 	// detached by hand, to keep it, does not have it, and stays.
 	expiredMark = "Expired: receiver serve --retention is about to drop it."
 	// stepTimeout bounds each statement. To detach waits for all who are reading.
@@ -43,16 +43,16 @@ type Dropped struct {
 
 // DropExpired drops the oldest month of events if all of it is older than so many days,
 // with its rows in callback_ids, the issued uploads of that time that have no event any
-// more, and the refusals that are older. It is to be called again and again: one that was
-// cut short goes on where it was.
+// more, and the refusals that are older. Call it again and again: it continues a run that
+// was cut short.
 //
 // A month has passed when both now and PostgreSQL's clock say so, and only one goes each
 // time, so that a clock that jumps ahead does not take all with it.
 //
-// Nobody waits for it who records or reads events. It takes a month out of the table, and
+// It does not block recording or reading. It takes a month out of the table, and
 // only then deletes its ids, in small steps with pauses between; the other order would let
-// a repeat of a callback that is still there make a second row. While another process is
-// at it, it does nothing. A late event of a dropped month makes the month again.
+// a repeat of a callback that is still there make a second row. While another process does
+// this, it does nothing. A late event of a dropped month makes the month again.
 func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days int) (Dropped, error) {
 	var d Dropped
 	if days < MinRetention {
@@ -89,7 +89,8 @@ type expirer struct {
 func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	var locked bool
 	var theirs time.Time
-	if err := x.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), now()", migrations.LockRetention).Scan(&locked, &theirs); err != nil || !locked {
+	err := x.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), now()", migrations.LockRetention).Scan(&locked, &theirs)
+	if err != nil || !locked {
 		return err
 	}
 	limit := expiry(now, theirs, days)
@@ -219,7 +220,8 @@ func (x *expirer) detach(ctx context.Context, m month) error {
 		}
 		// One of them may have attached it again for a late event: then another time.
 		var again bool
-		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = $1::text::regclass)", m.name()).Scan(&again); err != nil {
+		const isAttached = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = $1::text::regclass)"
+		if err := tx.QueryRow(ctx, isAttached, m.name()).Scan(&again); err != nil {
 			return err
 		}
 		if again {

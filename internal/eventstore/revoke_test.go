@@ -80,7 +80,7 @@ func TestRevokedInABatch(t *testing.T) {
 	l := newLedger(t, Config{Pool: pool})
 	good, bad := smallUpload(), smallUpload()
 	issue(t, l, good, bad)
-	w := newWriter(patient(Config{Pool: pool}).withDefaults(), eventKind)
+	w := newWriter(patient(Config{Pool: dbtest.Beside(t, pool, OpenRecorder)}).withDefaults(), eventKind)
 	before := eventOf(bad)
 	if diff := cmp.Diff([]string{"new"}, answersOf(w, requests(t, before))); diff != "" {
 		t.Fatal(diff)

@@ -44,7 +44,7 @@ func (w *writer[T]) record(batch []*request[T]) {
 	i := -1
 	for j, q := range batch {
 		if j > 0 && q.id == batch[j-1].id {
-			// It was folded: committed along with the first, or refused with it.
+			// It was folded: committed along with the first, or failed with it.
 			a := answers[i]
 			if a.outcome == fresh {
 				a.outcome = known
@@ -57,10 +57,10 @@ func (w *writer[T]) record(batch []*request[T]) {
 	}
 }
 
-// commitOrSplit appends the answer to each row. When PostgreSQL refuses the data of a
-// batch, or has no partition for some of it, it tries both halves, so that in the end
-// only the bad rows are refused, after
-// about twice the logarithm of the batch's size in transactions for each.
+// commitOrSplit appends the answer to each row. When PostgreSQL cannot hold the data of a
+// batch, or has no partition for some of it, it tries both halves, so that in the end only
+// the bad rows fail, after about twice the logarithm of the batch's size in transactions for
+// each.
 func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answers []answer) []answer {
 	results, err := w.commitRetry(ctx, rows)
 	switch {
@@ -87,7 +87,7 @@ func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answe
 // commitRetry tries again where that helps, once for each reason, and sorts errors into
 // event.ErrUnstorable and event.ErrUnavailable.
 func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]result, error) {
-	var repeated, mended bool
+	var repeated, fixed bool
 	for {
 		results, err := w.commit(ctx, rows)
 		if err == nil {
@@ -96,12 +96,12 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 		switch state := sqlState(err); {
 		case (state == serializationFailure || state == deadlockDetected) && !repeated:
 			repeated = true
-		case state == checkViolation && w.kind.mend != nil && !mended:
-			mended = true
-			if err := w.kind.mend(ctx, w.config.Pool, rows); err != nil {
+		case state == checkViolation && w.kind.fix != nil && !fixed:
+			fixed = true
+			if err := w.kind.fix(ctx, w.config.Pool, rows); err != nil {
 				return nil, unavailable(err)
 			}
-		case state == checkViolation && mended && noPartition(err):
+		case state == checkViolation && fixed && noPartition(err):
 			return nil, fmt.Errorf("%w: %w", event.ErrExpiring, err)
 		case isDataError(err):
 			return nil, fmt.Errorf("%w: %w", event.ErrUnstorable, err)
@@ -151,7 +151,7 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 		w.kind.encode(w.columns, &q.row)
 	}
 	parameters := w.columns.parameters()
-	conn.PgConn().Frontend().Send(roomFor(parameters))
+	conn.PgConn().Frontend().Send(reserveFor(parameters))
 	reader := conn.PgConn().ExecPrepared(ctx, w.kind.insert.name, parameters, binaryFormat, binaryFormat)
 	results := make([]result, 0, len(rows))
 	for reader.NextRow() {
@@ -179,7 +179,7 @@ func noPartition(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.ConstraintName == ""
 }
 
-// isDataError says whether PostgreSQL refuses the values: data exceptions (class 22),
+// isDataError says whether PostgreSQL cannot hold the values: data exceptions (class 22),
 // constraints (23) and limits, such as that of jsonb (54).
 func isDataError(err error) bool {
 	code := sqlState(err)

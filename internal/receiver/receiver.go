@@ -42,14 +42,15 @@ type Config struct {
 	// Admission says which callbacks are acceptable. It is as in intake.Config.
 	Admission admission.Config
 
-	// SpoolDir is where callbacks wait while PostgreSQL is away; "" refuses them then.
+	// SpoolDir is where callbacks wait while PostgreSQL is away. Default none: they are
+	// refused then.
 	SpoolDir string
 	// These are as in spool.Config.
 	SpoolMaxBytes     int64
 	SpoolMinFreeBytes int64
 
 	// RetentionDays is how long events are kept, whole months at a time; at least
-	// eventstore.MinRetention. Default 0: for ever.
+	// eventstore.MinRetention. Default 0: all are kept.
 	RetentionDays int
 	// MaxRefusals is how many refused callbacks are kept at most. Default
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.

@@ -59,7 +59,7 @@ func TestExpiringMonth(t *testing.T) {
 	store.set(nil)
 	drains(t, k)
 	wait.Until(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
-	if got := queue.Stats().Rejected; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
+	if got := queue.Stats().DeadLetters; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
 		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
 	}
 	record(t, k, newEvent(), committed)

@@ -295,7 +295,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	store.set(nil)
 	drains(t, k)
 	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
-	if got := queue.Stats().Rejected; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
+	if got := queue.Stats().DeadLetters; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
 		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
 	}
 }
@@ -310,7 +310,7 @@ func TestFindsRefused(t *testing.T) {
 	e := newEvent()
 	record(t, k, e, spooled)
 	store.set(func(context.Context, *event.Event) error { return event.ErrUnstorable })
-	if _, err := queue.Move(t.Context(), store.Record, 1); err != nil || queue.Stats().Rejected != 1 {
+	if _, err := queue.Move(t.Context(), store.Record, 1); err != nil || queue.Stats().DeadLetters != 1 {
 		t.Fatalf("it was not refused: %v", err)
 	}
 	for _, isAway := range []bool{true, false} {

@@ -57,25 +57,25 @@ func (s *Spool) use(db *bolt.DB, b *builder) {
 	s.db = db
 	s.mu.Lock()
 	s.ids = b.ids
-	s.stats.Queued, s.stats.Rejected, s.stats.Oldest = len(b.ids), b.rejected, b.oldest
+	s.stats.Queued, s.stats.DeadLetters, s.stats.Oldest = len(b.ids), b.dead, b.oldest
 	s.mu.Unlock()
 	s.measure()
 }
 
 // A builder fills a new file and counts what is in it.
 type builder struct {
-	db       *bolt.DB // nil: only count
-	tx       *bolt.Tx
-	pending  int
-	ids      map[uuid.UUID]struct{} // of the queued
-	oldest   time.Time              // of the queued
-	rejected int
+	db      *bolt.DB // nil: only count
+	tx      *bolt.Tx
+	pending int
+	ids     map[uuid.UUID]struct{} // of the queued
+	oldest  time.Time              // of the queued
+	dead    int
 }
 
 func (b *builder) begin() error {
 	b.db.NoSync = true // end syncs
 	return b.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{queuedBucket, rejectedBucket, countsBucket} {
+		for _, name := range [][]byte{queuedBucket, deadBucket, countsBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func (b *builder) add(h head, frame []byte) error {
 		return nil
 	}
 	if h.dead {
-		b.rejected++
+		b.dead++
 	} else {
 		if len(b.ids) == 0 {
 			b.oldest = h.receivedAt
@@ -120,9 +120,9 @@ func (b *builder) put(h head, frame []byte) error {
 		}
 	}
 	if h.dead {
-		bucket := b.tx.Bucket(rejectedBucket)
+		bucket := b.tx.Bucket(deadBucket)
 		if bucket.Get(h.id[:]) != nil {
-			b.rejected--
+			b.dead--
 		}
 		return bucket.Put(h.id[:], frame)
 	}
@@ -137,7 +137,7 @@ func (b *builder) end() error {
 		}
 	}
 	err := b.db.Update(func(tx *bolt.Tx) error {
-		return errors.Join(addCount(tx, queuedBucket, len(b.ids)), addCount(tx, rejectedBucket, b.rejected))
+		return errors.Join(addCount(tx, queuedBucket, len(b.ids)), addCount(tx, deadBucket, b.dead))
 	})
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (s *Spool) path(name string) string { return filepath.Join(s.config.Dir, na
 // it made to the disk: what is fsynced in a directory is lost when its own name is.
 func makeDir(dir string) error {
 	var changed []string
-	for d := filepath.Clean(dir); !isThere(d); d = filepath.Dir(d) {
+	for d := filepath.Clean(dir); !exists(d); d = filepath.Dir(d) {
 		changed = append(changed, filepath.Dir(d))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -93,7 +93,7 @@ func (s *Spool) load(ctx context.Context) error {
 	path := s.path(fileName)
 	err := s.copyAll(ctx)
 	if errors.Is(err, ErrDamaged) {
-		if err := s.setAside(ctx, path, err); err != nil {
+		if err := s.quarantine(ctx, path, err); err != nil {
 			return err
 		}
 		err = s.copyAll(ctx)
@@ -106,9 +106,9 @@ func (s *Spool) load(ctx context.Context) error {
 			err = s.adopt(path)
 		}
 	}
-	if stats := s.Stats(); err == nil && stats.Queued+stats.Rejected > 0 {
+	if stats := s.Stats(); err == nil && stats.Queued+stats.DeadLetters > 0 {
 		s.config.Logger.InfoContext(ctx, "spooled callbacks found", slog.Int("queued", stats.Queued),
-			slog.Int("rejected", stats.Rejected), slog.Time("oldest", stats.Oldest))
+			slog.Int("dead_letters", stats.DeadLetters), slog.Time("oldest", stats.Oldest))
 	}
 	return err
 }
@@ -170,7 +170,7 @@ func openFile(path string) (*bolt.DB, error) {
 // shrink gives the disk back what an empty spool does not need. It is called with the
 // file locked. Where that cannot be, the spool works on with the file that it has.
 func (s *Spool) shrink() {
-	if stats := s.Stats(); stats.Queued+stats.Rejected > 0 {
+	if stats := s.Stats(); stats.Queued+stats.DeadLetters > 0 {
 		return
 	}
 	info, err := os.Stat(s.path(fileName))

@@ -21,7 +21,7 @@ type Entry struct {
 	ReceivedAt time.Time
 	Bucket     string
 	Object     string
-	Reason     string // why PostgreSQL refused it; "" while it waits
+	Reason     string // why it is a dead letter; "" while it waits
 	JSON       []byte // all of it, on one line
 }
 
@@ -65,7 +65,7 @@ func (r *record) line() ([]byte, error) {
 const snapshots = 10
 
 // Read calls visit for what is in the spool of a directory: those that wait, in order,
-// then those that were refused. It changes nothing, and works while a receiver has the
+// then the dead letters. It changes nothing, and works while a receiver has the
 // spool, of which it sees a moment then. An entry is good until visit returns. An error
 // wraps ErrDamaged if the file is, or changes too fast to be looked at.
 func Read(ctx context.Context, dir string, visit func(Entry) error) error {
@@ -117,7 +117,7 @@ func snapshot(path string) (string, error) {
 	return to.Name(), nil
 }
 
-// ReadDamaged calls visit for each callback that is intact in a file that was set aside,
+// ReadDamaged calls visit for each callback that is intact in a damaged file,
 // in the order of arrival. Some may have moved to PostgreSQL long ago.
 func ReadDamaged(path string, visit func(Entry) error) error {
 	seen := make(map[uuid.UUID]bool)
@@ -129,7 +129,7 @@ func ReadDamaged(path string, visit func(Entry) error) error {
 		return show(frame, visit)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read set-aside file: %w", err)
+		return fmt.Errorf("read damaged file: %w", err)
 	}
 	return err
 }

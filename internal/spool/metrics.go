@@ -20,7 +20,7 @@ func (s *Spool) Collectors() []prometheus.Collector {
 				return max(0, s.config.Now().Sub(st.Oldest).Seconds())
 			}),
 		gauge("upcall_spool_rejected", "Dead letters: callbacks in the spool that PostgreSQL cannot hold.",
-			func(st Stats) float64 { return float64(st.Rejected) }),
+			func(st Stats) float64 { return float64(st.DeadLetters) }),
 		gauge("upcall_spool_damaged_files", "Spool files that were found damaged and set aside.",
 			func(st Stats) float64 { return float64(st.Damaged) }),
 	}

@@ -26,7 +26,7 @@ type waiting struct {
 //
 // What can never be recorded becomes a dead letter, in the spool still, and the log says
 // so. So does what is of a month that is just being dropped: that can go on for as long as
-// somebody reads the month, and the others must not wait for it. What cannot be recorded
+// someone reads the month, and the others must not wait for it. What cannot be recorded
 // now stays where it is; the error is record's then. An event that was recorded and not
 // taken out, because the process ended or the disk failed, is recorded again the next
 // time, which is a duplicate.
@@ -44,7 +44,7 @@ func (s *Spool) Move(
 		})
 	}
 	group.Wait()
-	var done, refused []*waiting
+	var done, dead []*waiting
 	for _, w := range events {
 		switch {
 		case w.err == nil:
@@ -52,10 +52,10 @@ func (s *Spool) Move(
 		case ctx.Err() != nil, errors.Is(w.err, event.ErrUnavailable) && !errors.Is(w.err, event.ErrExpiring):
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
 		default:
-			refused = append(refused, w)
+			dead = append(dead, w)
 		}
 	}
-	return len(done), errors.Join(err, s.settle(ctx, done, refused))
+	return len(done), errors.Join(err, s.settle(ctx, done, dead))
 }
 
 // oldest returns the events that have waited longest.
@@ -68,7 +68,7 @@ func (s *Spool) oldest(most int) ([]*waiting, error) {
 		for key, frame := cursor.First(); key != nil && len(events) < most; key, frame = cursor.Next() {
 			r, err := decode(frame)
 			if err != nil {
-				return fmt.Errorf("%w: %w: start the receiver again to have it mended", ErrDamaged, err)
+				return fmt.Errorf("%w: %w: start the receiver again to have it fixed", ErrDamaged, err)
 			}
 			events = append(events, &waiting{key: bytes.Clone(key), record: r})
 		}
@@ -77,15 +77,15 @@ func (s *Spool) oldest(most int) ([]*waiting, error) {
 	return events, err
 }
 
-// settle takes out what is done and sets aside what is refused.
-func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
-	if len(done)+len(refused) == 0 {
+// settle takes out what is done, and moves what is dead to the dead letters.
+func (s *Spool) settle(ctx context.Context, done, dead []*waiting) error {
+	if len(done)+len(dead) == 0 {
 		return nil
 	}
 	s.file.Lock()
 	defer s.file.Unlock()
 	var oldest time.Time
-	var newlyRefused int
+	var newlyDead int
 	err := s.update(func(tx *bolt.Tx) error {
 		queued := tx.Bucket(queuedBucket)
 		for _, w := range done {
@@ -93,17 +93,17 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 				return err
 			}
 		}
-		newlyRefused = 0
-		for _, w := range refused {
-			isNew, err := s.setRefused(tx, w)
+		newlyDead = 0
+		for _, w := range dead {
+			isNew, err := s.bury(tx, w)
 			if err != nil {
 				return err
 			}
 			if isNew {
-				newlyRefused++
+				newlyDead++
 			}
 		}
-		if err := addCount(tx, queuedBucket, -len(done)-len(refused)); err != nil {
+		if err := addCount(tx, queuedBucket, -len(done)-len(dead)); err != nil {
 			return err
 		}
 		if _, frame := queued.Cursor().First(); frame != nil {
@@ -111,7 +111,7 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 				oldest = h.receivedAt
 			}
 		}
-		return addCount(tx, rejectedBucket, newlyRefused)
+		return addCount(tx, deadBucket, newlyDead)
 	})
 	if err != nil {
 		return fmt.Errorf("take moved callbacks out: %w", err)
@@ -120,33 +120,32 @@ func (s *Spool) settle(ctx context.Context, done, refused []*waiting) error {
 	for _, w := range done {
 		delete(s.ids, w.record.ID)
 	}
-	for _, w := range refused {
+	for _, w := range dead {
 		delete(s.ids, w.record.ID)
 	}
-	s.stats.Queued -= len(done) + len(refused)
-	s.stats.Rejected += newlyRefused
+	s.stats.Queued -= len(done) + len(dead)
+	s.stats.DeadLetters += newlyDead
 	s.stats.Oldest = oldest
 	s.mu.Unlock()
-	for _, w := range refused {
-		s.config.Logger.WarnContext(ctx, "spooled callback set aside: receiver spool list shows it",
+	for _, w := range dead {
+		s.config.Logger.WarnContext(ctx, "spooled callback is a dead letter: receiver spool list shows it",
 			slog.String("event_id", w.record.ID.String()), slog.String("error", w.err.Error()))
 	}
 	s.shrink()
 	return nil
 }
 
-// setRefused moves an event to the rejected ones. It is new there unless the same was
-// refused before.
-func (s *Spool) setRefused(tx *bolt.Tx, w *waiting) (isNew bool, err error) {
+// bury moves an event to the dead letters. It is new there unless it was one before.
+func (s *Spool) bury(tx *bolt.Tx, w *waiting) (isNew bool, err error) {
 	r := *w.record
 	r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
 	frame, err := encode(&r)
 	if err != nil {
 		return false, err
 	}
-	rejected := tx.Bucket(rejectedBucket)
-	isNew = rejected.Get(r.ID[:]) == nil
-	if err := rejected.Put(r.ID[:], frame); err != nil {
+	dead := tx.Bucket(deadBucket)
+	isNew = dead.Get(r.ID[:]) == nil
+	if err := dead.Put(r.ID[:], frame); err != nil {
 		return false, err
 	}
 	return isNew, tx.Bucket(queuedBucket).Delete(w.key)

@@ -34,23 +34,23 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 	if moved != 5 || !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("moved %d: %v", moved, err)
 	}
-	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 2 || !stats.Oldest.Equal(numbered(2).ReceivedAt) {
+	if stats := s.Stats(); stats.Queued != 3 || stats.DeadLetters != 2 || !stats.Oldest.Equal(numbered(2).ReceivedAt) {
 		t.Errorf("stats %+v", stats)
 	}
-	if got := strings.Count(l.String(), "set aside"); got != 2 || !strings.Contains(l.String(), numbered(4).ID.String()) {
+	if got := strings.Count(l.String(), "is a dead letter"); got != 2 || !strings.Contains(l.String(), numbered(4).ID.String()) {
 		t.Errorf("log: %s", l)
 	}
-	// The same again is one record among the refused, and that survives a restart.
+	// The same again is one dead letter, and that survives a restart.
 	fill(t, s, 4, 5)
 	away = nil
 	moveAll(t, s, m, 8)
 	s.Close()
 	s = open(t, c)
-	if stats := s.Stats(); stats.Queued != 0 || stats.Rejected != 2 {
+	if stats := s.Stats(); stats.Queued != 0 || stats.DeadLetters != 2 {
 		t.Errorf("stats after a restart %+v", stats)
 	}
 	if s.Has(numbered(4).ID) {
-		t.Error("a refused callback counts as one that waits")
+		t.Error("a dead letter counts as one that waits")
 	}
 	if len(m.order) != 8 {
 		t.Errorf("%d moved", len(m.order))
@@ -96,7 +96,7 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// TestMoveStopped: when the receiver stops, nothing is taken for refused.
+// TestMoveStopped: when the receiver stops, nothing becomes a dead letter.
 func TestMoveStopped(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
@@ -107,7 +107,7 @@ func TestMoveStopped(t *testing.T) {
 	if moved, err := s.Move(ctx, m.Record, 3); moved != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("moved %d: %v", moved, err)
 	}
-	if stats := s.Stats(); stats.Queued != 3 || stats.Rejected != 0 {
+	if stats := s.Stats(); stats.Queued != 3 || stats.DeadLetters != 0 {
 		t.Errorf("stats %+v", stats)
 	}
 }

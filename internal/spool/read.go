@@ -9,8 +9,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// readFile calls visit for all records of a file: those that wait, in order, then those
-// that were refused. An error wraps ErrDamaged if it is not visit's.
+// readFile calls visit for all records of a file: those that wait, in order, then the
+// dead letters. An error wraps ErrDamaged if it is not visit's.
 func readFile(path string, visit func(head, []byte) error) error {
 	if err := checkMeta(path); err != nil {
 		return err
@@ -22,7 +22,7 @@ func readFile(path string, visit func(head, []byte) error) error {
 		}
 		defer db.Close()
 		return db.View(func(tx *bolt.Tx) error {
-			for _, name := range [][]byte{queuedBucket, rejectedBucket} {
+			for _, name := range [][]byte{queuedBucket, deadBucket} {
 				if err := readBucket(tx, name, visit); err != nil {
 					return err
 				}

@@ -5,11 +5,11 @@
 //
 //	lock                              held by the owner
 //	spool.db                          the callbacks, in a bbolt file
-//	spool.db.damaged-20060102T150405Z one that was found damaged and set aside
-//	….unread                          such a one, until what is intact in it is in spool.db
+//	spool.db.damaged-20060102T150405Z a damaged file that was set aside
+//	….unread                          the same, until what is intact in it is in spool.db
 //
 // In spool.db are the callbacks that wait, in the order of their arrival, and apart from
-// them those that PostgreSQL refused when their turn came. Each record is framed and has
+// them the dead letters, which PostgreSQL could not hold when their turn came. Each record is framed and has
 // a checksum of its own, so that the intact ones are found in a damaged file as well.
 //
 // A callback is in the spool once, by its ID, and PostgreSQL keeps IDs, too. So whatever
@@ -36,8 +36,8 @@ import (
 var (
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("spool is in use by another process")
-	// ErrNotRefused says that no callback with an ID is among those that PostgreSQL refused.
-	ErrNotRefused = errors.New("no such callback was refused")
+	// ErrNoDeadLetter says that no dead letter has an ID.
+	ErrNoDeadLetter = errors.New("no such dead letter")
 	// ErrDamaged says that what is on disk is not what was written there.
 	ErrDamaged = errors.New("spool is damaged")
 )
@@ -70,7 +70,7 @@ type Config struct {
 	// MaxBatch is the most callbacks in one fsync; default 1024.
 	MaxBatch int
 
-	// Logger hears of damage and of callbacks that PostgreSQL refuses. Required.
+	// Logger hears of damage and of dead letters. Required.
 	Logger *slog.Logger
 
 	// Now is the clock. Default time.Now.
@@ -101,11 +101,11 @@ func (c Config) validate() error {
 
 // Stats is what a spool holds.
 type Stats struct {
-	Queued   int       // callbacks that wait for PostgreSQL
-	Oldest   time.Time // when the first of them arrived; zero if there is none
-	Bytes    int64     // what all callbacks take on disk
-	Rejected int       // callbacks that PostgreSQL refused; they stay until Retry or Discard
-	Damaged  int       // files in the directory that were set aside
+	Queued      int       // callbacks that wait for PostgreSQL
+	Oldest      time.Time // when the first of them arrived; zero if there is none
+	Bytes       int64     // what all callbacks take on disk
+	DeadLetters int       // callbacks that PostgreSQL cannot hold; they stay until Retry or Discard
+	Damaged     int       // files in the directory that were set aside
 }
 
 // A Spool is an open spool. Its methods may be called at once.
@@ -131,8 +131,8 @@ type Spool struct {
 
 // Open opens the spool of a directory, which becomes this process's own, with what an
 // earlier process left there. A damaged file is set aside, what is intact in it is taken
-// over, by the next process if not by this one, and the log says so. An error wraps [ErrInUse], or tells why the directory
-// cannot be used at all.
+// over, by the next process if not by this one, and the log says so. An error wraps
+// [ErrInUse], or tells why the directory cannot be used at all.
 func Open(ctx context.Context, config Config) (*Spool, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -181,8 +181,9 @@ func (s *Spool) Depth() int { return s.Stats().Queued }
 // Put returns when the event is on disk. It says duplicate when an event with the same
 // ID is in the spool already.
 //
-// An error wraps [event.ErrSpoolFull], [event.ErrSpoolUnwritable], or event.ErrUnstorable for an event that
-// PostgreSQL could not hold. When ctx ends the event may get to the disk all the same.
+// An error wraps [event.ErrSpoolFull], [event.ErrSpoolUnwritable], or [event.ErrUnstorable]
+// for an event that PostgreSQL could not hold. When ctx ends the event may get to the disk
+// all the same.
 func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
 	frame, err := encode(&record{Event: *e})
 	if err != nil {

@@ -43,7 +43,7 @@ func (s *Spool) enqueue(p *put) error {
 }
 
 // write writes all events that wait in one transaction, so that they share its fsync,
-// and answers each. While it writes the next ones gather: nobody waits for a timer, as
+// and answers each. While it writes, the next ones gather: none waits for a timer, as
 // with bbolt's own Batch.
 func (s *Spool) write() {
 	batch := make([]*put, 0, s.config.MaxBatch)
@@ -211,9 +211,9 @@ func (s *Spool) measure() {
 // The buckets of a file. Each has, under its own name, the number of its records in
 // counts, so that records that vanish are missed.
 var (
-	queuedBucket   = []byte("queued")   // by number of arrival, 8 bytes
-	rejectedBucket = []byte("rejected") // by ID
-	countsBucket   = []byte("counts")
+	queuedBucket = []byte("queued")   // by number of arrival, 8 bytes
+	deadBucket   = []byte("rejected") // by ID; files have had that name from the start
+	countsBucket = []byte("counts")
 )
 
 func putQueued(tx *bolt.Tx, fresh []*put) error {

@@ -13,17 +13,16 @@ import (
 	"upcall/internal/spool"
 )
 
-// refusedChoice names callbacks that PostgreSQL refused, so that none is changed which
-// nobody meant.
-type refusedChoice struct {
+// deadLetterFlags name dead letters, so that none is changed that was not meant.
+type deadLetterFlags struct {
 	spoolDir
 	Events []string `arg:"" optional:"" name:"event" help:"IDs of the events, as receiver spool list shows them."`
 	All    bool     `help:"All dead letters."`
 }
 
-type spoolRetryCommand struct{ refusedChoice }
+type spoolRetryCommand struct{ deadLetterFlags }
 
-type spoolDiscardCommand struct{ refusedChoice }
+type spoolDiscardCommand struct{ deadLetterFlags }
 
 func (cmd *spoolRetryCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return cmd.change(ctx, std, "to be tried again", (*spool.Spool).Retry)
@@ -34,7 +33,7 @@ func (cmd *spoolDiscardCommand) Run(ctx context.Context, std cli.Stdio) error {
 }
 
 // change does something to the chosen callbacks and shows them.
-func (c *refusedChoice) change(ctx context.Context, std cli.Stdio, done string, change func(*spool.Spool, []uuid.UUID) error) error {
+func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string, change func(*spool.Spool, []uuid.UUID) error) error {
 	dir, err := c.dir()
 	if err != nil {
 		return err
@@ -58,27 +57,27 @@ func (c *refusedChoice) change(ctx context.Context, std cli.Stdio, done string, 
 		return err
 	}
 	stats := queue.Stats()
-	return table.end("%d %s, %d waiting, %d refused\n", len(chosen), done, stats.Queued, stats.Rejected)
+	return table.end("%d %s, %d waiting, %d dead\n", len(chosen), done, stats.Queued, stats.DeadLetters)
 }
 
 // wanted returns the IDs that were given.
-func (c *refusedChoice) wanted() ([]uuid.UUID, error) {
+func (c *deadLetterFlags) wanted() ([]uuid.UUID, error) {
 	if c.All == (len(c.Events) > 0) {
-		return nil, errors.New("give the IDs of refused events, as receiver spool list shows them, or --all")
+		return nil, errors.New("give the IDs of dead letters, as receiver spool list shows them, or --all")
 	}
 	var wanted []uuid.UUID
 	for _, given := range c.Events {
 		id, err := uuid.Parse(given)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no event ID: receiver spool list shows them", given)
+			return nil, fmt.Errorf("%q is not an event ID: receiver spool list shows them", given)
 		}
 		wanted = append(wanted, id)
 	}
 	return wanted, nil
 }
 
-// find returns the chosen callbacks, and a table of them, which nobody has seen yet.
-func (c *refusedChoice) find(ctx context.Context, std cli.Stdio, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
+// find returns the chosen callbacks, and a table of them, which is not printed yet.
+func (c *deadLetterFlags) find(ctx context.Context, std cli.Stdio, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
 	var chosen []uuid.UUID
 	table := newEntryTable(std.Out)
 	err := spool.Read(ctx, dir, func(e spool.Entry) error {
@@ -90,7 +89,7 @@ func (c *refusedChoice) find(ctx context.Context, std cli.Stdio, dir string, wan
 	})
 	for _, id := range wanted {
 		if err == nil && !slices.Contains(chosen, id) {
-			err = fmt.Errorf("%w: %s: receiver spool list shows those that were", spool.ErrNotRefused, id)
+			err = fmt.Errorf("%w: %s: receiver spool list shows all", spool.ErrNoDeadLetter, id)
 		}
 	}
 	return chosen, table, err

@@ -13,14 +13,14 @@ import (
 	"upcall/internal/event"
 )
 
-// refusals returns a spool in which the first events, so many, were refused, and as many
+// deadLetters returns a spool in which the first events, so many, are dead letters, and as many
 // others wait.
-func refusals(t *testing.T, c Config, refused int) *Spool {
+func deadLetters(t *testing.T, c Config, dead int) *Spool {
 	t.Helper()
 	s := open(t, c)
-	fill(t, s, 0, refused)
+	fill(t, s, 0, dead)
 	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 100)
-	fill(t, s, refused, 2*refused)
+	fill(t, s, dead, 2*dead)
 	return s
 }
 
@@ -32,12 +32,12 @@ func ids(numbers ...int) []uuid.UUID {
 	return ids
 }
 
-// contents returns the IDs that a spool's file holds: those that wait, then those refused.
-func contents(t *testing.T, dir string) (waiting, refused []uuid.UUID) {
+// contents returns the IDs that a spool's file holds: those that wait, then the dead letters.
+func contents(t *testing.T, dir string) (waiting, dead []uuid.UUID) {
 	t.Helper()
 	err := readFile(filepath.Join(dir, fileName), func(h head, _ []byte) error {
 		if h.dead {
-			refused = append(refused, h.id)
+			dead = append(dead, h.id)
 		} else {
 			waiting = append(waiting, h.id)
 		}
@@ -46,20 +46,20 @@ func contents(t *testing.T, dir string) (waiting, refused []uuid.UUID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return waiting, refused
+	return waiting, dead
 }
 
-func wantStats(t *testing.T, s *Spool, queued, rejected int) {
+func wantStats(t *testing.T, s *Spool, queued, dead int) {
 	t.Helper()
-	if got := s.Stats(); got.Queued != queued || got.Rejected != rejected || got.Oldest.IsZero() != (queued == 0) {
-		t.Errorf("stats %+v, want %d waiting and %d refused", got, queued, rejected)
+	if got := s.Stats(); got.Queued != queued || got.DeadLetters != dead || got.Oldest.IsZero() != (queued == 0) {
+		t.Errorf("stats %+v, want %d waiting and %d dead letters", got, queued, dead)
 	}
 }
 
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
-	s := refusals(t, c, 4)
+	s := deadLetters(t, c, 4)
 	if err := s.Retry(ids(2, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -82,38 +82,38 @@ func TestRetry(t *testing.T) {
 	if err := s.Retry(ids(3)); err != nil || !s.Stats().Oldest.Equal(numbered(3).ReceivedAt) {
 		t.Errorf("oldest %s, %v", s.Stats().Oldest, err)
 	}
-	// And may be refused again.
+	// And may be a dead letter again.
 	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 1)
 	wantStats(t, s, 0, 2)
 }
 
-// TestRetryOfOneThatWaits: it was refused, came once more, and waits once.
+// TestRetryOfOneThatWaits: it was a dead letter, came once more, and waits once.
 func TestRetryOfOneThatWaits(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
-	s := refusals(t, c, 1)
+	s := deadLetters(t, c, 1)
 	fill(t, s, 0, 1)
 	if err := s.Retry(ids(0)); err != nil {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 2, 0)
 	s.Close()
-	if waiting, refused := contents(t, c.Dir); !slices.Equal(waiting, ids(1, 0)) || len(refused) != 0 {
-		t.Errorf("%v wait, %v are refused", waiting, refused)
+	if waiting, dead := contents(t, c.Dir); !slices.Equal(waiting, ids(1, 0)) || len(dead) != 0 {
+		t.Errorf("%v wait, %v are dead letters", waiting, dead)
 	}
 }
 
 func TestDiscard(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
-	s := refusals(t, c, 3)
+	s := deadLetters(t, c, 3)
 	if err := s.Discard(ids(1)); err != nil {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 3, 2)
 	for n, want := range []bool{true, false, true, false} { // the second is discarded, the fourth waits
 		if got := s.HasDeadLetter(numbered(n).ID); got != want {
-			t.Errorf("%d is refused: %v, want %v", n, got, want)
+			t.Errorf("%d is a dead letter: %v, want %v", n, got, want)
 		}
 	}
 	if err := s.Discard(ids(2, 0)); err != nil {
@@ -121,34 +121,34 @@ func TestDiscard(t *testing.T) {
 	}
 	wantStats(t, s, 3, 0)
 	if s.HasDeadLetter(numbered(0).ID) {
-		t.Error("a discarded one is refused")
+		t.Error("a discarded one is a dead letter")
 	}
 	s.Close()
-	if waiting, refused := contents(t, c.Dir); !slices.Equal(waiting, ids(3, 4, 5)) || len(refused) != 0 {
-		t.Errorf("%v wait, %v are refused", waiting, refused)
+	if waiting, dead := contents(t, c.Dir); !slices.Equal(waiting, ids(3, 4, 5)) || len(dead) != 0 {
+		t.Errorf("%v wait, %v are dead letters", waiting, dead)
 	}
 	wantStats(t, open(t, c), 3, 0)
 }
 
-// TestRefusedOnly: whatever is asked for that was not refused, nothing changes, neither
+// TestDeadLettersOnly: whatever is asked for that is no dead letter, nothing changes, neither
 // for it nor for what stands beside it.
-func TestRefusedOnly(t *testing.T) {
+func TestDeadLettersOnly(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		ids    []uuid.UUID
 		change func(*Spool)
 		want   error
 	}{
-		"waits":           {ids(0, 2), nil, ErrNotRefused},
-		"unknown":         {ids(0, 99), nil, ErrNotRefused},
-		"nil":             {[]uuid.UUID{numbered(0).ID, uuid.Nil}, nil, ErrNotRefused},
-		"named twice":     {ids(0, 1, 0), nil, ErrNotRefused},
+		"waits":           {ids(0, 2), nil, ErrNoDeadLetter},
+		"unknown":         {ids(0, 99), nil, ErrNoDeadLetter},
+		"nil":             {[]uuid.UUID{numbered(0).ID, uuid.Nil}, nil, ErrNoDeadLetter},
+		"named twice":     {ids(0, 1, 0), nil, ErrNoDeadLetter},
 		"disk has failed": {ids(0), func(s *Spool) { s.fail(os.ErrInvalid) }, event.ErrSpoolUnwritable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, _ := config(t.TempDir())
-			s := refusals(t, c, 2)
+			s := deadLetters(t, c, 2)
 			if tt.change != nil {
 				tt.change(s)
 			}
@@ -162,9 +162,9 @@ func TestRefusedOnly(t *testing.T) {
 				t.Error("it waits")
 			}
 			s.Close()
-			waiting, refused := contents(t, c.Dir)
-			if len(refused) != 2 || !slices.Equal(waiting, ids(2, 3)) {
-				t.Errorf("%v wait, %v are refused", waiting, refused)
+			waiting, dead := contents(t, c.Dir)
+			if len(dead) != 2 || !slices.Equal(waiting, ids(2, 3)) {
+				t.Errorf("%v wait, %v are dead letters", waiting, dead)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestRefusedOnly(t *testing.T) {
 func TestRetryInFullSpool(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
-	refusals(t, c, 2).Close()
+	deadLetters(t, c, 2).Close()
 	c.MinFreeBytes = math.MaxInt64 / 2
 	s := open(t, c)
 	if err := s.Retry(ids(0)); err != nil {

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// setAside renames a damaged file, under a name that is not taken, and which says that it
+// quarantine renames a damaged file, under a name that is not taken, and which says that it
 // is unread. So whatever comes between, the next start takes over what is intact in it.
-func (s *Spool) setAside(ctx context.Context, path string, damage error) error {
+func (s *Spool) quarantine(ctx context.Context, path string, damage error) error {
 	for now := s.config.Now().UTC(); ; now = now.Add(time.Second) {
 		read := s.path(damagedName + now.Format("20060102T150405Z"))
-		aside := read + unreadName
-		if isThere(read) || isThere(aside) {
+		unread := read + unreadName
+		if exists(read) || exists(unread) {
 			continue
 		}
-		if err := os.Rename(path, aside); err != nil {
+		if err := os.Rename(path, unread); err != nil {
 			return fmt.Errorf("set damaged file aside: %w", errors.Join(damage, err))
 		}
 		if err := s.dir.Sync(); err != nil {
 			_ = s.fail(err) // every put returns it
 		}
 		s.config.Logger.ErrorContext(ctx, "damaged spool file set aside: what is intact in it is to be taken over",
-			slog.String("file", aside), slog.String("error", damage.Error()))
+			slog.String("file", unread), slog.String("error", damage.Error()))
 		return nil
 	}
 }
 
-func isThere(path string) bool {
+func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }

@@ -19,16 +19,16 @@ import (
 	"upcall/internal/testing/clitest"
 )
 
-// refusing is a PostgreSQL that refuses everything.
-type refusing struct{}
+// holdsNothing is a PostgreSQL that can hold no event.
+type holdsNothing struct{}
 
-func (refusing) Record(context.Context, *event.Event) (bool, error) {
+func (holdsNothing) Record(context.Context, *event.Event) (bool, error) {
 	return false, event.ErrUnstorable
 }
 
-// refused returns a spool directory in which callbacks with these object keys were
-// refused, and their event IDs.
-func refused(t *testing.T, objects ...string) (string, []uuid.UUID) {
+// deadLetters returns a spool directory in which callbacks with these object keys are dead
+// letters, and their event IDs.
+func deadLetters(t *testing.T, objects ...string) (string, []uuid.UUID) {
 	t.Helper()
 	dir := spooled(t, objects...)
 	queue, err := spool.Open(t.Context(), spool.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
@@ -40,7 +40,7 @@ func refused(t *testing.T, objects ...string) (string, []uuid.UUID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := queue.Move(t.Context(), refusing{}.Record, len(objects)); err != nil {
+	if _, err := queue.Move(t.Context(), holdsNothing{}.Record, len(objects)); err != nil {
 		t.Fatal(err)
 	}
 	if err := queue.Close(); err != nil {
@@ -49,23 +49,23 @@ func refused(t *testing.T, objects ...string) (string, []uuid.UUID) {
 	return dir, ids
 }
 
-func countRefused(t *testing.T, dir string) (waiting, refused int) {
+func countSpooled(t *testing.T, dir string) (waiting, dead int) {
 	t.Helper()
 	err := spool.Read(t.Context(), dir, func(e spool.Entry) error {
 		if e.Reason == "" {
 			waiting++
 		} else {
-			refused++
+			dead++
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return waiting, refused
+	return waiting, dead
 }
 
-// TestRetryAndDiscard: PostgreSQL refuses some; the reason is done away with for one, the
+// TestRetryAndDiscard: PostgreSQL cannot hold some; the reason is fixed for one, the
 // others are given up.
 func TestRetryAndDiscard(t *testing.T) {
 	t.Parallel()
@@ -84,32 +84,32 @@ func TestRetryAndDiscard(t *testing.T) {
 	}
 	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url}
 	output := func(args ...string) string { return program.Output(t, settings, append([]string{"spool"}, args...)...) }
-	if got := output("drain"); got != "1 moved, 0 waiting, 3 refused\n" {
+	if got := output("drain"); got != "1 moved, 0 waiting, 3 dead\n" {
 		t.Fatalf("drain: %s", got)
 	}
 	got := output("discard", ids["bad/\x1b[2J.jpg"])
 	if !strings.Contains(got, ids["bad/\x1b[2J.jpg"]) || !strings.Contains(got, `"bad/\x1b[2J.jpg"`) || !strings.Contains(got, "nothing_bad") ||
-		strings.Count(got, "refused:") != 1 || !strings.HasSuffix(got, "\n1 discarded, 0 waiting, 2 refused\n") {
+		strings.Count(got, "dead:") != 1 || !strings.HasSuffix(got, "\n1 discarded, 0 waiting, 2 dead\n") {
 		t.Errorf("discard: %s", got)
 	}
 	got = output("retry", ids["bad/1.jpg"], ids["bad/1.jpg"])
-	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") || !strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 refused\n") {
+	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") || !strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 dead\n") {
 		t.Errorf("retry: %s", got)
 	}
-	if got := output("drain"); got != "0 moved, 0 waiting, 2 refused\n" {
+	if got := output("drain"); got != "0 moved, 0 waiting, 2 dead\n" {
 		t.Errorf("drain while the reason is there: %s", got)
 	}
 	if _, err := pool.Exec(t.Context(), "ALTER TABLE upcall.upload_events DROP CONSTRAINT nothing_bad"); err != nil {
 		t.Fatal(err)
 	}
 	output("retry", ids["bad/1.jpg"])
-	if got := output("drain"); got != "1 moved, 0 waiting, 1 refused\n" {
+	if got := output("drain"); got != "1 moved, 0 waiting, 1 dead\n" {
 		t.Errorf("drain: %s", got)
 	}
-	if got := output("retry", "--all"); !strings.HasSuffix(got, "1 to be tried again, 1 waiting, 0 refused\n") {
+	if got := output("retry", "--all"); !strings.HasSuffix(got, "1 to be tried again, 1 waiting, 0 dead\n") {
 		t.Errorf("retry all: %s", got)
 	}
-	if got := output("discard", "--all"); !strings.HasSuffix(got, "0 discarded, 1 waiting, 0 refused\n") {
+	if got := output("discard", "--all"); !strings.HasSuffix(got, "0 discarded, 1 waiting, 0 dead\n") {
 		t.Errorf("discard of all, of which there are none: %s", got)
 	}
 	var rows int
@@ -118,23 +118,23 @@ func TestRetryAndDiscard(t *testing.T) {
 	}
 }
 
-// TestRefusedMistakes: whatever is wrong, nothing changes.
-func TestRefusedMistakes(t *testing.T) {
+// TestDeadLetterMistakes: whatever is wrong, nothing changes.
+func TestDeadLetterMistakes(t *testing.T) {
 	t.Parallel()
-	dir, ids := refused(t, "a", "b")
+	dir, ids := deadLetters(t, "a", "b")
 	one, unknown := ids[0].String(), uuid.NewString()
 	waits := spooled(t, "a")
 	var waiting string
 	if err := spool.Read(t.Context(), waits, func(e spool.Entry) error { waiting = e.ID.String(); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	held, _ := refused(t, "a")
+	held, _ := deadLetters(t, "a")
 	queue, err := spool.Open(t.Context(), spool.Config{Dir: held, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { queue.Close() })
-	broken, _ := refused(t, "a")
+	broken, _ := deadLetters(t, "a")
 	if err := os.Truncate(filepath.Join(broken, "spool.db"), 5000); err != nil {
 		t.Fatal(err)
 	}
@@ -148,10 +148,10 @@ func TestRefusedMistakes(t *testing.T) {
 		"no directory":       {[]string{"--all"}, "", "set UPCALL_SPOOL_DIR", true},
 		"nothing chosen":     {nil, dir, "or --all", true},
 		"some and all":       {[]string{one, "--all"}, dir, "or --all", true},
-		"no ID":              {[]string{"a.jpg"}, dir, `"a.jpg" is no event ID`, true},
-		"part of an ID":      {[]string{one[:8]}, dir, "is no event ID", true},
-		"unknown":            {[]string{one, unknown}, dir, "no such callback was refused: " + unknown, false},
-		"waits":              {[]string{waiting}, waits, "no such callback was refused: " + waiting, false},
+		"no ID":              {[]string{"a.jpg"}, dir, `"a.jpg" is not an event ID`, true},
+		"part of an ID":      {[]string{one[:8]}, dir, "is not an event ID", true},
+		"unknown":            {[]string{one, unknown}, dir, "no such dead letter: " + unknown, false},
+		"waits":              {[]string{waiting}, waits, "no such dead letter: " + waiting, false},
 		"nothing there":      {[]string{"--all"}, nowhere, "no such file", false},
 		"damaged":            {[]string{"--all"}, broken, "spool is damaged", false},
 		"a receiver runs":    {[]string{"--all"}, held, "stop the receiver meanwhile", false},
@@ -168,8 +168,8 @@ func TestRefusedMistakes(t *testing.T) {
 		}
 	}
 	for dir, want := range map[string][2]int{dir: {0, 2}, waits: {1, 0}, held: {0, 1}} {
-		if waiting, refused := countRefused(t, dir); waiting != want[0] || refused != want[1] {
-			t.Errorf("%d wait, %d are refused, want %v", waiting, refused, want)
+		if waiting, dead := countSpooled(t, dir); waiting != want[0] || dead != want[1] {
+			t.Errorf("%d wait, %d are dead letters, want %v", waiting, dead, want)
 		}
 	}
 	if _, err := os.Stat(nowhere); !errors.Is(err, os.ErrNotExist) {

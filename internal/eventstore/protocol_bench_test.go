@@ -12,18 +12,18 @@ import (
 	"upcall/internal/event"
 )
 
-// BenchmarkWays compares ways to commit 64 events in one transaction on one connection:
+// BenchmarkProtocols compares the protocols by which to commit 64 events in one transaction on one connection:
 // the recorder's arrays, a pipeline of one statement for each event, and COPY into a
 // temporary table that a statement then reads.
-func BenchmarkWays(b *testing.B) {
+func BenchmarkProtocols(b *testing.B) {
 	const size = 64
 	pool := benchPool(b, dbtest.NewServer(b).URL(), 2)
-	for _, way := range []struct {
+	for _, protocol := range []struct {
 		name   string
 		commit func(*testing.B, *pgxpool.Pool) func([]*event.Event) error
 	}{{"arrays", byArrays}, {"pipeline", byPipeline}, {"copy", byCopy}} {
-		b.Run(way.name, func(b *testing.B) {
-			commit := way.commit(b, pool)
+		b.Run(protocol.name, func(b *testing.B) {
+			commit := protocol.commit(b, pool)
 			for b.Loop() {
 				b.StopTimer()
 				events := make([]*event.Event, size)

@@ -16,33 +16,33 @@ import (
 	"upcall/internal/event"
 )
 
-// A carriage is how the columns of one kind travel. What pgx has no exact type for goes as
+// A columnType is how the columns of one kind travel. What pgx has no exact type for goes as
 // text.
-type carriage struct {
+type columnType struct {
 	element uint32 // OID of the elements of the array that PostgreSQL is given
 	array   string // and its SQL type
 	cast    string // from the element to the column's type
 	read    string // what is read, of the column's name in place of %s
 }
 
-func carriageOf(c event.Column) carriage {
+func columnTypeOf(c event.Column) columnType {
 	switch field := c.Field(new(event.Event)).(type) {
 	case *uuid.UUID, *uuid.NullUUID:
-		return carriage{pgtype.UUIDOID, "uuid[]", "", "%s"}
+		return columnType{pgtype.UUIDOID, "uuid[]", "", "%s"}
 	case *time.Time:
-		return carriage{pgtype.TimestamptzOID, "timestamptz[]", "", "%s"}
+		return columnType{pgtype.TimestamptzOID, "timestamptz[]", "", "%s"}
 	case *string:
-		return carriage{pgtype.TextOID, "text[]", "", "coalesce(%s, '')"}
+		return columnType{pgtype.TextOID, "text[]", "", "coalesce(%s, '')"}
 	case **int64:
-		return carriage{pgtype.Int8OID, "bigint[]", "", "%s"}
+		return columnType{pgtype.Int8OID, "bigint[]", "", "%s"}
 	case **int32:
-		return carriage{pgtype.Int4OID, "integer[]", "", "%s"}
+		return columnType{pgtype.Int4OID, "integer[]", "", "%s"}
 	case **uint64: // PostgreSQL has no unsigned type
-		return carriage{pgtype.TextOID, "text[]", "::numeric", "%s::text"}
+		return columnType{pgtype.TextOID, "text[]", "::numeric", "%s::text"}
 	case *netip.Addr:
-		return carriage{pgtype.TextOID, "text[]", "::inet", "host(%s)"}
+		return columnType{pgtype.TextOID, "text[]", "::inet", "host(%s)"}
 	case *map[string]json.RawMessage:
-		return carriage{pgtype.JSONBOID, "jsonb[]", "", "%s"}
+		return columnType{pgtype.JSONBOID, "jsonb[]", "", "%s"}
 	default:
 		panic(fmt.Sprintf("eventstore: column %s is a %T, of which nothing is known here", c.Name, field))
 	}
@@ -52,31 +52,13 @@ func carriageOf(c event.Column) carriage {
 var eventColumns = func() string {
 	var read []string
 	for _, c := range event.Columns {
-		read = append(read, fmt.Sprintf(carriageOf(c).read, c.Name))
+		read = append(read, fmt.Sprintf(columnTypeOf(c).read, c.Name))
 	}
 	return strings.Join(read, ", ")
 }()
 
-// Latest returns the events received last, the newest first, at most limit of them. A
-// null column is the zero value of its field.
-func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]event.Event, error) {
-	rows, err := pool.Query(ctx, `
-		SELECT `+eventColumns+`
-		FROM upcall.upload_events
-		ORDER BY received_at DESC, id DESC
-		LIMIT $1`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read latest events: %w", err)
-	}
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil {
-		return nil, fmt.Errorf("read latest events: %w", err)
-	}
-	return events, nil
-}
-
-// Each calls visit for every event, in no order. Of a pool from [OpenReader] it may be
-// many.
+// Each calls visit for every event, in no order. A null column is the zero value of its
+// field. The pool is from [OpenReader].
 func Each(ctx context.Context, pool *pgxpool.Pool, visit func(*event.Event)) error {
 	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events")
 	if err != nil {
