@@ -17,6 +17,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
+	"upcall/internal/testing/ossfake"
 	"upcall/internal/uploadtoken"
 )
 
@@ -34,7 +35,7 @@ func newKeyring(t *testing.T) *uploadtoken.Keyring {
 // newIssuer returns an issuer for real OSS with a fixed upload id. change may be nil.
 func newIssuer(t *testing.T, change func(*oss.Config, *issue.Config)) *issue.Issuer {
 	t.Helper()
-	signing := oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"}
+	signing := oss.Config{Region: ossfake.Region, AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret}
 	cfg := issue.Config{Tokens: newKeyring(t), NewID: func() (uuid.UUID, error) { return testID, nil }}
 	if change != nil {
 		change(&signing, &cfg)
@@ -312,8 +313,8 @@ func TestReach(t *testing.T) {
 
 func TestIssuerFailures(t *testing.T) {
 	t.Parallel()
-	if _, err := issue.New(issue.Config{}); err == nil {
-		t.Error("an issuer without OSS was made")
+	if _, err := issue.New(issue.Config{}); err == nil || !strings.Contains(err.Error(), "no OSS") {
+		t.Errorf("an issuer without OSS was made: %v", err)
 	}
 	dry := errors.New("no randomness")
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
@@ -325,8 +326,8 @@ func TestIssuerFailures(t *testing.T) {
 	issuer = newIssuer(t, func(_ *oss.Config, c *issue.Config) {
 		c.NewID = func() (uuid.UUID, error) { return uuid.Nil, nil }
 	})
-	if _, _, err := issuer.Issue(t.Context(), goodRequest()); err == nil {
-		t.Error("an upload without an id was issued")
+	if _, _, err := issuer.Issue(t.Context(), goodRequest()); err == nil || !strings.Contains(err.Error(), "no upload id") {
+		t.Errorf("an upload without an id was issued: %v", err)
 	}
 }
 

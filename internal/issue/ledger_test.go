@@ -12,6 +12,7 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
+	"upcall/internal/testing/ossfake"
 )
 
 // A fakeLedger keeps rows, unless it is to fail.
@@ -29,7 +30,7 @@ func (l *fakeLedger) Issue(_ context.Context, row eventstore.IssuedUpload) error
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	o, l := newFakeOSS(t), &fakeLedger{}
+	o, l := ossfake.NewGate(t, ossfake.NewEmulator(t)), &fakeLedger{}
 	issuer := newIssuer(t, func(p *oss.Config, c *issue.Config) {
 		p.Endpoint, c.Ledger, c.Now = o.URL, l, func() time.Time { return now }
 	})
@@ -59,7 +60,7 @@ func TestLedger(t *testing.T) {
 // TestLedgerFails: without a row there is no URL, and no upload stays open at OSS.
 func TestLedgerFails(t *testing.T) {
 	t.Parallel()
-	o, full := newFakeOSS(t), errors.New("the disk is full")
+	o, full := ossfake.NewGate(t, ossfake.NewEmulator(t)), errors.New("the disk is full")
 	issuer := newIssuer(t, func(p *oss.Config, c *issue.Config) { p.Endpoint, c.Ledger = o.URL, &fakeLedger{err: full} })
 	request := goodRequest()
 	request.Callback.URLs = []string{o.URL}
@@ -71,7 +72,7 @@ func TestLedgerFails(t *testing.T) {
 	if diff := cmp.Diff(manifest.Multipart{ID: testID}, m); !errors.Is(err, full) || diff != "" {
 		t.Errorf("error %v; manifest (-want +got):\n%s", err, diff)
 	}
-	if o.count("POST") != 1 || o.count("DELETE") != 1 {
-		t.Errorf("initiated %d times, aborted %d times", o.count("POST"), o.count("DELETE"))
+	if o.Count("POST") != 1 || o.Count("DELETE") != 1 {
+		t.Errorf("initiated %d times, aborted %d times", o.Count("POST"), o.Count("DELETE"))
 	}
 }

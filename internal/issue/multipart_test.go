@@ -6,73 +6,26 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
-	"upcall/internal/ossemu"
 	"upcall/internal/ossrule"
+	"upcall/internal/testing/ossfake"
 )
 
-// A fakeOSS is an emulator behind a door at which a test can change requests and answers.
-type fakeOSS struct {
-	*httptest.Server
-	emulator http.Handler
-
-	mu   sync.Mutex
-	door func(next http.Handler, w http.ResponseWriter, r *http.Request) // nil is open
-	seen []string                                                        // methods and operations
-}
-
-func newFakeOSS(t *testing.T) *fakeOSS {
+// emulated returns the gate before an emulator, and an issuer for it. source may be nil.
+func emulated(t *testing.T, source oss.Source) (*ossfake.Gate, *issue.Issuer) {
 	t.Helper()
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "sk", Region: "cn-hangzhou", Buckets: []string{"demo"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &fakeOSS{emulator: emulator}
-	o.Server = httptest.NewServer(o)
-	t.Cleanup(func() { emulator.Close(); o.Close() })
-	return o
-}
-
-func (o *fakeOSS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	o.mu.Lock()
-	o.seen = append(o.seen, r.Method)
-	door := o.door
-	o.mu.Unlock()
-	if door == nil {
-		o.emulator.ServeHTTP(w, r)
-		return
-	}
-	door(o.emulator, w, r)
-}
-
-// count is how many requests of a method came.
-func (o *fakeOSS) count(method string) int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n := 0
-	for _, m := range o.seen {
-		if m == method {
-			n++
-		}
-	}
-	return n
-}
-
-func (o *fakeOSS) issuer(t *testing.T, source oss.Source) *issue.Issuer {
-	t.Helper()
-	return newIssuer(t, func(p *oss.Config, _ *issue.Config) { p.Endpoint, p.Source = o.URL, source })
+	gate := ossfake.NewGate(t, ossfake.NewEmulator(t))
+	return gate, newIssuer(t, func(c *oss.Config, _ *issue.Config) { c.Endpoint, c.Source = gate.URL, source })
 }
 
 func multipartRequest() issue.MultipartRequest {
@@ -85,48 +38,46 @@ func multipartRequest() issue.MultipartRequest {
 func TestIssueMultipartInVain(t *testing.T) {
 	t.Parallel()
 	dry := errors.New("no credentials any more")
-	good := oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}
+	good := oss.Credentials{AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret}
 	t.Run("credentials end", func(t *testing.T) {
 		t.Parallel()
-		o := newFakeOSS(t)
 		asked := 0
-		issuer := o.issuer(t, func(context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(context.Context) (oss.Credentials, error) {
 			if asked++; asked == 2 {
 				return oss.Credentials{}, dry
 			}
 			return good, nil
 		})
-		if _, _, err := issuer.IssueMultipart(t.Context(), multipartRequest()); !errors.Is(err, dry) || o.count("POST") != 1 || o.count("DELETE") != 1 {
-			t.Errorf("error %v; initiated %d times, aborted %d times", err, o.count("POST"), o.count("DELETE"))
+		_, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
+		if !errors.Is(err, dry) || o.Count("POST") != 1 || o.Count("DELETE") != 1 {
+			t.Errorf("error %v; initiated %d times, aborted %d times", err, o.Count("POST"), o.Count("DELETE"))
 		}
 	})
 	t.Run("the caller has gone", func(t *testing.T) {
 		t.Parallel()
-		o := newFakeOSS(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
-		issuer := o.issuer(t, func(ctx context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(ctx context.Context) (oss.Credentials, error) {
 			if asked++; asked == 2 {
 				cancel()
 			}
 			return good, ctx.Err()
 		})
-		if _, _, err := issuer.IssueMultipart(ctx, multipartRequest()); !errors.Is(err, context.Canceled) || o.count("DELETE") != 1 {
-			t.Errorf("error %v; aborted %d times", err, o.count("DELETE"))
+		if _, _, err := issuer.IssueMultipart(ctx, multipartRequest()); !errors.Is(err, context.Canceled) || o.Count("DELETE") != 1 {
+			t.Errorf("error %v; aborted %d times", err, o.Count("DELETE"))
 		}
 	})
 	t.Run("the abort fails too", func(t *testing.T) {
 		t.Parallel()
-		o := newFakeOSS(t)
 		asked := 0
-		issuer := o.issuer(t, func(context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(context.Context) (oss.Credentials, error) {
 			if asked++; asked > 1 {
 				return oss.Credentials{}, dry
 			}
 			return good, nil
 		})
 		_, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
-		if !errors.Is(err, dry) || !strings.Contains(err.Error(), `of "photos/cat.jpg" in demo stays open at OSS`) || o.count("DELETE") != 0 {
+		if !errors.Is(err, dry) || !strings.Contains(err.Error(), `of "photos/cat.jpg" in demo stays open at OSS`) || o.Count("DELETE") != 0 {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -135,23 +86,27 @@ func TestIssueMultipartInVain(t *testing.T) {
 // TestIssueMultipartChecksFirst: OSS is not asked for what cannot be.
 func TestIssueMultipartChecksFirst(t *testing.T) {
 	t.Parallel()
-	o := newFakeOSS(t)
-	issuer := o.issuer(t, nil)
-	for name, change := range map[string]func(*issue.MultipartRequest){
-		"bucket":    func(r *issue.MultipartRequest) { r.Object.Bucket = "B" },
-		"expiry":    func(r *issue.MultipartRequest) { r.Expires = 0 },
-		"size":      func(r *issue.MultipartRequest) { *r.Size = 0 },
-		"part size": func(r *issue.MultipartRequest) { r.PartSize = 1 },
-		"parts":     func(r *issue.MultipartRequest) { r.Parts = 1 },
-		"callback":  func(r *issue.MultipartRequest) { r.Callback = &issue.CallbackSpec{URLs: []string{"ftp://x"}} },
-		"variables": func(r *issue.MultipartRequest) {
+	o, issuer := emulated(t, nil)
+	for name, tt := range map[string]struct {
+		change func(*issue.MultipartRequest)
+		want   error
+	}{
+		"bucket":    {func(r *issue.MultipartRequest) { r.Object.Bucket = "B" }, ossrule.ErrBucket},
+		"expiry":    {func(r *issue.MultipartRequest) { r.Expires = 0 }, oss.ErrExpires},
+		"size":      {func(r *issue.MultipartRequest) { *r.Size = 0 }, oss.ErrSize},
+		"part size": {func(r *issue.MultipartRequest) { r.PartSize = 1 }, oss.ErrPartSize},
+		"parts":     {func(r *issue.MultipartRequest) { r.Parts = 1 }, oss.ErrPartCount},
+		"callback": {func(r *issue.MultipartRequest) {
+			r.Callback = &issue.CallbackSpec{URLs: []string{"ftp://x"}}
+		}, callbackspec.ErrURL},
+		"variables": {func(r *issue.MultipartRequest) {
 			r.Callback = &issue.CallbackSpec{URLs: []string{"http://a.example.com/"}, Vars: map[string]string{"UID": "1"}}
-		},
+		}, callbackspec.ErrVarName},
 	} {
 		r := multipartRequest()
-		change(&r)
-		if _, _, err := issuer.IssueMultipart(t.Context(), r); err == nil || o.count("POST") != 0 {
-			t.Errorf("%s: error %v, %d requests", name, err, o.count("POST"))
+		tt.change(&r)
+		if _, _, err := issuer.IssueMultipart(t.Context(), r); !errors.Is(err, tt.want) || o.Count("POST") != 0 {
+			t.Errorf("%s: error %v, %d requests", name, err, o.Count("POST"))
 		}
 	}
 }
@@ -159,10 +114,10 @@ func TestIssueMultipartChecksFirst(t *testing.T) {
 // TestManifestSurvives: what was printed is read as it was.
 func TestManifestSurvives(t *testing.T) {
 	t.Parallel()
-	o := newFakeOSS(t)
+	_, issuer := emulated(t, nil)
 	r := multipartRequest()
 	r.Callback = goodRequest().Callback
-	want, _, err := o.issuer(t, nil).IssueMultipart(t.Context(), r)
+	want, _, err := issuer.IssueMultipart(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,8 +145,7 @@ func TestManifestSurvives(t *testing.T) {
 // to go along with the merge, though that travels in headers now.
 func TestRenew(t *testing.T) {
 	t.Parallel()
-	o := newFakeOSS(t)
-	issuer := o.issuer(t, nil)
+	_, issuer := emulated(t, nil)
 	sized := multipartRequest()
 	sized.Callback = goodRequest().Callback
 	sized.Callback.InQuery = true
@@ -230,8 +184,7 @@ func TestRenew(t *testing.T) {
 // TestRenewBadManifest: OSS is not asked for what cannot be.
 func TestRenewBadManifest(t *testing.T) {
 	t.Parallel()
-	o := newFakeOSS(t)
-	issuer := o.issuer(t, nil)
+	o, issuer := emulated(t, nil)
 	good := manifest.Multipart{Bucket: "demo", Key: "k", OSSUploadID: "u", PartSize: ossrule.MinPart, Parts: make([]manifest.Part, 1)}
 	if _, err := issuer.Renew(t.Context(), good); err != nil {
 		t.Fatal(err)
@@ -251,7 +204,7 @@ func TestRenewBadManifest(t *testing.T) {
 			t.Errorf("error %v, want %v", err, tt.want)
 		}
 	}
-	if len(o.seen) != 0 {
-		t.Errorf("OSS was asked: %v", o.seen)
+	if seen := o.Seen(); len(seen) != 0 {
+		t.Errorf("OSS was asked: %v", seen)
 	}
 }

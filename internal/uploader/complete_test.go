@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
+	"upcall/internal/testing/receiverfake"
 	"upcall/internal/uploader"
 )
 
@@ -85,7 +86,7 @@ func TestComplete(t *testing.T) {
 	}
 	lose := func(w *world, before door) door {
 		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
-			if r.Method == "POST" && w.count("POST") == 1 {
+			if r.Method == "POST" && w.gate.Count("POST") == 1 {
 				answerLost(t, rw, r, serve)
 				return
 			}
@@ -157,13 +158,13 @@ func TestComplete(t *testing.T) {
 			w := newWorld(t)
 			m := w.multipart(size, func(r *issue.MultipartRequest) {
 				if tt.callback {
-					r.Callback = w.receiver()
+					r.Callback = w.callback()
 				}
 			}).Multipart
 			w.sendParts(m, content)
-			w.through()
+			w.gate.Open()
 			if tt.between != nil {
-				w.between(tt.between(w))
+				w.gate.Between(tt.between(w))
 			}
 			done, err := newUploader(t).Complete(t.Context(), m, tt.expect, nil)
 			if tt.is == errStatus {
@@ -174,14 +175,14 @@ func TestComplete(t *testing.T) {
 			if !errors.Is(err, tt.is) || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want %v: %q", err, tt.is, tt.says)
 			}
-			if got := w.count("POST"); got != tt.merges {
+			if got := w.gate.Count("POST"); got != tt.merges {
 				t.Errorf("merged %d times, want %d", got, tt.merges)
 			}
 			if (done.ETag != "") != tt.stored || tt.stored && (done.Parts != 3 || done.Size != size) || err == nil && done.CRC64 != want {
 				t.Errorf("completed %+v", done)
 			}
-			if tt.callback && (len(w.reported()) != 1 || err == nil && string(done.Answer) != said) {
-				t.Errorf("called back %d times, answer %s", len(w.reported()), done.Answer)
+			if tt.callback && (len(w.receiver.Callbacks()) != 1 || err == nil && string(done.Answer) != receiverfake.Answer) {
+				t.Errorf("called back %d times, answer %s", len(w.receiver.Callbacks()), done.Answer)
 			}
 		})
 	}
@@ -216,10 +217,11 @@ func TestIncomplete(t *testing.T) {
 			if tt.change != nil {
 				tt.change(m)
 			}
-			w.through()
+			w.gate.Open()
 			done, err := newUploader(t).Complete(t.Context(), m, nil, nil)
-			if !errors.Is(err, uploader.ErrIncomplete) || !strings.Contains(err.Error(), tt.says) || done.ETag != "" || w.count("POST") != 0 {
-				t.Errorf("error %v; completed %+v, merged %d times", err, done, w.count("POST"))
+			if !errors.Is(err, uploader.ErrIncomplete) || !strings.Contains(err.Error(), tt.says) || done.ETag != "" ||
+				w.gate.Count("POST") != 0 {
+				t.Errorf("error %v; completed %+v, merged %d times", err, done, w.gate.Count("POST"))
 			}
 		})
 	}
@@ -231,11 +233,11 @@ func TestIncompleteLists(t *testing.T) {
 	w := newWorld(t)
 	m := w.manyParts().Multipart
 	m.Parts, m.ListPartsNext = m.Parts[:1000], nil
-	w.between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) {
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) {
 		writeList(t, rw, r, someBytes(manyParts), 0)
 	})
-	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, uploader.ErrIncomplete) || w.count("POST") != 0 {
-		t.Errorf("error %v, merged %d times", err, w.count("POST"))
+	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, uploader.ErrIncomplete) || w.gate.Count("POST") != 0 {
+		t.Errorf("error %v, merged %d times", err, w.gate.Count("POST"))
 	}
 }
 
@@ -245,8 +247,8 @@ func TestCompleteBadManifest(t *testing.T) {
 	w := newWorld(t)
 	m := w.multipart(3 * partSize).Multipart
 	m.ListParts.URL = "http://evil.example.com/"
-	w.through()
-	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, manifest.ErrManifest) || w.total() != 0 {
-		t.Errorf("error %v, %d requests", err, w.total())
+	w.gate.Open()
+	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, manifest.ErrManifest) || len(w.gate.Seen()) != 0 {
+		t.Errorf("error %v, %d requests", err, len(w.gate.Seen()))
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"upcall/internal/fault"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/uploader"
@@ -80,7 +82,7 @@ func TestNotRetried(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) { tt.serve(rw, r) })
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) { tt.serve(rw, r) })
 			_, source := fileOf(t, someBytes(1<<20))
 			m := w.put()
 			var seen log
@@ -95,8 +97,8 @@ func TestNotRetried(t *testing.T) {
 			if refused && status.Status != 203 && strings.ContainsAny(err.Error(), "\n\r\x1b\u009b") {
 				t.Errorf("error %q", err)
 			}
-			if w.count("PUT") != 1 || seen.sent != 0 || len(seen.remarks) != 0 {
-				t.Errorf("%d requests, %d bytes seen, remarks %q", w.count("PUT"), seen.sent, seen.remarks)
+			if w.gate.Count("PUT") != 1 || seen.sent != 0 || len(seen.remarks) != 0 {
+				t.Errorf("%d requests, %d bytes seen, remarks %q", w.gate.Count("PUT"), seen.sent, seen.remarks)
 			}
 		})
 	}
@@ -135,13 +137,14 @@ func TestRetried(t *testing.T) {
 			content := someBytes(1<<20 + 100)
 			_, source := fileOf(t, content)
 			for _, m := range []manifest.Manifest{w.put(), w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
+				var mu sync.Mutex
 				troubles := make(map[string]int)
-				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
-					w.mu.Lock()
+				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+					mu.Lock()
 					kind := r.Method + r.URL.Query().Get("partNumber")
 					troubles[kind]++
 					n := troubles[kind]
-					w.mu.Unlock()
+					mu.Unlock()
 					if n <= 2 {
 						tt.trouble(t, rw, r)
 						return
@@ -158,8 +161,8 @@ func TestRetried(t *testing.T) {
 					kinds = []string{"GET", "PUT 1", "PUT 2", "POST"}
 				}
 				for _, kind := range kinds {
-					if w.count(kind) != 3 {
-						t.Errorf("%d requests of %s, want 3", w.count(kind), kind)
+					if w.gate.Count(kind) != 3 {
+						t.Errorf("%d requests of %s, want 3", w.gate.Count(kind), kind)
 					}
 				}
 				if seen.sent != int64(len(content)) || len(seen.remarks) != 2*len(kinds) || !strings.Contains(seen.remarks[0], "trying again in ") {
@@ -174,18 +177,19 @@ func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, source := fileOf(t, []byte("hello"))
-	w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+	w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		refuse(rw, 503, "ServiceUnavailable", "busy")
 	})
 	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
-	if status, ok := errors.AsType[*uploader.StatusError](err); !ok || status.Status != 503 || !strings.Contains(err.Error(), "gave up after 3 attempts") || w.count("PUT") != 3 {
-		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	status, ok := errors.AsType[*uploader.StatusError](err)
+	if !ok || status.Status != 503 || !strings.Contains(err.Error(), "gave up after 3 attempts") || w.gate.Count("PUT") != 3 {
+		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
 
-	w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
+	w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
 	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
-	if !errors.Is(err, uploader.ErrNetwork) || w.count("PUT") != 3 || strings.Contains(err.Error(), "x-oss") {
-		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	if !errors.Is(err, uploader.ErrNetwork) || w.gate.Count("PUT") != 3 || strings.Contains(err.Error(), "x-oss") {
+		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
 }
 
@@ -194,14 +198,14 @@ func TestStalled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, source := fileOf(t, someBytes(100))
-	w.between(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+	w.gate.Between(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
 	u := newUploader(t, func(c *uploader.Config) { c.Stall, c.Attempts = 50*time.Millisecond, 2 })
 	_, err := u.Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
-	if !errors.Is(err, uploader.ErrNetwork) || !strings.Contains(err.Error(), "nothing moved") || w.count("PUT") != 2 {
-		t.Errorf("%d requests: %v", w.count("PUT"), err)
+	if !errors.Is(err, uploader.ErrNetwork) || !strings.Contains(err.Error(), "nothing moved") || w.gate.Count("PUT") != 2 {
+		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
 }
 
@@ -224,8 +228,8 @@ func TestUnknownCertificate(t *testing.T) {
 func TestCallbackFailed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.status = http.StatusForbidden
-	callback := w.receiver()
+	w.receiver.AnswerWith(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) })
+	callback := w.callback()
 	content := someBytes(2 * partSize)
 	_, source := fileOf(t, content)
 	for _, m := range []manifest.Manifest{
@@ -237,17 +241,15 @@ func TestCallbackFailed(t *testing.T) {
 			r.Callback = &other
 		}),
 	} {
-		w.callbacks = nil
-		w.through()
+		w.gate.Open()
 		state := stateIn(t)
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
 		status, ok := errors.AsType[*uploader.StatusError](err)
-		if !ok || !errors.Is(err, uploader.ErrCallbackFailed) || status.Status != 203 || status.EC != "0007-00000203" || !strings.Contains(err.Error(), "Error status : 403.") {
+		if !ok || !errors.Is(err, uploader.ErrCallbackFailed) || status.Status != 203 || status.EC != "0007-00000203" ||
+			!strings.Contains(err.Error(), "Error status : 403.") {
 			t.Errorf("error %v", err)
 		}
-		if n := len(w.reported()); n != 1 {
-			t.Errorf("called back %d times", n)
-		}
+		w.receiver.One(t)
 		w.wantStored(content)
 		state.wantGone()
 	}
@@ -257,10 +259,10 @@ func TestCallbackFailed(t *testing.T) {
 func TestNoReceiverAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	callback := w.receiver()
+	callback := w.callback()
 	_, source := fileOf(t, nil)
 	for _, answer := range []string{"", "<html>", `{"a":`} {
-		w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.Header().Set("x-oss-hash-crc64ecma", "0")
 			io.WriteString(rw, answer)
 		})
@@ -295,12 +297,12 @@ func TestFileChanges(t *testing.T) {
 			for _, kind := range []string{"put", "multipart"} {
 				w := newWorld(t)
 				path, source := fileOf(t, make([]byte, size))
-				callback := w.receiver()
+				callback := w.callback()
 				m := w.put(func(r *issue.Request) { r.Callback = callback })
 				if kind == "multipart" {
 					m = w.multipart(size, func(r *issue.MultipartRequest) { r.PartSize, r.Callback = size-partSize, callback })
 				}
-				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 					if number := r.URL.Query().Get("partNumber"); r.Method == http.MethodPut && (number == "" || number == "1") {
 						io.CopyN(io.Discard, r.Body, 1000)
 						if err := change(path); err != nil {
@@ -310,11 +312,11 @@ func TestFileChanges(t *testing.T) {
 					serve.ServeHTTP(rw, r)
 				})
 				_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-				if !errors.Is(err, uploader.ErrChanged) || w.stored() != nil || len(w.reported()) != 0 {
-					t.Errorf("%s: %d bytes stored, %d reported: %v", kind, len(w.stored()), len(w.reported()), err)
+				if !errors.Is(err, uploader.ErrChanged) || w.stored() != nil || len(w.receiver.Callbacks()) != 0 {
+					t.Errorf("%s: %d bytes stored, %d reported: %v", kind, len(w.stored()), len(w.receiver.Callbacks()), err)
 				}
-				if w.count("PUT")+w.count("PUT 1") != 1 || w.count("POST") != 0 {
-					t.Errorf("%s: requests %v", kind, w.requests)
+				if w.gate.Count("PUT")+w.gate.Count("PUT 1") != 1 || w.gate.Count("POST") != 0 {
+					t.Errorf("%s: requests %v", kind, w.gate.Seen())
 				}
 			}
 		})
@@ -328,7 +330,7 @@ func TestInterrupted(t *testing.T) {
 	_, source := fileOf(t, someBytes(3*partSize))
 	for _, m := range []manifest.Manifest{w.put(), w.multipart(3 * partSize)} {
 		ctx, cancel := context.WithCancel(t.Context())
-		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			if r.Method != http.MethodPut {
 				serve.ServeHTTP(rw, r)
 				return
@@ -352,19 +354,25 @@ func TestBadLists(t *testing.T) {
 	m := w.multipart(partSize)
 	for _, list := range []string{"", "hello", "<Error/>", "<ListPartsResult></ListPartsResult>", "<ListPartsResult><UploadId>other</UploadId></ListPartsResult>",
 		"<ListPartsResult><UploadId>" + m.Multipart.OSSUploadID + "</UploadId><Part><Size>x</Size></Part></ListPartsResult>"} {
-		w.between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(rw, list) })
+		w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(rw, list) })
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-		if !errors.Is(err, uploader.ErrNotOSS) || w.total() != 1 {
-			t.Errorf("%q: %d requests, error %v", list, w.total(), err)
+		if !errors.Is(err, uploader.ErrNotOSS) || len(w.gate.Seen()) != 1 {
+			t.Errorf("%q: %d requests, error %v", list, len(w.gate.Seen()), err)
 		}
 	}
 }
 
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
-	for _, cfg := range []uploader.Config{{Parallel: -1}, {Parallel: 65}, {Attempts: -1}, {Attempts: 101}, {Pause: -1}, {Stall: -1}} {
-		if _, err := uploader.New(cfg); err == nil {
-			t.Errorf("%+v is accepted", cfg)
+	for field, cfgs := range map[string][]uploader.Config{
+		"parallel": {{Parallel: -1}, {Parallel: 65}}, "attempts": {{Attempts: -1}, {Attempts: 101}},
+		"pause, stall": {{Pause: -1}, {Stall: -1}},
+	} {
+		for _, cfg := range cfgs {
+			_, err := uploader.New(cfg)
+			if mistakes := fault.Of(err); len(mistakes) != 1 || mistakes[0].Field != field {
+				t.Errorf("%+v: got %v, want a mistake in %s", cfg, err, field)
+			}
 		}
 	}
 }

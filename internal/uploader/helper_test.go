@@ -9,62 +9,43 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
-	"upcall/internal/ossemu"
 	"upcall/internal/ossrule"
+	"upcall/internal/testing/ossclient"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/receiverfake"
 	"upcall/internal/uploader"
 	"upcall/internal/uploadtoken"
 )
 
-const (
-	partSize = ossrule.MinPart
-	said     = `{"status":"ok"}` // what the receiver answers
-)
+const partSize = ossrule.MinPart
 
-// A world is an emulator over real HTTP, a receiver of its callbacks, and an issuer of
-// manifests for it. Every request to the emulator goes through intercept first.
+// A world is an emulator behind a gate, a receiver of its callbacks, and an issuer of
+// manifests for it.
 type world struct {
-	t      *testing.T
-	url    string
-	issuer *issue.Issuer
-	client *sdk.Client
-
-	mu        sync.Mutex
-	intercept func(w http.ResponseWriter, r *http.Request, serve http.Handler)
-	requests  []string // "PUT 3" for part 3, "PUT", "GET", "POST"
-	callbacks []string // their bodies
-	status    int      // of the receiver
+	t        *testing.T
+	gate     *ossfake.Gate
+	issuer   *issue.Issuer
+	client   *sdk.Client // does not go through the gate: looking at what is stored is no upload
+	receiver *receiverfake.Receiver
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, status: http.StatusOK, intercept: func(w http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(w, r) }}
-	emulator, err := ossemu.New(ossemu.Config{AccessKeyID: "ak", AccessKeySecret: "sk", Region: "cn-hangzhou", Buckets: []string{"demo"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		w.requests = append(w.requests, strings.TrimSpace(r.Method+" "+r.URL.Query().Get("partNumber")))
-		intercept := w.intercept
-		w.mu.Unlock()
-		intercept(rw, r, emulator)
-	}))
-	t.Cleanup(server.Close)
-	t.Cleanup(emulator.Close)
-	w.url = server.URL
-	client, err := oss.New(oss.Config{Region: "cn-hangzhou", Endpoint: server.URL, AccessKeyID: "ak", AccessKeySecret: "sk"})
+	emulator := ossfake.NewEmulator(t)
+	w := &world{t: t, gate: ossfake.NewGate(t, emulator), receiver: receiverfake.New(t)}
+	w.client = ossclient.New(ossfake.Serve(t, emulator), ossfake.Region, ossfake.AccessKeyID, ossfake.AccessKeySecret)
+	client, err := oss.New(oss.Config{Region: ossfake.Region, Endpoint: w.gate.URL,
+		AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,63 +56,12 @@ func newWorld(t *testing.T) *world {
 	if w.issuer, err = issue.New(issue.Config{OSS: client, Tokens: tokens}); err != nil {
 		t.Fatal(err)
 	}
-	direct := httptest.NewServer(emulator) // looking at what is stored is no upload
-	t.Cleanup(direct.Close)
-	w.client = sdk.NewClient(sdk.NewConfig().WithRegion("cn-hangzhou").WithEndpoint(direct.URL).WithUsePathStyle(true).
-		WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ak", "sk")))
 	return w
 }
 
-// receiver starts the callbacks' receiver and returns the callback for it.
-func (w *world) receiver() *issue.CallbackSpec {
-	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.callbacks = append(w.callbacks, string(body))
-		rw.Header().Set("Content-Length", strconv.Itoa(len(said)))
-		rw.WriteHeader(w.status)
-		io.WriteString(rw, said)
-	}))
-	w.t.Cleanup(receiver.Close)
-	return &issue.CallbackSpec{URLs: []string{receiver.URL + "/oss/callback"}}
-}
-
-// between sets what happens to requests from now on, and forgets those before.
-func (w *world) between(f func(w http.ResponseWriter, r *http.Request, serve http.Handler)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.intercept, w.requests = f, nil
-}
-
-// through lets every request pass, and forgets those before.
-func (w *world) through() {
-	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
-}
-
-// count returns how many requests of a kind came.
-func (w *world) count(kind string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := 0
-	for _, r := range w.requests {
-		if r == kind || kind == "PUT *" && strings.HasPrefix(r, "PUT ") {
-			n++
-		}
-	}
-	return n
-}
-
-func (w *world) total() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.requests)
-}
-
-func (w *world) reported() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.callbacks
+// callback is one to the receiver.
+func (w *world) callback() *issue.CallbackSpec {
+	return &issue.CallbackSpec{URLs: []string{w.receiver.URL + "/oss/callback"}}
 }
 
 func (w *world) put(change ...func(*issue.Request)) manifest.Manifest {

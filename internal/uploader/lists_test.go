@@ -39,7 +39,7 @@ func TestResumeOverLists(t *testing.T) {
 			_, source := fileOf(t, content)
 			m := w.manyParts()
 			tt.change(m.Multipart)
-			w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 				switch r.Method {
 				case http.MethodGet:
 					writeList(t, rw, r, content, missing)
@@ -53,8 +53,8 @@ func TestResumeOverLists(t *testing.T) {
 			if err != nil || result.Parts != manyParts || result.Kept != manyParts-tt.parts || result.CRC64 != crcOf(content) {
 				t.Errorf("result %+v, %v", result, err)
 			}
-			if w.count("GET") != tt.lists || w.count("PUT *") != tt.parts || w.count("PUT "+strconv.Itoa(missing)) != 1 {
-				t.Errorf("%d lists, %d parts", w.count("GET"), w.count("PUT *"))
+			if w.gate.Count("GET") != tt.lists || w.gate.Count("PUT *") != tt.parts || w.gate.Count("PUT "+strconv.Itoa(missing)) != 1 {
+				t.Errorf("%d lists, %d parts", w.gate.Count("GET"), w.gate.Count("PUT *"))
 			}
 		})
 	}

@@ -79,15 +79,15 @@ func TestAnswerLost(t *testing.T) {
 				_, source := fileOf(t, content)
 				m := w.multipart(size, func(r *issue.MultipartRequest) {
 					if tt.callback {
-						r.Callback = w.receiver()
+						r.Callback = w.callback()
 					}
 				})
 				if tt.change != nil {
 					tt.change(m.Multipart)
 				}
-				w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 					switch {
-					case r.Method == http.MethodPost && w.count("POST") == 1:
+					case r.Method == http.MethodPost && w.gate.Count("POST") == 1:
 						serve.ServeHTTP(httptest.NewRecorder(), r)
 						if tt.meantime != nil {
 							tt.meantime(w)
@@ -117,16 +117,17 @@ func TestAnswerLost(t *testing.T) {
 				if strings.Contains(strings.Join(tt.says, ""), "upload_id") && !strings.Contains(err.Error(), m.Multipart.ID.String()) {
 					t.Errorf("error %v, want the upload id", err)
 				}
-				if w.count("HEAD") != tt.heads || tt.callback && len(w.reported()) != 1 {
-					t.Errorf("%d HEADs, called back %d times", w.count("HEAD"), len(w.reported()))
+				if w.gate.Count("HEAD") != tt.heads || tt.callback && len(w.receiver.Callbacks()) != 1 {
+					t.Errorf("%d HEADs, called back %d times", w.gate.Count("HEAD"), len(w.receiver.Callbacks()))
 				}
 				if !tt.kept {
 					state.wantGone()
 					return
 				}
-				w.through()
+				w.gate.Open()
 				_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
-				if tt.callback != errors.Is(err, uploader.ErrAnswerLost) || tt.callback != (err != nil) || w.count("HEAD") != 1 || w.count("POST") != 0 {
+				if tt.callback != errors.Is(err, uploader.ErrAnswerLost) || tt.callback != (err != nil) ||
+					w.gate.Count("HEAD") != 1 || w.gate.Count("POST") != 0 {
 					t.Errorf("the next run: %v", err)
 				}
 				state.wantGone()
@@ -145,9 +146,9 @@ func TestAnswerLostUnread(t *testing.T) {
 		w, state := newWorld(t), stateIn(t)
 		path, source := fileOf(t, someBytes(2*partSize))
 		m := w.multipart(2 * partSize)
-		w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			switch {
-			case r.Method == http.MethodPost && w.count("POST") == 1:
+			case r.Method == http.MethodPost && w.gate.Count("POST") == 1:
 				serve.ServeHTTP(httptest.NewRecorder(), r)
 				meantime(w)
 				if err := os.Truncate(path, 0); err != nil { // reading would fail
@@ -174,11 +175,11 @@ func TestAnswerLostAndKilled(t *testing.T) {
 	m := w.multipart(2 * partSize)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 		switch {
-		case r.Method == http.MethodPost && w.count("POST") == 1:
+		case r.Method == http.MethodPost && w.gate.Count("POST") == 1:
 			answerLost(t, rw, r, serve)
-		case r.Method == http.MethodHead && w.count("HEAD") == 1:
+		case r.Method == http.MethodHead && w.gate.Count("HEAD") == 1:
 			stop()
 			<-r.Context().Done()
 		default:
@@ -205,7 +206,7 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 	lose := func(w *world, method string) func(http.ResponseWriter, *http.Request, http.Handler) {
 		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			switch {
-			case r.Method == method && w.count(method) == 1:
+			case r.Method == method && w.gate.Count(method) == 1:
 				answerLost(t, rw, r, serve)
 			case r.Method == method:
 				refuse(rw, http.StatusConflict, "FileAlreadyExists", "The object you specified already exists and can not be overwritten.")
@@ -218,9 +219,9 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		t.Parallel()
 		w, state := newWorld(t), stateIn(t)
 		_, source := fileOf(t, content)
-		callback := w.receiver()
+		callback := w.callback()
 		m := w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback, r.Object.ForbidOverwrite = callback, true })
-		w.between(lose(w, http.MethodPost))
+		w.gate.Between(lose(w, http.MethodPost))
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
 		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), "the key is taken now, and the object is there as in the file") {
 			t.Errorf("error %v", err)
@@ -230,15 +231,15 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		_, source := fileOf(t, content)
-		callback := w.receiver()
+		callback := w.callback()
 		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
-		w.between(lose(w, http.MethodPut))
+		w.gate.Between(lose(w, http.MethodPut))
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
 		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), fmt.Sprintf("most likely stored; look whether its CRC-64 is %d", crcOf(content))) {
 			t.Errorf("error %v", err)
 		}
 		w.wantStored(content)
-		if n := len(w.reported()); n != 1 {
+		if n := len(w.receiver.Callbacks()); n != 1 {
 			t.Errorf("called back %d times", n)
 		}
 	})

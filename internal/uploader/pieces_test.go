@@ -17,11 +17,12 @@ func TestBadManifest(t *testing.T) {
 	elsewhere.Multipart.Parts[2].URL = "http://evil.example.com/"
 	host.Put.Headers["host"] = "evil.example.com"
 	notOne.Put = host.Put
-	w.through()
+	w.gate.Open()
 	for _, m := range []manifest.Manifest{{}, elsewhere, host, notOne} {
 		_, source := fileOf(t, nil)
-		if _, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m}); !errors.Is(err, manifest.ErrManifest) || w.total() != 0 {
-			t.Errorf("error %v, %d requests", err, w.total())
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		if !errors.Is(err, manifest.ErrManifest) || len(w.gate.Seen()) != 0 {
+			t.Errorf("error %v, %d requests", err, len(w.gate.Seen()))
 		}
 	}
 }
@@ -81,9 +82,10 @@ func TestSizes(t *testing.T) {
 			continue
 		}
 		_, source := fileOf(t, someBytes(tt.size))
-		w.through()
-		if _, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: tt.m}); !errors.Is(err, uploader.ErrSize) || w.total() != 0 {
-			t.Errorf("%s: %d requests, error %v", tt.name, w.total(), err)
+		w.gate.Open()
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: tt.m})
+		if !errors.Is(err, uploader.ErrSize) || len(w.gate.Seen()) != 0 {
+			t.Errorf("%s: %d requests, error %v", tt.name, len(w.gate.Seen()), err)
 		}
 	}
 }

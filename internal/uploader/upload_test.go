@@ -2,6 +2,7 @@ package uploader_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc64"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
+	"upcall/internal/testing/receiverfake"
 	"upcall/internal/uploader"
 )
 
@@ -26,7 +28,7 @@ func TestPut(t *testing.T) {
 				content := someBytes(size)
 				_, source := fileOf(t, content)
 				length := int64(size)
-				callback := w.receiver()
+				callback := w.callback()
 				callback.InQuery = inQuery
 				m := w.put(func(r *issue.Request) {
 					r.Callback, r.ContentLength, r.Object.ContentType = callback, &length, "image/jpeg"
@@ -38,15 +40,15 @@ func TestPut(t *testing.T) {
 					t.Fatal(err)
 				}
 				crc := crc64.Checksum(content, crc64.MakeTable(crc64.ECMA))
-				if string(result.Answer) != said || result.CRC64 != crc || result.Parts != 0 {
+				if string(result.Answer) != receiverfake.Answer || result.CRC64 != crc || result.Parts != 0 {
 					t.Errorf("%+v", result)
 				}
 				w.wantStored(content)
-				if got := w.reported(); len(got) != 1 || !strings.Contains(got[0], "crc64="+strconv.FormatUint(crc, 10)) {
+				if got := w.receiver.Callbacks(); len(got) != 1 || !strings.Contains(got[0].Body, "crc64="+strconv.FormatUint(crc, 10)) {
 					t.Errorf("reported: %q", got)
 				}
-				if seen.sent != int64(size) || len(seen.remarks) != 0 || w.total() != 1 {
-					t.Errorf("%+v, %d requests", seen.sent, w.total())
+				if seen.sent != int64(size) || len(seen.remarks) != 0 || len(w.gate.Seen()) != 1 {
+					t.Errorf("%+v, %d requests", seen.sent, len(w.gate.Seen()))
 				}
 			})
 		}
@@ -97,29 +99,29 @@ func TestMultipart(t *testing.T) {
 			w := newWorld(t)
 			content := someBytes(tt.size)
 			_, source := fileOf(t, content)
-			callback := w.receiver()
+			callback := w.callback()
 			m := w.multipart(int64(max(tt.size, 1)), func(r *issue.MultipartRequest) {
 				r.Callback = callback
 				if tt.change != nil {
 					tt.change(r)
 				}
 			})
-			w.through()
+			w.gate.Open()
 			var seen log
 			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
 			if err != nil {
 				t.Fatal(err)
 			}
 			crc := crc64.Checksum(content, crc64.MakeTable(crc64.ECMA))
-			if string(result.Answer) != said || result.CRC64 != crc || result.Parts != tt.parts || result.Kept != 0 {
+			if string(result.Answer) != receiverfake.Answer || result.CRC64 != crc || result.Parts != tt.parts || result.Kept != 0 {
 				t.Errorf("%+v", result)
 			}
 			w.wantStored(content)
-			if got := w.reported(); len(got) != 1 || !strings.Contains(got[0], "crc64="+strconv.FormatUint(crc, 10)) {
+			if got := w.receiver.Callbacks(); len(got) != 1 || !strings.Contains(got[0].Body, "crc64="+strconv.FormatUint(crc, 10)) {
 				t.Errorf("reported: %q", got)
 			}
-			if seen.sent != int64(tt.size) || w.count("PUT *") != tt.parts || w.count("POST") != 1 {
-				t.Errorf("%d bytes seen, requests %v", seen.sent, w.requests)
+			if seen.sent != int64(tt.size) || w.gate.Count("PUT *") != tt.parts || w.gate.Count("POST") != 1 {
+				t.Errorf("%d bytes seen, requests %v", seen.sent, w.gate.Seen())
 			}
 		})
 	}
@@ -154,10 +156,10 @@ func TestResume(t *testing.T) {
 			w := newWorld(t)
 			content := someBytes(size)
 			path, source := fileOf(t, content)
-			callback := w.receiver()
+			callback := w.callback()
 			m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
 			// Part 6 is refused for good.
-			w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 				if r.URL.Query().Get("partNumber") == "6" {
 					refuse(rw, 403, "AccessDenied", "no")
 					return
@@ -166,21 +168,23 @@ func TestResume(t *testing.T) {
 			})
 			// One connection, so that parts 1 to 5 are through.
 			one := newUploader(t, func(c *uploader.Config) { c.Parallel = 1 })
-			if _, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m}); err == nil {
-				t.Fatal("part 6 was not refused")
+			_, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+			if status, ok := errors.AsType[*uploader.StatusError](err); !ok || status.Status != 403 {
+				t.Fatalf("part 6 was not refused: %v", err)
 			}
 			tt.change(t, path, content, m.Multipart)
-			w.through()
+			w.gate.Open()
 			var seen log
 			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: open(t, path), Manifest: m, Watcher: &seen})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if result.Kept != tt.kept || w.count("PUT *") != 6-tt.kept || seen.sent != size || string(result.Answer) != said {
-				t.Errorf("%+v, %d parts sent, %d bytes seen", result, w.count("PUT *"), seen.sent)
+			if result.Kept != tt.kept || w.gate.Count("PUT *") != 6-tt.kept || seen.sent != size ||
+				string(result.Answer) != receiverfake.Answer {
+				t.Errorf("%+v, %d parts sent, %d bytes seen", result, w.gate.Count("PUT *"), seen.sent)
 			}
 			w.wantStored(content)
-			if n := len(w.reported()); n != 1 {
+			if n := len(w.receiver.Callbacks()); n != 1 {
 				t.Errorf("reported %d times", n)
 			}
 		})
@@ -196,22 +200,22 @@ func TestManyPages(t *testing.T) {
 	_, source := fileOf(t, content)
 	m := w.multipart(parts, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, parts })
 	m.Multipart.PartSize = 10 // smaller than OSS merges: it is the listing that counts
-	w.between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
 	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != parts {
-		t.Fatalf("%d parts sent: %v", w.count("PUT *"), err)
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != parts {
+		t.Fatalf("%d parts sent: %v", w.gate.Count("PUT *"), err)
 	}
-	w.through()
+	w.gate.Open()
 	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != 0 || w.count("GET") != 2 {
-		t.Errorf("%d parts sent, %d pages: %v", w.count("PUT *"), w.count("GET"), err)
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != 0 || w.gate.Count("GET") != 2 {
+		t.Errorf("%d parts sent, %d pages: %v", w.gate.Count("PUT *"), w.gate.Count("GET"), err)
 	}
 	// Without the further pages nobody knows of the other parts: they are sent again.
 	m.Multipart.ListPartsNext = nil
-	w.through()
+	w.gate.Open()
 	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.count("PUT *") != parts-1000 {
-		t.Errorf("%d parts sent: %v", w.count("PUT *"), err)
+	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != parts-1000 {
+		t.Errorf("%d parts sent: %v", w.gate.Count("PUT *"), err)
 	}
 }
 
@@ -234,12 +238,15 @@ func sendTo(t *testing.T, p manifest.PresignedRequest, content []byte) {
 func TestOpenSource(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "folder": dir, "device": os.DevNull} {
-		if source, err := uploader.OpenSource(path); err == nil {
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "no such file", dir: "is no regular file", os.DevNull: "is no regular file",
+	} {
+		source, err := uploader.OpenSource(path)
+		if err == nil {
 			source.Close()
-			t.Errorf("%s: opened", name)
-		} else if !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil || !strings.Contains(err.Error(), path+": ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want one that says %s", path, err, want)
 		}
 	}
 }

@@ -60,9 +60,12 @@ func (g *Gate) Puts() []string {
 	return puts
 }
 
-// Count returns how many requests of a kind came.
+// Count returns how many requests of a kind came. "PUT *" counts those of all parts.
 func (g *Gate) Count(kind string) int {
-	return len(slices.DeleteFunc(g.Seen(), func(seen string) bool { return seen != kind }))
+	prefix, any := strings.CutSuffix(kind, "*")
+	return len(slices.DeleteFunc(g.Seen(), func(seen string) bool {
+		return seen != kind && !(any && strings.HasPrefix(seen, prefix))
+	}))
 }
 
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
