@@ -2,7 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -50,11 +49,9 @@ func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 	return nil
 }
 
-const apiKeyColumns = "id, hash, policy, created_at, revoked_at"
-
 // List returns all keys, those too that were revoked, the oldest first.
 func (k *APIKeys) List(ctx context.Context) ([]APIKey, error) {
-	rows, err := k.pool.Query(ctx, "SELECT "+apiKeyColumns+" FROM upcall.api_keys ORDER BY created_at, id")
+	rows, err := k.pool.Query(ctx, "SELECT id, hash, policy, created_at, revoked_at FROM upcall.api_keys ORDER BY created_at, id")
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
 	}
@@ -63,27 +60,6 @@ func (k *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
 	}
 	return keys, nil
-}
-
-// Find returns the key with this ID, also one that was revoked: RevokedAt says so. The
-// error wraps [ErrNotFound] where there is none.
-func (k *APIKeys) Find(ctx context.Context, id string) (APIKey, error) {
-	// A stranger chooses the ID.
-	if storable(id) != nil {
-		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
-	}
-	rows, err := k.pool.Query(ctx, "SELECT "+apiKeyColumns+" FROM upcall.api_keys WHERE id = $1", id)
-	if err != nil {
-		return APIKey{}, fmt.Errorf("find API key: %w", unavailable(err))
-	}
-	key, err := pgx.CollectExactlyOneRow(rows, scanAPIKey)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return APIKey{}, fmt.Errorf("find API key: %w", ErrNotFound)
-	case err != nil:
-		return APIKey{}, fmt.Errorf("find API key: %w", unavailable(err))
-	}
-	return key, nil
 }
 
 // Revoke disables a key permanently. To revoke it again changes nothing. The
