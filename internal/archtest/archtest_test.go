@@ -92,7 +92,8 @@ var apart = map[string][]string{
 	"upcall/internal/admission": {"github.com/gin-gonic/gin", "github.com/jackc/pgx", "upcall/internal/eventstore"},
 	"upcall/internal/intake":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/doctor":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
-	"upcall/internal/spool":     {"github.com/jackc/pgx"},
+	"upcall/internal/spool":     {"github.com/jackc/pgx", "upcall/internal/eventstore"},
+	"upcall/internal/recorder":  {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "github.com/jackc/pgx", "upcall/internal/oss"},
 }
 

@@ -41,7 +41,55 @@ func (c *column) bytes() []byte {
 	return c.buffer
 }
 
-func (c *column) null() {
+// year2000 is PostgreSQL's beginning of time, in microseconds since 1970.
+const year2000 = 946_684_800_000_000
+
+// add adds a value by a pointer to it, whose type is one of those in [typeOf].
+func (c *column) add(pointer any) {
+	var scratch [64]byte
+	wire := scratch[:0]
+	switch v := pointer.(type) {
+	case *string:
+		if *v != "" {
+			value(c, *v)
+			return
+		}
+	case *[]byte: // jsonb is a version and the text
+		c.rows++
+		c.buffer = append(binary.BigEndian.AppendUint32(c.buffer, uint32(len(*v)+1)), 1)
+		c.buffer = append(c.buffer, *v...)
+		return
+	case *uuid.UUID:
+		wire = append(wire, v[:]...)
+	case *uuid.NullUUID:
+		if v.Valid {
+			wire = append(wire, v.UUID[:]...)
+		}
+	case *time.Time:
+		wire = binary.BigEndian.AppendUint64(wire, uint64(v.UnixMicro()-year2000))
+	case **int64:
+		if *v != nil {
+			wire = binary.BigEndian.AppendUint64(wire, uint64(**v))
+		}
+	case **int32:
+		if *v != nil {
+			wire = binary.BigEndian.AppendUint32(wire, uint32(**v))
+		}
+	case **uint64:
+		if *v != nil {
+			wire = strconv.AppendUint(wire, **v, 10)
+		}
+	case *netip.Addr:
+		if v.IsValid() {
+			wire = v.WithZone("").AppendTo(wire) // inet has no zones
+		}
+	default:
+		panic(fmt.Sprintf("eventstore: there is no column for a %T", pointer))
+	}
+	if len(wire) > 0 {
+		value(c, wire)
+		return
+	}
 	c.rows++
 	c.nulls = true
 	c.buffer = append(c.buffer, 0xff, 0xff, 0xff, 0xff) // length -1
@@ -54,138 +102,25 @@ func value[T string | []byte](c *column, v T) {
 	c.buffer = append(c.buffer, v...)
 }
 
-// text adds a text; "" is an absent value.
-func (c *column) text(s string) {
-	if s == "" {
-		c.null()
-		return
-	}
-	value(c, s)
-}
-
-// uuid adds one that is there.
-func (c *column) uuid(id uuid.UUID) { value(c, id[:]) }
-
-func (c *column) nullUUID(id uuid.NullUUID) {
-	if !id.Valid {
-		c.null()
-		return
-	}
-	c.uuid(id.UUID)
-}
-
-func (c *column) int64(v *int64) {
-	if v == nil {
-		c.null()
-		return
-	}
-	c.eight(*v)
-}
-
-func (c *column) eight(v int64) {
-	c.rows++
-	c.buffer = binary.BigEndian.AppendUint32(c.buffer, 8)
-	c.buffer = binary.BigEndian.AppendUint64(c.buffer, uint64(v))
-}
-
-func (c *column) int32(v *int32) {
-	if v == nil {
-		c.null()
-		return
-	}
-	c.rows++
-	c.buffer = binary.BigEndian.AppendUint32(c.buffer, 4)
-	c.buffer = binary.BigEndian.AppendUint32(c.buffer, uint32(*v))
-}
-
-// time adds a timestamptz: microseconds since 2000.
-func (c *column) time(t time.Time) {
-	const year2000 = 946_684_800_000_000
-	c.eight(t.UnixMicro() - year2000)
-}
-
-// decimal adds an unsigned number as text: PostgreSQL has no unsigned type.
-func (c *column) decimal(v *uint64) {
-	if v == nil {
-		c.null()
-		return
-	}
-	var digits [20]byte
-	value(c, strconv.AppendUint(digits[:0], *v, 10))
-}
-
-// addr adds an address as text, without a zone, which inet cannot hold.
-func (c *column) addr(a netip.Addr) {
-	if !a.IsValid() {
-		c.null()
-		return
-	}
-	var text [64]byte
-	value(c, a.WithZone("").AppendTo(text[:0]))
-}
-
-// json adds a jsonb: a version byte and the text.
-func (c *column) json(text []byte) {
-	c.rows++
-	c.buffer = binary.BigEndian.AppendUint32(c.buffer, uint32(len(text)+1))
-	c.buffer = append(c.buffer, 1)
-	c.buffer = append(c.buffer, text...)
-}
-
-// field adds a value by a pointer to it, as an event's columns give.
-func (c *column) field(pointer any) {
-	switch v := pointer.(type) {
-	case *string:
-		c.text(*v)
-	case *uuid.UUID:
-		c.uuid(*v)
-	case *uuid.NullUUID:
-		c.nullUUID(*v)
-	case *time.Time:
-		c.time(*v)
-	case **int64:
-		c.int64(*v)
-	case **int32:
-		c.int32(*v)
-	case **uint64:
-		c.decimal(*v)
-	case *netip.Addr:
-		c.addr(*v)
-	default:
-		panic(fmt.Sprintf("eventstore: there is no column for a %T", pointer))
-	}
-}
-
 // binaryFormat asks for that format, of all parameters and all results.
 var binaryFormat = []int16{1}
 
-// columns are the parameters of a statement. One is used for many batches.
-type columns struct {
-	all    []column
-	params [][]byte
-}
+// columns are the parameters of a statement. They are used for many batches.
+type columns []column
 
-// newColumns makes one column for each element type.
-func newColumns(elements []uint32) *columns {
-	c := &columns{all: make([]column, len(elements)), params: make([][]byte, len(elements))}
-	for i, element := range elements {
-		c.all[i].element = element
-	}
-	return c
-}
-
-func (c *columns) reset() {
-	for i := range c.all {
-		c.all[i].reset()
+func (c columns) reset() {
+	for i := range c {
+		c[i].reset()
 	}
 }
 
 // parameters are good until the next reset.
-func (c *columns) parameters() [][]byte {
-	for i := range c.all {
-		c.params[i] = c.all[i].bytes()
+func (c columns) parameters() [][]byte {
+	parameters := make([][]byte, len(c))
+	for i := range c {
+		parameters[i] = c[i].bytes()
 	}
-	return c.params
+	return parameters
 }
 
 // A reservation is not a message: it makes space for one of so many bytes. pgx's buffer

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,43 +14,11 @@ import (
 	"upcall/internal/event"
 )
 
-// A columnType is how the columns of one kind travel. What pgx has no exact type for goes as
-// text.
-type columnType struct {
-	element uint32 // OID of the elements of the array that PostgreSQL is given
-	array   string // and its SQL type
-	cast    string // from the element to the column's type
-	read    string // what is read, of the column's name in place of %s
-}
-
-func columnTypeOf(c event.Column) columnType {
-	switch field := c.Field(new(event.Event)).(type) {
-	case *uuid.UUID, *uuid.NullUUID:
-		return columnType{pgtype.UUIDOID, "uuid[]", "", "%s"}
-	case *time.Time:
-		return columnType{pgtype.TimestamptzOID, "timestamptz[]", "", "%s"}
-	case *string:
-		return columnType{pgtype.TextOID, "text[]", "", "coalesce(%s, '')"}
-	case **int64:
-		return columnType{pgtype.Int8OID, "bigint[]", "", "%s"}
-	case **int32:
-		return columnType{pgtype.Int4OID, "integer[]", "", "%s"}
-	case **uint64: // PostgreSQL has no unsigned type
-		return columnType{pgtype.TextOID, "text[]", "::numeric", "%s::text"}
-	case *netip.Addr:
-		return columnType{pgtype.TextOID, "text[]", "::inet", "host(%s)"}
-	case *map[string]json.RawMessage:
-		return columnType{pgtype.JSONBOID, "jsonb[]", "", "%s"}
-	default:
-		panic(fmt.Sprintf("eventstore: column %s is a %T, of which nothing is known here", c.Name, field))
-	}
-}
-
 // eventColumns are what scanEvent reads.
 var eventColumns = func() string {
 	var read []string
 	for _, c := range event.Columns {
-		read = append(read, fmt.Sprintf(columnTypeOf(c).read, c.Name))
+		read = append(read, fmt.Sprintf(typeOf(c.Field(new(event.Event))).read, c.Name))
 	}
 	return strings.Join(read, ", ")
 }()

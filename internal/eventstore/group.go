@@ -85,12 +85,10 @@ type group[T any] struct {
 
 // A kind of rows.
 type kind[T any] struct {
-	// insert writes a batch. Its parameters are arrays, one for each column, and it
-	// returns the id and the outcome, as "char", of each row whose outcome is not known.
+	// insert writes a batch. Its parameters are the arrays of the fields, and it returns
+	// the id and the outcome, as "char", of each row whose outcome is not known.
 	insert statement
-
-	// encode adds a row to the arrays.
-	encode func(*columns, *T)
+	fields []field[T]
 
 	// join adds to a row what another one with the same id, which is not written, has
 	// beyond it. nil is for kinds that have nothing of that sort.
@@ -99,12 +97,6 @@ type kind[T any] struct {
 	// fix removes the reason for which PostgreSQL says check_violation. nil is
 	// for kinds where nothing can: the row is bad.
 	fix func(context.Context, *pgxpool.Pool, []*request[T]) error
-}
-
-// A statement is prepared on each connection under its name.
-type statement struct {
-	name, sql string
-	elements  []uint32 // OID of the elements of each parameter
 }
 
 // A request is a row and the caller that waits for it.

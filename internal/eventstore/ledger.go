@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"upcall/internal/event"
 )
@@ -89,30 +88,25 @@ func newIssuedRow(upload IssuedUpload) (issuedRow, error) {
 	return row, nil
 }
 
+// issuedFields are the columns of issued uploads.
+var issuedFields = []field[issuedRow]{
+	{name: "upload_id", pointer: func(u *issuedRow) any { return &u.ID }},
+	{name: "issued_at", pointer: func(u *issuedRow) any { return &u.IssuedAt }},
+	{name: "expires_at", pointer: func(u *issuedRow) any { return &u.ExpiresAt }},
+	{name: "bucket", pointer: func(u *issuedRow) any { return &u.Bucket }},
+	{name: "object_key", pointer: func(u *issuedRow) any { return &u.Object }},
+	{name: "content_type", pointer: func(u *issuedRow) any { return &u.ContentType }},
+	{name: "size", pointer: func(u *issuedRow) any { return &u.Size }},
+	{name: "vars", pointer: func(u *issuedRow) any { return &u.vars }},
+	{name: "api_key_id", pointer: func(u *issuedRow) any { return &u.APIKeyID }},
+	{name: "oss_upload_id", pointer: func(u *issuedRow) any { return &u.OSSUploadID }},
+}
+
 // issuedKind is how issued uploads are written.
 var issuedKind = kind[issuedRow]{
-	insert: statement{name: "upcall_issue", sql: `
-		INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key, content_type, size,
-			vars, api_key_id, oss_upload_id)
-		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-			$8::jsonb[], $9::text[], $10::text[])
+	fields: issuedFields,
+	insert: newStatement("upcall_issue", `
+		INSERT INTO upcall.issued_uploads ({columns}) SELECT * FROM unnest({given})
 		ON CONFLICT DO NOTHING
-		RETURNING upload_id, 'n'::"char"`,
-		elements: []uint32{
-			pgtype.UUIDOID, pgtype.TimestamptzOID, pgtype.TimestamptzOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.Int8OID,
-			pgtype.JSONBOID, pgtype.TextOID, pgtype.TextOID,
-		}},
-	encode: func(columns *columns, u *issuedRow) {
-		all := columns.all
-		all[0].uuid(u.ID)
-		all[1].time(u.IssuedAt)
-		all[2].time(u.ExpiresAt)
-		all[3].text(u.Bucket)
-		all[4].text(u.Object)
-		all[5].text(u.ContentType)
-		all[6].int64(u.Size)
-		all[7].json(u.vars)
-		all[8].text(u.APIKeyID)
-		all[9].text(u.OSSUploadID)
-	},
+		RETURNING upload_id, 'n'::"char"`, issuedFields),
 }

@@ -41,7 +41,7 @@ func TestPlan(t *testing.T) {
 			if _, err := conn.Conn().Prepare(t.Context(), s.name, s.sql); err != nil {
 				t.Fatal(err)
 			}
-			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", len(s.elements)), ", ")
+			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", len(s.columns)), ", ")
 			rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE "+s.name+"("+nulls+")", pgx.QueryExecModeSimpleProtocol)
 			if err != nil {
 				t.Fatal(err)

@@ -3,12 +3,9 @@ package eventstore
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
@@ -19,8 +16,7 @@ import (
 const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 // insertEvents returns 'n' for what is new, and 'r' for what is refused because its upload
-// was revoked. In it {name} stands for the parameter that is the array of that column, and
-// {columns}, {values} and {given} for all columns: their names, with casts, and parameters.
+// was revoked.
 //
 // What is recorded already is not refused any more: a repeat gets the answer of the first
 // time. Nor is what was acknowledged: {judged} holds the upload ids of all others. The
@@ -66,47 +62,30 @@ WITH suspect AS MATERIALIZED (
 )
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked`
 
-// recordEvents is the statement for insertEvents. Its parameters are the columns of events
-// and, behind them, source_addr and judged.
-func recordEvents() statement {
-	s := statement{name: "upcall_record"}
-	var names, values, given, replace []string
-	parameter := func(name, array string, element uint32) string {
-		s.elements = append(s.elements, element)
-		p := fmt.Sprintf("$%d::%s", len(s.elements), array)
-		replace = append(replace, "{"+name+"}", p)
-		return p
-	}
+// eventFields are the columns of events and what else insertEvents needs of them.
+var eventFields = func() []field[eventRow] {
+	var fields []field[eventRow]
 	for _, c := range event.Columns {
-		how := columnTypeOf(c)
-		names, values = append(names, c.Name), append(values, c.Name+how.cast)
-		given = append(given, parameter(c.Name, how.array, how.element))
+		pointer := func(e *eventRow) any { return c.Field(&e.Event) }
+		if _, vars := c.Field(new(event.Event)).(*map[string]json.RawMessage); vars {
+			pointer = func(e *eventRow) any { return &e.vars }
+		}
+		fields = append(fields, field[eventRow]{name: c.Name, pointer: pointer})
 	}
-	parameter("source_addr", "text[]", pgtype.TextOID)
-	parameter("judged", "uuid[]", pgtype.UUIDOID)
-	list := func(parts []string) string { return strings.Join(parts, ", ") }
-	replace = append(replace, "{columns}", list(names), "{values}", list(values), "{given}", list(given))
-	s.sql = strings.NewReplacer(replace...).Replace(insertEvents)
-	return s
-}
+	return append(fields,
+		field[eventRow]{"source_addr", func(e *eventRow) any { return &e.SourceAddr }, true},
+		field[eventRow]{"judged", func(e *eventRow) any { return &e.judged }, true})
+}()
 
 // eventKind is how events are written.
 var eventKind = kind[eventRow]{
-	insert: recordEvents(),
-	encode: func(columns *columns, e *eventRow) {
-		for i, c := range event.Columns {
-			switch field := c.Field(&e.Event).(type) {
-			case *map[string]json.RawMessage:
-				columns.all[i].json(e.vars)
-			default:
-				columns.all[i].field(field)
-			}
+	fields: eventFields,
+	insert: newStatement("upcall_record", insertEvents, eventFields),
+	join: func(kept, folded *eventRow) {
+		if folded.Acknowledged {
+			kept.Acknowledged, kept.judged = true, uuid.NullUUID{}
 		}
-		behind := columns.all[len(event.Columns):]
-		behind[0].addr(e.SourceAddr)
-		behind[1].nullUUID(uuid.NullUUID{UUID: e.UploadID.UUID, Valid: e.UploadID.Valid && !e.Acknowledged})
 	},
-	join: func(kept, folded *eventRow) { kept.Acknowledged = kept.Acknowledged || folded.Acknowledged },
 	// There is no partition for some of them.
 	fix: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
 		times := make([]time.Time, len(rows))

@@ -74,7 +74,8 @@ func (r *Recorder) Ping(ctx context.Context) error {
 // An eventRow is an event that PostgreSQL takes, as far as can be told beforehand.
 type eventRow struct {
 	event.Event
-	vars []byte // Callback.Vars as JSON
+	vars   []byte        // Callback.Vars as JSON
+	judged uuid.NullUUID // UploadID, unless the event was acknowledged
 }
 
 // newEventRow encodes the event's variables, and makes sure that its texts are such as
@@ -90,6 +91,9 @@ func newEventRow(e *event.Event) (eventRow, error) {
 	}
 	row := eventRow{Event: *e, vars: vars}
 	row.Source = cmp.Or(e.Source, event.SourceCallback)
+	if !e.Acknowledged {
+		row.judged = e.UploadID
+	}
 	return row, nil
 }
 

@@ -26,11 +26,11 @@ const (
 type writer[T any] struct {
 	config  Config
 	kind    kind[T]
-	columns *columns
+	columns columns
 }
 
 func newWriter[T any](config Config, k kind[T]) *writer[T] {
-	return &writer[T]{config: config, kind: k, columns: newColumns(k.insert.elements)}
+	return &writer[T]{config: config, kind: k, columns: slices.Clone(k.insert.columns)}
 }
 
 // record commits the batch, which it sorts, and answers each request in it. It works
@@ -148,7 +148,9 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 	}
 	w.columns.reset()
 	for _, q := range rows {
-		w.kind.encode(w.columns, &q.row)
+		for i, f := range w.kind.fields {
+			w.columns[i].add(f.pointer(&q.row))
+		}
 	}
 	parameters := w.columns.parameters()
 	conn.PgConn().Frontend().Send(reserveFor(parameters))
