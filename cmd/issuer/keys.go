@@ -152,11 +152,8 @@ func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio)
 	if id, _, err := apikey.Parse(c.ID); err == nil {
 		idErr = fmt.Errorf("that is a whole key; give its id alone, %s", id)
 	}
-	if idErr != nil {
-		idErr = fault.In("ID", idErr)
-	}
 	_, err := c.required(env)
-	if err := fault.Join(idErr, err); err != nil {
+	if err := fault.Join(fault.In("ID", idErr), err); err != nil {
 		return cli.Usage(err)
 	}
 	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
