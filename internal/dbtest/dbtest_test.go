@@ -40,7 +40,8 @@ func TestEmpty(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	var schemas int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'upcall'").Scan(&schemas); err != nil || schemas != 0 {
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'upcall'").Scan(&schemas); err != nil ||
+		schemas != 0 {
 		t.Errorf("got %d schemas, %v", schemas, err)
 	}
 }

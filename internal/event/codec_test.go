@@ -42,11 +42,13 @@ const fullJSON = `{"event_id":"3b87537b-4026-5abe-af08-dc5c48bc0bc3","received_a
 	`"object_key":"фото/<1> & \"2\".jpg","etag":"D8E8FCA2DC0F896FD7CB4CB0031BA249","size":9223372036854775807,"mime_type":"image/jpeg",` +
 	`"image_width":2147483647,"image_height":0,"image_format":"jpg","crc64":"18446744073709551615","content_md5":"2Oj8otwPiW/Xy0ywAxuiSQ==",` +
 	`"vpc_id":"vpc-1","client_ip":"2001:db8::1","request_id":"5C3D9175B6FC201293AD0001","operation":"PutObject",` +
-	`"upload_id":"01930f6e-0000-7000-8000-000000000001","vars":{"uid":"42","Ключ":[1e400,{"a":null}]},"source":"notification","supersedes":null}`
+	`"upload_id":"01930f6e-0000-7000-8000-000000000001","vars":{"uid":"42","Ключ":[1e400,{"a":null}]},` +
+	`"source":"notification","supersedes":null}`
 
 const bareJSON = `{"event_id":"00000000-0000-0000-0000-000000000001","received_at":"0001-01-01T00:00:00.000000Z","bucket":null,` +
 	`"object_key":null,"etag":null,"size":null,"mime_type":null,"image_width":null,"image_height":null,"image_format":null,"crc64":null,` +
-	`"content_md5":null,"vpc_id":null,"client_ip":null,"request_id":null,"operation":null,"upload_id":null,"vars":{},"source":"callback","supersedes":null}`
+	`"content_md5":null,"vpc_id":null,"client_ip":null,"request_id":null,"operation":null,"upload_id":null,"vars":{},` +
+	`"source":"callback","supersedes":null}`
 
 // TestJSON is the contract of docs and of every program that reads events.
 func TestJSON(t *testing.T) {

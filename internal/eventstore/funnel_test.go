@@ -104,7 +104,8 @@ func TestUploadFunnel(t *testing.T) {
 		"used twice, uploaded, 2 events, overwritten true, after 00:00:40",
 		"used, uploaded, 1 events, overwritten false, after 00:00:10",
 	}
-	got := lines(t, pool, `SELECT concat_ws(', ', object_key, status, events || ' events', 'overwritten ' || overwritten::text, 'after ' || time_to_upload)
+	got := lines(t, pool, `SELECT concat_ws(', ', object_key, status, events || ' events',
+		'overwritten ' || overwritten::text, 'after ' || time_to_upload)
 		FROM upcall.upload_status`)
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -76,7 +76,8 @@ func TestLedgerInSteps(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
-		SELECT gen_random_uuid(), now() - interval '200 days', now() - interval '199 days', 'demo', 'a.txt' FROM generate_series(1, %d)`, 2*trimStep+1))
+		SELECT gen_random_uuid(), now() - interval '200 days', now() - interval '199 days', 'demo', 'a.txt'
+		FROM generate_series(1, %d)`, 2*trimStep+1))
 	if d := dropped(t, pool, time.Now(), 90); d.Issued != 2*trimStep+1 {
 		t.Errorf("%d issued uploads went, want %d", d.Issued, 2*trimStep+1)
 	}

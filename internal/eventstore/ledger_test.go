@@ -101,7 +101,8 @@ func TestWhatIsIssuedIsRead(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	wantRow(t, pool, 4, `SELECT num_nulls(content_type, size, api_key_id, oss_upload_id) FROM upcall.issued_uploads WHERE upload_id = $1`, least.ID)
+	wantRow(t, pool, 4, `SELECT num_nulls(content_type, size, api_key_id, oss_upload_id)
+		FROM upcall.issued_uploads WHERE upload_id = $1`, least.ID)
 }
 
 func TestIssuedOnce(t *testing.T) {
@@ -264,8 +265,10 @@ func TestIssueRacesWithCallback(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
 	pool := dbtest.Open(t, url, Open)
-	ledgers := []testLedger{newLedger(t, Config{Pool: pool, MaxBatch: 16}), newLedger(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
-	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
+	ledgers := []testLedger{newLedger(t, Config{Pool: pool, MaxBatch: 16}), newLedger(t, Config{Pool: dbtest.Open(t, url, Open),
+		MaxBatch: 16})}
+	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open),
+		MaxBatch: 16})}
 	const uploads = 500
 	var group sync.WaitGroup
 	for i := range uploads {
@@ -280,7 +283,9 @@ func TestIssueRacesWithCallback(t *testing.T) {
 		})
 	}
 	group.Wait()
-	wantRow(t, pool, fmt.Sprint(uploads, uploads, uploads, 0), "SELECT concat_ws(' ', count(*), count(DISTINCT upload_id), sum(events), count(*) FILTER (WHERE status <> 'uploaded')) FROM upcall.upload_status")
+	wantRow(t, pool, fmt.Sprint(uploads, uploads, uploads, 0), `
+		SELECT concat_ws(' ', count(*), count(DISTINCT upload_id), sum(events), count(*) FILTER (WHERE status <> 'uploaded'))
+		FROM upcall.upload_status`)
 	wantCount(t, pool, uploads)
 }
 

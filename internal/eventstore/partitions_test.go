@@ -60,7 +60,9 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 		WHERE indrelid = 'upcall.upload_events_2027_02'::regclass`).Scan(&indexes, &invalid); err != nil || indexes != 2 || invalid != 0 {
 		t.Errorf("%d indexes, %d of them invalid, %v; want 2 and 0", indexes, invalid, err)
 	}
-	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index WHERE indrelid = 'upcall.upload_events'::regclass AND NOT indisvalid`).Scan(&invalid); err != nil || invalid != 0 {
+	err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index
+		WHERE indrelid = 'upcall.upload_events'::regclass AND NOT indisvalid`).Scan(&invalid)
+	if err != nil || invalid != 0 {
 		t.Errorf("%d indexes of the parent are invalid, %v", invalid, err)
 	}
 }

@@ -75,7 +75,8 @@ func recorded(t *testing.T, pool *pgxpool.Pool) (events []event.Event) {
 func wantCount(t *testing.T, pool *pgxpool.Pool, want int) {
 	t.Helper()
 	var events, ids int
-	err := pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM upcall.upload_events), (SELECT count(*) FROM upcall.callback_ids)").Scan(&events, &ids)
+	err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM upcall.upload_events),
+		(SELECT count(*) FROM upcall.callback_ids)`).Scan(&events, &ids)
 	if err != nil || events != want || ids != want {
 		t.Errorf("%d events and %d ids, %v; want %d of each", events, ids, err, want)
 	}
@@ -101,7 +102,8 @@ func TestWhatIsRecordedIsRead(t *testing.T) {
 	*full.Callback.CRC64 = math.MaxUint64
 	*full.Callback.Size = math.MaxInt64
 	full.Callback.ClientIP = netip.MustParseAddr("fe80::1%eth0")
-	full.Callback.Vars = map[string]json.RawMessage{"x:n": json.RawMessage(`1`), "<&>": json.RawMessage(`"é"`), "null": json.RawMessage(`null`)}
+	full.Callback.Vars = map[string]json.RawMessage{"x:n": json.RawMessage(`1`), "<&>": json.RawMessage(`"é"`),
+		"null": json.RawMessage(`null`)}
 	empty := &event.Event{ID: uuid.New(), ReceivedAt: at}
 	record(t, r, full, false)
 	record(t, r, empty, false)
@@ -291,7 +293,8 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tx.Rollback(context.Background())
-			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
+			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())",
+				e.UploadID.UUID, e.ID); err != nil {
 				t.Fatal(err)
 			}
 			outcome := make(chan bool)
@@ -304,7 +307,8 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 			}()
 			wait.Until(t, "the recorder waits for the other transaction", func() bool {
 				var waits bool
-				err := pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
+				err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
 				return err == nil && waits
 			})
 			if commit {
@@ -376,7 +380,8 @@ func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Open(t, "postgres://nobody@127.0.0.1:1/none", OpenRecorder)
 	ordinary := dbtest.Beside(t, pool, Open)
-	for _, config := range []Config{{}, {Pool: ordinary}, {Pool: pool, Writers: -1}, {Pool: pool, MaxBatch: -1}, {Pool: pool, Queue: -1}, {Pool: pool, CommitTimeout: -1}} {
+	for _, config := range []Config{{}, {Pool: ordinary}, {Pool: pool, Writers: -1}, {Pool: pool, MaxBatch: -1}, {Pool: pool,
+		Queue: -1}, {Pool: pool, CommitTimeout: -1}} {
 		if _, err := NewRecorder(config); err == nil || !strings.HasPrefix(err.Error(), "recorder config: ") {
 			t.Errorf("%+v: got %v", config, err)
 		}

@@ -97,8 +97,10 @@ func TestClaims(t *testing.T) {
 	}
 	pool := dbtest.Pool(t, Open)
 	bad := "\x00\xff" + strings.Repeat("\xc3", 5000)
-	keep(t, newRefusals(t, pool, 10), event.RefusedCallback{Digest: uuid.New(), Reason: "body", At: at, Bucket: bad, Object: bad, RequestID: bad})
-	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE bucket = '?' AND object_key = '?' AND request_id = '?'"); n != 1 {
+	keep(t, newRefusals(t, pool, 10), event.RefusedCallback{Digest: uuid.New(), Reason: "body", At: at, Bucket: bad, Object: bad,
+		RequestID: bad})
+	if n := number(t, pool, `SELECT count(*) FROM upcall.refused_callbacks
+		WHERE bucket = '?' AND object_key = '?' AND request_id = '?'`); n != 1 {
 		t.Error("it was not held")
 	}
 }
@@ -150,7 +152,8 @@ func TestRefusalsStayBounded(t *testing.T) {
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'rare'"); n != 1 {
 		t.Error("the flood washed the other away")
 	}
-	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'flood' AND refused_at < $1", at.Add(500*time.Second)); n != 0 {
+	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'flood' AND refused_at < $1",
+		at.Add(500*time.Second)); n != 0 {
 		t.Errorf("%d of the oldest are left", n)
 	}
 	if n, err := r.Trim(t.Context()); n != 0 || err != nil {

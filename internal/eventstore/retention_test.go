@@ -186,7 +186,8 @@ func TestStrangersTablesStay(t *testing.T) {
 	execute(t, pool, "CREATE TABLE upcall.upload_events_2001_01_mine (x int)")
 	execute(t, pool, "CREATE TABLE upcall.expired_events_ (x int)")
 	dropped(t, pool, time.Now(), 90)
-	if n := number(t, pool, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'upcall'::regnamespace AND relname ~ '^(upload|expired)_events_'"); n != 4 {
+	if n := number(t, pool, `SELECT count(*) FROM pg_class
+		WHERE relkind = 'r' AND relnamespace = 'upcall'::regnamespace AND relname ~ '^(upload|expired)_events_'`); n != 4 {
 		t.Errorf("%d of 4 tables are left", n)
 	}
 }
@@ -235,7 +236,8 @@ func TestNobodyWaits(t *testing.T) {
 	late := eventAt(monthsAgo(5))
 	group.Go(func() { // in batches with others, who must not suffer
 		for range 20 {
-			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, event.ErrExpiring) || !errors.Is(err, event.ErrUnavailable) || errors.Is(err, event.ErrUnstorable) {
+			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, event.ErrExpiring) || !errors.Is(err, event.ErrUnavailable) ||
+				errors.Is(err, event.ErrUnstorable) {
 				t.Errorf("late event: got %v, want event.ErrExpiring", err)
 			}
 		}
@@ -350,7 +352,8 @@ func TestManyIDs(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), `
 			WITH made AS (INSERT INTO upcall.upload_events (id, received_at, source)
 				SELECT gen_random_uuid(), $1, 'test' FROM generate_series(1, $2) RETURNING id, received_at)
-			INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT '00000000-0000-0000-0000-000000000000', id, received_at FROM made`, at, rows); err != nil {
+			INSERT INTO upcall.callback_ids (upload_id, id, received_at)
+			SELECT '00000000-0000-0000-0000-000000000000', id, received_at FROM made`, at, rows); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -123,10 +123,12 @@ func TestRefusalsAreBounded(t *testing.T) {
 	long.Callback.Bucket, long.Callback.Object = strings.Repeat("ü", 5000), strings.Repeat("ü", 100_000)
 	wantRevoked(t, r, long)
 	var kept int
-	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.refused_callbacks WHERE upload_id = $1", u.ID).Scan(&kept); err != nil || kept < 100 || kept >= 110 {
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.refused_callbacks WHERE upload_id = $1",
+		u.ID).Scan(&kept); err != nil || kept < 100 || kept >= 110 {
 		t.Errorf("%d refusals are kept, %v; want 100, and less than a batch above", kept, err)
 	}
-	wantRow(t, pool, "1024 1024", "SELECT concat_ws(' ', length(bucket), length(object_key)) FROM upcall.refused_callbacks WHERE upload_id = $1", other.ID)
+	wantRow(t, pool, "1024 1024", `SELECT concat_ws(' ', length(bucket), length(object_key))
+		FROM upcall.refused_callbacks WHERE upload_id = $1`, other.ID)
 }
 
 // A callback whose statement has begun is recorded; Revoke does not wait for it.
@@ -144,7 +146,8 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.Background())
-	if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())", e.UploadID.UUID, e.ID); err != nil {
+	if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())",
+		e.UploadID.UUID, e.ID); err != nil {
 		t.Fatal(err)
 	}
 	outcome := make(chan error)
@@ -154,7 +157,8 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	}()
 	wait.Until(t, "the recorder waits for the other transaction", func() bool {
 		var waits bool
-		err := pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
+		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
 		return err == nil && waits
 	})
 	revoke(t, l, u.ID)
@@ -204,7 +208,8 @@ func TestRevokeRacesWithCallbacks(t *testing.T) {
 	url := dbtest.URL(t)
 	pool := dbtest.Open(t, url, Open)
 	l := newLedger(t, Config{Pool: pool})
-	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open), MaxBatch: 16})}
+	recorders := []*Recorder{newRecorder(t, Config{Pool: pool, MaxBatch: 16}), newRecorder(t, Config{Pool: dbtest.Open(t, url, Open),
+		MaxBatch: 16})}
 	var recorded, refused atomic.Int32
 	tell := func(err error) {
 		switch {

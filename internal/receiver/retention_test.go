@@ -85,7 +85,8 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	if n := count(months); n != before+4-1 {
 		t.Errorf("%d months, want %d", n, before+3)
 	}
-	if n := count("SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'key_url_untrusted' AND request_id IS NOT NULL AND bucket = 'demo'"); n != 10 {
+	if n := count(`SELECT count(*) FROM upcall.refused_callbacks
+		WHERE reason = 'key_url_untrusted' AND request_id IS NOT NULL AND bucket = 'demo'`); n != 10 {
 		t.Errorf("%d refusals, want the 10 that there may be", n)
 	}
 	if n := count("SELECT count(*) FROM upcall.upload_events"); n != 1 {
@@ -113,7 +114,8 @@ func TestNoRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refusals, months int
-	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM upcall.refused_callbacks), (SELECT count(*) FROM pg_class WHERE relname = $1)`,
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM upcall.refused_callbacks),
+		(SELECT count(*) FROM pg_class WHERE relname = $1)`,
 		time.Now().UTC().AddDate(-9, 0, 0).Format("upload_events_2006_01")).Scan(&refusals, &months); err != nil || refusals != 0 || months != 1 {
 		t.Errorf("%d refusals and %d months, %v", refusals, months, err)
 	}

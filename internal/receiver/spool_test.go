@@ -45,7 +45,8 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	if l.slowest > tooSlow {
 		t.Errorf("the slowest answer took %s", l.slowest)
 	}
-	for _, name := range []string{"upcall_spool_depth", "upcall_spool_rejected", "upcall_spool_damaged_files", "upcall_spool_oldest_seconds", "upcall_database_away"} {
+	for _, name := range []string{"upcall_spool_depth", "upcall_spool_rejected", "upcall_spool_damaged_files",
+		"upcall_spool_oldest_seconds", "upcall_database_away"} {
 		// A commit that was slow may have sent the last ones to the spool once more.
 		wait.Until(t, name+" is 0 at the end", func() bool { return receiver.Metric(t, name) == 0 })
 	}

@@ -19,7 +19,7 @@ func TestExpiringMonth(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
+	f := patient(store, queue)
 	late, other := newEvent(), newEvent()
 	late.ReceivedAt = time.Date(late.ReceivedAt.Year()-1, late.ReceivedAt.Month(), 15, 0, 0, 0, 0, time.UTC)
 	// The first of these months is the late one's.
@@ -54,15 +54,15 @@ func TestExpiringMonth(t *testing.T) {
 	wait.Until(t, "the month is being detached", func() bool { return pending() == 1 })
 
 	store.set(away)
-	record(t, k, late, spooled)
-	record(t, k, other, spooled)
+	record(t, f, late, spooled)
+	record(t, f, other, spooled)
 	store.set(nil)
-	drains(t, k)
-	wait.Until(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	drains(t, f)
+	wait.Until(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	if got := queue.Stats().DeadLetters; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
 		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
 	}
-	record(t, k, newEvent(), committed)
+	record(t, f, newEvent(), committed)
 
 	if err := reading.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -73,6 +73,6 @@ func TestExpiringMonth(t *testing.T) {
 	if err := queue.Retry([]uuid.UUID{late.ID}); err != nil {
 		t.Fatal(err)
 	}
-	k.wake()
+	f.wake()
 	wait.Until(t, "the late one is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
 }

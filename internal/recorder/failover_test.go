@@ -62,7 +62,8 @@ func away(context.Context, *event.Event) error {
 
 func newFaulty(t *testing.T, pool *pgxpool.Pool) *faulty {
 	t.Helper()
-	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder), CommitTimeout: time.Minute})
+	recorder, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder),
+		CommitTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +92,10 @@ func patient(primary Primary, fallback Fallback) *Failover {
 }
 
 // drains runs the failover until the test ends, or stop is called.
-func drains(t *testing.T, k *Failover) (stop func()) {
+func drains(t *testing.T, f *Failover) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
-	group.Go(func() { k.Run(ctx) })
+	group.Go(func() { f.Run(ctx) })
 	stop = func() { cancel(); group.Wait() }
 	t.Cleanup(stop)
 	return stop
@@ -115,11 +116,11 @@ func rows(t *testing.T, pool *pgxpool.Pool, id uuid.UUID) int {
 	return n
 }
 
-func record(t *testing.T, k *Failover, e *event.Event, want Outcome) {
+func record(t *testing.T, f *Failover, e *event.Event, want Outcome) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	got, err := k.Record(ctx, e)
+	got, err := f.Record(ctx, e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,41 +141,41 @@ func TestRepeats(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
+	f := patient(store, queue)
 	find := func(e *event.Event, want Durable) {
 		t.Helper()
-		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != want || err != nil {
+		if got, err := f.Find(t.Context(), e.ID, e.UploadID); got != want || err != nil {
 			t.Errorf("found %q, %v, want %q", got, err, want)
 		}
 	}
 	first, second := newEvent(), newEvent()
 	find(first, "")
-	record(t, k, first, committed)
-	record(t, k, first, committedTwice)
+	record(t, f, first, committed)
+	record(t, f, first, committedTwice)
 	find(first, InPostgres)
 
 	store.set(away)
-	record(t, k, second, spooled)
-	record(t, k, second, spooledTwice)
+	record(t, f, second, spooled)
+	record(t, f, second, spooledTwice)
 	find(second, InSpool)
-	if _, err := k.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
+	if _, err := f.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("find while PostgreSQL is away: %v", err)
 	}
-	record(t, k, first, spooled) // nobody can tell that it is a repeat
+	record(t, f, first, spooled) // nobody can tell that it is a repeat
 
 	asked := store.asked.Load()
-	record(t, k, newEvent(), spooled)
+	record(t, f, newEvent(), spooled)
 	if store.asked.Load() != asked {
 		t.Error("a callback waited for a PostgreSQL that is known to be away")
 	}
 
 	store.set(nil)
-	record(t, k, second, spooledTwice) // nothing has moved yet
-	drains(t, k)
-	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
-	record(t, k, second, committedTwice)
-	record(t, k, first, committedTwice)
-	record(t, k, newEvent(), committed)
+	record(t, f, second, spooledTwice) // nothing has moved yet
+	drains(t, f)
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
+	record(t, f, second, committedTwice)
+	record(t, f, first, committedTwice)
+	record(t, f, newEvent(), committed)
 	for _, e := range []*event.Event{first, second} {
 		if n := rows(t, pool, e.ID); n != 1 {
 			t.Errorf("%d rows of one event", n)
@@ -187,8 +188,8 @@ func TestLateCommit(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
-	k.config.PrimaryTimeout = 100 * time.Millisecond
+	f := patient(store, queue)
+	f.config.PrimaryTimeout = 100 * time.Millisecond
 	e := newEvent()
 	store.set(func(ctx context.Context, late *event.Event) error {
 		if late == nil || late.ID != e.ID {
@@ -200,16 +201,16 @@ func TestLateCommit(t *testing.T) {
 		<-ctx.Done()
 		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
-	record(t, k, e, spooled)
-	k.config.PrimaryTimeout = time.Minute
+	record(t, f, e, spooled)
+	f.config.PrimaryTimeout = time.Minute
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Fatalf("%d rows: the commit was to happen", n)
 	}
-	record(t, k, e, spooledTwice)
+	record(t, f, e, spooledTwice)
 	store.set(nil)
-	drains(t, k)
-	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
-	record(t, k, e, committedTwice)
+	drains(t, f)
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
+	record(t, f, e, committedTwice)
 	if n := rows(t, pool, e.ID); n != 1 {
 		t.Errorf("%d rows of one event", n)
 	}
@@ -221,7 +222,7 @@ func TestInsertInFlight(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
+	f := patient(store, queue)
 	e := newEvent()
 	inFlight, goOn := make(chan struct{}), make(chan struct{})
 	var insert sync.WaitGroup
@@ -240,10 +241,10 @@ func TestInsertInFlight(t *testing.T) {
 		})
 		return err
 	})
-	record(t, k, e, spooled)
+	record(t, f, e, spooled)
 	<-inFlight
-	drains(t, k)
-	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	drains(t, f)
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	close(goOn)
 	insert.Wait()
 	if n := rows(t, pool, e.ID); n != 1 {
@@ -259,13 +260,13 @@ func TestTwoSpools(t *testing.T) {
 	var queues []*spool.Spool
 	for range 2 {
 		store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-		k := patient(store, queue)
+		f := patient(store, queue)
 		store.set(away)
 		for _, e := range events {
-			record(t, k, e, spooled)
+			record(t, f, e, spooled)
 		}
 		store.set(nil)
-		drains(t, k)
+		drains(t, f)
 		queues = append(queues, queue)
 	}
 	for _, queue := range queues {
@@ -284,17 +285,17 @@ func TestRevokedMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
 	store, queue := newFaulty(t, pool), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
+	f := patient(store, queue)
 	store.set(away)
 	revoked, other := newEvent(), newEvent()
-	record(t, k, revoked, spooled)
-	record(t, k, other, spooled)
+	record(t, f, revoked, spooled)
+	record(t, f, other, spooled)
 	if _, err := pool.Exec(t.Context(), "INSERT INTO upcall.revoked_uploads VALUES ($1, now())", revoked.UploadID); err != nil {
 		t.Fatal(err)
 	}
 	store.set(nil)
-	drains(t, k)
-	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !k.away.Load() })
+	drains(t, f)
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	if got := queue.Stats().DeadLetters; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
 		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
 	}
@@ -305,27 +306,27 @@ func TestRevokedMeanwhile(t *testing.T) {
 func TestFindsRefused(t *testing.T) {
 	t.Parallel()
 	store, queue := newFaulty(t, dbtest.Pool(t, eventstore.Open)), openSpool(t, t.TempDir(), nil)
-	k := patient(store, queue)
+	f := patient(store, queue)
 	store.set(away)
 	e := newEvent()
-	record(t, k, e, spooled)
+	record(t, f, e, spooled)
 	store.set(func(context.Context, *event.Event) error { return event.ErrUnstorable })
 	if _, err := queue.Move(t.Context(), store.Record, 1); err != nil || queue.Stats().DeadLetters != 1 {
 		t.Fatalf("it was not refused: %v", err)
 	}
 	for _, isAway := range []bool{true, false} {
-		k.away.Store(isAway)
-		if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != InSpool || err != nil {
+		f.away.Store(isAway)
+		if got, err := f.Find(t.Context(), e.ID, e.UploadID); got != InSpool || err != nil {
 			t.Errorf("away %v: found %q, %v", isAway, got, err)
 		}
 	}
-	if got, err := k.Find(t.Context(), uuid.New(), e.UploadID); got != "" || err != nil {
+	if got, err := f.Find(t.Context(), uuid.New(), e.UploadID); got != "" || err != nil {
 		t.Errorf("another was found %q, %v", got, err)
 	}
 	if err := queue.Discard([]uuid.UUID{e.ID}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := k.Find(t.Context(), e.ID, e.UploadID); got != "" || err != nil {
+	if got, err := f.Find(t.Context(), e.ID, e.UploadID); got != "" || err != nil {
 		t.Errorf("when it is discarded: found %q, %v", got, err)
 	}
 }
@@ -336,39 +337,40 @@ func TestErrors(t *testing.T) {
 	pool := dbtest.Pool(t, eventstore.Open)
 	store := newFaulty(t, pool)
 	full := openSpool(t, t.TempDir(), func(c *spool.Config) { c.MaxBytes = 1 })
-	k := patient(store, full)
+	f := patient(store, full)
 
 	bad := newEvent()
 	bad.Callback.Object = "\x00"
-	if _, err := k.Record(t.Context(), bad); !errors.Is(err, event.ErrUnstorable) || k.away.Load() {
-		t.Errorf("an event that PostgreSQL cannot hold: %v, away %v", err, k.away.Load())
+	if _, err := f.Record(t.Context(), bad); !errors.Is(err, event.ErrUnstorable) || f.away.Load() {
+		t.Errorf("an event that PostgreSQL cannot hold: %v, away %v", err, f.away.Load())
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	store.set(func(ctx context.Context, _ *event.Event) error {
 		cancel()
 		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
-	if _, err := k.Record(gone, newEvent()); !errors.Is(err, context.Canceled) || k.away.Load() {
-		t.Errorf("a sender that is gone: %v, away %v", err, k.away.Load())
+	if _, err := f.Record(gone, newEvent()); !errors.Is(err, context.Canceled) || f.away.Load() {
+		t.Errorf("a sender that is gone: %v, away %v", err, f.away.Load())
 	}
 	store.set(func(context.Context, *event.Event) error { return event.ErrQueueFull })
-	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(err, event.ErrUnavailable) || k.away.Load() {
-		t.Errorf("both full: %v, away %v", err, k.away.Load())
+	if _, err := f.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(err, event.ErrUnavailable) ||
+		f.away.Load() {
+		t.Errorf("both full: %v, away %v", err, f.away.Load())
 	}
 	store.set(away)
-	if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !k.away.Load() {
-		t.Errorf("away and full: %v, away %v", err, k.away.Load())
+	if _, err := f.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !f.away.Load() {
+		t.Errorf("away and full: %v, away %v", err, f.away.Load())
 	}
 
 	// Without a spool: refused at once while PostgreSQL is away, until it is back.
-	k = patient(store, nil)
+	f = patient(store, nil)
 	for range 2 {
-		if _, err := k.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrUnavailable) {
+		if _, err := f.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrUnavailable) {
 			t.Errorf("away without a spool: %v", err)
 		}
 	}
-	drains(t, k)
+	drains(t, f)
 	store.set(nil)
-	wait.Until(t, "PostgreSQL is back", func() bool { return !k.away.Load() })
-	record(t, k, newEvent(), committed)
+	wait.Until(t, "PostgreSQL is back", func() bool { return !f.away.Load() })
+	record(t, f, newEvent(), committed)
 }

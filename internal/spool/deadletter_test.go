@@ -75,7 +75,8 @@ func TestRetry(t *testing.T) {
 	if want := ids(4, 5, 6, 7, 2, 0); !slices.Equal(m.order, want) {
 		t.Errorf("moved %v, want %v", m.order, want)
 	}
-	if e := m.events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged || !e.ReceivedAt.Equal(numbered(2).ReceivedAt) {
+	if e := m.events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged ||
+		!e.ReceivedAt.Equal(numbered(2).ReceivedAt) {
 		t.Errorf("it came as %+v", e)
 	}
 	// The first that waits again is the oldest.

@@ -181,7 +181,8 @@ func TestFailedSync(t *testing.T) {
 	refused := func(n int, when string) {
 		t.Helper()
 		// The cause is the sync's own, and not that of a write or of the file's growth.
-		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) || errors.As(err, new(*os.PathError)) {
+		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) ||
+			errors.As(err, new(*os.PathError)) {
 			t.Errorf("put %s: %v", when, err)
 		}
 		if s.Has(numbered(n).ID) {

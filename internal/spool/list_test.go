@@ -41,7 +41,8 @@ func TestRead(t *testing.T) {
 		if e := entries[4]; e.ID != numbered(0).ID || e.Reason != event.ErrRevoked.Error() {
 			t.Errorf("the dead letter is %+v", e)
 		}
-		if e := entries[0]; e.ID != numbered(1).ID || e.Reason != "" || e.Object != "photos/<1>.jpg" || !e.ReceivedAt.Equal(numbered(1).ReceivedAt) {
+		if e := entries[0]; e.ID != numbered(1).ID || e.Reason != "" || e.Object != "photos/<1>.jpg" ||
+			!e.ReceivedAt.Equal(numbered(1).ReceivedAt) {
 			t.Errorf("the first is %+v", e)
 		}
 	}
