@@ -43,9 +43,9 @@ func NewLedger(config Config) (*Ledger, error) {
 // Issue returns when the upload's row is committed. To issue it again is harmless: the
 // first row stays.
 //
-// An error wraps [event.ErrUnavailable] or [event.ErrUnstorable]. When ctx ends, the caller gets
-// event.ErrUnavailable, but the row is written all the same if PostgreSQL can be reached. The
-// map and the pointer in the upload must not be changed afterwards.
+// An error wraps [event.ErrUnavailable] or [event.ErrUnstorable]. When ctx ends, the caller
+// gets event.ErrUnavailable, but the row is still written if PostgreSQL can be reached. Do
+// not change the map and the pointer in the upload afterwards.
 func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 	row, err := newIssuedRow(upload)
 	if err != nil {
@@ -55,7 +55,7 @@ func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 	return err
 }
 
-// Close takes no more uploads, and returns when those it took are answered.
+// Close accepts no more uploads, and returns when those it accepted are answered.
 func (l *Ledger) Close() { l.group.close() }
 
 // An issuedRow is an upload that PostgreSQL takes, as far as can be told beforehand.

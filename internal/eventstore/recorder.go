@@ -28,9 +28,9 @@ func NewRecorder(config Config) (*Recorder, error) {
 // Record returns when the event is committed. It says duplicate when an event with the
 // same ID was committed before, or along with this one.
 //
-// An error wraps [event.ErrUnavailable], [event.ErrUnstorable] or [event.ErrRevoked]. When ctx ends, the
-// caller gets event.ErrUnavailable, but the event is recorded all the same if PostgreSQL can
-// be reached. The maps and pointers in the event must not be changed afterwards.
+// An error wraps [event.ErrUnavailable], [event.ErrUnstorable] or [event.ErrRevoked]. When
+// ctx ends, the caller gets event.ErrUnavailable, but the event is still recorded if
+// PostgreSQL can be reached. Do not change the maps and pointers in the event afterwards.
 func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, err error) {
 	row, err := newEventRow(e)
 	if err != nil {
@@ -49,7 +49,7 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 // Depth returns how many events wait for a writer.
 func (r *Recorder) Depth() int { return r.group.depth() }
 
-// Close takes no more events, and returns when those it took are answered.
+// Close accepts no more events, and returns when those it accepted are answered.
 func (r *Recorder) Close() { r.group.close() }
 
 // Find says whether an event with this ID, of this upload, is committed.

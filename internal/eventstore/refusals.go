@@ -146,7 +146,7 @@ func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
 	return deleted, err
 }
 
-// claim returns what PostgreSQL can hold of a text that anybody may have sent: its first
+// claim returns what PostgreSQL can hold of a text that anyone may have sent: its first
 // bytes, with a question mark for what is no UTF-8, and without NUL.
 func claim(s string, most int) pgtype.Text {
 	s = strings.ToValidUTF8(s[:min(len(s), most)], "?")

@@ -33,7 +33,7 @@ const (
 	syntaxError                  = "42601"
 )
 
-// Dropped is what went.
+// Dropped is what was deleted.
 type Dropped struct {
 	Months   []string // as "2026_11"
 	IDs      int      // rows of callback_ids

@@ -22,7 +22,7 @@ const (
 	damagedName = fileName + ".damaged-" // and the time, and then
 	unreadName  = ".unread"              // until what is intact in it is in another file
 
-	// pageSize is set, and not the machine's, so that files can be carried about.
+	// pageSize is fixed, and not the machine's, so that a file can move to another machine.
 	pageSize = 4096
 	// shrinkAbove is the file size above which an empty spool gets a new file, since
 	// bbolt never makes one smaller. It is twice bbolt's smallest step of growth.
@@ -33,8 +33,8 @@ const (
 
 func (s *Spool) path(name string) string { return filepath.Join(s.config.Dir, name) }
 
-// makeDir makes a directory, if need be with those above it, and brings the names of those
-// it made to the disk: what is fsynced in a directory is lost when its own name is.
+// makeDir makes a directory and any missing parents, and syncs the names of those that it
+// made: a file that was fsynced is lost with the name of its directory.
 func makeDir(dir string) error {
 	var changed []string
 	for d := filepath.Clean(dir); !exists(d); d = filepath.Dir(d) {
@@ -144,7 +144,7 @@ func (s *Spool) copyAll(ctx context.Context) error {
 	return err
 }
 
-// adopt works with a file that was left, for want of room for a copy.
+// adopt works with the file as it is, because there is no space for a copy.
 func (s *Spool) adopt(path string) error {
 	b := &builder{ids: make(map[uuid.UUID]struct{})}
 	if err := readFile(path, b.add); err != nil {
@@ -167,8 +167,8 @@ func openFile(path string) (*bolt.DB, error) {
 		Timeout: time.Second, PageSize: pageSize, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 }
 
-// shrink gives the disk back what an empty spool does not need. It is called with the
-// file locked. Where that cannot be, the spool works on with the file that it has.
+// shrink frees the disk space that an empty spool does not need. It is called with the file
+// locked. If it fails, the spool continues with the file that it has.
 func (s *Spool) shrink() {
 	if stats := s.Stats(); stats.Queued+stats.DeadLetters > 0 {
 		return

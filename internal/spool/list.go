@@ -61,7 +61,7 @@ func (r *record) line() ([]byte, error) {
 	return append(append(line[:len(line)-1], ','), more[1:]...), nil
 }
 
-// snapshots is how often a file is copied that changes meanwhile.
+// snapshots is how often a file that changes meanwhile is copied.
 const snapshots = 10
 
 // Read calls visit for what is in the spool of a directory: those that wait, in order,

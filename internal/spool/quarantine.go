@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// quarantine renames a damaged file, under a name that is not taken, and which says that it
-// is unread. So whatever comes between, the next start takes over what is intact in it.
+// quarantine renames a damaged file to an unused name that says that it is unread. So even
+// if this process is interrupted, the next start recovers what is intact in it.
 func (s *Spool) quarantine(ctx context.Context, path string, damage error) error {
 	for now := s.config.Now().UTC(); ; now = now.Add(time.Second) {
 		read := s.path(damagedName + now.Format("20060102T150405Z"))
@@ -36,7 +36,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// markRead renames files of which all that is intact is in the spool.
+// markRead renames files whose intact records are all in the spool.
 func (s *Spool) markRead(ctx context.Context, unread []string) {
 	for _, path := range unread {
 		read := strings.TrimSuffix(path, unreadName)

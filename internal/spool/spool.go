@@ -8,12 +8,12 @@
 //	spool.db.damaged-20060102T150405Z a damaged file that was set aside
 //	….unread                          the same, until what is intact in it is in spool.db
 //
-// In spool.db are the callbacks that wait, in the order of their arrival, and apart from
-// them the dead letters, which PostgreSQL could not hold when their turn came. Each record is framed and has
-// a checksum of its own, so that the intact ones are found in a damaged file as well.
+// spool.db holds the callbacks that wait, in the order of their arrival, and apart from them
+// the dead letters, which PostgreSQL could not hold when their turn came. Each record is
+// framed and has its own checksum, so that intact records are found in a damaged file.
 //
-// A callback is in the spool once, by its ID, and PostgreSQL keeps IDs, too. So whatever
-// is interrupted is done again: a callback that went to both, or was moved but not yet
+// A callback is in the spool once, by its ID, and PostgreSQL keeps IDs, too. So every
+// interrupted step can be repeated: a callback that went to both, or was moved but not yet
 // taken out, ends as one row.
 package spool
 
@@ -50,11 +50,11 @@ const (
 
 // Config says where a spool is and how large it may grow.
 type Config struct {
-	// Dir is made if need be. It must be on a local disk. Required.
+	// Dir is created if it is missing. It must be on a local disk. Required.
 	Dir string
 
 	// MaxBytes is how much the callbacks may take on disk; default DefaultMaxBytes. The
-	// file may be some larger.
+	// file may be a little larger.
 	MaxBytes int64
 
 	// MinFreeBytes is how much of the disk stays free; default DefaultMinFreeBytes.
@@ -108,7 +108,7 @@ type Stats struct {
 	Damaged     int       // files in the directory that were set aside
 }
 
-// A Spool is an open spool. Its methods may be called at once.
+// A Spool is an open spool. Its methods may be called concurrently.
 type Spool struct {
 	config Config
 	lock   *os.File
@@ -129,10 +129,10 @@ type Spool struct {
 	retryAt time.Time // when to try again after it; zero means never
 }
 
-// Open opens the spool of a directory, which becomes this process's own, with what an
-// earlier process left there. A damaged file is set aside, what is intact in it is taken
-// over, by the next process if not by this one, and the log says so. An error wraps
-// [ErrInUse], or tells why the directory cannot be used at all.
+// Open opens the spool of a directory, with what an earlier process left there, and locks it
+// for this process. A damaged file is set aside and logged; the intact records in it are
+// recovered, by the next process if not by this one. An error wraps [ErrInUse], or says why
+// the directory cannot be used at all.
 func Open(ctx context.Context, config Config) (*Spool, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -201,7 +201,7 @@ func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err er
 	}
 }
 
-// Close takes no more events, answers those it took, and gives the directory free.
+// Close accepts no more events, answers those it has accepted, and unlocks the directory.
 func (s *Spool) Close() error {
 	s.closing.Lock()
 	if s.closed {

@@ -15,7 +15,7 @@ import (
 	"upcall/internal/event"
 )
 
-// A put is an event and the caller who waits for it.
+// A put is an event and the caller that waits for it.
 type put struct {
 	id         uuid.UUID
 	receivedAt time.Time
@@ -134,8 +134,8 @@ func (s *Spool) room() (int64, error) {
 	return room, full
 }
 
-// retryAfter is how long a disk that took no write is left in peace: each attempt costs
-// bbolt a walk over the whole file.
+// retryAfter is the pause after a failed write: each attempt makes bbolt walk over the whole
+// file.
 const retryAfter = time.Second
 
 // update works in a transaction that is on disk when it returns, and counts what is used.
