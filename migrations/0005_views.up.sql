@@ -7,3 +7,5 @@ CREATE TABLE upcall.schema_views (
 
 COMMENT ON TABLE upcall.schema_views IS 'Which views `migrate up` made last: one row.';
 COMMENT ON COLUMN upcall.schema_views.edition IS 'Number of the set of views. A program whose own number is lower leaves the views alone. Never null.';
+
+COMMENT ON COLUMN upcall.api_keys.revoked_at IS 'When the key was revoked, by PostgreSQL''s clock. Null while it is valid.';

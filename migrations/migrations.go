@@ -285,8 +285,8 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 	return fmt.Errorf("migrate: %s", fault.Line(err.Error()))
 }
 
-// lock waits for its turn. It asks again and again rather than waiting in the server: a
-// waiter there holds a snapshot, and a migration that waits for all snapshots would wait for ever.
+// lock waits for its turn. It polls instead of waiting in the server: a waiter there
+// holds a snapshot, and a migration that waits for all snapshots would never end.
 func lock(ctx context.Context, conn *pgx.Conn) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()

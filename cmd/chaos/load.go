@@ -24,7 +24,7 @@ const (
 )
 
 // A load sends callbacks as OSS does: to one URL, and to the next one unless that
-// answers 200. It goes on until all faults have come and gone, so that there are callbacks
+// answers 200. It continues until every fault has happened, so that there are callbacks
 // for each of them.
 type load struct {
 	world   *world

@@ -147,7 +147,7 @@ func (*keysRevokeCommand) Help() string {
 }
 
 func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	// Whoever pastes the whole key must not find it in an error or in the log of the shell.
+	// A user who pastes the whole key must not find it in an error or in a log.
 	idErr := apikey.CheckID(c.ID)
 	if id, _, err := apikey.Parse(c.ID); err == nil {
 		idErr = fmt.Errorf("that is a whole key; give its id alone, %s", id)

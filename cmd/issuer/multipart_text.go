@@ -22,7 +22,7 @@ func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, 
 	fmt.Fprintf(&b, "Callback  %s\n", callbackURLs(r.Callback))
 	fmt.Fprintf(&b, "Parts     %s\n", partsInWords(m))
 	fmt.Fprintf(&b, `
-The manifest is in %[1]s. Whoever has it can upload until it expires.
+The manifest is in %[1]s. Anyone who has it can upload until it expires.
 
 Upload the file named FILE, which needs no credentials:
 

@@ -144,7 +144,7 @@ func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (up
 	return uploader.Task{Manifest: manifest.Manifest{Put: &upload}}, nil
 }
 
-// multipart goes on with the upload that the same command began before, if that is
+// multipart resumes the upload that the same command began before, if that is
 // possible, and begins one otherwise.
 func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob,
 	state *uploader.State) (uploader.Task, error) {
@@ -159,7 +159,7 @@ func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w f
 		}
 		warnExpiry(w.all, cause, made.ExpiresAt, m.flags.Expires)
 		state.Manifest = &made
-		if err := state.Save(); err != nil { // it could not go on after a kill
+		if err := state.Save(); err != nil { // it could not be resumed after a kill
 			return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, made))
 		}
 	}

@@ -63,7 +63,7 @@ func (s Secret) Hash() Hash { return sha256.Sum256(s[:]) }
 type Hash [sha256.Size]byte
 
 // Matches tells whether h is the hash of s. It takes the same time whatever differs:
-// else whoever can measure answers learns a stored hash byte by byte.
+// otherwise someone who can time the answers learns a stored hash byte by byte.
 func (h Hash) Matches(s Secret) bool {
 	other := s.Hash()
 	return subtle.ConstantTimeCompare(h[:], other[:]) == 1

@@ -12,7 +12,7 @@ import (
 
 // A Document is one of the two as it travels with an upload: a JSON object, and its
 // Base64 of at most [MaxDocument] bytes. None is made but by [Parameter.Document],
-// [Vars.Document] and [ReadDocument], so that whoever holds one need not look at it
+// [Vars.Document] and [ReadDocument], so a holder of one need not check it
 // again: no header or query parameter that it becomes can hold anything else. The zero
 // value is none.
 type Document struct {

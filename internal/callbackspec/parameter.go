@@ -177,7 +177,7 @@ func (p Parameter) checkHost() error {
 	if p.Host == "" {
 		return nil
 	}
-	// A Host that holds a line break or a space would let whoever sets it write
+	// A Host that holds a line break or a space would let the one who sets it write
 	// further header lines into the callback.
 	if _, rule := splitHostPort(p.Host); rule != nil {
 		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be",

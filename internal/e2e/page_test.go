@@ -202,7 +202,7 @@ func TestPage(t *testing.T) {
 	}
 	// What the receiver only keeps is not recorded yet.
 	s.spools.Store(true)
-	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded, and kept to be recorded") || strings.Contains(got, "and recorded") {
+	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded; it will be recorded shortly") || strings.Contains(got, "and recorded") {
 		t.Errorf("a callback in the spool: %s", got)
 	}
 	s.spools.Store(false)

@@ -179,12 +179,12 @@ func TestUploadBegunAnew(t *testing.T) {
 		says   string
 		sent   int
 	}{
-		{"expired", expireState, "its URLs have expired; beginning anew", 3},
-		{"another size", shorten, "the file has another size now; beginning anew", 2},
+		{"expired", expireState, "its URLs have expired; starting again", 3},
+		{"another size", shorten, "the file has another size now; starting again", 2},
 		{"expired and aborted", func(t *testing.T, w world, path string) {
 			w.abortAll(t)
 			expireState(t, w, path)
-		}, "its URLs have expired; beginning anew", 3},
+		}, "its URLs have expired; starting again", 3},
 		{"broken state", func(t *testing.T, w world, _ string) {
 			if err := os.Truncate(filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0]), 100); err != nil {
 				t.Fatal(err)
@@ -248,7 +248,7 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 		{"expired", true, true, expireState, 0, 1, "the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ", 0},
 		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
 		{"another size", true, true, shorten, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
-		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; beginning anew", 0},
+		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
 		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort: OSS answered 403", 0},
 		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
 	}

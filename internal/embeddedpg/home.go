@@ -44,7 +44,7 @@ func makeHome(config Config, user runAs) (string, error) {
 }
 
 // makeThrowaway makes a temporary directory, in the first place that the server's user
-// can reach. It is his, so that the watchdog, which runs as the same user, can remove it.
+// can reach. It belongs to that user, so that the watchdog, which runs as the same user, can remove it.
 func makeThrowaway(user runAs) (string, error) {
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
 		if !user.canEnter(parent) {

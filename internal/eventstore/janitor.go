@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// cleanEvery is how often a janitor looks at the tables, and cleanAgain when it goes on
+	// cleanEvery is how often a janitor looks at the tables, and cleanAgain when it tries again
 	// after it could not.
 	cleanEvery, cleanAgain = time.Hour, time.Minute
 	// partitionTimeout bounds the making of partitions.

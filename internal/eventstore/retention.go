@@ -43,7 +43,7 @@ type Dropped struct {
 
 // DropExpired drops the oldest month of events if all of it is older than so many days,
 // with its rows in callback_ids, the issued uploads of that time that have no event any
-// more, and the refusals that are older. Call it again and again: it continues a run that
+// more, and the refusals that are older. Call it regularly: it continues a run that
 // was cut short.
 //
 // A month has passed when both now and PostgreSQL's clock say so, and only one goes each

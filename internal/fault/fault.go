@@ -1,5 +1,5 @@
 // Package fault holds mistakes as data: which field, what is wrong with it, and what to
-// write instead. Checks report all of them at once, and whoever shows them need not
+// write instead. Checks report all of them at once, and a program that shows them need not
 // take a text apart.
 package fault
 

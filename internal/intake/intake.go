@@ -182,7 +182,7 @@ func (s *Server) repeatOrExpired(ctx context.Context, e *event.Event, expired *a
 	return newAcceptance(e, recorder.Outcome{Durable: where, Duplicate: true}), nil
 }
 
-// sourceAddr returns the address of whoever is connected: OSS, a proxy of ours, or a
+// sourceAddr returns the address of the peer: OSS, a proxy of ours, or a
 // stranger. Headers in which a proxy names another are whatever the sender wrote.
 func sourceAddr(r *http.Request) netip.Addr {
 	// net/http sets it; where it is none, the zero Addr says that it is not known.

@@ -58,7 +58,7 @@ func markHandled(c *gin.Context) {
 	}
 }
 
-// Read answers the headers of a first request that have begun and do not go on.
+// Read answers the headers of a first request that began and then stopped.
 func (c *protocolConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
@@ -100,7 +100,7 @@ func (c *protocolConn) refuse(code admission.Code, message string) {
 		panic("intake: answers always marshal: " + err.Error())
 	}
 	status := statuses[code]
-	// Whoever does not read must not hold the connection.
+	// A peer that does not read must not hold the connection.
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 	fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), len(body), body)

@@ -160,7 +160,7 @@ func (d *decoder) object(doc []byte, field string, each func(name string, raw js
 		return
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		d.note(rule, field, "goes on behind the JSON object")
+		d.note(rule, field, "continues after the JSON object")
 	}
 }
 

@@ -122,7 +122,7 @@ func (s *Server) API() http.Handler {
 	engine.POST("/v1/uploads/multipart", s.authenticated(s.postMultipart)) // the same, before one in parts
 	engine.GET("/v1/uploads/:id", s.authenticated(s.getUpload))            // the application that was issued it
 	engine.DELETE("/v1/uploads/:id", s.authenticated(s.deleteUpload))      // the same
-	engine.GET("/openapi.yaml", s.openAPI)                                 // whoever writes an application
+	engine.GET("/openapi.yaml", s.openAPI)                                 // the author of an application
 	engine.NoMethod(func(c *gin.Context) {
 		refuse(c, problemOf(kindMethod, "see the Allow header"))
 	})

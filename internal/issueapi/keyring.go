@@ -134,7 +134,7 @@ func (k *keyring) stale(s *snapshot, id string) bool {
 	return age >= newWithin
 }
 
-// read reads all keys. It goes on when ctx ends: the caller may have gone, but others wait.
+// read reads all keys. It continues when ctx ends: the caller may have gone, but others wait.
 func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
 	defer cancel()

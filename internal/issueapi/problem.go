@@ -128,7 +128,7 @@ func unavailable(detail string, cause error) *problem {
 }
 
 // noSuchUpload is one answer for what never was and for what is another key's: else
-// whoever has any key could tell which ids exist.
+// a holder of any key could tell which ids exist.
 func noSuchUpload() *problem {
 	return &problem{kind: kindNotFound, errors: []broken{{"upload", "upload_id", "names no upload that was issued with this API key"}}}
 }

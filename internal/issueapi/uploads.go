@@ -117,7 +117,7 @@ func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (in
 	return http.StatusOK, newUploadState(found), nil
 }
 
-// deleteUpload revokes an upload. OSS goes on taking it until its URL expires; what
+// deleteUpload revokes an upload. OSS still accepts it until its URL expires; what
 // ends is that its callback is recorded.
 func (s *Server) deleteUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
 	found, err := s.own(ctx, c, who)
@@ -145,7 +145,7 @@ func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventsto
 	if err != nil {
 		return eventstore.IssuedStatus{}, err
 	}
-	// Ids tell when they were made and are no secret, since every uploader sees his: only
+	// Ids tell when they were made and are no secret, because every uploader sees theirs: only
 	// this keeps one application from reading and revoking what is another's.
 	if found.APIKeyID != who.id {
 		return eventstore.IssuedStatus{}, noSuchUpload()

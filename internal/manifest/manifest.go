@@ -41,7 +41,7 @@ func (u Upload) Request() PresignedRequest {
 }
 
 // A Multipart is a multipart upload that was initiated: all that an uploader without
-// credentials needs to store an object in parts, to go on after a break, to complete the
+// credentials needs to store an object in parts, to resume after an interruption, to complete the
 // upload or to abort it. Its JSON is what `issuer multipart create` prints.
 type Multipart struct {
 	ID          uuid.UUID `json:"upload_id"` // ours, the one in the token

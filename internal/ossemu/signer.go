@@ -10,7 +10,7 @@ import (
 
 // The emulator's key pair is fixed, so that receivers' key caches stay valid across
 // restarts, and has 512 bits, because OSS's has. It is a TEST key: its private half is
-// published here, so whoever trusts it trusts everybody.
+// published here, so a receiver that trusts it trusts everyone.
 const (
 	testModulus = "b3c82b0a5d3b88be6e0ab0267da78599418141abf0288870456d109b2363c814" +
 		"164267bee723c8d3abcad42412cf0d55531597592bac73f031f76dae869b44ef"

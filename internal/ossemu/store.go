@@ -128,7 +128,7 @@ var crcTable = crc64.MakeTable(crc64.ECMA)
 // errTooLarge is [store.receive]'s error for more bytes than were allowed.
 var errTooLarge = errors.New("content is larger than allowed")
 
-// receive stores bytes as a new blob, at most limit of them. Whoever gets the content
+// receive stores bytes as a new blob, at most limit of them. The caller that gets the content
 // must put it into an object or part, or remove its blob.
 func (s *store) receive(r io.Reader, limit int64) (content, error) {
 	w, err := s.backend.create()

@@ -82,7 +82,7 @@ func escapePath(path string) string { return strings.ReplaceAll(ossrule.Escape(p
 
 // canonicalHeaders lists name:value of every header that must be signed, sorted.
 // Signing every x-oss-* header, Content-Type and Content-MD5 that was sent stops an
-// uploader from adding a callback, a type or an ACL of his own to a presigned URL.
+// uploader from adding a callback, a type or an ACL of their own to a presigned URL.
 func canonicalHeaders(header http.Header, host string, additional []string) []string {
 	var lines []string
 	for name, values := range header {

@@ -73,7 +73,7 @@ func (c *check) expand(t Template) string {
 	})
 }
 
-// newUUID is random throughout, where the ids of uploads tell the time: whoever may read
+// newUUID is random throughout, where the ids of uploads tell the time: a user who may read
 // the bucket but not list it must not be able to guess keys.
 func newUUID() string { return uuid.NewString() }
 

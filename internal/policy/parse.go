@@ -123,7 +123,7 @@ func (p *parser) policy(name, path string, n *yaml.Node) *Policy {
 	}
 	for _, field := range required {
 		if !seen[field] {
-			p.note(n, path+"."+field, "is missing: nothing is allowed by leaving it out")
+			p.note(n, path+"."+field, "is required; leaving it out does not mean \"anything\"")
 		}
 	}
 	if !seen[string(RuleKeyPrefixes)] && !seen[string(RuleKeyTemplates)] {

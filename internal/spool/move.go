@@ -25,7 +25,7 @@ type waiting struct {
 // can share a commit, and takes out what is recorded. It returns how many are.
 //
 // What can never be recorded becomes a dead letter, in the spool still, and the log says
-// so. So does what is of a month that is just being dropped: that can go on for as long as
+// so. So does what is of a month that is just being dropped: that can last as long as
 // someone reads the month, and the others must not wait for it. What cannot be recorded
 // now stays where it is; the error is record's then. An event that was recorded and not
 // taken out, because the process ended or the disk failed, is recorded again the next

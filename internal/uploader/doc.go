@@ -1,5 +1,5 @@
 // Package uploader sends files to OSS by presigned requests, as a client
-// without credentials does: a single PUT, or a multipart upload in parallel that goes on where
+// without credentials does: a single PUT, or a multipart upload in parallel that resumes where
 // it was broken off.
 //
 // It checks CRC-64 from the file to OSS's answer, retries what may be retried, and

@@ -95,19 +95,19 @@ func (e *StatusError) Unwrap() error {
 func (e *StatusError) fix() string {
 	switch {
 	case e.Status == http.StatusNonAuthoritativeInfo:
-		return "do not take it for uploaded: have the receiver looked at, and upload again once it answers"
+		return "treat this as failed: fix the receiver, then upload again"
 	case e.Status >= 300 && e.Status < 400:
-		return "redirects are not followed, as the file would go elsewhere: look at the endpoint that the URL was made for"
+		return "redirects are not followed, because the file would go elsewhere: check the endpoint that the URL was made for"
 	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "expired"):
-		return "get a new URL or manifest, with more time"
+		return "get a new URL or manifest that is valid for longer"
 	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "not yet"):
-		return "set the clock of the machine that makes the URLs"
+		return "correct the clock of the machine that makes the URLs"
 	case e.Code == "SignatureDoesNotMatch":
-		return "send exactly what was signed: the URL or a header was changed, or a proxy adds headers of its own"
+		return "send exactly what was signed: the URL or a header was changed, or a proxy added headers"
 	case e.Code == "FileAlreadyExists":
-		return "the key is taken, and overwriting is forbidden: choose another key"
+		return "the object exists and must not be overwritten: choose another key"
 	case e.Code == "NoSuchUpload":
-		return "it was completed or aborted: look whether the object is there, or begin a new one"
+		return "it was completed or aborted: check whether the object exists, or start a new upload"
 	case e.retryable():
 		return "try again later"
 	}

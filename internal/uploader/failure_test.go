@@ -34,7 +34,7 @@ func TestNotRetried(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("x-oss-ec", "0007-00000203")
 			refuse(w, 203, "CallbackFailed", "Error status : 502.")
-		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); do not take it for uploaded"},
+		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed"},
 		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) }, uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},
 		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, nil, "redirects are not followed"},
@@ -42,10 +42,10 @@ func TestNotRetried(t *testing.T) {
 		{"400", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "InvalidDigest", "no") }, nil, "400 InvalidDigest: no (request 65A0)"},
 		{"403 expired", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, 403, "AccessDenied", "Request has expired.")
-		}, nil, "get a new URL or manifest, with more time"},
+		}, nil, "get a new URL or manifest that is valid for longer"},
 		{"403 not yet", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, 403, "AccessDenied", "Request is not yet valid.")
-		}, nil, "set the clock"},
+		}, nil, "correct the clock"},
 		{"403 signature", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "SignatureDoesNotMatch", "no") }, nil, "send exactly what was signed"},
 		{"404", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "NoSuchBucket", "no") }, nil, "404 NoSuchBucket"},
 		{"409", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "FileAlreadyExists", "no") }, nil, "choose another key"},

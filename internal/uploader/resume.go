@@ -16,8 +16,8 @@ const minRemaining = time.Minute
 // A renewal presigns the requests of an upload again, which takes credentials.
 type renewal = func(context.Context, manifest.Multipart) (manifest.Multipart, error)
 
-// Resume reports whether the multipart upload that the task's state remembers can go on
-// with the task's file; the task needs no manifest. An upload that cannot go on is aborted,
+// Resume reports whether the multipart upload that the task's state remembers can be resumed
+// with the task's file; the task needs no manifest. An upload that cannot be resumed is aborted,
 // by a request that renew presigns, and forgotten.
 //
 // The error means that none is to be begun in its place: the file may be stored and reported
@@ -39,7 +39,7 @@ func (u *Uploader) Resume(ctx context.Context, t Task, renew renewal) (bool, err
 	if err := s.giveUp(ctx, *old, fits, renew); err != nil {
 		return false, err
 	}
-	s.watcher.Remark("the upload that was broken off cannot go on, as " + why + "; beginning anew")
+	s.watcher.Remark("the interrupted upload cannot be resumed, because " + why + "; starting again")
 	t.State.Manifest, t.State.Completing = nil, false
 	return false, nil
 }

@@ -28,7 +28,11 @@ type Source struct {
 func OpenSource(path string) (*Source, error) {
 	info, err := os.Stat(path) // first: opening a named pipe would wait for its writer
 	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("is no regular file; copy it into one")}
+		reason := "is not a regular file; copy it to one first"
+		if info.IsDir() {
+			reason = "is a directory; pass the files in it"
+		}
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New(reason)}
 	}
 	if err != nil {
 		return nil, err
@@ -87,7 +91,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // A body is one attempt to send a section of a file. Its CRC-64 is taken of the very
 // bytes that are sent.
 //
-// It is locked, as net/http may go on reading it after an early answer.
+// It is locked because net/http may continue to read it after an early answer.
 type body struct {
 	source *Source
 	moved  func(n int64) // called for each n bytes that were read

@@ -239,7 +239,7 @@ func TestOpenSource(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for path, want := range map[string]string{
-		filepath.Join(dir, "none"): "no such file", dir: "is no regular file", os.DevNull: "is no regular file",
+		filepath.Join(dir, "none"): "no such file", dir: "is a directory; pass the files in it", os.DevNull: "is not a regular file",
 	} {
 		source, err := uploader.OpenSource(path)
 		if err == nil {

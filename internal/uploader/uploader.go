@@ -79,7 +79,7 @@ func New(cfg Config) (*Uploader, error) {
 	return &Uploader{cfg: cfg, client: newClient(cfg.Parallel), slots: semaphore.NewWeighted(int64(cfg.Parallel))}, nil
 }
 
-// A Watcher is told how an upload goes on, by several goroutines at once.
+// A Watcher is told about the progress of an upload, by several goroutines at once.
 type Watcher interface {
 	// Sent says that n more bytes of the file are on their way or there already; n is
 	// negative where what was sent came to nothing.
@@ -110,7 +110,7 @@ type Result struct {
 // Upload uploads one file. Nothing is sent if the manifest is bad or does not fit.
 //
 // The error wraps one of the package's sentinels, is a [StatusError], or is ctx's. What
-// was uploaded of a multipart upload stays, and the same task goes on with it, unless
+// was uploaded of a multipart upload stays, and the same task resumes it, unless
 // OSS says that the upload is over.
 func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	if err := t.Manifest.Check(); err != nil {

@@ -15,7 +15,7 @@ import (
 const maxKeyID = 24
 
 // WeakSecret is the length in bytes under which a secret can be guessed offline by
-// whoever holds one token.
+// anyone who holds one token.
 const WeakSecret = 16
 
 // A Keyring holds the secrets that tokens are made with. The first mints, all check,

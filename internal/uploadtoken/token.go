@@ -1,7 +1,7 @@
 // Package uploadtoken ties a callback to an upload that we issued.
 //
 // The OSS signature does not do that: its key has 512 bits, it covers no time, and any
-// OSS customer can have OSS sign a body of his choice for our URL. So the issuer mints
+// OSS customer can have OSS sign a body of their choice for our URL. So the issuer mints
 // a token for each upload, the token travels as the custom variable x:upcall_token
 // inside the signed body, and the receiver checks it against the bucket and the object
 // key that stand in the same body.

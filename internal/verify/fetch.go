@@ -13,7 +13,7 @@ const (
 
 // newKeyClient makes the client that fetches trusted keys. It shares nothing with
 // http.DefaultClient: no proxy from the environment, which could swap the key; no
-// redirect, which would hand the choice of the key to whoever answers; no compression,
+// redirect, which would let the server that answers choose the key; no compression,
 // so that what is capped is what came.
 func newKeyClient() *http.Client {
 	return &http.Client{

@@ -20,7 +20,7 @@ var pinnedPEM []byte
 // pinnedHeaders are the values of x-oss-pub-key-url that mean the pinned key: absent,
 // as in some genuine callbacks; and its URL, which OSS has announced with http in
 // 2015 and with https since 2018. The header is unsigned, so that a forger may write
-// what he likes, but he gains nothing by naming the key that is used anyway.
+// what they like, but they gain nothing by naming the key that is used anyway.
 var pinnedHeaders = [...]string{
 	"",
 	base64.StdEncoding.EncodeToString([]byte("https://" + officialHost + "/callback_pub_key_v1.pem")),

@@ -84,7 +84,7 @@ func newPublicKey(key *rsa.PublicKey) (*publicKey, error) {
 }
 
 // check tells whether signature is this key's RSASSA-PKCS1-v1_5 signature of an MD5
-// digest. MD5's collisions do not help a forger here: he would have to find a second
+// digest. MD5's collisions do not help a forger here, who would have to find a second
 // content for a digest that OSS has signed.
 func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
 	// One length only, so that no second spelling with leading zeros is accepted.

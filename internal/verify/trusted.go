@@ -53,7 +53,7 @@ func checkTrustURL(raw string) error {
 		return fmt.Errorf("%q has a user name in it: leave it out", shown)
 	case strings.Contains(raw, "#"):
 		return fmt.Errorf("%q has a fragment: leave out what follows the #", shown)
-	// Over http, whoever is on the way could put his own key in place of OSS's.
+	// Over http, anyone on the network path could replace OSS's key with their own.
 	case isOfficialHost(u.Hostname()) && u.Scheme != "https":
 		return fmt.Errorf("%q would be fetched without TLS: write https://", shown)
 	}
@@ -102,7 +102,7 @@ func (t *trustedKey) get(ctx context.Context) (*publicKey, error) {
 	return t.key, t.err
 }
 
-// refresh fetches the key. When that fails, an old key goes on being used: that its
+// refresh fetches the key. When that fails, an old key stays in use: that its
 // server is away does not make it a worse key.
 func (t *trustedKey) refresh() {
 	key, err := t.fetch()

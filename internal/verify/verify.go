@@ -40,7 +40,7 @@ var strictBase64 = base64.StdEncoding.Strict()
 type Config struct {
 	// TrustKeyURLs are further public keys to trust, as the exact URLs that
 	// x-oss-pub-key-url announces, http or https; each serves one PEM block PUBLIC KEY
-	// with an RSA key of 512 to 8192 bits. Whoever can change what such a URL serves
+	// with an RSA key of 512 to 8192 bits. Anyone who can change what such a URL serves
 	// can sign callbacks, so https is wise beyond the own machine. Default: none.
 	TrustKeyURLs []string
 	// Now is the clock by which fetched keys age. Default: time.Now.
