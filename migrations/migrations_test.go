@@ -217,21 +217,22 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 	closed := listener.Addr().String()
 	listener.Close()
 	wrong := strings.Replace(dbtest.Empty(t), "@", "hunter2@", 1)
-	for _, url := range []string{
-		"postgres://me:hunter2@" + closed + "/db",
-		"postgresql://me:hunter2@" + closed + "/db",
-		"host=127.0.0.1 port=1 user=me password=hunter2",
-		wrong,
-		"postgres://me:hunter2@[::1/db",
-		"postgres://me:hunter2%zz@host/db",
-		"postgres://me:hunter2@host/db?sslmode=odd",
-		"password=hunter2 port=x",
-		"hunter2",
+	for url, want := range map[string]string{
+		"postgres://me:hunter2@" + closed + "/db":        "connection refused",
+		"postgresql://me:hunter2@" + closed + "/db":      "connection refused",
+		"host=127.0.0.1 port=1 user=me password=hunter2": "connection refused",
+		wrong:                                       "28P01",
+		"postgres://me:hunter2@[::1/db":             migrations.ErrURL.Error(),
+		"postgres://me:hunter2%zz@host/db":          migrations.ErrURL.Error(),
+		"postgres://me:hunter2@host/db?sslmode=odd": migrations.ErrURL.Error(),
+		"password=hunter2 port=x":                   migrations.ErrURL.Error(),
+		"hunter2":                                   migrations.ErrURL.Error(),
 	} {
 		_, errStatus := migrations.Status(t.Context(), url)
 		for _, err := range []error{errStatus, migrations.Up(t.Context(), url), migrations.Down(t.Context(), url, 1)} {
-			if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%s: got %q", url, err)
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") ||
+				strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: got %q, want %s", url, err, want)
 			}
 		}
 	}

@@ -1,12 +1,14 @@
 package loadgen_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"upcall/internal/loadgen"
@@ -66,8 +68,8 @@ func TestClientRefused(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	addr := strings.TrimPrefix(server.URL, "http://")
 	server.Close()
-	if status, _, err := (&loadgen.Client{Addr: addr}).Send([]byte("x")); err == nil {
-		t.Errorf("a server that is gone answers %d", status)
+	if status, _, err := (&loadgen.Client{Addr: addr}).Send([]byte("x")); !errors.Is(err, syscall.ECONNREFUSED) || status != 0 {
+		t.Errorf("a server that is gone: %d, %v", status, err)
 	}
 }
 
@@ -82,7 +84,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil || !slices.Equal(got, []float64{1.5e7, 2}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, err := loadgen.Metrics(t.Context(), admin, "epth"); err == nil {
-		t.Errorf("a metric that is not there is %v", got)
+	if got, err := loadgen.Metrics(t.Context(), admin, "epth"); err == nil || !strings.Contains(err.Error(), "there is no epth") {
+		t.Errorf("a metric that is not there: %v, %v", got, err)
 	}
 }

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -228,8 +229,9 @@ func TestNoKeyAndNoTemplate(t *testing.T) {
 func TestParseDurationRejections(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "1", "0", "0s", "-1s", "1y", "d", "-1d", "1.5d", " 1h", "1h ", "1 h", "one hour", "65536d", "9999999999999h", "1h\n", "0x10d"} {
-		if d, err := policy.ParseDuration(s); err == nil {
-			t.Errorf("%q is %s", s, d)
+		d, err := policy.ParseDuration(s)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is no", s)) || !strings.Contains(err.Error(), "duration") {
+			t.Errorf("%q is %s, %v", s, d, err)
 		}
 	}
 	for s, want := range map[string]time.Duration{"1s": time.Second, "90m": 90 * time.Minute, "1h30m": 90 * time.Minute, "7d": 168 * time.Hour, "0.5h": 30 * time.Minute} {
