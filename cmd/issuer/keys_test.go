@@ -2,14 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"upcall/internal/apikey"
 	"upcall/internal/dbtest"
+	"upcall/internal/testing/clitest"
 )
 
 const goodPolicies = `policies:
@@ -23,33 +22,9 @@ const goodPolicies = `policies:
     required_vars: [uid]
 `
 
-// writeFile returns the path of a file of the test's own.
-func writeFile(t *testing.T, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// checkLines wants one line of the program for each part of want, in that order.
-func checkLines(t *testing.T, stderr string, want []string) {
-	t.Helper()
-	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-	if len(lines) != len(want) {
-		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), stderr)
-	}
-	for i, part := range want {
-		if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], part) {
-			t.Errorf("no word of %q in %q", part, lines[i])
-		}
-	}
-}
-
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"UPCALL_DATABASE_URL": dbtest.URL(t), "UPCALL_POLICIES": writeFile(t, "policies.yaml", goodPolicies)}
+	env := map[string]string{"UPCALL_DATABASE_URL": dbtest.URL(t), "UPCALL_POLICIES": clitest.WriteFile(t, "policies.yaml", goodPolicies)}
 	made, stderr, status := execute(t, env, "keys", "add", "--policy", "photos", "--id", "web")
 	if status != 0 || stderr != "issuer: made the key web with the policy photos; it is shown this once\n" {
 		t.Fatalf("status %d: %s", status, stderr)
@@ -106,8 +81,8 @@ func TestKeysRefusals(t *testing.T) {
 	if status != 0 {
 		t.Fatal(status)
 	}
-	policies := writeFile(t, "policies.yaml", goodPolicies)
-	broken := writeFile(t, "policies.yaml", strings.Replace(goodPolicies, "1h", "1y", 1))
+	policies := clitest.WriteFile(t, "policies.yaml", goodPolicies)
+	broken := clitest.WriteFile(t, "policies.yaml", strings.Replace(goodPolicies, "1h", "1y", 1))
 	add := func(more ...string) []string { return append([]string{"keys", "add"}, more...) }
 	for _, tt := range []struct {
 		name   string

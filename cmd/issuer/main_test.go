@@ -70,6 +70,24 @@ func emulated(t *testing.T) (clitest.Env, *ossfake.Gate) {
 	return env, gate
 }
 
+// checkLines wants one line of the program for each part of want, in that order, and no
+// secret in any.
+func checkLines(t *testing.T, stderr string, want []string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), stderr)
+	}
+	for i, part := range want {
+		if !strings.HasPrefix(lines[i], "issuer: ") || !strings.Contains(lines[i], part) {
+			t.Errorf("line %q does not say %q", lines[i], part)
+		}
+	}
+	if strings.Contains(stderr, "hunter") {
+		t.Errorf("a secret is shown: %s", stderr)
+	}
+}
+
 // executeJSON runs a command that is to succeed and returns its one JSON document.
 func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 	t.Helper()
@@ -212,38 +230,50 @@ func TestEnvironment(t *testing.T) {
 func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
 	env := goodEnv()
-	for _, name := range []string{"UPCALL_BUCKET", "UPCALL_CALLBACK_URL", "UPCALL_EXPIRES", "OSS_ENDPOINT", "OSS_SESSION_TOKEN"} {
+	for _, name := range []string{
+		"UPCALL_BUCKET", "UPCALL_CALLBACK_URL", "UPCALL_EXPIRES", "OSS_ENDPOINT", "OSS_SESSION_TOKEN", "UPCALL_POLICIES",
+		"UPCALL_API_LISTEN",
+	} {
 		env[name] = "hunter2"
 	}
-	help, stderr, status := execute(t, env, "put", "--help")
-	if status != 0 || stderr != "" {
-		t.Fatalf("status %d: %s", status, stderr)
+	for command, least := range map[string]int{
+		"put": 20, "multipart create": 20, "multipart complete": 8, "multipart abort": 8, "serve": 8, "keys add": 2, "keys list": 1,
+	} {
+		help, stderr, status := execute(t, env, append(strings.Fields(command), "--help")...)
+		if status != 0 || stderr != "" || strings.Contains(help, "hunter") {
+			t.Errorf("%s: status %d: %s%s", command, status, stderr, help)
+		}
+		text := strings.Join(strings.Fields(help), " ")
+		flags := 0
+		for field := range strings.FieldsSeq(text) {
+			name, ok := strings.CutPrefix(field, "--")
+			if !ok || name == "help" {
+				continue
+			}
+			name, _, _ = strings.Cut(strings.TrimPrefix(name, "[no-]"), "=")
+			variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+			if !strings.Contains(text, "($UPCALL_"+variable+")") && !strings.Contains(text, "($OSS_"+variable+")") &&
+				!strings.Contains(text, "Better in UPCALL_"+variable) {
+				t.Errorf("%s: --%s has no variable", command, name)
+			}
+			flags++
+		}
+		if flags < least {
+			t.Errorf("the help of %s shows %d flags", command, flags)
+		}
 	}
-	if strings.Contains(help, "hunter") {
-		t.Errorf("the help shows values of variables:\n%s", help)
+	help := strings.Join(strings.Fields(program.Output(t, env, "upload", "--help")), " ") // which names flags of others, too
+	for _, name := range []string{
+		"UPCALL_MANIFEST", "UPCALL_PARALLEL", "UPCALL_ATTEMPTS", "UPCALL_STATE_DIR", "UPCALL_PART_SIZE", "UPCALL_BUCKET", "OSS_REGION",
+	} {
+		if !strings.Contains(help, "($"+name+")") {
+			t.Errorf("the help of upload does not name %s:\n%s", name, help)
+		}
 	}
-	if !strings.Contains(strings.Join(strings.Fields(help), " "), "Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those") {
+	help = strings.Join(strings.Fields(program.Output(t, env, "put", "--help")), " ")
+	const private = "Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those"
+	if !strings.Contains(help, private) {
 		t.Error("the help does not say when private callback addresses are taken")
-	}
-	text := strings.Join(strings.Fields(help), " ")
-	flags := 0
-	for field := range strings.FieldsSeq(text) {
-		name, ok := strings.CutPrefix(field, "--")
-		if !ok || name == "help" {
-			continue
-		}
-		name, _, _ = strings.Cut(strings.TrimPrefix(name, "[no-]"), "=")
-		variable := "UPCALL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		if name == "region" || name == "endpoint" {
-			variable = "OSS_" + strings.ToUpper(name)
-		}
-		if !strings.Contains(text, "($"+variable+")") {
-			t.Errorf("--%s has no %s", name, variable)
-		}
-		flags++
-	}
-	if flags < 20 {
-		t.Errorf("the help shows %d flags", flags)
 	}
 	top, _, status := execute(t, env, "--help")
 	for _, name := range []string{"OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN", "UPCALL_TOKEN_KEYS", "_FILE"} {

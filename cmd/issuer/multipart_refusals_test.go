@@ -23,18 +23,7 @@ func refused(t *testing.T, want []string, stdout, stderr string, status int) {
 	if status != 2 || stdout != "" {
 		t.Errorf("status %d, want 2; stdout %q", status, stdout)
 	}
-	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-	if len(lines) != len(want) {
-		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), stderr)
-	}
-	for i, line := range lines {
-		if !strings.HasPrefix(line, "issuer: ") || !strings.Contains(line, want[i]) {
-			t.Errorf("line %q does not say %q", line, want[i])
-		}
-	}
-	if strings.Contains(stderr, "hunter") {
-		t.Errorf("a secret is shown: %s", stderr)
-	}
+	checkLines(t, stderr, want)
 }
 
 // createArgs is a good multipart command line, and args.
@@ -55,7 +44,7 @@ func created(t *testing.T, env clitest.Env) string {
 
 func saved(t *testing.T, text string) string {
 	t.Helper()
-	return writeFile(t, "manifest.json", text)
+	return clitest.WriteFile(t, "manifest.json", text)
 }
 
 // openUploads counts the uploads that were neither completed nor aborted.
@@ -249,30 +238,5 @@ func TestMultipartNotPrinted(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the file stays: %v", err)
-	}
-}
-
-// TestMultipartFlagsHaveVariables reads the help.
-func TestMultipartFlagsHaveVariables(t *testing.T) {
-	t.Parallel()
-	for _, command := range []string{"create", "complete", "abort"} {
-		help, _, status := execute(t, goodEnv(), "multipart", command, "--help")
-		text := strings.Join(strings.Fields(help), " ")
-		flags := 0
-		for field := range strings.FieldsSeq(text) {
-			name, ok := strings.CutPrefix(field, "--")
-			name, _, _ = strings.Cut(strings.TrimPrefix(name, "[no-]"), "=")
-			if !ok || !strings.Contains(field, "=") {
-				continue
-			}
-			variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-			if !strings.Contains(text, "($UPCALL_"+variable+")") && !strings.Contains(text, "($OSS_"+variable+")") {
-				t.Errorf("%s: --%s has no variable", command, name)
-			}
-			flags++
-		}
-		if flags < 8 || status != 0 {
-			t.Errorf("the help of %s shows %d flags", command, flags)
-		}
 	}
 }

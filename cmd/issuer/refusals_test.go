@@ -109,21 +109,7 @@ func TestBadInput(t *testing.T) {
 				}
 				return
 			}
-			if status != 2 || stdout != "" {
-				t.Errorf("status %d, want 2; stdout %q", status, stdout)
-			}
-			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-			if len(lines) != len(tt.want) {
-				t.Fatalf("%d lines, want %d:\n%s", len(lines), len(tt.want), stderr)
-			}
-			for i, line := range lines {
-				if !strings.HasPrefix(line, "issuer: ") || !strings.Contains(line, tt.want[i]) {
-					t.Errorf("line %q does not say %q", line, tt.want[i])
-				}
-			}
-			if strings.Contains(stderr, "hunter") {
-				t.Errorf("a secret is shown: %s", stderr)
-			}
+			refused(t, tt.want, stdout, stderr, status)
 		})
 	}
 }

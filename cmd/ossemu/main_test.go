@@ -6,8 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,10 +31,7 @@ func boot(t *testing.T, env clitest.Env, args ...string) (address, line string, 
 
 func TestServe(t *testing.T) {
 	t.Parallel()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("from-file\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	secret := clitest.WriteFile(t, "secret", "from-file\n")
 	address, line, running := boot(t, clitest.Env{
 		"OSSEMU_LISTEN": "127.0.0.1:0", "OSSEMU_REGION": "overruled-by-flag", "OSSEMU_ACCESS_KEY_ID": "id",
 		"OSSEMU_ACCESS_KEY_SECRET_FILE": secret, "OSSEMU_BUCKETS": "one,two", "OSSEMU_DATA_DIR": t.TempDir(),

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -27,13 +26,7 @@ var program = clitest.Program(run)
 func TestServe(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	dir := t.TempDir()
-	urlFile, keysFile := filepath.Join(dir, "url"), filepath.Join(dir, "keys")
-	for name, content := range map[string]string{urlFile: url + "\n", keysFile: "k1:0123456789abcdef\n"} {
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	urlFile, keysFile := clitest.WriteFile(t, "url", url+"\n"), clitest.WriteFile(t, "keys", "k1:0123456789abcdef\n")
 	running := program.Start(t, clitest.Env{"UPCALL_LISTEN": "overruled by the flag",
 		"UPCALL_ADMIN_LISTEN": "127.0.0.1:0", "UPCALL_DATABASE_URL_FILE": urlFile, "UPCALL_TOKEN_KEYS_FILE": keysFile,
 		"UPCALL_BUCKETS": "demo,other"}, "serve", "--listen", "127.0.0.1:0")

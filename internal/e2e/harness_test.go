@@ -316,15 +316,5 @@ func (w world) complete(t *testing.T, manifest string, args ...string) (stdout, 
 
 func saved(t *testing.T, text string) string {
 	t.Helper()
-	return writeFile(t, "manifest.json", text)
-}
-
-// writeFile returns the path of a file of the test's own.
-func writeFile(t *testing.T, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return clitest.WriteFile(t, "manifest.json", text)
 }

@@ -15,6 +15,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/clitest"
 )
 
 // entered returns what the ledger holds, the oldest first, with the times checked.
@@ -60,9 +61,9 @@ func TestLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	database := dbtest.URL(t)
-	w.env["UPCALL_DATABASE_URL_FILE"] = writeFile(t, "url", database+"\n")
+	w.env["UPCALL_DATABASE_URL_FILE"] = clitest.WriteFile(t, "url", database+"\n")
 	w.env["UPCALL_EXPIRES"] = "30m"
-	small, large := writeFile(t, "small.txt", "small"), writeFile(t, "large.bin", string(content(300_000)))
+	small, large := clitest.WriteFile(t, "small.txt", "small"), clitest.WriteFile(t, "large.bin", string(content(300_000)))
 
 	cat := put(t, w.env, "--bucket", "demo", "--key", "cat.jpg", "--content-type", "image/jpeg", "--content-length", "5",
 		"--callback-url", w.receiver.URL+"/oss/callback", "--var", "uid=42", "--var", "note=a=b")
@@ -99,7 +100,7 @@ func TestLedger(t *testing.T) {
 func TestLedgerRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	small, large := writeFile(t, "small.txt", "small"), writeFile(t, "large.bin", string(content(300_000)))
+	small, large := clitest.WriteFile(t, "small.txt", "small"), clitest.WriteFile(t, "large.bin", string(content(300_000)))
 	manifest := filepath.Join(t.TempDir(), "manifest.json")
 	commands := map[string][]string{
 		"put":              {"put", "--bucket", "demo", "--key", "a"},

@@ -279,6 +279,17 @@ func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 	wantCount(t, pool, events)
 }
 
+// waitsForLock returns when the recorder waits for another transaction.
+func waitsForLock(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	wait.Until(t, "the recorder waits for the other transaction", func() bool {
+		var waits bool
+		err := pool.QueryRow(t.Context(), `SELECT EXISTS (
+			SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && waits
+	})
+}
+
 // A duplicate is reported only when the other is committed.
 func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 	t.Parallel()
@@ -305,12 +316,7 @@ func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
 				}
 				outcome <- duplicate
 			}()
-			wait.Until(t, "the recorder waits for the other transaction", func() bool {
-				var waits bool
-				err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-					WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
-				return err == nil && waits
-			})
+			waitsForLock(t, pool)
 			if commit {
 				err = tx.Commit(t.Context())
 			} else {

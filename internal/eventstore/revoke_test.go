@@ -16,7 +16,6 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
-	"upcall/internal/testing/wait"
 )
 
 func revoke(t *testing.T, l testLedger, id uuid.UUID) {
@@ -155,12 +154,7 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 		_, err := r.Record(context.Background(), e)
 		outcome <- err
 	}()
-	wait.Until(t, "the recorder waits for the other transaction", func() bool {
-		var waits bool
-		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
-		return err == nil && waits
-	})
+	waitsForLock(t, pool)
 	revoke(t, l, u.ID)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 
 	"upcall/internal/issue"
 	"upcall/internal/oss"
-	"upcall/internal/uploadtoken"
 )
 
 // BenchmarkIssue measures the whole of an issued upload (callback documents, token,
@@ -20,7 +19,7 @@ import (
 // anew. What is kept from one to the next are the HMACs of the token keys, which are set
 // up once for a secret.
 func BenchmarkIssue(b *testing.B) {
-	issuer, request := benchIssuer(b), benchRequest()
+	issuer, request := newIssuer(b, func(_ *oss.Config, c *issue.Config) { c.NewID = nil }), benchRequest()
 	upload, _, err := issuer.Issue(b.Context(), request)
 	if err != nil {
 		b.Fatal(err)
@@ -77,23 +76,6 @@ func BenchmarkIssue(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
-}
-
-func benchIssuer(b *testing.B) *issue.Issuer {
-	b.Helper()
-	client, err := oss.New(oss.Config{Region: "cn-hangzhou", AccessKeyID: "ak", AccessKeySecret: "sk"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
-	if err != nil {
-		b.Fatal(err)
-	}
-	issuer, err := issue.New(issue.Config{OSS: client, Tokens: tokens})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return issuer
 }
 
 func benchRequest() issue.Request {

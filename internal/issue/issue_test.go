@@ -23,7 +23,7 @@ import (
 
 var testID = uuid.MustParse("01936b2e-7a00-7000-8000-000000000001")
 
-func newKeyring(t *testing.T) *uploadtoken.Keyring {
+func newKeyring(t testing.TB) *uploadtoken.Keyring {
 	t.Helper()
 	ring, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
 	if err != nil {
@@ -33,7 +33,7 @@ func newKeyring(t *testing.T) *uploadtoken.Keyring {
 }
 
 // newIssuer returns an issuer for real OSS with a fixed upload id. change may be nil.
-func newIssuer(t *testing.T, change func(*oss.Config, *issue.Config)) *issue.Issuer {
+func newIssuer(t testing.TB, change func(*oss.Config, *issue.Config)) *issue.Issuer {
 	t.Helper()
 	signing := oss.Config{Region: ossfake.Region, AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret}
 	cfg := issue.Config{Tokens: newKeyring(t), NewID: func() (uuid.UUID, error) { return testID, nil }}
