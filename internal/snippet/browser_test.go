@@ -34,21 +34,21 @@ func TestBrowser(t *testing.T) {
 	w := newWorld(t)
 	page := w.open(chromium, upload)
 	page.want(file, "done", "Uploaded.\n"+answer)
-	if w.preflight.Load() == 0 {
+	if w.oss.Count(http.MethodOptions) == 0 {
 		t.Error("the browser did not ask before it sent")
 	}
 	w.wantCallback(upload.Object.Key, int64(len(content)))
 	w.wantObject(upload.Object, content)
 
-	w.refuse.Store(true)
-	page.want(file, "failed", "203 CallbackFailed: the file is stored", "<Code>CallbackFailed</Code>")
-	w.refuse.Store(false)
+	w.refused(func() {
+		page.want(file, "failed", "203 CallbackFailed: the file is stored", "<Code>CallbackFailed</Code>")
+	})
 	page.want(write(t, dir, "other size", "x"), "failed", "403", "<Code>SignatureDoesNotMatch</Code>")
 	w.late.Store(true)
 	page.want(file, "failed", "403", "<Code>AccessDenied</Code>")
 	w.oss.Close()
 	page.want(file, "failed", "no answer")
-	if len(w.callbacks) != 0 {
+	if len(w.receiver.Callbacks()) != 0 {
 		t.Error("a refused upload was called back")
 	}
 

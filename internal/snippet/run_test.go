@@ -80,12 +80,10 @@ func testAllHeaders(t *testing.T, language string, recipe recipe) {
 	w.wantCallback(upload.Object.Key, int64(len(content)))
 	w.wantObject(upload.Object, content)
 
-	w.refuse.Store(true)
-	p.wantFailure(file, "203 CallbackFailed: the file is stored", "<Code>CallbackFailed</Code>")
-	w.refuse.Store(false)
+	w.refused(func() { p.wantFailure(file, "203 CallbackFailed: the file is stored", "<Code>CallbackFailed</Code>") })
 
 	p.wantFailure(write(t, p.dir, "other size", "x"), "403", "<Code>SignatureDoesNotMatch</Code>")
-	if len(w.callbacks) != 0 {
+	if len(w.receiver.Callbacks()) != 0 {
 		t.Error("a refused upload was called back")
 	}
 }
@@ -111,7 +109,7 @@ func testNoHeaders(t *testing.T, language string, recipe recipe) {
 	p.wantFailure(file, "403", "<Code>AccessDenied</Code>")
 	w.oss.Close()
 	p.wantFailure(file, "")
-	if len(w.callbacks) != 0 {
+	if len(w.receiver.Callbacks()) != 0 {
 		t.Error("a refused upload was called back")
 	}
 }

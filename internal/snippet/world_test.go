@@ -1,95 +1,68 @@
 package snippet_test
 
 import (
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
-	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/issue"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/snippet"
+	"upcall/internal/testing/ossclient"
+	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/receiverfake"
 )
 
-const (
-	bucket, region = "demo", "cn-hangzhou"
-	keyID, secret  = "ak", "sk"
-
-	// answer is what the receiver says, and a program must print.
-	answer = `{"status":"ok","note":"é \"$1\" <b>\\"}`
-)
+// answer is what the receiver says, and a program must print.
+const answer = `{"status":"ok","note":"é \"$1\" <b>\\"}`
 
 // A world is an emulator, and a receiver that it calls.
 type world struct {
-	t         *testing.T
-	oss       *httptest.Server
-	receiver  *httptest.Server
-	refuse    atomic.Bool // the receiver refuses callbacks
-	late      atomic.Bool // the emulator's clock is a day ahead
-	preflight atomic.Int64
-	callbacks chan callbackspec.Callback
+	t        *testing.T
+	oss      *ossfake.Gate
+	receiver *receiverfake.Receiver
+	late     atomic.Bool // the emulator's clock is a day ahead
 }
 
 func newWorld(t *testing.T, origins ...string) *world {
 	t.Helper()
-	w := &world{t: t, callbacks: make(chan callbackspec.Callback, 10)}
-	w.receiver = httptest.NewServer(http.HandlerFunc(w.receive))
-	t.Cleanup(w.receiver.Close)
-	emulator, err := ossemu.New(ossemu.Config{
-		AccessKeyID: keyID, AccessKeySecret: secret, Region: region, Buckets: []string{bucket}, AllowedOrigins: origins,
-		Now: func() time.Time {
+	w := &world{t: t, receiver: receiverfake.New(t)}
+	w.accept()
+	w.oss = ossfake.NewGate(t, ossfake.NewEmulator(t, func(c *ossemu.Config) {
+		c.AllowedOrigins = origins
+		c.Now = func() time.Time {
 			if w.late.Load() {
 				return time.Now().Add(24 * time.Hour)
 			}
 			return time.Now()
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.oss = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodOptions {
-			w.preflight.Add(1)
 		}
-		emulator.ServeHTTP(rw, r)
 	}))
-	t.Cleanup(w.oss.Close)
-	t.Cleanup(emulator.Close)
 	return w
 }
 
-func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		w.t.Error(err)
-	}
-	if w.refuse.Load() {
-		rw.WriteHeader(http.StatusForbidden)
-		return
-	}
-	callback, err := callbackspec.Parse(r.Header.Get("Content-Type"), body, nil)
-	if err != nil {
-		w.t.Errorf("%v in %s", err, body)
-	}
-	w.callbacks <- callback
-	rw.Header().Set("Content-Type", "application/json")
-	rw.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	io.WriteString(rw, answer)
+// accept has the receiver accept callbacks from now on.
+func (w *world) accept() {
+	w.receiver.AnswerWith(func(rw http.ResponseWriter, _ *http.Request) { receiverfake.Respond(rw, http.StatusOK, answer) })
+}
+
+// refused runs upload while the receiver refuses callbacks, and wants it to be called.
+func (w *world) refused(upload func()) {
+	w.t.Helper()
+	w.receiver.AnswerWith(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) })
+	upload()
+	w.receiver.One(w.t)
+	w.accept()
 }
 
 // render issues an upload with a callback, and writes its program, as the issuer does.
 func (w *world) render(language string, r issue.Request) string {
 	w.t.Helper()
-	client, err := oss.New(oss.Config{Region: region, Endpoint: w.oss.URL, AccessKeyID: keyID, AccessKeySecret: secret})
+	client, err := oss.New(oss.Config{Region: ossfake.Region, Endpoint: w.oss.URL,
+		AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -97,7 +70,7 @@ func (w *world) render(language string, r issue.Request) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r.Object.Bucket = bucket
+	r.Object.Bucket = ossfake.Bucket
 	r.Expires = time.Hour
 	r.Callback = &issue.CallbackSpec{URLs: []string{w.receiver.URL + "/oss/callback"}, Vars: map[string]string{"uid": "42"}}
 	upload, _, err := issuer.Issue(w.t.Context(), r)
@@ -114,11 +87,11 @@ func (w *world) render(language string, r issue.Request) string {
 // wantCallback takes the one callback that came.
 func (w *world) wantCallback(key string, size int64) {
 	w.t.Helper()
-	if len(w.callbacks) != 1 {
-		w.t.Errorf("%d callbacks came, want 1", len(w.callbacks))
-		return
+	r := w.receiver.One(w.t)
+	got, err := callbackspec.Parse(r.Header.Get("Content-Type"), []byte(r.Body), nil)
+	if err != nil {
+		w.t.Errorf("%v in %s", err, r.Body)
 	}
-	got := <-w.callbacks
 	if got.Object != key || got.Size == nil || *got.Size != size || string(got.Vars["uid"]) != `"42"` {
 		w.t.Errorf("callback %+v, want %d bytes as %q", got, size, key)
 	}
@@ -127,17 +100,10 @@ func (w *world) wantCallback(key string, size int64) {
 // wantObject compares what is stored, by the official client.
 func (w *world) wantObject(o oss.Object, content string) {
 	w.t.Helper()
-	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(keyID, secret)).
-		WithRegion(region).WithEndpoint(w.oss.URL).WithUsePathStyle(true).WithRetryMaxAttempts(1))
-	got, err := client.GetObject(w.t.Context(), &sdk.GetObjectRequest{Bucket: sdk.Ptr(bucket), Key: sdk.Ptr(o.Key)})
-	if err != nil {
-		w.t.Error(err)
-		return
-	}
-	defer got.Body.Close()
-	body, err := io.ReadAll(got.Body)
-	if err != nil || string(body) != content {
-		w.t.Errorf("%d bytes are stored, which are not the %d bytes of the file: %v", len(body), len(content), err)
+	client := ossclient.New(w.oss.URL, ossfake.Region, ossfake.AccessKeyID, ossfake.AccessKeySecret)
+	got, body := ossclient.Get(w.t, client, ossfake.Bucket, o.Key)
+	if string(body) != content {
+		w.t.Errorf("%d bytes are stored, which are not the %d bytes of the file", len(body), len(content))
 	}
 	want := map[string]string{}
 	if o.ContentType != "" {

@@ -2,6 +2,7 @@ package ossfake
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +14,7 @@ type Pass func(w http.ResponseWriter, r *http.Request, serve http.Handler)
 
 // A Gate stands before an emulator and notes each request.
 type Gate struct {
-	URL string
+	*httptest.Server
 
 	emulator http.Handler
 	mu       sync.Mutex
@@ -25,7 +26,8 @@ type Gate struct {
 func NewGate(t testing.TB, emulator http.Handler) *Gate {
 	t.Helper()
 	g := &Gate{emulator: emulator, pass: through}
-	g.URL = Serve(t, g)
+	g.Server = httptest.NewServer(g)
+	t.Cleanup(g.Server.Close)
 	return g
 }
 
