@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/testing/servetest"
 	"upcall/migrations"
 )
 
@@ -210,10 +210,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestErrorsHoldNoPassword(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := servetest.Listen(t)
 	closed := listener.Addr().String()
 	listener.Close()
 	wrong := strings.Replace(dbtest.Empty(t), "@", "hunter2@", 1)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -113,11 +112,7 @@ func TestServeWithoutDatabase(t *testing.T) {
 
 func TestServeRefusals(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := servetest.Listen(t)
 	private := clitest.WriteFile(t, "policies.yaml", strings.Replace(goodPolicies, "https://uploads.example.com", "http://10.0.0.1", 1))
 	broken := clitest.WriteFile(t, "policies.yaml", strings.NewReplacer("20MiB", "20MB", "[uid]", "[UID]").Replace(goodPolicies))
 	good := serveEnv(t)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/dbtest"
 	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 	"upcall/migrations"
 )
@@ -139,11 +139,7 @@ func TestMistakes(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := servetest.Listen(t)
 	for name, tt := range map[string]struct {
 		args []string
 		env  clitest.Env

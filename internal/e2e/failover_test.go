@@ -57,21 +57,13 @@ func beReceiver() {
 	if err != nil {
 		panic(err)
 	}
-	public, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	admin, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(public.Addr())
-	err = receiver.Run(context.Background(), receiver.Config{
+	cfg := receiver.Config{
 		DatabaseURL: os.Args[1], TrustKeyURLs: []string{os.Args[2]}, Admission: admission.Config{Tokens: keys},
 		Logger: slog.New(slog.DiscardHandler),
-	}, public, admin)
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	}
+	proc.Serve(func(ctx context.Context, public, admin net.Listener) error {
+		return receiver.Run(ctx, cfg, public, admin)
+	})
 }
 
 // startReceiver returns a receiver in a process of its own and its callback URL.

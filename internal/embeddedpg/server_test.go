@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"upcall/internal/testing/proc"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 )
 
@@ -207,13 +208,9 @@ func TestOtherVersionIsRefused(t *testing.T) {
 
 func TestFailedStartSaysWhy(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := servetest.Listen(t)
 	dir := reachableDir(t)
-	_, err = Start(t.Context(), Config{DataDir: dir, NoFsync: true, Port: taken.Addr().(*net.TCPAddr).Port})
+	_, err := Start(t.Context(), Config{DataDir: dir, NoFsync: true, Port: taken.Addr().(*net.TCPAddr).Port})
 	if err == nil || !strings.Contains(err.Error(), "Address already in use") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want PostgreSQL's words in one line", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 )
 
@@ -36,10 +37,7 @@ func newProxy(t *testing.T, databaseURL string) (*proxy, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := servetest.Listen(t)
 	p := &proxy{listener: listener, target: u.Host}
 	p.done.Go(p.accept)
 	t.Cleanup(func() {

@@ -43,21 +43,11 @@ func start(t *testing.T, cfg Config) *servetest.Service {
 // beReceiver is a child that is a receiver until it is killed. Its arguments are the
 // database's URL, the spool's directory and the key's URL. It prints its address.
 func beReceiver() {
-	public, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	admin, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(public.Addr())
-	err = Run(context.Background(), Config{
+	cfg := Config{
 		DatabaseURL: os.Args[1], SpoolDir: os.Args[2], SpoolMinFreeBytes: -1, TrustKeyURLs: []string{os.Args[3]},
 		Admission: admission.Config{TokenPolicy: admission.TokenOff}, Logger: slog.New(slog.DiscardHandler),
-	}, public, admin)
-	fmt.Println(err)
-	os.Exit(1)
+	}
+	proc.Serve(func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
 // A reply is what came of a callback.

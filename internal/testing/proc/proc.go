@@ -5,7 +5,9 @@ package proc
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -38,6 +40,22 @@ func Main(children map[string]func()) {
 	}
 	child()
 	os.Exit(0)
+}
+
+// Serve is for a child that is a server until it is killed: it prints the address of the
+// public listener and serves on it, and on another. When serve returns, the child ends.
+func Serve(serve func(ctx context.Context, public, admin net.Listener) error) {
+	public, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(public.Addr())
+	fmt.Fprintln(os.Stderr, serve(context.Background(), public, admin))
+	os.Exit(1)
 }
 
 // Env returns the environment, NAME=value, that makes the test binary the named child.
