@@ -44,8 +44,8 @@ func TestUploadBadInput(t *testing.T) {
 	}{
 		{"no file", nil, nil, "", []string{`expected "<file> ..."`}},
 		{"no such file", append([]string{"none.jpg"}, object...), nil, "", []string{"none.jpg"}},
-		{"a folder", append([]string{filepath.Dir(cat)}, object...), nil, "", []string{"no regular file"}},
-		{"a device", append([]string{os.DevNull}, object...), nil, "", []string{"no regular file"}},
+		{"a folder", append([]string{filepath.Dir(cat)}, object...), nil, "", []string{"is a directory; pass the files in it"}},
+		{"a device", append([]string{os.DevNull}, object...), nil, "", []string{"is not a regular file"}},
 		{"two files are missing", append([]string{"none.jpg", "no.jpg"}, object...), nil, "", []string{"none.jpg", "no.jpg"}},
 		{"no bucket, no key", []string{cat}, nil, "", []string{"bucket: is empty", "key: is empty"}},
 		{"no key for two files", []string{cat, dog, "--bucket", "demo"}, nil, "", []string{"key: is empty"}},
