@@ -80,14 +80,14 @@ func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 // An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
 	var found bool
-	err := u.pool.QueryRow(ctx, `
+	err := queryRow(ctx, u.pool, &found, `
 		WITH upload AS (
 			SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
 		), revoked AS (
 			INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
 			ON CONFLICT DO NOTHING
 		)
-		SELECT EXISTS (SELECT FROM upload)`, id).Scan(&found)
+		SELECT EXISTS (SELECT FROM upload) AND NOT `+barrier, id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("revoke upload: %w", unavailable(err))

@@ -106,7 +106,11 @@ var issuedFields = []field[issuedRow]{
 var issuedKind = kind[issuedRow]{
 	fields: issuedFields,
 	insert: newStatement("upcall_issue", `
-		INSERT INTO upcall.issued_uploads ({columns}) SELECT * FROM unnest({given})
-		ON CONFLICT DO NOTHING
-		RETURNING upload_id, 'n'::"char"`, issuedFields),
+		WITH issued AS (
+			INSERT INTO upcall.issued_uploads ({columns}) SELECT * FROM unnest({given})
+			ON CONFLICT DO NOTHING
+			RETURNING upload_id
+		)
+		SELECT upload_id, 'n'::"char" FROM issued
+		UNION ALL SELECT NULL, NULL WHERE `+barrier, issuedFields),
 }

@@ -85,6 +85,9 @@ func open(ctx context.Context, databaseURL string, settings map[string]string) (
 	if conn.RuntimeParams["synchronous_commit"] != "remote_apply" {
 		conn.RuntimeParams["synchronous_commit"] = "on"
 	}
+	// Of a commit that was not replicated a warning tells, and nothing else.
+	conn.RuntimeParams["client_min_messages"] = "warning"
+	conn.OnNotice = noteWarning
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

@@ -60,7 +60,8 @@ WITH suspect AS MATERIALIZED (
 	SELECT {values} FROM unnest({given}) AS given ({columns}) JOIN fresh USING (id)
 	RETURNING id
 )
-SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked`
+SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked
+UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
 // eventFields are the columns of events and what else insertEvents needs of them.
 var eventFields = func() []field[eventRow] {

@@ -55,8 +55,8 @@ func (r *Recorder) Close() { r.group.close() }
 // Find says whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
 	var found bool
-	err := r.group.config.Pool.QueryRow(ctx,
-		"SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id IN ($2, "+noUpload+") AND id = $1)", id, upload.UUID).Scan(&found)
+	err := queryRow(ctx, r.group.config.Pool, &found,
+		"SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id IN ($2, "+noUpload+") AND id = $1) AND NOT "+barrier, id, upload.UUID)
 	if err != nil {
 		return false, fmt.Errorf("find event: %w", unavailable(err))
 	}

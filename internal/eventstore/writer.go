@@ -160,7 +160,11 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 		values := reader.Values()
 		results = append(results, result{uuid.UUID(values[0]), outcome(values[1][0])})
 	}
-	if _, err := reader.Close(); err != nil {
+	err := replicated(conn, func() error {
+		_, err := reader.Close()
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("execute %s: %w", w.kind.insert.name, err)
 	}
 	slices.SortFunc(results, func(a, b result) int { return bytes.Compare(a.id[:], b.id[:]) })

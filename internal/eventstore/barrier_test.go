@@ -1,0 +1,117 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/event"
+	"upcall/internal/testing/wait"
+)
+
+// A pair is a primary whose synchronous standby can be missing.
+type pair struct{ pool *pgxpool.Pool } // of a superuser
+
+func newPair(t *testing.T, url string) *pair {
+	return &pair{dbtest.Open(t, url, Open)}
+}
+
+func (p *pair) exec(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := p.pool.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// standby says whether the primary is to wait for a standby, which is not there.
+func (p *pair) standby(t *testing.T, names string) {
+	t.Helper()
+	p.exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
+	p.exec(t, "SELECT pg_reload_conf()")
+	wait.Until(t, "the setting holds", func() bool {
+		var now string
+		if err := p.pool.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&now); err != nil {
+			t.Fatal(err)
+		}
+		return now == names
+	})
+}
+
+// waiters returns how many commits wait for the standby, and ends their wait if told to.
+func (p *pair) waiters(t *testing.T, cancel bool) (n int) {
+	t.Helper()
+	err := p.pool.QueryRow(t.Context(), `
+		WITH waiter AS MATERIALIZED (SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep')
+		SELECT count(CASE WHEN $1 THEN pg_cancel_backend(pid) ELSE true END) FROM waiter`, cancel).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestNotReplicated takes the synchronous standby away. A commit whose wait for it is cut
+// short is not a success, nor is a repeat of what was committed in that way.
+func TestNotReplicated(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	pair := newPair(t, server.URL())
+	config := Config{Pool: dbtest.Open(t, server.URL(), OpenRecorder), CommitTimeout: time.Minute}
+	recorder, err := NewRecorder(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recorder.Close)
+	ledger, err := NewLedger(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ledger.Close)
+	uploads := NewUploads(dbtest.Open(t, server.URL(), Open))
+
+	e := &event.Event{ID: uuid.New(), ReceivedAt: time.Now(), UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}}
+	e.Callback.Bucket = "demo"
+	issued := IssuedUpload{ID: uuid.New(), Bucket: "demo", Object: "a", IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
+	if err := EnsurePartitions(t.Context(), pair.pool, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for _, step := range []struct {
+		name string
+		work func() error
+	}{
+		{"issue", func() error { return ledger.Issue(ctx, issued) }},
+		{"issue again", func() error { return ledger.Issue(ctx, issued) }},
+		{"revoke", func() error { return uploads.Revoke(ctx, issued.ID) }},
+		{"revoke again", func() error { return uploads.Revoke(ctx, issued.ID) }},
+		{"record", func() error { _, err := recorder.Record(ctx, e); return err }},
+		{"record again", func() error { _, err := recorder.Record(ctx, e); return err }},
+		{"find", func() error { _, err := recorder.Find(ctx, e.ID, e.UploadID); return err }},
+	} {
+		for _, cut := range []bool{true, false} {
+			pair.standby(t, "nobody")
+			done := make(chan error, 1)
+			go func() { done <- step.work() }()
+			wait.Until(t, step.name+" waits for the standby", func() bool { return len(done) > 0 || pair.waiters(t, false) > 0 })
+			if len(done) > 0 {
+				t.Fatalf("%s, and does not wait for the standby: %v", step.name, <-done)
+			}
+			if cut {
+				pair.waiters(t, true)
+			} else {
+				pair.standby(t, "")
+			}
+			if err := <-done; cut && !errors.Is(err, event.ErrUnavailable) || !cut && err != nil {
+				t.Errorf("%s, with its wait cut short: %t: %v", step.name, cut, err)
+			}
+		}
+	}
+	if duplicate, err := recorder.Record(ctx, e); !duplicate || err != nil {
+		t.Errorf("recorded again with the standby there: duplicate %t, %v", duplicate, err)
+	}
+}
