@@ -16,33 +16,32 @@ import (
 	"upcall/internal/policy"
 )
 
-// maxBody is the largest request in bytes. OSS takes 5 KB of variables and 1023 bytes of
-// key; escaped in JSON they may grow sixfold.
+// maxBody is the largest request in bytes. OSS accepts 5 KB of variables and a key of 1023
+// bytes, which JSON escapes may make six times as long.
 const maxBody = 64 << 10
 
-// readBody returns the body of a request that is to be JSON.
+// readBody returns the body of a request, which must be declared as JSON.
 func readBody(r *http.Request) ([]byte, error) {
 	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := parameters["charset"]
 	if err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return nil, problemOf(kindMediaType, "send it with Content-Type: application/json")
 	}
-	// What is unpacked may be a thousand times what was sent.
+	// A compressed body may unpack to a thousand times its size.
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, problemOf(kindMediaType, "send it without a content encoding")
 	}
 	if r.ContentLength > maxBody {
 		return nil, problemOf(kindTooLarge, "the body is larger than 64 KiB")
 	}
-	// Limited whatever the length says: a chunked body has none and may never end.
+	// The limit holds whatever the length says: a chunked body has none and may never end.
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
 	case len(body) > maxBody:
 		return nil, problemOf(kindTooLarge, "the body is larger than 64 KiB")
 	case err != nil:
-		p := malformed(ruleJSON, "", "the body ended early or came too slowly")
-		p.cause = err
-		return nil, p
+		rules := []policy.Violation{{Rule: ruleJSON, Detail: "the body ended early or came too slowly"}}
+		return nil, &problem{kind: kindMalformed, errors: rules, cause: err}
 	}
 	return body, nil
 }
@@ -53,7 +52,7 @@ type uploadRequest struct {
 	PartSize *int64 // of multipart uploads
 }
 
-// readUpload reads a request for an upload, or for a multipart one.
+// readUpload reads a request for an upload or a multipart upload.
 func readUpload(r *http.Request, multipart bool) (uploadRequest, error) {
 	body, err := readBody(r)
 	if err != nil {
@@ -62,9 +61,9 @@ func readUpload(r *http.Request, multipart bool) (uploadRequest, error) {
 	return decodeUpload(body, multipart)
 }
 
-// decodeUpload reads the body of a request strictly: what is misspelt, given twice or of
-// the wrong type is refused, and not left out or guessed at, because a limit that was meant
-// would be missing. The error is a problem with everything that is wrong.
+// decodeUpload reads the body of a request strictly. It refuses misspelt or duplicate fields
+// and wrong types: ignoring one could drop a limit that the application meant to set. The
+// error is a problem with all mistakes.
 func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	var r uploadRequest
 	d := &decoder{}
@@ -79,8 +78,8 @@ func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 			d.note(ruleField, name, wrong)
 		}
 	})
-	if r.PartSize != nil && *r.PartSize < 1 { // package issue takes 0 for one that suits
-		d.note(ruleField, "part_size", "is no size; leave it out for one that suits")
+	if r.PartSize != nil && *r.PartSize < 1 { // to package issue, 0 means "choose one"
+		d.note(ruleField, "part_size", "is not a size; leave it out to have one chosen")
 	}
 	if len(d.errors) > 0 {
 		return uploadRequest{}, &problem{kind: kindMalformed, errors: d.errors}
@@ -88,19 +87,20 @@ func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	return r, nil
 }
 
-// uploadFields says how each field of a request is read: into r, or what is wrong.
+// uploadFields returns, for each field of a request, a function that reads its value into r
+// and returns what is wrong with it, or "".
 func uploadFields(r *uploadRequest, multipart bool, d *decoder) map[string]func(raw json.RawMessage) string {
 	fields := map[string]func(raw json.RawMessage) string{
 		"bucket":       textInto(&r.Bucket),
 		"key":          textInto(&r.Key),
 		"key_template": textInto(&r.KeyTemplate),
-		// A browser's name for a file may be no Unicode; the policy replaces what is lost.
+		// A file name in a browser may be invalid Unicode; the policy replaces such characters.
 		"filename":     anyTextInto(&r.Filename),
 		"content_type": textInto(&r.ContentType),
 		"size":         wholeInto(&r.Size),
 		"expires_in":   durationInto(&r.Expires),
 		"vars": func(raw json.RawMessage) string {
-			d.vars(raw, &r.Vars) // notes each that is wrong
+			d.vars(raw, &r.Vars) // notes each mistake itself
 			return ""
 		},
 	}
@@ -110,17 +110,16 @@ func uploadFields(r *uploadRequest, multipart bool, d *decoder) map[string]func(
 	return fields
 }
 
-// A decoder notes what is wrong with a document.
-type decoder struct{ errors []broken }
+// A decoder collects the mistakes in a document.
+type decoder struct{ errors []policy.Violation }
 
 func (d *decoder) note(rule, field, detail string) {
-	d.errors = append(d.errors, broken{rule, field, detail})
+	d.errors = append(d.errors, policy.Violation{Rule: rule, Field: field, Detail: detail})
 }
 
-// object calls each for every member of a JSON object. It refuses names that stand
-// twice, as one reader takes the first and another the last, invalid UTF-8, which
-// encoding/json would replace, and anything behind the object. The field is "" for the
-// whole body.
+// object calls each for every member of a JSON object. It refuses duplicate names, of which
+// one reader takes the first and another the last; invalid UTF-8, which encoding/json would
+// replace; and anything after the object. The field "" means the whole body.
 func (d *decoder) object(doc []byte, field string, each func(name string, raw json.RawMessage)) {
 	rule := ruleField
 	if field == "" {
@@ -149,7 +148,7 @@ func (d *decoder) object(doc []byte, field string, each func(name string, raw js
 			return
 		}
 		if seen[name] {
-			d.note(ruleField, join(field, fault.Short(name)), "is given twice; leave one out")
+			d.note(ruleField, strings.TrimPrefix(field+"."+fault.Short(name), "."), "is given twice; leave one out")
 			continue
 		}
 		seen[name] = true
@@ -164,13 +163,13 @@ func (d *decoder) object(doc []byte, field string, each func(name string, raw js
 	}
 }
 
-// where says at which byte a document breaks off, and nothing of what stands there.
+// where says at which byte a document becomes invalid, and does not show what is there.
 func where(err error, dec *json.Decoder) string {
 	at := dec.InputOffset()
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = syntax.Offset
 	}
-	return "it breaks off at byte " + strconv.FormatInt(at, 10)
+	return "error at byte " + strconv.FormatInt(at, 10)
 }
 
 func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
@@ -178,7 +177,7 @@ func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
 	d.object(raw, "vars", func(name string, raw json.RawMessage) {
 		var value string
 		if wrong := textInto(&value)(raw); wrong != "" {
-			d.note(ruleField, join("vars", fault.Short(name)), wrong)
+			d.note(ruleField, "vars."+fault.Short(name), wrong)
 			return
 		}
 		(*vars)[name] = value
@@ -188,14 +187,14 @@ func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
 func anyTextInto(to *string) func(json.RawMessage) string {
 	return func(raw json.RawMessage) string {
 		if raw[0] != '"' || json.Unmarshal(raw, to) != nil {
-			return "is no string" // null included: what is not there is left out
+			return "is not a string" // nor is null: to omit a field, leave it out
 		}
 		return ""
 	}
 }
 
-// textInto refuses what encoding/json would replace by U+FFFD, half a character in
-// UTF-16: the key or the variable would be another one than was asked for.
+// textInto refuses half a surrogate pair, which encoding/json replaces with U+FFFD: the key
+// or the variable would not be the one that was asked for.
 func textInto(to *string) func(json.RawMessage) string {
 	return func(raw json.RawMessage) string {
 		if wrong := anyTextInto(to)(raw); wrong != "" {
@@ -212,7 +211,7 @@ func wholeInto(to **int64) func(json.RawMessage) string {
 	return func(raw json.RawMessage) string {
 		n, err := strconv.ParseInt(string(raw), 10, 64)
 		if err != nil {
-			return "is no whole number; write 1048576, say"
+			return "is not a whole number; write, for example, 1048576"
 		}
 		*to = &n
 		return ""
@@ -232,11 +231,4 @@ func durationInto(to **time.Duration) func(json.RawMessage) string {
 		*to = &d
 		return ""
 	}
-}
-
-func join(field, name string) string {
-	if field == "" {
-		return name
-	}
-	return field + "." + name
 }

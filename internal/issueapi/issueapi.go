@@ -1,14 +1,14 @@
-// Package issueapi is the issuer's HTTP side: applications ask it for uploads, and ask
-// it what became of them.
+// Package issueapi is the issuer's HTTP API: applications request uploads from it, and look
+// up their status.
 //
-// The path of a request for an upload is one straight line, in [Server.upload]: the API
+// The path of a request for an upload is one straight line, in [Server.postUpload]: the API
 // key says who asks, package policy says whether they may, and package issue signs and
-// returns when the upload's row in the ledger is committed. Only then is the answer 201.
+// returns once the upload's row in the ledger is committed. Only then is the answer 201.
 //
-// Refusals are problem details (RFC 9457) that name every broken rule at once. The API
-// is described in openapi.yaml, which a test holds against the routes and the answers.
+// Refusals are problem details (RFC 9457) that name every broken rule at once. The file
+// openapi.yaml describes the API; a test compares it with the routes and the answers.
 //
-// Its listener is for applications, and for people where the upload page is on.
+// Its listener is for applications, and for people if the upload page is on.
 package issueapi
 
 import (
@@ -32,34 +32,33 @@ import (
 	"upcall/internal/policy"
 )
 
-// An Issuer makes uploads. The interface is here, and not the type that implements it,
-// so that tests can have OSS out of reach and the clock elsewhere.
+// An Issuer issues uploads. It is an interface so that tests can set the clock and make OSS
+// unreachable.
 type Issuer interface {
 	Issue(ctx context.Context, r issue.Request) (manifest.Upload, oss.ExpiryCause, error)
 	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error)
 }
 
-// A Ledger says what became of the uploads that the Issuer entered in it. The interface is
-// here, and not the type that implements it, so that a benchmark can measure this package
-// without a database.
+// A Ledger returns the status of the uploads that the Issuer entered in it. It is an
+// interface so that a benchmark can measure this package without a database.
 type Ledger interface {
 	Get(ctx context.Context, id uuid.UUID) (eventstore.IssuedStatus, error)
 	Revoke(ctx context.Context, id uuid.UUID) error
 }
 
-// Keys are the stored API keys. The interface is here so that a benchmark and the tests
-// of the cache can do without a database.
+// Keys are the stored API keys. They are an interface so that a benchmark and the tests of
+// the keyring need no database.
 type Keys interface {
-	// List returns all keys, those that were revoked included.
+	// List returns all keys, including revoked ones.
 	List(ctx context.Context) ([]eventstore.APIKey, error)
 }
 
 // Config is what a Server needs.
 type Config struct {
-	// Issuer makes uploads, each with its row in the ledger. Required.
+	// Issuer issues uploads, each with its row in the ledger. Required.
 	Issuer Issuer
-	// CallbackHosts is as issue.CallbackHosts says, for the checks whose result is shown
-	// along with the policy's. Default callbackspec.PublicHosts.
+	// CallbackHosts is the result of issue.CallbackHosts, for the checks that run along with
+	// the policy's. Default callbackspec.PublicHosts.
 	CallbackHosts callbackspec.Hosts
 	// Ledger holds what the Issuer issued. Required.
 	Ledger Ledger
@@ -67,8 +66,8 @@ type Config struct {
 	Keys Keys
 	// Policies say what each key may do. Required.
 	Policies *policy.Set
-	// Rate is how many requests a second each key may make over time, and Burst how
-	// many at once. Defaults 100 and 200.
+	// Rate is how many requests a second each key may make, and Burst how many at once.
+	// Defaults 100 and 200.
 	Rate  rate.Limit
 	Burst int
 	// Page is the upload page, served at /. Default none.
@@ -85,12 +84,12 @@ type Config struct {
 type Server struct {
 	cfg        Config
 	keys       *keyring
-	multiparts chan struct{} // a place for each manifest in the making
+	multiparts chan struct{} // holds a token for each multipart upload being issued
 }
 
-// maxMultiparts is how many manifests are made at once. One of ten thousand parts is a
-// second of signing and some megabytes of answer; more at once would let a single key
-// take the memory and the processors from all the others, within its rate.
+// maxMultiparts is how many multipart uploads may be issued at once. One of ten thousand
+// parts takes a second of signing and some megabytes of answer; without the limit, a single
+// key could use up memory and processors within its rate.
 const maxMultiparts = 4
 
 // New returns a Server. The error says what is missing.
@@ -118,21 +117,17 @@ func (s *Server) API() http.Handler {
 	engine := httpserver.NewEngine()
 	engine.HandleMethodNotAllowed = true
 	engine.Use(httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
-	engine.POST("/v1/uploads", s.authenticated(s.postUpload))              // an application, before an upload
-	engine.POST("/v1/uploads/multipart", s.authenticated(s.postMultipart)) // the same, before one in parts
-	engine.GET("/v1/uploads/:id", s.authenticated(s.getUpload))            // the application that was issued it
-	engine.DELETE("/v1/uploads/:id", s.authenticated(s.deleteUpload))      // the same
-	engine.GET("/openapi.yaml", s.openAPI)                                 // the author of an application
-	engine.NoMethod(func(c *gin.Context) {
-		refuse(c, problemOf(kindMethod, "see the Allow header"))
-	})
+	engine.POST("/v1/uploads", s.authenticated(http.StatusCreated, s.postUpload))              // an application, before an upload
+	engine.POST("/v1/uploads/multipart", s.authenticated(http.StatusCreated, s.postMultipart)) // the same, before one in parts
+	engine.GET("/v1/uploads/:id", s.authenticated(http.StatusOK, s.getUpload))                 // the application that requested it
+	engine.DELETE("/v1/uploads/:id", s.authenticated(http.StatusOK, s.deleteUpload))           // the same
+	engine.GET("/openapi.yaml", s.openAPI)                                                     // the author of an application
+	engine.NoMethod(func(c *gin.Context) { refuse(c, problemOf(kindMethod, "see the Allow header")) })
+	engine.NoRoute(func(c *gin.Context) { refuse(c, problemOf(kindNotFound, "there is nothing at this path")) })
 	if s.cfg.Page != nil {
 		engine.GET("/", s.page) // people with a browser
 		engine.HEAD("/", s.page)
 	}
-	engine.NoRoute(func(c *gin.Context) {
-		refuse(c, problemOf(kindNotFound, "there is nothing at this path"))
-	})
 	return engine
 }
 

@@ -14,45 +14,40 @@ import (
 )
 
 const (
-	// RevokedWithin is how long a key may still be good after it was revoked: keys are
-	// read again when they are older. To ask the database with every request would cost
-	// it a query for each upload.
+	// RevokedWithin is how long a revoked key may still be accepted: keys are read again
+	// when they are older. Asking the database on every request would cost a query for
+	// each upload.
 	RevokedWithin = 5 * time.Second
-	// newWithin is the same for a key that is not known yet. It bounds what somebody who
-	// makes keys up can have us ask the database: one list a second.
+	// newWithin is how long a new key may still be refused. It limits what someone who
+	// makes up keys can cost the database: one list a second.
 	newWithin = time.Second
-	// listTimeout bounds the reading of all keys.
+	// listTimeout limits how long reading all keys may take.
 	listTimeout = 2 * time.Second
 )
 
-// A caller is whose key a request came with.
+// A caller is the owner of the key that a request came with.
 type caller struct {
 	id, policy string
 	hash       apikey.Hash
 	limiter    *rate.Limiter
 }
 
-// A keyring holds all keys in memory, so that checking one asks the database seldom, and
-// a key that nobody has costs no memory: the caller who makes keys up fills no cache.
+// A keyring holds all keys in memory, so that checking one rarely asks the database, and
+// an unknown key costs no memory: someone who makes up keys cannot fill a cache.
 type keyring struct {
 	keys    Keys
 	rate    rate.Limit
 	burst   int
 	now     func() time.Time
 	current atomic.Pointer[snapshot]
-	reading chan struct{} // holds one token while somebody reads the keys
+	reading chan struct{} // holds one token while a request reads the keys
 }
 
-// A snapshot is all keys as they were read, or why they could not be.
+// A snapshot holds all keys that are not revoked, by ID.
 type snapshot struct {
 	at      time.Time
-	callers map[string]*caller // without those that were revoked; nil after a failure
-	err     error
-
-	// limiters are those of the last reading that was none of a failure, so that neither
-	// another reading nor an outage gives anybody a new rate. There is one for each key
-	// that exists and for no other, so their number is bounded.
-	limiters map[string]*rate.Limiter
+	callers map[string]*caller // after a failure those of the reading before, for their limiters alone
+	err     error              // why the keys could not be read
 }
 
 func newKeyring(keys Keys, limit rate.Limit, burst int, now func() time.Time) *keyring {
@@ -61,9 +56,9 @@ func newKeyring(keys Keys, limit rate.Limit, burst int, now func() time.Time) *k
 	return k
 }
 
-// check returns whose key a request came with. The error is a problem, and the same
-// one whether the id is unknown, the key was revoked or the secret is wrong: which of
-// them it is would tell a stranger what ids there are.
+// check returns the caller whose key a request came with. The error is a problem. It is
+// the same whether the ID is unknown, the key is revoked or the secret is wrong: otherwise
+// a stranger could learn which IDs exist.
 func (k *keyring) check(ctx context.Context, header http.Header) (*caller, error) {
 	text, err := bearer(header)
 	if err != nil {
@@ -71,13 +66,13 @@ func (k *keyring) check(ctx context.Context, header http.Header) (*caller, error
 	}
 	id, secret, err := apikey.Parse(text)
 	if err != nil {
-		return nil, problemOf(kindUnauthenticated, "the Authorization header holds no API key of this issuer")
+		return nil, problemOf(kindUnauthenticated, "the Authorization header does not hold an API key of this issuer")
 	}
 	found, err := k.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	// An unknown id is compared with a hash that no secret has, so that it takes as long
+	// An unknown ID is compared with a hash that no secret has, so that it takes as long
 	// as a wrong secret.
 	var hash apikey.Hash
 	if found != nil {
@@ -89,8 +84,8 @@ func (k *keyring) check(ctx context.Context, header http.Header) (*caller, error
 	return found, nil
 }
 
-// bearer takes the key out of the one Authorization header. Of two, a proxy and we
-// might each look at another one.
+// bearer returns the key in the only Authorization header. Of two, a proxy might check one
+// and this program the other.
 func bearer(header http.Header) (string, error) {
 	values := header.Values("Authorization")
 	if len(values) != 1 {
@@ -103,7 +98,7 @@ func bearer(header http.Header) (string, error) {
 	return text, nil
 }
 
-// find returns the caller with that id, or nil.
+// find returns the caller with that ID, or nil.
 func (k *keyring) find(ctx context.Context, id string) (*caller, error) {
 	s := k.current.Load()
 	if !k.stale(s, id) {
@@ -115,7 +110,7 @@ func (k *keyring) find(ctx context.Context, id string) (*caller, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for API keys: %w", ctx.Err())
 	}
-	// Somebody else may have read them while this request waited.
+	// Another request may have read them while this one waited.
 	if s = k.current.Load(); k.stale(s, id) {
 		s = k.read(ctx, s)
 		k.current.Store(s)
@@ -123,44 +118,44 @@ func (k *keyring) find(ctx context.Context, id string) (*caller, error) {
 	return s.callers[id], s.err
 }
 
-// stale tells whether s is too old to say anything about id. A failure is kept for as
-// long as an id that is not there, so that an outage of the database is not answered
-// with a queue of requests that wait for it one after the other.
+// stale reports whether s is too old to say anything about id. A failure is kept for as
+// long as an unknown ID, so that requests do not queue for the database during an outage.
 func (k *keyring) stale(s *snapshot, id string) bool {
 	age := k.now().Sub(s.at)
-	if s.callers[id] != nil {
+	if s.err == nil && s.callers[id] != nil {
 		return age >= RevokedWithin
 	}
 	return age >= newWithin
 }
 
-// read reads all keys. It continues when ctx ends: the caller may have gone, but others wait.
+// read reads all keys. It continues when ctx ends, because other requests wait for it.
+//
+// A key keeps its limiter from one reading to the next, through an outage too, so that no
+// caller gets a new rate. Only keys that exist have one, which bounds their number.
 func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
 	defer cancel()
-	s := &snapshot{at: k.now()} // before, so that what happens meanwhile counts as not seen
+	began := k.now() // a change during the reading may have been missed
 	keys, err := k.keys.List(ctx)
 	if err != nil {
 		// A failure counts from its end: it may have taken longer than it is kept.
-		s.at, s.err, s.limiters = k.now(), fmt.Errorf("list API keys: %w", err), last.limiters
-		return s
+		return &snapshot{at: k.now(), callers: last.callers, err: fmt.Errorf("list API keys: %w", err)}
 	}
-	s.callers, s.limiters = make(map[string]*caller, len(keys)), make(map[string]*rate.Limiter, len(keys))
+	callers := make(map[string]*caller, len(keys))
 	for _, key := range keys {
 		if !key.RevokedAt.IsZero() || len(key.Hash) != len(apikey.Hash{}) {
-			continue // was revoked, or no secret opens it
+			continue // revoked, or no secret can match it
 		}
-		limiter := last.limiters[key.ID]
-		if limiter == nil {
-			limiter = rate.NewLimiter(k.rate, k.burst)
+		c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash), limiter: rate.NewLimiter(k.rate, k.burst)}
+		if known := last.callers[key.ID]; known != nil {
+			c.limiter = known.limiter
 		}
-		s.limiters[key.ID] = limiter
-		s.callers[key.ID] = &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash), limiter: limiter}
+		callers[key.ID] = c
 	}
-	return s
+	return &snapshot{at: began, callers: callers}
 }
 
-// limit refuses what goes over the caller's rate.
+// limit refuses requests over the caller's rate.
 func (k *keyring) limit(c *caller) error {
 	now := k.now()
 	reserved := c.limiter.ReserveN(now, 1)

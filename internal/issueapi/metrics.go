@@ -1,10 +1,6 @@
 package issueapi
 
-import (
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics counts requests.
 type Metrics struct {
@@ -12,12 +8,12 @@ type Metrics struct {
 	seconds  *prometheus.HistogramVec
 }
 
-// NewMetrics returns metrics that have counted nothing.
+// NewMetrics returns metrics that start at zero.
 func NewMetrics() *Metrics {
 	return &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_issuer_requests_total",
-			Help: "Requests of applications by route and outcome: ok, page, or the kind of problem.",
+			Help: "Requests from applications, by route and outcome: ok, page, or the kind of problem.",
 		}, []string{"route", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "upcall_issuer_request_seconds",
@@ -27,12 +23,7 @@ func NewMetrics() *Metrics {
 	}
 }
 
-// Collectors returns what /metrics shows of the requests.
+// Collectors returns the metrics for a registry.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.seconds}
-}
-
-func (m *Metrics) request(route, outcome string, took time.Duration) {
-	m.requests.WithLabelValues(route, outcome).Inc()
-	m.seconds.WithLabelValues(route).Observe(took.Seconds())
 }

@@ -2,8 +2,6 @@ package issueapi
 
 import (
 	"context"
-	"net/http"
-
 	"github.com/gin-gonic/gin"
 
 	"upcall/internal/eventstore"
@@ -17,21 +15,20 @@ type issuedMultipart struct {
 	Status eventstore.Status `json:"status"`
 }
 
-func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (any, error) {
 	r, err := readUpload(c.Request, true)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	m, err := s.multipart(ctx, who, r, eventOf(c))
-	return http.StatusCreated, issuedMultipart{m, eventstore.StatusIssued}, err
+	return s.multipart(ctx, who, r, eventOf(c))
 }
 
-// multipart is the path of one upload in parts. Everything is checked before OSS is
-// asked to begin it.
-func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (manifest.Multipart, error) {
+// multipart issues one multipart upload. It checks everything before it asks OSS to start
+// the upload.
+func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (any, error) {
 	grant, violations, err := s.apply(who, r)
 	if err != nil {
-		return manifest.Multipart{}, err
+		return nil, err
 	}
 	request := issue.MultipartRequest{
 		Object: object(grant), Expires: grant.Expires, Size: &grant.Size, Callback: callback(grant), APIKeyID: who.id,
@@ -40,18 +37,15 @@ func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, ev
 		request.PartSize = *r.PartSize
 	}
 	if len(violations) > 0 {
-		return manifest.Multipart{}, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
+		return nil, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
 	select {
 	case s.multiparts <- struct{}{}:
 		defer func() { <-s.multiparts }()
 	case <-ctx.Done():
-		return manifest.Multipart{}, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
+		return nil, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
 	}
 	m, _, err := s.cfg.Issuer.IssueMultipart(ctx, request)
 	event.issued(m.ID, grant)
-	if p := unissuable(err); p != nil {
-		return manifest.Multipart{}, p
-	}
-	return m, err
+	return issuedMultipart{m, eventstore.StatusIssued}, err
 }

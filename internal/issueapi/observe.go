@@ -14,25 +14,25 @@ import (
 	"upcall/internal/policy"
 )
 
-// Outcomes of requests that were not refused.
+// The outcomes of requests that are not refused.
 const (
 	outcomeOK   = "ok"
 	outcomePage = "page"
 )
 
-// A logEvent is the one log line of a request, filled in on its way.
+// A logEvent collects the log line of a request.
 type logEvent struct {
 	outcome  string // ok, page, or the kind of problem
-	rules    string // that were broken
-	err      error  // what the caller is not told
-	keyID    string // of whom the key has proven
+	rules    string // that the request breaks
+	err      error  // only for the log
+	keyID    string // once the key is verified
 	uploadID uuid.UUID
 	bucket   string
 	key      string
 }
 
-// issued notes an upload, also one whose row could not be written. One that was not made
-// has no id.
+// issued notes an upload, even if its row could not be written. If there is no upload, id
+// is zero.
 func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
 	if id != uuid.Nil {
 		e.uploadID, e.bucket, e.key = id, g.Bucket, g.Key
@@ -41,7 +41,7 @@ func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
 
 func eventOf(c *gin.Context) *logEvent { return httpserver.Event[logEvent](c) }
 
-// panicked refuses a request that a mistake of ours has ended.
+// panicked refuses a request whose handler has panicked.
 func (s *Server) panicked(c *gin.Context, err error) {
 	eventOf(c).err = err
 	if !c.Writer.Written() {
@@ -49,8 +49,8 @@ func (s *Server) panicked(c *gin.Context, err error) {
 	}
 }
 
-// route is the pattern that a request matched. A path itself would let strangers make
-// as many time series as they like.
+// route returns the pattern that a request matches. With the path itself, strangers could
+// create as many time series as they like.
 func route(c *gin.Context) string {
 	if c.FullPath() == "" {
 		return "none"
@@ -60,7 +60,8 @@ func route(c *gin.Context) string {
 
 // observe counts a request and writes its log line.
 func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
-	s.cfg.Metrics.request(route(c), event.outcome, took)
+	s.cfg.Metrics.requests.WithLabelValues(route(c), event.outcome).Inc()
+	s.cfg.Metrics.seconds.WithLabelValues(route(c)).Observe(took.Seconds())
 	level, failure, uploadID := slog.LevelInfo, "", ""
 	if event.rules != "" {
 		level = slog.LevelWarn
@@ -96,8 +97,7 @@ func writeJSON(c *gin.Context, status int, contentType string, answer any) {
 	}
 	header := c.Writer.Header()
 	header.Set("Content-Length", strconv.Itoa(body.Len()))
-	// A presigned URL is as good as a password for as long as it lives: no cache between
-	// here and the application may keep it.
+	// Until it expires, a presigned URL is as sensitive as a password: no cache may keep it.
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	c.Data(status, contentType, body.Bytes())

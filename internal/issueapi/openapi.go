@@ -8,12 +8,12 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// openAPIDocument describes the API. Tests hold it against the routes and the answers.
+// openAPIDocument describes the API. Tests compare it with the routes and the answers.
 //
 //go:embed openapi.yaml
 var openAPIDocument []byte
 
-// openAPI serves the document to anybody: there is no secret in it.
+// openAPI serves the document to everyone: it contains no secret.
 func (s *Server) openAPI(c *gin.Context) {
 	eventOf(c).outcome = outcomeOK
 	c.Header("Content-Length", strconv.Itoa(len(openAPIDocument)))

@@ -19,12 +19,12 @@ import (
 	"upcall/internal/policy"
 )
 
-// A kind of problem is what a program may branch on, by its label.
+// A kind of problem has a label, on which a program may branch.
 type kind struct {
 	label  string
 	status int
 	title  string
-	rule   string // where there is only one
+	rule   string // if there is only one
 }
 
 var (
@@ -35,9 +35,9 @@ var (
 	kindMethod          = kind{"method-not-allowed", http.StatusMethodNotAllowed, "The method is not allowed here", "method"}
 	kindTooLarge        = kind{"too-large", http.StatusRequestEntityTooLarge, "The request is too large", "body_size"}
 	kindMediaType       = kind{"unsupported-media-type", http.StatusUnsupportedMediaType, "The request is not plain JSON", "media_type"}
-	kindUnissuable      = kind{"unissuable", http.StatusUnprocessableEntity, "OSS would not take this upload", ""}
+	kindUnissuable      = kind{"unissuable", http.StatusUnprocessableEntity, "OSS would refuse this upload", ""}
 	kindRate            = kind{"rate-limited", http.StatusTooManyRequests, "Too many requests with this API key", "rate"}
-	kindOSS             = kind{"oss-refused", http.StatusBadGateway, "OSS did not begin the upload", "oss"}
+	kindOSS             = kind{"oss-refused", http.StatusBadGateway, "OSS did not start the upload", "oss"}
 	kindUnavailable     = kind{"unavailable", http.StatusServiceUnavailable, "The upload cannot be issued or looked up now", "available"}
 )
 
@@ -48,39 +48,26 @@ const (
 	ruleOSS   = "oss"   // a limit of OSS
 )
 
-// A broken rule, as the answer shows it.
-type broken struct {
-	Rule   string `json:"rule"`
-	Field  string `json:"field,omitempty"` // of the request; "" is the request as a whole
-	Detail string `json:"detail"`
-}
-
-// A problem is why a request is refused: what the caller is told, in the form of
-// RFC 9457, and the cause for the log alone.
+// A problem says why a request is refused.
 type problem struct {
 	kind       kind
-	errors     []broken // at least one
+	errors     []policy.Violation // at least one
 	retryAfter time.Duration
-	cause      error
+	cause      error // only for the log
 }
 
-// retrySeconds is what Retry-After says, in seconds begun.
+// retrySeconds is the value of Retry-After, rounded up to whole seconds.
 func (p *problem) retrySeconds() int { return int((p.retryAfter + time.Second - 1) / time.Second) }
 
-func (p *problem) Error() string { return p.detail() }
 func (p *problem) Unwrap() error { return p.cause }
 
 // problemOf returns a problem of a kind that has one rule.
 func problemOf(k kind, detail string) *problem {
-	return &problem{kind: k, errors: []broken{{Rule: k.rule, Detail: detail}}}
+	return &problem{kind: k, errors: []policy.Violation{{Rule: k.rule, Detail: detail}}}
 }
 
-func malformed(rule, field, detail string, args ...any) *problem {
-	return &problem{kind: kindMalformed, errors: []broken{{rule, field, fmt.Sprintf(detail, args...)}}}
-}
-
-// detail is about the first broken rule, and says how many there are more.
-func (p *problem) detail() string {
+// Error describes the first broken rule, and says how many more there are.
+func (p *problem) Error() string {
 	first := p.errors[0]
 	detail := first.Detail
 	if first.Field != "" {
@@ -101,20 +88,23 @@ func (p *problem) rules() string {
 	return strings.Join(names, ",")
 }
 
-// asProblem gives an error its place. What nothing is known of is ours to answer for:
+// asProblem turns an error into a problem. An unknown error is our mistake: the answer is
 // 503, and the log says why.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
+	rules := ossRules(err)
 	refused, byOSS := errors.AsType[*oss.ServiceError](err)
 	switch {
+	case len(rules) > 0:
+		return &problem{kind: kindUnissuable, errors: rules}
 	case errors.Is(err, eventstore.ErrNotFound):
 		return noSuchUpload()
 	case errors.Is(err, event.ErrUnavailable):
-		return unavailable("the database could not be asked in time; try again", err)
+		return unavailable("the database did not answer in time; try again", err)
 	case byOSS:
-		p := problemOf(kindOSS, "OSS answered "+refused.Code+"; the issuer's log has the rest")
+		p := problemOf(kindOSS, "OSS answered "+refused.Code+"; the issuer's log says more")
 		p.cause = err
 		return p
 	}
@@ -127,23 +117,24 @@ func unavailable(detail string, cause error) *problem {
 	return p
 }
 
-// noSuchUpload is one answer for what never was and for what is another key's: else
-// a holder of any key could tell which ids exist.
+// noSuchUpload is the same for an upload that does not exist and for one of another key:
+// otherwise anyone with a key could learn which IDs exist.
 func noSuchUpload() *problem {
-	return &problem{kind: kindNotFound, errors: []broken{{"upload", "upload_id", "names no upload that was issued with this API key"}}}
+	return &problem{kind: kindNotFound, errors: []policy.Violation{{
+		Rule: "upload", Field: "upload_id", Detail: "is not an upload that was issued with this API key",
+	}}}
 }
 
-// policyProblem joins what the policy and what OSS say of a request. Where both speak of
-// a field, the policy counts: it is the narrower.
+// policyProblem joins the violations of the policy and the checks of OSS's own limits. Of
+// a field that breaks both, it shows what the policy says, because that is the narrower.
 func policyProblem(violations []policy.Violation, checked error) *problem {
-	p := &problem{kind: kindPolicy}
+	p := &problem{kind: kindPolicy, errors: violations}
 	said := make(map[string]bool)
 	for _, v := range violations {
 		said[v.Field] = true
 		if v.Rule == policy.RuleKey || v.Rule == policy.RuleKeyTemplates {
 			said["key"] = true // there is none yet
 		}
-		p.errors = append(p.errors, broken{string(v.Rule), v.Field, v.Detail})
 	}
 	for _, b := range ossRules(checked) {
 		if !said[b.Field] {
@@ -153,28 +144,19 @@ func policyProblem(violations []policy.Violation, checked error) *problem {
 	return p
 }
 
-// unissuable is a request that the policy allows and OSS would not take, or nil if err
-// is about something else.
-func unissuable(err error) *problem {
-	if rules := ossRules(err); len(rules) > 0 {
-		return &problem{kind: kindUnissuable, errors: rules}
-	}
-	return nil
-}
-
-// ossRules returns what the checks that come before signing say, field by field.
-func ossRules(err error) []broken {
-	var rules []broken
+// ossRules returns the limits of OSS that the checks before signing found broken.
+func ossRules(err error) []policy.Violation {
+	var rules []policy.Violation
 	for _, f := range fault.Of(err) {
-		// Credentials that have expired are the operator's business, not the caller's.
+		// Expired credentials are for the operator to fix, not for the caller.
 		if f.Field != "" && !errors.Is(f, oss.ErrCredentials) {
-			rules = append(rules, broken{ruleOSS, requestField(f.Field), f.Problem + "; " + f.Fix})
+			rules = append(rules, policy.Violation{Rule: ruleOSS, Field: requestField(f.Field), Detail: f.Problem + "; " + f.Fix})
 		}
 	}
 	return rules
 }
 
-// requestField is what the API calls a field of the packages below.
+// requestField returns the API's name for a field of the packages below.
 func requestField(field string) string {
 	if name, ok := strings.CutPrefix(field, callbackspec.VarPrefix); ok {
 		return "vars." + name
@@ -182,7 +164,7 @@ func requestField(field string) string {
 	return cmp.Or(requestFields[field], field)
 }
 
-// requestFields are the fields that the API calls otherwise than the packages below.
+// requestFields are the fields that have another name in the API than in the packages below.
 var requestFields = map[string]string{
 	"content-length": "size", "content-type": "content_type", "expires": "expires_in", "part-size": "part_size", "callback-var": "vars",
 }
@@ -200,12 +182,12 @@ func refuse(c *gin.Context, p *problem) {
 		c.Header("Retry-After", strconv.Itoa(p.retrySeconds()))
 	}
 	writeJSON(c, p.kind.status, "application/problem+json", struct {
-		Type   string   `json:"type"`
-		Title  string   `json:"title"`
-		Status int      `json:"status"`
-		Detail string   `json:"detail"`
-		Rule   string   `json:"rule"`
-		Field  string   `json:"field,omitempty"`
-		Errors []broken `json:"errors"`
-	}{"urn:upcall:problem:" + p.kind.label, p.kind.title, p.kind.status, p.detail(), p.errors[0].Rule, p.errors[0].Field, p.errors})
+		Type   string             `json:"type"`
+		Title  string             `json:"title"`
+		Status int                `json:"status"`
+		Detail string             `json:"detail"`
+		Rule   string             `json:"rule"`
+		Field  string             `json:"field,omitempty"`
+		Errors []policy.Violation `json:"errors"`
+	}{"urn:upcall:problem:" + p.kind.label, p.kind.title, p.kind.status, p.Error(), p.errors[0].Rule, p.errors[0].Field, p.errors})
 }

@@ -32,7 +32,7 @@ func TestRate(t *testing.T) {
 	for range 10 { // refused requests cost nothing
 		p := request(web)
 		if p == nil || p.kind != kindRate || p.retryAfter != 2*time.Second ||
-			p.detail() != "Rate limit: 0.5 requests/s, burst of 2. Retry in 2 s." {
+			p.Error() != "Rate limit: 0.5 requests/s, burst of 2. Retry in 2 s." {
 			t.Fatalf("%+v", p)
 		}
 	}

@@ -3,7 +3,6 @@ package issueapi
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -18,15 +17,15 @@ import (
 )
 
 const (
-	// deadline is the time in which a request is answered, whatever happens.
+	// deadline is how long a request may take, whatever happens.
 	deadline = 5 * time.Second
-	// multipartDeadline is the same where OSS is asked, and thousands of URLs signed.
+	// multipartDeadline also covers a call to OSS and thousands of signatures.
 	multipartDeadline = 20 * time.Second
 )
 
-// authenticated makes a handler of one that answers a caller with a status and a
-// document, or with an error.
-func (s *Server) authenticated(handle func(ctx context.Context, c *gin.Context, who *caller) (int, any, error)) gin.HandlerFunc {
+// authenticated returns a handler for callers with a valid API key. It answers with status
+// and the document that handle returns, or with the error as a problem.
+func (s *Server) authenticated(status int, handle func(context.Context, *gin.Context, *caller) (any, error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		limit := deadline
 		if c.FullPath() == "/v1/uploads/multipart" {
@@ -39,10 +38,9 @@ func (s *Server) authenticated(handle func(ctx context.Context, c *gin.Context, 
 			eventOf(c).keyID = who.id
 			err = s.keys.limit(who)
 		}
-		var status int
 		var answer any
 		if err == nil {
-			status, answer, err = handle(ctx, c, who)
+			answer, err = handle(ctx, c, who)
 		}
 		if err != nil {
 			refuse(c, asProblem(err))
@@ -59,42 +57,34 @@ type issuedUpload struct {
 	Status eventstore.Status `json:"status"`
 }
 
-func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+// postUpload issues one upload.
+func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (any, error) {
 	r, err := readUpload(c.Request, false)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	upload, err := s.upload(ctx, who, r, eventOf(c))
-	return http.StatusCreated, issuedUpload{upload, eventstore.StatusIssued}, err
-}
-
-// upload is the path of one upload.
-func (s *Server) upload(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (manifest.Upload, error) {
 	grant, violations, err := s.apply(who, r)
 	if err != nil {
-		return manifest.Upload{}, err
+		return nil, err
 	}
 	request := issue.Request{
 		Object: object(grant), Expires: grant.Expires, ContentLength: &grant.Size, Callback: callback(grant), APIKeyID: who.id,
 	}
 	if len(violations) > 0 {
-		return manifest.Upload{}, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
+		return nil, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
 	upload, _, err := s.cfg.Issuer.Issue(ctx, request)
-	event.issued(upload.ID, grant)
-	if p := unissuable(err); p != nil {
-		return manifest.Upload{}, p
-	}
-	return upload, err
+	eventOf(c).issued(upload.ID, grant)
+	return issuedUpload{upload, eventstore.StatusIssued}, err
 }
 
 // apply checks the request against the policy of the key.
 func (s *Server) apply(who *caller, r uploadRequest) (policy.Grant, []policy.Violation, error) {
 	p := s.cfg.Policies.Policy(who.policy)
 	if p == nil {
-		// Closed, and not open: the policy may have been taken out of the file.
+		// The policy may have been removed from the file. Without one, nothing is allowed.
 		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
-		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []broken{{"policy", "", detail}}}
+		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}
 	}
 	r.APIKeyID = who.id
 	grant, violations := p.Apply(r.Request, s.cfg.Now())
@@ -109,35 +99,30 @@ func callback(g policy.Grant) *issue.CallbackSpec {
 	return &issue.CallbackSpec{URLs: g.CallbackURLs, Vars: g.Vars}
 }
 
-func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+func (s *Server) getUpload(ctx context.Context, c *gin.Context, who *caller) (any, error) {
 	found, err := s.own(ctx, c, who)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, newUploadState(found), nil
+	return newUploadState(found), err
 }
 
-// deleteUpload revokes an upload. OSS still accepts it until its URL expires; what
-// ends is that its callback is recorded.
-func (s *Server) deleteUpload(ctx context.Context, c *gin.Context, who *caller) (int, any, error) {
+// deleteUpload revokes an upload. OSS still accepts it until its URL expires, but its
+// callback is no longer recorded.
+func (s *Server) deleteUpload(ctx context.Context, c *gin.Context, who *caller) (any, error) {
 	found, err := s.own(ctx, c, who)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	if err := s.cfg.Ledger.Revoke(ctx, found.ID); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	if found, err = s.cfg.Ledger.Get(ctx, found.ID); err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, newUploadState(found), nil
+	found, err = s.cfg.Ledger.Get(ctx, found.ID)
+	return newUploadState(found), err
 }
 
 // own returns the upload in the path, if it was issued with the caller's key.
 func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventstore.IssuedStatus, error) {
 	text := c.Param("id")
 	id, err := uuid.Parse(text)
-	if err != nil || id.String() != text { // one spelling: uuid reads four
+	if err != nil || id.String() != text { // only one of the four spellings that uuid reads
 		return eventstore.IssuedStatus{}, noSuchUpload()
 	}
 	eventOf(c).uploadID = id
@@ -145,8 +130,8 @@ func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventsto
 	if err != nil {
 		return eventstore.IssuedStatus{}, err
 	}
-	// Ids tell when they were made and are no secret, because every uploader sees theirs: only
-	// this keeps one application from reading and revoking what is another's.
+	// IDs are not secret: they contain the time, and every uploader sees theirs. Only this
+	// check keeps an application from reading and revoking the uploads of another.
 	if found.APIKeyID != who.id {
 		return eventstore.IssuedStatus{}, noSuchUpload()
 	}
@@ -165,15 +150,15 @@ type uploadState struct {
 	Event     *uploadEvent      `json:"event"`
 }
 
-// An uploadEvent is the recorded callback, in an event's JSON but for what is known here
-// already.
+// An uploadEvent is the recorded callback: an event's JSON without upload_id, which the
+// upload itself has.
 type uploadEvent event.Event
 
 // MarshalJSON implements json.Marshaler.
 func (e *uploadEvent) MarshalJSON() ([]byte, error) {
 	text := []byte{'{'}
 	for _, c := range event.Columns {
-		if c.Name == "upload_id" { // a member of the upload
+		if c.Name == "upload_id" {
 			continue
 		}
 		if len(text) > 1 {
@@ -190,10 +175,10 @@ func (e *uploadEvent) MarshalJSON() ([]byte, error) {
 func newUploadState(s eventstore.IssuedStatus) uploadState {
 	state := uploadState{
 		UploadID: s.ID, Status: s.Status, Bucket: s.Bucket, Key: s.Object, IssuedAt: s.IssuedAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
+		Event: (*uploadEvent)(s.Event),
 	}
 	if !s.RevokedAt.IsZero() {
 		state.RevokedAt = new(s.RevokedAt.UTC())
 	}
-	state.Event = (*uploadEvent)(s.Event)
 	return state
 }

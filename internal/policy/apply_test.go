@@ -108,7 +108,7 @@ func TestTemplate(t *testing.T) {
 func TestApplyRejections(t *testing.T) {
 	t.Parallel()
 	type broken struct {
-		Rule  policy.Rule
+		Rule  string
 		Field string
 	}
 	template := func(s string) func(*policy.Request) {
@@ -154,24 +154,24 @@ func TestApplyRejections(t *testing.T) {
 		{"another template", template("docs/${uuid}"), []broken{{"key_templates", "key_template"}}, "not among the policy's templates (photos/"},
 		{"a template that leads to another key's", template("photos/app/${uuid}"), []broken{{"key_templates", "key_template"}}, ""},
 		{"a template with an unknown variable", template("photos/${apikey.id}/${env.HOME}"), oneTemplate, "${env.HOME} is not known here"},
-		{"a template with a lone dollar", template("photos/${apikey.id}/$1"), oneTemplate, "starts no variable"},
+		{"a template with a lone dollar", template("photos/${apikey.id}/$1"), oneTemplate, "does not start a variable"},
 		{"a template that climbs", template("photos/${apikey.id}/../${uuid}"), oneTemplate, "segment .."},
 		{"a template with a line break", template("photos/${apikey.id}/\n${uuid}"), oneTemplate, "control"},
 		{"a template that is not closed", template("photos/${apikey.id}/${uuid"), oneTemplate, "not closed"},
 
 		{"another type", contentType("text/html"), oneType, `"text/html" is not among the policy's: image/jpeg, image/png`},
 		{"no type", contentType(""), oneType, "is missing; the policy allows image/jpeg, image/png"},
-		{"a type with a star", contentType("image/*"), oneType, "no media type"},
-		{"any type", contentType("*/*"), oneType, "no media type"},
-		{"half a type", contentType("image"), oneType, "no media type"},
-		{"two types", contentType("image/jpeg, text/html"), oneType, "no media type"},
+		{"a type with a star", contentType("image/*"), oneType, "not a media type"},
+		{"any type", contentType("*/*"), oneType, "not a media type"},
+		{"half a type", contentType("image"), oneType, "not a media type"},
+		{"two types", contentType("image/jpeg, text/html"), oneType, "not a media type"},
 		{"a type behind a parameter", contentType("text/html; image/jpeg"), oneType, ""},
 		{"a type that only starts alike", contentType("image/jpeg2000"), oneType, ""},
-		{"a type with a line break", contentType("image/jpeg\r\nx-oss-object-acl: public-read-write"), oneType, "no media type"},
+		{"a type with a line break", contentType("image/jpeg\r\nx-oss-object-acl: public-read-write"), oneType, "not a media type"},
 
 		{"no size", func(r *policy.Request) { r.Size = nil }, []broken{{"max_size", "size"}}, "at most 20971520"},
 		{"a size over the largest", func(r *policy.Request) { r.Size = new(int64(20<<20 + 1)) }, []broken{{"max_size", "size"}}, "20971521 is over the policy's 20971520 bytes"},
-		{"a negative size", func(r *policy.Request) { r.Size = new(int64(-1)) }, []broken{{"max_size", "size"}}, "-1 is no size"},
+		{"a negative size", func(r *policy.Request) { r.Size = new(int64(-1)) }, []broken{{"max_size", "size"}}, "-1 is not a size"},
 
 		{"an expiry over the longest", func(r *policy.Request) { r.Expires = new(time.Hour + time.Second) }, []broken{{"max_expiry", "expires_in"}}, "1h0m1s is over the policy's 1h0m0s"},
 

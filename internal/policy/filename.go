@@ -11,18 +11,18 @@ const (
 	maxExtension = 16  // bytes, with its dot
 )
 
-// sanitize makes one harmless segment of a key out of a file's name, which an uploader
-// chooses and who may be nobody the application knows. It stops these attacks:
+// sanitize makes one harmless segment of a key from a file name, which the uploader
+// chooses, who may be a stranger. It stops these attacks:
 //
-//   - ../../other-tenant/index.html, or the same with backslashes, climbs out of the
-//     template's folder: only what follows the last separator is kept, and no leading dot;
+//   - ../../other-tenant/index.html, or the same with backslashes, leaves the template's
+//     folder: only the text after the last separator is kept, without leading dots;
 //   - a line break or another control character adds lines to logs and lists, and a
-//     character that turns the direction of writing around hides the true extension:
-//     whatever is no letter, mark, digit or one of -_.~+@() becomes an underscore;
+//     character that changes the direction of writing hides the true extension:
+//     everything but letters, marks, digits and -_.~+@() becomes an underscore;
 //   - a name of megabytes makes the key too long for OSS, which would refuse the upload:
-//     100 bytes are kept, the extension among them.
+//     100 bytes are kept, including the extension.
 //
-// A name of which nothing is left is "file".
+// If nothing is left, the name is "file".
 func sanitize(name string) string {
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
 		name = name[i+1:]
@@ -31,7 +31,7 @@ func sanitize(name string) string {
 		if unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r) || strings.ContainsRune("-_.~+@()", r) {
 			return r
 		}
-		return '_' // what is not UTF-8 comes here, too, as U+FFFD
+		return '_' // also for invalid UTF-8, which arrives as U+FFFD
 	}, name)
 	name = strings.Trim(name, ".")
 	if len(name) > maxFilename {
@@ -47,7 +47,7 @@ func sanitize(name string) string {
 	return name
 }
 
-// cut returns at most n bytes of s, which is UTF-8, and no part of a character.
+// cut returns at most n bytes of s, which is UTF-8, without splitting a character.
 func cut(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--

@@ -1,9 +1,11 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -12,19 +14,19 @@ import (
 	"upcall/internal/fault"
 )
 
-// key returns the object's key: the one that the application chose under one of the
-// policy's prefixes, or the one that a template makes.
+// key returns the object key: the one that the application chose under one of the
+// policy's prefixes, or one made from a template.
 func (c *check) key() string {
 	r := &c.request
 	switch {
 	case r.Key != "" && r.KeyTemplate != "":
-		c.violate(RuleKey, "key_template", "is given along with key; leave one out")
+		c.violate(RuleKey, "key_template", "is given together with key; leave one out")
 		return r.Key
 	case r.Key != "":
 		if err := checkShape(r.Key); err != nil {
 			c.violate(RuleKey, "key", "%s %s", fault.Quote(r.Key), err)
 		} else if !c.underPrefix(r.Key) {
-			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", fault.Quote(r.Key), c.prefixes())
+			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", fault.Quote(r.Key), orNone(c.policy.KeyPrefixes))
 		}
 		return r.Key
 	case r.KeyTemplate != "":
@@ -32,84 +34,71 @@ func (c *check) key() string {
 	case len(c.policy.KeyTemplates) > 0:
 		return c.expand(c.policy.KeyTemplates[0])
 	}
-	c.violate(RuleKey, "key", "is missing; the policy has no template to make one from, so give a key under %s", c.prefixes())
+	c.violate(RuleKey, "key", "is missing; the policy has no template to make one from, so give a key under %s",
+		orNone(c.policy.KeyPrefixes))
 	return ""
 }
 
-// chosenTemplate takes the policy's templates as they are, and any other whose keys are
-// such as the application might choose itself.
+// chosenTemplate expands the template that the request names: one of the policy's, or one
+// that makes only keys that the application may choose itself.
 func (c *check) chosenTemplate() string {
-	given := c.request.KeyTemplate
-	for _, t := range c.policy.KeyTemplates {
-		if t.source == given {
-			return c.expand(t)
-		}
+	template := c.request.KeyTemplate
+	if slices.Contains(c.policy.KeyTemplates, template) {
+		return c.expand(template)
 	}
-	template, err := parseTemplate(given, templateVariables)
-	if err != nil {
-		c.violate(RuleKey, "key_template", "%s %s", fault.Quote(given), err)
+	if err := checkKeyTemplate(template); err != nil {
+		c.violate(RuleKey, "key_template", "%s", err)
 		return ""
 	}
 	key := c.expand(template)
 	if key != "" && !c.underPrefix(key) {
 		c.violate(RuleKeyTemplates, "key_template",
 			"%s is not among the policy's templates (%s), and its keys are under none of the prefixes (%s)",
-			fault.Quote(given), sources(c.policy.KeyTemplates), c.prefixes())
+			fault.Quote(template), orNone(c.policy.KeyTemplates), orNone(c.policy.KeyPrefixes))
 	}
 	return key
 }
 
-// expand returns the key, or "" where the request lacks a file name for it.
-func (c *check) expand(t Template) string {
-	if t.uses(varFilename) && c.request.Filename == "" {
-		c.violate(RuleKeyTemplates, "filename", "is missing; the template %s needs it", fault.Quote(t.source))
+// expand returns the key, or "" if the template needs a file name and the request has none.
+func (c *check) expand(template string) string {
+	if strings.Contains(template, "${"+varFilename+"}") && c.request.Filename == "" {
+		c.violate(RuleKeyTemplates, "filename", "is missing; the template %s needs it", fault.Quote(template))
 		return ""
 	}
-	return t.expand(values{
-		date:     c.now.UTC().Format("2006-01-02"),
-		uuid:     newUUID,
-		filename: c.request.Filename,
-		apiKeyID: c.request.APIKeyID,
+	return os.Expand(template, c.value)
+}
+
+// value returns the value of a variable. It is not expanded again, so a file may be named
+// ${apikey.id}.
+func (c *check) value(variable string) string {
+	switch variable {
+	case varDate:
+		return c.now.UTC().Format(time.DateOnly)
+	case varUUID:
+		// Fully random, unlike upload IDs, which tell the time: a user who may read the
+		// bucket but not list it must not be able to guess keys.
+		return uuid.NewString()
+	case varFilename:
+		return sanitize(c.request.Filename)
+	}
+	return c.request.APIKeyID
+}
+
+func (c *check) underPrefix(key string) bool {
+	return slices.ContainsFunc(c.policy.KeyPrefixes, func(prefix string) bool {
+		rest, ok := strings.CutPrefix(key, os.Expand(prefix, c.value))
+		return prefix == anyKey || ok && rest != ""
 	})
 }
 
-// newUUID is random throughout, where the ids of uploads tell the time: a user who may read
-// the bucket but not list it must not be able to guess keys.
-func newUUID() string { return uuid.NewString() }
-
-func (c *check) underPrefix(key string) bool {
-	for _, t := range c.policy.KeyPrefixes {
-		if t.source == anyKey {
-			return true
-		}
-		prefix := t.expand(values{date: c.now.UTC().Format("2006-01-02"), apiKeyID: c.request.APIKeyID})
-		if rest, ok := strings.CutPrefix(key, prefix); ok && rest != "" {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *check) prefixes() string { return sources(c.policy.KeyPrefixes) }
-
-func sources(templates []Template) string {
-	var names []string
-	for _, t := range templates {
-		names = append(names, t.source)
-	}
-	return orNone(names)
-}
-
-var errShape = errors.New("is no key for an upload")
-
-// checkShape refuses keys that are not read alike everywhere. OSS keeps any bytes, but
-// a key with .. or empty segments climbs out of its prefix wherever it becomes a path:
-// in a proxy or CDN before the bucket, or in a tool that copies the bucket to a disk.
-// Control characters end lines in logs and lists; those that turn the direction of
-// writing around make exe.gpj of what is jpg.exe.
+// checkShape refuses keys that some programs read differently. OSS stores any bytes, but
+// a key with .. or empty segments leaves its prefix wherever it becomes a path: in a proxy
+// or CDN before the bucket, or in a tool that copies the bucket to a disk. Control
+// characters end lines in logs and lists; those that change the direction of writing make
+// jpg.exe look like exe.gpj.
 func checkShape(key string) error {
 	bad := func(problem string, args ...any) error {
-		return fmt.Errorf("%w: %s", errShape, fmt.Sprintf(problem, args...))
+		return fmt.Errorf("is not a key for an upload: "+problem, args...)
 	}
 	if !utf8.ValidString(key) {
 		return bad("it is not UTF-8")
@@ -118,14 +107,14 @@ func checkShape(key string) error {
 		return bad("it holds a control or formatting character at byte %d", i)
 	}
 	if strings.Contains(key, `\`) {
-		return bad("it holds a backslash, which some systems take for a slash")
+		return bad("it holds a backslash, which some systems read as a slash")
 	}
 	for segment := range strings.SplitSeq(key, "/") {
 		switch segment {
 		case "":
 			return bad("it starts or ends with a slash, or holds two in a row")
 		case ".", "..":
-			return bad("it holds the segment %s, which paths take for another folder", segment)
+			return bad("it holds the segment %s, which paths read as another folder", segment)
 		}
 	}
 	return nil

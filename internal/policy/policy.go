@@ -1,16 +1,16 @@
-// Package policy says what an API key may have issued: a YAML file of named policies,
-// and the check of one request against one of them.
+// Package policy says what each API key may request: it reads a YAML file of named
+// policies, and checks a request against one of them.
 //
-// A file looks like this; every field but the last two is required, so that nothing is
-// allowed by being forgotten:
+// A file looks like this. Every field but the last two is required, so that forgetting one
+// allows nothing:
 //
 //	policies:
 //	  photos:
 //	    buckets: [demo]
 //	    # Keys that the application chooses. "*" alone allows any.
 //	    key_prefixes: ["photos/${apikey.id}/"]
-//	    # Keys that are made here; the first is used where a request gives no key. One of
-//	    # key_prefixes and key_templates is enough.
+//	    # Keys that the issuer makes; a request without a key uses the first. Either
+//	    # key_prefixes or key_templates is enough.
 //	    key_templates: ["photos/${apikey.id}/${date}/${uuid}-${filename}"]
 //	    content_types: [image/jpeg, image/png]    # or image/*, or */* for any and none
 //	    max_size: 20MiB
@@ -19,10 +19,7 @@
 //	    required_vars: [uid]
 //	    allowed_vars: [album]
 //
-// A request that is refused gets a [Violation] for each rule that it breaks, all at once.
-//
-// The issuer's programs and its HTTP side import this package. It imports the contract
-// of the callbacks and no other package of ours.
+// A refused request gets a [Violation] for each rule that it breaks, all at once.
 package policy
 
 import (
@@ -36,32 +33,30 @@ import (
 	"upcall/internal/fault"
 )
 
-// A Rule is what a request breaks: a field of the policy, or RuleKey.
-type Rule string
-
+// The rules that a request may break: fields of the policy, and RuleKey.
 const (
-	RuleBuckets      Rule = "buckets"
-	RuleKeyPrefixes  Rule = "key_prefixes"
-	RuleKeyTemplates Rule = "key_templates"
-	RuleContentTypes Rule = "content_types"
-	RuleMaxSize      Rule = "max_size"
-	RuleMaxExpiry    Rule = "max_expiry"
-	RuleRequiredVars Rule = "required_vars"
-	RuleAllowedVars  Rule = "allowed_vars"
-	// RuleKey is no field: it is what every key must be like, whatever the policy, and
-	// that a request says in one way which key it wants.
-	RuleKey Rule = "key"
+	RuleBuckets      = "buckets"
+	RuleKeyPrefixes  = "key_prefixes"
+	RuleKeyTemplates = "key_templates"
+	RuleContentTypes = "content_types"
+	RuleMaxSize      = "max_size"
+	RuleMaxExpiry    = "max_expiry"
+	RuleRequiredVars = "required_vars"
+	RuleAllowedVars  = "allowed_vars"
+	// RuleKey is not a field: it says what every key must look like, whatever the policy,
+	// and that a request asks for its key in one way only.
+	RuleKey = "key"
 )
 
-// DefaultExpiry is what a request gets that asks for no expiry, if its policy allows it.
-const DefaultExpiry = time.Hour
+// defaultExpiry applies to a request without an expiry, if its policy allows that long.
+const defaultExpiry = time.Hour
 
-// A Policy says what may be issued. [Parse] makes it.
+// A Policy says what may be issued. [Parse] returns it.
 type Policy struct {
 	Name         string
-	Buckets      []string // the first is used where a request names none
-	KeyPrefixes  []Template
-	KeyTemplates []Template
+	Buckets      []string // a request that names none gets the first
+	KeyPrefixes  []string // templates that end with a slash, or "*"
+	KeyTemplates []string
 	ContentTypes []string // lower case; type/subtype, type/* or */*
 	MaxSize      int64    // bytes
 	MaxExpiry    time.Duration
@@ -70,14 +65,14 @@ type Policy struct {
 	AllowedVars  []string
 }
 
-// A Request is what an application asks for. Empty texts and nil stand for what it
+// A Request is what an application asks for. Empty strings and nil stand for what it
 // leaves out.
 type Request struct {
 	APIKeyID    string
 	Bucket      string
 	Key         string
 	KeyTemplate string
-	Filename    string // what ${filename} is made from; used for nothing else
+	Filename    string // only used for ${filename}
 	ContentType string
 	Size        *int64         // bytes
 	Expires     *time.Duration // of the URL
@@ -95,15 +90,15 @@ type Grant struct {
 	Vars         map[string]string
 }
 
-// A Violation is one broken rule.
+// A Violation is one broken rule, as the issuer's API shows it.
 type Violation struct {
-	Rule   Rule
-	Field  string // of the request, as in "vars.uid"
-	Detail string // what is wrong with the field and what would not be; one line
+	Rule   string `json:"rule"`
+	Field  string `json:"field,omitempty"` // of the request, as in "vars.uid"; "" is the request as a whole
+	Detail string `json:"detail"`          // what is wrong with the field and what would be right; one line
 }
 
-// Apply checks r and returns what it gets, or all rules that it breaks. With violations
-// the grant holds what was asked for, as far as it can be told, for further checks.
+// Apply checks r and returns what it gets, or all rules that it breaks. With violations,
+// the grant holds as much of the request as is known, for further checks.
 func (p *Policy) Apply(r Request, now time.Time) (Grant, []Violation) {
 	c := check{policy: p, request: r, now: now}
 	grant := Grant{
@@ -119,7 +114,7 @@ func (p *Policy) Apply(r Request, now time.Time) (Grant, []Violation) {
 	return grant, c.violations
 }
 
-// A check is one request before one policy.
+// A check checks one request against one policy.
 type check struct {
 	policy     *Policy
 	request    Request
@@ -127,11 +122,11 @@ type check struct {
 	violations []Violation
 }
 
-func (c *check) violate(rule Rule, field, detail string, args ...any) {
+func (c *check) violate(rule, field, detail string, args ...any) {
 	c.violations = append(c.violations, Violation{rule, field, fmt.Sprintf(detail, args...)})
 }
 
-// bucket stops a key from writing where another application keeps its objects.
+// bucket stops an application from writing to the bucket of another.
 func (c *check) bucket() string {
 	bucket := c.request.Bucket
 	if bucket == "" {
@@ -144,7 +139,7 @@ func (c *check) bucket() string {
 }
 
 // contentType stops uploads that a browser would run as a page of the bucket's domain.
-// What is allowed is then signed, so that the uploader can send no other.
+// The type is then signed, so the uploader cannot send another.
 func (c *check) contentType() string {
 	given := c.request.ContentType
 	anything := slices.Contains(c.policy.ContentTypes, anyType)
@@ -157,8 +152,8 @@ func (c *check) contentType() string {
 	kind, _, err := mime.ParseMediaType(given) // in lower case, without parameters
 	group, _, ok := strings.Cut(kind, "/")
 	switch {
-	case err != nil || !ok || strings.Contains(kind, "*"): // * is a letter like others to RFC 2045
-		c.violate(RuleContentTypes, "content_type", "%s is no media type; give one such as image/jpeg", fault.Quote(given))
+	case err != nil || !ok || strings.Contains(kind, "*"): // RFC 2045 allows * in names
+		c.violate(RuleContentTypes, "content_type", "%s is not a media type; give one such as image/jpeg", fault.Quote(given))
 	case !anything && !slices.Contains(c.policy.ContentTypes, kind) && !slices.Contains(c.policy.ContentTypes, group+"/*"):
 		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s",
 			fault.Quote(given), strings.Join(c.policy.ContentTypes, ", "))
@@ -166,8 +161,8 @@ func (c *check) contentType() string {
 	return given
 }
 
-// size needs the exact size: it is signed as the Content-Length, and nothing else holds
-// an uploader to a limit.
+// size demands the exact size: it is signed as the Content-Length, and nothing else limits
+// what an uploader sends.
 func (c *check) size() int64 {
 	size := c.request.Size
 	if size == nil {
@@ -176,17 +171,17 @@ func (c *check) size() int64 {
 	}
 	switch {
 	case *size < 0:
-		c.violate(RuleMaxSize, "size", "%d is no size; give the exact size in bytes, at most %d", *size, c.policy.MaxSize)
+		c.violate(RuleMaxSize, "size", "%d is not a size; give the exact size in bytes, at most %d", *size, c.policy.MaxSize)
 	case *size > c.policy.MaxSize:
 		c.violate(RuleMaxSize, "size", "%d is over the policy's %d bytes", *size, c.policy.MaxSize)
 	}
 	return *size
 }
 
-// expires bounds for how long a URL that leaked can be used.
+// expires limits how long a leaked URL can be used.
 func (c *check) expires() time.Duration {
 	if c.request.Expires == nil {
-		return min(DefaultExpiry, c.policy.MaxExpiry)
+		return min(defaultExpiry, c.policy.MaxExpiry)
 	}
 	expires := *c.request.Expires
 	if expires > c.policy.MaxExpiry {
@@ -195,15 +190,12 @@ func (c *check) expires() time.Duration {
 	return expires
 }
 
-// vars lets nothing into the recorded event that the policy does not name.
+// vars keeps variables that the policy does not name out of the recorded event.
 func (c *check) vars() {
 	for _, name := range c.policy.RequiredVars {
 		if c.request.Vars[name] == "" {
 			c.violate(RuleRequiredVars, "vars."+name, "is missing or empty; the policy requires it")
 		}
-	}
-	if len(c.request.Vars) == 0 {
-		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.request.Vars)) {
 		if !slices.Contains(c.policy.RequiredVars, name) && !slices.Contains(c.policy.AllowedVars, name) {

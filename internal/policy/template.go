@@ -1,137 +1,80 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
 	"upcall/internal/fault"
 )
 
-// The vocabulary of templates. It is closed: a name that is not known is a mistake, and
-// nothing reads the environment, a header or a file.
+// The vocabulary of templates. It is closed: an unknown name is a mistake, and nothing
+// reads the environment, a header or a file.
 const (
 	varDate     = "date"      // the day in UTC, 2026-11-22
-	varUUID     = "uuid"      // random, new for each upload
+	varUUID     = "uuid"      // random, new each time it is used
 	varFilename = "filename"  // the request's file name, made harmless
-	varAPIKeyID = "apikey.id" // whose key it is
+	varAPIKeyID = "apikey.id" // the ID of the API key
 )
 
 var (
 	templateVariables = []string{varDate, varUUID, varFilename, varAPIKeyID}
-	// prefixVariables are those that two requests of one key agree on.
+	// prefixVariables have the same value in any two requests with one API key on one day.
 	prefixVariables = []string{varDate, varAPIKeyID}
 )
 
-// anyKey stands for no limit among prefixes.
+// anyKey is the prefix that allows any key.
 const anyKey = "*"
 
-var errTemplate = errors.New("is no key template")
-
-// A Template is a text with ${variables} in it.
-type Template struct {
-	source string
-	parts  []part
-}
-
-// A part is a literal text or a variable.
-type part struct{ literal, variable string }
-
-// String returns the template as it was written.
-func (t Template) String() string { return t.source }
-
-func (t Template) uses(variable string) bool {
-	return slices.ContainsFunc(t.parts, func(p part) bool { return p.variable == variable })
-}
-
-// values stand for the variables of one request.
-type values struct {
-	date, apiKeyID string
-	filename       string // as the request gives it
-	uuid           func() string
-}
-
-// expand fills t in. What stands for a variable is not looked at for further variables,
-// so a file named ${apikey.id} stays one.
-func (t Template) expand(v values) string {
-	var b strings.Builder
-	for _, p := range t.parts {
-		switch p.variable {
-		case "":
-			b.WriteString(p.literal)
-		case varDate:
-			b.WriteString(v.date)
-		case varUUID:
-			b.WriteString(v.uuid())
-		case varFilename:
-			b.WriteString(sanitize(v.filename))
-		case varAPIKeyID:
-			b.WriteString(v.apiKeyID)
-		}
-	}
-	return b.String()
-}
-
-// parseTemplate reads a template whose variables are among vocabulary, and whose keys,
-// whatever its variables hold, have the shape that checkShape demands.
-func parseTemplate(source string, vocabulary []string) (Template, error) {
-	t, err := splitTemplate(source, vocabulary)
-	if err != nil {
-		return Template{}, err
-	}
-	// Each variable stands for at least one character and no slash, and a file name for
-	// no leading or trailing dot, so this one key has the shape of all.
-	sample := t.expand(values{date: "x", apiKeyID: "x", filename: "x", uuid: func() string { return "x" }})
-	if err := checkShape(sample); err != nil {
-		return Template{}, err
-	}
-	return t, nil
-}
-
-// parsePrefix reads the beginning of keys: anyKey, or a template that ends with a slash.
-func parsePrefix(source string) (Template, error) {
+// checkPrefix accepts the beginning of keys: anyKey, or a template that ends with a slash.
+func checkPrefix(source string) error {
 	if source == anyKey {
-		return Template{source: source}, nil
+		return nil
 	}
 	folder, ok := strings.CutSuffix(source, "/")
 	if !ok {
 		// photos would allow photos-of-others/1.jpg as well.
-		return Template{}, fmt.Errorf("%w: a prefix ends with a slash; write %q, or %q alone for any key", errTemplate, source+"/", anyKey)
+		return fmt.Errorf("%s is not a key template: a prefix ends with a slash; write %q, or %q alone for any key",
+			fault.Quote(source), source+"/", anyKey)
 	}
-	if _, err := parseTemplate(folder, prefixVariables); err != nil {
-		return Template{}, err
-	}
-	return splitTemplate(source, prefixVariables)
+	return checkTemplate(folder, prefixVariables)
 }
 
-func splitTemplate(source string, vocabulary []string) (Template, error) {
-	if source == "" {
-		return Template{}, fmt.Errorf("%w: it is empty", errTemplate)
+func checkKeyTemplate(source string) error { return checkTemplate(source, templateVariables) }
+
+// checkTemplate accepts a template whose variables are in vocabulary, and whose keys have
+// the shape that checkShape demands whatever its variables hold.
+func checkTemplate(source string, vocabulary []string) error {
+	bad := func(problem string, args ...any) error {
+		return fmt.Errorf("%s is not a key template: %s", fault.Quote(source), fmt.Sprintf(problem, args...))
 	}
-	t := Template{source: source}
-	for rest := source; rest != ""; {
-		literal, after, found := strings.Cut(rest, "$")
-		if literal != "" {
-			t.parts = append(t.parts, part{literal: literal})
-		}
+	if source == "" {
+		return bad("it is empty")
+	}
+	known := strings.Join(vocabulary, "} or ${")
+	for rest := source; ; {
+		_, after, found := strings.Cut(rest, "$")
 		if !found {
 			break
 		}
 		at := len(source) - len(after) - 1
-		name, tail, ok := strings.Cut(after, "}")
+		name, tail, closed := strings.Cut(after, "}")
 		name, opened := strings.CutPrefix(name, "{")
-		known := strings.Join(vocabulary, "} or ${")
 		switch {
 		case !opened:
-			return Template{}, fmt.Errorf("%w: the $ at byte %d starts no variable; write ${%s}", errTemplate, at, known)
-		case !ok:
-			return Template{}, fmt.Errorf("%w: the ${ at byte %d is not closed", errTemplate, at)
+			return bad("the $ at byte %d does not start a variable; write ${%s}", at, known)
+		case !closed:
+			return bad("the ${ at byte %d is not closed", at)
 		case !slices.Contains(vocabulary, name):
-			return Template{}, fmt.Errorf("%w: ${%s} is not known here; use ${%s}", errTemplate, fault.Name(name), known)
+			return bad("${%s} is not known here; use ${%s}", fault.Name(name), known)
 		}
-		t.parts = append(t.parts, part{variable: name})
 		rest = tail
 	}
-	return t, nil
+	// A variable stands for at least one character and no slash, and a file name has no
+	// leading or trailing dot, so this one key has the shape of all.
+	if err := checkShape(os.Expand(source, func(string) string { return "x" })); err != nil {
+		return fmt.Errorf("%s %w", fault.Quote(source), err)
+	}
+	return nil
 }

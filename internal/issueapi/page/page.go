@@ -1,8 +1,6 @@
-// Package page is the issuer's upload page: one embedded document that issues uploads
-// through the API, uploads files straight to OSS from the browser, and shows the
-// callback's answer and the recorded row.
-//
-// It imports the standard library only; the issuer serves it where it was asked to.
+// Package page is the issuer's upload page: one embedded document that requests uploads from
+// the API, uploads files straight from the browser to OSS, and shows the callback's answer
+// and the recorded row.
 package page
 
 import (
@@ -18,20 +16,12 @@ import (
 //go:embed page.html
 var document []byte
 
-// Handler serves the page at "/" and nothing else. uploadTo are the origins that files are uploaded to, as
-// Content-Security-Policy sources: "https://bucket.oss-cn-hangzhou.aliyuncs.com".
+// Handler serves the page, whatever the path and the method. uploadTo are the origins that
+// the page may upload to, as Content-Security-Policy sources, for example
+// "https://bucket.oss-cn-hangzhou.aliyuncs.com".
 func Handler(uploadTo []string) http.Handler {
 	policy := policy(uploadTo)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" {
-			http.Error(w, "there is nothing at this path", http.StatusNotFound)
-			return
-		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "the page is read with GET", http.StatusMethodNotAllowed)
-			return
-		}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		header := w.Header()
 		header.Set("Content-Security-Policy", policy)
 		header.Set("Content-Type", "text/html; charset=utf-8")
@@ -43,10 +33,9 @@ func Handler(uploadTo []string) http.Handler {
 	})
 }
 
-// policy lets the page run its own script and style, known by their digests, talk to
-// the API that it came from and to OSS, and nothing else. So a name of a file or an
-// answer that were to slip into the document as markup could not run, nor send the API
-// key anywhere.
+// policy lets the page run its own script and style, known by their digests, and connect to
+// its own API and to OSS. If a file name or an answer ever got into the document as markup,
+// it could not run, or send the API key elsewhere.
 func policy(uploadTo []string) string {
 	return strings.Join([]string{
 		"default-src 'none'",
@@ -59,12 +48,12 @@ func policy(uploadTo []string) string {
 	}, "; ")
 }
 
-// digest returns the source expression for the one element of that name.
+// digest returns the source expression for the only element with that name.
 func digest(element string) string {
 	_, rest, _ := bytes.Cut(document, []byte("<"+element+">"))
 	content, _, found := bytes.Cut(rest, []byte("</"+element+">"))
 	if !found || len(content) == 0 {
-		panic("page: the document has no " + element) // a test sees to it
+		panic("page: the document has no " + element) // a test would fail
 	}
 	sum := sha256.Sum256(content)
 	return fmt.Sprintf("'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:]))
