@@ -1,11 +1,11 @@
 // Package admission decides which callbacks are acceptable: it turns a request into an
 // event, or says why it is refused.
 //
-// [Policy.Admit] is all of it: one small function for each rule, in the order in which
-// they are asked. The receiver's intake answers with what it says, and the doctor reports
-// the same, so that the two cannot differ. It knows bytes and header values, and nothing
-// of HTTP servers or databases. What only a recorder can tell (that an upload was
-// revoked, that an expired callback was recorded before) is for the intake to ask.
+// [Policy.Admit] applies one small function for each rule, in order. The receiver's intake
+// answers with its result, and the doctor reports it, so the two cannot differ. The package
+// works on bytes and header values, without HTTP servers or databases. The intake asks the
+// recorder the rest: whether an upload was revoked, and whether an expired callback was
+// recorded before.
 package admission
 
 import (
@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"time"
@@ -25,32 +26,32 @@ import (
 	"upcall/internal/verify"
 )
 
-// Limits on a request. A template has at most 5 KB and an object key 1023 bytes, so that,
-// even percent-encoded, no callback of OSS comes near them.
+// Limits on a request. A template has at most 5 KB and an object key 1023 bytes, so even
+// percent-encoded, no callback of OSS comes close.
 const (
 	MaxBody    = 64 << 10 // bytes
 	MaxHeaders = 64 << 10 // bytes, names and values
 )
 
-// A TokenPolicy says what becomes of a callback without an upload token.
+// A TokenPolicy says what happens to a callback without an upload token.
 type TokenPolicy string
 
 const (
 	TokenRequired TokenPolicy = "required" // it is refused
-	TokenOptional TokenPolicy = "optional" // it is recorded without an upload id; a bad token is still refused
-	TokenOff      TokenPolicy = "off"      // tokens are not looked at
+	TokenOptional TokenPolicy = "optional" // it is recorded without an upload ID; a bad token is still refused
+	TokenOff      TokenPolicy = "off"      // tokens are ignored
 )
 
-// Config is what people set.
+// Config holds the settings.
 type Config struct {
 	// CallbackPath is the path that OSS calls. Default any.
 	CallbackPath string
-	// PublicURL is the callback URL as OSS sees it, where a proxy changes the path:
-	// the signature covers the path that OSS asked for. Default: the request's own.
+	// PublicURL is the callback URL as OSS sees it, if a proxy changes the path: the
+	// signature covers the path that OSS requested. Default: the request's own.
 	PublicURL string
 	// Buckets that callbacks may name. Default any.
 	Buckets []string
-	// Fields says how bodies name things. Default as OSS does.
+	// Fields maps the names that bodies use. Default: the names of OSS.
 	Fields callbackspec.Fields
 	// TokenPolicy defaults to TokenRequired.
 	TokenPolicy TokenPolicy
@@ -92,14 +93,14 @@ func checkTokenPolicy(cfg Config) error {
 	case TokenRequired, TokenOptional:
 		if cfg.Tokens == nil {
 			return fmt.Errorf("upload tokens are %s but there are no keys to check them with: set UPCALL_TOKEN_KEYS to kid:secret, "+
-				"or UPCALL_TOKEN=off to record callbacks of uploads that nobody issued", cmp.Or(cfg.TokenPolicy, TokenRequired))
+				"or UPCALL_TOKEN=off to record callbacks of uploads that were not issued here", cmp.Or(cfg.TokenPolicy, TokenRequired))
 		}
 		return nil
 	}
 	return fmt.Errorf("token policy %q is unknown: use required, optional or off", cfg.TokenPolicy)
 }
 
-// A Policy admits callbacks. It may be used by many goroutines at once.
+// A Policy admits callbacks. Several goroutines may use it at once.
 type Policy struct {
 	cfg        Config
 	publicPath string // escaped path of PublicURL, or ""
@@ -115,17 +116,17 @@ func New(cfg Config, verifier *verify.Verifier) (*Policy, error) {
 	if verifier == nil {
 		return nil, errors.New("admission: a verifier is required")
 	}
-	path, _ := publicPath(cfg.PublicURL) // which Check has read, too
+	path, _ := publicPath(cfg.PublicURL) // Check has read it already
 	return &Policy{cfg: cfg, publicPath: path, verifier: verifier}, nil
 }
 
-// A Request is a callback as it came, byte by byte. Header values are "" where the header
-// is absent; of several the first counts.
+// A Request is a callback as it arrived, byte by byte. A header value is "" if the header is
+// missing; of several values the first counts.
 type Request struct {
 	Method string
-	Path   string // the target's, decoded: by it a server chooses a handler
+	Path   string // of the target, decoded: servers choose a handler by it
 	Target string // from the request line, e.g. "/oss/callback?id=1"
-	Length int64  // of the body, as far as it is known before it is read; else -1
+	Length int64  // of the body, if known before it is read; otherwise -1
 	Body   []byte
 	Source netip.Addr // of the connection
 
@@ -139,19 +140,14 @@ type Request struct {
 	SignatureVersion string // x-oss-signature-version
 }
 
-// SetHeader takes from the header, which has canonical names, what the rules are about.
+// SetHeader sets the fields that depend on the header.
 func (r *Request) SetHeader(header map[string][]string) {
 	for name, values := range header {
 		for _, value := range values {
 			r.HeaderBytes += len(name) + len(value)
 		}
 	}
-	get := func(name string) string {
-		if values := header[name]; len(values) > 0 {
-			return values[0]
-		}
-		return ""
-	}
+	get := textproto.MIMEHeader(header).Get
 	r.Authorization = get("Authorization")
 	r.ContentEncoding = get("Content-Encoding")
 	r.ContentType = get("Content-Type")
@@ -161,14 +157,14 @@ func (r *Request) SetHeader(header map[string][]string) {
 	r.SignatureVersion = get("X-Oss-Signature-Version")
 }
 
-// CheckHead says whether the body is worth reading. The request need not have it yet.
+// CheckHead returns the refusal of a request whose body need not be read.
 func (p *Policy) CheckHead(r *Request) *Refusal {
 	return cmp.Or(p.checkPath(r), checkMethod(r), checkHeaderBytes(r), checkContentEncoding(r), checkLength(r))
 }
 
-// Admit turns a request that came at the time now into the event to record. With a
-// refusal, the event holds what was learned before it, for the log: what the sender
-// claims, and the upload id if the token is genuine. With ReasonTokenExpired it is whole.
+// Admit turns a request that arrived at the time now into the event to record. With a
+// refusal, the event holds what was known before it, for the log: what the sender claims,
+// and the upload ID if the token is genuine. With ReasonTokenExpired it is complete.
 func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.Event, *Refusal) {
 	e := &event.Event{ReceivedAt: now, Source: event.SourceCallback, SourceAddr: r.Source}
 	if refusal := p.CheckHead(r); refusal != nil {

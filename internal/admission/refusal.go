@@ -8,11 +8,11 @@ type Refusal struct {
 	Cause   error  // for the log alone; may be nil
 }
 
-// HeadersTooLarge is the refusal of a request with more than MaxHeaders. It is a variable
-// because servers have a limit of their own, too.
+// HeadersTooLarge refuses a request with more than MaxHeaders. It is exported because
+// servers have a limit of their own.
 var HeadersTooLarge = &Refusal{TooLarge, ReasonHeaders, "the headers are larger than 64 KiB", nil}
 
-// A Code is what a refused sender may branch on.
+// A Code is the part of a refusal on which a sender may branch.
 type Code string
 
 const (
@@ -30,10 +30,10 @@ const (
 )
 
 // A Reason is the label of a refusal in the log, the metrics and upcall.refused_callbacks.
-// The reasons of a signature that is wrong or cannot be checked are package verify's own.
+// For a signature that is wrong or cannot be checked, the reason is that of package verify.
 type Reason string
 
-// What is wrong with a request.
+// What may be wrong with a request.
 const (
 	ReasonPath               Reason = "path"
 	ReasonMethod             Reason = "method"
@@ -51,9 +51,9 @@ const (
 	ReasonTokenExpired       Reason = "token_expired"
 )
 
-// What befalls a request in a receiver that could accept it.
+// Why a receiver may be unable to accept a request.
 const (
-	ReasonBodyCutShort    Reason = "body_cut_short" // the connection ended, or stalled
+	ReasonBodyCutShort    Reason = "body_cut_short" // the connection ended or stalled
 	ReasonTokenRevoked    Reason = "token_revoked"
 	ReasonNotStorable     Reason = "not_storable"
 	ReasonDatabase        Reason = "database"

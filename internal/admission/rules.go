@@ -36,17 +36,17 @@ func checkHeaderBytes(r *Request) *Refusal {
 	return nil
 }
 
-// OSS compresses nothing, and to unpack first would be a second reading of the message,
-// and a bomb.
+// checkContentEncoding refuses compressed bodies. OSS sends none, and unpacking one would
+// be a second reading of the message, and might be a decompression bomb.
 func checkContentEncoding(r *Request) *Refusal {
 	if r.ContentEncoding != "" && !strings.EqualFold(r.ContentEncoding, "identity") {
-		return &Refusal{UnsupportedType, ReasonContentEncoding, "a callback has no content encoding", nil}
+		return &Refusal{UnsupportedType, ReasonContentEncoding, "a callback must not have a content encoding", nil}
 	}
 	return nil
 }
 
-// checkLength counts what was read whatever the length says: a chunked body has none and
-// may never end.
+// checkLength also checks the bytes read, whatever the length says: a chunked body has none
+// and may never end.
 func checkLength(r *Request) *Refusal {
 	if r.Length > MaxBody || len(r.Body) > MaxBody {
 		return &Refusal{TooLarge, ReasonBody, "the body is larger than 64 KiB", nil}
@@ -54,15 +54,13 @@ func checkLength(r *Request) *Refusal {
 	return nil
 }
 
-// Signed returns what the signature of a request is about. Its target is the raw one,
-// with the path that OSS asked for where a proxy has changed it.
+// Signed returns what the signature of a request covers. Its target is the raw one, with
+// the path that OSS requested if a proxy has changed it.
 func (p *Policy) Signed(r *Request) verify.Request {
 	target := r.Target
 	if p.publicPath != "" {
-		target = p.publicPath
-		if i := strings.IndexByte(r.Target, '?'); i >= 0 {
-			target += r.Target[i:]
-		}
+		path, _, _ := strings.Cut(r.Target, "?")
+		target = p.publicPath + r.Target[len(path):]
 	}
 	return verify.Request{
 		Target: target, Body: r.Body,
@@ -70,8 +68,8 @@ func (p *Policy) Signed(r *Request) verify.Request {
 	}
 }
 
-// verifyCodes give what package verify says its place in the contract. "Cannot check" is
-// never "invalid".
+// verifyCodes maps the failures of package verify to codes. "Cannot check" never means
+// "invalid".
 var verifyCodes = map[verify.Kind]Code{
 	verify.NotSigned:    BadSignature,
 	verify.UntrustedKey: UntrustedKey,
@@ -79,7 +77,7 @@ var verifyCodes = map[verify.Kind]Code{
 }
 
 func notVerified(err error) *Refusal {
-	failure, _ := errors.AsType[*verify.Failure](err) // as any error of the package is
+	failure, _ := errors.AsType[*verify.Failure](err) // every error of the package is one
 	return &Refusal{verifyCodes[failure.Kind()], Reason(failure.Reason()), failure.Error(), err}
 }
 
@@ -90,21 +88,21 @@ func notParsed(err error) *Refusal {
 	return &Refusal{Malformed, ReasonBody, err.Error(), err}
 }
 
-// checkBucket returns the bucket of the callback: the one in the signed body, else the
-// one in the header. The header is not signed, but OSS sets it to the bucket of the
-// upload. So a body that names another bucket is another customer's, who had OSS sign
-// our bucket's name for our URL.
+// checkBucket returns the bucket of the callback: the one in the signed body, or else the
+// one in the header. The header is not signed, but OSS sets it to the bucket of the upload.
+// So a body that names another bucket comes from another customer of OSS, who had it sign
+// the name of our bucket for our URL.
 func (p *Policy) checkBucket(body, header string) (string, *Refusal) {
 	bucket := body
 	if bucket == "" {
 		bucket = header
 		if !callbackspec.Storable(header) {
-			return "", &Refusal{WrongBucket, ReasonBucketMalformed, "the x-oss-bucket header is no bucket's name", nil}
+			return "", &Refusal{WrongBucket, ReasonBucketMalformed, "the x-oss-bucket header is not a bucket name", nil}
 		}
 	}
 	switch {
 	case bucket != "" && len(p.cfg.Buckets) > 0 && !slices.Contains(p.cfg.Buckets, bucket):
-		return "", &Refusal{WrongBucket, ReasonBucketNotAllowed, "this receiver takes no callbacks for that bucket", nil}
+		return "", &Refusal{WrongBucket, ReasonBucketNotAllowed, "this receiver does not accept callbacks for that bucket", nil}
 	case header != "" && header != bucket:
 		return "", &Refusal{WrongBucket, ReasonBucketConflict, "the body and the x-oss-bucket header name different buckets", nil}
 	}
@@ -112,12 +110,12 @@ func (p *Policy) checkBucket(body, header string) (string, *Refusal) {
 }
 
 // Identify returns the identity of a callback: the first 128 bits of the SHA-256 of what
-// OSS signed, so that one signed callback is one row, however often and through however
-// many receivers it comes.
+// OSS signed. So one signed callback is one row, however often and through however many
+// receivers it arrives.
 //
-// The default template holds ${reqId}, which differs for each upload. Where a custom
-// template lacks it, two uploads of the same content sign alike, and the header
-// x-oss-request-id joins the digest to tell them apart.
+// The default template holds ${reqId}, which differs for each upload. With a custom template
+// that lacks it, two uploads of the same content have the same signature; the digest then
+// includes the header x-oss-request-id to tell them apart.
 func Identify(signed verify.Request, callback *callbackspec.Callback, requestID string) (uuid.UUID, error) {
 	content, err := verify.StringToSign(signed.Target, signed.Body)
 	if err != nil {
@@ -133,16 +131,14 @@ func Identify(signed verify.Request, callback *callbackspec.Callback, requestID 
 	return uuid.UUID(digest.Sum(nil)[:16]), nil
 }
 
-// checkToken returns the upload that the callback belongs to. The OSS signature alone
-// proves no such thing, see package uploadtoken. With ReasonTokenExpired the id is valid.
+// checkToken returns the upload that the callback belongs to. The OSS signature alone does
+// not prove that; see package uploadtoken. With ReasonTokenExpired the ID is valid.
 func (p *Policy) checkToken(callback *callbackspec.Callback, now time.Time) (uuid.NullUUID, *Refusal) {
 	switch {
-	case p.cfg.TokenPolicy == TokenOff:
-		return uuid.NullUUID{}, nil
-	case callback.Token == "" && p.cfg.TokenPolicy == TokenOptional:
+	case p.cfg.TokenPolicy == TokenOff, callback.Token == "" && p.cfg.TokenPolicy == TokenOptional:
 		return uuid.NullUUID{}, nil
 	case callback.Token == "":
-		return uuid.NullUUID{}, &Refusal{BadToken, ReasonTokenMissing, "the callback holds no upload token", nil}
+		return uuid.NullUUID{}, &Refusal{BadToken, ReasonTokenMissing, "the callback does not hold an upload token", nil}
 	}
 	claims, err := p.cfg.Tokens.Check(callback.Token, callback.Bucket, callback.Object, now)
 	id := uuid.NullUUID{UUID: claims.UploadID, Valid: true}

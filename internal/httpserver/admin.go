@@ -10,11 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// readyTimeout bounds the answer to a load balancer, which asks often.
+// readyTimeout limits the answer to a load balancer, which asks often.
 const readyTimeout = time.Second
 
 // Admin returns the handler of a private listener: health, readiness and metrics. A
-// component adds its routes to it. ready tells why no requests should come now, if so.
+// component can add its routes. ready returns an error if no requests should be sent now.
 func Admin(ready func(context.Context) error, metrics prometheus.Gatherer) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { // the orchestrator: restart if not 200

@@ -19,23 +19,23 @@ var release = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
 func NewEngine() *gin.Engine {
 	release()
 	engine := gin.New()
-	// A redirect is a failed callback to OSS, and takes the body from any other POST.
+	// OSS treats a redirect as a failed callback, and other clients repeat a POST without its body.
 	engine.RedirectTrailingSlash = false
-	// X-Forwarded-For is whatever the sender wrote.
+	// Anyone can set X-Forwarded-For.
 	engine.ForwardedByClientIP = false
 	return engine
 }
 
 const eventKey = "event"
 
-// Event returns what is noted of a request on its way, for its log line. It is there behind
-// [Observe].
+// Event returns the event of a request that passed through [Observe], to note things for
+// its log line.
 func Event[E any](c *gin.Context) *E { return c.MustGet(eventKey).(*E) }
 
-// Observe returns middleware that opens an event for each request and hands it to done at
-// the end, to be logged and counted, with the time since the end of the headers. A panic is
-// logged and handed to panicked, which answers if nothing was written yet: the process
-// lives, and the sender sees no stack trace.
+// Observe returns middleware that creates an event for each request and finally passes it to
+// done, to be logged and counted, with the time since the end of the headers. It logs a
+// panic and calls panicked, which answers if nothing was written yet: the process lives on,
+// and the sender does not see a stack trace.
 func Observe[E any](logger *slog.Logger, panicked func(*gin.Context, error), done func(*gin.Context, *E, time.Duration)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		started := time.Now()
@@ -52,7 +52,7 @@ func Observe[E any](logger *slog.Logger, panicked func(*gin.Context, error), don
 	}
 }
 
-// Log writes the one log line of a request. It leaves out texts that are empty.
+// Log writes the log line of a request, without empty strings.
 func Log(c *gin.Context, logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
 	attrs = slices.DeleteFunc(attrs, func(a slog.Attr) bool {
 		return a.Value.Kind() == slog.KindString && a.Value.String() == ""

@@ -6,12 +6,12 @@ import (
 	"net"
 )
 
-// Listen listens on the addresses of a program's two listeners, or on neither. whom says
-// what the public one is for.
-func Listen(whom, public, admin string) (net.Listener, net.Listener, error) {
+// Listen opens a program's public and private listener, or neither. purpose says what the
+// public one is for.
+func Listen(purpose, public, admin string) (net.Listener, net.Listener, error) {
 	first, err := net.Listen("tcp", public)
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen for %s: %w", whom, err)
+		return nil, nil, fmt.Errorf("listen for %s: %w", purpose, err)
 	}
 	second, err := net.Listen("tcp", admin)
 	if err != nil {

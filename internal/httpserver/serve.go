@@ -1,10 +1,10 @@
-// Package httpserver is what the listeners of the receiver and of the issuer have in
-// common: how they start and end, what the private one shows, how a request is read,
-// logged and counted.
+// Package httpserver is what the servers of the receiver and the issuer have in common: how
+// they start and stop, what the private listener shows, and how requests are logged and
+// counted.
 //
-// Gin is known here, where its engine is set up, and in the two packages whose routes it
-// runs, intake and issueapi. The private listener is plain net/http, so that a component
-// can add its routes there without Gin.
+// Only this package, which sets up the engine, and intake and issueapi, which add routes to
+// it, use Gin. The private listener is plain net/http, so a component can add its routes
+// without Gin.
 package httpserver
 
 import (
@@ -24,12 +24,12 @@ type Site struct {
 	Listener net.Listener
 }
 
-// Serve serves all sites until ctx ends or one of them breaks, because one without the
-// others is of no use. Then it ends them in their order: each takes no further connections
-// and answers what it has accepted, for which all of them together have the time drain. So
-// health and metrics are there to the end if they come last.
+// Serve serves all sites until ctx ends or one of them fails, because one is useless without
+// the others. Then it stops them in order: each accepts no more connections and finishes the
+// requests that it has accepted. All of them together have the time drain. If health and
+// metrics come last, they work until the end.
 //
-// The error is of a listener that broke, or of requests that were still open after drain.
+// The error says which listener failed, or that requests were still open after drain.
 func Serve(ctx context.Context, logger *slog.Logger, drain time.Duration, sites ...Site) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -45,7 +45,7 @@ func Serve(ctx context.Context, logger *slog.Logger, drain time.Duration, sites 
 	}
 	<-running.Done()
 	logger.InfoContext(ctx, "draining", slog.Duration("at_most", drain))
-	// The signal has ended ctx; draining needs a life of its own.
+	// ctx has ended, but draining must go on.
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	var errs []error
@@ -57,12 +57,12 @@ func Serve(ctx context.Context, logger *slog.Logger, drain time.Duration, sites 
 	return errors.Join(append(errs, group.Wait())...)
 }
 
-// New returns a server with timeouts that fit short requests. The caller may change them
-// before it serves.
+// New returns a server with timeouts for short requests. The caller may change them before
+// it serves.
 func New(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: handler,
-		// Someone who sends headers or a body byte by byte could hold a connection forever.
+		// Without them, a client that sends byte by byte could keep a connection open forever.
 		ReadHeaderTimeout: 3 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      time.Minute,

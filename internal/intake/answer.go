@@ -17,8 +17,8 @@ import (
 	"upcall/internal/verify"
 )
 
-// An acceptance is the answer to a callback that is durable. OSS hands it to the
-// uploader as it is.
+// An acceptance is the answer to a callback that is durable. OSS passes it unchanged to
+// the uploader.
 type acceptance struct {
 	Status    string           `json:"status"` // "ok"
 	EventID   uuid.UUID        `json:"event_id"`
@@ -45,13 +45,12 @@ var statuses = map[admission.Code]int{
 	admission.Unavailable:      http.StatusServiceUnavailable,
 }
 
-// recording gives the errors of a recorder their place in the contract; the first that
-// matches counts.
+// recording maps the errors of a recorder to refusals; the first that matches counts.
 var recording = []struct {
 	is      error
 	code    admission.Code
 	reason  admission.Reason
-	message string // "" is the error's own
+	message string // "" means the text of the error
 }{
 	{event.ErrRevoked, admission.BadToken, admission.ReasonTokenRevoked, ""},
 	{event.ErrUnstorable, admission.Malformed, admission.ReasonNotStorable, "PostgreSQL cannot hold a value of the callback"},
@@ -63,8 +62,8 @@ var recording = []struct {
 
 const late = "the callback could not be recorded in time"
 
-// notRecorded says why a callback that was admitted is refused all the same. What is not
-// in the table is ours to answer for: 503, so that OSS tries its next URL.
+// notRecorded says why a callback that was admitted is refused after all. An error that is
+// not in the table is our mistake: 503, so that OSS tries its next URL.
 func notRecorded(err error) *admission.Refusal {
 	for _, rule := range recording {
 		if errors.Is(err, rule.is) {
@@ -74,7 +73,7 @@ func notRecorded(err error) *admission.Refusal {
 	return ours(admission.ReasonInternal, err)
 }
 
-// ours is the refusal for a mistake of ours.
+// ours is the refusal because of a mistake of ours.
 func ours(reason admission.Reason, err error) *admission.Refusal {
 	return &admission.Refusal{Code: admission.Unavailable, Reason: reason, Message: "the callback could not be recorded", Cause: err}
 }
@@ -93,37 +92,31 @@ func (s *Server) refuse(c *gin.Context, r *admission.Refusal) {
 	switch r.Code {
 	case admission.TooLarge:
 		c.Header("Connection", "close") // the rest of the message is not read
-		seen.request.Body = nil         // and its beginning says nothing
+		seen.request.Body = nil         // and its beginning is of no use
 	case admission.MethodNotAllowed:
 		c.Header("Allow", http.MethodPost)
 	case admission.Unavailable:
 		c.Header("Retry-After", "1")
 	}
-	answerJSON(c, statuses[r.Code], newErrorAnswer(r.Code, r.Message))
+	answer(c, statuses[r.Code], errorJSON(r.Code, r.Message))
 	s.noteRefusal(seen)
 }
 
-// An errorAnswer is the answer to what is refused.
-type errorAnswer struct {
-	Error struct {
-		Code    admission.Code `json:"code"`
-		Message string         `json:"message"`
-	} `json:"error"`
+// errorJSON is the body of a refusal.
+func errorJSON(code admission.Code, message string) []byte {
+	return encode(map[string]any{"error": map[string]string{"code": string(code), "message": message}})
 }
 
-func newErrorAnswer(code admission.Code, message string) errorAnswer {
-	var answer errorAnswer
-	answer.Error.Code, answer.Error.Message = code, message
-	return answer
-}
-
-// answerJSON writes the whole answer at once, with the Content-Length without which
-// OSS fails a callback.
-func answerJSON(c *gin.Context, status int, answer any) {
+func encode(answer any) []byte {
 	body, err := json.Marshal(answer)
 	if err != nil {
 		panic("intake: answers always marshal: " + err.Error())
 	}
+	return body
+}
+
+// answer writes a JSON body with its Content-Length, without which OSS fails a callback.
+func answer(c *gin.Context, status int, body []byte) {
 	c.Header("Content-Length", strconv.Itoa(len(body)))
 	c.Data(status, "application/json", body)
 }

@@ -8,33 +8,33 @@ import (
 	"github.com/google/uuid"
 )
 
-// recentIDs is how many request ids a generation of memory holds; there are two.
+// recentIDs is how many request IDs each of the two generations of memory holds.
 const recentIDs = 1 << 16
 
-// recent remembers what came under the latest request ids, so that one that comes again
-// with another content is noticed: OSS gives each upload an id of its own. It may forget,
-// and knows of this receiver only. It is memory and not a query because every callback
-// asks it.
+// recent remembers the content of the latest callbacks by request ID, to notice an ID that
+// is used for another content: OSS gives each upload its own. It may forget, and knows
+// only the callbacks of this receiver. It is memory and not a query because every callback
+// needs it.
 type recent struct {
 	seed maphash.Seed
 
 	mu  sync.Mutex
-	now map[uint64]uint64 // digests of request ids, and of what came under them
-	old map[uint64]uint64 // what now was, until it was full
+	now map[uint64]uint64 // digests of request IDs and of their content
+	old map[uint64]uint64 // the previous generation
 }
 
 func newRecent() *recent {
 	return &recent{seed: maphash.MakeSeed(), now: make(map[uint64]uint64)}
 }
 
-// conflicts says whether the request id came before with another identity, and
-// remembers the latest.
+// conflicts reports whether the request ID was last used for another event ID, and
+// remembers id.
 func (r *recent) conflicts(requestID string, id uuid.UUID) bool {
 	if requestID == "" {
 		return false
 	}
-	// Of fixed size, whatever someone takes for a request id; with a seed, so that
-	// nobody can choose two that collide.
+	// A digest has a fixed size, however long the request ID is; the seed keeps senders
+	// from choosing two IDs that collide.
 	key, content := maphash.String(r.seed, requestID), binary.BigEndian.Uint64(id[:])
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,12 +1,12 @@
-// Package intake is the receiver's HTTP side: it takes a callback in, makes sure that
-// it is from OSS and for an upload that we issued, has it recorded, and answers.
+// Package intake is the receiver's HTTP side: it accepts a callback, checks that it comes
+// from OSS and belongs to an upload that we issued, has it recorded, and answers.
 //
-// The path of a callback is one straight line, in [Server.take]: the raw body is read
-// once, package admission makes an event of those bytes or refuses them, and the recorder
-// returns when the row is committed, or safe in the spool. Only then is the answer 200,
-// which OSS hands to the uploader.
+// The path of a callback is one straight line, in [Server.take]: it reads the raw body
+// once, package admission turns those bytes into an event or refuses them, and the
+// recorder returns once the row is committed, or safe in the spool. Only then is the
+// answer 200, which OSS passes to the uploader.
 //
-// Its listener knows the callback path and nothing else.
+// Its listener serves the callback path and nothing else.
 package intake
 
 import (
@@ -29,16 +29,16 @@ import (
 	"upcall/internal/verify"
 )
 
-// Deadline is the time in which a callback is answered, whatever happens. OSS gives a
-// receiver five seconds; the rest is for the network.
+// Deadline is how long answering a callback may take, whatever happens. OSS waits five
+// seconds; the rest is for the network.
 const Deadline = 4 * time.Second
 
-// A Recorder keeps callbacks. The interface is here, and not the type that implements
-// it, so that a benchmark can measure this package without a database.
+// A Recorder keeps callbacks. It is an interface so that a benchmark can measure this
+// package without a database.
 type Recorder interface {
 	// Record returns when the event is durable.
 	Record(ctx context.Context, e *event.Event) (recorder.Outcome, error)
-	// Find tells where an event was recorded before; "" if it was not.
+	// Find returns where an event was recorded before, or "".
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (recorder.Durable, error)
 }
 
@@ -48,9 +48,9 @@ type Config struct {
 	Admission admission.Config
 	// Verifier checks OSS signatures. Required.
 	Verifier *verify.Verifier
-	// Recorder keeps what was accepted. Required.
+	// Recorder keeps accepted callbacks. Required.
 	Recorder Recorder
-	// Refusals keeps some of what is refused. Default none.
+	// Refusals keeps some of the refused callbacks. Default none.
 	Refusals RefusalStore
 	// Metrics counts. Required.
 	Metrics *Metrics
@@ -60,7 +60,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// A Server takes callbacks in.
+// A Server answers callbacks.
 type Server struct {
 	cfg      Config
 	policy   *admission.Policy
@@ -68,18 +68,12 @@ type Server struct {
 	recent   *recent
 }
 
-// WithDefaults returns cfg with the defaults where a field is empty.
-func (cfg Config) WithDefaults() Config {
+// New returns a Server. Its error joins all mistakes in the configuration.
+func New(cfg Config) (*Server, error) {
 	cfg.Admission.CallbackPath = cmp.Or(cfg.Admission.CallbackPath, "/oss/callback")
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return cfg
-}
-
-// New checks the configuration and returns a Server. The error joins all mistakes.
-func New(cfg Config) (*Server, error) {
-	cfg = cfg.WithDefaults()
 	policy, err := admission.New(cfg.Admission, cfg.Verifier)
 	if err != nil {
 		return nil, err
@@ -95,7 +89,7 @@ func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
 	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	engine.POST(s.cfg.Admission.CallbackPath, s.callback) // OSS, after an upload
-	engine.NoRoute(s.callback)                            // strangers: admission refuses the path or the method
+	engine.NoRoute(s.callback)                            // everything else: admission refuses the path or the method
 	return engine
 }
 
@@ -125,11 +119,10 @@ func (s *Server) callback(c *gin.Context) {
 	default:
 		seen.outcome = outcomeRecorded
 	}
-	answerJSON(c, http.StatusOK, accepted)
+	answer(c, http.StatusOK, encode(accepted))
 }
 
-// take is the path of one callback. What it learns on its way is in seen, also if it
-// refuses.
+// take is the path of one callback. It notes in seen what it learns, even if it refuses.
 func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen *logEvent) (*acceptance, *admission.Refusal) {
 	request := &seen.request
 	*request = admission.Request{
@@ -139,8 +132,10 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen 
 	if refusal := s.policy.CheckHead(request); refusal != nil {
 		return nil, refusal
 	}
+	// The body, or enough of it to know that it is too large, whatever its length says.
+	// The message is read only here: these bytes are verified, and these bytes are parsed.
 	var err error
-	if request.Body, err = readBody(r.Body); err != nil {
+	if request.Body, err = io.ReadAll(io.LimitReader(r.Body, admission.MaxBody+1)); err != nil {
 		return nil, &admission.Refusal{
 			Code: admission.Malformed, Reason: admission.ReasonBodyCutShort,
 			Message: "the body ended early or came too slowly", Cause: err,
@@ -148,11 +143,10 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen 
 	}
 	admitted, refusal := s.policy.Admit(ctx, request, now)
 	seen.event = admitted
-	switch {
-	case refusal == nil:
-	case refusal.Reason == admission.ReasonTokenExpired:
+	if refusal != nil && refusal.Reason == admission.ReasonTokenExpired {
 		return s.repeatOrExpired(ctx, admitted, refusal)
-	default:
+	}
+	if refusal != nil {
 		return nil, refusal
 	}
 	outcome, err := s.cfg.Recorder.Record(ctx, admitted)
@@ -162,15 +156,8 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen 
 	return newAcceptance(admitted, outcome), nil
 }
 
-// readBody returns the raw body, or so much of it that it is known to be too large,
-// whatever its length says. It is the one reading of the message: these bytes are
-// verified, and these bytes are parsed.
-func readBody(body io.Reader) ([]byte, error) {
-	return io.ReadAll(io.LimitReader(body, admission.MaxBody+1))
-}
-
-// repeatOrExpired answers a callback whose token is over: as the first time, if it was
-// recorded before, so that a late repeat is told the truth; else it is refused.
+// repeatOrExpired answers a callback whose token has expired: as a duplicate, if it was
+// recorded before; otherwise it is refused.
 func (s *Server) repeatOrExpired(ctx context.Context, e *event.Event, expired *admission.Refusal) (*acceptance, *admission.Refusal) {
 	where, err := s.cfg.Recorder.Find(ctx, e.ID, e.UploadID)
 	if err != nil {
@@ -182,10 +169,10 @@ func (s *Server) repeatOrExpired(ctx context.Context, e *event.Event, expired *a
 	return newAcceptance(e, recorder.Outcome{Durable: where, Duplicate: true}), nil
 }
 
-// sourceAddr returns the address of the peer: OSS, a proxy of ours, or a
-// stranger. Headers in which a proxy names another are whatever the sender wrote.
+// sourceAddr returns the address of the peer: OSS, a proxy of ours, or a stranger. It
+// ignores headers that name another address, because anyone can set them.
 func sourceAddr(r *http.Request) netip.Addr {
-	// net/http sets it; where it is none, the zero Addr says that it is not known.
+	// net/http sets it; if it is not an address, the zero Addr stands for "unknown".
 	from, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return from.Addr().Unmap()
 }

@@ -1,22 +1,21 @@
 package intake
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/admission"
 )
 
-// Why a refusal is not kept.
+// The reasons why a refusal is not kept.
 const (
-	droppedByRate     = "rate"     // more came than are kept
-	droppedByQueue    = "queue"    // more wait than may
-	droppedByDatabase = "database" // it is away
+	droppedByRate     = "rate"     // too many in a short time
+	droppedByQueue    = "queue"    // too many are waiting
+	droppedByDatabase = "database" // it cannot be reached
 	droppedByPanic    = "panic"    // a mistake of ours
 )
 
-// conflictRequestID is a conflict; admission.ReasonBucketConflict is the other.
+// conflictRequestID is the reason of one kind of conflict; admission.ReasonBucketConflict is
+// that of the other.
 const conflictRequestID = "request_id_reused"
 
 // Metrics counts requests.
@@ -29,7 +28,7 @@ type Metrics struct {
 	verifyFailures  *prometheus.CounterVec
 }
 
-// NewMetrics returns metrics that have counted nothing.
+// NewMetrics returns metrics that start at zero.
 func NewMetrics() *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -43,7 +42,7 @@ func NewMetrics() *Metrics {
 		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_refusals_total",
-			Help: "Requests on the public listener that were not accepted, by reason.",
+			Help: "Requests refused on the public listener, by reason.",
 		}, []string{"reason"}),
 		refusalsDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_refusals_dropped_total",
@@ -51,12 +50,12 @@ func NewMetrics() *Metrics {
 		}, []string{"cause"}),
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_conflicts_total",
-			Help: "Callbacks that contradict: bucket_conflict, header and body name different buckets, " +
-				"and request_id_reused, another content came under a recent request id.",
+			Help: "Contradictory callbacks: bucket_conflict (header and body name different buckets) " +
+				"or request_id_reused (a recent request ID came with another content).",
 		}, []string{"reason"}),
 		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_verify_failures_total",
-			Help: "Callbacks that package verify refused or could not check, by reason.",
+			Help: "Callbacks whose signature is invalid or could not be checked, by reason.",
 		}, []string{"reason"}),
 	}
 	for _, cause := range []string{droppedByRate, droppedByQueue, droppedByDatabase, droppedByPanic} {
@@ -68,12 +67,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Collectors returns what /metrics shows of the requests.
+// Collectors returns the metrics for a registry.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures}
-}
-
-func (m *Metrics) request(outcome string, took time.Duration) {
-	m.requests.WithLabelValues(outcome).Inc()
-	m.seconds.Observe(took.Seconds())
 }

@@ -19,21 +19,21 @@ const (
 	outcomeDuplicate = "duplicate"
 )
 
-// A logEvent is the one log line of a request, filled in on its way.
+// A logEvent collects the log line of a request.
 type logEvent struct {
 	outcome  string // recorded, spooled, duplicate, or the code of the refusal
 	refusal  *admission.Refusal
-	conflict string            // label of the conflict of what was recorded
-	request  admission.Request // without a body if it was not read
-	event    *event.Event      // what was learned of it; nil if it was not read
+	conflict string            // why a recorded callback contradicts another
+	request  admission.Request // without a body if that was not read
+	event    *event.Event      // what is known of it; nil if the body was not read
 }
 
-// requestID returns the id that the upload had: the body's, or else the header's.
+// requestID returns the ID in the body, or else the one in the header.
 func (e *logEvent) requestID() string { return cmp.Or(e.event.Callback.RequestID, e.request.RequestID) }
 
 func seenIn(c *gin.Context) *logEvent { return httpserver.Event[logEvent](c) }
 
-// panicked refuses a callback that a mistake of ours has ended.
+// panicked refuses a callback whose handler has panicked.
 func (s *Server) panicked(c *gin.Context, err error) {
 	if !c.Writer.Written() {
 		s.refuse(c, ours(admission.ReasonPanic, err))
@@ -42,8 +42,9 @@ func (s *Server) panicked(c *gin.Context, err error) {
 
 // observe counts a request and writes its log line.
 func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
-	s.cfg.Metrics.request(seen.outcome, took)
-	attrs := append(make([]slog.Attr, 0, 16), // all that may be
+	s.cfg.Metrics.requests.WithLabelValues(seen.outcome).Inc()
+	s.cfg.Metrics.seconds.Observe(took.Seconds())
+	attrs := append(make([]slog.Attr, 0, 16), // the most that there can be
 		slog.String("method", c.Request.Method),
 		slog.String("path", c.Request.URL.Path),
 		slog.Int("status", c.Writer.Status()),

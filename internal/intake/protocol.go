@@ -3,7 +3,6 @@ package intake
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,9 +17,9 @@ import (
 	"upcall/internal/admission"
 )
 
-// A protocolListener accepts connections on which what never becomes a request is
-// refused in the contract's words too. net/http answers broken and over-long headers
-// with plain text, and closes on stalled ones without a word.
+// A protocolListener accepts connections on which even malformed requests get the JSON
+// answers of the contract. net/http itself answers broken or overlong headers with plain
+// text, and closes the connection without an answer when headers stall.
 type protocolListener struct {
 	net.Listener
 	metrics *Metrics
@@ -38,9 +37,9 @@ func (l protocolListener) Accept() (net.Conn, error) {
 type protocolConn struct {
 	net.Conn
 	metrics *Metrics
-	begun   atomic.Bool // bytes have come
-	handled atomic.Bool // a handler has had a request
-	refused atomic.Bool // the connection was answered here and is over
+	begun   atomic.Bool // bytes have arrived
+	handled atomic.Bool // a request has reached a handler
+	refused atomic.Bool // the answer was written here, and the connection ends
 }
 
 type protocolKey struct{}
@@ -50,15 +49,15 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, protocolKey{}, conn)
 }
 
-// markHandled is middleware that says that a request of the connection has reached a
-// handler, which answers for what comes.
+// markHandled is middleware that notes that a request has reached a handler, which answers
+// from then on.
 func markHandled(c *gin.Context) {
 	if conn, ok := c.Request.Context().Value(protocolKey{}).(*protocolConn); ok {
 		conn.handled.Store(true)
 	}
 }
 
-// Read answers the headers of a first request that began and then stopped.
+// Read answers a first request whose headers began and then stalled.
 func (c *protocolConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
@@ -70,11 +69,11 @@ func (c *protocolConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// netHTTPError is in every answer that net/http gives without asking a handler, and in
-// none of ours.
+// netHTTPError is in every answer that net/http gives without a handler, and in none of
+// ours.
 var netHTTPError = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
-// Write puts the contract's words in place of net/http's own.
+// Write replaces the plain-text errors of net/http with answers of the contract.
 func (c *protocolConn) Write(p []byte) (int, error) {
 	if c.refused.Load() {
 		return len(p), nil
@@ -90,17 +89,13 @@ func (c *protocolConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// refuse writes an answer of the contract and nothing after it.
+// refuse writes an answer of the contract, and lets nothing follow it.
 func (c *protocolConn) refuse(code admission.Code, message string) {
 	if c.refused.Swap(true) {
 		return
 	}
-	body, err := json.Marshal(newErrorAnswer(code, message))
-	if err != nil {
-		panic("intake: answers always marshal: " + err.Error())
-	}
-	status := statuses[code]
-	// A peer that does not read must not hold the connection.
+	body, status := errorJSON(code, message), statuses[code]
+	// A peer that does not read must not keep the connection open.
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 	fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), len(body), body)

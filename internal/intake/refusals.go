@@ -18,60 +18,57 @@ import (
 	"upcall/internal/verify"
 )
 
-// Anybody can send callbacks that are refused, as fast as they like. So a few of them are
-// kept, of each reason some, and what is not kept is counted.
+// Anyone can send callbacks that are refused, as fast as they like. So only some are kept
+// for each reason, and the others are counted.
 const (
 	refusalsPerSecond, refusalsAtOnce              = 20, 100 // of all reasons together
 	refusalsOfReasonPerSecond, refusalsOfOneAtOnce = 5, 50
-	// refusalQueue is how many wait to be written, each with its body of up to admission.MaxBody.
+	// refusalQueue is how many may wait to be written, each with a body of up to
+	// admission.MaxBody.
 	refusalQueue = 128
-	// refusalsEvery is how often those that wait are written.
+	// refusalsEvery is how often the waiting ones are written.
 	refusalsEvery = time.Second
-	// refusalTimeout bounds the writing. While PostgreSQL is away they are dropped.
+	// refusalTimeout limits the writing. While PostgreSQL cannot be reached, they are dropped.
 	refusalTimeout = 2 * time.Second
 )
 
-// A RefusalStore keeps refused callbacks: eventstore.Refusals. It is an interface so
-// that tests can stop it.
+// A RefusalStore keeps refused callbacks, as eventstore.Refusals does. It is an interface so
+// that tests can block it.
 type RefusalStore interface {
 	Keep(ctx context.Context, refusals []event.RefusedCallback) error
 }
 
-// A refused callback, until there is time to look into it. What it holds of the request
-// is not changed after the answer.
+// A refused callback waits to be described. Nothing changes the request after the answer.
 type refused struct {
 	reason   admission.Reason
 	at       time.Time
 	uploadID uuid.NullUUID
 	request  admission.Request
-	signed   verify.Request // of the request
+	signed   verify.Request // the signed part of request
 }
 
-// refusals takes refused callbacks off the path of the answers.
+// refusals keeps refused callbacks without delaying the answers.
 type refusals struct {
-	store   RefusalStore
-	fields  callbackspec.Fields
-	metrics *Metrics
-	logger  *slog.Logger
-	queue   chan *refused
+	cfg   Config
+	queue chan *refused
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	all     *rate.Limiter
-	reasons map[admission.Reason]*rate.Limiter // by reason; those are of our own making, and few
+	reasons map[admission.Reason]*rate.Limiter // few, because senders cannot invent reasons
 }
 
 func newRefusals(cfg Config) *refusals {
 	return &refusals{
-		store: cfg.Refusals, fields: cfg.Admission.Fields, metrics: cfg.Metrics, logger: cfg.Logger,
+		cfg:     cfg,
 		queue:   make(chan *refused, refusalQueue),
 		all:     rate.NewLimiter(refusalsPerSecond, refusalsAtOnce),
 		reasons: make(map[admission.Reason]*rate.Limiter),
 	}
 }
 
-// isKept says whether such refusals go to the table: callbacks that came and were found
-// bad. A 503 says nothing of the callback, a wrong path or method is none, and the
-// recorder itself keeps what it refuses because the upload was revoked.
+// isKept reports whether a refusal goes to the table. A 503 says nothing about the callback,
+// a request with a wrong path or method is not a callback, and the recorder itself keeps
+// callbacks of revoked uploads.
 func isKept(r *admission.Refusal) bool {
 	switch r.Code {
 	case admission.Unavailable, admission.NotFound, admission.MethodNotAllowed:
@@ -80,9 +77,9 @@ func isKept(r *admission.Refusal) bool {
 	return r.Reason != admission.ReasonTokenRevoked
 }
 
-// noteRefusal has a refusal kept, unless there are too many. It never waits.
+// noteRefusal queues a refusal to be kept, unless there are too many. It does not block.
 func (s *Server) noteRefusal(seen *logEvent) {
-	if s.refusals.store == nil || !isKept(seen.refusal) {
+	if s.refusals.cfg.Refusals == nil || !isKept(seen.refusal) {
 		return
 	}
 	now := s.cfg.Now()
@@ -101,20 +98,18 @@ func (s *Server) noteRefusal(seen *logEvent) {
 	}
 }
 
-// allow asks the reason's own limit first, so that a flood of one reason leaves room for
+// allow checks the limit of the reason first, so that a flood of one reason leaves room for
 // the others.
 func (f *refusals) allow(reason admission.Reason, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	own := f.reasons[reason]
-	if own == nil {
-		own = rate.NewLimiter(refusalsOfReasonPerSecond, refusalsOfOneAtOnce)
-		f.reasons[reason] = own
+	if f.reasons[reason] == nil {
+		f.reasons[reason] = rate.NewLimiter(refusalsOfReasonPerSecond, refusalsOfOneAtOnce)
 	}
-	return own.AllowN(now, 1) && f.all.AllowN(now, 1)
+	return f.reasons[reason].AllowN(now, 1) && f.all.AllowN(now, 1)
 }
 
-// run writes what waits every so often, until ctx ends, and then once more.
+// run writes the waiting refusals at every interval until ctx ends, and then once more.
 func (f *refusals) run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -133,8 +128,8 @@ func (f *refusals) flush(ctx context.Context) {
 	var rows []event.RefusedCallback
 	for n := len(f.queue); n > 0; n-- {
 		if row, err := f.describe(<-f.queue); err != nil {
-			f.logger.ErrorContext(ctx, "refusal was not kept", slog.String("error", err.Error()))
-			f.metrics.refusalsDropped.WithLabelValues(droppedByPanic).Inc()
+			f.cfg.Logger.ErrorContext(ctx, "refusal was not kept", slog.String("error", err.Error()))
+			f.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByPanic).Inc()
 		} else {
 			rows = append(rows, row)
 		}
@@ -144,22 +139,22 @@ func (f *refusals) flush(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
 	defer cancel()
-	if err := f.store.Keep(ctx, rows); err != nil {
-		f.logger.WarnContext(ctx, "refusals were not kept", slog.Int("refusals", len(rows)), slog.String("error", err.Error()))
-		f.metrics.refusalsDropped.WithLabelValues(droppedByDatabase).Add(float64(len(rows)))
+	if err := f.cfg.Refusals.Keep(ctx, rows); err != nil {
+		f.cfg.Logger.WarnContext(ctx, "refusals were not kept", slog.Int("refusals", len(rows)), slog.String("error", err.Error()))
+		f.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByDatabase).Add(float64(len(rows)))
 	}
 }
 
-// describe says what a refused callback claims. Its body can be anybody's: parsing is
-// bounded, and a mistake in it must cost this row, not the process.
+// describe returns the row of a refused callback: what it claims. Its body may come from
+// anyone: parsing is bounded, and a panic in it must cost this row, not the process.
 func (f *refusals) describe(r *refused) (row event.RefusedCallback, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	// A body that is no callback claims nothing, which is no error here.
-	claimed, _ := callbackspec.Parse(r.request.ContentType, r.signed.Body, f.fields)
+	// A body that is not a callback claims nothing, which is not an error here.
+	claimed, _ := callbackspec.Parse(r.request.ContentType, r.signed.Body, f.cfg.Admission.Fields)
 	row = event.RefusedCallback{
 		Reason: string(r.reason), At: r.at, Source: r.request.Source, UploadID: r.uploadID,
 		Bucket: cmp.Or(claimed.Bucket, r.request.Bucket), Object: claimed.Object,
@@ -170,8 +165,8 @@ func (f *refusals) describe(r *refused) (row event.RefusedCallback, err error) {
 			return row, nil
 		}
 	}
-	// It was not read, or nobody can have signed it. The signature tells one from
-	// another, and no digest gives it away.
+	// The body was not read, or cannot have been signed. The signature tells such callbacks
+	// apart, and the digest does not reveal it.
 	digest := sha256.New()
 	for _, part := range [][]byte{[]byte(r.signed.Target), r.signed.Body, []byte(r.signed.Authorization)} {
 		digest.Write(part)

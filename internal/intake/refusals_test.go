@@ -243,7 +243,7 @@ func TestRefusalQueue(t *testing.T) {
 // event's identity where one was.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
-	f := newRefusals(Config{Metrics: NewMetrics()})
+	f := newRefusals(Config{})
 	digest := func(target, body, authorization string) uuid.UUID {
 		t.Helper()
 		r := &refused{request: admission.Request{ContentType: form, RequestID: "H"}}
@@ -363,7 +363,7 @@ func BenchmarkRecent(b *testing.B) {
 // TestRefusalOfPanic: a mistake of ours in what a stranger can reach costs a row.
 func TestRefusalOfPanic(t *testing.T) {
 	t.Parallel()
-	f := newRefusals(Config{Metrics: NewMetrics()})
+	f := newRefusals(Config{})
 	if _, err := f.describe(nil); err == nil || !strings.HasPrefix(err.Error(), "panic: ") {
 		t.Errorf("got %v", err)
 	}

@@ -9,17 +9,16 @@ import (
 	"upcall/internal/httpserver"
 )
 
-// drain is how long a stopping receiver waits for the requests it has accepted: each
-// ends by its own deadline, and the second more is for the answer to leave.
+// drain is how long a stopping receiver waits for accepted requests: each ends by its own
+// deadline, and one more second is time to send the answer.
 const drain = Deadline + time.Second
 
-// Serve takes callbacks on public until ctx ends, and then answers those it has accepted.
-// It serves the other sites as well, and ends them after that. The error is as of
-// [httpserver.Serve].
+// Serve answers callbacks on public until ctx ends, then finishes those it has accepted. It
+// also serves the other sites and ends them last. Its error is that of [httpserver.Serve].
 func (s *Server) Serve(ctx context.Context, public net.Listener, others ...httpserver.Site) error {
 	server := httpserver.New(s.Public(), s.cfg.Logger)
 	server.ConnContext = withConn
-	// The handler sets tighter deadlines; these are for a sender that does not read.
+	// The handler sets shorter deadlines; these are for a sender that does not read.
 	server.ReadTimeout, server.WriteTimeout = 2*Deadline, 2*Deadline
 	server.IdleTimeout = time.Minute
 	// Well above admission.MaxHeaders, so that large headers get our answer, not net/http's.
