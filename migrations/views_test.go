@@ -200,7 +200,8 @@ func TestRightsOnViewsStay(t *testing.T) {
 	execute(t, conn, "GRANT SELECT (a), UPDATE (b) ON upcall.low TO "+column)
 	execute(t, conn, "ALTER DEFAULT PRIVILEGES IN SCHEMA upcall GRANT SELECT ON TABLES TO "+column) // since then
 	acl := `SELECT coalesce(relacl::text, '') || ' ' || relowner::regrole FROM pg_class WHERE relname IN ('low', 'high') ORDER BY relname`
-	columnACL := `SELECT attname || attacl::text FROM pg_attribute WHERE attrelid = 'upcall.low'::regclass AND attacl IS NOT NULL ORDER BY 1`
+	columnACL := `SELECT attname || attacl::text FROM pg_attribute 
+		WHERE attrelid = 'upcall.low'::regclass AND attacl IS NOT NULL ORDER BY 1`
 	before, columnsBefore := lines(t, conn, acl), lines(t, conn, columnACL)
 	if len(columnsBefore) != 2 {
 		t.Fatal(columnsBefore)

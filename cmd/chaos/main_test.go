@@ -21,13 +21,15 @@ import (
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
-		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr})
+	args := []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
+		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}
+	err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	blanks := regexp.MustCompile(" +")
-	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "\nfaults that did not come 0\n", "acknowledged and lost", "recorded twice"} {
+	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays",
+		"\nfaults that did not come 0\n", "acknowledged and lost", "recorded twice"} {
 		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &out)
 		}

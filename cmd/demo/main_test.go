@@ -43,7 +43,8 @@ func TestStay(t *testing.T) {
 		out, printed := io.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort, "--api-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
+			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort,
+				"--api-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
 			printed.Close()
 			ended <- err
 		}()

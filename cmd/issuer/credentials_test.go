@@ -189,7 +189,8 @@ func TestCredentialCommandFails(t *testing.T) {
 		`echo '{"AccessKeyId":"a","AccessKeySecret":"b","Expiration":"hunting"}'`: "take credentials from the command: ",
 	} {
 		stdout, stderr, status := execute(t, goodEnv(), append(slices.Clone(good), "--credentials-process", command)...)
-		if status == 0 || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter2") {
+		if status == 0 || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 ||
+			strings.Contains(stderr, "hunter2") {
 			t.Errorf("%s: status %d: %s%s", command, status, stdout, stderr)
 		}
 	}
@@ -213,8 +214,9 @@ func TestECSRole(t *testing.T) {
 	end := time.Now().Add(20 * time.Minute).UTC().Truncate(time.Second)
 	const path = "http://100.100.100.200/latest/meta-data/ram/security-credentials/"
 	answers := map[string]string{
-		path:              "uploads",
-		path + "uploads":  `{"AccessKeyId":"STS.ecs","AccessKeySecret":"hunter-ecs","SecurityToken":"tok","Expiration":"` + end.Format(time.RFC3339) + `","Code":"Success"}`,
+		path: "uploads",
+		path + "uploads": `{"AccessKeyId":"STS.ecs","AccessKeySecret":"hunter-ecs","SecurityToken":"tok","Expiration":"` +
+			end.Format(time.RFC3339) + `","Code":"Success"}`,
 		path + "refused":  `{"Code":"Forbidden"}`,
 		path + "half":     `{"AccessKeySecret":"hunter-ecs","Code":"Success"}`,
 		path + "expired":  `{"AccessKeyId":"STS.ecs","AccessKeySecret":"hunter-ecs","SecurityToken":"tok","Expiration":"2023-11-14T22:13:20Z","Code":"Success"}`,
@@ -237,7 +239,8 @@ func TestECSRole(t *testing.T) {
 		if err := json.Unmarshal([]byte(stdout), &u); err != nil {
 			t.Fatal(err)
 		}
-		if id, token := u.signedBy(t); id != "STS.ecs" || token != "tok" || !u.ExpiresAt.Equal(end) || !strings.Contains(stderr, "the credentials end at") {
+		if id, token := u.signedBy(t); id != "STS.ecs" || token != "tok" || !u.ExpiresAt.Equal(end) ||
+			!strings.Contains(stderr, "the credentials end at") {
 			t.Errorf("%s: signed by %s with %s until %s: %s", role, id, token, u.ExpiresAt, stderr)
 		}
 	}
@@ -250,13 +253,15 @@ func TestECSRole(t *testing.T) {
 	} {
 		stdout, stderr, err := issuerProcess(t, metadata.URL, slices.Concat(good, []string{"--ecs-role", role})...)
 		_, exited := errors.AsType[*exec.ExitError](err)
-		if !exited || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter-ecs") {
+		if !exited || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 ||
+			strings.Contains(stderr, "hunter-ecs") {
 			t.Errorf("%s: %v: %s%s", role, err, stdout, stderr)
 		}
 	}
 	// Outside of Alibaba Cloud nobody answers.
 	metadata.Close()
-	if _, stderr, err := issuerProcess(t, metadata.URL, slices.Concat(good, []string{"--ecs-role", "auto"})...); err == nil || strings.Count(stderr, "\n") != 1 {
+	if _, stderr, err := issuerProcess(t, metadata.URL, slices.Concat(good, []string{"--ecs-role", "auto"})...); err == nil ||
+		strings.Count(stderr, "\n") != 1 {
 		t.Errorf("%v: %s", err, stderr)
 	}
 }

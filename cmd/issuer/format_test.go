@@ -22,7 +22,8 @@ func TestFormats(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(help), " "), language) {
 			t.Errorf("the help does not name %s", language)
 		}
-		stdout, stderr, status := execute(t, goodEnv(), slices.Concat(good, []string{"--content-type", "image/jpeg", "--format", language})...)
+		stdout, stderr, status := execute(t, goodEnv(),
+			slices.Concat(good, []string{"--content-type", "image/jpeg", "--format", language})...)
 		if status != 0 || stderr != "" {
 			t.Errorf("%s: status %d: %s", language, status, stderr)
 		}

@@ -34,7 +34,8 @@ func TestKeys(t *testing.T) {
 		t.Errorf("made %q: %v", made, err)
 	}
 	other, stderr, status := execute(t, env, "keys", "add", "--policy", "photos") // with an id that is made up
-	if id, _, err := apikey.Parse(strings.TrimSuffix(other, "\n")); status != 0 || err != nil || strings.Contains(stderr, strings.TrimPrefix(key, "upk_web_")) || len(id) < 8 {
+	if id, _, err := apikey.Parse(strings.TrimSuffix(other, "\n")); status != 0 || err != nil ||
+		strings.Contains(stderr, strings.TrimPrefix(key, "upk_web_")) || len(id) < 8 {
 		t.Errorf("status %d: %q %q", status, other, stderr)
 	}
 
@@ -47,7 +48,8 @@ func TestKeys(t *testing.T) {
 
 	list, stderr, status := execute(t, env, "keys", "list")
 	at := `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`
-	if want := regexp.MustCompile(`^ID +POLICY +CREATED +REVOKED\nweb +photos +` + at + ` +` + at + `\n\w{12} +photos +` + at + ` +-\n$`); status != 0 || !want.MatchString(list) {
+	want := regexp.MustCompile(`^ID +POLICY +CREATED +REVOKED\nweb +photos +` + at + ` +` + at + `\n\w{12} +photos +` + at + ` +-\n$`)
+	if status != 0 || !want.MatchString(list) {
 		t.Errorf("status %d: %s\n%s", status, stderr, list)
 	}
 	text, stderr, status := execute(t, env, "keys", "list", "--format", "json")
@@ -55,7 +57,8 @@ func TestKeys(t *testing.T) {
 		ID, Policy string
 		RevokedAt  *string `json:"revoked_at"`
 	}
-	if err := json.Unmarshal([]byte(text), &listed); err != nil || status != 0 || len(listed) != 2 || listed[0].ID != "web" || listed[0].RevokedAt == nil || listed[1].RevokedAt != nil {
+	if err := json.Unmarshal([]byte(text), &listed); err != nil || status != 0 || len(listed) != 2 || listed[0].ID != "web" ||
+		listed[0].RevokedAt == nil || listed[1].RevokedAt != nil {
 		t.Errorf("status %d: %s %s (%v)", status, stderr, text, err)
 	}
 	for _, shown := range []string{list, text} {

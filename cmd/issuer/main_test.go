@@ -147,7 +147,8 @@ func TestPutJSON(t *testing.T) {
 		t.Errorf("from %s for two days, but expires at %s (%v)", start, u.ExpiresAt, err)
 	}
 	token := u.CallbackVar["x:upcall_token"]
-	if diff := cmp.Diff(map[string]string{"x:uid": "a=b", "x:note": "x,y;z", "x:upcall_token": token}, u.CallbackVar); diff != "" || token == "" {
+	vars := map[string]string{"x:uid": "a=b", "x:note": "x,y;z", "x:upcall_token": token}
+	if diff := cmp.Diff(vars, u.CallbackVar); diff != "" || token == "" {
 		t.Errorf("callback_var (-want +got):\n%s", diff)
 	}
 	body, err := callbackspec.DefaultBody(callbackspec.Form, []string{"uid", "note"}, true)
@@ -164,9 +165,11 @@ func TestPutJSON(t *testing.T) {
 		t.Errorf("callback (-want +got):\n%s", diff)
 	}
 	want := map[string]string{
-		"cache-control": "no-cache, max-age=0", "content-length": "1048576", "content-md5": "1B2M2Y8AsgTpgAmY7PhCfg==", "content-type": "image/jpeg",
-		"x-oss-callback": u.Headers["x-oss-callback"], "x-oss-callback-var": u.Headers["x-oss-callback-var"], "x-oss-forbid-overwrite": "true",
-		"x-oss-meta-origin": "c.jpg", "x-oss-object-acl": "private", "x-oss-storage-class": "IA", "x-oss-tagging": "a=1&b=2",
+		"cache-control": "no-cache, max-age=0", "content-length": "1048576", "content-md5": "1B2M2Y8AsgTpgAmY7PhCfg==",
+		"content-type":   "image/jpeg",
+		"x-oss-callback": u.Headers["x-oss-callback"], "x-oss-callback-var": u.Headers["x-oss-callback-var"],
+		"x-oss-forbid-overwrite": "true",
+		"x-oss-meta-origin":      "c.jpg", "x-oss-object-acl": "private", "x-oss-storage-class": "IA", "x-oss-tagging": "a=1&b=2",
 	}
 	if diff := cmp.Diff(want, u.Headers); diff != "" {
 		t.Errorf("headers (-want +got):\n%s", diff)
@@ -178,11 +181,14 @@ func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	env := goodEnv()
 	maps.Copy(env, map[string]string{
-		"OSS_ENDPOINT": "files.example.com", "UPCALL_CNAME": "true", "UPCALL_BUCKET": "demo", "UPCALL_KEY": "cat.jpg", "UPCALL_EXPIRES": "90s",
+		"OSS_ENDPOINT": "files.example.com", "UPCALL_CNAME": "true", "UPCALL_BUCKET": "demo", "UPCALL_KEY": "cat.jpg",
+		"UPCALL_EXPIRES":      "90s",
 		"UPCALL_CONTENT_TYPE": "image/png", "UPCALL_CONTENT_LENGTH": "7", "UPCALL_CONTENT_MD5": "1B2M2Y8AsgTpgAmY7PhCfg==",
-		"UPCALL_STORAGE_CLASS": "IA", "UPCALL_ACL": "private", "UPCALL_META": "a=1\nb=2, 3; 4\n", "UPCALL_TAG": "t=1", "UPCALL_HEADER": "Cache-Control=no-cache",
-		"UPCALL_FORBID_OVERWRITE": "1", "UPCALL_CALLBACK_URL": "http://a.example.com/\r\nhttp://b.example.com/", "UPCALL_CALLBACK_HOST": "c.example.com",
-		"UPCALL_CALLBACK_SNI": "true", "UPCALL_CALLBACK_BODY": `{"o":${object},"u":${x:uid}}`, "UPCALL_CALLBACK_BODY_TYPE": "json",
+		"UPCALL_STORAGE_CLASS": "IA", "UPCALL_ACL": "private", "UPCALL_META": "a=1\nb=2, 3; 4\n", "UPCALL_TAG": "t=1",
+		"UPCALL_HEADER":           "Cache-Control=no-cache",
+		"UPCALL_FORBID_OVERWRITE": "1", "UPCALL_CALLBACK_URL": "http://a.example.com/\r\nhttp://b.example.com/",
+		"UPCALL_CALLBACK_HOST": "c.example.com",
+		"UPCALL_CALLBACK_SNI":  "true", "UPCALL_CALLBACK_BODY": `{"o":${object},"u":${x:uid}}`, "UPCALL_CALLBACK_BODY_TYPE": "json",
 		"UPCALL_VAR": "uid=42", "UPCALL_CARRY": "query", "UPCALL_INTERNAL": "false", "UPCALL_ACCELERATE": "0", "UPCALL_PATH_STYLE": "no",
 		"UPCALL_FORMAT": "json",
 	})
@@ -212,7 +218,8 @@ func TestEnvironment(t *testing.T) {
 	}
 
 	// Flags win.
-	stdout, stderr, status = execute(t, env, "put", "--key", "dog.jpg", "--expires", "1m", "--no-callback-sni", "--var", "uid=43", "--carry", "header", "--meta", "c=4")
+	stdout, stderr, status = execute(t, env, "put", "--key", "dog.jpg", "--expires", "1m", "--no-callback-sni", "--var", "uid=43",
+		"--carry", "header", "--meta", "c=4")
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
@@ -220,7 +227,8 @@ func TestEnvironment(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &v); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(v.URL, "https://files.example.com/dog.jpg?x-oss-") || v.query(t).Get("x-oss-expires") != "60" || v.Callback["callbackSNI"] != nil ||
+	if !strings.HasPrefix(v.URL, "https://files.example.com/dog.jpg?x-oss-") || v.query(t).Get("x-oss-expires") != "60" ||
+		v.Callback["callbackSNI"] != nil ||
 		v.CallbackVar["x:uid"] != "43" || v.Headers["x-oss-meta-c"] != "4" || v.Headers["x-oss-meta-a"] != "" {
 		t.Errorf("the variables win: %s", stdout)
 	}
@@ -288,7 +296,8 @@ func TestSecretsFromFiles(t *testing.T) {
 	dir := t.TempDir()
 	env := map[string]string{"OSS_REGION": "cn-hangzhou", "UPCALL_STS_EXPIRATION": time.Now().Add(2 * time.Hour).Format(time.RFC3339)}
 	for name, content := range map[string]string{
-		"OSS_ACCESS_KEY_ID": "ak\n", "OSS_ACCESS_KEY_SECRET": "hunter-sk\n", "OSS_SESSION_TOKEN": "sts\r\n", "UPCALL_TOKEN_KEYS": "k7:hunter-0123456789abcdef\n",
+		"OSS_ACCESS_KEY_ID": "ak\n", "OSS_ACCESS_KEY_SECRET": "hunter-sk\n", "OSS_SESSION_TOKEN": "sts\r\n",
+		"UPCALL_TOKEN_KEYS": "k7:hunter-0123456789abcdef\n",
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

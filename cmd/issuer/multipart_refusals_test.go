@@ -126,7 +126,8 @@ func TestMultipartRefusedByOSS(t *testing.T) {
 		maps.Copy(env, tt.env)
 		path := filepath.Join(t.TempDir(), "m.json")
 		stdout, stderr, status := execute(t, env, createArgs(append(tt.args, "--parts", "1", "--manifest", path)...)...)
-		if status != 1 || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "hunter") {
+		if status != 1 || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 ||
+			strings.Contains(stderr, "hunter") {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
 		if _, err := os.Stat(path); !os.IsNotExist(err) {

@@ -95,7 +95,8 @@ func TestBadInput(t *testing.T) {
 
 		{"all at once", []string{"--bucket", "B", "--expires", "soon", "--content-length", "x", "--format", "yaml", "--carry", "x", "--var", "y"},
 			map[string]string{"OSS_REGION": "", "OSS_ACCESS_KEY_ID": "", "UPCALL_TOKEN_KEYS": "z"},
-			[]string{"region:", "access key id:", "UPCALL_TOKEN_KEYS:", "--expires:", "--content-length:", "--var:", "--carry:", "bucket:", "--format:"}},
+			[]string{"region:", "access key id:", "UPCALL_TOKEN_KEYS:", "--expires:", "--content-length:", "--var:", "--carry:",
+				"bucket:", "--format:"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -61,7 +61,8 @@ func TestServe(t *testing.T) {
 	api, admin, running := startServe(t, env)
 	code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted)
 	var issued struct{ Status, URL string }
-	if err := json.Unmarshal([]byte(answer), &issued); err != nil || code != http.StatusCreated || issued.Status != "issued" || !strings.HasPrefix(issued.URL, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/web/cat.jpg?") {
+	if err := json.Unmarshal([]byte(answer), &issued); err != nil || code != http.StatusCreated || issued.Status != "issued" ||
+		!strings.HasPrefix(issued.URL, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/web/cat.jpg?") {
 		t.Fatalf("%d %s", code, answer)
 	}
 	pool, err := eventstore.Open(t.Context(), env["UPCALL_DATABASE_URL"])
@@ -70,11 +71,13 @@ func TestServe(t *testing.T) {
 	}
 	defer pool.Close()
 	var rows int
-	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads WHERE api_key_id = 'web' AND object_key = 'photos/web/cat.jpg'").Scan(&rows); err != nil || rows != 1 {
+	const query = "SELECT count(*) FROM upcall.issued_uploads WHERE api_key_id = 'web' AND object_key = 'photos/web/cat.jpg'"
+	if err := pool.QueryRow(t.Context(), query).Scan(&rows); err != nil || rows != 1 {
 		t.Errorf("%d rows (%v)", rows, err)
 	}
 	for url, want := range map[string]int{
-		admin + "/livez": 200, admin + "/readyz": 200, admin + "/metrics": 200, api + "/openapi.yaml": 200, api + "/": 404, api + "/metrics": 404,
+		admin + "/livez": 200, admin + "/readyz": 200, admin + "/metrics": 200, api + "/openapi.yaml": 200,
+		api + "/": 404, api + "/metrics": 404,
 	} {
 		if code, answer := servetest.Get(t, url); code != want {
 			t.Errorf("%s: %d %s", url, code, answer)
@@ -96,7 +99,8 @@ func TestServeWithoutDatabase(t *testing.T) {
 	}
 	env["UPCALL_DATABASE_URL"] = "postgres://upcall:hunter2@127.0.0.1:1/upcall"
 	api, admin, running := startServe(t, env)
-	if code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted); code != http.StatusServiceUnavailable || strings.Contains(answer, "127.0.0.1") {
+	if code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted); code != http.StatusServiceUnavailable ||
+		strings.Contains(answer, "127.0.0.1") {
 		t.Errorf("%d %s", code, answer)
 	}
 	if code, answer := servetest.Get(t, admin+"/readyz"); code != http.StatusServiceUnavailable || strings.Contains(answer, "hunter2") {

@@ -143,7 +143,8 @@ func TestMeter(t *testing.T) {
 	cat.Sent(500)
 	m.end()
 	cat.Remark("done")
-	if got := lines.String(); !strings.Contains(got, "%") || strings.Contains(got, "\x1b[2J") || !strings.HasSuffix(got, "\r"+`issuer: "cat\x1b[2J.jpg": done`+"\n") {
+	if got := lines.String(); !strings.Contains(got, "%") || strings.Contains(got, "\x1b[2J") ||
+		!strings.HasSuffix(got, "\r"+`issuer: "cat\x1b[2J.jpg": done`+"\n") {
 		t.Errorf("%q", got)
 	}
 

@@ -75,7 +75,8 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	if _, err := pool.Exec(t.Context(), "ALTER TABLE upcall.upload_events ADD CONSTRAINT nothing_bad CHECK (object_key NOT LIKE 'bad/%')"); err != nil {
+	const constraint = "ALTER TABLE upcall.upload_events ADD CONSTRAINT nothing_bad CHECK (object_key NOT LIKE 'bad/%')"
+	if _, err := pool.Exec(t.Context(), constraint); err != nil {
 		t.Fatal(err)
 	}
 	ids := make(map[string]string)
@@ -88,12 +89,14 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Fatalf("drain: %s", got)
 	}
 	got := output("discard", ids["bad/\x1b[2J.jpg"])
-	if !strings.Contains(got, ids["bad/\x1b[2J.jpg"]) || !strings.Contains(got, `"bad/\x1b[2J.jpg"`) || !strings.Contains(got, "nothing_bad") ||
+	if !strings.Contains(got, ids["bad/\x1b[2J.jpg"]) || !strings.Contains(got, `"bad/\x1b[2J.jpg"`) ||
+		!strings.Contains(got, "nothing_bad") ||
 		strings.Count(got, "dead:") != 1 || !strings.HasSuffix(got, "\n1 discarded, 0 waiting, 2 dead\n") {
 		t.Errorf("discard: %s", got)
 	}
 	got = output("retry", ids["bad/1.jpg"], ids["bad/1.jpg"])
-	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") || !strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 dead\n") {
+	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") ||
+		!strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 dead\n") {
 		t.Errorf("retry: %s", got)
 	}
 	if got := output("drain"); got != "0 moved, 0 waiting, 2 dead\n" {
@@ -113,7 +116,8 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Errorf("discard of all, of which there are none: %s", got)
 	}
 	var rows int
-	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events WHERE object_key IN ('a.jpg', 'bad/1.jpg')").Scan(&rows); err != nil || rows != 2 {
+	const query = "SELECT count(*) FROM upcall.upload_events WHERE object_key IN ('a.jpg', 'bad/1.jpg')"
+	if err := pool.QueryRow(t.Context(), query).Scan(&rows); err != nil || rows != 2 {
 		t.Errorf("%d rows, %v", rows, err)
 	}
 }

@@ -79,7 +79,8 @@ func TestMigrate(t *testing.T) {
 	output := func(args ...string) string {
 		return program.Output(t, settings, append([]string{"migrate"}, args...)...)
 	}
-	if got := output("status"); !strings.Contains(got, "schema is at version 0 of") || !strings.Contains(got, "pending: 0001_upload_events") {
+	if got := output("status"); !strings.Contains(got, "schema is at version 0 of") ||
+		!strings.Contains(got, "pending: 0001_upload_events") {
 		t.Errorf("status of an empty database: %s", got)
 	}
 	err := program.Error(t, settings, "serve", "--token", "off", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
@@ -108,7 +109,8 @@ func TestMistakes(t *testing.T) {
 		"nothing set": {[]string{"serve"}, nil, []string{"set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
 		"everything wrong": {[]string{"serve"}, clitest.Env{"UPCALL_TOKEN_KEYS": secret, "UPCALL_TOKEN": "maybe", "UPCALL_FIELDS": "x",
 			"UPCALL_TRUST_KEY_URLS": "key.pem", "UPCALL_PUBLIC_URL": "/x", "UPCALL_CALLBACK_PATH": "x"},
-			[]string{"set UPCALL_DATABASE_URL", "UPCALL_TOKEN_KEYS: key 1", "UPCALL_FIELDS", "callback path", "public URL", "token policy", "key URL"}},
+			[]string{"set UPCALL_DATABASE_URL", "UPCALL_TOKEN_KEYS: key 1", "UPCALL_FIELDS", "callback path", "public URL",
+				"token policy", "key URL"}},
 		"both secret and file":   {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},
 		"file that is not there": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
 		"no command":             {nil, nil, []string{"expected one of"}},

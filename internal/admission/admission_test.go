@@ -244,7 +244,8 @@ func TestLearned(t *testing.T) {
 	if late.ID != whole.ID || late.UploadID != id || late.Callback.Object != "a.txt" || !errors.Is(refusal.Cause, uploadtoken.ErrExpired) {
 		t.Errorf("with an expired token: %+v, %v", late, refusal.Cause)
 	}
-	if end := "valid until 2026-11-22T12:00:00Z"; !strings.Contains(refusal.Cause.Error(), end) || strings.Contains(refusal.Message, "2026") {
+	if end := "valid until 2026-11-22T12:00:00Z"; !strings.Contains(refusal.Cause.Error(), end) ||
+		strings.Contains(refusal.Message, "2026") {
 		t.Errorf("the cause %q is to hold %q, and the message %q is not", refusal.Cause, end, refusal.Message)
 	}
 
@@ -259,7 +260,8 @@ func TestLearned(t *testing.T) {
 	}
 	unsigned := request(form, body)
 	unsigned.Authorization = ""
-	if e, refusal := policy.Admit(t.Context(), unsigned, noon); e.Callback.Object != "" || !errors.Is(refusal.Cause, verify.ErrNoSignature) {
+	if e, refusal := policy.Admit(t.Context(), unsigned, noon); e.Callback.Object != "" ||
+		!errors.Is(refusal.Cause, verify.ErrNoSignature) {
 		t.Errorf("without a signature: %+v, %v", e, refusal.Cause)
 	}
 }

@@ -128,7 +128,8 @@ func (a *trial) rules(t *testing.T) {
 			a.signed(good, func(c *callback) { c.method = http.MethodPut }),
 			a.signed("", func(c *callback) { c.method = http.MethodGet }),
 		},
-		{admission.TooLarge, admission.ReasonHeaders}:                {a.signed(good, set("X-Long", strings.Repeat("a", admission.MaxHeaders)))},
+		{admission.TooLarge, admission.ReasonHeaders}: {a.signed(good,
+			set("X-Long", strings.Repeat("a", admission.MaxHeaders)))},
 		{admission.UnsupportedType, admission.ReasonContentEncoding}: {a.signed(good, set("Content-Encoding", "gzip"))},
 		{admission.TooLarge, admission.ReasonBody}: {
 			a.signed(good + strings.Repeat("a", admission.MaxBody)),

@@ -25,7 +25,8 @@ type pkg struct {
 // load lists every package of the module with its imports, for all build tags.
 func load(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,GoFiles,Imports,Deps,TestImports,XTestImports", "upcall/...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,GoFiles,Imports,Deps,TestImports,XTestImports",
+		"upcall/...")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
@@ -209,7 +210,8 @@ func TestConfinedExists(t *testing.T) {
 			continue // nobody imports a program, and that is the rule
 		}
 		if !slices.ContainsFunc(pkgs, func(p pkg) bool {
-			return slices.ContainsFunc(slices.Concat(p.Imports, p.TestImports, p.XTestImports), func(i string) bool { return under(i, library) })
+			return slices.ContainsFunc(slices.Concat(p.Imports, p.TestImports, p.XTestImports),
+				func(i string) bool { return under(i, library) })
 		}) {
 			t.Errorf("the rule about %s is about nothing: no package imports it", library)
 		}
@@ -263,12 +265,14 @@ func TestMakeTargets(t *testing.T) {
 			continue
 		}
 		targets++
-		plan, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "--dry-run", fields[1]).CombinedOutput()
+		plan, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "--dry-run",
+			fields[1]).CombinedOutput()
 		if err != nil {
 			t.Errorf("make %s: %v: %s", fields[1], err, plan)
 		}
 		for _, word := range strings.Fields(string(plan)) {
-			if path, ok := strings.CutPrefix(word, "./cmd/"); ok && exec.CommandContext(t.Context(), "go", "list", "upcall/cmd/"+path).Run() != nil {
+			if path, ok := strings.CutPrefix(word, "./cmd/"); ok &&
+				exec.CommandContext(t.Context(), "go", "list", "upcall/cmd/"+path).Run() != nil {
 				t.Errorf("make %s runs ./cmd/%s, which is not there", fields[1], path)
 			}
 		}

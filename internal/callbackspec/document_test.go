@@ -104,7 +104,8 @@ func TestTemplateBehindTheBeginning(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for rest, says := range map[string]string{"&a=$b": "lone $", "&a=${x:A}": "${x:A}", "&a=${x:a": "without an end", "&a=${Bucket}": "unknown variable"} {
+		for rest, says := range map[string]string{"&a=$b": "lone $", "&a=${x:A}": "${x:A}", "&a=${x:a": "without an end",
+			"&a=${Bucket}": "unknown variable"} {
 			p := spec.Parameter{URLs: []string{"https://h.example/"}, Body: body + rest, BodyType: bodyType}
 			_, err := p.Document(spec.PublicHosts)
 			mustBreak(t, err, spec.ErrTemplate, "callbackBody", says)

@@ -45,7 +45,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for _, s := range []string{c.Bucket, c.Object, c.ETag, c.MimeType, c.ImageFormat, c.ContentMD5, c.VPCID, c.RequestID, c.Operation, c.Token} {
+		for _, s := range []string{c.Bucket, c.Object, c.ETag, c.MimeType, c.ImageFormat, c.ContentMD5, c.VPCID, c.RequestID, c.Operation,
+			c.Token} {
 			mustStore(t, s)
 		}
 		if c.ClientIP.Zone() != "" || c.Size != nil && *c.Size < 0 || c.ImageHeight != nil && *c.ImageHeight < 0 {
@@ -172,7 +173,8 @@ func mustBeFaults(t *testing.T, err error) {
 func FuzzExpandParse(f *testing.F) {
 	f.Add("demo", "a/b c&d.jpg", "AB", "image/png", "tok", "42", int64(5), int32(3), uint64(1<<63), []byte{1, 2, 3, 4}, true)
 	f.Add("", "a${x}\"\\\u2028😀", "", "", "", "", int64(0), int32(0), uint64(0), []byte{}, false)
-	f.Fuzz(func(t *testing.T, bucket, object, etag, mimeType, token, uid string, size int64, height int32, crc uint64, ip []byte, image bool) {
+	f.Fuzz(func(t *testing.T, bucket, object, etag, mimeType, token, uid string, size int64, height int32, crc uint64, ip []byte,
+		image bool) {
 		for _, s := range []string{bucket, object, etag, mimeType, token, uid} {
 			if !utf8.ValidString(s) || strings.ContainsRune(s, 0) || strings.HasPrefix(s, "${") {
 				t.Skip()

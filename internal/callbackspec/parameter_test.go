@@ -261,7 +261,8 @@ func TestDecodeParameterRefuses(t *testing.T) {
 func TestParameterRoundTrip(t *testing.T) {
 	t.Parallel()
 	full := spec.Parameter{
-		URLs:              []string{"https://a.example/cb?k=1&l=%E4%B8%AD", "http://b.example:8080", "c.example", "121.43.113.8:23456/index.html", "d.example"},
+		URLs: []string{"https://a.example/cb?k=1&l=%E4%B8%AD", "http://b.example:8080", "c.example",
+			"121.43.113.8:23456/index.html", "d.example"},
 		Host:              "upcall.example.com:8443",
 		SNI:               true,
 		Body:              `{"bucket":${bucket},"note":"ünï & <b>","uid":${x:uid}}`,

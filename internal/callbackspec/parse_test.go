@@ -77,16 +77,19 @@ func TestParseGenuine(t *testing.T) {
 	}{
 		{"docs-2015-query", form, "bucket=yonghu-test", spec.Callback{Bucket: "yonghu-test"}},
 		{"docs-2018-capture", form, "filename=.snappython.png&size=6014&mimeType=image%2Fpng&height=221&width=396",
-			spec.Callback{Object: ".snappython.png", Size: ptr[int64](6014), MimeType: "image/png", ImageHeight: ptr[int32](221), ImageWidth: ptr[int32](396)}},
+			spec.Callback{Object: ".snappython.png", Size: ptr[int64](6014), MimeType: "image/png", ImageHeight: ptr[int32](221),
+				ImageWidth: ptr[int32](396)}},
 		{"deeplink-2019-capture", form, "filename=headSculpture%2Fjikang2.jpg&size=108904&mimeType=image%2Fjpeg&height=278&width=200",
-			spec.Callback{Object: "headSculpture/jikang2.jpg", Size: ptr[int64](108904), MimeType: "image/jpeg", ImageHeight: ptr[int32](278), ImageWidth: ptr[int32](200)}},
+			spec.Callback{Object: "headSculpture/jikang2.jpg", Size: ptr[int64](108904), MimeType: "image/jpeg",
+				ImageHeight: ptr[int32](278), ImageWidth: ptr[int32](200)}},
 		{"py-issue-272", form, "filename=zmaplex%2F20210407_14%3A31%3A41_286180%2F20200130021612_pnfqp.jpg&size=112595",
 			spec.Callback{Object: "zmaplex/20210407_14:31:41_286180/20200130021612_pnfqp.jpg", Size: ptr[int64](112595)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := spec.Parse(tt.contentType, []byte(tt.body), mustFields(t, "filename=object,height=imageInfo.height,width=imageInfo.width"))
+			got, err := spec.Parse(tt.contentType, []byte(tt.body),
+				mustFields(t, "filename=object,height=imageInfo.height,width=imageInfo.width"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,9 +149,11 @@ func TestParseAccepts(t *testing.T) {
 			spec.Callback{Vars: rawVars{"a": raw(strings.Repeat("[", 63) + strings.Repeat("]", 63))}}},
 
 		{"pairs of JSON", string(spec.JSON), `object="local/a&b=\"c\\.png"&size=5385&mimeType="application/octet-stream"&height=256`, spec.Callback{
-			Object: `local/a&b="c\.png`, Size: ptr[int64](5385), MimeType: "application/octet-stream", Vars: rawVars{"height": raw("256")}}},
+			Object: `local/a&b="c\.png`, Size: ptr[int64](5385), MimeType: "application/octet-stream",
+			Vars: rawVars{"height": raw("256")}}},
 		{"pairs of JSON with constants", string(spec.JSON), `type=avatar&&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
-			ImageWidth: ptr[int32](3), Vars: rawVars{"type": raw(`"avatar"`), "flag": raw(`""`), "empty": raw(`""`), "wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
+			ImageWidth: ptr[int32](3), Vars: rawVars{"type": raw(`"avatar"`), "flag": raw(`""`), "empty": raw(`""`),
+				"wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
 		{"JSON of form type", string(spec.Form), `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
 			Object: "a/b c", Size: ptr[int64](12), Vars: rawVars{"uid": raw(`"4&2"`)}}},
 	}

@@ -18,7 +18,8 @@ func TestCheckListener(t *testing.T) {
 	}
 	for _, bad := range []string{"", "8080", "127.0.0.1", "127.0.0.1:", ":65536", ":-1", "http://127.0.0.1:8080", ":no-such-service"} {
 		err := CheckListener("--listen", bad, "8080")
-		if err == nil || !strings.Contains(err.Error(), "--listen: ") || !strings.HasSuffix(err.Error(), "write 127.0.0.1:8080, or :8080 for all addresses") {
+		if err == nil || !strings.Contains(err.Error(), "--listen: ") ||
+			!strings.HasSuffix(err.Error(), "write 127.0.0.1:8080, or :8080 for all addresses") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}

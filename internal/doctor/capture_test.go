@@ -205,7 +205,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%+v", c)
 		}
 		// What was read of a message is read again from the same message.
-		if c.Format != Raw || len(c.Notes) > 0 || slices.ContainsFunc(c.Headers, func(h Header) bool { return strings.Contains(h.Value, "\n") }) {
+		if c.Format != Raw || len(c.Notes) > 0 ||
+			slices.ContainsFunc(c.Headers, func(h Header) bool { return strings.Contains(h.Value, "\n") }) {
 			return
 		}
 		again, err := Parse(writeRaw(c), Raw, 0)

@@ -28,7 +28,8 @@ func TestCurl(t *testing.T) {
 	}{
 		{"plain", "cat.jpg", nil},
 		{"everything", "photos/2026/cat.jpg", []string{"--content-type", "text/plain; charset=utf-8", "--content-length", "11", "--content-md5", "XrY7u+Ae7tCTyyK7j1rNww==",
-			"--storage-class", "IA", "--acl", "private", "--meta", "origin='a' \"b\" $HOME `id` \\ !x", "--tag", "a=1 + 2", "--header", "Cache-Control=no-cache",
+			"--storage-class", "IA", "--acl", "private", "--meta", "origin='a' \"b\" $HOME `id` \\ !x", "--tag", "a=1 + 2", "--header",
+			"Cache-Control=no-cache",
 			"--header", `Content-Disposition=attachment; filename="it's.txt"`, "--var", "uid='42'", "--forbid-overwrite"}},
 		{"callback in the query", "q/cat.jpg", []string{"--carry", "query", "--var", "uid=ü+/=&%"}},
 		{"JSON", "json/cat.jpg", []string{"--callback-body-type", "json", "--var", `uid="quoted" \ back`}},
@@ -71,7 +72,8 @@ func TestCurlFailures(t *testing.T) {
 	w := newWorld(t)
 	command := []string{"put", "--bucket", "demo", "--key", "cat.jpg"}
 	text, _, _ := execute(t, w.env, append(command, "--callback-url", w.receiver.URL+"/refuse")...)
-	if out := runCurl(t, text, "hello world"); !strings.HasSuffix(out, "\n203\n") || !strings.Contains(out, "CallbackFailed") || !strings.Contains(text, "203") {
+	if out := runCurl(t, text, "hello world"); !strings.HasSuffix(out, "\n203\n") || !strings.Contains(out, "CallbackFailed") ||
+		!strings.Contains(text, "203") {
 		t.Errorf("curl printed %q", out)
 	}
 	text, _, _ = execute(t, w.env, append(command, "--content-length", "7")...)

@@ -47,7 +47,8 @@ func entered(t *testing.T, databaseURL string) []eventstore.IssuedUpload {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lives := found.ExpiresAt.Sub(found.IssuedAt); found.Status != eventstore.StatusIssued || time.Since(found.IssuedAt) > time.Hour || lives < 29*time.Minute || lives > 31*time.Minute {
+		if lives := found.ExpiresAt.Sub(found.IssuedAt); found.Status != eventstore.StatusIssued ||
+			time.Since(found.IssuedAt) > time.Hour || lives < 29*time.Minute || lives > 31*time.Minute {
 			t.Errorf("got %+v, want it issued for half an hour", found)
 		}
 		found.IssuedAt, found.ExpiresAt = time.Time{}, time.Time{}
@@ -70,7 +71,8 @@ func TestLedger(t *testing.T) {
 	bare := put(t, w.env, "--bucket", "demo", "--key", "bare")
 	parts, _ := w.create(t, "--size", "300000", "--part-size", "102400")
 	for _, name := range []string{small, large} {
-		if _, stderr, status := execute(t, w.env, "upload", name, "--bucket", "demo", "--key", "up/", "--part-size", "102400"); status != 0 {
+		_, stderr, status := execute(t, w.env, "upload", name, "--bucket", "demo", "--key", "up/", "--part-size", "102400")
+		if status != 0 {
 			t.Fatalf("status %d: %s", status, stderr)
 		}
 	}
@@ -89,7 +91,8 @@ func TestLedger(t *testing.T) {
 		{ID: parts.ID, Bucket: "demo", Object: "video.mp4", Size: new(int64(300_000)), Vars: map[string]string{},
 			OSSUploadID: parts.OSSUploadID},
 		{ID: got[3].ID, Bucket: "demo", Object: "up/small.txt", Size: new(int64(5)), Vars: map[string]string{}},
-		{ID: got[4].ID, Bucket: "demo", Object: "up/large.bin", Size: new(int64(300_000)), Vars: map[string]string{}, OSSUploadID: got[4].OSSUploadID},
+		{ID: got[4].ID, Bucket: "demo", Object: "up/large.bin", Size: new(int64(300_000)), Vars: map[string]string{},
+			OSSUploadID: got[4].OSSUploadID},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -124,7 +127,8 @@ func TestLedgerRefused(t *testing.T) {
 			env := maps.Clone(w.env)
 			env["UPCALL_DATABASE_URL"] = database.url
 			stdout, stderr, status := execute(t, env, commands[name]...)
-			if status != database.status || stdout != "" || !strings.Contains(stderr, database.want) || strings.Contains(stderr, "hunter2") ||
+			if status != database.status || stdout != "" || !strings.Contains(stderr, database.want) ||
+				strings.Contains(stderr, "hunter2") ||
 				status == 1 && !strings.Contains(stderr, "unset UPCALL_DATABASE_URL") {
 				t.Errorf("%s, database %s: status %d: %q %q", name, database.name, status, stdout, stderr)
 			}

@@ -25,8 +25,9 @@ func TestMultipartByURLs(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			data := content(300_001)
-			m, _ := w.create(t, "--size", "300001", "--part-size", "102400", "--carry", carry, "--var", "uid=42", "--acl", "private", "--meta", "a=1",
-				"--forbid-overwrite", "--content-type", "video/mp4", "--storage-class", "IA", "--tag", "a=1", "--header", "Cache-Control=no-cache")
+			m, _ := w.create(t, "--size", "300001", "--part-size", "102400", "--carry", carry, "--var", "uid=42", "--acl", "private",
+				"--meta", "a=1", "--forbid-overwrite", "--content-type", "video/mp4", "--storage-class", "IA", "--tag", "a=1",
+				"--header", "Cache-Control=no-cache")
 			if len(m.Parts) != 3 || m.PartSize != 102400 || *m.Size != 300001 || *m.Parts[2].Size != 95201 {
 				t.Fatalf("parts %+v", m.Parts)
 			}
@@ -47,11 +48,13 @@ func TestMultipartByURLs(t *testing.T) {
 			if header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
 				t.Errorf("CRC-64 %s", header.Get("x-oss-hash-crc64ecma"))
 			}
-			if status, _, header := ask(t, *m.Head, nil); status != http.StatusOK || header.Get("Content-Length") != "300001" || header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
+			if status, _, header := ask(t, *m.Head, nil); status != http.StatusOK || header.Get("Content-Length") != "300001" ||
+				header.Get("x-oss-hash-crc64ecma") != fmt.Sprint(crcOf(data)) {
 				t.Errorf("head: status %d, %v", status, header)
 			}
 			callback := w.callback(t, "video.mp4")
-			if *callback.Size != 300001 || callback.Operation != "CompleteMultipartUpload" || callback.MimeType != "video/mp4" || string(callback.Vars["uid"]) != `"42"` {
+			if *callback.Size != 300001 || callback.Operation != "CompleteMultipartUpload" || callback.MimeType != "video/mp4" ||
+				string(callback.Vars["uid"]) != `"42"` {
 				t.Errorf("callback %+v", callback)
 			}
 			if status, answer, _ := ask(t, m.Abort, nil); status != http.StatusNotFound {
@@ -131,7 +134,8 @@ func TestMultipartComplete(t *testing.T) {
 					t.Errorf("callback %+v", callback)
 				}
 				// Once more: it says that it is over.
-				if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "NoSuchUpload") || strings.Count(stderr, "\n") != 1 {
+				if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "NoSuchUpload") ||
+					strings.Count(stderr, "\n") != 1 {
 					t.Errorf("again: status %d: %s", status, stderr)
 				}
 			}
@@ -184,7 +188,8 @@ func TestMultipartCompleteRefused(t *testing.T) {
 			if status != 0 || stderr != "" || !strings.Contains(out, "video.mp4") || w.openUploads(t) != 0 {
 				t.Errorf("abort: status %d: %s%s", status, out, stderr)
 			}
-			if _, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text)); status != 1 || !strings.Contains(stderr, "NoSuchUpload") {
+			if _, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text)); status != 1 ||
+				!strings.Contains(stderr, "NoSuchUpload") {
 				t.Errorf("abort again: status %d: %s", status, stderr)
 			}
 		})
@@ -207,7 +212,8 @@ func TestMultipartCallbackFails(t *testing.T) {
 		}
 		uploadParts(t, *m.Multipart, content(10))
 		out, stderr, status := w.complete(t, stdout, "--format", format)
-		if status != 1 || !strings.Contains(stderr, "203 CallbackFailed") || strings.Count(stderr, "\n") != 1 || !strings.Contains(out, "video.mp4") {
+		if status != 1 || !strings.Contains(stderr, "203 CallbackFailed") || strings.Count(stderr, "\n") != 1 ||
+			!strings.Contains(out, "video.mp4") {
 			t.Errorf("%s: status %d: %s%s", format, status, out, stderr)
 		}
 	}
@@ -267,7 +273,8 @@ func TestMultipartText(t *testing.T) {
 	if status != 0 || stderr != "" {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
-	for _, want := range []string{"video.mp4 in bucket demo", "3, of 8388608 bytes each but the last, which has 3222784", "issuer upload --manifest " + path, "multipart complete --manifest", "multipart abort --manifest", "as asked for"} {
+	for _, want := range []string{"video.mp4 in bucket demo", "3, of 8388608 bytes each but the last, which has 3222784",
+		"issuer upload --manifest " + path, "multipart complete --manifest", "multipart abort --manifest", "as asked for"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("does not say %q:\n%s", want, stdout)
 		}
@@ -284,7 +291,8 @@ func TestMultipartText(t *testing.T) {
 		t.Errorf("manifest %+v, %v", m, err)
 	}
 	// A second upload does not overwrite the first one's manifest, and is not begun.
-	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 || !strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
+	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 ||
+		!strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
 		t.Errorf("status %d: %s; %d uploads", status, stderr, w.openUploads(t))
 	}
 }
@@ -296,7 +304,8 @@ func TestMultipartSTS(t *testing.T) {
 	end := time.Now().Add(10 * time.Minute).UTC().Truncate(time.Second)
 	w.env["OSS_SESSION_TOKEN"], w.env["UPCALL_STS_EXPIRATION"] = "sts", end.Format(time.RFC3339)
 	stdout, stderr, status := execute(t, w.env, w.createArgs("--parts", "2", "--expires", "7d")...)
-	if status != 0 || !strings.Contains(stderr, "the credentials end at "+end.Format(time.RFC3339)) || !strings.Contains(stderr, "before the 7d of --expires") {
+	if status != 0 || !strings.Contains(stderr, "the credentials end at "+end.Format(time.RFC3339)) ||
+		!strings.Contains(stderr, "before the 7d of --expires") {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	m, err := manifest.Read(strings.NewReader(stdout))

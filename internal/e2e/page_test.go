@@ -148,7 +148,8 @@ func TestPage(t *testing.T) {
 	}
 
 	do(chromedp.EmulateViewport(1000, 900), chromedp.Navigate(s.url+"/"),
-		chromedp.Evaluate[chromedp.Void](`addEventListener("securitypolicyviolation", e => (self.violations ??= []).push(e.violatedDirective + " " + e.blockedURI))`))
+		chromedp.Evaluate[chromedp.Void](`addEventListener("securitypolicyviolation",
+			e => (self.violations ??= []).push(e.violatedDirective + " " + e.blockedURI))`))
 	// Without an API key nothing is sent.
 	do(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{file("early.txt", []byte("x"))}))
 	if got := text("#none"); got != "No file yet." {
@@ -167,7 +168,8 @@ func TestPage(t *testing.T) {
 	do(chromedp.WaitReady(chromedp.CSS("#uploads table")), // it comes after the outcome, and closed
 		chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll("#uploads details")) d.open = true`),
 		chromedp.WaitVisible(chromedp.CSS("#uploads table")))
-	if row := text("#uploads table"); !strings.Contains(row, "image/png") || !strings.Contains(row, `{"uid":"42"}`) || !strings.Contains(row, "64") {
+	if row := text("#uploads table"); !strings.Contains(row, "image/png") || !strings.Contains(row, `{"uid":"42"}`) ||
+		!strings.Contains(row, "64") {
 		t.Errorf("the recorded row: %s", row)
 	}
 	screenshot(t, chromium, "page.png")
@@ -178,7 +180,8 @@ func TestPage(t *testing.T) {
 		t.Errorf("a variable that is not allowed: %s", got)
 	}
 	do(chromedp.Click(chromedp.CSS("#vars > :last-child button")))
-	if got := upload(file("large.txt", make([]byte, 2<<20)), "bad"); !strings.Contains(got, "1048576") && !strings.Contains(got, "1MiB") && !strings.Contains(got, "bytes") {
+	if got := upload(file("large.txt", make([]byte, 2<<20)), "bad"); !strings.Contains(got, "1048576") &&
+		!strings.Contains(got, "1MiB") && !strings.Contains(got, "bytes") {
 		t.Errorf("a file that is too large: %s", got)
 	}
 	// Files that are dropped go the same way.
@@ -186,13 +189,15 @@ func TestPage(t *testing.T) {
 		document.getElementById("uploads").replaceChildren();
 		const dropped = new DataTransfer();
 		dropped.items.add(new File(["hello"], "dropped.txt", { type: "text/plain" }));
-		document.getElementById("drop").dispatchEvent(new DragEvent("dragover", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
+		const over = new DragEvent("dragover", { dataTransfer: dropped, bubbles: true, cancelable: true });
+		document.getElementById("drop").dispatchEvent(over)`))
 	over, err := chromedp.Run(chromium, chromedp.Evaluate[bool](`document.getElementById("drop").classList.contains("over")`))
 	if err != nil || !over {
 		t.Errorf("the page does not show that a file may be dropped (%v)", err)
 	}
 	taken, err := chromedp.Run(chromium, chromedp.Evaluate[bool](
-		`!document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
+		`!document.getElementById("drop")
+			.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }))`))
 	if err != nil || !taken {
 		t.Errorf("the browser would open the file that is dropped (%v)", err)
 	}
@@ -202,7 +207,8 @@ func TestPage(t *testing.T) {
 	}
 	// What the receiver only keeps is not recorded yet.
 	s.spools.Store(true)
-	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded; it will be recorded shortly") || strings.Contains(got, "and recorded") {
+	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded; it will be recorded shortly") ||
+		strings.Contains(got, "and recorded") {
 		t.Errorf("a callback in the spool: %s", got)
 	}
 	s.spools.Store(false)

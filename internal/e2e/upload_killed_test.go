@@ -257,7 +257,8 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			paths := inFolder(t, map[string]int{"big.bin": 250_000})
-			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400", "--attempts", "1"}
+			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
+				"--attempts", "1"}
 			if tt.callback {
 				command = append(command, "--callback-url", w.receiver.URL)
 			}
@@ -271,7 +272,8 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 				}
 				rw.WriteHeader(http.StatusBadGateway)
 			})
-			if _, stderr, status := execute(t, w.env, command...); status != 1 || !strings.Contains(stderr, "completion: OSS answered 502") {
+			if _, stderr, status := execute(t, w.env, command...); status != 1 ||
+				!strings.Contains(stderr, "completion: OSS answered 502") {
 				t.Fatalf("status %d: %s", status, stderr)
 			}
 			w.gate.Open()
@@ -297,7 +299,8 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 				t.Errorf("states %v, want %d", names, tt.state)
 			}
 			w.gate.Open()
-			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 && (status != 0 || tt.callback != (stdout == answer+"\n")) {
+			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 &&
+				(status != 0 || tt.callback != (stdout == answer+"\n")) {
 				t.Errorf("once more: status %d: %s%s", status, stdout, stderr)
 			}
 		})

@@ -90,13 +90,16 @@ func peakMemory(t *testing.T, pid int64) int64 {
 func (s *sink) manifest(size, partSize int64) manifest.Multipart {
 	request := func(method, query string) manifest.PresignedRequest {
 		padding := strings.Repeat("s", 500) // as long as presigned URLs are
-		return manifest.PresignedRequest{Method: method, URL: s.url + "/demo/big.bin?uploadId=U&x-oss-signature=" + padding + query, Headers: map[string]string{"x-oss-a": "b"}}
+		return manifest.PresignedRequest{Method: method, URL: s.url + "/demo/big.bin?uploadId=U&x-oss-signature=" + padding + query,
+			Headers: map[string]string{"x-oss-a": "b"}}
 	}
-	m := manifest.Multipart{Bucket: "demo", Key: "big.bin", OSSUploadID: "U", Size: &size, PartSize: partSize, Complete: request("POST", "&crc="+strconv.FormatUint(crcOfZeros(size), 10)),
-		Abort: request("DELETE", ""), ListParts: request("GET", "")}
+	m := manifest.Multipart{Bucket: "demo", Key: "big.bin", OSSUploadID: "U", Size: &size, PartSize: partSize,
+		Complete: request("POST", "&crc="+strconv.FormatUint(crcOfZeros(size), 10)),
+		Abort:    request("DELETE", ""), ListParts: request("GET", "")}
 	for offset := int64(0); offset < size; offset += partSize {
 		n, number := min(partSize, size-offset), len(m.Parts)+1
-		m.Parts = append(m.Parts, manifest.Part{Number: int32(number), Size: &n, PresignedRequest: request("PUT", fmt.Sprintf("&partNumber=%d", number))})
+		m.Parts = append(m.Parts, manifest.Part{Number: int32(number), Size: &n,
+			PresignedRequest: request("PUT", fmt.Sprintf("&partNumber=%d", number))})
 	}
 	return m
 }

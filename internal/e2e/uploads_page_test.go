@@ -85,7 +85,8 @@ func documentedRows(t *testing.T) [][]string {
 		}
 	}
 	if len(rows) != documented {
-		t.Fatalf("%s has %d rows with commands, and the test is for %d; is it reading the page rightly?", uploadsPage, len(rows), documented)
+		t.Fatalf("%s has %d rows with commands, and the test is for %d; is it reading the page rightly?",
+			uploadsPage, len(rows), documented)
 	}
 	return rows
 }

@@ -163,7 +163,8 @@ func BenchmarkIssue(b *testing.B) {
 			drive(b, func() error {
 				id, now := uuid.Must(uuid.NewV7()), time.Now()
 				return l.Issue(b.Context(), IssuedUpload{
-					ID: id, IssuedAt: now, ExpiresAt: now.Add(time.Hour), Bucket: "demo", Object: "photos/2026/11/" + uuid.NewString() + ".jpg",
+					ID: id, IssuedAt: now, ExpiresAt: now.Add(time.Hour), Bucket: "demo",
+					Object:      "photos/2026/11/" + uuid.NewString() + ".jpg",
 					ContentType: "image/jpeg", Size: &size, Vars: map[string]string{"user": "4711", "album": "summer"}, APIKeyID: "web",
 				})
 			}, "uploads/s")

@@ -72,7 +72,8 @@ func TestOpen(t *testing.T) {
 				t.Errorf("%s %q (-want +got):\n%s", way.name, query, diff)
 			}
 		}
-		for _, bad := range []string{"hunter2", "postgres://me:hunter2%zz@host/db", "postgres://me:hunter2@host/db?pool_max_conns=hunter2"} {
+		for _, bad := range []string{"hunter2", "postgres://me:hunter2%zz@host/db",
+			"postgres://me:hunter2@host/db?pool_max_conns=hunter2"} {
 			if _, err := way.open(t.Context(), bad); !errors.Is(err, migrations.ErrURL) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("%s %q: got %v, want ErrURL without the password", way.name, bad, err)
 			}

@@ -132,7 +132,8 @@ func TestRefusalsStayBounded(t *testing.T) {
 			for i := range 30 {
 				var flood []event.RefusedCallback
 				for j := range 20 {
-					flood = append(flood, event.RefusedCallback{Digest: uuid.New(), Reason: "flood", At: at.Add(time.Duration(i*20+j) * time.Second)})
+					flood = append(flood, event.RefusedCallback{Digest: uuid.New(), Reason: "flood",
+						At: at.Add(time.Duration(i*20+j) * time.Second)})
 				}
 				keep(t, r, flood...)
 				if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks"); n > most+4*(most/100+20) {

@@ -390,7 +390,8 @@ func TestDropExpiredWithoutDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := refusals.Keep(t.Context(), []event.RefusedCallback{{Digest: uuid.New(), Reason: "x"}}); !errors.Is(err, event.ErrUnavailable) {
+	err = refusals.Keep(t.Context(), []event.RefusedCallback{{Digest: uuid.New(), Reason: "x"}})
+	if !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("got %v, want event.ErrUnavailable", err)
 	}
 }

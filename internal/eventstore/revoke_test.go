@@ -62,7 +62,8 @@ func TestRevoke(t *testing.T) {
 	wantRefused(t, pool, 1)
 	wantCount(t, pool, 0)
 	wantRow(t, pool, strings.Join([]string{e.ID.String(), "2001:db8::7", "demo", "a.txt", u.ID.String(), "t"}, " "),
-		`SELECT concat_ws(' ', digest, host(source_addr), bucket, object_key, upload_id, refused_at = $1) FROM upcall.refused_callbacks`, at)
+		`SELECT concat_ws(' ', digest, host(source_addr), bucket, object_key, upload_id, refused_at = $1)
+		FROM upcall.refused_callbacks`, at)
 
 	// It is about this upload alone.
 	record(t, r, eventOf(smallUpload()), false)

@@ -47,7 +47,8 @@ func TestRecords(t *testing.T) {
 			SELECT bucket, object_key, etag, mime_type, content_md5, host(client_ip), request_id, operation, crc64::text, source,
 			       size, image_height, image_width, image_format, vpc_id, upload_id, received_at, vars
 			FROM upcall.upload_events WHERE id = $1`, got.EventID).Scan(
-			&row.Bucket, &row.ObjectKey, &row.ETag, &row.MimeType, &row.MD5, &row.ClientIP, &row.RequestID, &row.Operation, &row.CRC64, &row.Source,
+			&row.Bucket, &row.ObjectKey, &row.ETag, &row.MimeType, &row.MD5, &row.ClientIP, &row.RequestID, &row.Operation, &row.CRC64,
+			&row.Source,
 			&row.Size, &row.Height, &row.Width, &row.Format, &row.VPC, &row.UploadID, &row.ReceivedAt, &row.Vars)
 		if err != nil {
 			t.Fatal(err)

@@ -108,7 +108,8 @@ func TestRefusalsAreKept(t *testing.T) {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 	var all string
-	if err := pool.QueryRow(t.Context(), "SELECT string_agg(to_jsonb(r)::text, ' ') FROM upcall.refused_callbacks r").Scan(&all); err != nil {
+	const query = "SELECT string_agg(to_jsonb(r)::text, ' ') FROM upcall.refused_callbacks r"
+	if err := pool.QueryRow(t.Context(), query).Scan(&all); err != nil {
 		t.Fatal(err)
 	}
 	for _, secret := range []string{"hunter2", expired, good.token, requests[3].Header.Get("Authorization")} {
@@ -158,7 +159,8 @@ func TestRefusalsNeverWait(t *testing.T) {
 	<-store.called // and there it hangs
 	for i := range 5 {
 		refuse(12, func(r *http.Request) { r.Header.Del("Authorization") })
-		if got := do(t, o.request(t, s.Public, path, form, issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form))); got.Code != 200 {
+		body := issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form)
+		if got := do(t, o.request(t, s.Public, path, form, body)); got.Code != 200 {
 			t.Errorf("a genuine one: %d %s", got.Code, got.Raw)
 		}
 	}

@@ -101,7 +101,8 @@ func TestIssue(t *testing.T) {
 	if vars["x:album"] != "cats & dogs" {
 		t.Errorf("x:album is %q", vars["x:album"])
 	}
-	if got, want := slices.Sorted(maps.Keys(upload.Headers)), []string{"content-type", "x-oss-callback", "x-oss-callback-var"}; !slices.Equal(got, want) {
+	want := []string{"content-type", "x-oss-callback", "x-oss-callback-var"}
+	if got := slices.Sorted(maps.Keys(upload.Headers)); !slices.Equal(got, want) {
 		t.Errorf("headers %v, want %v", got, want)
 	}
 
@@ -187,7 +188,8 @@ func TestIssueJSON(t *testing.T) {
 				t.Errorf("document (-want +got):\n%s", diff)
 			}
 			expires := got["expires_at"].(string)
-			if at, err := time.Parse(time.RFC3339, expires); err != nil || !strings.HasSuffix(expires, "Z") || len(expires) != len("2026-11-22T10:00:00Z") || !at.Equal(upload.ExpiresAt) {
+			if at, err := time.Parse(time.RFC3339, expires); err != nil || !strings.HasSuffix(expires, "Z") ||
+				len(expires) != len("2026-11-22T10:00:00Z") || !at.Equal(upload.ExpiresAt) {
 				t.Errorf("expires_at %q, want whole seconds in UTC", expires)
 			}
 			if got["upload_id"] != testID.String() || got["method"] != "PUT" || got["url"] != upload.URL {
@@ -243,7 +245,8 @@ func TestCallbackDocuments(t *testing.T) {
 		{"token joins JSON", func(c *issue.CallbackSpec) {
 			c.Body, c.BodyType = `{"o":${object},"u":${x:uid},"a":${x:album}}`, callbackspec.JSON
 		}, true, func(p callbackspec.Parameter) bool {
-			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` && p.BodyType == callbackspec.JSON
+			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` &&
+				p.BodyType == callbackspec.JSON
 		}},
 		{"token that is there stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool { return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }},

@@ -48,7 +48,8 @@ func TestLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := eventstore.IssuedUpload{ID: testID, IssuedAt: now, Bucket: "demo", Object: "photos/cat.jpg", ContentType: "image/jpeg", Size: &size}
+	row := eventstore.IssuedUpload{ID: testID, IssuedAt: now, Bucket: "demo", Object: "photos/cat.jpg", ContentType: "image/jpeg",
+		Size: &size}
 	first, second := row, row
 	first.ExpiresAt, first.APIKeyID, first.Vars = upload.ExpiresAt, "web", single.Callback.Vars
 	second.ExpiresAt, second.APIKeyID, second.OSSUploadID = m.ExpiresAt, "app", m.OSSUploadID

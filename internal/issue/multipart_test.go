@@ -77,7 +77,8 @@ func TestIssueMultipartInVain(t *testing.T) {
 			return good, nil
 		})
 		_, _, err := issuer.IssueMultipart(t.Context(), multipartRequest())
-		if !errors.Is(err, dry) || !strings.Contains(err.Error(), `of "photos/cat.jpg" in demo stays open at OSS`) || o.Count("DELETE") != 0 {
+		if !errors.Is(err, dry) || !strings.Contains(err.Error(), `of "photos/cat.jpg" in demo stays open at OSS`) ||
+			o.Count("DELETE") != 0 {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -136,7 +137,8 @@ func TestManifestSurvives(t *testing.T) {
 	if diff := cmp.Diff(string(document), string(again)); diff != "" {
 		t.Errorf("manifest (-written +read):\n%s", diff)
 	}
-	if strings.Contains(string(document), `"headers": null`) || strings.Contains(string(document), "list_parts_next") || strings.Contains(string(document), "Cause") {
+	if strings.Contains(string(document), `"headers": null`) || strings.Contains(string(document), "list_parts_next") ||
+		strings.Contains(string(document), "Cause") {
 		t.Errorf("manifest %s", document)
 	}
 }

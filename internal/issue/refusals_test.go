@@ -53,7 +53,8 @@ func TestIssueRejections(t *testing.T) {
 		}, []error{callbackspec.ErrTooLarge}},
 		{"all at once", func(r *issue.Request) {
 			r.Object.Bucket, r.Expires, r.ContentMD5 = "B", 0, "?"
-			r.Callback = &issue.CallbackSpec{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"}, Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
+			r.Callback = &issue.CallbackSpec{URLs: []string{"ftp://x.example.com", "http://10.0.0.1"},
+				Vars: map[string]string{"A": "1", "etag": "2"}, BodyType: "x"}
 		}, []error{ossrule.ErrBucket, oss.ErrExpires, oss.ErrContentMD5, callbackspec.ErrVarName,
 			callbackspec.ErrURL, callbackspec.ErrPrivateAddress, callbackspec.ErrBodyType, callbackspec.ErrVarName}},
 	}

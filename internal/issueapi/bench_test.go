@@ -76,7 +76,8 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	}
 	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
 	cfg := Config{
-		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Keys: fixedKeys{key}, Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
+		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Keys: fixedKeys{key},
+		Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
 		Rate: 1e6, Burst: 1e6,
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
@@ -86,7 +87,8 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 			b.Fatal(err)
 		}
 		b.Cleanup(pool.Close)
-		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: dbtest.Beside(b, pool, eventstore.OpenRecorder), OnBatch: eventstore.NewBatches("upcall_issuer", "Uploads").Observe})
+		ledger, err := eventstore.NewLedger(eventstore.Config{Pool: dbtest.Beside(b, pool, eventstore.OpenRecorder),
+			OnBatch: eventstore.NewBatches("upcall_issuer", "Uploads").Observe})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -114,8 +116,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 // benchRound sends n requests over the clients' connections and returns how long it took.
 func benchRound(b *testing.B, addr, token string, n int) time.Duration {
 	b.Helper()
-	request := fmt.Sprintf("POST /v1/uploads HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		addr, token, len(goodBody), goodBody)
+	request := fmt.Sprintf(rawUpload, addr, token, len(goodBody), goodBody)
 	var left atomic.Int64
 	left.Store(int64(n))
 	var group sync.WaitGroup

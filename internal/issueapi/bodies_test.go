@@ -75,7 +75,7 @@ func TestCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", s.photos, len(goodBody)+1, goodBody)
+	fmt.Fprintf(conn, rawUpload, "x", s.photos, len(goodBody)+1, goodBody)
 	conn.(*net.TCPConn).CloseWrite()
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {

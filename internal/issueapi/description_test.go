@@ -134,12 +134,14 @@ func TestPage(t *testing.T) {
 	if got := s.call(t, http.MethodGet, "/", "", ""); got.status != http.StatusOK || got.raw != "page" {
 		t.Errorf("%d %s", got.status, got.raw)
 	}
-	for path, want := range map[string]int{"/v1/uploads": http.StatusMethodNotAllowed, "/v2/uploads": http.StatusNotFound, "/page": http.StatusNotFound} {
+	for path, want := range map[string]int{"/v1/uploads": http.StatusMethodNotAllowed, "/v2/uploads": http.StatusNotFound,
+		"/page": http.StatusNotFound} {
 		if got := s.call(t, http.MethodGet, path, "", ""); got.status != want || got.text("rule") == "" {
 			t.Errorf("%s: %d %s", path, got.status, got.raw)
 		}
 	}
-	if got := s.call(t, http.MethodPost, "/", s.photos, goodBody); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") == "" {
+	if got := s.call(t, http.MethodPost, "/", s.photos, goodBody); got.status != http.StatusMethodNotAllowed ||
+		got.header.Get("Allow") == "" {
 		t.Errorf("%d %s", got.status, got.raw)
 	}
 }

@@ -114,7 +114,8 @@ func start(t testing.TB, change func(*Config)) *service {
 	}
 	s.Service = servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error {
 		defer rows.Close()
-		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard), Listener: admin})
+		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard),
+			Listener: admin})
 	})
 	return s
 }
@@ -315,6 +316,7 @@ func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []
 		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
 	})
 	if err != nil {
-		t.Errorf("%s %s: the answer is not as described: %v\n%d %v\n%s", r.Method, r.URL.Path, err, response.StatusCode, response.Header, body)
+		t.Errorf("%s %s: the answer is not as described: %v\n%d %v\n%s", r.Method, r.URL.Path, err,
+			response.StatusCode, response.Header, body)
 	}
 }

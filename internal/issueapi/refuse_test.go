@@ -127,9 +127,11 @@ func badBodies() []refusal {
 
 		{"nothing", "{}", policy, []brokenRule{{"key_templates", "filename"}, {"content_types", "content_type"}, {"max_size", "size"}, {"required_vars", "vars.uid"}}, "(and 3 more)"},
 		{"all wrong types at once", `{"bucket":1,"key":2,"filename":3,"content_type":4,"size":"5","vars":6,"expires_in":7,"x":8}`, bad,
-			[]brokenRule{{"field", "bucket"}, {"field", "key"}, {"field", "filename"}, {"field", "content_type"}, {"field", "size"}, {"field", "vars"}, {"field", "expires_in"}, {"field", "x"}}, ""},
+			[]brokenRule{{"field", "bucket"}, {"field", "key"}, {"field", "filename"}, {"field", "content_type"}, {"field", "size"},
+				{"field", "vars"}, {"field", "expires_in"}, {"field", "x"}}, ""},
 		{"all rules at once, OSS's among them", `{"bucket":"b","key":"k","content_type":"text/html","size":99999999,"vars":{"uid":"\u0000","b":"c"},"expires_in":"99999h"}`, policy,
-			[]brokenRule{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"}, {"max_expiry", "expires_in"},
+			[]brokenRule{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"},
+				{"max_expiry", "expires_in"},
 				{"allowed_vars", "vars.b"}, {"oss", "vars.uid"}}, ""},
 	} {
 		bodies = append(bodies, b)
@@ -141,12 +143,14 @@ func TestUploadRefusals(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	refusals := append(badBodies(),
-		refusal{"part size of a single PUT", with(`"size"`, `"part_size":1048576,"size"`), 400, one("field", "part_size"), "is not known here"})
+		refusal{"part size of a single PUT", with(`"size"`, `"part_size":1048576,"size"`), 400, one("field", "part_size"),
+			"is not known here"})
 	for _, tt := range refusals {
 		s.refused(t, "/v1/uploads", s.photos, tt)
 	}
 	// With a policy that allows more than one PUT can be.
-	s.refused(t, "/v1/uploads", s.films, refusal{"larger than a PUT", `{"key":"a","size":5368709121}`, 422, one("oss", "size"), "5368709120"})
+	s.refused(t, "/v1/uploads", s.films, refusal{"larger than a PUT", `{"key":"a","size":5368709121}`, 422, one("oss", "size"),
+		"5368709120"})
 	s.refused(t, "/v1/uploads", s.films, refusal{"leading slash", `{"key":"/a","size":1}`, 403, one("key", "key"), ""})
 	if n := s.rows(t); n != 0 {
 		t.Errorf("%d rows were written for what was refused", n)
@@ -194,7 +198,8 @@ func (s *service) refused(t *testing.T, path, key string, want refusal) {
 		if !strings.Contains(got.raw, want.detail) {
 			t.Errorf("no word of %q in %s", want.detail, got.raw)
 		}
-		if got.text("rule") != want.broken[0].Rule || got.text("field") != want.broken[0].Field || int(got.json["status"].(float64)) != want.status {
+		if got.text("rule") != want.broken[0].Rule || got.text("field") != want.broken[0].Field ||
+			int(got.json["status"].(float64)) != want.status {
 			t.Errorf("the problem is not that of its first rule: %s", got.raw)
 		}
 		for _, detail := range append(details(got), got.text("detail")) {
@@ -244,7 +249,8 @@ func FuzzDecodeUpload(f *testing.F) {
 				}
 				continue
 			}
-			if strings.ContainsRune(r.Key+r.Bucket+r.ContentType, '\ufffd') || r.Expires != nil && *r.Expires <= 0 || r.PartSize != nil && *r.PartSize < 1 {
+			if strings.ContainsRune(r.Key+r.Bucket+r.ContentType, '\ufffd') || r.Expires != nil && *r.Expires <= 0 ||
+				r.PartSize != nil && *r.PartSize < 1 {
 				t.Errorf("%q: %+v", body, r)
 			}
 			r.APIKeyID = "web"

@@ -39,11 +39,13 @@ func TestMultipart(t *testing.T) {
 		{`{"key":"films/c.mp4","size":209715200,"part_size":102400,"expires_in":"7d"}`, 2048, true},
 	} {
 		issued := s.call(t, http.MethodPost, "/v1/uploads/multipart", s.films, tt.body)
-		if issued.status != http.StatusCreated || issued.text("status") != "issued" || len(issued.json["parts"].([]any)) != tt.parts || (issued.json["list_parts_next"] != nil) != tt.next {
+		if issued.status != http.StatusCreated || issued.text("status") != "issued" || len(issued.json["parts"].([]any)) != tt.parts ||
+			(issued.json["list_parts_next"] != nil) != tt.next {
 			t.Fatalf("%d %.2000s", issued.status, issued.raw)
 		}
 		row, err := s.ledger.Get(t.Context(), uuid.MustParse(issued.text("upload_id")))
-		if err != nil || row.OSSUploadID != issued.text("oss_upload_id") || row.OSSUploadID == "" || row.Object != issued.text("key") || row.APIKeyID != "app" ||
+		if err != nil || row.OSSUploadID != issued.text("oss_upload_id") || row.OSSUploadID == "" || row.Object != issued.text("key") ||
+			row.APIKeyID != "app" ||
 			float64(*row.Size) != issued.json["size"] {
 			t.Errorf("row %+v, %v", row, err)
 		}
@@ -90,7 +92,8 @@ func TestLedgerFails(t *testing.T) {
 				if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" || got.text("rule") != "available" {
 					t.Errorf("%s: %d %s", path, got.status, got.raw)
 				}
-				if strings.Contains(got.raw, "signature") || strings.Contains(got.raw, "db.internal") || strings.Contains(got.raw, "upload_id") {
+				if strings.Contains(got.raw, "signature") || strings.Contains(got.raw, "db.internal") ||
+					strings.Contains(got.raw, "upload_id") {
 					t.Errorf("%s: the answer holds more than it may: %s", path, got.raw)
 				}
 			}
@@ -148,7 +151,8 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	path := "/v1/uploads/" + issued.text("upload_id")
 	for _, got := range []answer{
-		s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody), s.call(t, http.MethodGet, path, s.photos, ""), s.call(t, http.MethodDelete, path, s.photos, ""),
+		s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody), s.call(t, http.MethodGet, path, s.photos, ""),
+		s.call(t, http.MethodDelete, path, s.photos, ""),
 	} {
 		if got.status != http.StatusServiceUnavailable || strings.Contains(got.raw, "issued_uploads") {
 			t.Errorf("%d %s", got.status, got.raw)
@@ -214,7 +218,8 @@ func TestNewRejections(t *testing.T) {
 	good := Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
 		Metrics: NewMetrics(), Logger: discard}
 	for name, change := range map[string]func(*Config){
-		"Issuer": func(c *Config) { c.Issuer = nil }, "Ledger": func(c *Config) { c.Ledger = nil }, "Keys": func(c *Config) { c.Keys = nil },
+		"Issuer": func(c *Config) { c.Issuer = nil }, "Ledger": func(c *Config) { c.Ledger = nil },
+		"Keys":     func(c *Config) { c.Keys = nil },
 		"Policies": func(c *Config) { c.Policies = nil }, "Metrics": func(c *Config) { c.Metrics = nil },
 		"Logger": func(c *Config) { c.Logger = nil }, "Rate": func(c *Config) { c.Rate = -1 }, "Burst": func(c *Config) { c.Burst = -1 },
 	} {

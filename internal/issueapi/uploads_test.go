@@ -19,7 +19,12 @@ import (
 )
 
 // goodBody is a request that the policy photos allows.
-const goodBody = `{"bucket":"demo","key":"photos/web/cat.jpg","content_type":"image/jpeg","size":11,"vars":{"uid":"42","album":"cats & dogs"},"expires_in":"15m"}`
+const goodBody = `{"bucket":"demo","key":"photos/web/cat.jpg","content_type":"image/jpeg","size":11,` +
+	`"vars":{"uid":"42","album":"cats & dogs"},"expires_in":"15m"}`
+
+// rawUpload is a request on the wire, for its host, key, length and body.
+const rawUpload = "POST /v1/uploads HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n" +
+	"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
 func TestIssue(t *testing.T) {
 	t.Parallel()
@@ -38,7 +43,8 @@ func TestIssue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.IssuedAt.Before(before) || row.IssuedAt.After(time.Now()) || row.ExpiresAt.Sub(row.IssuedAt).Round(2*time.Second) != 15*time.Minute {
+	if row.IssuedAt.Before(before) || row.IssuedAt.After(time.Now()) ||
+		row.ExpiresAt.Sub(row.IssuedAt).Round(2*time.Second) != 15*time.Minute {
 		t.Errorf("issued at %s until %s", row.IssuedAt, row.ExpiresAt)
 	}
 	if expires, err := time.Parse(time.RFC3339, issued.text("expires_at")); err != nil || !expires.Equal(row.ExpiresAt) {
@@ -85,16 +91,18 @@ func TestStates(t *testing.T) {
 
 	state := s.call(t, http.MethodGet, path, s.photos, "")
 	if state.status != http.StatusOK || state.text("status") != "issued" || state.json["event"] != nil || state.json["revoked_at"] != nil ||
-		state.text("bucket") != "demo" || state.text("key") != "photos/web/cat.jpg" || state.text("expires_at") != issued.text("expires_at") {
+		state.text("bucket") != "demo" || state.text("key") != "photos/web/cat.jpg" ||
+		state.text("expires_at") != issued.text("expires_at") {
 		t.Errorf("issued: %d %s", state.status, state.raw)
 	}
 
 	recorded := &event.Event{
 		ID: uuid.New(), ReceivedAt: time.Now(), UploadID: uuid.NullUUID{UUID: uuid.MustParse(issued.text("upload_id")), Valid: true},
 		Callback: callbackspec.Callback{
-			Bucket: "demo", Object: "photos/web/cat.jpg", ETag: "D8E8", Size: new(int64(11)), MimeType: "image/jpeg", ImageWidth: new(int32(3)), ImageHeight: new(int32(4)),
-			ImageFormat: "jpg", CRC64: new(uint64(18446744073709551615)), ContentMD5: "2Oj8otwPiW/Xy0ywAxuiSQ==", ClientIP: netip.MustParseAddr("203.0.113.7"),
-			RequestID: "5C3D", Operation: "PutObject", Vars: map[string]json.RawMessage{"x:uid": json.RawMessage(`"42"`)},
+			Bucket: "demo", Object: "photos/web/cat.jpg", ETag: "D8E8", Size: new(int64(11)), MimeType: "image/jpeg",
+			ImageWidth: new(int32(3)), ImageHeight: new(int32(4)), ImageFormat: "jpg",
+			CRC64: new(uint64(18446744073709551615)), ContentMD5: "2Oj8otwPiW/Xy0ywAxuiSQ==",
+			ClientIP: netip.MustParseAddr("203.0.113.7"), RequestID: "5C3D", Operation: "PutObject", Vars: map[string]json.RawMessage{"x:uid": json.RawMessage(`"42"`)},
 		},
 	}
 	if _, err := recorder.Record(t.Context(), recorded); err != nil {
@@ -107,9 +115,10 @@ func TestStates(t *testing.T) {
 	}
 	delete(got, "received_at")
 	want := map[string]any{
-		"event_id": recorded.ID.String(), "bucket": "demo", "object_key": "photos/web/cat.jpg", "etag": "D8E8", "size": 11.0, "mime_type": "image/jpeg",
-		"image_width": 3.0, "image_height": 4.0, "image_format": "jpg", "crc64": "18446744073709551615", "content_md5": "2Oj8otwPiW/Xy0ywAxuiSQ==",
-		"vpc_id": nil, "client_ip": "203.0.113.7", "request_id": "5C3D", "operation": "PutObject", "vars": map[string]any{"x:uid": "42"}, "source": "callback",
+		"event_id": recorded.ID.String(), "bucket": "demo", "object_key": "photos/web/cat.jpg", "etag": "D8E8", "size": 11.0,
+		"mime_type": "image/jpeg", "image_width": 3.0, "image_height": 4.0, "image_format": "jpg", "crc64": "18446744073709551615",
+		"content_md5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "vpc_id": nil, "client_ip": "203.0.113.7", "request_id": "5C3D",
+		"operation": "PutObject", "vars": map[string]any{"x:uid": "42"}, "source": "callback",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
@@ -117,7 +126,8 @@ func TestStates(t *testing.T) {
 
 	for range 2 { // revoking again changes nothing
 		state = s.call(t, http.MethodDelete, path, s.photos, "")
-		if state.status != http.StatusOK || state.text("status") != "revoked" || state.text("revoked_at") == "" || state.json["event"] == nil {
+		if state.status != http.StatusOK || state.text("status") != "revoked" || state.text("revoked_at") == "" ||
+			state.json["event"] == nil {
 			t.Errorf("revoked: %d %s", state.status, state.raw)
 		}
 	}
@@ -146,7 +156,8 @@ func TestForeignUploads(t *testing.T) {
 	s := start(t, nil)
 	id := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody).text("upload_id")
 	commandLine := uuid.New()
-	if err := s.ledger.Issue(t.Context(), eventstore.IssuedUpload{ID: commandLine, IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour), Bucket: "demo", Object: "x"}); err != nil {
+	if err := s.ledger.Issue(t.Context(), eventstore.IssuedUpload{ID: commandLine, IssuedAt: time.Now(),
+		ExpiresAt: time.Now().Add(time.Hour), Bucket: "demo", Object: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	never := s.call(t, http.MethodGet, "/v1/uploads/"+uuid.NewString(), s.films, "")
@@ -155,8 +166,9 @@ func TestForeignUploads(t *testing.T) {
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete} {
 		for name, id := range map[string]string{
-			"another key's": id, "the command line's": commandLine.String(), "no UUID": "cat", "multipart": "multipart", "in capitals": strings.ToUpper(id),
-			"in braces": "%7B" + id + "%7D", "as a URN": "urn:uuid:" + id, "without hyphens": strings.ReplaceAll(id, "-", ""), "nil": uuid.Nil.String(),
+			"another key's": id, "the command line's": commandLine.String(), "no UUID": "cat", "multipart": "multipart",
+			"in capitals": strings.ToUpper(id), "in braces": "%7B" + id + "%7D", "as a URN": "urn:uuid:" + id,
+			"without hyphens": strings.ReplaceAll(id, "-", ""), "nil": uuid.Nil.String(),
 			"NUL": id + "%00", "long": strings.Repeat("a", 4000),
 		} {
 			if got := s.call(t, method, "/v1/uploads/"+id, s.films, ""); got.status != never.status || got.raw != never.raw {
@@ -172,7 +184,8 @@ func TestForeignUploads(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	issued := s.call(t, http.MethodPost, "/v1/uploads", s.photos, `{"filename":"..\\my cat\ud800.png","content_type":"image/png","size":0,"vars":{"uid":"1"}}`)
+	issued := s.call(t, http.MethodPost, "/v1/uploads", s.photos,
+		`{"filename":"..\\my cat\ud800.png","content_type":"image/png","size":0,"vars":{"uid":"1"}}`)
 	if issued.status != http.StatusCreated {
 		t.Fatalf("%d %s", issued.status, issued.raw)
 	}

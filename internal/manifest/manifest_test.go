@@ -150,7 +150,8 @@ func TestLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = manifest.Read(bytes.NewReader(text))
-		if tt.says == "" && err != nil || tt.says != "" && (!errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says)) {
+		if tt.says == "" && err != nil || tt.says != "" &&
+			(!errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says)) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -267,7 +268,8 @@ func TestBad(t *testing.T) {
 					continue
 				}
 				refused++
-				if !errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "x-oss-signature") {
+				if !errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says) ||
+					strings.Contains(err.Error(), "x-oss-signature") {
 					t.Errorf("error %v", err)
 				}
 				if err := m.Check(); !errors.Is(err, manifest.ErrManifest) {
@@ -299,7 +301,8 @@ func TestBadText(t *testing.T) {
 			t.Errorf("%.40q: error %v", bad, err)
 		}
 	}
-	if _, err := manifest.Read(iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, manifest.ErrManifest) {
+	if _, err := manifest.Read(iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, manifest.ErrManifest) {
 		t.Errorf("error %v", err)
 	}
 	for _, m := range []manifest.Manifest{{}, {Put: new(manifest.Upload), Multipart: new(manifest.Multipart)}} {
@@ -333,7 +336,8 @@ func FuzzRead(f *testing.F) {
 		if diff := cmp.Diff(string(first), string(written(t, again))); diff != "" {
 			t.Error(diff)
 		}
-		if m := m.Multipart; m != nil && (m.Bucket == "" || m.Key == "" || m.OSSUploadID == "" || int(m.Parts[len(m.Parts)-1].Number) != len(m.Parts)) {
+		if m := m.Multipart; m != nil && (m.Bucket == "" || m.Key == "" || m.OSSUploadID == "" ||
+			int(m.Parts[len(m.Parts)-1].Number) != len(m.Parts)) {
 			t.Errorf("manifest %+v", m)
 		}
 	})

@@ -18,7 +18,8 @@ import (
 
 func goodMultipart() oss.MultipartPlan {
 	size := int64(300_000)
-	return oss.MultipartPlan{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart}
+	return oss.MultipartPlan{Object: oss.Object{Bucket: "demo", Key: "a b/video.mp4"}, Expires: time.Hour, Size: &size,
+		PartSize: ossrule.MinPart}
 }
 
 func TestMultipartRejections(t *testing.T) {
@@ -153,7 +154,8 @@ func TestMultipartSignatures(t *testing.T) {
 	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
 	counted := goodMultipart()
 	counted.Size, counted.Parts = nil, 2001
-	signed := func(m oss.MultipartPlan, choose func(manifest.Multipart) manifest.PresignedRequest) func(*testing.T) manifest.PresignedRequest {
+	type request = func(*testing.T) manifest.PresignedRequest
+	signed := func(m oss.MultipartPlan, choose func(manifest.Multipart) manifest.PresignedRequest) request {
 		return func(t *testing.T) manifest.PresignedRequest {
 			p, err := oss.New(goodConfig())
 			if err != nil {
@@ -163,7 +165,8 @@ func TestMultipartSignatures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || cause != oss.ExpiryRequested || len(all.Parts) != m.Count() {
+			if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !all.ExpiresAt.Equal(want) || cause != oss.ExpiryRequested ||
+				len(all.Parts) != m.Count() {
 				t.Errorf("%d parts, expire at %s by %d", len(all.Parts), all.ExpiresAt, cause)
 			}
 			return choose(all)
@@ -185,7 +188,8 @@ func TestMultipartSignatures(t *testing.T) {
 			"uploadId=U%2F1&" + scope,
 			"content-type:application/xml\nx-oss-callback:eyI+Pj8iOiI/Pz4ifQ==\nx-oss-callback-var:eyJ+IjoiPj8ifQ==\nx-oss-forbid-overwrite:true\nx-oss-object-acl:private\n", ""},
 		{"complete with the callback in the query", signed(inQuery, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
-			"callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
+			"callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&uploadId=U%2F1&" +
+				scope, "content-type:application/xml\n", ""},
 		{"complete without a callback", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
 		{"abort", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
@@ -203,7 +207,8 @@ func TestMultipartSignatures(t *testing.T) {
 				u := parseURL(t, got.URL)
 				query := u.Query()
 				query.Del("x-oss-signature")
-				if diff := cmp.Diff(tt.query, strings.ReplaceAll(query.Encode(), "+", "%20")); diff != "" || u.EscapedPath() != path || got.Method != tt.method {
+				if diff := cmp.Diff(tt.query, strings.ReplaceAll(query.Encode(), "+", "%20")); diff != "" || u.EscapedPath() != path ||
+					got.Method != tt.method {
 					t.Errorf("%s %s, query (-want +got):\n%s", got.Method, got.URL, diff)
 				}
 				if want := signature("sk", "cn-hangzhou", "20000101T000000Z", canonical); u.Query().Get("x-oss-signature") != want {
@@ -285,7 +290,8 @@ func TestExpiryCause(t *testing.T) {
 						t.Errorf("x-oss-expires %s of %s", got, r.URL)
 					}
 				}
-				if want := now.Add(tt.want); !signed.ExpiresAt.Equal(want) || signed.ExpiryCause != tt.cause || !all.ExpiresAt.Equal(want) || cause != tt.cause {
+				if want := now.Add(tt.want); !signed.ExpiresAt.Equal(want) || signed.ExpiryCause != tt.cause ||
+					!all.ExpiresAt.Equal(want) || cause != tt.cause {
 					t.Errorf("expire at %s by %d, manifest at %s by %d", signed.ExpiresAt, signed.ExpiryCause, all.ExpiresAt, cause)
 				}
 			})
@@ -306,7 +312,8 @@ func TestSourceFails(t *testing.T) {
 	if _, err := p.Put(t.Context(), goodPut()); !errors.Is(err, dry) || err.Error() != dry.Error() {
 		t.Errorf("error %v", err)
 	}
-	if _, err := p.Initiate(t.Context(), goodPut().Object); !errors.Is(err, dry) || err.Error() != "initiate multipart upload: "+dry.Error() {
+	if _, err := p.Initiate(t.Context(), goodPut().Object); !errors.Is(err, dry) ||
+		err.Error() != "initiate multipart upload: "+dry.Error() {
 		t.Errorf("error %v", err)
 	}
 }

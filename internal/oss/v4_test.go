@@ -109,7 +109,8 @@ func TestSignatures(t *testing.T) {
 		{
 			name: "callback in headers",
 			put: oss.Put{
-				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg", Meta: map[string]string{"B": "2", "a": "1"}},
+				Object: oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg",
+					Meta: map[string]string{"B": "2", "a": "1"}},
 				Expires:  time.Hour,
 				Callback: oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`)},
 			},
@@ -126,8 +127,9 @@ func TestSignatures(t *testing.T) {
 				Expires:  time.Hour,
 				Callback: oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`), InQuery: true},
 			},
-			path:    "/cat.jpg",
-			query:   "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&" + credential + date + "&x-oss-expires=3600&" + version,
+			path: "/cat.jpg",
+			query: "callback=eyI%2BPj8iOiI%2FPz4ifQ%3D%3D&callback-var=eyJ%2BIjoiPj8ifQ%3D%3D&" + credential + date +
+				"&x-oss-expires=3600&" + version,
 			headers: "content-type:image/jpeg\n",
 		},
 		{
@@ -190,7 +192,8 @@ func TestSignatures(t *testing.T) {
 				if got != want {
 					t.Errorf("%s, want %s", got, want)
 				}
-				if want := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(tt.put.Expires); !signed.ExpiresAt.Equal(want) || signed.ExpiresAt.Location() != time.UTC {
+				if want := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(tt.put.Expires); !signed.ExpiresAt.Equal(want) ||
+					signed.ExpiresAt.Location() != time.UTC {
 					t.Errorf("expires at %s, want %s", signed.ExpiresAt, want)
 				}
 				if signed.Method != "PUT" {
@@ -238,7 +241,8 @@ func TestExpiryAtSecondBoundary(t *testing.T) {
 // FuzzKey: whatever key passes the checks stands in the URL so that it comes out as it
 // went in, and cannot reach another bucket's host or the query.
 func FuzzKey(f *testing.F) {
-	for _, key := range []string{"cat.jpg", "a/../b", "a//b/", "100%", "a+b c?d#e&f=g", "é猫", `\`, "@evil.example.com/", ".", "..", "\x7f\n"} {
+	for _, key := range []string{"cat.jpg", "a/../b", "a//b/", "100%", "a+b c?d#e&f=g", "é猫", `\`, "@evil.example.com/", ".", "..",
+		"\x7f\n"} {
 		f.Add("demo", key)
 	}
 	p, err := oss.New(goodConfig())
@@ -256,7 +260,8 @@ func FuzzKey(f *testing.F) {
 			return
 		}
 		parsed := parseURL(t, signed.URL)
-		if parsed.Host != bucket+".oss-cn-hangzhou.aliyuncs.com" || parsed.Path != "/"+key || parsed.Fragment != "" || len(parsed.Query()) != 5 {
+		if parsed.Host != bucket+".oss-cn-hangzhou.aliyuncs.com" || parsed.Path != "/"+key || parsed.Fragment != "" ||
+			len(parsed.Query()) != 5 {
 			t.Errorf("bucket %q and key %q became %s", bucket, key, signed.URL)
 		}
 	})

@@ -183,10 +183,13 @@ func TestApplyRejections(t *testing.T) {
 		{"no variables", func(r *policy.Request) { r.Vars = nil }, []broken{{"required_vars", "vars.uid"}}, ""},
 
 		{"nothing at all", func(r *policy.Request) { *r = policy.Request{APIKeyID: "web"} },
-			[]broken{{"key_templates", "filename"}, {"content_types", "content_type"}, {"max_size", "size"}, {"required_vars", "vars.uid"}}, ""},
+			[]broken{{"key_templates", "filename"}, {"content_types", "content_type"}, {"max_size", "size"},
+				{"required_vars", "vars.uid"}}, ""},
 		{"all at once", func(r *policy.Request) {
-			*r = policy.Request{APIKeyID: "web", Bucket: "b", Key: "k", ContentType: "text/html", Size: new(int64(1 << 40)), Expires: new(8 * time.Hour), Vars: map[string]string{"b": "", "a": ""}}
-		}, []broken{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"}, {"max_expiry", "expires_in"},
+			*r = policy.Request{APIKeyID: "web", Bucket: "b", Key: "k", ContentType: "text/html", Size: new(int64(1 << 40)),
+				Expires: new(8 * time.Hour), Vars: map[string]string{"b": "", "a": ""}}
+		}, []broken{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"},
+			{"max_expiry", "expires_in"},
 			{"required_vars", "vars.uid"}, {"allowed_vars", "vars.a"}, {"allowed_vars", "vars.b"}}, ""},
 	}
 	photos := parse(t, good).Policy("photos")
@@ -228,13 +231,15 @@ func TestNoKeyAndNoTemplate(t *testing.T) {
 
 func TestParseDurationRejections(t *testing.T) {
 	t.Parallel()
-	for _, s := range []string{"", "1", "0", "0s", "-1s", "1y", "d", "-1d", "1.5d", " 1h", "1h ", "1 h", "one hour", "65536d", "9999999999999h", "1h\n", "0x10d"} {
+	for _, s := range []string{"", "1", "0", "0s", "-1s", "1y", "d", "-1d", "1.5d", " 1h", "1h ", "1 h", "one hour", "65536d",
+		"9999999999999h", "1h\n", "0x10d"} {
 		d, err := policy.ParseDuration(s)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is no", s)) || !strings.Contains(err.Error(), "duration") {
 			t.Errorf("%q is %s, %v", s, d, err)
 		}
 	}
-	for s, want := range map[string]time.Duration{"1s": time.Second, "90m": 90 * time.Minute, "1h30m": 90 * time.Minute, "7d": 168 * time.Hour, "0.5h": 30 * time.Minute} {
+	for s, want := range map[string]time.Duration{"1s": time.Second, "90m": 90 * time.Minute, "1h30m": 90 * time.Minute,
+		"7d": 168 * time.Hour, "0.5h": 30 * time.Minute} {
 		if d, err := policy.ParseDuration(s); err != nil || d != want {
 			t.Errorf("%q is %s (%v), want %s", s, d, err, want)
 		}

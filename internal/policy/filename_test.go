@@ -53,7 +53,8 @@ func FuzzSanitize(f *testing.F) {
 	f.Add(strings.Repeat("ä.", 100))
 	f.Fuzz(func(t *testing.T, name string) {
 		got := sanitize(name)
-		if got == "" || len(got) > maxFilename || !utf8.ValidString(got) || strings.ContainsAny(got, "/\\ \x00\n") || strings.HasPrefix(got, ".") || strings.HasSuffix(got, ".") {
+		if got == "" || len(got) > maxFilename || !utf8.ValidString(got) || strings.ContainsAny(got, "/\\ \x00\n") ||
+			strings.HasPrefix(got, ".") || strings.HasSuffix(got, ".") {
 			t.Errorf("sanitize(%q) is %q", name, got)
 		}
 		if strings.ContainsFunc(got, unprintable) {

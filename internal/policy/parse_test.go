@@ -60,9 +60,12 @@ func TestParse(t *testing.T) {
 	}
 	for _, want := range []*policy.Policy{
 		{Name: "photos", Buckets: []string{"demo"}, KeyPrefixes: []string{"photos/${apikey.id}/"},
-			KeyTemplates: []string{"photos/${apikey.id}/${date}/${uuid}-${filename}"}, ContentTypes: []string{"image/jpeg", "image/png"}, MaxSize: 20 << 20, MaxExpiry: time.Hour,
-			CallbackURLs: []string{"https://uploads.example.com/oss/callback"}, RequiredVars: []string{"uid"}, AllowedVars: []string{"album"}},
-		{Name: "any-thing_2", Buckets: []string{"123", "456"}, KeyPrefixes: []string{"*"}, ContentTypes: []string{"*/*"}, MaxSize: 5 << 30, MaxExpiry: 7 * 24 * time.Hour,
+			KeyTemplates: []string{"photos/${apikey.id}/${date}/${uuid}-${filename}"},
+			ContentTypes: []string{"image/jpeg", "image/png"}, MaxSize: 20 << 20, MaxExpiry: time.Hour,
+			CallbackURLs: []string{"https://uploads.example.com/oss/callback"},
+			RequiredVars: []string{"uid"}, AllowedVars: []string{"album"}},
+		{Name: "any-thing_2", Buckets: []string{"123", "456"}, KeyPrefixes: []string{"*"}, ContentTypes: []string{"*/*"},
+			MaxSize: 5 << 30, MaxExpiry: 7 * 24 * time.Hour,
 			CallbackURLs: []string{"https://a.example.com/", "https://b.example.com/"}, AllowedVars: []string{"no", "1e3", "null"}},
 	} {
 		if diff := cmp.Diff(want, set.Policy(want.Name)); diff != "" {
@@ -264,7 +267,8 @@ func FuzzParse(f *testing.F) {
 		for _, name := range set.Names() {
 			p := set.Policy(name)
 			if p.Name != name || len(p.Buckets) == 0 || len(p.KeyPrefixes)+len(p.KeyTemplates) == 0 || len(p.ContentTypes) == 0 ||
-				p.MaxSize <= 0 || p.MaxExpiry <= 0 || p.MaxExpiry > ossrule.MaxExpiry || len(p.CallbackURLs) == 0 || len(p.CallbackURLs) > callbackspec.MaxURLs {
+				p.MaxSize <= 0 || p.MaxExpiry <= 0 || p.MaxExpiry > ossrule.MaxExpiry || len(p.CallbackURLs) == 0 ||
+				len(p.CallbackURLs) > callbackspec.MaxURLs {
 				t.Errorf("accepted %+v", p)
 			}
 		}

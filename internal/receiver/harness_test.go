@@ -121,7 +121,8 @@ func wantRows(t *testing.T, databaseURL string, ids map[uuid.UUID]bool, others i
 		}
 	}
 	if lost > 0 || len(seen) > len(ids)+others {
-		t.Errorf("%d of %d acknowledged callbacks are lost, there are %d rows, and %d callbacks were refused", lost, len(ids), len(seen), others)
+		t.Errorf("%d of %d acknowledged callbacks are lost, there are %d rows, and %d callbacks were refused",
+			lost, len(ids), len(seen), others)
 	}
 }
 

@@ -23,7 +23,8 @@ func TestParseRetention(t *testing.T) {
 	const noNumber, outOfRange = "is not a number of days", "days is not between 31"
 	for want, all := range map[string][]string{
 		`"400" has no unit: write 400d (minimum 31d)`: {"400"},
-		noNumber:   {"0d", "-400d", "+400d", "99999999999999999999d", "d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd", "13m"},
+		noNumber: {"0d", "-400d", "+400d", "99999999999999999999d", "d", "400h", "400D", "400 d", " 400d", "1e3d", "4OOd", "400dd",
+			"13m"},
 		outOfRange: {"30d", "1d", "36501d"},
 	} {
 		for _, given := range all {
@@ -116,7 +117,8 @@ func TestNoRefusals(t *testing.T) {
 	var refusals, months int
 	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM upcall.refused_callbacks),
 		(SELECT count(*) FROM pg_class WHERE relname = $1)`,
-		time.Now().UTC().AddDate(-9, 0, 0).Format("upload_events_2006_01")).Scan(&refusals, &months); err != nil || refusals != 0 || months != 1 {
+		time.Now().UTC().AddDate(-9, 0, 0).Format("upload_events_2006_01")).Scan(&refusals, &months); err != nil || refusals != 0 ||
+		months != 1 {
 		t.Errorf("%d refusals and %d months, %v", refusals, months, err)
 	}
 }

@@ -72,7 +72,8 @@ func TestUnsignedType(t *testing.T) {
 		want := language == "browser" || language == "android"
 		u := manifest.PresignedRequest{Method: "PUT", URL: "https://demo.oss-cn-hangzhou.aliyuncs.com/k?x=y"}
 		_, err := snippet.Render(language, u)
-		if checked := snippet.Check(language, "k", ""); errors.Is(err, snippet.ErrContentType) != want || errors.Is(checked, snippet.ErrContentType) != want {
+		if checked := snippet.Check(language, "k", ""); errors.Is(err, snippet.ErrContentType) != want ||
+			errors.Is(checked, snippet.ErrContentType) != want {
 			t.Errorf("%s without a type: %v and %v", language, err, checked)
 		}
 		u.Headers = map[string]string{"content-type": "image/png"}

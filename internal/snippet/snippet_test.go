@@ -83,7 +83,8 @@ func TestUnknownLanguage(t *testing.T) {
 		if _, err := snippet.Render(language, good()); !errors.Is(err, snippet.ErrLanguage) {
 			t.Errorf("%q: %v", language, err)
 		}
-		if err := snippet.Check(language, "k", "image/png"); !errors.Is(err, snippet.ErrLanguage) || !strings.Contains(err.Error(), "curl, python") {
+		if err := snippet.Check(language, "k", "image/png"); !errors.Is(err, snippet.ErrLanguage) ||
+			!strings.Contains(err.Error(), "curl, python") {
 			t.Errorf("%q: %v", language, err)
 		}
 	}
@@ -95,7 +96,8 @@ func TestDotSegments(t *testing.T) {
 	t.Parallel()
 	keeps := map[string]bool{"curl": true, "java": true, "go": true, "cpp": true, "php": true}
 	for _, language := range snippet.Languages() {
-		for path, dots := range map[string]bool{"a/../b": true, "a/./b": true, "a/..": true, "..": true, ".": true, "a/.b/..c/d...": false, "a//b": false} {
+		for path, dots := range map[string]bool{"a/../b": true, "a/./b": true, "a/..": true, "..": true, ".": true,
+			"a/.b/..c/d...": false, "a//b": false} {
 			u := good()
 			want := dots && !keeps[language]
 			for _, spelled := range []string{path, strings.ReplaceAll(path, ".", "%2e")} {
@@ -146,7 +148,8 @@ func TestShape(t *testing.T) {
 					t.Errorf("%s does not hold %q", language, needed)
 				}
 			}
-			if strings.Contains(program, "<no value>") || strings.Contains(program, "\t \n") || strings.Contains(program, " \n") || !strings.HasSuffix(program, "\n") {
+			if strings.Contains(program, "<no value>") || strings.Contains(program, "\t \n") || strings.Contains(program, " \n") ||
+				!strings.HasSuffix(program, "\n") {
 				t.Errorf("%s is not tidy:\n%s", language, program)
 			}
 			if formatted, err := format.Source([]byte(program)); language == "go" && (err != nil || string(formatted) != program) {
@@ -174,14 +177,16 @@ func FuzzRender(f *testing.F) {
 			}
 			// Nothing of the values can have added a line, or anything but ASCII; the
 			// template itself has one such character.
-			plain, err := snippet.Render(language, manifest.PresignedRequest{Method: "PUT", URL: "https://example.com/k", Headers: map[string]string{"content-type": "image/png", "a": "b"}})
+			plain, err := snippet.Render(language, manifest.PresignedRequest{Method: "PUT", URL: "https://example.com/k",
+				Headers: map[string]string{"content-type": "image/png", "a": "b"}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if lines := strings.Count(program, "\n") - strings.Count(plain, "\n"); lines > 0 {
 				t.Errorf("%s: %d lines more than a plain one has", language, lines)
 			}
-			if language == "browser" && (strings.Count(program, "</script") != 1 || strings.Count(program, "<script") != 1 || strings.Count(program, "<!--") != 1) {
+			if language == "browser" && (strings.Count(program, "</script") != 1 || strings.Count(program, "<script") != 1 ||
+				strings.Count(program, "<!--") != 1) {
 				t.Errorf("the page's script does not end where it should:\n%s", program)
 			}
 			if _, err := format.Source([]byte(program)); language == "go" && err != nil {

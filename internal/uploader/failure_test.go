@@ -34,7 +34,8 @@ func TestNotRetried(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("x-oss-ec", "0007-00000203")
 			refuse(w, 203, "CallbackFailed", "Error status : 502.")
-		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed"},
+		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, " +
+			"and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed"},
 		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) }, uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},
 		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, nil, "redirects are not followed"},
@@ -136,7 +137,8 @@ func TestRetried(t *testing.T) {
 			w := newWorld(t)
 			content := someBytes(1<<20 + 100)
 			_, source := fileOf(t, content)
-			for _, m := range []manifest.Manifest{w.put(), w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
+			for _, m := range []manifest.Manifest{w.put(),
+				w.multipart(1<<20+100, func(r *issue.MultipartRequest) { r.PartSize = 1 << 20 })} {
 				var mu sync.Mutex
 				troubles := make(map[string]int)
 				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
@@ -165,7 +167,8 @@ func TestRetried(t *testing.T) {
 						t.Errorf("%d requests of %s, want 3", w.gate.Count(kind), kind)
 					}
 				}
-				if seen.sent != int64(len(content)) || len(seen.remarks) != 2*len(kinds) || !strings.Contains(seen.remarks[0], "trying again in ") {
+				if seen.sent != int64(len(content)) || len(seen.remarks) != 2*len(kinds) ||
+					!strings.Contains(seen.remarks[0], "trying again in ") {
 					t.Errorf("%d bytes seen, remarks %q", seen.sent, seen.remarks)
 				}
 			}
@@ -219,7 +222,8 @@ func TestUnknownCertificate(t *testing.T) {
 	var seen log
 	m := manifest.Manifest{Put: &manifest.Upload{Method: "PUT", URL: server.URL + "/demo/a?x-oss-signature=s"}}
 	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: &seen})
-	if err == nil || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "x-oss-signature") || len(seen.remarks) != 0 {
+	if err == nil || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "x-oss-signature") ||
+		len(seen.remarks) != 0 {
 		t.Errorf("%v, remarks %q", err, seen.remarks)
 	}
 }
@@ -266,7 +270,8 @@ func TestNoReceiverAnswer(t *testing.T) {
 			rw.Header().Set("x-oss-hash-crc64ecma", "0")
 			io.WriteString(rw, answer)
 		})
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put(func(r *issue.Request) { r.Callback = callback })})
+		_, err := newUploader(t).Upload(t.Context(),
+			uploader.Task{Source: source, Manifest: w.put(func(r *issue.Request) { r.Callback = callback })})
 		if !errors.Is(err, uploader.ErrNotOSS) || !strings.Contains(err.Error(), "stored") {
 			t.Errorf("%q: error %v", answer, err)
 		}
@@ -352,7 +357,8 @@ func TestBadLists(t *testing.T) {
 	w := newWorld(t)
 	_, source := fileOf(t, someBytes(partSize))
 	m := w.multipart(partSize)
-	for _, list := range []string{"", "hello", "<Error/>", "<ListPartsResult></ListPartsResult>", "<ListPartsResult><UploadId>other</UploadId></ListPartsResult>",
+	for _, list := range []string{"", "hello", "<Error/>", "<ListPartsResult></ListPartsResult>",
+		"<ListPartsResult><UploadId>other</UploadId></ListPartsResult>",
 		"<ListPartsResult><UploadId>" + m.Multipart.OSSUploadID + "</UploadId><Part><Size>x</Size></Part></ListPartsResult>"} {
 		w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(rw, list) })
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})

@@ -48,7 +48,8 @@ func TestAnswerLost(t *testing.T) {
 		{name: "deleted", callback: true, meantime: (*world).remove, says: []string{"there is no object", "upload it again"}, heads: 1},
 		{name: "not allowed to ask", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
-		}, says: []string{"did not say what is there (look at the object: OSS answered 403", likely + ", and whether the upload was recorded"}, heads: 1},
+		}, says: []string{"did not say what is there (look at the object: OSS answered 403",
+			likely + ", and whether the upload was recorded"}, heads: 1},
 		{name: "not allowed to ask, and nobody to call back", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
 		}, says: []string{likely + ", or upload it again"}, heads: 1},
@@ -69,7 +70,8 @@ func TestAnswerLost(t *testing.T) {
 			serve.ServeHTTP(answer, r)
 			rw.Header().Set("Content-Length", answer.Header().Get("Content-Length"))
 		}, says: []string{"the answer is not OSS's", likely}, heads: 1},
-		{name: "a manifest of old", callback: true, change: func(m *manifest.Multipart) { m.Head = nil }, says: []string{"most likely stored; " + likely}},
+		{name: "a manifest of old", callback: true, change: func(m *manifest.Multipart) { m.Head = nil },
+			says: []string{"most likely stored; " + likely}},
 	}
 	for _, tt := range tests {
 		for _, later := range []bool{false, true} {
@@ -101,16 +103,20 @@ func TestAnswerLost(t *testing.T) {
 				})
 				if later {
 					once := newUploader(t, func(c *uploader.Config) { c.Attempts = 1 })
-					if _, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, uploader.ErrNetwork) {
+					_, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+					if !errors.Is(err, uploader.ErrNetwork) {
 						t.Fatal(err)
 					}
 				}
-				result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: watcher})
-				if tt.says == nil && (err != nil || result.CRC64 != crcOf(content) || result.Parts != 2 || !strings.Contains(strings.Join(watcher.remarks, "\n"), "the object is there as in the file")) {
+				result, err := newUploader(t).Upload(t.Context(),
+					uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: watcher})
+				if tt.says == nil && (err != nil || result.CRC64 != crcOf(content) || result.Parts != 2 ||
+					!strings.Contains(strings.Join(watcher.remarks, "\n"), "the object is there as in the file")) {
 					t.Errorf("result %+v, %v; remarks %q", result, err, watcher.remarks)
 				}
 				for _, says := range tt.says {
-					if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "x-oss-signature") {
+					if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), says) ||
+						strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "x-oss-signature") {
 						t.Errorf("error %v, want %q", err, says)
 					}
 				}
@@ -186,13 +192,15 @@ func TestAnswerLostAndKilled(t *testing.T) {
 			serve.ServeHTTP(rw, r)
 		}
 	})
-	if _, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, State: state.load()}); !errors.Is(err, context.Canceled) {
+	_, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, State: state.load()})
+	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if !state.load().Completing {
 		t.Fatal("the state is gone")
 	}
-	if result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()}); err != nil || result.CRC64 != crcOf(content) {
+	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+	if err != nil || result.CRC64 != crcOf(content) {
 		t.Errorf("result %+v, %v", result, err)
 	}
 	state.wantGone()
@@ -223,7 +231,8 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		m := w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback, r.Object.ForbidOverwrite = callback, true })
 		w.gate.Between(lose(w, http.MethodPost))
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
-		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), "the key is taken now, and the object is there as in the file") {
+		if !errors.Is(err, uploader.ErrAnswerLost) ||
+			!strings.Contains(err.Error(), "the key is taken now, and the object is there as in the file") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -235,7 +244,8 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
 		w.gate.Between(lose(w, http.MethodPut))
 		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
-		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), fmt.Sprintf("most likely stored; look whether its CRC-64 is %d", crcOf(content))) {
+		if !errors.Is(err, uploader.ErrAnswerLost) ||
+			!strings.Contains(err.Error(), fmt.Sprintf("most likely stored; look whether its CRC-64 is %d", crcOf(content))) {
 			t.Errorf("error %v", err)
 		}
 		w.wantStored(content)
@@ -247,14 +257,16 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 
 // store puts another object by the key.
 func (w *world) store(content []byte) {
-	_, err := w.client.PutObject(w.t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})
+	_, err := w.client.PutObject(w.t.Context(),
+		&sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})
 	if err != nil {
 		w.t.Error(err)
 	}
 }
 
 func (w *world) remove() {
-	if _, err := w.client.DeleteObject(w.t.Context(), &sdk.DeleteObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin")}); err != nil {
+	if _, err := w.client.DeleteObject(w.t.Context(),
+		&sdk.DeleteObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin")}); err != nil {
 		w.t.Error(err)
 	}
 }

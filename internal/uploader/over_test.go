@@ -82,7 +82,8 @@ func TestState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for path, want := range map[string]os.FileMode{file.path: 0o600, filepath.Dir(file.path): 0o700, filepath.Dir(filepath.Dir(file.path)): 0o700} {
+	for path, want := range map[string]os.FileMode{file.path: 0o600, filepath.Dir(file.path): 0o700,
+		filepath.Dir(filepath.Dir(file.path)): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v %v", path, info.Mode(), err)
 		}

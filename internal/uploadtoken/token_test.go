@@ -133,7 +133,8 @@ func TestCheckAccepts(t *testing.T) {
 	if _, err := rotated.Check(token, claims.Bucket, "", now); err != nil {
 		t.Errorf("a callback that names the bucket only: %v", err)
 	}
-	if got, err := old.Check(token, claims.Bucket, claims.Object, claims.Expires); !errors.Is(err, ErrExpired) || got.UploadID != claims.UploadID {
+	if got, err := old.Check(token, claims.Bucket, claims.Object, claims.Expires); !errors.Is(err, ErrExpired) ||
+		got.UploadID != claims.UploadID {
 		t.Errorf("expired token: got %v, %v; want its claims and ErrExpired", got, err)
 	}
 }
