@@ -94,8 +94,8 @@ func TestKeysRefusals(t *testing.T) {
 		status int
 		want   []string // one for each line
 	}{
-		{"no policy", env, add(), 2, []string{`--policy: "" is no name for a policy`}},
-		{"policy with a space", env, add("--policy", "my photos"), 2, []string{`--policy: "my photos" is no name for a policy`}},
+		{"no policy", env, add(), 2, []string{`--policy: "" is not a name for a policy`}},
+		{"policy with a space", env, add("--policy", "my photos"), 2, []string{`--policy: "my photos" is not a name for a policy`}},
 		{"policy that is not in the file", env, add("--policy", "films", "--policies", policies), 2, []string{`--policy: "films" is not in ` + policies + ", which has photos"}},
 		{"broken policy file", env, add("--policy", "photos", "--policies", broken), 2, []string{broken + ":7:17: policies.photos.max_expiry: "}},
 		{"no policy file", env, add("--policy", "photos", "--policies", "/nowhere/policies.yaml"), 2, []string{"--policies: open /nowhere/policies.yaml: no such file"}},

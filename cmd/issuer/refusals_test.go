@@ -36,7 +36,7 @@ func TestBadInput(t *testing.T) {
 		{"cname alone", []string{"--cname"}, nil, []string{"cname:"}},
 		{"path style at OSS", []string{"--path-style"}, nil, []string{"path-style:"}},
 
-		{"expires in words", []string{"--expires", "soon"}, nil, []string{`--expires: "soon" is no duration; write 90s, 15m, 1h or 7d`}},
+		{"expires in words", []string{"--expires", "soon"}, nil, []string{`--expires: "soon" is not a duration; write 90s, 15m, 1h or 7d`}},
 		{"expires without a unit", []string{"--expires", "3600"}, nil, []string{"--expires:"}},
 		{"expires empty", []string{"--expires="}, nil, []string{"--expires:"}},
 		{"expires 0", []string{"--expires", "0s"}, nil, []string{`--expires: "0s" is not a positive duration`}},
