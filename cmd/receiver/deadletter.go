@@ -13,7 +13,7 @@ import (
 	"upcall/internal/spool"
 )
 
-// deadLetterFlags name dead letters, so that none is changed that was not meant.
+// deadLetterFlags name the dead letters to change. None is chosen by default.
 type deadLetterFlags struct {
 	spoolDir
 	Events []string `arg:"" optional:"" name:"event" help:"IDs of the events, as receiver spool list shows them."`
@@ -25,14 +25,14 @@ type spoolRetryCommand struct{ deadLetterFlags }
 type spoolDiscardCommand struct{ deadLetterFlags }
 
 func (cmd *spoolRetryCommand) Run(ctx context.Context, std cli.Stdio) error {
-	return cmd.change(ctx, std, "to be tried again", (*spool.Spool).Retry)
+	return cmd.change(ctx, std, "to be retried", (*spool.Spool).Retry)
 }
 
 func (cmd *spoolDiscardCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return cmd.change(ctx, std, "discarded", (*spool.Spool).Discard)
 }
 
-// change does something to the chosen callbacks and shows them.
+// change applies change to the chosen callbacks and prints them.
 func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string, change func(*spool.Spool, []uuid.UUID) error) error {
 	dir, err := c.dir()
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string
 	}
 	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))})
 	if errors.Is(err, spool.ErrInUse) {
-		return fmt.Errorf("%w; stop the receiver meanwhile", err)
+		return fmt.Errorf("%w; stop the receiver first", err)
 	}
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string
 	return table.end("%d %s, %d waiting, %d dead\n", len(chosen), done, stats.Queued, stats.DeadLetters)
 }
 
-// wanted returns the IDs that were given.
+// wanted returns the given IDs.
 func (c *deadLetterFlags) wanted() ([]uuid.UUID, error) {
 	if c.All == (len(c.Events) > 0) {
 		return nil, errors.New("give the IDs of dead letters, as receiver spool list shows them, or --all")
@@ -76,7 +76,7 @@ func (c *deadLetterFlags) wanted() ([]uuid.UUID, error) {
 	return wanted, nil
 }
 
-// find returns the chosen callbacks, and a table of them, which is not printed yet.
+// find returns the chosen callbacks, and a table of them that is not printed yet.
 func (c *deadLetterFlags) find(ctx context.Context, std cli.Stdio, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
 	var chosen []uuid.UUID
 	table := newEntryTable(std.Out)

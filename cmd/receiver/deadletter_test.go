@@ -96,7 +96,7 @@ func TestRetryAndDiscard(t *testing.T) {
 	}
 	got = output("retry", ids["bad/1.jpg"], ids["bad/1.jpg"])
 	if !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/3.jpg") ||
-		!strings.HasSuffix(got, "\n1 to be tried again, 1 waiting, 1 dead\n") {
+		!strings.HasSuffix(got, "\n1 to be retried, 1 waiting, 1 dead\n") {
 		t.Errorf("retry: %s", got)
 	}
 	if got := output("drain"); got != "0 moved, 0 waiting, 2 dead\n" {
@@ -109,7 +109,7 @@ func TestRetryAndDiscard(t *testing.T) {
 	if got := output("drain"); got != "1 moved, 0 waiting, 1 dead\n" {
 		t.Errorf("drain: %s", got)
 	}
-	if got := output("retry", "--all"); !strings.HasSuffix(got, "1 to be tried again, 1 waiting, 0 dead\n") {
+	if got := output("retry", "--all"); !strings.HasSuffix(got, "1 to be retried, 1 waiting, 0 dead\n") {
 		t.Errorf("retry all: %s", got)
 	}
 	if got := output("discard", "--all"); !strings.HasSuffix(got, "0 discarded, 1 waiting, 0 dead\n") {
@@ -158,7 +158,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 		"waits":              {[]string{waiting}, waits, "no such dead letter: " + waiting, false},
 		"nothing there":      {[]string{"--all"}, nowhere, "no such file", false},
 		"damaged":            {[]string{"--all"}, broken, "spool is damaged", false},
-		"a receiver runs":    {[]string{"--all"}, held, "stop the receiver meanwhile", false},
+		"a receiver runs":    {[]string{"--all"}, held, "stop the receiver first", false},
 		"of another command": {[]string{one, "--file", "x"}, dir, "unknown flag --file", true},
 	} {
 		for _, command := range []string{"retry", "discard"} {

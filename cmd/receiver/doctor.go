@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"time"
 
 	"upcall/internal/admission"
-	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/doctor"
 	"upcall/internal/fault"
@@ -23,25 +21,24 @@ type doctorCommand struct {
 	Entry        int      `placeholder:"N" help:"${entry}"`
 	Body         string   `placeholder:"FILE" help:"File with the body, if the capture lacks it."`
 	CallbackURL  string   `name:"callback-url" placeholder:"URL" help:"${callback_url}"`
-	PublicURL    string   `name:"public-url" setting:"UPCALL_PUBLIC_URL" placeholder:"URL" help:"As for serve."`
-	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"As for serve. Default any path."`
+	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"Path that OSS calls. Default any."`
 	KeyURL       []string `name:"key-url" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
 	KeyFile      string   `placeholder:"FILE" help:"PEM file with an additional public key, in place of what its URL serves."`
-	TokenKeys    string   `placeholder:"KID:SECRET,…" help:"${doctor_token_keys}"`
-	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"As for serve."`
-	Buckets      []string `setting:"UPCALL_BUCKETS" placeholder:"NAME" help:"As for serve. Default any."`
-	Fields       string   `setting:"UPCALL_FIELDS" placeholder:"NAME=VARIABLE,…" help:"As for serve."`
+	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"${token}"`
 	At           string   `placeholder:"TIME" help:"${at}"`
 	JSON         bool     `name:"json" help:"Print the report as JSON."`
+	admissionFlags
 }
 
 // Help is shown by receiver doctor --help.
 func (cmd *doctorCommand) Help() string {
-	return `Exit status: 0 if the receiver would accept the callback as it is; 1 if it verifies only after a repair,
-or not at all, or is refused for another reason; 2 if flags or capture cannot be read.`
+	return `Without token keys, upload tokens are not checked.
+
+Exit status: 0 if the receiver would accept the callback as it is; 1 if it verifies only after a repair,
+or not at all, or is refused for another reason; 2 if the flags or the capture cannot be read.`
 }
 
-// verdicts end the program with status 1; the report has said the rest.
+// verdicts are the errors that end the program with status 1; the report says the rest.
 var verdicts = map[doctor.Verdict]error{
 	doctor.Verifies:    errors.New("the callback verifies, but is refused for another reason"),
 	doctor.Repaired:    errors.New("the callback verifies only after a repair"),
@@ -50,11 +47,7 @@ var verdicts = map[doctor.Verdict]error{
 }
 
 func (cmd *doctorCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := cmd.config(env, std.In)
-	if err != nil {
-		return cli.Usage(err)
-	}
-	examiner, err := doctor.New(cfg)
+	examiner, err := cmd.doctor(env, std.In)
 	if err != nil {
 		return cli.Usage(err)
 	}
@@ -85,41 +78,33 @@ func (cmd *doctorCommand) print(out io.Writer, report *doctor.Report) error {
 	return enc.Encode(report)
 }
 
-// config reads every setting and reports all mistakes at once.
-func (cmd *doctorCommand) config(env cli.Env, in io.Reader) (doctor.Config, error) {
+// doctor reads every setting and reports all mistakes at once.
+func (cmd *doctorCommand) doctor(env cli.Env, in io.Reader) (*doctor.Doctor, error) {
+	cfg := doctor.Config{TrustKeyURLs: cmd.KeyURL, CallbackURL: cmd.CallbackURL}
 	var faults fault.List
-	cfg := doctor.Config{
-		Admission: admission.Config{
-			CallbackPath: cmd.CallbackPath,
-			PublicURL:    cmd.PublicURL,
-			Buckets:      cmd.Buckets,
-			TokenPolicy:  admission.TokenPolicy(cmd.Token),
-		},
-		TrustKeyURLs: cmd.KeyURL,
-		CallbackURL:  cmd.CallbackURL,
-	}
-	tokens, err := cli.TokenKeys(cmd.TokenKeys, env)
+	var err error
+	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
-	cfg.Admission.Tokens = tokens
-	cfg.Admission.Fields, err = callbackspec.ParseFields(cmd.Fields)
-	faults.Add(err)
+	cfg.Admission.CallbackPath, cfg.Admission.TokenPolicy = cmd.CallbackPath, admission.TokenPolicy(cmd.Token)
 	if cmd.At != "" {
-		cfg.At, err = time.Parse(time.RFC3339, cmd.At)
-		if err != nil {
-			faults.Add(fmt.Errorf("--at %q is not of the form 2006-01-02T15:04:05Z", cmd.At))
+		if cfg.At, err = time.Parse(time.RFC3339, cmd.At); err != nil {
+			faults.AddAt("--at", "%q is not of the form 2006-01-02T15:04:05Z", cmd.At)
 		}
 	}
 	if cmd.KeyFile != "" {
 		cfg.Key, err = readFile(cmd.KeyFile, in)
 		faults.Add(err)
 	}
-	return cfg, faults.Err()
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return doctor.New(cfg)
 }
 
 // capture reads the captured request.
 func (cmd *doctorCommand) capture(in io.Reader) (*doctor.Capture, error) {
 	if cmd.File == "-" && cmd.Body == "-" {
-		return nil, errors.New("capture and body cannot both be standard input: name a file for one of them")
+		return nil, errors.New("the capture and the body cannot both come from standard input: name a file for one of them")
 	}
 	file, err := readFile(cmd.File, in)
 	if err != nil {
@@ -127,7 +112,7 @@ func (cmd *doctorCommand) capture(in io.Reader) (*doctor.Capture, error) {
 	}
 	capture, err := doctor.Parse(file, doctor.Format(cmd.Format), cmd.Entry)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", strconv.Quote(cmd.File), err)
+		return nil, fmt.Errorf("read %q: %w", cmd.File, err)
 	}
 	if cmd.Body != "" {
 		if capture.Body, err = readFile(cmd.Body, in); err != nil {
@@ -138,7 +123,7 @@ func (cmd *doctorCommand) capture(in io.Reader) (*doctor.Capture, error) {
 	return capture, nil
 }
 
-// readFile reads a file, or in if it is called -, up to more than any capture may be.
+// readFile reads a file, or in if its name is -, up to the size of the largest capture.
 func readFile(name string, in io.Reader) ([]byte, error) {
 	if name != "-" {
 		file, err := os.Open(name)
@@ -150,10 +135,10 @@ func readFile(name string, in io.Reader) ([]byte, error) {
 	}
 	content, err := io.ReadAll(io.LimitReader(in, doctor.MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", strconv.Quote(name), err)
+		return nil, fmt.Errorf("read %q: %w", name, err)
 	}
 	if len(content) > doctor.MaxFile {
-		return nil, fmt.Errorf("%s is larger than 16 MiB: cut it down to the callback", strconv.Quote(name))
+		return nil, fmt.Errorf("%q is larger than 16 MiB: cut it down to the callback", name)
 	}
 	return content, nil
 }

@@ -8,29 +8,27 @@ func helpTexts() kong.Vars {
 		// receiver serve.
 		"admin_listen": "Private listener: /livez, /readyz, /metrics.",
 		"buckets":      "Accept callbacks for these buckets only, separated by commas. Default any.",
-		"database_url_help": "PostgreSQL, or embedded for a private one in the data directory. " +
+		"database_url_help": "PostgreSQL, or embedded for a private server in the data directory. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 		"fields":       "Names in another issuer's template: filename=object,height=imageInfo.height.",
 		"listen":       "Public listener: the callback path and nothing else.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
-		"public_url":   "The callback URL as OSS sees it, where a proxy changes the path.",
+		"public_url":   "The callback URL as OSS sees it, if a proxy changes the path.",
 		"retention": "Drop events that are this many days old, whole months at a time, for example 400d. " +
 			"At least 31d. By default events are never dropped.",
-		"spool_dir": "Where callbacks wait while PostgreSQL is unavailable. Each receiver needs one of its own, on a local disk. " +
-			"Without a spool they are refused, and OSS tries its next URL.",
-		"spool_max":      "How much of the disk the spool may use.",
-		"spool_min_free": "How much of the disk the spool leaves free.",
+		"spool_dir": "Where callbacks wait while PostgreSQL is unavailable. Each receiver needs its own directory on a local disk. " +
+			"Without one, callbacks are refused, and OSS tries its next URL.",
+		"spool_max":      "How much disk space the spool may use.",
+		"spool_min_free": "How much disk space the spool leaves free.",
 		"token":          "Whether callbacks need an upload token: required, optional or off.",
-		"token_keys": "Keys of the upload tokens, kid:secret[,kid:secret]; a token of any of them is accepted. " +
+		"token_keys": "Keys of the upload tokens, kid:secret[,kid:secret]; tokens made with any of them are accepted. " +
 			"Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names.",
 		"trust_key_urls": "Exact URLs of additional public keys to trust, such as an emulator's, separated by commas.",
 
 		// receiver doctor.
-		"at":           "When the callback arrived, as 2006-01-02T15:04:05Z, for upload tokens. By default its Date header, or else now.",
+		"at":           "When the callback arrived, as 2006-01-02T15:04:05Z, to check upload tokens. By default its Date header, or else now.",
 		"callback_url": "The whole callback URL that OSS was given, to detect a lost path or query.",
 		"capture":      "The captured request: an HTTP message, the output of curl -v or --trace, or a HAR file; - reads standard input.",
-		"doctor_token_keys": "Keys of the upload tokens. Without them tokens are not checked. " +
-			"Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names.",
-		"entry": "Which request of the capture, counted from 1. By default the first that looks like a callback.",
+		"entry":        "Which request of the capture, counted from 1. By default the first that looks like a callback.",
 	}
 }

@@ -1,4 +1,4 @@
-// Receiver takes OSS upload callbacks in and records them in PostgreSQL.
+// Receiver accepts OSS upload callbacks and records them in PostgreSQL.
 //
 //	receiver serve        run the callback receiver
 //	receiver migrate up   bring the database schema up to date
@@ -15,10 +15,10 @@ import (
 
 func main() { cli.Main("receiver", run) }
 
-const description = `Takes OSS upload callbacks in and records them in PostgreSQL.
+const description = `Accepts OSS upload callbacks and records them in PostgreSQL.
 
-Secrets come from UPCALL_DATABASE_URL (or DATABASE_URL) and UPCALL_TOKEN_KEYS, or from the files that
-these names with _FILE at their end name. The variable behind a flag is shown with it; the flag wins.`
+Secrets come from UPCALL_DATABASE_URL (or DATABASE_URL) and UPCALL_TOKEN_KEYS, or from files that the
+same variables with _FILE added name. Each flag shows its variable; the flag takes precedence.`
 
 // commands is the command line.
 type commands struct {

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 
 	"upcall/internal/cli"
 	"upcall/migrations"
@@ -27,51 +24,34 @@ type migrateDownCommand struct {
 type migrateStatusCommand struct{ database }
 
 func (cmd *migrateUpCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.with(ctx, env, std, func(url string) error {
-		if err := migrations.Up(ctx, url); err != nil {
-			return err
-		}
-		return printStatus(ctx, std.Out, url)
-	})
+	return cmd.migrate(ctx, env, std, func(url string) error { return migrations.Up(ctx, url) })
 }
 
 func (cmd *migrateDownCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.with(ctx, env, std, func(url string) error {
-		if err := migrations.Down(ctx, url, cmd.Steps); err != nil {
-			return err
-		}
-		return printStatus(ctx, std.Out, url)
-	})
+	return cmd.migrate(ctx, env, std, func(url string) error { return migrations.Down(ctx, url, cmd.Steps) })
 }
 
 func (cmd *migrateStatusCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.with(ctx, env, std, func(url string) error { return printStatus(ctx, std.Out, url) })
+	return cmd.migrate(ctx, env, std, func(string) error { return nil })
 }
 
-// with runs work on the database.
-func (d *database) with(ctx context.Context, env cli.Env, std cli.Stdio, work func(url string) error) error {
-	url, err := d.required(env)
-	if err != nil {
-		return cli.Usage(err)
-	}
-	url, stop, err := d.open(ctx, url, slog.New(slog.NewTextHandler(std.Err, nil)))
-	if err != nil {
-		return err
-	}
-	return errors.Join(work(url), stop())
-}
-
-func printStatus(ctx context.Context, out io.Writer, url string) error {
-	status, err := migrations.Status(ctx, url)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "schema is at version %d of %d\n", status.Version, status.Latest)
-	if status.Dirty {
-		fmt.Fprintln(out, "the last migration was cut short: run receiver migrate up to see what to do")
-	}
-	for _, name := range status.Pending {
-		fmt.Fprintln(out, "pending: "+name)
-	}
-	return nil
+// migrate changes the schema and prints its status.
+func (d *database) migrate(ctx context.Context, env cli.Env, std cli.Stdio, change func(url string) error) error {
+	return d.with(ctx, env, std, func(url string) error {
+		if err := change(url); err != nil {
+			return err
+		}
+		status, err := migrations.Status(ctx, url)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Out, "schema is at version %d of %d\n", status.Version, status.Latest)
+		if status.Dirty {
+			fmt.Fprintln(std.Out, "the last migration was interrupted: run receiver migrate up to see what to do")
+		}
+		for _, name := range status.Pending {
+			fmt.Fprintln(std.Out, "pending: "+name)
+		}
+		return nil
+	})
 }

@@ -18,19 +18,24 @@ import (
 )
 
 type spoolCommand struct {
-	List   spoolListCommand   `cmd:"" help:"List the callbacks that wait, and the dead letters."`
+	List   spoolListCommand   `cmd:"" help:"List waiting callbacks and dead letters."`
 	Export spoolExportCommand `cmd:"" help:"Print each callback in the spool as a line of JSON."`
-	Drain  spoolDrainCommand  `cmd:"" help:"Move what waits to PostgreSQL now. A running receiver does so by itself."`
+	Drain  spoolDrainCommand  `cmd:"" help:"Move waiting callbacks to PostgreSQL now. A running receiver does so by itself."`
 
-	Retry   spoolRetryCommand   `cmd:"" help:"Let dead letters, which PostgreSQL could not hold, wait again."`
-	Discard spoolDiscardCommand `cmd:"" help:"Delete dead letters. They are lost: export them first."`
+	Retry   spoolRetryCommand   `cmd:"" help:"Retry dead letters, which PostgreSQL could not hold."`
+	Discard spoolDiscardCommand `cmd:"" help:"Delete dead letters permanently. To keep a copy, export them first."`
+}
+
+// spoolDir says where the spool is, for every command that needs it.
+type spoolDir struct {
+	SpoolDir string `setting:"UPCALL_SPOOL_DIR" placeholder:"DIR" help:"${spool_dir}"`
 }
 
 type spoolListCommand struct{ spoolDir }
 
 type spoolExportCommand struct {
 	spoolDir
-	File string `placeholder:"PATH" help:"Print what is intact in a damaged file that was set aside."`
+	File string `placeholder:"PATH" help:"Print the intact callbacks of a damaged file that was set aside."`
 }
 
 type spoolDrainCommand struct {
@@ -41,10 +46,10 @@ type spoolDrainCommand struct {
 // drainBatch is how many callbacks share a commit.
 const drainBatch = 512
 
-// dir returns the directory, or what to do where there is none.
+// dir returns the directory, or an error that says how to set it.
 func (d *spoolDir) dir() (string, error) {
 	if d.SpoolDir == "" {
-		return "", cli.Usage(errors.New("no spool: set UPCALL_SPOOL_DIR to the receiver's"))
+		return "", cli.Usage(errors.New("no spool: set UPCALL_SPOOL_DIR to that of the receiver"))
 	}
 	return d.SpoolDir, nil
 }
@@ -70,7 +75,7 @@ func (cmd *spoolListCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return table.end("%d waiting, %d dead\n", waiting, dead)
 }
 
-// An entryTable shows callbacks, one a line.
+// An entryTable prints callbacks, one a line.
 type entryTable struct {
 	out     io.Writer
 	aligned *tabwriter.Writer
@@ -83,7 +88,7 @@ func newEntryTable(out io.Writer) entryTable {
 }
 
 func (t entryTable) add(e spool.Entry) error {
-	state := "waits"
+	state := "waiting"
 	if e.Reason != "" {
 		state = "dead: " + e.Reason
 	}
@@ -92,7 +97,7 @@ func (t entryTable) add(e spool.Entry) error {
 	return err
 }
 
-// end adds a sum below.
+// end prints the table and a summary.
 func (t entryTable) end(format string, args ...any) error {
 	if err := t.aligned.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
@@ -129,7 +134,7 @@ func (cmd *spoolDrainCommand) Run(ctx context.Context, env cli.Env, std cli.Stdi
 }
 
 func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
-	if _, err := migrations.Status(ctx, databaseURL); err != nil { // it says best what is wrong with a database
+	if _, err := migrations.Status(ctx, databaseURL); err != nil { // has the clearest error for an unreachable database
 		return err
 	}
 	pool, err := eventstore.OpenRecorder(ctx, databaseURL)

@@ -51,7 +51,7 @@ func TestSpool(t *testing.T) {
 	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url}
 	output := func(args ...string) string { return program.Output(t, settings, append([]string{"spool"}, args...)...) }
 	list := output("list")
-	for _, want := range []string{"2026-11-22T12:00:00Z", "a.jpg", `"b\x1b[2J\n.jpg"`, "waits", "2 waiting, 0 dead"} {
+	for _, want := range []string{"2026-11-22T12:00:00Z", "a.jpg", `"b\x1b[2J\n.jpg"`, "waiting", "2 waiting, 0 dead"} {
 		if !strings.Contains(list, want) {
 			t.Errorf("list lacks %s:\n%s", want, list)
 		}
