@@ -152,7 +152,7 @@ func (p *parser) form(body string) error {
 func (p *parser) object(body []byte) error {
 	// The errors of value and of what it calls say already that the body is malformed.
 	var inner error
-	err := scanObject(body, func(name, value string) error {
+	err := EachMember(body, func(name, value string) error {
 		inner = p.value(name, value)
 		return inner
 	})

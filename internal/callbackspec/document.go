@@ -30,7 +30,7 @@ func (d Document) Base64() string { return d.base64 }
 // [fault.Fault] for the field: what stands there is no JSON object, or is too large.
 // Nothing else is checked.
 func ReadDocument(field string, text []byte) (Document, error) {
-	if err := scanObject(text, func(string, string) error { return nil }); err != nil {
+	if err := EachMember(text, func(string, string) error { return nil }); err != nil {
 		return Document{}, notJSON(field, err)
 	}
 	return newDocument(field, text)
@@ -74,7 +74,7 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 		return nil, fault.New(ErrNotBase64, field, "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", "is not standard Base64")
 	}
 	members := make(map[string]string)
-	err = scanObject(doc, func(name, value string) error {
+	err = EachMember(doc, func(name, value string) error {
 		members[name] = value
 		return nil
 	})

@@ -26,11 +26,11 @@ type scanner struct {
 	at  int
 }
 
-// scanObject calls each for every member of the JSON object doc, in order, with the
-// value as it is written. It refuses invalid UTF-8, names that stand twice (one
-// reader takes the first, another the last), NUL, halves of surrogate pairs, numbers
-// and depths beyond the limits, and anything behind the object.
-func scanObject(doc []byte, each func(name, value string) error) error {
+// EachMember calls each for every member of the JSON object doc, in order, with the
+// value as written. It refuses invalid UTF-8, duplicate names (one reader takes the
+// first, another the last), NUL, halves of surrogate pairs, numbers and depths beyond
+// the limits, and anything after the object.
+func EachMember(doc []byte, each func(name, value string) error) error {
 	s, err := newScanner(doc)
 	switch {
 	case err != nil:

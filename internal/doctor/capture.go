@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,13 +27,13 @@ const (
 const MaxFile = 16 << 20
 
 var (
-	// ErrFormat means a file that is not in the format it is said to be in, or in none.
+	// ErrFormat means a file that is not in the given format, or in none.
 	ErrFormat = errors.New("not a captured request")
-	// ErrEntry means a capture that does not have the request asked for.
+	// ErrEntry means a capture without the requested entry.
 	ErrEntry = errors.New("no such request in the capture")
 )
 
-// A Header is one header field as it stood, without the blanks around the value. A
+// A Header is one header field as recorded, without the blanks around the value. A
 // value that was wrapped over several lines has LF in it.
 type Header struct{ Name, Value string }
 
@@ -45,8 +44,8 @@ type Capture struct {
 	Target  string // from the request line
 	Headers []Header
 	Body    []byte
-	NoBody  bool     // the format does not tell what the body was
-	Notes   []string // what to know about this recording: what it lost, what was passed over
+	NoBody  bool     // the recording does not show the body
+	Notes   []string // what to know about this recording: what it lost, what was ignored
 }
 
 // Get returns the first header of that name, as net/http does, or "".
@@ -68,20 +67,16 @@ func (c *Capture) length() int {
 	return int(n)
 }
 
-// request is the capture as the receiver would have got it.
+// request is the capture as the receiver would have received it.
 func (c *Capture) request() admission.Request {
-	r := admission.Request{Method: c.Method, Target: c.Target, Length: int64(len(c.Body)), Body: c.Body}
-	if u, err := url.ParseRequestURI(c.Target); err == nil {
-		r.Path = u.Path
-	} else {
-		at, _ := splitTarget(c.Target)
-		r.Path = unescape(at)
+	r := admission.Request{
+		Method: c.Method, Path: messageTo(c.Target)[thePath], Target: c.Target, Length: int64(len(c.Body)), Body: c.Body,
 	}
 	header := make(http.Header)
 	for _, h := range c.Headers {
 		header.Add(h.Name, h.Value)
 	}
-	// A server takes them out of the header.
+	// A server takes these out of the header.
 	for _, name := range []string{"Host", "Transfer-Encoding", "Trailer"} {
 		header.Del(name)
 	}
@@ -89,19 +84,14 @@ func (c *Capture) request() admission.Request {
 	return r
 }
 
-// has reports whether there is a header of that name.
-func (c *Capture) has(name string) bool {
-	return slices.ContainsFunc(c.Headers, func(h Header) bool { return strings.EqualFold(h.Name, name) })
-}
-
 // isCallback reports whether the request looks like OSS's.
 func (c *Capture) isCallback() bool {
-	return c.has("x-oss-pub-key-url") || c.has("x-oss-request-id") || c.Method == "POST" && c.has("Authorization")
+	return c.Get("x-oss-pub-key-url")+c.Get("x-oss-request-id") != "" || c.Method == "POST" && c.Get("Authorization") != ""
 }
 
-// Parse reads a capture. Where it holds several requests, entry picks one, from 1 on;
-// 0 is the first that looks like a callback, or else the first. The error wraps
-// ErrFormat or ErrEntry, and holds nothing of the file but line numbers.
+// Parse reads a capture. If it has several requests, entry picks one, from 1 on; 0 is the
+// first that looks like a callback, or else the first. The error wraps ErrFormat or
+// ErrEntry, and contains nothing of the file but line numbers.
 func Parse(file []byte, format Format, entry int) (*Capture, error) {
 	if len(file) > MaxFile {
 		return nil, fmt.Errorf("%w: larger than 16 MiB: cut it down to the callback", ErrFormat)
@@ -109,7 +99,7 @@ func Parse(file []byte, format Format, entry int) (*Capture, error) {
 	if bytes.HasPrefix(file, []byte("\xff\xfe")) || bytes.HasPrefix(file, []byte("\xfe\xff")) {
 		return nil, fmt.Errorf("%w: the file is UTF-16, as > in PowerShell writes it: record it again with -o or --trace FILE", ErrFormat)
 	}
-	file, marked := bytes.CutPrefix(file, []byte("\xef\xbb\xbf"))
+	file, marked := bytes.CutPrefix(file, []byte(byteOrderMark))
 	if format == Auto {
 		var err error
 		if format, err = detect(file); err != nil {
@@ -147,7 +137,7 @@ var (
 		`\* (  Trying|Connected to|Added|Host |Uses proxy|Could not|Hostname))`)
 )
 
-// detect tells the formats apart by what each must begin with.
+// detect recognizes a format by its beginning.
 func detect(file []byte) (Format, error) {
 	text := bytes.TrimLeft(file, " \t\r\n")
 	first, _, _ := bytes.Cut(text, []byte("\n"))
@@ -184,7 +174,7 @@ func pick(found []*Capture, entry int) (*Capture, error) {
 func (c *Capture) note(text string) { c.Notes = append(c.Notes, text) }
 
 // setRequestLine takes method and target from a request line. The target may be any
-// text: what is wrong with it is for the diagnosis.
+// text: the diagnosis says what is wrong with it.
 func (c *Capture) setRequestLine(line string) bool {
 	parts := requestLine.FindStringSubmatch(line)
 	if parts == nil {
@@ -195,8 +185,8 @@ func (c *Capture) setRequestLine(line string) bool {
 }
 
 // addHeader takes one line of a header section. A line that continues the value before
-// it is joined with LF: either a folded one, which begins with a blank, or, after
-// Authorization, one of Base64 letters only.
+// it is joined with LF: a folded one, which begins with a blank, or, after Authorization,
+// one of Base64 letters only.
 func (c *Capture) addHeader(line string) bool {
 	if n := len(c.Headers); n > 0 {
 		last := &c.Headers[n-1]
@@ -206,7 +196,7 @@ func (c *Capture) addHeader(line string) bool {
 			return true
 		}
 	}
-	// HTTP/2 names the parts of the request line as headers that begin with a colon.
+	// In HTTP/2 the parts of the request line are headers that begin with a colon.
 	if rest, ok := strings.CutPrefix(line, ":"); ok {
 		name, value, ok := strings.Cut(rest, ":")
 		if ok && name == "path" {

@@ -140,7 +140,7 @@ func TestDamage(t *testing.T) {
 			if r := examine(t, testKey, c); r.Verdict != Verifies {
 				t.Fatalf("undamaged: %+v", r)
 			}
-			want := sumOf(c.stringToSign(t))
+			want := sumOf(string(c.stringToSign(t)))
 			for _, damage := range tt.damage {
 				damage(c)
 			}
@@ -194,7 +194,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 		PathReplaced, PublicURL, TargetForm, BoundaryMoved, QueryLost, QueryReplaced, SignatureHeader, KeyURL, SignatureVersion,
 		SenderSeparator, SenderQueryMark, SenderHexDigest, SenderReversedDigest, SenderNothing,
 	}
-	for _, steps := range [][]step{pathSteps("/"), querySteps(), bodySteps(-1), signatureSteps} {
+	for _, steps := range [][]step{pathSteps("/"), querySteps, bodySteps(-1), signatureSteps} {
 		for _, s := range steps {
 			kinds = append(kinds, s.kind)
 		}

@@ -1,16 +1,16 @@
-// Package doctor says why a captured callback does not verify: what was changed between
-// OSS and the receiver, and what to set or fix. It is for the receiver's program.
+// Package doctor explains why a captured callback does not verify: what was changed
+// between OSS and the receiver, and what to set or fix. It is for the receiver's program.
 //
-// An RSA signature holds the digest of what was signed. So one public operation tells
-// the MD5 of the true string to sign, and each guess at what happened on the way costs
-// one MD5. [Doctor.Examine] undoes, within bounds, what proxies, frameworks and editors
-// are known to do, one change first and then several, until the digest fits. That proves
-// the guess; package verify then judges the repaired request as it judges any other.
+// An RSA signature contains the digest of what was signed. One public operation therefore
+// reveals the MD5 of the true string to sign, and each guess at what happened on the way
+// costs one MD5. [Doctor.Examine] undoes, within bounds, what proxies, frameworks and
+// editors are known to do, one change first and then several, until the digest matches.
+// The match proves the guess; package verify then checks the repaired request as it checks
+// any other.
 package doctor
 
 import (
 	"context"
-	"crypto/md5"
 	"encoding/base64"
 	"fmt"
 	"net/url"
@@ -22,20 +22,19 @@ import (
 	"upcall/internal/verify"
 )
 
-// Config is what the receiver is set to, as far as it is known, and what was captured
-// besides.
+// Config is what is known of the receiver's settings, and what was captured besides.
 type Config struct {
-	// Admission is the receiver's. Without Tokens, upload tokens are not looked at.
+	// Admission is the receiver's. Without Tokens, upload tokens are not checked.
 	Admission admission.Config
 	// TrustKeyURLs are further public keys that the receiver trusts, see verify.Config.
 	TrustKeyURLs []string
-	// Key is the PEM file of a further public key, in place of what the first of
+	// Key is the PEM file of a further public key. It replaces what the first of
 	// TrustKeyURLs serves or, without one, the URL that the request names. Default none.
 	Key []byte
 	// CallbackURL is the whole callback URL that was given to OSS, with its query; the
 	// search tries its path and query. Default unknown.
 	CallbackURL string
-	// At is the time at which tokens are checked. Default the capture's Date header, or
+	// At is the time for which tokens are checked. Default the capture's Date header, or
 	// else now.
 	At time.Time
 	// Now is the clock. Default time.Now.
@@ -48,7 +47,7 @@ type Doctor struct {
 	callbackURL *url.URL
 }
 
-// New checks the configuration. The error has all mistakes.
+// New checks the configuration. The error lists all mistakes.
 func New(cfg Config) (*Doctor, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -77,10 +76,10 @@ func New(cfg Config) (*Doctor, error) {
 	return d, nil
 }
 
-// Examine says what is wrong with a captured callback. It fetches a trusted key that the
-// request names, and nothing else. The error is of the configuration.
+// Examine finds out what is wrong with a captured callback. It fetches a trusted key that
+// the request names, and nothing else. The error is about the configuration.
 func (d *Doctor) Examine(ctx context.Context, c *Capture) (*Report, error) {
-	v, err := d.verifier(c)
+	v, keyURLs, err := d.keys(c)
 	if err != nil {
 		return nil, err
 	}
@@ -94,50 +93,39 @@ func (d *Doctor) Examine(ctx context.Context, c *Capture) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &examination{Doctor: d, capture: c, verifier: v, policy: policy, request: c.request(), report: &Report{
-		Format: c.Format, Causes: []Cause{}, Refusals: []Refusal{}, Notes: slices.Clone(c.Notes),
-	}}
+	e := &examination{
+		Doctor: d, capture: c, verifier: v, keyURLs: keyURLs, policy: policy, request: c.request(),
+		report: &Report{Format: c.Format, Causes: []Cause{}, Refusals: []Refusal{}, Notes: slices.Clone(c.Notes)},
+	}
 	e.signed = receiver.Signed(&e.request)
 	e.examine(ctx)
 	e.report.Accepted = e.report.Verdict == Verifies && len(e.report.Refusals) == 0
 	return e.report, nil
 }
 
-// verifier makes the receiver's verifier, with a key that was given in the place of the
-// server that has it.
-func (d *Doctor) verifier(c *Capture) (*verify.Verifier, error) {
+// keys returns the receiver's verifier, in which the key file takes the place of a key
+// server, and the values of x-oss-pub-key-url to open a signature with: the request's own,
+// then OSS's, then those of the other trusted keys.
+func (d *Doctor) keys(c *Capture) (v *verify.Verifier, keyURLs []string, err error) {
+	header := c.Get("X-Oss-Pub-Key-Url")
+	trusted := d.cfg.TrustKeyURLs
 	if d.cfg.Key == nil {
-		return verify.New(verify.Config{TrustKeyURLs: d.cfg.TrustKeyURLs})
+		v, err = verify.New(verify.Config{TrustKeyURLs: trusted})
+	} else {
+		named, malformed := base64.StdEncoding.DecodeString(header)
+		switch {
+		case len(trusted) > 0:
+			trusted = trusted[:1]
+		case malformed == nil && len(named) > 0:
+			trusted = []string{string(named)}
+		default:
+			trusted = []string{"https://key.invalid/"}
+		}
+		v, err = verify.NewWithKey(trusted[0], d.cfg.Key)
 	}
-	return verify.NewWithKey(d.keyFileURL(c), d.cfg.Key)
-}
-
-// keyFileURL is the URL that the key file stands for.
-func (d *Doctor) keyFileURL(c *Capture) string {
-	if len(d.cfg.TrustKeyURLs) > 0 {
-		return d.cfg.TrustKeyURLs[0]
+	keyURLs = []string{header, ""}
+	for _, u := range trusted {
+		keyURLs = append(keyURLs, base64.StdEncoding.EncodeToString([]byte(u)))
 	}
-	named, err := base64.StdEncoding.DecodeString(c.Get("X-Oss-Pub-Key-Url"))
-	if err != nil || len(named) == 0 {
-		return "https://key.invalid/"
-	}
-	return string(named)
-}
-
-// keyURLs are the values of x-oss-pub-key-url to open a signature with: the request's
-// own, then OSS's key, then the other trusted ones.
-func (d *Doctor) keyURLs(c *Capture) []string {
-	urls := []string{c.Get("X-Oss-Pub-Key-Url"), ""}
-	if d.cfg.Key != nil {
-		return append(urls, base64.StdEncoding.EncodeToString([]byte(d.keyFileURL(c))))
-	}
-	for _, trusted := range d.cfg.TrustKeyURLs {
-		urls = append(urls, base64.StdEncoding.EncodeToString([]byte(trusted)))
-	}
-	return urls
-}
-
-func sumOf(text []byte) string {
-	sum := md5.Sum(text)
-	return string(hexOf(sum))
+	return v, keyURLs, err
 }

@@ -22,14 +22,15 @@ type examination struct {
 	*Doctor
 	capture  *Capture
 	verifier *verify.Verifier
+	keyURLs  []string          // values of x-oss-pub-key-url to open the signature with
 	policy   *admission.Policy // the receiver's, for targets as they were signed
-	request  admission.Request // as the receiver would have got it
+	request  admission.Request // as the receiver would have received it
 	signed   verify.Request    // what the receiver checks of it
 	at       time.Time         // when it came, for its upload token
-	dated    bool              // its Date header says so
+	dated    bool              // at is from its Date header
 	report   *Report
 
-	bodyIntact bool // Content-MD5 says so
+	bodyIntact bool // Content-MD5 matches
 }
 
 func (e *examination) examine(ctx context.Context) {
@@ -41,10 +42,10 @@ func (e *examination) examine(ctx context.Context) {
 	err := e.verifier.Verify(ctx, e.signed)
 	failure, _ := errors.AsType[*verify.Failure](err)
 	e.compareBody()
-	sig, opened := e.openSignature(ctx, e.verifier, e.capture, e.keyURLs(e.capture))
+	sig, opened := e.openSignature(ctx)
 	if opened {
 		r.Key = e.keyName(sig.keyURL)
-		r.Signed = Digest{MD5: string(hexOf(sig.digest))}
+		r.Signed.MD5 = hexOf(sig.digest)
 	}
 	e.at, e.dated = e.time()
 	request := e.with(e.signed)
@@ -67,15 +68,24 @@ func (e *examination) examine(ctx context.Context) {
 	}
 }
 
-// received is the message as it came, or as the public URL has it.
+// received is the message as received, or with the path of the public URL.
 func (e *examination) received() message {
-	rawPath, query := splitTarget(e.signed.Target)
-	return message{unescape(rawPath), query, string(e.request.Body)}
+	m := messageTo(e.signed.Target)
+	m[theBody] = string(e.request.Body)
+	return m
 }
 
-func digestOf(signed []byte) Digest { return Digest{Mark(signed), sumOf(signed)} }
+// messageTo is the message with that target and no body.
+func messageTo(target string) message {
+	rawPath, query := splitTarget(target)
+	return message{unescape(rawPath), query, ""}
+}
 
-// keyName says in words whose key a value of x-oss-pub-key-url stands for.
+func digestOf(signed string) Digest { return Digest{Mark(signed), sumOf(signed)} }
+
+func sumOf(text string) string { return hexOf(md5.Sum([]byte(text))) }
+
+// keyName describes the key that a value of x-oss-pub-key-url stands for.
 func (e *examination) keyName(value string) string {
 	named, err := base64.StdEncoding.DecodeString(value)
 	if err != nil || value == "" || strings.HasSuffix(string(named), "://gosspublic.alicdn.com/callback_pub_key_v1.pem") {
@@ -98,7 +108,7 @@ func (e *examination) noBody(opened bool) {
 	r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which includes it, instead of -v"
 }
 
-// compareBody holds the body against the headers that tell about it.
+// compareBody compares the body with the headers that describe it.
 func (e *examination) compareBody() {
 	if e.capture.NoBody {
 		return
@@ -123,7 +133,7 @@ func (e *examination) compareBody() {
 
 func (e *examination) note(text string) { e.report.Notes = append(e.report.Notes, text) }
 
-// explain looks for what was done to a request whose signature is one of a key at hand.
+// explain finds out what was done to a request whose signature is by a known key.
 func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig openedSignature, received message) {
 	r := e.report
 	m := e.search(sig.digest, received)
@@ -131,20 +141,20 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	if m == nil {
 		r.Verdict = Refused
 		r.Summary = fmt.Sprintf("the signature is by %s, but over different content", r.Key)
-		if sig.digest == md5.Sum(nil) {
-			r.Causes = append(r.Causes, cause(SenderNothing, "", ""))
-			return
-		}
-		r.Fix = fixes[digestMismatch]
-		if e.bodyIntact {
+		switch {
+		case sig.digest == md5.Sum(nil):
+			e.cause(SenderNothing, "", "")
+		case e.bodyIntact:
 			r.Fix = targetChanged
+		default:
+			r.Fix = fixes[digestMismatch]
 		}
 		return
 	}
 	r.Signed = digestOf(m.signed)
 	e.contentCauses(received, m, failure)
 	if m.sender != (Kind{}) {
-		r.Causes = append(r.Causes, cause(m.sender, r.Received.String, r.Signed.String))
+		e.cause(m.sender, r.Received.String, r.Signed.String)
 		r.Verdict, r.Summary = Refused, "the sender signs a different string from OSS"
 		return
 	}
@@ -164,35 +174,29 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 }
 
 // repair is the request as it was signed. The first LF of what was signed ends the
-// target: an honest target has none in it.
+// target: a target that OSS signs has none in it.
 func repair(sig openedSignature, m *match) verify.Request {
-	target, body, _ := bytes.Cut(m.signed, []byte("\n"))
-	path, query, marked := strings.Cut(string(target), "?")
-	if m.query != "" && !strings.Contains(m.query, "\n") {
-		path, query, marked = m.path, m.query, true
+	target, body, _ := strings.Cut(m.signed, "\n")
+	path, query, marked := strings.Cut(target, "?")
+	if known := m.message[theQuery]; known != "" && !strings.Contains(known, "\n") {
+		path, query, marked = m.message[thePath], known, true
 	}
-	escaped := (&url.URL{Path: path}).EscapedPath()
-	if marked {
-		escaped += "?" + query
+	signed := url.URL{Path: path, RawQuery: query, ForceQuery: marked}
+	return verify.Request{
+		Target: signed.RequestURI(), Body: []byte(body), Authorization: sig.authorization, PubKeyURL: sig.keyURL,
 	}
-	return verify.Request{Target: escaped, Body: body, Authorization: sig.authorization, PubKeyURL: sig.keyURL}
 }
 
 // search looks for the message with that digest. Where Content-MD5 tells which body is
 // the right one, only that is tried first.
 func (e *examination) search(digest [md5.Size]byte, received message) *match {
-	s := search{
-		digest:  digest,
-		paths:   e.paths(received),
-		queries: e.queries(received),
-		bodies:  spread(received.body, bodySteps(e.capture.length()), maxBodies),
-	}
+	bodies := spread(received[theBody], bodySteps(e.capture.length()), maxBodies)
+	s := search{digest: digest, parts: [3][]variant{e.paths(received[thePath]), e.queries(received[theQuery]), bodies}}
 	defer func() { e.report.Candidates = s.tried }()
-	all := s.bodies
-	if sum, err := base64.StdEncoding.DecodeString(e.capture.Get("Content-MD5")); err == nil && len(sum) == md5.Size {
-		for _, b := range all {
-			if md5.Sum([]byte(b.text)) == [md5.Size]byte(sum) {
-				s.bodies = []variant{b}
+	if sum, err := base64.StdEncoding.DecodeString(e.capture.Get("Content-MD5")); err == nil {
+		for _, b := range bodies {
+			if bodySum := md5.Sum([]byte(b.text)); string(bodySum[:]) == string(sum) {
+				s.parts[theBody] = []variant{b}
 				if m := s.run(); m != nil {
 					return m
 				}
@@ -200,81 +204,70 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 			}
 		}
 	}
-	s.bodies = all
-	if length := e.capture.length(); length >= 0 && length != len(received.body) {
-		slices.SortStableFunc(s.bodies[1:], func(a, b variant) int {
-			return cmp.Compare(abs(len(a.text)-length), abs(len(b.text)-length))
-		})
+	s.parts[theBody] = bodies
+	if length := e.capture.length(); length >= 0 {
+		away := func(v variant) int { return max(len(v.text)-length, length-len(v.text)) }
+		slices.SortStableFunc(bodies[1:], func(a, b variant) int { return cmp.Compare(away(a), away(b)) })
 	}
 	return s.run()
 }
-
-func abs(n int) int { return max(n, -n) }
 
 // originals are headers in which proxies tell the target before they changed it.
 var originals = []string{
 	"X-Original-Uri", "X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Envoy-Original-Path", "X-Replaced-Path", "X-Forwarded-Path",
 }
 
-// hints are targets that something besides the request line tells: the callback URL,
+// hints are targets that something other than the request line tells: the callback URL,
 // headers of proxies, the receiver's settings.
-func (e *examination) hints(received message) []message {
-	var told []message
-	add := func(target string) {
-		if target != "" {
-			rawPath, query := splitTarget(target)
-			told = append(told, message{path: unescape(rawPath), query: query})
-		}
-	}
+func (e *examination) hints() []message {
+	var hints []message
 	if e.callbackURL != nil {
-		told = append(told, message{path: cmp.Or(e.callbackURL.Path, "/"), query: e.callbackURL.RawQuery})
+		hints = append(hints, message{cmp.Or(e.callbackURL.Path, "/"), e.callbackURL.RawQuery, ""})
 	}
+	var targets []string
 	for _, name := range originals {
-		add(e.capture.Get(name))
+		targets = append(targets, e.capture.Get(name))
 	}
 	if prefix := e.capture.Get("X-Forwarded-Prefix"); prefix != "" {
-		add(strings.TrimSuffix(prefix, "/") + received.path)
+		targets = append(targets, strings.TrimSuffix(prefix, "/")+e.received()[thePath])
 	}
-	add(e.cfg.Admission.CallbackPath)
-	return told
+	for _, target := range append(targets, e.cfg.Admission.CallbackPath) {
+		if target != "" {
+			hints = append(hints, messageTo(target))
+		}
+	}
+	return hints
 }
 
-func (e *examination) paths(received message) []variant {
-	told := step{PathReplaced, func(string) (paths []string) {
-		for _, hint := range e.hints(received) {
-			paths = append(paths, hint.path)
+// told is the step that takes one part from the hints.
+func (e *examination) told(kind Kind, part int) step {
+	return step{kind, func(string) (texts []string) {
+		for _, hint := range e.hints() {
+			texts = append(texts, hint[part])
 		}
-		return paths
+		return texts
 	}}
+}
+
+func (e *examination) paths(received string) []variant {
 	rawPath, _ := splitTarget(e.signed.Target)
-	steps := append([]step{told}, pathSteps(rawPath)...)
+	steps := append([]step{e.told(PathReplaced, thePath)}, pathSteps(rawPath)...)
 	if e.cfg.Admission.PublicURL != "" {
-		captured, _ := splitTarget(e.capture.Target)
-		steps = append([]step{once(PublicURL, func(string) string { return unescape(captured) })}, steps...)
+		steps = append([]step{once(PublicURL, func(string) string { return messageTo(e.capture.Target)[thePath] })}, steps...)
 	}
-	found := spread(received.path, steps, maxPaths)
-	for i, v := range found {
+	found := spread(received, steps, maxPaths)
+	for _, v := range found {
 		if len(v.kinds) == 1 && v.kinds[0] == PathReplaced {
-			found[i].kinds = []Kind{hintKind(received.path, v.text)}
+			v.kinds[0] = hintKind(received, v.text)
 		}
 	}
 	return found
 }
 
-func (e *examination) queries(received message) []variant {
+func (e *examination) queries(received string) []variant {
 	kind := QueryReplaced
-	if received.query == "" {
+	if received == "" {
 		kind = QueryLost
 	}
-	told := step{kind, func(string) (queries []string) {
-		for _, hint := range e.hints(received) {
-			queries = append(queries, hint.query)
-		}
-		return queries
-	}}
-	return spread(received.query, append([]step{told}, querySteps()...), maxQueries)
-}
-
-func cause(kind Kind, received, signed string) Cause {
-	return Cause{Kind: kind, What: kind.what, Fix: kind.fix, Received: received, Signed: signed}
+	return spread(received, append([]step{e.told(kind, theQuery)}, querySteps...), maxQueries)
 }

@@ -6,24 +6,34 @@ import (
 	"strings"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/ossrule"
 )
 
 var anyEscape = regexp.MustCompile(`%[0-9a-fA-F]{2}`)
 
-// spellings are the ways in which programs percent-encode a value: the characters
-// besides letters and digits that they leave alone, and how they write a space. The
-// first is OSS's.
-var spellings = []struct{ kept, space string }{
-	{"-._~", "%20"},
-	{"-._~", "+"},                  // Go's url.QueryEscape
-	{"-._*", "+"},                  // Java's URLEncoder, browsers' forms
-	{"-._", "+"},                   // PHP's urlencode
-	{"-._~/", "%20"},               // Python's quote
-	{"-._~!'()*", "%20"},           // JavaScript's encodeURIComponent
-	{"-._~!'()*;/?:@$,", "%20"},    // of encodeURI, what does not end a value
-	{"-._~:/", "%20"},              // nginx and others, for values
-	{"-._~!$'()*,;:@/?", "%20"},    // all that RFC 3986 allows in a query's value
-	{"-._~!$'()*,;:@/?[]{}|", "+"}, // browsers' address lines
+// spellings are the ways in which programs percent-encode a value. The first is OSS's.
+var spellings = []func(string) string{
+	spelling("~", "%20"),
+	spelling("~", "+"),                  // Go's url.QueryEscape
+	spelling("*", "+"),                  // Java's URLEncoder, browsers' forms
+	spelling("", "+"),                   // PHP's urlencode
+	spelling("~/", "%20"),               // Python's quote
+	spelling("~!'()*", "%20"),           // JavaScript's encodeURIComponent
+	spelling("~!'()*;/?:@$,", "%20"),    // encodeURI, for characters that do not end a value
+	spelling("~:/", "%20"),              // nginx and others, for values
+	spelling("~!$'()*,;:@/?", "%20"),    // all that RFC 3986 allows in a query's value
+	spelling("~!$'()*,;:@/?[]{}|", "+"), // browsers' address bars
+}
+
+// spelling encodes a space as given, and leaves kept alone besides letters, digits, "-",
+// "." and "_".
+func spelling(kept, space string) func(string) string {
+	changes := []string{"%20", space}
+	for _, c := range kept {
+		changes = append(changes, ossrule.Escape(string(c)), string(c))
+	}
+	replacer := strings.NewReplacer(append(changes, "~", "%7E")...) // the first of two rules for "~" counts
+	return func(s string) string { return replacer.Replace(ossrule.Escape(s)) }
 }
 
 // respell returns a query or a form with its values percent-encoded in other ways, or
@@ -39,51 +49,28 @@ func respell(s string) []string {
 		strings.ReplaceAll(s, " ", "+"),
 		strings.ReplaceAll(s, " ", "%20"),
 	}
-	for _, plusIsSpace := range []bool{true, false} {
-		for _, spelling := range spellings {
-			upper := eachHalf(s, func(half string) string {
-				return escape(decode(half, plusIsSpace), spelling.kept, spelling.space)
-			})
+	for _, decode := range []func(string) string{decodeForm, unescape} {
+		for _, spell := range spellings {
+			upper := eachHalf(s, func(half string) string { return spell(decode(half)) })
 			out = append(out, upper, anyEscape.ReplaceAllStringFunc(upper, strings.ToLower))
 		}
-		out = append(out, eachHalf(s, func(half string) string { return decode(half, plusIsSpace) }))
+		out = append(out, eachHalf(s, decode))
 	}
-	return append(out, eachHalf(s, func(half string) string { return escape(half, "-._~", "%20") }), unescape(s))
+	return append(out, eachHalf(s, ossrule.Escape))
 }
 
-func decode(s string, plusIsSpace bool) string {
-	if plusIsSpace {
-		s = strings.ReplaceAll(s, "+", " ")
-	}
-	return unescape(s)
-}
-
-const upperHex = "0123456789ABCDEF"
-
-// escape percent-encodes all but letters, digits and kept.
-func escape(s, kept, space string) string {
-	var out strings.Builder
-	for _, c := range []byte(s) {
-		switch {
-		case '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte(kept, c) >= 0:
-			out.WriteByte(c)
-		case c == ' ':
-			out.WriteString(space)
-		default:
-			out.Write([]byte{'%', upperHex[c>>4], upperHex[c&15]})
-		}
-	}
-	return out.String()
-}
+// decodeForm decodes a value of a form, in which a plus is a space.
+func decodeForm(s string) string { return unescape(strings.ReplaceAll(s, "+", " ")) }
 
 // templateRank is the place of a field in OSS's default template: system variables,
 // then others, then the token.
 func templateRank(name string) int {
-	if name == callbackspec.TokenField {
-		return len(callbackspec.SystemVariables) + 1
-	}
-	if i := slices.Index(callbackspec.SystemVariables, name); i >= 0 {
+	last := len(callbackspec.SystemVariables)
+	switch i := slices.Index(callbackspec.SystemVariables, name); {
+	case i >= 0:
 		return i
+	case name == callbackspec.TokenField:
+		return last + 1
 	}
-	return len(callbackspec.SystemVariables)
+	return last
 }

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// harFile is what we need of an HTTP Archive.
+// harFile is the part of an HTTP Archive that the doctor reads.
 //
 // Source: HTTP Archive 1.2 (http://www.softwareishard.com/blog/har-12-spec/).
 type harFile struct {
-	Log *struct {
+	Log struct {
 		Entries []struct {
 			Request *harRequest `json:"request"`
 		} `json:"entries"`
@@ -21,20 +21,14 @@ type harFile struct {
 }
 
 type harRequest struct {
-	Method  string `json:"method"`
-	URL     string `json:"url"`
-	Headers []struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	} `json:"headers"`
+	Method   string   `json:"method"`
+	URL      string   `json:"url"`
+	Headers  []Header `json:"headers"`
 	PostData *struct {
-		MimeType string  `json:"mimeType"`
-		Text     *string `json:"text"`
-		Encoding string  `json:"encoding"` // "base64" in archives of some proxies
-		Params   []struct {
-			Name  string `json:"name"`
-			Value string `json:"value"`
-		} `json:"params"`
+		MimeType string   `json:"mimeType"`
+		Text     *string  `json:"text"`
+		Encoding string   `json:"encoding"` // "base64" in archives of some proxies
+		Params   []Header `json:"params"`
 	} `json:"postData"`
 	BodySize *int64 `json:"bodySize"`
 }
@@ -45,14 +39,13 @@ func parseHAR(file []byte) ([]*Capture, error) {
 		return nil, fmt.Errorf("%w: the archive is not JSON in HAR's format: %w", ErrFormat, err)
 	}
 	var requests []*harRequest
-	if archive.Log != nil {
-		for _, entry := range archive.Log.Entries {
-			requests = append(requests, entry.Request)
-		}
-	} else if archive.Request != nil {
+	for _, entry := range archive.Log.Entries {
+		requests = append(requests, entry.Request)
+	}
+	if archive.Request != nil {
 		requests = append(requests, archive.Request)
 	}
-	found := make([]*Capture, 0, len(requests))
+	var found []*Capture
 	for i, r := range requests {
 		if r == nil || r.Method == "" || r.URL == "" {
 			return nil, fmt.Errorf("%w: entry %d of the archive has no request with method and url", ErrFormat, i+1)
@@ -73,7 +66,7 @@ func (r *harRequest) capture() (*Capture, error) {
 		case h.Name == ":path": // of HTTP/2: the target itself
 			c.Target = h.Value
 		case !strings.HasPrefix(h.Name, ":"):
-			c.Headers = append(c.Headers, Header{h.Name, h.Value})
+			c.Headers = append(c.Headers, h)
 		}
 	}
 	data := r.PostData
@@ -90,14 +83,14 @@ func (r *harRequest) capture() (*Capture, error) {
 	case data.Text != nil && (*data.Text != "" || len(data.Params) == 0):
 		c.Body = []byte(*data.Text)
 	default:
-		pairs := make([]string, 0, len(data.Params))
+		var pairs []string
 		for _, p := range data.Params {
 			pairs = append(pairs, url.QueryEscape(p.Name)+"="+url.QueryEscape(p.Value))
 		}
 		c.Body = []byte(strings.Join(pairs, "&"))
-		c.note("the archive has the fields of the body but not the body itself: it was put together from the fields")
+		c.note("the archive has the fields of the body but not the body itself, which was rebuilt from the fields")
 	}
-	if !c.has("Content-Type") && data.MimeType != "" {
+	if c.Get("Content-Type") == "" && data.MimeType != "" {
 		c.Headers = append(c.Headers, Header{"Content-Type", data.MimeType})
 	}
 	return c, nil

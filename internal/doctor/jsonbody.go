@@ -4,13 +4,56 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf16"
+
+	"upcall/internal/callbackspec"
 )
 
-// layouts are how programs write JSON, when not compact: what stands after a comma, what
-// after a colon, and the indent of a line.
-var layouts = []struct{ comma, colon, indent string }{
+// A field is a member of a JSON object, with its value as written.
+type field struct{ name, value string }
+
+// fieldsOf returns the members of a JSON object in their order, or nil.
+func fieldsOf(b string) []field {
+	var fields []field
+	err := callbackspec.EachMember([]byte(b), func(name, value string) error {
+		fields = append(fields, field{name, value})
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return fields
+}
+
+// formOfJSON undoes a framework that parsed a form and wrote it as JSON.
+func formOfJSON(b string) []string {
+	fields := fieldsOf(b)
+	if fields == nil {
+		return nil
+	}
+	var out []string
+	for _, spell := range spellings {
+		pairs := make([]string, len(fields))
+		for i, f := range fields {
+			text := f.value
+			var plain string
+			if json.Unmarshal([]byte(f.value), &plain) == nil { // null is "", too
+				text = plain
+			}
+			pairs[i] = spell(f.name) + "=" + spell(text)
+		}
+		out = append(out, strings.Join(pairs, "&"))
+	}
+	return out
+}
+
+// A layout is how a program writes JSON: what follows a comma, what follows a colon, and
+// the indent of a line.
+type layout struct{ comma, colon, indent string }
+
+var layouts = []layout{
 	{"", "", ""},
 	{" ", " ", ""}, // Python's json.dumps
 	{"", " ", ""},
@@ -29,69 +72,59 @@ var escapings = []func(string) string{
 	func(s string) string { return quoteJSON(s, false, "<>&") }, // Go
 }
 
-// rewriteJSON returns a JSON object as other programs would have written it, its
-// members in the order they stand.
+// retypings are what programs do to the values: nothing, or they make numbers of text, or
+// text of numbers.
+var retypings = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`^$`), ""}, // no value is empty
+	{regexp.MustCompile(`^"(-?(?:0|[1-9][0-9]{0,18}))"$`), "$1"},
+	{regexp.MustCompile(`^-?[0-9]+$`), `"$0"`},
+}
+
+// rewriteJSON returns a JSON object as other programs would have written it, with its
+// members in the order in which they are.
 func rewriteJSON(b string) []string {
-	fields, ok := fieldsOf(b)
-	if !ok {
+	fields := fieldsOf(b)
+	if fields == nil {
 		return nil
 	}
 	var out []string
-	for _, change := range []func(json.RawMessage) json.RawMessage{
-		func(v json.RawMessage) json.RawMessage { return v },
-		func(v json.RawMessage) json.RawMessage {
-			if quotedNumber.Match(v) {
-				return v[1 : len(v)-1]
-			}
-			return v
-		},
-		func(v json.RawMessage) json.RawMessage {
-			if bareNumber.Match(v) {
-				return json.RawMessage(`"` + string(v) + `"`)
-			}
-			return v
-		},
-	} {
+	for _, retyping := range retypings {
 		changed := make([]field, len(fields))
 		for i, f := range fields {
-			changed[i] = field{f.name, change(f.value)}
+			changed[i] = field{f.name, retyping.from.ReplaceAllString(f.value, retyping.to)}
 		}
 		for _, quote := range escapings {
 			for _, l := range layouts {
-				out = append(out, writeJSON(changed, quote, l.comma, l.colon, l.indent))
+				out = append(out, writeJSON(changed, quote, l))
 			}
 		}
 	}
 	return out
 }
 
-func writeJSON(fields []field, quote func(string) string, comma, colon, indent string) string {
-	var out strings.Builder
-	out.WriteByte('{')
+func writeJSON(fields []field, quote func(string) string, l layout) string {
+	start := ""
+	if l.indent != "" {
+		start = "\n" + l.indent
+	}
+	members := make([]string, len(fields))
 	for i, f := range fields {
-		if i > 0 {
-			out.WriteString("," + comma)
-		}
-		if indent != "" {
-			out.WriteString("\n" + indent)
-		}
-		out.WriteString(quote(f.name) + ":" + colon + writeValue(f.value, quote))
+		members[i] = start + quote(f.name) + ":" + l.colon + writeValue(f.value, quote)
 	}
-	if indent != "" && len(fields) > 0 {
-		out.WriteByte('\n')
-	}
-	out.WriteByte('}')
-	return out.String()
+	return "{" + strings.Join(members, ","+l.comma) + strings.TrimSuffix(start, l.indent) + "}"
 }
 
-func writeValue(value json.RawMessage, quote func(string) string) string {
+func writeValue(value string, quote func(string) string) string {
 	var text string
-	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
+	if value[0] == '"' && json.Unmarshal([]byte(value), &text) == nil {
 		return quote(text)
 	}
 	var compact bytes.Buffer
-	if json.Compact(&compact, value) != nil {
-		return string(value)
+	if json.Compact(&compact, []byte(value)) != nil {
+		return value
 	}
 	return compact.String()
 }
@@ -100,44 +133,29 @@ func writeValue(value json.RawMessage, quote func(string) string) string {
 // is written \/, another character of it as \u and four digits.
 func quoteJSON(s string, ascii bool, escaped string) string {
 	var out strings.Builder
-	out.WriteByte('"')
-	for _, r := range s {
+	for _, r := range string(callbackspec.AppendQuoted(nil, s)) {
 		switch {
-		case r == '"' || r == '\\' || r == '/' && strings.Contains(escaped, "/"):
-			out.WriteByte('\\')
-			out.WriteRune(r)
-		case strings.IndexByte("\n\r\t\b\f", byte(min(r, 0x7f))) >= 0:
-			out.WriteString(map[rune]string{'\n': `\n`, '\r': `\r`, '\t': `\t`, '\b': `\b`, '\f': `\f`}[r])
-		case r < ' ' || ascii && r > 0x7e && r <= 0xffff || strings.ContainsRune(escaped, r):
-			fmt.Fprintf(&out, `\u%04x`, r)
-		case ascii && r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		case r == '/' && escaped == "/":
+			out.WriteString(`\/`)
+		case ascii && r > 0x7e || strings.ContainsRune(escaped, r):
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&out, `\u%04x`, unit)
+			}
 		default:
 			out.WriteRune(r)
 		}
 	}
-	out.WriteByte('"')
 	return out.String()
 }
 
 // reorderJSON returns a JSON object with its members in other orders, compact.
 func reorderJSON(b string) []string {
-	fields, ok := fieldsOf(b)
-	if !ok {
-		return nil
-	}
-	byText := make(map[string]string, len(fields)) // member as text: its name
-	items := make([]string, len(fields))
-	for i, f := range fields {
-		name, err := json.Marshal(f.name)
-		if err != nil {
-			return nil
+	join := func(fields []field) string {
+		members := make([]string, len(fields))
+		for i, f := range fields {
+			members[i] = quoteJSON(f.name, false, "") + ":" + f.value
 		}
-		items[i] = string(name) + ":" + string(f.value)
-		byText[items[i]] = f.name
+		return "{" + strings.Join(members, ",") + "}"
 	}
-	return reorderAll(items,
-		func(items []string) string { return "{" + strings.Join(items, ",") + "}" },
-		func(item string) string { return byText[item] })
+	return reorderAll(fieldsOf(b), join, func(f field) string { return f.name })
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// splitTarget is verify's reading of a request target, but it takes any text: what is
-// wrong with it is for the search to undo.
+// splitTarget reads a request target as package verify does, but accepts any text: the
+// search undoes what is wrong with it.
 func splitTarget(target string) (rawPath, query string) {
 	if origin.MatchString(target) {
 		target = cutOrigin(target)
@@ -21,21 +21,13 @@ var origin = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // unescape decodes percent escapes once, and leaves broken ones as they are.
 func unescape(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if decoded, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
-				out.Write(decoded)
-				i += 2
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
+	return anyEscape.ReplaceAllStringFunc(s, func(escape string) string {
+		decoded, _ := hex.DecodeString(escape[1:]) // as anyEscape has two digits
+		return string(decoded)
+	})
 }
 
-// prefixes are what people mount receivers under.
+// prefixes are common mount points of receivers.
 var prefixes = []string{
 	"/api", "/oss", "/callback", "/upload", "/v1", "/api/v1", "/hooks", "/webhook", "/webhooks", "/upcall", "/receiver",
 	"/hook", "/callbacks", "/uploads", "/api/oss", "/api/callback", "/oss/callback", "/api/upload", "/v2", "/api/v2", "/app", "/service",
@@ -51,7 +43,7 @@ var (
 )
 
 // pathSteps undo what proxies and signers do to a path. The steps work on the decoded
-// path; raw is the path as it came.
+// path; raw is the path as received.
 func pathSteps(raw string) []step {
 	return []step{
 		{PathTrailingSlash, func(p string) []string {
@@ -90,8 +82,7 @@ func pathSteps(raw string) []step {
 			bare := strings.TrimSuffix(p, "/")
 			return []string{cut, bare + "/index.html", bare + "/index.php"}
 		}},
-		{PathPrefixStripped, func(p string) []string {
-			whole := make([]string, 0, len(prefixes))
+		{PathPrefixStripped, func(p string) (whole []string) {
 			for _, prefix := range prefixes {
 				whole = append(whole, strings.TrimSuffix(prefix+"/"+strings.TrimPrefix(p, "/"), "/"), prefix+p)
 			}
@@ -100,7 +91,7 @@ func pathSteps(raw string) []step {
 	}
 }
 
-// hintKind names the change from the path that came to one that something else told.
+// hintKind names the change from the path as received to the path that a hint gives.
 func hintKind(received, told string) Kind {
 	switch {
 	case strings.TrimSuffix(received, "/") == strings.TrimSuffix(told, "/"):

@@ -6,34 +6,29 @@ import (
 )
 
 // querySteps undo what proxies and frameworks do to a query.
-func querySteps() []step {
-	return []step{
-		once(QueryAdded, func(string) string { return "" }),
-		{QueryEncoding, respell},
-		{QueryAdded, without},
-		{QueryReordered, reorder},
-		once(QueryControlBytes, func(q string) string { return controlBytes.ReplaceAllString(q, "") }),
-		once(QueryEntities, func(q string) string { return strings.ReplaceAll(q, "&amp;", "&") }),
-		{QueryEmptyValues, func(q string) []string {
-			return []string{
-				eachPair(q, func(pair string) string { return strings.TrimSuffix(pair, "=") }),
-				eachPair(q, func(pair string) string {
-					if strings.Contains(pair, "=") {
-						return pair
-					}
-					return pair + "="
-				}),
+var querySteps = []step{
+	once(QueryAdded, func(string) string { return "" }),
+	{QueryEncoding, respell},
+	{QueryAdded, without},
+	{QueryReordered, reorder},
+	once(QueryControlBytes, func(q string) string { return controlBytes.ReplaceAllString(q, "") }),
+	once(QueryEntities, func(q string) string { return strings.ReplaceAll(q, "&amp;", "&") }),
+	once(QueryEmptyValues, func(q string) string {
+		return eachPair(q, func(pair string) string { return strings.TrimSuffix(pair, "=") })
+	}),
+	once(QueryEmptyValues, func(q string) string {
+		return eachPair(q, func(pair string) string {
+			if pair == "" || strings.Contains(pair, "=") {
+				return pair
 			}
-		}},
-		once(QueryEncoding, func(q string) string { return strings.ReplaceAll(q, ";", "&") }),
-	}
+			return pair + "="
+		})
+	}),
+	once(QueryEncoding, func(q string) string { return strings.ReplaceAll(q, ";", "&") }),
 }
 
 // eachPair changes each pair of a query or a form by itself.
 func eachPair(s string, change func(string) string) string {
-	if s == "" {
-		return ""
-	}
 	pairs := strings.Split(s, "&")
 	for i, pair := range pairs {
 		pairs[i] = change(pair)
@@ -62,44 +57,40 @@ func reorder(s string) []string {
 }
 
 // reorderAll returns what join makes of items in other orders: sorted by name, in the
-// order of OSS's default template, reversed, then every order if there are few items,
-// or else with one item moved.
-func reorderAll(items []string, join func([]string) string, name func(string) string) []string {
+// order of OSS's default template, reversed, then every order if there are few items, or
+// else with one item moved.
+func reorderAll[T any](items []T, join func([]T) string, name func(T) string) []string {
+	const maxMoves = 20 // items: with more, moving each to each place is too many
 	if len(items) < 2 {
 		return nil
 	}
-	sorted := slices.Clone(items)
-	slices.SortStableFunc(sorted, func(a, b string) int { return strings.Compare(name(a), name(b)) })
-	template := slices.Clone(items)
-	slices.SortStableFunc(template, func(a, b string) int { return templateRank(name(a)) - templateRank(name(b)) })
+	byName := func(a, b T) int { return strings.Compare(name(a), name(b)) }
+	byRank := func(a, b T) int { return templateRank(name(a)) - templateRank(name(b)) }
 	reversed := slices.Clone(items)
 	slices.Reverse(reversed)
-	orders := []string{join(sorted), join(template), join(reversed)}
-	if len(items) <= maxPermuted {
-		permute(slices.Clone(items), 0, func(order []string) { orders = append(orders, join(order)) })
-		return orders
+	orders := []string{
+		join(slices.SortedStableFunc(slices.Values(items), byName)),
+		join(slices.SortedStableFunc(slices.Values(items), byRank)),
+		join(reversed),
 	}
-	const maxMoves = 20 // items: with more, moving each to each place is too many
-	if len(items) > maxMoves {
-		return orders
-	}
-	for from := range items {
-		for to := range items {
-			if from == to {
-				continue
+	switch {
+	case len(items) <= maxPermuted:
+		permute(slices.Clone(items), 0, func(order []T) { orders = append(orders, join(order)) })
+	case len(items) <= maxMoves:
+		for from := range items {
+			for to := range items {
+				moved := slices.Delete(slices.Clone(items), from, from+1)
+				orders = append(orders, join(slices.Insert(moved, to, items[from])))
 			}
-			moved := slices.Delete(slices.Clone(items), from, from+1)
-			orders = append(orders, join(slices.Insert(moved, to, items[from])))
 		}
 	}
 	return orders
 }
 
 // permute calls visit with every order of items from index i on.
-func permute(items []string, i int, visit func([]string)) {
+func permute[T any](items []T, i int, visit func([]T)) {
 	if i == len(items) {
 		visit(items)
-		return
 	}
 	for j := i; j < len(items); j++ {
 		items[i], items[j] = items[j], items[i]
@@ -110,8 +101,8 @@ func permute(items []string, i int, visit func([]string)) {
 
 // without returns a query or a form with one pair less, or with several less at its end.
 func without(s string) []string {
-	pairs := strings.Split(s, "&")
 	const maxPairs = 40
+	pairs := strings.Split(s, "&")
 	if len(pairs) < 2 || len(pairs) > maxPairs {
 		return nil
 	}

@@ -43,23 +43,23 @@ func parseRaw(file []byte) ([]*Capture, error) {
 	}
 }
 
-var answerBehind = regexp.MustCompile(`(?:\r?\n)*HTTP/1\.[01] [1-5][0-9][0-9] `)
+var laterResponse = regexp.MustCompile(`(?:\r?\n)*HTTP/1\.[01] [1-5][0-9][0-9] `)
 
 func (c *Capture) finishRaw(body []byte, bareLF bool) {
 	if bareLF {
 		c.note("header lines end in LF, so an editor wrote this file: it may have changed the body, too")
 	}
-	if strings.EqualFold(c.Get("Transfer-Encoding"), "chunked") {
+	if c.isChunked() {
 		if whole, ok := dechunk(body); ok {
 			c.Body = whole
-			c.note("the body was chunked, and was put together")
+			c.note("the body was chunked; its chunks were joined")
 			return
 		}
 		c.note("the headers say that the body is chunked, but it is not")
 	}
-	// A recording of the whole connection has the answer behind the request.
+	// A recording of the whole connection has the response after the request.
 	if n := c.length(); n >= 0 && n < len(body) {
-		if at := answerBehind.FindIndex(body[n:]); at != nil && at[0] == 0 {
+		if at := laterResponse.FindIndex(body[n:]); at != nil && at[0] == 0 {
 			body = body[:n]
 			c.note("a response after the request was ignored")
 		}
@@ -67,12 +67,16 @@ func (c *Capture) finishRaw(body []byte, bareLF bool) {
 	c.Body = bytes.Clone(body)
 }
 
-// dechunk undoes the chunked transfer coding, if the whole of body is in it.
-func dechunk(body []byte) ([]byte, bool) {
+func (c *Capture) isChunked() bool { return strings.EqualFold(c.Get("Transfer-Encoding"), "chunked") }
+
+// dechunk undoes the chunked transfer coding, or returns body if not all of it is chunked.
+func dechunk(body []byte) (whole []byte, ok bool) {
 	if len(body) == 0 {
-		return nil, false
+		return body, false
 	}
-	in := bytes.NewReader(body)
-	whole, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(in), MaxFile))
-	return whole, err == nil
+	whole, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(bytes.NewReader(body)), MaxFile))
+	if err != nil {
+		return body, false
+	}
+	return whole, true
 }

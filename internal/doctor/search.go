@@ -1,9 +1,9 @@
 package doctor
 
 import (
-	"bytes"
 	"crypto/md5"
 	"slices"
+	"strings"
 
 	"upcall/internal/admission"
 )
@@ -15,21 +15,21 @@ const (
 	maxQueries    = 400
 	maxBodies     = 1500
 
-	maxMade   = 24 << 20  // bytes of variants of one part that are made
-	maxHashed = 256 << 20 // bytes of candidates that are hashed
+	maxMade   = 24 << 20  // bytes of variants made of one part
+	maxHashed = 256 << 20 // bytes of candidates hashed
 	maxTwice  = 16 << 10  // bytes: longer parts are changed once, not twice
 
-	maxChanged = admission.MaxBody // bytes: longer parts are not changed; the receiver takes none so long
+	maxChanged = admission.MaxBody // bytes: longer parts are not changed, because the receiver refuses them
 )
 
-// A step undoes one kind of damage: from text as it was received it makes the texts
-// that may have been sent, likeliest first.
+// A step undoes one kind of damage: from the text as received it makes the texts that
+// may have been sent, likeliest first.
 type step struct {
 	kind Kind
 	undo func(text string) []string
 }
 
-// once is the step that has one result.
+// once is a step with one result.
 func once(kind Kind, undo func(string) string) step {
 	return step{kind, func(text string) []string { return []string{undo(text)} }}
 }
@@ -71,60 +71,60 @@ func spread(start string, steps []step, limit int) []variant {
 	return found
 }
 
-// A message is what a signature is about, in the form that is signed: the path is
-// decoded, and the query lacks its question mark.
-type message struct{ path, query, body string }
+// A message is what a signature covers, as it is signed: the path decoded, the query
+// without its question mark, and the body.
+type message [3]string
 
-// stringToSign is as verify.StringToSign makes it; unlike that, it takes any text.
-func (m message) stringToSign() []byte {
-	return m.joined(m.query != "", "\n")
-}
+const (
+	thePath = iota
+	theQuery
+	theBody
+)
 
-func (m message) joined(mark bool, separator string) []byte {
-	out := make([]byte, 0, len(m.path)+len(m.query)+len(m.body)+3)
-	out = append(out, m.path...)
-	if mark {
-		out = append(out, '?')
+// stringToSign builds what verify.StringToSign builds, but accepts any text.
+func (m message) stringToSign() string { return m.joined(m[theQuery] != "", "\n") }
+
+func (m message) joined(marked bool, separator string) string {
+	mark := ""
+	if marked {
+		mark = "?"
 	}
-	out = append(out, m.query...)
-	out = append(out, separator...)
-	return append(out, m.body...)
+	return m[thePath] + mark + m[theQuery] + separator + m[theBody]
 }
 
-// A match is a message that has the digest that was signed.
+// A match is a message with the digest that was signed.
 type match struct {
 	message
-	pathKinds, queryKinds, bodyKinds []Kind // what was undone in each part
-	sender                           Kind   // zero unless the sender itself builds another string
-	signed                           []byte
+	kinds  [3][]Kind // what was undone in each part
+	sender Kind      // zero unless the sender itself builds another string
+	signed string
 }
 
-// A search looks for the message that has a digest.
+// A search looks for the message with a digest.
 type search struct {
-	digest                 [md5.Size]byte
-	paths, queries, bodies []variant
-	tried, limit           int
+	digest       [md5.Size]byte
+	parts        [3][]variant // of each part, the first as received
+	tried, limit int
 }
 
-// run tries one damaged part after the other, then combinations, likeliest first.
+// run tries changes to one part, then those of other signers, then combinations,
+// likeliest first.
 func (s *search) run() *match {
-	s.limit = s.tried + min(maxCandidates, max(100, maxHashed/len(s.paths[0].text+s.queries[0].text+s.bodies[0].text+"\n")))
-	if m := s.try(0, 0, 0); m != nil {
+	size := len("\n")
+	for _, variants := range s.parts {
+		size += len(variants[0].text)
+	}
+	s.limit = s.tried + min(maxCandidates, max(100, maxHashed/size))
+	if m := s.try([3]int{}); m != nil {
 		return m
 	}
-	for i := 1; i < len(s.paths); i++ {
-		if m := s.try(i, 0, 0); m != nil {
-			return m
-		}
-	}
-	for j := 1; j < len(s.queries); j++ {
-		if m := s.try(0, j, 0); m != nil {
-			return m
-		}
-	}
-	for k := 1; k < len(s.bodies); k++ {
-		if m := s.try(0, 0, k); m != nil {
-			return m
+	for part, variants := range s.parts {
+		for i := 1; i < len(variants); i++ {
+			var ranks [3]int
+			ranks[part] = i
+			if m := s.try(ranks); m != nil {
+				return m
+			}
 		}
 	}
 	if m := s.senders(); m != nil {
@@ -135,17 +135,18 @@ func (s *search) run() *match {
 
 // combinations tries changes to two or three parts by the sum of their ranks.
 func (s *search) combinations() *match {
-	for sum := 2; sum < len(s.paths)+len(s.queries)+len(s.bodies); sum++ {
-		for i := 0; i <= min(sum, len(s.paths)-1); i++ {
-			for j := 0; j <= min(sum-i, len(s.queries)-1); j++ {
+	paths, queries, bodies := len(s.parts[thePath]), len(s.parts[theQuery]), len(s.parts[theBody])
+	for sum := 2; sum < paths+queries+bodies; sum++ {
+		for i := 0; i <= min(sum, paths-1); i++ {
+			for j := 0; j <= min(sum-i, queries-1); j++ {
 				k := sum - i - j
-				if k >= len(s.bodies) || i == 0 && j == 0 || i == 0 && k == 0 || j == 0 && k == 0 {
+				if k >= bodies || max(i, j, k) == sum { // only one part is changed
 					continue
 				}
 				if s.tried >= s.limit {
 					return nil
 				}
-				if m := s.try(i, j, k); m != nil {
+				if m := s.try([3]int{i, j, k}); m != nil {
 					return m
 				}
 			}
@@ -154,48 +155,55 @@ func (s *search) combinations() *match {
 	return nil
 }
 
-func (s *search) try(i, j, k int) *match {
+// try compares the message made of the variants with these ranks.
+func (s *search) try(ranks [3]int) *match {
 	if s.tried >= s.limit {
 		return nil
 	}
-	m := message{s.paths[i].text, s.queries[j].text, s.bodies[k].text}
-	signed := m.stringToSign()
+	var m match
+	for part, rank := range ranks {
+		v := s.parts[part][rank]
+		m.message[part], m.kinds[part] = v.text, v.kinds
+	}
+	m.signed = m.stringToSign()
 	s.tried++
-	if md5.Sum(signed) != s.digest {
+	if md5.Sum([]byte(m.signed)) != s.digest {
 		return nil
 	}
-	return &match{message: m, pathKinds: s.paths[i].kinds, queryKinds: s.queries[j].kinds, bodyKinds: s.bodies[k].kinds, signed: signed}
+	return &m
 }
 
-// senders tries the mistakes of other signers than OSS, on the message as it came.
+// senders tries the mistakes of signers other than OSS, on the message as received.
 func (s *search) senders() *match {
-	m := message{s.paths[0].text, s.queries[0].text, s.bodies[0].text}
-	found := func(kind Kind, signed []byte) *match {
-		return &match{message: m, sender: kind, signed: signed}
+	var m message
+	for part, variants := range s.parts {
+		m[part] = variants[0].text
 	}
-	for _, separator := range []string{"\n", "", "\r\n", "\r"} {
-		for _, mark := range []bool{m.query != "", m.query == ""} {
-			signed := m.joined(mark, separator)
-			s.tried++
-			switch {
-			case md5.Sum(signed) != s.digest:
-			case separator != "\n":
-				return found(SenderSeparator, signed)
-			default:
-				return found(SenderQueryMark, signed)
-			}
+	query, signed := m[theQuery] != "", m.stringToSign()
+	sum := md5.Sum([]byte(signed))
+	digits := hexOf(sum)
+	for _, mistake := range []struct {
+		kind Kind
+		text string
+	}{
+		{SenderQueryMark, m.joined(!query, "\n")},
+		{SenderSeparator, m.joined(query, "")},
+		{SenderSeparator, m.joined(!query, "")},
+		{SenderSeparator, m.joined(query, "\r\n")},
+		{SenderSeparator, m.joined(!query, "\r\n")},
+		{SenderSeparator, m.joined(query, "\r")},
+		{SenderSeparator, m.joined(!query, "\r")},
+		{SenderHexDigest, digits},
+		{SenderHexDigest, strings.ToUpper(digits)},
+	} {
+		s.tried++
+		if md5.Sum([]byte(mistake.text)) == s.digest {
+			return &match{message: m, sender: mistake.kind, signed: mistake.text}
 		}
 	}
-	sum := md5.Sum(m.stringToSign())
 	slices.Reverse(sum[:])
 	if sum == s.digest {
-		return found(SenderReversedDigest, m.stringToSign())
-	}
-	slices.Reverse(sum[:])
-	for _, digits := range [][]byte{hexOf(sum), bytes.ToUpper(hexOf(sum))} {
-		if md5.Sum(digits) == s.digest {
-			return found(SenderHexDigest, digits)
-		}
+		return &match{message: m, sender: SenderReversedDigest, signed: signed}
 	}
 	return nil
 }

@@ -8,17 +8,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"upcall/internal/verify"
 )
 
-func hexOf(sum [md5.Size]byte) []byte { return []byte(hex.EncodeToString(sum[:])) }
+func hexOf(sum [md5.Size]byte) string { return hex.EncodeToString(sum[:]) }
 
 // maxSignatures is the number of spellings of a signature that are opened.
 const maxSignatures = 200
 
 var (
-	blanks    = regexp.MustCompile(`[\s]+`)
+	blanks    = regexp.MustCompile(`\s+`)
 	anyScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*[ :]\s*`)
 )
 
@@ -52,13 +50,12 @@ var signatureSteps = []step{
 		return cut
 	}),
 	onBytes(SignatureReversed, func(s []byte) [][]byte {
-		s = slices.Clone(s)
 		slices.Reverse(s)
 		return [][]byte{s}
 	}),
 }
 
-// onBytes is a step on what the Base64 stands for.
+// onBytes is a step on what the Base64 encodes.
 func onBytes(kind Kind, undo func([]byte) [][]byte) step {
 	return step{kind, func(a string) []string {
 		raw, err := base64.StdEncoding.DecodeString(a)
@@ -73,41 +70,35 @@ func onBytes(kind Kind, undo func([]byte) [][]byte) step {
 	}}
 }
 
-// signatureHeaders are where gateways put an Authorization header that they took away.
+// signatureHeaders are where a signature may be: in its own header, or where gateways put
+// an Authorization header that they remove.
 var signatureHeaders = []string{
-	"X-Forwarded-Authorization", "X-Original-Authorization", "X-Authorization", "Proxy-Authorization",
+	"Authorization", "X-Forwarded-Authorization", "X-Original-Authorization", "X-Authorization", "Proxy-Authorization",
 	"X-Amzn-Remapped-Authorization", "Redirect-Http-Authorization", "Http-Authorization",
 }
 
-// An openedSignature is what a signature turned out to hold, and what had to be undone
-// for that.
+// An openedSignature is what a signature contains, and what had to be undone to open it.
 type openedSignature struct {
 	digest        [md5.Size]byte
 	authorization string
 	keyURL        string // value of x-oss-pub-key-url that stands for the key
 	kinds         []Kind // of the Authorization header
-	header        string // the header the signature was in, if not Authorization
+	header        string // the header with the signature
 }
 
-// openSignature looks for the spelling of the signature and the key with which it opens
-// to a digest.
-func (d *Doctor) openSignature(ctx context.Context, v *verify.Verifier, c *Capture, keyURLs []string) (openedSignature, bool) {
-	for _, header := range append([]string{"Authorization"}, signatureHeaders...) {
-		// Longer than any signature is with whatever was put around it.
-		const maxAuthorization = 8 << 10
-		value := c.Get(header)
+// openSignature looks for the spelling of the signature and the key that open it to a
+// digest.
+func (e *examination) openSignature(ctx context.Context) (openedSignature, bool) {
+	for _, header := range signatureHeaders {
+		const maxAuthorization = 8 << 10 // longer than any signature with whatever was put around it
+		value := e.capture.Get(header)
 		if value == "" || len(value) > maxAuthorization {
 			continue
 		}
 		for _, spelled := range spread(value, signatureSteps, maxSignatures) {
-			for _, keyURL := range keyURLs {
-				digest, err := v.Digest(ctx, keyURL, spelled.text)
-				if err == nil {
-					sig := openedSignature{digest, spelled.text, keyURL, spelled.kinds, ""}
-					if header != "Authorization" {
-						sig.header = header
-					}
-					return sig, true
+			for _, keyURL := range e.keyURLs {
+				if digest, err := e.verifier.Digest(ctx, keyURL, spelled.text); err == nil {
+					return openedSignature{digest, spelled.text, keyURL, spelled.kinds, header}, true
 				}
 			}
 		}
