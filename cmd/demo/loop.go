@@ -36,7 +36,7 @@ const (
 	drain = 5 * time.Second
 )
 
-// policies allow what there is to try. The callback's URL is filled in.
+// policies allow everything that the demo suggests to try. The callback URL is filled in.
 const policies = `policies:
   demo:
     buckets: [demo]
@@ -48,12 +48,6 @@ const policies = `policies:
     allowed_vars: [uid, album]
 `
 
-// options say where the parts of a loop listen, and what is kept.
-type options struct {
-	data                    string // "" keeps nothing
-	public, admin, oss, api string // listeners
-}
-
 // A loop is everything an upload needs, running.
 type loop struct {
 	logger      *slog.Logger
@@ -63,20 +57,20 @@ type loop struct {
 	ossURL      string
 	apiURL      string // of the issuer
 
-	broken chan struct{} // closed when a part ended by itself, or was stopped
-	end    func()        // closes broken
-	stops  []func() error
+	ended chan struct{} // closed once a part ends, by itself or because it is stopped
+	end   func()        // closes ended
+	stops []func() error
 }
 
-// start starts every part. What was started before a failure is stopped.
-func start(ctx context.Context, opts options, logger *slog.Logger) (*loop, error) {
+// start starts every part. After a failure, it stops those that it has started.
+func start(ctx context.Context, opts *command, logger *slog.Logger) (*loop, error) {
 	tokens, err := uploadtoken.ParseKeys(tokenKeys)
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{logger: logger, tokens: tokens, broken: make(chan struct{})}
-	l.end = sync.OnceFunc(func() { close(l.broken) })
-	for _, part := range []func(context.Context, options) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
+	l := &loop{logger: logger, tokens: tokens, ended: make(chan struct{})}
+	l.end = sync.OnceFunc(func() { close(l.ended) })
+	for _, part := range []func(context.Context, *command) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
 		if err := part(ctx, opts); err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
@@ -84,7 +78,7 @@ func start(ctx context.Context, opts options, logger *slog.Logger) (*loop, error
 	return l, nil
 }
 
-// stop ends every part, the last first. It is called once.
+// stop stops every part, the last first. Call it once.
 func (l *loop) stop() error {
 	var errs []error
 	for _, stop := range slices.Backward(l.stops) {
@@ -93,7 +87,7 @@ func (l *loop) stop() error {
 	return errors.Join(errs...)
 }
 
-// background runs a part until it is stopped in its turn, and not by the signal.
+// background runs a part until stop stops it. The signal, which ends ctx, does not.
 func (l *loop) background(ctx context.Context, part func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
@@ -104,10 +98,10 @@ func (l *loop) background(ctx context.Context, part func(context.Context) error)
 	l.stops = append(l.stops, func() error { cancel(); return <-ended })
 }
 
-func (l *loop) startPostgres(ctx context.Context, opts options) error {
+func (l *loop) startPostgres(ctx context.Context, opts *command) error {
 	cfg := embeddedpg.Config{Logger: l.logger}
-	if opts.data != "" {
-		cfg.DataDir = filepath.Join(opts.data, "postgres")
+	if opts.DataDir != "" {
+		cfg.DataDir = filepath.Join(opts.DataDir, "postgres")
 	}
 	postgres, err := embeddedpg.Start(ctx, cfg)
 	if err != nil {
@@ -118,8 +112,8 @@ func (l *loop) startPostgres(ctx context.Context, opts options) error {
 	return migrations.Up(ctx, l.databaseURL)
 }
 
-func (l *loop) startOSS(ctx context.Context, opts options) error {
-	listener, err := net.Listen("tcp", opts.oss)
+func (l *loop) startOSS(ctx context.Context, opts *command) error {
+	listener, err := net.Listen("tcp", opts.OSSListen)
 	if err != nil {
 		return err
 	}
@@ -128,15 +122,15 @@ func (l *loop) startOSS(ctx context.Context, opts options) error {
 		AccessKeyID: keyID, AccessKeySecret: keySecret, Region: region, Buckets: []string{bucket},
 		PublicURL: l.ossURL, Logger: l.logger,
 	}
-	if opts.data != "" {
-		cfg.DataDir = filepath.Join(opts.data, "objects")
+	if opts.DataDir != "" {
+		cfg.DataDir = filepath.Join(opts.DataDir, "objects")
 	}
 	emulator, err := ossemu.New(cfg)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	server := httpserver.New(emulator, l.logger)
-	server.ReadTimeout, server.WriteTimeout = 0, 0 // a large object takes as long as it takes
+	server.ReadTimeout, server.WriteTimeout = 0, 0 // a large object may take any time
 	server.RegisterOnShutdown(emulator.Close)
 	l.background(ctx, func(ctx context.Context) error {
 		return httpserver.Serve(ctx, l.logger, drain, httpserver.Site{Server: server, Listener: listener})
@@ -144,8 +138,8 @@ func (l *loop) startOSS(ctx context.Context, opts options) error {
 	return nil
 }
 
-func (l *loop) startReceiver(ctx context.Context, opts options) error {
-	public, admin, err := httpserver.Listen("callbacks", opts.public, opts.admin)
+func (l *loop) startReceiver(ctx context.Context, opts *command) error {
+	public, admin, err := httpserver.Listen("callbacks", opts.Listen, opts.AdminListen)
 	if err != nil {
 		return err
 	}
@@ -158,12 +152,12 @@ func (l *loop) startReceiver(ctx context.Context, opts options) error {
 	return nil
 }
 
-func (l *loop) startIssuer(ctx context.Context, opts options) error {
+func (l *loop) startIssuer(ctx context.Context, opts *command) error {
 	allowed, err := policy.Parse(fmt.Appendf(nil, policies, l.callbackURL), callbackspec.AnyHost)
 	if err != nil {
 		return err
 	}
-	api, admin, err := httpserver.Listen("applications", opts.api, anyPort)
+	api, admin, err := httpserver.Listen("applications", opts.APIListen, anyPort)
 	if err != nil {
 		return err
 	}
@@ -176,30 +170,30 @@ func (l *loop) startIssuer(ctx context.Context, opts options) error {
 	return nil
 }
 
-// printCommands says what is up and what to try.
+// printCommands prints what is running and what to try.
 func (l *loop) printCommands(out io.Writer) {
 	fmt.Fprintf(out, `Everything is up until Ctrl-C: PostgreSQL, the OSS emulator at %[1]s, the receiver at %[2]s,
 the issuer at %[9]s.
 
-Issue an upload, upload a file, and see the receiver's answer:
+Request an upload, upload a file, and see the receiver's answer:
 
   export OSS_ENDPOINT=%[1]s OSS_REGION=%[3]s OSS_ACCESS_KEY_ID=%[4]s OSS_ACCESS_KEY_SECRET=%[5]s
   export UPCALL_CALLBACK_URL=%[2]s UPCALL_TOKEN_KEYS='%[6]s'
   export UPCALL_DATABASE_URL='%[8]s'
   go run ./cmd/issuer put --bucket %[7]s --key hello.txt --var uid=42
 
-Or ask the issuer for one, as an application does:
+Or request an upload over HTTP, as an application does:
 
   KEY=$(go run ./cmd/issuer keys add --policy demo)
   curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' %[9]s/v1/uploads \
     -d '{"key":"hello.txt","content_type":"text/plain","size":12,"vars":{"uid":"42"}}'
 
-See the rows, and what became of each issued upload:
+See the rows, and the status of each issued upload:
 
   psql '%[8]s' -c 'SELECT * FROM upcall.upload_events'
   psql '%[8]s' -c 'SELECT * FROM upcall.upload_status'
 
-See what the emulator sent and what came back, and make it misbehave:
+See what the emulator sent and what it got back, and make it misbehave:
 
   curl %[1]s/_ossemu/callbacks
   curl -X PUT %[1]s/_ossemu/faults -d '{"corrupt_signature": true}'

@@ -1,7 +1,7 @@
-// Demo runs the whole loop in one process: a private PostgreSQL, the OSS emulator, the
-// receiver and the issuer. It asks the issuer for two uploads, as an application does,
-// uploads the files as any HTTP client would, shows what the uploader got back and the rows
-// that were recorded, has forged callbacks refused, and leaves nothing running.
+// Demo runs everything in one process: a private PostgreSQL, the OSS emulator, the receiver
+// and the issuer. It requests two uploads from the issuer, as an application does, uploads
+// the files as any HTTP client would, shows the answers and the recorded rows, and shows
+// that forged callbacks are refused. It leaves nothing running.
 //
 //	demo          run once
 //	demo --stay   keep everything up until Ctrl-C, and print commands to try
@@ -20,7 +20,7 @@ func main() { cli.Main("demo", run) }
 // command is the command line.
 type command struct {
 	Stay        bool   `help:"Keep everything up until Ctrl-C, and print commands to try."`
-	DataDir     string `default:".upcall" help:"Where --stay keeps PostgreSQL's data and the objects."`
+	DataDir     string `default:".upcall" help:"Directory for PostgreSQL's data and the objects with --stay."`
 	Listen      string `default:"127.0.0.1:8080" help:"Receiver's public listener with --stay."`
 	AdminListen string `default:"127.0.0.1:8081" help:"Receiver's private listener with --stay."`
 	OSSListen   string `name:"oss-listen" default:"127.0.0.1:9000" help:"Emulator's listener with --stay."`
@@ -40,11 +40,10 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	if c.Verbose {
 		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
-	opts := options{data: c.DataDir, public: c.Listen, admin: c.AdminListen, oss: c.OSSListen, api: c.APIListen}
 	if !c.Stay {
-		opts = options{public: anyPort, admin: anyPort, oss: anyPort, api: anyPort}
+		*c = command{Listen: anyPort, AdminListen: anyPort, OSSListen: anyPort, APIListen: anyPort}
 	}
-	loop, err := start(ctx, opts, logger)
+	loop, err := start(ctx, c, logger)
 	if err != nil {
 		return err
 	}
@@ -52,7 +51,7 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 		loop.printCommands(std.Out)
 		select {
 		case <-ctx.Done():
-		case <-loop.broken:
+		case <-loop.ended:
 		}
 		return loop.stop()
 	}

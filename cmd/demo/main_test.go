@@ -20,7 +20,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		`answer   200 {"status":"ok","event_id":"`,
-		`photos/sunset.png  742   image/png   320    200`,
+		`photos/sunset.png  460   image/png   320    200`,
 		`{"uid": "42", "album": "summer 2026"}`,
 		"   issued  uploaded\n   2       2\n",
 		`403 {"error":{"code":"bad_signature"`,

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/color"
 	"image/png"
 	"io"
 	"net/http"
@@ -32,23 +31,17 @@ type file struct {
 }
 
 func files() ([]file, error) {
-	picture := image.NewRGBA(image.Rect(0, 0, 320, 200))
-	for x := range 320 {
-		for y := range 200 {
-			picture.Set(x, y, color.RGBA{uint8(x * 255 / 320), uint8(y * 255 / 200), 160, 255})
-		}
-	}
-	var encoded bytes.Buffer
-	if err := png.Encode(&encoded, picture); err != nil {
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 320, 200))); err != nil {
 		return nil, fmt.Errorf("encode picture: %w", err)
 	}
 	return []file{
-		{"photos/sunset.png", "image/png", encoded.Bytes(), map[string]string{"uid": "42", "album": "summer 2026"}},
+		{"photos/sunset.png", "image/png", picture.Bytes(), map[string]string{"uid": "42", "album": "summer 2026"}},
 		{"notes/hello.txt", "text/plain", []byte("Hello, OSS!\n"), map[string]string{"uid": "43"}},
 	}, nil
 }
 
-// show runs uploads and forgeries through the loop and prints what came of them.
+// show runs uploads and forgeries through the loop and prints the results.
 func (l *loop) show(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -70,11 +63,11 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 	if err := l.printRows(ctx, out, len(uploads)); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d. Callbacks that no upload of ours made\n", len(uploads)+2)
+	fmt.Fprintf(out, "%d. Forged callbacks\n", len(uploads)+2)
 	return l.forge(ctx, out)
 }
 
-// addKey makes an API key for the issuer.
+// addKey creates an API key for the issuer.
 func (l *loop) addKey(ctx context.Context) (string, error) {
 	pool, err := eventstore.Open(ctx, l.databaseURL)
 	if err != nil {
@@ -89,19 +82,14 @@ func (l *loop) addKey(ctx context.Context) (string, error) {
 	return key, eventstore.NewAPIKeys(pool).Add(ctx, added)
 }
 
-// issue asks the issuer for an upload, as an application does.
+// issue requests an upload from the issuer, as an application does.
 func (l *loop) issue(ctx context.Context, key string, f file) (manifest.Upload, error) {
 	wanted, err := json.Marshal(map[string]any{"key": f.key, "content_type": f.contentType, "size": len(f.content), "vars": f.vars})
 	if err != nil {
 		return manifest.Upload{}, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.apiURL+"/v1/uploads", bytes.NewReader(wanted))
-	if err != nil {
-		return manifest.Upload{}, err
-	}
-	request.Header.Set("Authorization", "Bearer "+key)
-	request.Header.Set("Content-Type", "application/json")
-	status, answer, err := send(request)
+	headers := map[string]string{"Authorization": "Bearer " + key, "Content-Type": "application/json"}
+	status, answer, err := send(ctx, http.MethodPost, l.apiURL+"/v1/uploads", headers, wanted)
 	if err != nil {
 		return manifest.Upload{}, err
 	}
@@ -113,7 +101,7 @@ func (l *loop) issue(ctx context.Context, key string, f file) (manifest.Upload, 
 	return issued, err
 }
 
-// upload issues an upload and does it as any HTTP client would.
+// upload requests an upload and performs it as any HTTP client would.
 func (l *loop) upload(ctx context.Context, out io.Writer, key string, f file) error {
 	issued, err := l.issue(ctx, key, f)
 	if err != nil {
@@ -121,14 +109,7 @@ func (l *loop) upload(ctx context.Context, out io.Writer, key string, f file) er
 	}
 	host, _, _ := strings.Cut(issued.URL, "?")
 	fmt.Fprintf(out, "   issued   %s %s?… until %s\n", issued.Method, host, issued.ExpiresAt.Format(time.TimeOnly))
-	request, err := http.NewRequestWithContext(ctx, issued.Method, issued.URL, bytes.NewReader(f.content))
-	if err != nil {
-		return fmt.Errorf("upload: %w", err)
-	}
-	for name, value := range issued.Headers {
-		request.Header.Set(name, value)
-	}
-	status, answer, err := send(request)
+	status, answer, err := send(ctx, issued.Method, issued.URL, issued.Headers, f.content)
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
@@ -139,7 +120,7 @@ func (l *loop) upload(ctx context.Context, out io.Writer, key string, f file) er
 	return nil
 }
 
-// printRows shows the events, and that the ledger knows each of them.
+// printRows prints the events, and checks that the ledger knows each of them.
 func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
 	pool, err := eventstore.OpenReader(ctx, l.databaseURL)
 	if err != nil {
@@ -177,7 +158,7 @@ func (l *loop) printRows(ctx context.Context, out io.Writer, want int) error {
 	return nil
 }
 
-// forge sends what an attacker would, and fails unless each is refused.
+// forge sends callbacks as attackers would, and fails unless each is refused.
 func (l *loop) forge(ctx context.Context, out io.Writer) error {
 	const target, body = "/oss/callback", "bucket=demo&object=photos%2Fsunset.png&size=1"
 	trusted := l.ossURL + ossemu.PublicKeyPath
@@ -187,14 +168,11 @@ func (l *loop) forge(ctx context.Context, out io.Writer) error {
 			"https://gosspublic.alicdn.com.evil.example/key.pem", "untrusted_key"},
 		{"signed by OSS for another customer", ossemu.SignCallback(target, []byte(body)), trusted, "bad_token"},
 	} {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.callbackURL, strings.NewReader(body))
-		if err != nil {
-			return fmt.Errorf("forge callback: %w", err)
+		headers := map[string]string{
+			"Content-Type": "application/x-www-form-urlencoded", "Authorization": attack.signature,
+			"x-oss-pub-key-url": base64.StdEncoding.EncodeToString([]byte(attack.keyURL)),
 		}
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Authorization", attack.signature)
-		request.Header.Set("x-oss-pub-key-url", base64.StdEncoding.EncodeToString([]byte(attack.keyURL)))
-		status, answer, err := send(request)
+		status, answer, err := send(ctx, http.MethodPost, l.callbackURL, headers, []byte(body))
 		if err != nil {
 			return fmt.Errorf("forge callback: %w", err)
 		}
@@ -206,13 +184,20 @@ func (l *loop) forge(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// send returns the status and the body of the answer.
-func send(request *http.Request) (int, string, error) {
+// send sends a request and returns the status and the body of the answer.
+func send(ctx context.Context, method, url string, headers map[string]string, body []byte) (int, string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	for name, value := range headers {
+		request.Header.Set(name, value)
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0, "", err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	return response.StatusCode, strings.TrimSpace(string(body)), err
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return response.StatusCode, strings.TrimSpace(string(answer)), err
 }
