@@ -12,7 +12,7 @@ import (
 func main() { cli.Main("ossemu", run) }
 
 const description = "An emulator of Alibaba Cloud OSS that calls back after uploads. " +
-	"The variable behind a flag is shown with it; the flag wins."
+	"Each flag shows its variable; the flag takes precedence."
 
 // commands is the command line.
 type commands struct {
@@ -31,7 +31,7 @@ func helpTexts() kong.Vars {
 		"access_key_id": "The only access key ID that exists.",
 		"access_key_secret": "Its secret. Default ossemu-secret. " +
 			"Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names.",
-		"public_url": "Address where callback receivers fetch the public key. By default it follows from the listener.",
+		"public_url": "Address at which receivers fetch the public key. By default that of the listener.",
 		"security_token": "STS token that requests must carry. Default none. " +
 			"Better in OSSEMU_SECURITY_TOKEN or a file that OSSEMU_SECURITY_TOKEN_FILE names.",
 	}

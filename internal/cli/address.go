@@ -10,8 +10,8 @@ import (
 	"upcall/internal/fault"
 )
 
-// CheckListener says what is wrong with the address of a listener, which the setting named
-// field holds. example is a port to write instead.
+// CheckListener returns an error if address, which the setting field holds, is not valid for
+// a listener. example is a port for its message.
 func CheckListener(field, address, example string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
@@ -23,7 +23,7 @@ func CheckListener(field, address, example string) error {
 	return nil
 }
 
-// CheckHealth asks a running program for a path and fails unless it answers 200 in time.
+// CheckHealth requests a path from a running program. It fails unless the answer is 200 in time.
 func CheckHealth(ctx context.Context, address, path string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -31,7 +31,7 @@ func CheckHealth(ctx context.Context, address, path string, timeout time.Duratio
 	if err != nil {
 		return Usage(fmt.Errorf("address %q is not host:port", address))
 	}
-	request.Close = true // the program may stop at once after it
+	request.Close = true // so that the program may stop right after it
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return fmt.Errorf("check health: %w", err)

@@ -1,9 +1,9 @@
-// Package cli is what the programs under cmd have in common: how they start and end, how
-// they read flags, variables and secrets, and how they report mistakes.
+// Package cli is what the programs under cmd have in common: how they start and end, read
+// flags, variables and secrets, and report mistakes.
 //
-// A program is a function that gets its context, arguments, environment and streams, and
-// returns an error. [Main] runs it as a process. A test calls it as it is, so that many
-// programs run side by side in one test.
+// A program is a function that takes its context, arguments, environment and streams, and
+// returns an error. [Main] runs it as a process. A test calls it directly, so that one test
+// can run many programs side by side.
 package cli
 
 import (
@@ -17,18 +17,17 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Env looks a variable up, as os.Getenv does.
+// Env looks up a variable, as os.Getenv does.
 type Env func(name string) string
 
-// Stdio is where a program reads, and where it writes: what was asked for to Out, remarks
-// and logs to Err.
+// Stdio is where a program reads and writes: results go to Out, messages and logs to Err.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer
 }
 
-// Main runs a program as this process, until SIGINT or SIGTERM ends its context. It prints
-// the error and exits with its code.
+// Main runs a program as this process. SIGINT and SIGTERM end its context. Main prints an
+// error and exits with its code.
 func Main(name string, run func(ctx context.Context, args []string, env Env, std Stdio) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Getenv, Stdio{os.Stdin, os.Stdout, os.Stderr})
@@ -39,7 +38,7 @@ func Main(name string, run func(ctx context.Context, args []string, env Env, std
 	}
 }
 
-// A Program says what stands in its help.
+// A Program describes a program for its help.
 type Program struct {
 	Name        string
 	Description string
@@ -48,8 +47,8 @@ type Program struct {
 }
 
 // Run reads args and env into commands, a pointer to a struct of kong's, and runs the
-// command that was chosen, or commands itself where it has none. Its Run method may take a
-// context.Context, an [Env] and a [Stdio]. The error has not been shown yet; it is
+// chosen command, or commands itself if it has none. Its Run method may take a
+// context.Context, an [Env] and a [Stdio]. Run does not print its error, which is an
 // [ErrUsage] if the command line is wrong.
 func (p Program) Run(ctx context.Context, commands any, args []string, env Env, std Stdio) error {
 	helped := false

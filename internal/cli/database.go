@@ -5,14 +5,14 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// DatabaseFlags say where PostgreSQL is. The program gives the flag's help text as
+// DatabaseFlags say where PostgreSQL is. The program sets the flag's help text in
 // ${database_url_help}.
 type DatabaseFlags struct {
 	DatabaseURL string `name:"database-url" placeholder:"URL" help:"${database_url_help}"`
 }
 
 // URL returns the database's URL from the flag, or else from UPCALL_DATABASE_URL or
-// DATABASE_URL or the files of these names with _FILE; "" where nothing is set.
+// DATABASE_URL, or the files that these variables with _FILE added name; "" if none is set.
 func (f *DatabaseFlags) URL(env Env) (string, error) {
 	url, err := Secret(f.DatabaseURL, env, "UPCALL_DATABASE_URL")
 	if err != nil || url != "" {
@@ -22,7 +22,7 @@ func (f *DatabaseFlags) URL(env Env) (string, error) {
 }
 
 // TokenKeys returns the keys of upload tokens from the flag, or else from
-// UPCALL_TOKEN_KEYS or its file; nil where nothing is set.
+// UPCALL_TOKEN_KEYS or its file; nil if none is set.
 func TokenKeys(flag string, env Env) (*uploadtoken.Keyring, error) {
 	keys, err := Secret(flag, env, "UPCALL_TOKEN_KEYS")
 	if err != nil || keys == "" {

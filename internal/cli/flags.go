@@ -6,20 +6,21 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// settingTag is the struct tag that names the environment variable behind a flag. It
-// stands in place of kong's own tag env, which reads the process's environment whatever
-// the program was given, so that no test could run beside another.
+// settingTag is the struct tag that names a flag's environment variable. It replaces kong's
+// own tag env, which always reads the process's environment, so that tests could not run in
+// parallel.
 const settingTag = "setting"
 
-// none is what kong makes of the struct tag sep:"none".
+// none is how kong represents the struct tag sep:"none".
 const none = -1
 
-// settings makes kong fill in, from env, each flag that the command line leaves out and
-// that has the tag setting:"NAME". A variable that is empty counts as not set. A flag
-// that may be given several times and has sep:"none" takes one value from each line of
-// its variable; another is separated in its variable as on the command line.
-// The help shows the variable's name and never its value. It shows the default of a flag
-// that has a placeholder, in whose place kong would show it otherwise.
+// settings makes kong read each flag with the tag setting:"NAME" from env if the command
+// line leaves it out. An empty variable counts as not set. A repeatable flag with
+// sep:"none" takes one value from each line of its variable; any other repeatable flag
+// separates values as on the command line.
+//
+// The help shows the variable's name and never its value. It also shows the default of a
+// flag with a placeholder, because kong itself shows only the placeholder.
 func settings(env Env) []kong.Option {
 	return []kong.Option{
 		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {

@@ -9,11 +9,11 @@ import (
 	"upcall/internal/fault"
 )
 
-// ErrUsage means that the user has to change something: flags, environment, or a file that
+// ErrUsage means that the user must change something: flags, environment, or a file that
 // they name. The exit code is 2.
 var ErrUsage = errors.New("usage error")
 
-// Usage makes err an [ErrUsage], with its text as it is. It returns nil for nil.
+// Usage makes err an [ErrUsage] with the same text. It returns nil for nil.
 func Usage(err error) error {
 	if err == nil {
 		return nil
@@ -26,7 +26,7 @@ type usageError struct{ error }
 func (e usageError) Unwrap() error        { return e.error }
 func (e usageError) Is(target error) bool { return target == ErrUsage }
 
-// ExitCode is the code that a program ends with after err, which is not nil.
+// ExitCode returns the exit code for err, which is not nil.
 func ExitCode(err error) int {
 	if errors.Is(err, ErrUsage) {
 		return 2

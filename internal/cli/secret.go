@@ -13,14 +13,14 @@ import (
 	"upcall/internal/fault"
 )
 
-// maxSecretFile is the longest secret, in bytes. A file above it was named by mistake, and
-// one without end, such as /dev/zero, must not fill the memory.
+// maxSecretFile is the longest secret, in bytes. A longer file was named by mistake, and an
+// endless one, such as /dev/zero, must not fill the memory.
 const maxSecretFile = 64 << 10
 
-// fileSuffix is what the name of the variable ends in that holds a path.
+// fileSuffix ends the name of a variable that holds a path.
 const fileSuffix = "_FILE"
 
-// What may be wrong with a secret. No error of this package holds the secret.
+// What may be wrong with a secret. No error of this package contains the secret.
 var (
 	ErrBoth       = errors.New("set one of them only")
 	ErrUnreadable = errors.New("cannot be read")
@@ -29,12 +29,12 @@ var (
 	ErrNotText    = errors.New("is not one line of text")
 )
 
-// Secret returns flag, unless that is "", or else the value of the variable name, or the
-// content, without one line break at its end, of the file that the variable name_FILE
-// names. A variable that is empty counts as not set; if nothing is set, the secret is "".
+// Secret returns flag unless that is "". Otherwise it returns the value of the variable
+// name, or the content of the file that the variable name_FILE names, without one line
+// break at its end. An empty variable counts as not set; if none is set, the secret is "".
 //
 // The error wraps one of the sentinels above and names the variable: both variables are
-// set, or the file is unreadable, empty, too long or no text.
+// set, or the file is unreadable, empty, too long or not text.
 func Secret(flag string, env Env, name string) (string, error) {
 	if flag != "" {
 		return flag, nil
@@ -69,7 +69,7 @@ func read(path string) (string, error) {
 	if !utf8.Valid(content) || bytes.ContainsRune(content, 0) {
 		return "", ErrNotText
 	}
-	// Editors and echo end a file with a line break that is no part of the secret.
+	// Editors and echo end a file with a line break that is not part of the secret.
 	secret := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
 	switch {
 	case secret == "":
@@ -80,7 +80,7 @@ func read(path string) (string, error) {
 	return secret, nil
 }
 
-// unreadable keeps the reason and drops the path, which the caller names.
+// unreadable keeps the reason and drops the path, which the caller adds.
 func unreadable(err error) error {
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err

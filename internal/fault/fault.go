@@ -1,6 +1,5 @@
-// Package fault holds mistakes as data: which field, what is wrong with it, and what to
-// write instead. Checks report all of them at once, and a program that shows them need not
-// take a text apart.
+// Package fault holds mistakes as data: the field, what is wrong with it, and how to fix it.
+// Checks report all mistakes at once, and a program that shows them need not parse text.
 package fault
 
 import (
@@ -10,12 +9,12 @@ import (
 	"strings"
 )
 
-// A Fault is one mistake. It is one line and safe to show.
+// A Fault is one mistake. Its text is one line and safe to show.
 type Fault struct {
-	Field   string // a flag, a variable, a JSON member, a place in a file; "" where there is none
+	Field   string // a flag, a variable, a JSON member, a place in a file; "" if there is none
 	Problem string
-	Fix     string // what to do about it; "" where Problem says so
-	Rule    error  // what errors.Is and errors.As find; may be nil
+	Fix     string // what to do about it; "" if Problem says so
+	Rule    error  // for errors.Is and errors.As; may be nil
 }
 
 func (f Fault) Error() string {
@@ -37,12 +36,12 @@ func New(rule error, field, fix, problem string, args ...any) Fault {
 	return Fault{Field: field, Problem: fmt.Sprintf(problem, args...), Fix: fix, Rule: rule}
 }
 
-// At returns a fault of a field that callers tell apart by the field alone.
+// At returns a fault without a rule: callers know it by its field.
 func At(field, problem string, args ...any) Fault {
 	return Fault{Field: field, Problem: fmt.Sprintf(problem, args...)}
 }
 
-// A List is mistakes. It is an error unless it is empty; see [List.Err].
+// A List holds mistakes. It is an error unless it is empty; see [List.Err].
 type List []Fault
 
 // Error has one line for each mistake.
@@ -54,7 +53,7 @@ func (l List) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap lets errors.Is and errors.As look at each mistake.
+// Unwrap lets errors.Is and errors.As inspect each mistake.
 func (l List) Unwrap() []error {
 	errs := make([]error, len(l))
 	for i, f := range l {
@@ -63,7 +62,7 @@ func (l List) Unwrap() []error {
 	return errs
 }
 
-// Add appends the mistakes of each error. It passes over nil.
+// Add appends the mistakes of each error, and ignores nil.
 func (l *List) Add(errs ...error) {
 	for _, err := range errs {
 		*l = append(*l, Of(err)...)
@@ -95,7 +94,8 @@ func Join(errs ...error) error {
 	return l.Err()
 }
 
-// In returns err with each of its mistakes in field, nil if err is nil.
+// In returns err with field as the field of each mistake. A field that was there before
+// moves to the problem. It returns nil for nil.
 func In(field string, err error) error {
 	return change(err, func(f *Fault) {
 		if f.Field != "" {
@@ -105,8 +105,7 @@ func In(field string, err error) error {
 	})
 }
 
-// Prefix returns err with prefix before the field of each of its mistakes, nil if err is
-// nil.
+// Prefix returns err with prefix before the field of each mistake. It returns nil for nil.
 func Prefix(prefix string, err error) error {
 	return change(err, func(f *Fault) { f.Field = prefix + f.Field })
 }
@@ -119,8 +118,8 @@ func change(err error, each func(*Fault)) error {
 	return l.Err()
 }
 
-// Of returns the mistakes of an error: each of a list, or of errors that were joined.
-// Any other error is a mistake of no field.
+// Of returns the mistakes of an error: those of a list, or of joined errors. Any other error
+// is a mistake without a field.
 func Of(err error) List {
 	switch e := err.(type) {
 	case nil:
@@ -132,14 +131,14 @@ func Of(err error) List {
 	case interface{ Unwrap() []error }:
 		var l List
 		l.Add(e.Unwrap()...)
-		// An error that has words of its own besides, as fmt.Errorf makes with several
-		// %w, is one mistake: they would be lost.
+		// An error that adds text of its own, as fmt.Errorf does with several %w, counts
+		// as one mistake, because that text would be lost.
 		if l.Error() == err.Error() {
 			return l
 		}
 	default:
 		if inner := errors.Unwrap(err); inner != nil && inner.Error() == err.Error() {
-			return Of(inner) // a type without words of its own
+			return Of(inner) // a type that adds no text
 		}
 	}
 	return List{{Problem: err.Error(), Rule: err}}

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// most is how many bytes of a text that somebody else chose a mistake shows.
+// most is how many bytes of a user's text a mistake shows.
 const most = 80
 
-// Short cuts a text between two characters.
+// Short truncates a long text, without splitting a character.
 func Short(text string) string {
 	if len(text) <= most {
 		return text
@@ -17,11 +17,11 @@ func Short(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// Quote is a text, in quotes, that is safe and short enough for one line.
+// Quote quotes a text so that it is safe and short enough for one line.
 func Quote(text string) string { return strconv.Quote(Short(text)) }
 
-// Name is a name without quotes that is safe and short enough for one line: characters
-// that do not print become question marks.
+// Name makes a name safe and short enough for one line, without quotes: unprintable
+// characters become question marks.
 func Name(text string) string {
 	return Short(strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !strconv.IsPrint(r) {
@@ -31,8 +31,8 @@ func Name(text string) string {
 	}, text))
 }
 
-// Readable quotes a text that would move a terminal's cursor or break a table, and
-// returns any other as it is.
+// Readable quotes a text that would move a terminal's cursor or break a table. It returns
+// any other text unchanged.
 func Readable(text string) string {
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -40,15 +40,15 @@ func Readable(text string) string {
 	return text
 }
 
-// Line makes one line of a text, such as a server's answer: line breaks and characters
+// Line turns a text, such as a server's answer, into one line: line breaks and characters
 // that move a terminal's cursor become spaces.
 func Line(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) }), " ")
 }
 
-// OneLine returns err with its text on one line: pgx, for one, says on a line of its own
-// why each address cannot be reached.
+// OneLine returns err with its text on one line. An error of pgx, for example, has a line
+// for each address that cannot be reached.
 func OneLine(err error) error { return lineError{err} }
 
 type lineError struct{ error }

@@ -1,5 +1,5 @@
-// Package issuer puts the issuer's service together, from the database to the listeners,
-// and runs it until it is told to stop. The program and the demo run the same one.
+// Package issuer assembles the issuer's service, from the database to the listeners, and
+// runs it until it is told to stop. The program and the demo both run it.
 package issuer
 
 import (
@@ -30,7 +30,7 @@ type Config struct {
 	DatabaseURL string
 	// OSS is where uploads go, with the credentials that sign them. Required.
 	OSS oss.Config
-	// Tokens mints the upload tokens, by which the uploads of the ledger are known again.
+	// Tokens mints the upload tokens, which tie callbacks to the uploads in the ledger.
 	// Required.
 	Tokens *uploadtoken.Keyring
 
@@ -47,13 +47,13 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Run serves applications on api and health and metrics on admin until ctx ends, then
-// answers what it has accepted and returns. Both listeners take connections before it is
-// called, so a caller need not wait for it.
+// Run serves applications on api, and health and metrics on admin, until ctx ends. Then it
+// finishes the requests that it has accepted and returns. Both listeners accept connections
+// before Run is called, so the caller need not wait.
 //
-// It refuses to serve on a schema that is too old, with an error that wraps
-// migrations.ErrTooOld. A database that cannot be reached is no error: it may come back,
-// and until then the issuer is not ready and answers with 503.
+// Run does not serve on a schema that is too old: its error then wraps
+// migrations.ErrTooOld. An unreachable database is not an error: it may come back, and
+// until then the issuer is not ready and answers 503.
 func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	if cfg.Tokens == nil {
 		return errors.New("issuer: Tokens are required")
@@ -109,8 +109,8 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	return server.Serve(ctx, api, httpserver.Site{Server: private, Listener: admin})
 }
 
-// page returns the upload page, or nil if it is off. It may upload to the buckets of the
-// policies and to no other place.
+// page returns the upload page, or nil if it is off. The page may upload only to the buckets
+// of the policies.
 func (cfg Config) page(ctx context.Context, client *oss.Client) (http.Handler, error) {
 	if !cfg.Page {
 		return nil, nil

@@ -1,5 +1,5 @@
-// Package ossrule is what Alibaba Cloud OSS itself demands of buckets, keys and sizes:
-// rules that the issuer applies before it signs, and that the emulator applies as OSS.
+// Package ossrule holds the rules of Alibaba Cloud OSS for buckets, keys and sizes. The
+// issuer applies them before it signs, and the emulator as OSS does.
 package ossrule
 
 import (
@@ -11,7 +11,7 @@ import (
 	"upcall/internal/fault"
 )
 
-// For how long a V4 presigned URL may be good (EC 0002-00000232).
+// How long a V4 presigned URL may be valid (EC 0002-00000232).
 const (
 	MinExpiry = time.Second
 	MaxExpiry = 7 * 24 * time.Hour
@@ -25,11 +25,11 @@ const (
 	MaxParts  = 10_000
 	MaxObject = MaxParts * MaxPart // 48.8 TB, in parts
 
-	// PageOfParts is how many parts OSS lists in one answer.
+	// PageOfParts is how many parts OSS lists in one response.
 	PageOfParts = 1000
 )
 
-// What is stored along with an object.
+// Limits on what is stored with an object.
 const (
 	maxKey     = 1023 // bytes of UTF-8
 	MetaPrefix = "x-oss-meta-"
@@ -51,8 +51,8 @@ var (
 	ErrKey    = errors.New("object key")
 )
 
-// IsName reports whether s holds lower-case letters, digits and hyphens only, as the
-// names of buckets, regions and headers do. An empty text does.
+// IsName reports whether s holds only lower-case letters, digits and hyphens, as the names
+// of buckets, regions and headers do. The empty string passes.
 func IsName(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
@@ -60,7 +60,7 @@ func IsName(s string) bool {
 }
 
 // Escape percent-encodes everything but RFC 3986's unreserved characters, in upper-case
-// hex: as OSS signs, lists, and fills in form bodies (genuinely signed ones show it).
+// hex. OSS does so to sign, to list, and to fill in form bodies, as genuine callbacks show.
 func Escape(text string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
@@ -86,7 +86,7 @@ func CheckBucket(name string) error {
 	case name == "":
 		return fault.New(ErrBucket, "bucket", "give its name", "is empty")
 	case !IsName(name):
-		return bad("use lower-case letters, digits and hyphens", "holds a character that no bucket has")
+		return bad("use lower-case letters, digits and hyphens", "holds a character that bucket names cannot have")
 	case len(name) < 3 || len(name) > 63:
 		return bad("OSS allows 3 to 63", "has %d characters", len(name))
 	case strings.Trim(name, "-") != name:
