@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
-// bin is the directory of the program.
+// bin is the directory of the programs.
 var bin string
 
 func runTests(m *testing.M) int {
@@ -56,27 +56,31 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// built builds the issuer once, as the tests are built, and returns its path.
-var built = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(bin, "issuer")
-	args := []string{"build", "-o", path}
+// build builds the programs once, as the tests are built.
+var build = sync.OnceValue(func() error {
+	args := []string{"build", "-o", bin}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
-	if output, err := exec.Command("go", append(args, "upcall/cmd/issuer")...).CombinedOutput(); err != nil {
-		return path, fmt.Errorf("build issuer: %w: %s", err, output)
+	if output, err := exec.Command("go", append(args, "upcall/cmd/issuer", "upcall/cmd/receiver")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, output)
 	}
-	return path, nil
+	return nil
 })
+
+// programs returns the directory that the issuer and the receiver are in.
+func programs(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
 
 // command returns one that runs the issuer in an environment of its own.
 func command(t *testing.T, env clitest.Env, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "issuer"), args...)
 	cmd.Env = []string{} // not that of the test
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)

@@ -148,12 +148,8 @@ func newReader(t *testing.T) *reader {
 	}))
 	r.client = &http.Client{Transport: toEmulators{permanent, temporary}}
 	r.fill(t)
-	program, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
 	database := dbtest.URL(t)
-	r.env = []string{"PATH=" + filepath.Dir(program) + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata,
+	r.env = []string{"PATH=" + programs(t) + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata,
 		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
 		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=" + documentedKeys,
 		"UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback",

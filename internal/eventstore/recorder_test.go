@@ -1,7 +1,6 @@
 package eventstore
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +21,6 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
-	"upcall/internal/testing/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -277,59 +275,6 @@ func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 		}
 	}
 	wantCount(t, pool, events)
-}
-
-// waitsForLock returns when the recorder waits for another transaction.
-func waitsForLock(t *testing.T, pool *pgxpool.Pool) {
-	t.Helper()
-	wait.Until(t, "the recorder waits for the other transaction", func() bool {
-		var waits bool
-		err := pool.QueryRow(t.Context(), `SELECT EXISTS (
-			SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
-		return err == nil && waits
-	})
-}
-
-// A duplicate is reported only when the other is committed.
-func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
-	t.Parallel()
-	for _, commit := range []bool{true, false} {
-		t.Run(fmt.Sprint("commit=", commit), func(t *testing.T) {
-			t.Parallel()
-			pool := dbtest.Pool(t, Open)
-			r := newRecorder(t, Config{Pool: pool})
-			e := smallEvent()
-			tx, err := pool.Begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer tx.Rollback(context.Background())
-			if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())",
-				e.UploadID.UUID, e.ID); err != nil {
-				t.Fatal(err)
-			}
-			outcome := make(chan bool)
-			go func() {
-				duplicate, err := r.Record(context.Background(), e)
-				if err != nil {
-					t.Error(err)
-				}
-				outcome <- duplicate
-			}()
-			waitsForLock(t, pool)
-			if commit {
-				err = tx.Commit(t.Context())
-			} else {
-				err = tx.Rollback(t.Context())
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if duplicate := <-outcome; duplicate != commit {
-				t.Errorf("duplicate = %t", duplicate)
-			}
-		})
-	}
 }
 
 func TestSerializationFailureIsRetried(t *testing.T) {

@@ -141,15 +141,7 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	e := eventOf(u)
 	record(t, r, smallEvent(), false) // there is a partition
 	// Another receiver is about to commit the same callback, and then does not.
-	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback(context.Background())
-	if _, err := tx.Exec(t.Context(), "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES ($1, $2, now())",
-		e.UploadID.UUID, e.ID); err != nil {
-		t.Fatal(err)
-	}
+	tx := aboutToCommit(t, pool, e)
 	outcome := make(chan error)
 	go func() {
 		_, err := r.Record(context.Background(), e)

@@ -1,6 +1,7 @@
-package main
+package e2e
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -26,16 +27,6 @@ var (
 	pageStatus = regexp.MustCompile(`# status (\d)\n?$`)
 )
 
-// builtReceiver returns a directory with the program as it is built.
-func builtReceiver(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, "receiver"), ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
-	return bin
-}
-
 // runPage runs the commands of a page, at least so many, one after the other in a
 // directory, and compares status and output with the page.
 func runPage(t *testing.T, path, dir string, least int, env ...string) {
@@ -44,7 +35,7 @@ func runPage(t *testing.T, path, dir string, least int, env ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, "PATH="+builtReceiver(t)+":"+os.Getenv("PATH"))
+	env = append(env, "PATH="+programs(t)+":"+os.Getenv("PATH"))
 	commands := 0
 	for _, block := range pageBlock.FindAllStringSubmatch(string(page), -1) {
 		commands++
@@ -88,7 +79,8 @@ func TestOperationsPage(t *testing.T) {
 	}
 	for n, object := range []string{"photos/1.jpg", "photos/2.jpg", "photos/3.jpg", "photos/4.jpg"} {
 		if n == 3 {
-			if _, err := queue.Move(t.Context(), holdsNothing{}.Record, 3); err != nil {
+			holdsNothing := func(context.Context, *event.Event) (bool, error) { return false, event.ErrUnstorable }
+			if _, err := queue.Move(t.Context(), holdsNothing, 3); err != nil {
 				t.Fatal(err)
 			}
 		}
