@@ -11,11 +11,10 @@ import (
 	"upcall/internal/oss"
 )
 
-// anyRole asks the metadata service for the name of the role.
+// anyRole means the role that the metadata service names.
 const anyRole = "auto"
 
-// credentialFlags say where the credentials come from, where that is not the
-// environment.
+// credentialFlags say where the credentials come from, if not from the environment.
 type credentialFlags struct {
 	Profile            string `placeholder:"NAME" setting:"UPCALL_PROFILE" help:"${profile}"`
 	CredentialsFile    string `placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"${credentials_file}"`
@@ -24,14 +23,14 @@ type credentialFlags struct {
 	STSExpiration      string `name:"sts-expiration" placeholder:"TIME" setting:"UPCALL_STS_EXPIRATION" help:"${sts_expiration}"`
 }
 
-// fillIn adds the credentials to cfg. The error is about what could not be read; what
-// was read is still to be checked.
+// fillIn adds the credentials to cfg. The error is about what could not be read; the rest
+// is still to be checked.
 func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 	profile := f.Profile != "" || f.CredentialsFile != ""
 	var err error
 	switch {
 	case profile && f.ECSRole != "", profile && f.CredentialsProcess != "", f.ECSRole != "" && f.CredentialsProcess != "":
-		err = fault.At("--profile, --ecs-role, --credentials-process", "more than one is given; choose where the credentials come from")
+		err = fault.At("--profile, --ecs-role, --credentials-process", "more than one is given; choose one source of credentials")
 	case f.ECSRole == anyRole:
 		cfg.Source = oss.ECSRole("")
 	case f.ECSRole != "":
@@ -49,8 +48,8 @@ func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 	return fault.Join(err, f.setExpiration(cfg))
 }
 
-// noCredentials stands for credentials of which the mistake was said already, so that
-// they are not reported as missing as well.
+// noCredentials stands for credentials whose mistake is reported already, so that they are
+// not reported as missing too.
 func noCredentials(context.Context) (oss.Credentials, error) {
 	return oss.Credentials{}, errors.New("no credentials")
 }
@@ -59,7 +58,7 @@ func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 	path := f.CredentialsFile
 	if path == "" {
 		if env("HOME") == "" {
-			return fault.At("--profile", "HOME is not set, so the file with the profiles is not known; give --credentials-file")
+			return fault.At("--profile", "HOME is not set, so the file of profiles cannot be found; give --credentials-file")
 		}
 		path = filepath.Join(env("HOME"), ".aliyun", "config.json")
 	}
@@ -78,7 +77,7 @@ func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 	} {
 		value, err := cli.Secret("", env, secret.name)
 		if err != nil {
-			value = "unreadable" // said once, not again as missing
+			value = "unreadable" // so that it is not reported as missing too
 		}
 		*secret.to = value
 		faults.Add(err)
@@ -86,7 +85,7 @@ func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 	return faults.Err()
 }
 
-// setExpiration takes the earlier of the flag and what the credentials say.
+// setExpiration uses the flag or the credentials' own expiry, whichever is earlier.
 func (f *credentialFlags) setExpiration(cfg *oss.Config) error {
 	if f.STSExpiration == "" {
 		return nil
@@ -96,7 +95,7 @@ func (f *credentialFlags) setExpiration(cfg *oss.Config) error {
 	case err != nil:
 		return fault.At("--sts-expiration", "%q is not a time in RFC 3339; write 2026-11-22T18:00:00Z, say", f.STSExpiration)
 	case f.ECSRole != "" || f.CredentialsProcess != "":
-		return fault.At("--sts-expiration", "credentials of a role or a command say themselves when they end; leave it out")
+		return fault.At("--sts-expiration", "credentials of a role or a command hold their own expiry; leave it out")
 	case cfg.Source == nil && (cfg.SessionExpires.IsZero() || end.Before(cfg.SessionExpires)):
 		cfg.SessionExpires = end
 	}

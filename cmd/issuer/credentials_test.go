@@ -113,7 +113,7 @@ func TestCredentialSources(t *testing.T) {
 				t.Errorf("expires at %s after %s, the credentials at %s", u.ExpiresAt, seconds, end)
 			}
 			text, _, _ := execute(t, env, slices.Concat(good, tt.args)...)
-			want := "as asked for"
+			want := "as requested"
 			if tt.bound {
 				want = "when the credentials end"
 			} else if tt.remark != "" {

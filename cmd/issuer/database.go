@@ -10,12 +10,12 @@ import (
 	"upcall/migrations"
 )
 
-// databaseFlags say where PostgreSQL is, for the commands that cannot do without.
+// databaseFlags say where PostgreSQL is, for the commands that need it.
 type databaseFlags struct {
 	cli.DatabaseFlags `group:"database"`
 }
 
-// required returns the database's URL, or what to do where there is none.
+// required returns the database's URL, or an error that says how to set it.
 func (f *databaseFlags) required(env cli.Env) (string, error) {
 	url, err := f.URL(env)
 	switch {
@@ -24,23 +24,19 @@ func (f *databaseFlags) required(env cli.Env) (string, error) {
 	case url == "":
 		return "", errors.New("no database: set UPCALL_DATABASE_URL to postgres://user:password@host/database")
 	}
-	return url, standsAlone(url)
+	return url, notEmbedded(url)
 }
 
-func standsAlone(url string) error {
+func notEmbedded(url string) error {
 	if url == "embedded" {
 		return fault.At("UPCALL_DATABASE_URL",
-			"embedded is a PostgreSQL within the receiver; give both programs the URL of one that stands alone")
+			"embedded is a PostgreSQL within the receiver; give both programs the URL of a separate server")
 	}
 	return nil
 }
 
-// withKeys runs work on the stored API keys.
-func (f *databaseFlags) withKeys(ctx context.Context, env cli.Env, work func(*eventstore.APIKeys) error) error {
-	url, err := f.required(env)
-	if err != nil {
-		return cli.Usage(err)
-	}
+// withKeys runs work on the API keys in a database.
+func withKeys(ctx context.Context, url string, work func(*eventstore.APIKeys) error) error {
 	pool, err := eventstore.Open(ctx, url)
 	if errors.Is(err, migrations.ErrURL) {
 		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))

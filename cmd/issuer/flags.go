@@ -14,8 +14,7 @@ import (
 	"upcall/internal/policy"
 )
 
-// objectFlags say what shall be uploaded. What is wrong with them is found by the
-// checks that report everything at once.
+// objectFlags say what is uploaded.
 type objectFlags struct {
 	Bucket string `placeholder:"NAME" setting:"UPCALL_BUCKET" help:"The bucket. Required."`
 	Key    string `placeholder:"KEY" setting:"UPCALL_KEY" help:"The object key. Required."`
@@ -31,15 +30,15 @@ type objectFlags struct {
 	ForbidOverwrite bool `setting:"UPCALL_FORBID_OVERWRITE" help:"Let the upload fail if the object exists."`
 }
 
-// object returns what the flags say and for how long. The error is about flags that
-// cannot be read; the object holds the others, to be checked as well.
+// object returns the object and how long its URL is valid. The error is about flags that
+// cannot be read; the object holds the others, for its own checks.
 func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	meta, metaErr := parsePairs("--meta", f.Meta)
 	tags, tagErr := parsePairs("--tag", f.Tag)
 	headers, headerErr := parsePairs("--header", f.Header)
 	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
-		expires = ossrule.MinExpiry // said once
+		expires = ossrule.MinExpiry // so that the mistake is reported once
 	}
 	return oss.Object{
 		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,
@@ -47,7 +46,7 @@ func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	}, expires, fault.Join(fault.In("--expires", expiresErr), metaErr, tagErr, headerErr)
 }
 
-// callbackFlags say whom OSS tells of the upload, and what.
+// callbackFlags say what OSS sends after the upload, and where to.
 type callbackFlags struct {
 	CallbackURL      []string `name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"${callback_url}"`
 	CallbackHost     string   `placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"${callback_host}"`
@@ -59,8 +58,8 @@ type callbackFlags struct {
 	CallbackBody string `placeholder:"TEMPLATE" setting:"UPCALL_CALLBACK_BODY" help:"A template with $${bucket}, $${x:name}… ${adds_token}"`
 }
 
-// callback returns nil without a URL. The error is about flags that cannot be read or
-// would do nothing; the callback holds the others, to be checked as well.
+// callback returns nil without a URL. The error is about flags that cannot be read or have
+// no effect; the callback holds the others, for its own checks.
 func (f *callbackFlags) callback() (*issue.CallbackSpec, error) {
 	vars, varErr := parsePairs("--var", f.Var)
 	unread := fault.Join(varErr,
@@ -70,18 +69,16 @@ func (f *callbackFlags) callback() (*issue.CallbackSpec, error) {
 		return nil, fault.Join(unread, f.checkNoCallback())
 	}
 	c := &issue.CallbackSpec{
-		URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars, BodyType: callbackspec.Form,
+		URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars,
+		BodyType: callbackspec.Form, InQuery: f.Carry == "query",
 	}
 	if f.CallbackBodyType == "json" {
 		c.BodyType = callbackspec.JSON
 	}
-	if f.Carry == "query" {
-		c.InQuery = true
-	}
 	return c, unread
 }
 
-// checkNoCallback refuses settings of a callback that would never be sent.
+// checkNoCallback rejects settings of a callback that would never be sent.
 func (f *callbackFlags) checkNoCallback() error {
 	var faults fault.List
 	for _, flag := range []struct {
@@ -94,13 +91,13 @@ func (f *callbackFlags) checkNoCallback() error {
 		{"--var", len(f.Var) > 0},
 	} {
 		if flag.set {
-			faults.AddAt(flag.name, "there is no callback to use it; give --callback-url, or leave it out")
+			faults.AddAt(flag.name, "has no effect without a callback; give --callback-url, or leave it out")
 		}
 	}
 	return faults.Err()
 }
 
-// parseBytes reads a number of bytes. A flag that is not given is nil.
+// parseBytes reads a number of bytes. It is nil if the flag is not given.
 func parseBytes(flag, s string) (*int64, error) {
 	if s == "" {
 		return nil, nil
@@ -112,7 +109,7 @@ func parseBytes(flag, s string) (*int64, error) {
 	return &n, nil
 }
 
-// parsePairs reads name=value entries. What follows the first = is the value.
+// parsePairs reads name=value entries. The value may hold further = signs.
 func parsePairs(flag string, entries []string) (map[string]string, error) {
 	pairs := make(map[string]string, len(entries))
 	var faults fault.List

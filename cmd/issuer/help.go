@@ -10,8 +10,8 @@ func helpTexts() kong.Vars {
 		"content_md5":  "MD5 of the only content accepted.",
 		"crc64":        "Expected CRC-64 (ECMA-182) of the object, as a decimal number.",
 		"header":       "Another x-oss-* header, or one that OSS stores, such as Cache-Control. Repeatable.",
-		"part_size":    "Size of each part but the last, 100 KB to 5 GB. By default it follows from the size.",
-		"parts":        "Maximum number of parts, up to 10000, if the size is not known.",
+		"part_size":    "Size of each part except the last, 100 KB to 5 GB. By default it follows from the size.",
+		"parts":        "Maximum number of parts, up to 10000, if the size is unknown.",
 		"size":         "Exact size of the object, up to 48.8 TB. OSS then rejects parts of other sizes.",
 		"split_size": "Upload files larger than this in parts of this size. " +
 			"By default, files over 64 MiB go in parts of a suitable size.",
@@ -29,21 +29,21 @@ func helpTexts() kong.Vars {
 		"credentials_file": "File with the profiles. Without --profile its current one is used. By default ~/.aliyun/config.json.",
 		"credentials_process": "Use the credentials that this shell command prints: " +
 			"JSON with AccessKeyId, AccessKeySecret, SecurityToken and Expiration.",
-		"ecs_role":       "Use the RAM role of this ECS instance; auto finds out which one it has.",
-		"path_style":     "Put the bucket into the path, for emulators. Implied where the endpoint is an IP address.",
+		"ecs_role":       "Use the RAM role of this ECS instance; auto finds out its name.",
+		"path_style":     "Put the bucket into the path, for emulators. Implied if the endpoint is an IP address.",
 		"profile":        "Use the credentials of this profile of the aliyun command line.",
-		"sts_expiration": "When the session token ends, in RFC 3339, if the credentials do not say it. No URL outlives it.",
+		"sts_expiration": "When the session token ends, in RFC 3339, if the credentials do not say. No URL outlives it.",
 
-		// What is printed, and what is read again.
+		// The output, which other commands read.
 		"created_manifest": "Manifest that multipart create printed; - reads standard input. Required.",
-		"given_manifest": "Upload with what put --format json or multipart create printed, or with a presigned URL; " +
-			"- reads standard input. For one file, and without credentials.",
-		"manifest_format": "json prints the manifest; text says what to do with the one in the file.",
+		"given_manifest": "Upload one file with what put --format json or multipart create printed, or with a presigned URL. " +
+			"Needs no credentials; - reads standard input.",
+		"manifest_format": "json prints the manifest; text explains what to do with the one in the file.",
 		"new_manifest":    "Write the manifest to this file, which must not exist yet.",
 		"put_format":      "text, json, or the uploader's program: curl, python, java, go, node, browser, csharp, cpp, android or php.",
 
 		// issuer upload.
-		"attempts":  "How often to try each request, 1 to 100; eight times take about a minute if nothing answers.",
+		"attempts":  "How often to try each request, 1 to 100. Eight attempts take about a minute if nothing answers.",
 		"parallel":  "How many files or parts to send at once, 1 to 64.",
 		"state_dir": "Directory that remembers unfinished multipart uploads. By default upcall/uploads in $XDG_STATE_HOME or ~/.local/state.",
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +32,7 @@ type keysAddCommand struct {
 
 // Help is shown below the summary of the command.
 func (*keysAddCommand) Help() string {
-	return `Only the key is written to standard output. It is stored as a hash, so it cannot be shown again.
+	return `Only the key goes to standard output. It is stored as a hash, so it cannot be shown again.
 
 A running issuer accepts the key within a second.`
 }
@@ -43,31 +42,28 @@ func (c *keysAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		c.ID = apikey.NewID()
 	}
 	text, hash, err := apikey.New(c.ID)
-	_, databaseErr := c.required(env)
+	url, databaseErr := c.required(env)
 	if err := fault.Join(c.checkPolicy(), fault.In("--id", err), databaseErr); err != nil {
 		return cli.Usage(err)
 	}
-	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
+	err = withKeys(ctx, url, func(keys *eventstore.APIKeys) error {
 		return keys.Add(ctx, eventstore.APIKey{ID: c.ID, Hash: hash[:], Policy: c.Policy, CreatedAt: time.Now()})
 	})
 	if errors.Is(err, eventstore.ErrExists) {
-		return cli.Usage(fault.At("--id", "there is a key %q already, and an id is not used again; choose another one", c.ID))
+		return cli.Usage(fault.At("--id", "there is a key %q already, and an id cannot be reused; choose another", c.ID))
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Err, "issuer: made the key %s with the policy %s; it is shown this once\n", c.ID, c.Policy)
-	if _, err := fmt.Fprintln(std.Out, text); err != nil {
-		return fmt.Errorf("write key: %w", err)
-	}
-	return nil
+	fmt.Fprintf(std.Err, "issuer: created the key %s with the policy %s; it is shown only once\n", c.ID, c.Policy)
+	return write(std.Out, text+"\n")
 }
 
 func (c *keysAddCommand) checkPolicy() error {
 	if err := policy.CheckName(c.Policy); err != nil || c.Policies == "" {
 		return fault.In("--policy", err)
 	}
-	// Who calls the callback URLs does not matter here.
+	// Which hosts a callback URL may name does not matter here.
 	set, err := readPolicies(c.Policies, callbackspec.AnyHost)
 	if err != nil {
 		return err
@@ -84,24 +80,19 @@ type keysListCommand struct {
 }
 
 func (c *keysListCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	_, err := c.required(env)
+	url, err := c.required(env)
 	if err := fault.Join(oneOf("--format", c.Format, "text", "json"), err); err != nil {
 		return cli.Usage(err)
 	}
-	return c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error {
+	return withKeys(ctx, url, func(keys *eventstore.APIKeys) error {
 		all, err := keys.List(ctx)
 		if err != nil {
 			return err
 		}
 		if c.Format == "json" {
-			err = printKeysJSON(std.Out, all)
-		} else {
-			err = printKeys(std.Out, all)
+			return printKeysJSON(std.Out, all)
 		}
-		if err != nil {
-			return fmt.Errorf("write keys: %w", err)
-		}
-		return nil
+		return printKeys(std.Out, all)
 	})
 }
 
@@ -115,7 +106,10 @@ func printKeys(w io.Writer, keys []eventstore.APIKey) error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", key.ID, key.Policy, key.CreatedAt.UTC().Format(time.RFC3339), revoked)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write keys: %w", err)
+	}
+	return nil
 }
 
 func printKeysJSON(w io.Writer, keys []eventstore.APIKey) error {
@@ -133,7 +127,7 @@ func printKeysJSON(w io.Writer, keys []eventstore.APIKey) error {
 		}
 		all = append(all, s)
 	}
-	return json.NewEncoder(w).Encode(all)
+	return printJSON(w, all)
 }
 
 type keysRevokeCommand struct {
@@ -150,13 +144,13 @@ func (c *keysRevokeCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio)
 	// A user who pastes the whole key must not find it in an error or in a log.
 	idErr := apikey.CheckID(c.ID)
 	if id, _, err := apikey.Parse(c.ID); err == nil {
-		idErr = fmt.Errorf("that is a whole key; give its id alone, %s", id)
+		idErr = fmt.Errorf("that is a whole key; give only its id, %s", id)
 	}
-	_, err := c.required(env)
+	url, err := c.required(env)
 	if err := fault.Join(fault.In("ID", idErr), err); err != nil {
 		return cli.Usage(err)
 	}
-	err = c.withKeys(ctx, env, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
+	err = withKeys(ctx, url, func(keys *eventstore.APIKeys) error { return keys.Revoke(ctx, c.ID) })
 	if errors.Is(err, eventstore.ErrNotFound) {
 		return cli.Usage(fault.At("ID", "there is no key %q; see issuer keys list", c.ID))
 	}

@@ -26,7 +26,7 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"UPCALL_DATABASE_URL": dbtest.URL(t), "UPCALL_POLICIES": clitest.WriteFile(t, "policies.yaml", goodPolicies)}
 	made, stderr, status := execute(t, env, "keys", "add", "--policy", "photos", "--id", "web")
-	if status != 0 || stderr != "issuer: made the key web with the policy photos; it is shown this once\n" {
+	if status != 0 || stderr != "issuer: created the key web with the policy photos; it is shown only once\n" {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	key := strings.TrimSuffix(made, "\n")
@@ -119,7 +119,7 @@ func TestKeysRefusals(t *testing.T) {
 		{"revoke what is not there", env, []string{"keys", "revoke", "nobody"}, 2, []string{`ID: there is no key "nobody"; see issuer keys list`}},
 		{"revoke what is no id", env, []string{"keys", "revoke", "a/b"}, 2, []string{"ID: id of an API key"}},
 		{"revoke two", env, []string{"keys", "revoke", "taken", "other"}, 2, []string{"unexpected argument other"}},
-		{"revoke a whole key", env, []string{"keys", "revoke", strings.TrimSpace(made)}, 2, []string{"ID: that is a whole key; give its id alone, taken"}},
+		{"revoke a whole key", env, []string{"keys", "revoke", strings.TrimSpace(made)}, 2, []string{"ID: that is a whole key; give only its id, taken"}},
 		{"revoke without a database", nil, []string{"keys", "revoke", "taken"}, 2, []string{"no database"}},
 		{"no command", env, []string{"keys"}, 2, []string{"add"}},
 	} {

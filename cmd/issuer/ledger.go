@@ -11,23 +11,22 @@ import (
 	"upcall/migrations"
 )
 
-// A ledger is where a command writes down what it issues, in a database that may not have
-// the schema.
+// A ledger records what a command issues, in a database whose schema it checks first.
 type ledger struct {
 	database migrations.Querier
 	rows     *eventstore.Ledger
 }
 
-// openLedger returns the ledger in the database of UPCALL_DATABASE_URL, and nil where that
-// is not set. DATABASE_URL does not count here, as it does for serve and keys: the commands
-// that issue one upload work without a database, and a variable of that name may well be
-// another program's. No connection is made yet. The function closes the ledger.
+// openLedger returns the ledger in the database of UPCALL_DATABASE_URL, or nil if that is
+// not set. Unlike serve and keys, the commands that issue uploads work without a database,
+// so they ignore DATABASE_URL, which may belong to another program. No connection is made
+// yet. The function closes the ledger.
 func openLedger(ctx context.Context, env cli.Env) (issue.Ledger, func(), error) {
 	url, err := cli.Secret("", env, "UPCALL_DATABASE_URL")
 	if err != nil || url == "" {
 		return nil, func() {}, err
 	}
-	if err := standsAlone(url); err != nil {
+	if err := notEmbedded(url); err != nil {
 		return nil, func() {}, err
 	}
 	pool, err := eventstore.OpenRecorder(ctx, url)
@@ -48,7 +47,7 @@ func (l ledger) Issue(ctx context.Context, upload eventstore.IssuedUpload) error
 		err = l.rows.Issue(ctx, upload)
 	}
 	if err != nil {
-		return fault.OneLine(fmt.Errorf("%w; nothing was handed out; unset UPCALL_DATABASE_URL to do without it", err))
+		return fault.OneLine(fmt.Errorf("%w; nothing was issued; unset UPCALL_DATABASE_URL to issue without a ledger", err))
 	}
 	return nil
 }

@@ -23,9 +23,9 @@ type commands struct {
 const description = `Hands out presigned OSS upload URLs whose callback is tied to the upload.
 
 Credentials come from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and, for temporary ones, OSS_SESSION_TOKEN.
-A profile, a RAM role or a command can give them instead; see the flags of a command.
-Callbacks carry an upload token where UPCALL_TOKEN_KEYS is set: kid:secret[,kid:secret], the first one signs.
-Each of these may be given as a file instead, named by the variable with _FILE at its end.`
+A profile, a RAM role or a command can provide them instead; see the flags of a command.
+Callbacks carry an upload token if UPCALL_TOKEN_KEYS is set: kid:secret[,kid:secret]. The first key signs.
+Each of these can come from a file instead, which a variable of the same name with _FILE at the end names.`
 
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {

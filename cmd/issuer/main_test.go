@@ -279,7 +279,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 		}
 	}
 	help = strings.Join(strings.Fields(program.Output(t, env, "put", "--help")), " ")
-	const private = "Private addresses, localhost and names without a dot are taken only where the endpoint itself is one of those"
+	const private = "Private addresses, localhost and names without a dot are accepted only if the endpoint itself is one of those"
 	if !strings.Contains(help, private) {
 		t.Error("the help does not say when private callback addresses are taken")
 	}
@@ -327,7 +327,7 @@ func TestWarnings(t *testing.T) {
 	env["UPCALL_TOKEN_KEYS"] = ""
 	for _, format := range []string{"text", "json"} {
 		_, stderr, status := execute(t, env, slices.Concat(good, []string{"--format", format})...)
-		if status != 0 || !strings.HasPrefix(stderr, "issuer: warning: no upload token") || strings.Count(stderr, "\n") != 1 {
+		if status != 0 || !strings.HasPrefix(stderr, "issuer: warning: UPCALL_TOKEN_KEYS is not set, so there is no upload token") || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("without token keys: status %d, %q", status, stderr)
 		}
 	}

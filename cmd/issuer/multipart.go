@@ -39,30 +39,27 @@ type multipartCreateCommand struct {
 
 // Help is shown below the summary of the command.
 func (*multipartCreateCommand) Help() string {
-	return `The manifest holds the URL of each part, of the completion, which carries the callback, of the abort
-and of the list of parts. Anyone who has it can upload until it expires. Everything is checked before the
-upload is initiated; if it cannot be presigned, entered in the ledger or printed after that, it is aborted.
+	return `The manifest holds the URLs to upload each part, to list the parts, to complete the upload, which sends
+the callback, and to abort it. Anyone who has it can upload until it expires. Everything is checked before
+the upload is initiated; if it cannot be presigned, entered in the ledger or printed then, it is aborted.
 
-Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, as with issuer put.
+If UPCALL_DATABASE_URL is set, the upload is written to the ledger there, as with issuer put.
 
-Without --content-type the object gets the type that the end of its key stands for.`
+Without --content-type the object's type follows from the extension of its key.`
 }
 
 // Run initiates one upload and prints its manifest. kong calls it.
 func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, ossErr := c.ossConfig(env)
-	tokens, tokensErr := cli.TokenKeys("", env)
-	ledger, closeLedger, ledgerErr := openLedger(ctx, env)
+	setup, closeLedger, setupErr := c.setUp(ctx, env)
 	defer closeLedger()
 	request, requestErr := c.request()
 	if requestErr == nil {
-		requestErr = request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil)
+		requestErr = request.Check(setup.hosts, setup.tokens != nil)
 	}
-	if err := fault.Join(ossErr, cfg.Check(), tokensErr, ledgerErr, requestErr, c.checkOutput()); err != nil {
+	if err := fault.Join(setupErr, requestErr, c.checkOutput()); err != nil {
 		return cli.Usage(err)
 	}
-
-	issuer, err := newIssuer(cfg, tokens, ledger)
+	issuer, err := setup.issuer()
 	if err != nil {
 		return err
 	}
@@ -74,9 +71,9 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
 	}
-	warn(std.Err, request.Callback != nil, tokens)
+	warn(std.Err, request.Callback != nil, setup.tokens)
 	warnExpiry(std.Err, cause, m.ExpiresAt, c.Expires)
-	if err := c.print(std.Out, file, request, m, cause); err != nil { // without its manifest it is of no use
+	if err := c.print(std.Out, file, request, m, cause); err != nil { // without its manifest the upload is useless
 		return errors.Join(err, issuer.AbortMultipart(ctx, m), discard(file))
 	}
 	return nil
@@ -90,8 +87,8 @@ func (c *multipartCreateCommand) checkOutput() error {
 	return err
 }
 
-// openManifest returns nil where no file was named. It takes a new file only: an
-// upload whose manifest is overwritten cannot be completed any more.
+// openManifest returns nil if no file is named. The file must be new: an upload whose
+// manifest is overwritten can no longer be completed.
 func (c *multipartCreateCommand) openManifest() (*os.File, error) {
 	if c.Manifest == "" {
 		return nil, nil
@@ -100,12 +97,12 @@ func (c *multipartCreateCommand) openManifest() (*os.File, error) {
 	return file, fault.In("--manifest", err)
 }
 
-// discard removes a file that no manifest came into.
+// discard removes a file that got no manifest.
 func discard(file *os.File) error {
 	if file == nil {
 		return nil
 	}
-	file.Close() // not what is to be reported
+	file.Close() // its error is not worth reporting
 	return os.Remove(file.Name())
 }
 
@@ -119,7 +116,7 @@ func (c *multipartCreateCommand) print(w io.Writer, file *os.File, r issue.Multi
 	if c.Format == "json" {
 		return printJSON(w, m)
 	}
-	return printManifest(w, r, m, cause, c.Manifest, time.Now())
+	return write(w, manifestText(r, m, cause, c.Manifest, time.Now()))
 }
 
 // request turns the flags into a request. The error is about flags that cannot be read.
@@ -131,7 +128,7 @@ func (c *multipartCreateCommand) request() (issue.MultipartRequest, error) {
 	partSize, partSizeErr := parseBytes("--part-size", c.PartSize)
 	if partSize != nil {
 		if r.PartSize = *partSize; r.PartSize == 0 {
-			partSizeErr = fault.At("--part-size", "0 bytes make no part; OSS allows 102400 and more")
+			partSizeErr = fault.At("--part-size", "0 is too small; OSS allows 102400 and more")
 		}
 	}
 	if c.Parts != "" {
@@ -143,18 +140,18 @@ func (c *multipartCreateCommand) request() (issue.MultipartRequest, error) {
 	return r, fault.Join(objectErr, sizeErr, partSizeErr, partsErr, callbackErr)
 }
 
-// manifestFlags name an upload that was created.
+// manifestFlags name an upload that multipart create made.
 type manifestFlags struct {
 	Manifest string `group:"upload" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${created_manifest}"`
 }
 
 func (f *manifestFlags) read(std cli.Stdio) (manifest.Multipart, error) {
 	if f.Manifest == "" {
-		return manifest.Multipart{}, fault.At("--manifest", "is not given; name the file that holds what multipart create printed")
+		return manifest.Multipart{}, fault.At("--manifest", "is required; name the file with the output of multipart create")
 	}
 	m, err := readManifest(f.Manifest, std.In)
 	if err == nil && m.Multipart == nil {
-		err = fmt.Errorf("%w: it is an upload by one PUT, which is complete by itself", manifest.ErrManifest)
+		err = fmt.Errorf("%w: it is an upload by one PUT, which needs no completion", manifest.ErrManifest)
 	}
 	if err != nil {
 		return manifest.Multipart{}, fault.In("--manifest", err)
@@ -173,22 +170,22 @@ type multipartCompleteCommand struct {
 
 // Help is shown below the summary of the command.
 func (*multipartCompleteCommand) Help() string {
-	return `The parts are those that OSS lists. Parts that are missing, have the wrong size or do not make the
-expected CRC-64 are found first, and then nothing is merged. The object's own CRC-64 is compared afterwards.
+	return `The parts are those that OSS lists. If some are missing, have the wrong size or do not make the expected
+CRC-64, the upload is not completed. The CRC-64 of the object is compared afterwards.
 
 The exit status is also 1 if the object is stored but its callback failed (203 CallbackFailed).`
 }
 
-// Run merges one upload and prints the callback's answer. kong calls it.
+// Run completes one upload and prints the callback's answer. kong calls it.
 func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, ossErr := c.ossConfig(env)
 	formatErr := oneOf("--format", c.Format, "text", "json")
 	m, manifestErr := c.read(std)
 	want, crcErr := c.expectedCRC64()
-	if err := fault.Join(ossErr, cfg.Check(), formatErr, manifestErr, crcErr); err != nil {
+	if err := fault.Join(ossErr, formatErr, manifestErr, crcErr); err != nil {
 		return cli.Usage(err)
 	}
-	issuer, err := newIssuer(cfg, nil, nil) // token and row are there already
+	issuer, err := setup{oss: cfg}.issuer() // the upload has its token and its ledger row already
 	if err != nil {
 		return err
 	}
@@ -196,7 +193,7 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if err != nil {
 		return blame(err)
 	}
-	up, err := uploader.New(uploader.Config{})
+	up, err := uploader.New(uploader.Config{Parallel: 1, Attempts: 8})
 	if err != nil {
 		return err
 	}
@@ -207,10 +204,10 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if c.Format == "json" {
 		return errors.Join(err, printCompletedJSON(std.Out, m, done))
 	}
-	return errors.Join(err, printCompleted(std.Out, m, done, want != nil && err == nil))
+	return errors.Join(err, write(std.Out, completedText(m, done, want != nil && err == nil)))
 }
 
-// expectedCRC64 is nil where no flag says it.
+// expectedCRC64 is nil if no flag gives it.
 func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 	switch {
 	case c.CRC64 != "" && c.File != "":
@@ -218,7 +215,7 @@ func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 	case c.CRC64 != "":
 		n, err := strconv.ParseUint(c.CRC64, 10, 64)
 		if err != nil {
-			return nil, fault.At("--crc64", "%q is not a CRC-64 as a decimal number", c.CRC64)
+			return nil, fault.At("--crc64", "%q is not a CRC-64 in decimal", c.CRC64)
 		}
 		return &n, nil
 	case c.File == "":
@@ -233,8 +230,7 @@ func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 	if _, err := io.Copy(sum, file); err != nil {
 		return nil, fault.In("--file", err)
 	}
-	n := sum.Sum64()
-	return &n, nil
+	return new(sum.Sum64()), nil
 }
 
 type multipartAbortCommand struct {
@@ -246,28 +242,25 @@ type multipartAbortCommand struct {
 func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	cfg, ossErr := c.ossConfig(env)
 	m, manifestErr := c.read(std)
-	if err := fault.Join(ossErr, cfg.Check(), manifestErr); err != nil {
+	if err := fault.Join(ossErr, manifestErr); err != nil {
 		return cli.Usage(err)
 	}
-	issuer, err := newIssuer(cfg, nil, nil)
+	issuer, err := setup{oss: cfg}.issuer()
 	if err != nil {
 		return err
 	}
 	err = issuer.AbortMultipart(ctx, m)
 	if answer, ok := errors.AsType[*oss.ServiceError](err); ok && answer.Code == "NoSuchUpload" {
-		return fmt.Errorf("%w; it was completed or aborted before: look whether the object is there", err)
+		return fmt.Errorf("%w; it was completed or aborted before: check whether the object exists", err)
 	}
 	if err != nil {
 		return blame(err)
 	}
-	if _, err := fmt.Fprintf(std.Out, "Aborted the upload of %s to bucket %s.\n", fault.Readable(m.Key), m.Bucket); err != nil {
-		return fmt.Errorf("write answer: %w", err)
-	}
-	return nil
+	return write(std.Out, fmt.Sprintf("Aborted the upload of %s to bucket %s.\n", fault.Readable(m.Key), m.Bucket))
 }
 
-// completedJSON is what multipart complete prints as JSON. A CRC-64 is text, as many
-// readers of JSON round numbers of that length.
+// completedJSON is what multipart complete prints as JSON. The CRC-64 is text because many
+// JSON readers round numbers of that length.
 type completedJSON struct {
 	UploadID string  `json:"upload_id"`
 	Bucket   string  `json:"bucket"`
@@ -277,7 +270,7 @@ type completedJSON struct {
 	ETag     string  `json:"etag"`
 	CRC64    *string `json:"crc64"`
 
-	// Answer is the callback receiver's, as it came; null without a callback.
+	// Answer is the callback receiver's, unchanged; null without a callback.
 	Answer json.RawMessage `json:"answer"`
 }
 
@@ -285,7 +278,7 @@ func printCompletedJSON(w io.Writer, m manifest.Multipart, done uploader.Result)
 	document := completedJSON{
 		UploadID: m.ID.String(), Bucket: m.Bucket, Key: m.Key, Size: done.Size, Parts: done.Parts, ETag: done.ETag, Answer: done.Answer,
 	}
-	if done.CRC64 != 0 { // 0 with an error, where OSS did not say it
+	if done.CRC64 != 0 { // 0 with an error if OSS did not send it
 		document.CRC64 = new(strconv.FormatUint(done.CRC64, 10))
 	}
 	return printJSON(w, document)

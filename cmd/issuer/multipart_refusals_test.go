@@ -71,7 +71,7 @@ func TestMultipartCreateBadInput(t *testing.T) {
 		{"size negative", []string{"--size=-1"}, nil, []string{"size: -1 is out of range"}},
 		{"size over 48.8 TB", []string{"--size", "53687091200001"}, nil, []string{"1 to 53687091200000 bytes"}},
 		{"part size in words", []string{"--parts", "3", "--part-size", "8MiB"}, nil, []string{"--part-size:"}},
-		{"part size 0", []string{"--parts", "3", "--part-size", "0"}, nil, []string{"--part-size: 0 bytes"}},
+		{"part size 0", []string{"--parts", "3", "--part-size", "0"}, nil, []string{"--part-size: 0 is too small"}},
 		{"part size under 100 KB", []string{"--parts", "3", "--part-size", "102399"}, nil, []string{"part-size: 102399 is out of range"}},
 		{"part size over 5 GB", []string{"--parts", "3", "--part-size", "5368709121"}, nil, []string{"part-size: 5368709121 is out of range"}},
 		{"part size negative", []string{"--parts", "3", "--part-size=-8"}, nil, []string{"part-size: -8 is out of range"}},
@@ -104,7 +104,7 @@ func TestMultipartCreateBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was asked for %v", seen)
+		t.Errorf("OSS was requested %v", seen)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		args     []string
 		want     []string
 	}{
-		{"no manifest", "", nil, []string{"--manifest: is not given"}},
+		{"no manifest", "", nil, []string{"--manifest: is required"}},
 		{"no such file", "", []string{"--manifest", "/nonexistent"}, []string{"--manifest:"}},
 		{"a folder", "", []string{"--manifest", "/"}, []string{"--manifest:"}},
 		{"empty standard input", "", []string{"--manifest", "-"}, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
@@ -197,7 +197,7 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was asked for %v", seen)
+		t.Errorf("OSS was requested %v", seen)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -13,8 +12,8 @@ import (
 	"upcall/internal/uploader"
 )
 
-// printManifest shows an upload in parts, whose manifest is in file, to a person.
-func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause, file string, now time.Time) error {
+// manifestText describes a multipart upload, whose manifest is in file, to a person.
+func manifestText(r issue.MultipartRequest, m manifest.Multipart, cause oss.ExpiryCause, file string, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s, at OSS %s\n", m.ID, m.OSSUploadID)
@@ -24,22 +23,19 @@ func printManifest(w io.Writer, r issue.MultipartRequest, m manifest.Multipart, 
 	fmt.Fprintf(&b, `
 The manifest is in %[1]s. Anyone who has it can upload until it expires.
 
-Upload the file named FILE, which needs no credentials:
+Upload the file named FILE, without credentials:
 
 issuer upload --manifest %[1]s FILE
 
-Or have the parts sent by any HTTP client, each to its URL, and merge them here:
+Or send each part to its URL with any HTTP client, then complete the upload here:
 
 issuer multipart complete --manifest %[1]s --file FILE
 
-Or give the upload up, so that its parts cost nothing:
+Or abort the upload, so that OSS does not bill for its parts:
 
 issuer multipart abort --manifest %[1]s
 `, fault.Readable(file))
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write upload: %w", err)
-	}
-	return nil
+	return b.String()
 }
 
 func partsInWords(m manifest.Multipart) string {
@@ -53,16 +49,16 @@ func partsInWords(m manifest.Multipart) string {
 	}
 }
 
-// printCompleted shows a merged upload to a person, with the callback's answer at the
-// end.
-func printCompleted(w io.Writer, m manifest.Multipart, done uploader.Result, compared bool) error {
+// completedText describes a completed upload to a person, with the callback's answer at
+// the end.
+func completedText(m manifest.Multipart, done uploader.Result, compared bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(m.Key), m.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", m.ID)
 	fmt.Fprintf(&b, "Size      %d bytes in %d parts\n", done.Size, done.Parts)
 	fmt.Fprintf(&b, "ETag      %s\n", done.ETag)
 	switch {
-	case done.CRC64 == 0: // OSS did not say it
+	case done.CRC64 == 0: // OSS did not send it
 	case compared:
 		fmt.Fprintf(&b, "CRC-64    %d, as expected\n", done.CRC64)
 	default:
@@ -71,8 +67,5 @@ func printCompleted(w io.Writer, m manifest.Multipart, done uploader.Result, com
 	if done.Answer != nil {
 		fmt.Fprintf(&b, "\nThe callback's answer:\n\n%s\n", strings.TrimRight(string(done.Answer), "\n"))
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write answer: %w", err)
-	}
-	return nil
+	return b.String()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,8 +15,8 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// putCommand holds the flags as text: what is wrong with them is found by the checks
-// that report everything at once, where kong stops at the first.
+// putCommand holds some flags as text, because kong would stop at the first that it cannot
+// read; the checks here report all mistakes at once.
 type putCommand struct {
 	objectFlags   `group:"upload"`
 	ContentLength string `group:"upload" placeholder:"BYTES" setting:"UPCALL_CONTENT_LENGTH" help:"The only size accepted."`
@@ -31,32 +30,27 @@ type putCommand struct {
 // Help is shown below the summary of the command.
 func (*putCommand) Help() string {
 	return `OSS calls the callback URL, so it must be reachable from the Internet. Private addresses, localhost
-and names without a dot are taken only where the endpoint itself is one of those, that is, where it is an
-emulator.
+and names without a dot are accepted only if the endpoint itself is one of those, as an emulator's is.
 
-Where UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before
-anything is printed. DATABASE_URL does not count for that: it may be another program's.
+If UPCALL_DATABASE_URL is set, the upload is written to the ledger there, upcall.issued_uploads, before
+anything is printed. DATABASE_URL is ignored here because it may belong to another program.
 
-The variable behind a flag is shown with it; the flag wins. A variable of a repeatable flag holds one value
-on each line.
+The variable of a flag is shown with it; the flag wins. The variable of a repeatable flag holds one value on
+each line.
 
-The exit status is 2 if a setting is wrong, 1 if something else went wrong.`
+The exit status is 2 if a setting is wrong, 1 if anything else went wrong.`
 }
 
 // Run prints one issued upload. kong calls it.
 func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, ossErr := c.ossConfig(env)
-	tokens, tokensErr := cli.TokenKeys("", env)
-	ledger, closeLedger, ledgerErr := openLedger(ctx, env)
+	setup, closeLedger, setupErr := c.setUp(ctx, env)
 	defer closeLedger()
 	request, requestErr := c.request()
-	err := fault.Join(ossErr, cfg.Check(), tokensErr, ledgerErr, requestErr,
-		request.Check(issue.CallbackHosts(cfg.Host()), tokens != nil), checkFormat(c.Format, request.Object))
+	err := fault.Join(setupErr, requestErr, request.Check(setup.hosts, setup.tokens != nil), checkFormat(c.Format, request.Object))
 	if err != nil {
 		return cli.Usage(err)
 	}
-
-	issuer, err := newIssuer(cfg, tokens, ledger)
+	issuer, err := setup.issuer()
 	if err != nil {
 		return err
 	}
@@ -64,30 +58,13 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	if err != nil {
 		return blame(err)
 	}
-	warn(std.Err, request.Callback != nil, tokens)
+	warn(std.Err, request.Callback != nil, setup.tokens)
 	warnExpiry(std.Err, cause, upload.ExpiresAt, c.Expires)
 	return printUpload(std.Out, c.Format, request, upload, cause)
 }
 
-func newIssuer(cfg oss.Config, tokens *uploadtoken.Keyring, ledger issue.Ledger) (*issue.Issuer, error) {
-	client, err := oss.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return issue.New(issue.Config{OSS: client, Tokens: tokens, Ledger: ledger})
-}
-
-// blame says that an error is about what the caller has set, if it is: credentials that
-// have expired, say, come to light only where something is signed.
-func blame(err error) error {
-	if _, ok := errors.AsType[fault.Fault](err); ok {
-		return cli.Usage(err)
-	}
-	return err
-}
-
-// request turns the flags into a request. The error is about flags that cannot be
-// read; the request holds the others, to be checked as well.
+// request turns the flags into a request. The error is about flags that cannot be read;
+// the request holds the others, for their own checks.
 func (c *putCommand) request() (issue.Request, error) {
 	r := issue.Request{ContentMD5: c.ContentMD5}
 	var objectErr, lengthErr, callbackErr error
@@ -97,13 +74,13 @@ func (c *putCommand) request() (issue.Request, error) {
 	return r, fault.Join(objectErr, lengthErr, callbackErr)
 }
 
-// warn says what will be refused later, or is weak, though it can be issued.
+// warn names what is weak, or what a receiver will refuse although it can be issued.
 func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
-	if callback && tokens == nil {
-		fmt.Fprintln(w, "issuer: warning: no upload token: UPCALL_TOKEN_KEYS is not set, "+
-			"and a receiver refuses callbacks without a token unless it was told not to")
-	}
 	if tokens == nil {
+		if callback {
+			fmt.Fprintln(w, "issuer: warning: UPCALL_TOKEN_KEYS is not set, so there is no upload token; "+
+				"by default a receiver refuses callbacks without one")
+		}
 		return
 	}
 	if ids := tokens.Weak(); len(ids) > 0 {
@@ -112,15 +89,15 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	}
 }
 
-// warnExpiry says when it is not --expires that ends the URLs.
+// warnExpiry says so if the URLs may end before --expires.
 func warnExpiry(w io.Writer, cause oss.ExpiryCause, end time.Time, asked string) {
 	switch cause {
 	case oss.ExpiryOfCredentials:
 		fmt.Fprintf(w, "issuer: note: the credentials end at %s, and the URL with them, before the %s of --expires\n",
 			end.Format(time.RFC3339), asked)
 	case oss.ExpiryUnknown:
-		fmt.Fprintln(w, "issuer: note: the URL ends with the session token, if that is before --expires; "+
-			"give --sts-expiration to have it counted in")
+		fmt.Fprintln(w, "issuer: note: the URL ends with the session token if that ends before --expires; "+
+			"give --sts-expiration to say when it does")
 	}
 }
 
@@ -128,7 +105,14 @@ func printJSON(w io.Writer, document any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false) // the URL is full of ampersands
 	if err := enc.Encode(document); err != nil {
-		return fmt.Errorf("write upload: %w", err)
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+func write(w io.Writer, text string) error {
+	if _, err := io.WriteString(w, text); err != nil {
+		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ type serviceFlags struct {
 
 // Help is shown below the summary of the command.
 func (*serveCommand) Help() string {
-	return `The API is described at /openapi.yaml. An API key is made with issuer keys add.
+	return `/openapi.yaml describes the API. To create an API key, run issuer keys add.
 
 The policy file is read when the program starts:
 
@@ -87,13 +87,13 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	}
 	var err error
 	cfg.OSS, err = c.ossConfig(env)
-	faults.Add(err, cfg.OSS.Check())
+	faults.Add(err)
 	cfg.Tokens, err = cli.TokenKeys("", env)
 	faults.Add(err)
 	if err == nil && cfg.Tokens == nil {
-		// Without a token no callback can be told to belong to an upload of the ledger.
+		// Without a token a callback cannot be matched with an upload in the ledger.
 		faults.AddAt("UPCALL_TOKEN_KEYS",
-			"is not set, and issued uploads are known again by their tokens; set it to kid:secret, as for the receiver")
+			"is not set, but callbacks are matched with issued uploads by their tokens; set it to kid:secret, as for the receiver")
 	}
 	cfg.DatabaseURL, err = c.required(env)
 	faults.Add(err)
@@ -101,29 +101,29 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	faults.Add(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {
-		faults.AddAt("--api-rate", "%q is no number of requests a second; write 100, or 0.5 for one every two seconds", c.APIRate)
+		faults.AddAt("--api-rate", "%q is not a number of requests per second; write 100, or 0.5 for one every two seconds", c.APIRate)
 	}
 	cfg.Burst, err = strconv.Atoi(c.APIBurst)
 	if err != nil || cfg.Burst < 1 || cfg.Burst > 1e6 {
-		faults.AddAt("--api-burst", "%q is no number of requests; write 200, say", c.APIBurst)
+		faults.AddAt("--api-burst", "%q is not a number of requests; write 200, say", c.APIBurst)
 	}
 	cfg.Rate = rate.Limit(limit)
 	return cfg, faults.Err()
 }
 
-// readPolicies reads a policy file. Each mistake is named with the file, its line and
+// readPolicies reads a policy file. Each mistake is reported with the file, its line and
 // its column.
 func readPolicies(path string, hosts callbackspec.Hosts) (*policy.Set, error) {
 	if path == "" {
-		return nil, fault.At("--policies", "no policy file is given; see issuer serve --help for one")
+		return nil, fault.At("--policies", "no policy file is given; issuer serve --help shows one")
 	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fault.In("--policies", err)
 	}
 	defer file.Close()
-	// One byte more than is allowed, so that a file without end, such as /dev/zero, is
-	// refused and does not fill the memory.
+	// One byte more than is allowed, so that an endless file, such as /dev/zero, is rejected
+	// and does not fill the memory.
 	data, err := io.ReadAll(io.LimitReader(file, policy.MaxFile+1))
 	if err != nil {
 		return nil, fault.In("--policies", err)

@@ -127,7 +127,7 @@ func TestServeRefusals(t *testing.T) {
 		status int
 		want   []string // one for each line
 	}{
-		{"no policy file", map[string]string{"UPCALL_POLICIES": ""}, nil, 2, []string{"--policies: no policy file is given; see issuer serve --help for one"}},
+		{"no policy file", map[string]string{"UPCALL_POLICIES": ""}, nil, 2, []string{"--policies: no policy file is given; issuer serve --help shows one"}},
 		{"policy file that is not there", nil, []string{"--policies", "/nowhere"}, 2, []string{"--policies: open /nowhere: no such file or directory"}},
 		{"policy file that is a folder", nil, []string{"--policies", t.TempDir()}, 2, []string{"is a directory"}},
 		{"policy file without end", nil, []string{"--policies", "/dev/zero"}, 2, []string{"/dev/zero:1:1: the file is larger than 1048576 bytes"}},
@@ -141,13 +141,13 @@ func TestServeRefusals(t *testing.T) {
 		{"bad token keys", map[string]string{"UPCALL_TOKEN_KEYS": "hunter2"}, nil, 2, []string{"UPCALL_TOKEN_KEYS: "}},
 		{"no region", map[string]string{"OSS_REGION": ""}, nil, 2, []string{"region"}},
 		{"no credentials", map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, nil, 2, []string{"OSS_ACCESS_KEY_SECRET"}},
-		{"rate is no number", nil, []string{"--api-rate", "fast"}, 2, []string{`--api-rate: "fast" is no number of requests a second`}},
+		{"rate is no number", nil, []string{"--api-rate", "fast"}, 2, []string{`--api-rate: "fast" is not a number of requests per second`}},
 		{"rate is zero", nil, []string{"--api-rate", "0"}, 2, []string{"--api-rate: "}},
 		{"rate is negative", nil, []string{"--api-rate=-1"}, 2, []string{"--api-rate: "}},
 		{"rate is NaN", nil, []string{"--api-rate", "NaN"}, 2, []string{"--api-rate: "}},
 		{"rate is infinite", nil, []string{"--api-rate", "Inf"}, 2, []string{"--api-rate: "}},
 		{"rate is too high", map[string]string{"UPCALL_API_RATE": "1000001"}, nil, 2, []string{"--api-rate: "}},
-		{"burst is no number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is no number of requests; write 200, say`}},
+		{"burst is no number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is not a number of requests; write 200, say`}},
 		{"burst is zero", map[string]string{"UPCALL_API_BURST": "0"}, nil, 2, []string{"--api-burst: "}},
 		{"burst is too high", nil, []string{"--api-burst", "1000001"}, 2, []string{"--api-burst: "}},
 		{"listener is no address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is not host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},

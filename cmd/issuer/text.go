@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -15,8 +14,8 @@ import (
 	"upcall/internal/snippet"
 )
 
-// printText shows an upload to a person, with a command to paste.
-func printText(w io.Writer, r issue.Request, u manifest.Upload, cause oss.ExpiryCause, now time.Time) error {
+// uploadText describes an upload to a person, with a command to paste.
+func uploadText(r issue.Request, u manifest.Upload, cause oss.ExpiryCause, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Object    %s in bucket %s\n", fault.Readable(r.Object.Key), r.Object.Bucket)
 	fmt.Fprintf(&b, "Upload    %s\n", u.ID)
@@ -25,27 +24,23 @@ func printText(w io.Writer, r issue.Request, u manifest.Upload, cause oss.Expiry
 	fmt.Fprintf(&b, "\n%s %s\n", u.Method, u.URL)
 	names := slices.Sorted(maps.Keys(u.Headers))
 	if len(names) > 0 {
-		b.WriteString("\nHeaders, each to be sent exactly so:\n\n")
+		b.WriteString("\nHeaders, to be sent exactly as shown:\n\n")
 		for _, name := range names {
 			fmt.Fprintf(&b, "%s: %s\n", name, u.Headers[name])
 		}
 	}
-	curl := snippet.Curl(u.Request(), "FILE")
-	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", curl)
+	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", snippet.Curl(u.Request(), "FILE"))
 	if r.Callback != nil {
-		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported, and above it is the\n" +
-			"receiver's answer. 203 looks like success to curl, but is CallbackFailed: stored, not reported.\n")
+		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported; the receiver's answer is\n" +
+			"above it. 203 looks like success to curl, but it is CallbackFailed: stored, not reported.\n")
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write upload: %w", err)
-	}
-	return nil
+	return b.String()
 }
 
-// expiry says when a URL ends and what ends it.
+// expiry says when a URL ends, and why.
 func expiry(end time.Time, cause oss.ExpiryCause, now time.Time) string {
 	why := map[oss.ExpiryCause]string{
-		oss.ExpiryRequested:     "as asked for",
+		oss.ExpiryRequested:     "as requested",
 		oss.ExpiryOfCredentials: "when the credentials end",
 		oss.ExpiryUnknown:       "or earlier, with the session token",
 	}
@@ -54,14 +49,14 @@ func expiry(end time.Time, cause oss.ExpiryCause, now time.Time) string {
 
 func callbackURLs(c *issue.CallbackSpec) string {
 	if c == nil {
-		return "none: no callback will come, as there is no --callback-url"
+		return "none, because there is no --callback-url"
 	}
 	return strings.Join(c.URLs, ", ")
 }
 
-// inWords says a duration as people do, in seconds begun: "6 days 23 hours".
+// inWords writes a duration as people do, rounded up to a second: "6 days 23 hours".
 func inWords(d time.Duration) string {
-	d = (d + time.Second - 1).Truncate(time.Second) // a URL of one hour is not one of 59 minutes at once
+	d = (d + time.Second - 1).Truncate(time.Second) // so that a new URL of one hour does not say 59 minutes
 	var words []string
 	for _, unit := range []struct {
 		name string

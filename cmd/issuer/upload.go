@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,10 +8,9 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"sync"
+	"slices"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/cli"
 	"upcall/internal/fault"
@@ -20,7 +18,7 @@ import (
 	"upcall/internal/uploader"
 )
 
-// uploadCommand uploads by a manifest, or by ones that it makes itself.
+// uploadCommand uploads with a given manifest, or with manifests that it makes itself.
 type uploadCommand struct {
 	Files []string `arg:"" name:"file" help:"The files to upload."`
 
@@ -39,49 +37,48 @@ type uploadCommand struct {
 func (*uploadCommand) Help() string {
 	return `A key that ends in / gets the file's name appended; several files need such a key.
 
-Standard output gets the callback receiver's answers, one line of JSON for each file in the order of the
-files, and nothing where there is no callback. Everything else goes to standard error.
+Standard output gets the callback receiver's answers, one line of JSON for each file, in the order of the
+files. Without a callback it gets nothing. Everything else goes to standard error.
 
-If a multipart upload was interrupted, run the same command again to resume it: parts that are there already
-and are the same as in the file are not sent again. With --manifest, that works until the manifest expires;
-without, a new upload is begun then. Parts of an upload that is never resumed stay in the bucket until the
-upload is aborted, or a lifecycle rule of the bucket drops them.
+If a multipart upload was interrupted, run the same command again to resume it: parts that OSS has already,
+and that are as in the file, are not sent again. With --manifest, this works until the manifest expires;
+without it, the command then starts a new upload. The parts of an upload that is never resumed stay in the
+bucket until the upload is aborted or a lifecycle rule of the bucket deletes them.
 
-Where UPCALL_DATABASE_URL is set, each upload that the command issues is written to the ledger there, as with
+If UPCALL_DATABASE_URL is set, each upload that the command issues is written to the ledger there, as with
 issuer put.
 
-The exit status is 0 if every file is stored, its CRC-64 compared and, where there is a callback, reported.
-It is 2 if a setting is wrong, and 1 if something else went wrong: also if a file is stored but its callback
+The exit status is 0 if every file is stored with the right CRC-64 and, if it has a callback, reported. It is
+2 if a setting is wrong, and 1 if anything else went wrong, for example if a file is stored but its callback
 failed (203 CallbackFailed).`
 }
 
-// An uploadJob is one file on its way.
+// An uploadJob is one file to upload.
 type uploadJob struct {
 	name   string // as it was given
 	source *uploader.Source
 
-	// task makes the manifest, or says which one there is. It is called when the upload
-	// begins, as URLs expire.
+	// task finds or makes the manifest. It is called when the upload starts, because URLs
+	// expire.
 	task func(ctx context.Context, up *uploader.Uploader, w fileMeter) (uploader.Task, error)
 }
 
 // Run uploads the files. kong calls it.
 func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, line *kong.Context) error {
-	// Half as much garbage as usual: a manifest of 10,000 parts is the most that is kept
-	// in memory, and the program is to stay small beside what else the machine does.
+	// Half as much garbage as usual, so that the program stays small even with a manifest of
+	// 10,000 parts, which is most of what it keeps in memory.
 	debug.SetGCPercent(50)
-	up, err := c.uploader()
+	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
 	jobs, openErr := c.open()
 	defer closeAll(jobs)
-	var fillErr error
+	closeLedger, manifestErr := func() {}, error(nil)
 	if c.Manifest != "" {
-		fillErr = c.useManifest(jobs, env, std.In, line)
+		manifestErr = c.useManifest(jobs, env, std.In, line)
 	} else {
-		ledger, closeLedger, err := openLedger(ctx, env)
-		defer closeLedger()
-		fillErr = fault.Join(err, c.makeManifests(jobs, env, ledger, std.Err))
+		closeLedger, manifestErr = c.makeManifests(ctx, jobs, env, std.Err)
 	}
-	if err := fault.Join(err, openErr, fillErr); err != nil {
+	defer closeLedger()
+	if err := fault.Join(fault.Prefix("--", err), openErr, manifestErr); err != nil {
 		return cli.Usage(err)
 	}
 	var total int64
@@ -90,22 +87,10 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	}
 	meter := newMeter(std.Err, total, isTerminal(std.Err))
 	defer meter.end()
-	return uploadAll(ctx, up, jobs, c.Parallel, meter, &inOrder{w: std.Out})
+	return uploadAll(ctx, up, jobs, c.Parallel, meter, std.Out)
 }
 
-func (c *uploadCommand) uploader() (*uploader.Uploader, error) {
-	var faults fault.List
-	if c.Parallel == 0 { // which the uploader takes for its default, as the next one
-		faults.AddAt("--parallel", "0 is out of range; give 1 to 64")
-	}
-	if c.Attempts == 0 {
-		faults.AddAt("--attempts", "0 is out of range; give 1 to 100")
-	}
-	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
-	return up, fault.Join(faults, fault.Prefix("--", err))
-}
-
-// open opens all files, so that a wrong name is found before the first is sent.
+// open opens all files, so that a wrong name is found before the first file is sent.
 func (c *uploadCommand) open() ([]*uploadJob, error) {
 	var jobs []*uploadJob
 	var faults fault.List
@@ -122,15 +107,15 @@ func (c *uploadCommand) open() ([]*uploadJob, error) {
 
 func closeAll(jobs []*uploadJob) {
 	for _, job := range jobs {
-		job.source.Close() // only read
+		job.source.Close() // it was only read
 	}
 }
 
-// useManifest makes the one job upload by the manifest that was given.
+// useManifest makes the only job upload with the given manifest.
 func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader, line *kong.Context) error {
 	faults := checkAlone(line)
 	if len(c.Files) > 1 {
-		faults.AddAt("--manifest", "it is for one file, and there are %d", len(c.Files))
+		faults.AddAt("--manifest", "it is for one file, but there are %d", len(c.Files))
 	}
 	m, err := readManifest(c.Manifest, in)
 	if err != nil {
@@ -140,7 +125,7 @@ func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader
 	for _, job := range jobs {
 		faults.Add(fault.In("--manifest", uploader.Fit(m, job.source.Size())))
 		if m.Multipart != nil {
-			state, err = c.givenState(env, job.name, m)
+			state, err = c.state(env, job.name, m.Multipart.Bucket, m.Multipart.Key, m.Multipart.OSSUploadID)
 			faults.Add(err)
 		}
 		job.task = func(context.Context, *uploader.Uploader, fileMeter) (uploader.Task, error) {
@@ -162,8 +147,8 @@ func readManifest(path string, in io.Reader) (manifest.Manifest, error) {
 	return manifest.Read(file)
 }
 
-// checkAlone refuses flags that a manifest leaves no room for. Variables are let pass:
-// they may be set for other commands.
+// checkAlone rejects flags for what the manifest says. It accepts variables, which may be
+// set for other commands.
 func checkAlone(line *kong.Context) fault.List {
 	var faults fault.List
 	for _, element := range line.Path {
@@ -174,29 +159,41 @@ func checkAlone(line *kong.Context) fault.List {
 	return faults
 }
 
-// uploadAll uploads the jobs, several at once, and prints the answers.
-func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, parallel int, meter *meter, answers *inOrder) error {
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	errs := make([]error, len(jobs))
-	for i, job := range jobs {
-		group.Go(func() error {
-			answer, err := job.run(ctx, up, meter)
-			errs[i] = errors.Join(err, answers.put(i, answer))
-			return nil
-		})
+// uploadAll uploads the jobs, several at once. It prints the answers in the order of the
+// files, each as soon as all before it are printed.
+func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, parallel int, meter *meter, out io.Writer) error {
+	type result struct {
+		answer json.RawMessage
+		err    error
 	}
-	_ = group.Wait() // each error is a file's own
+	results := make([]chan result, len(jobs))
+	slots := make(chan struct{}, parallel)
+	for i := range results {
+		results[i] = make(chan result, 1)
+	}
+	go func() {
+		for i, job := range jobs {
+			slots <- struct{}{}
+			go func() {
+				answer, err := job.run(ctx, up, meter)
+				results[i] <- result{answer, err}
+				<-slots
+			}()
+		}
+	}()
+	var errs []error
+	for _, done := range results {
+		got := <-done
+		errs = append(errs, got.err)
+		if got.answer != nil {
+			errs = append(errs, printJSON(out, got.answer))
+		}
+	}
 	if ctx.Err() == nil {
 		return errors.Join(errs...)
 	}
-	told := []error{errors.New("interrupted; run the same command again")}
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, ctx.Err()) {
-			told = append(told, err)
-		}
-	}
-	return errors.Join(told...)
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ctx.Err()) })
+	return errors.Join(slices.Insert(errs, 0, errors.New("interrupted; run the same command again"))...)
 }
 
 // run uploads one file and returns the callback's answer, nil without a callback.
@@ -223,42 +220,4 @@ func (job *uploadJob) run(ctx context.Context, up *uploader.Uploader, meter *met
 	}
 	watcher.Remark(fmt.Sprintf("uploaded %d bytes%s; CRC-64 %d, as in the file", job.source.Size(), parts, result.CRC64))
 	return result.Answer, nil
-}
-
-// inOrder prints answers in the order of the files, each as soon as all before it are
-// there.
-type inOrder struct {
-	w    io.Writer
-	mu   sync.Mutex
-	next int
-	wait map[int]json.RawMessage
-}
-
-// put takes the answer of file i; nil prints nothing.
-func (o *inOrder) put(i int, answer json.RawMessage) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.wait == nil {
-		o.wait = make(map[int]json.RawMessage)
-	}
-	o.wait[i] = answer
-	var lines bytes.Buffer
-	for ; ; o.next++ {
-		answer, ok := o.wait[o.next]
-		if !ok {
-			break
-		}
-		delete(o.wait, o.next)
-		if answer == nil {
-			continue
-		}
-		if err := json.Compact(&lines, answer); err != nil {
-			return fmt.Errorf("write answer: %w", err)
-		}
-		lines.WriteByte('\n')
-	}
-	if _, err := o.w.Write(lines.Bytes()); err != nil {
-		return fmt.Errorf("write answer: %w", err)
-	}
-	return nil
 }

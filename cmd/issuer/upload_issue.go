@@ -19,11 +19,11 @@ import (
 	"upcall/internal/uploader"
 )
 
-// singleUpTo is the largest file that goes by one PUT, in bytes, unless a part size is
-// given. Below it, sending again costs less than the further requests of parts.
-const singleUpTo = 64 << 20
+// maxSinglePut is the size of the largest file that goes by one PUT, in bytes, unless a part
+// size is given. Sending a smaller file again costs less than the extra requests of parts.
+const maxSinglePut = 64 << 20
 
-// An uploadIssuer issues the uploads of the command, with the credentials that it has.
+// An uploadIssuer issues the command's uploads with the command's credentials.
 type uploadIssuer struct {
 	issuer *issue.Issuer
 	flags  *uploadCommand
@@ -35,23 +35,23 @@ type uploadIssuer struct {
 	largest  int64 // bytes that go by one PUT
 }
 
-// makeManifests lets each job make its own manifest. The error joins all mistakes.
-func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger issue.Ledger, remarks io.Writer) error {
-	cfg, ossErr := c.ossConfig(env)
-	tokens, tokensErr := cli.TokenKeys("", env)
+// makeManifests lets each job make its own manifest. The function closes the ledger. The
+// error joins all mistakes.
+func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, env cli.Env, remarks io.Writer) (func(), error) {
+	setup, closeLedger, setupErr := c.setUp(ctx, env)
 	m, flagsErr := c.uploadIssuer()
 	var jobErr error
 	for _, job := range jobs {
-		if jobErr = m.check(job, issue.CallbackHosts(cfg.Host()), tokens != nil); jobErr != nil {
-			break // of the flags, so it would be the same for the next file
+		if jobErr = m.check(job, setup.hosts, setup.tokens != nil); jobErr != nil {
+			break // the mistake is in the flags, so the next file has it too
 		}
 	}
-	err := fault.Join(ossErr, cfg.Check(), tokensErr, flagsErr, c.checkKeys(), jobErr)
+	err := fault.Join(setupErr, flagsErr, c.checkKeys(), jobErr)
 	if err != nil {
-		return err
+		return closeLedger, err
 	}
-	if m.issuer, err = newIssuer(cfg, tokens, ledger); err != nil {
-		return err
+	if m.issuer, err = setup.issuer(); err != nil {
+		return closeLedger, err
 	}
 	for _, job := range jobs {
 		job.task = func(ctx context.Context, _ *uploader.Uploader, w fileMeter) (uploader.Task, error) {
@@ -60,21 +60,22 @@ func (c *uploadCommand) makeManifests(jobs []*uploadJob, env cli.Env, ledger iss
 		if job.source.Size() <= m.largest {
 			continue
 		}
-		state, err := c.ownState(env, job.name)
+		// The same command finds the same state.
+		state, err := c.state(env, job.name, c.keyOf(job.name), c.objectFlags, c.PartSize, c.callbackFlags, c.ossFlags)
 		if err != nil {
-			return err
+			return closeLedger, err
 		}
 		job.task = func(ctx context.Context, up *uploader.Uploader, w fileMeter) (uploader.Task, error) {
 			return m.multipart(ctx, up, w, job, state)
 		}
 	}
-	warn(remarks, m.callback != nil, tokens)
-	return nil
+	warn(remarks, m.callback != nil, setup.tokens)
+	return closeLedger, nil
 }
 
 // uploadIssuer reads the flags. The error is about flags that cannot be read.
 func (c *uploadCommand) uploadIssuer() (*uploadIssuer, error) {
-	m := &uploadIssuer{flags: c, largest: singleUpTo}
+	m := &uploadIssuer{flags: c, largest: maxSinglePut}
 	var objectErr, callbackErr error
 	m.object, m.expires, objectErr = c.object()
 	m.callback, callbackErr = c.callback()
@@ -98,10 +99,10 @@ func (c *uploadCommand) keyOf(name string) string {
 	return c.Key
 }
 
-// checkKeys refuses what would upload one file over another.
+// checkKeys finds files that would overwrite each other.
 func (c *uploadCommand) checkKeys() error {
 	if len(c.Files) > 1 && c.Key != "" && !strings.HasSuffix(c.Key, "/") {
-		return fault.At("--key", "%q is one key for %d files; end it in / to get their names put behind it", c.Key, len(c.Files))
+		return fault.At("--key", "%q is one key for %d files; end it in / to append their names", c.Key, len(c.Files))
 	}
 	taken := make(map[string]string)
 	for _, name := range c.Files {
@@ -122,17 +123,14 @@ func (m *uploadIssuer) check(job *uploadJob, hosts callbackspec.Hosts, withToken
 }
 
 func (m *uploadIssuer) putRequest(job *uploadJob) issue.Request {
-	size := job.source.Size()
-	r := issue.Request{Object: m.object, Expires: m.expires, ContentLength: &size, Callback: m.callback}
+	r := issue.Request{Object: m.object, Expires: m.expires, ContentLength: new(job.source.Size()), Callback: m.callback}
 	r.Object.Key = m.flags.keyOf(job.name)
 	return r
 }
 
 func (m *uploadIssuer) multipartRequest(job *uploadJob) issue.MultipartRequest {
-	size := job.source.Size()
-	r := issue.MultipartRequest{Object: m.object, Expires: m.expires, Size: &size, PartSize: m.partSize, Callback: m.callback}
-	r.Object.Key = m.flags.keyOf(job.name)
-	return r
+	r := m.putRequest(job)
+	return issue.MultipartRequest{Object: r.Object, Expires: r.Expires, Size: r.ContentLength, PartSize: m.partSize, Callback: r.Callback}
 }
 
 func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (uploader.Task, error) {
@@ -144,8 +142,8 @@ func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (up
 	return uploader.Task{Manifest: manifest.Manifest{Put: &upload}}, nil
 }
 
-// multipart resumes the upload that the same command began before, if that is
-// possible, and begins one otherwise.
+// multipart resumes the upload that the same command started before, if that is possible.
+// Otherwise it starts a new one.
 func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob,
 	state *uploader.State) (uploader.Task, error) {
 	resumed, err := up.Resume(ctx, uploader.Task{Source: job.source, State: state, Watcher: w}, m.issuer.Renew)
@@ -159,7 +157,7 @@ func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w f
 		}
 		warnExpiry(w.all, cause, made.ExpiresAt, m.flags.Expires)
 		state.Manifest = &made
-		if err := state.Save(); err != nil { // it could not be resumed after a kill
+		if err := state.Save(); err != nil { // without its state it could not be resumed
 			return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, made))
 		}
 	}

@@ -18,16 +18,16 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// A meter shows how far all the files are: as a bar on a terminal, as a line for each
-// tenth elsewhere. What is written to it appears above the bar.
+// A meter shows the progress of all files together: as a bar on a terminal, elsewhere as a
+// line for each tenth. What is written to it appears above the bar.
 type meter struct {
 	w     io.Writer
 	total int64 // bytes
 
 	mu    sync.Mutex
 	sent  int64
-	tenth int64                    // the last one that was shown
-	bar   *progressbar.ProgressBar // nil where there is no terminal
+	tenth int64                    // the last one shown
+	bar   *progressbar.ProgressBar // nil without a terminal
 }
 
 func newMeter(w io.Writer, total int64, terminal bool) *meter {
@@ -45,7 +45,7 @@ func newMeter(w io.Writer, total int64, terminal bool) *meter {
 	return m
 }
 
-// Write shows whole lines.
+// Write writes whole lines.
 func (m *meter) Write(p []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,8 +53,8 @@ func (m *meter) Write(p []byte) (int, error) {
 	return m.w.Write(p)
 }
 
-// clear takes the bar away until it is drawn again. A terminal that cannot be written
-// to is no reason to end an upload.
+// clear removes the bar until it is drawn again. It ignores errors, because an upload does
+// not need its terminal.
 func (m *meter) clear() {
 	if m.bar != nil {
 		_ = m.bar.Clear()
@@ -66,7 +66,7 @@ func (m *meter) add(n int64) {
 	defer m.mu.Unlock()
 	m.sent += n
 	if m.bar != nil {
-		// The bar ends for good when it is full, but a last part may have to be sent again.
+		// A full bar cannot go back, but the last part may have to be sent again.
 		_ = m.bar.Set64(min(m.sent, max(m.total, 1)-1))
 		return
 	}
@@ -79,7 +79,7 @@ func (m *meter) add(n int64) {
 	}
 }
 
-// end takes the bar away for good.
+// end removes the bar.
 func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

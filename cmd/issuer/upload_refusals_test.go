@@ -78,9 +78,9 @@ func TestUploadBadInput(t *testing.T) {
 		{"manifest that is a folder", []string{cat, "--manifest", os.TempDir()}, nil, "", []string{"--manifest: "}},
 		{"empty manifest", []string{cat, "--manifest", "-"}, nil, "", []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
 		{"an OSS answer as a manifest", []string{cat, "--manifest", "-"}, nil, "<Error/>", []string{"--manifest: bad manifest"}},
-		{"a manifest for two files", []string{cat, dog, "--manifest", "-"}, nil, counted, []string{"it is for one file, and there are 2"}},
-		{"a manifest of another size", []string{cat, "--manifest", "-"}, nil, put, []string{`it allows "11" bytes, and there are 10 to send`}},
-		{"a manifest of parts of another size", []string{big, "--manifest", "-"}, nil, multipart, []string{"it is for 200001 bytes, and the file has 200000"}},
+		{"a manifest for two files", []string{cat, dog, "--manifest", "-"}, nil, counted, []string{"it is for one file, but there are 2"}},
+		{"a manifest of another size", []string{cat, "--manifest", "-"}, nil, put, []string{`it allows "11" bytes, but there are 10 to send`}},
+		{"a manifest of parts of another size", []string{big, "--manifest", "-"}, nil, multipart, []string{"it is for 200001 bytes, but the file has 200000"}},
 		{"a manifest and an object", []string{cat, "--manifest", "-", "--bucket", "demo", "--content-type", "image/jpeg", "--endpoint", "x.example.com"}, nil, counted,
 			[]string{"--bucket: the manifest says that already", "--content-type:", "--endpoint:"}},
 		{"a manifest, and nowhere to remember", []string{cat, "--manifest", "-"}, map[string]string{"UPCALL_STATE_DIR": ""}, counted, []string{"--state-dir: HOME is not set"}},
@@ -97,7 +97,7 @@ func TestUploadBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was asked for %v", seen)
+		t.Errorf("OSS was requested %v", seen)
 	}
 	if _, err := os.Stat(env["UPCALL_STATE_DIR"]); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("state was kept: %v", err)

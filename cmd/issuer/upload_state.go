@@ -11,12 +11,11 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/fault"
-	"upcall/internal/manifest"
 	"upcall/internal/ossrule"
 	"upcall/internal/uploader"
 )
 
-// stateKept is how long a state is worth anything: no URL lives longer.
+// stateKept is how long a state can be of use: no URL stays valid for longer.
 const stateKept = ossrule.MaxExpiry + 24*time.Hour
 
 // stateDir is where unfinished uploads are remembered.
@@ -24,27 +23,16 @@ func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	switch {
 	case c.StateDir != "":
 		return c.StateDir, nil
-	case filepath.IsAbs(env("XDG_STATE_HOME")): // a relative one is to be ignored, by the XDG Base Directory Specification 0.8
+	case filepath.IsAbs(env("XDG_STATE_HOME")): // the XDG Base Directory Specification 0.8 says to ignore a relative one
 		return filepath.Join(env("XDG_STATE_HOME"), "upcall", "uploads"), nil
 	case env("HOME") != "":
 		return filepath.Join(env("HOME"), ".local", "state", "upcall", "uploads"), nil
 	}
-	return "", fault.At("--state-dir", "HOME is not set, so there is no place to remember the upload; give a folder")
+	return "", fault.At("--state-dir", "HOME is not set, so there is no directory to remember the upload in; give one")
 }
 
-// ownState is the state of an upload whose manifest the command makes. The same command
-// finds the same one.
-func (c *uploadCommand) ownState(env cli.Env, file string) (*uploader.State, error) {
-	return c.state(env, file, c.keyOf(file), c.objectFlags, c.PartSize, c.callbackFlags, c.ossFlags)
-}
-
-// givenState is the state of an upload whose manifest was given.
-func (c *uploadCommand) givenState(env cli.Env, file string, m manifest.Manifest) (*uploader.State, error) {
-	return c.state(env, file, m.Multipart.Bucket, m.Multipart.Key, m.Multipart.OSSUploadID)
-}
-
-// state loads what is remembered of a file's upload. The file's name in the folder is a
-// digest of what tells the upload from others, and says nothing of it.
+// state loads what is remembered of a file's upload. The name of the state is a digest of
+// what identifies the upload, and reveals nothing of it.
 func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploader.State, error) {
 	dir, err := c.stateDir(env)
 	if err != nil {
@@ -63,12 +51,12 @@ func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploade
 	return uploader.LoadState(filepath.Join(dir, hex.EncodeToString(sum[:])+".json"))
 }
 
-// forgetOld drops the states of uploads that were not resumed. What cannot be
-// dropped does no harm.
+// forgetOld deletes the states of uploads that were not resumed. One that cannot be
+// deleted does no harm.
 func forgetOld(dir string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return // there is none yet, or using it will say why
+		return // the directory does not exist yet, or its use will fail and say why
 	}
 	for _, entry := range entries {
 		named, _ := filepath.Match("????????????????????????????????????????????????????????????????.json*", entry.Name())

@@ -166,8 +166,8 @@ func TestMultipartCompleteRefused(t *testing.T) {
 		{"a part in the middle is missing", sized, without(2), nil, "part 2 of 3 was not uploaded"},
 		{"the last part is missing", sized, without(3), nil, "part 3 of 3 was not uploaded"},
 		{"a gap in counted parts", counted, without(2), nil, "part 2 of 2 was not uploaded"},
-		{"another CRC-64", sized, func(*manifest.Multipart) {}, []string{"--crc64", "1"}, "nothing was merged"},
-		{"another CRC-64 of counted parts", counted, without(3), []string{"--crc64", fmt.Sprint(crcOf(data))}, "nothing was merged"},
+		{"another CRC-64", sized, func(*manifest.Multipart) {}, []string{"--crc64", "1"}, "the upload was not completed"},
+		{"another CRC-64 of counted parts", counted, without(3), []string{"--crc64", fmt.Sprint(crcOf(data))}, "the upload was not completed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,7 +274,7 @@ func TestMultipartText(t *testing.T) {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	for _, want := range []string{"video.mp4 in bucket demo", "3, of 8388608 bytes each but the last, which has 3222784",
-		"issuer upload --manifest " + path, "multipart complete --manifest", "multipart abort --manifest", "as asked for"} {
+		"issuer upload --manifest " + path, "multipart complete --manifest", "multipart abort --manifest", "as requested"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("does not say %q:\n%s", want, stdout)
 		}

@@ -132,8 +132,8 @@ func TestUploadKilledAtTheEnd(t *testing.T) {
 
 	w.gate.Open()
 	stdout, stderr, status := execute(t, w.env, command...)
-	const lost = "the answer was lost: OSS was asked to merge the parts, and the upload is over now, " +
-		"and the object is there as in the file (250000 bytes, CRC-64 "
+	const lost = "the answer was lost: OSS was asked to complete the upload, which is over now, " +
+		"and the object is stored as in the file (250000 bytes, CRC-64 "
 	if status != 1 || stdout != "" || !strings.Contains(stderr, lost) || !strings.Contains(stderr, "the row whose upload_id is ") ||
 		len(w.gate.Puts()) != 0 {
 		t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
@@ -234,7 +234,7 @@ func TestUploadBegunAnew(t *testing.T) {
 // without a word.
 func TestUploadBegunAnewAfterMerge(t *testing.T) {
 	t.Parallel()
-	const over = "OSS was asked to merge the parts, and the upload is over now"
+	const over = "OSS was asked to complete the upload, which is over now"
 	tests := []struct {
 		name     string
 		callback bool
@@ -246,8 +246,8 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 		state    int // how many are left
 	}{
 		{"expired", true, true, expireState, 0, 1, "the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ", 0},
-		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
-		{"another size", true, true, shorten, 0, 0, over + ": what was in the file then is most likely stored, by the upload_id ", 0},
+		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
+		{"another size", true, true, shorten, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
 		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
 		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort: OSS answered 403", 0},
 		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},

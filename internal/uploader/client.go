@@ -29,15 +29,14 @@ const (
 const crcHeader = "x-oss-hash-crc64ecma"
 
 // lookBetween says what to do about an answer that is not OSS's.
-const lookBetween = "look at what stands between here and OSS"
+const lookBetween = "check the proxies between here and OSS"
 
-// newClient speaks HTTP/1.1, as OSS does: parts that are sent in parallel shall have a
-// connection each.
+// newClient speaks HTTP/1.1, as OSS does, so that parallel parts have a connection each.
 func newClient(parallel int) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Client{
-		// A redirect would send the file to wherever the answer says.
+		// A redirect could send the file to any server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
@@ -55,16 +54,16 @@ func newClient(parallel int) *http.Client {
 	}
 }
 
-// A message is one presigned request with what goes along with it.
+// A message is one presigned request and its content.
 type message struct {
 	what     string // as in "part 7"
 	request  manifest.PresignedRequest
-	document []byte        // to be sent; nil if there is none
-	piece    *piece        // of the file, to be sent instead; nil if none is
-	patience time.Duration // how long nothing may move
+	document []byte        // the content; nil for none
+	piece    *piece        // of the file, which is the content instead; nil for none
+	patience time.Duration // how long the connection may be idle
 }
 
-// An answer is a successful one, read to its end.
+// An answer is read to its end.
 type answer struct {
 	status int
 	header http.Header
@@ -74,8 +73,8 @@ type answer struct {
 
 var errStalled = errors.New("nothing moved for too long")
 
-// send sends a message until it is answered with success or trying again is of no use.
-// maybe says that an earlier attempt may have been carried out though it failed.
+// send sends a message until it succeeds or another attempt cannot help. maybe reports
+// whether an earlier attempt may have been carried out although it failed.
 func (s *session) send(ctx context.Context, m message) (a answer, maybe bool, err error) {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.Multiplier = s.cfg.Pause, maxPause, 2
@@ -93,7 +92,7 @@ func (s *session) send(ctx context.Context, m message) (a answer, maybe bool, er
 		}
 		return a, patient(err)
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(_ error, pause time.Duration) {
-		s.watcher.Remark(fmt.Sprintf("%v; trying again in %s", err, pause.Round(100*time.Millisecond)))
+		s.watcher.Remark(fmt.Sprintf("%v; retrying in %s", err, pause.Round(100*time.Millisecond)))
 	}))
 	if failed > 1 && retryable(err) {
 		err = fmt.Errorf("%w; gave up after %d attempts", err, failed)
@@ -101,7 +100,7 @@ func (s *session) send(ctx context.Context, m message) (a answer, maybe bool, er
 	return a, maybe, err
 }
 
-// patient makes backoff wait as long as the answer's Retry-After says.
+// patient makes backoff wait for as long as the answer's Retry-After says.
 func patient(err error) error {
 	if status, ok := errors.AsType[*StatusError](err); ok && status.after > 0 {
 		return errors.Join(err, &backoff.RetryAfterError{Duration: min(status.after, maxPause)})
@@ -118,10 +117,10 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 
 	request, err := http.NewRequestWithContext(attempt, m.request.Method, m.request.URL, bytes.NewReader(m.document))
 	if err != nil {
-		return answer{}, fmt.Errorf("%w: %s has no URL that can be used", manifest.ErrManifest, m.what)
+		return answer{}, fmt.Errorf("%w: %s has an unusable URL", manifest.ErrManifest, m.what)
 	}
 	for name, value := range m.request.Headers {
-		if !strings.EqualFold(name, "content-length") { // net/http sends that by itself
+		if !strings.EqualFold(name, "content-length") { // net/http sends that itself
 			request.Header.Set(name, value)
 		}
 	}
@@ -139,7 +138,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 		})
 		request.Body, request.ContentLength, request.GetBody = content, m.piece.size, nil
 		if m.piece.size >= expectFrom {
-			// A refusal shall come before gigabytes are sent, and not be lost among them.
+			// OSS then rejects the request before gigabytes are sent, and the answer is not lost among them.
 			request.Header.Set("Expect", "100-continue")
 		}
 	}
@@ -164,8 +163,8 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 	return a, err
 }
 
-// exchange sends one request. The error does not hold the URL, as net/http's does:
-// anyone who has it may upload.
+// exchange sends one request. Unlike net/http's, the error does not hold the URL: anyone
+// who has it may upload.
 func exchange(client *http.Client, request *http.Request) (answer, error) {
 	response, err := client.Do(request)
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
@@ -198,28 +197,28 @@ func (m message) judge(a answer, sent int64) error {
 		}
 		return status
 	case m.piece != nil && sent != m.piece.size:
-		return fmt.Errorf("%s: %w: it came before the content was sent; %s", m.what, ErrNotOSS, lookBetween)
+		return fmt.Errorf("%s: %w: it came before all content was sent; %s", m.what, ErrNotOSS, lookBetween)
 	case m.piece != nil:
 		return checkCRC(m.what, a, &a.crc)
 	}
 	return nil
 }
 
-// checkCRC compares what OSS has stored with what it should be; nil means not known. An
-// answer without a CRC-64 is an error: a login page or a proxy may answer 200 to
-// anything.
+// checkCRC compares the CRC-64 of what OSS has stored with the one wanted; nil means not
+// known. An answer without a CRC-64 is an error: a login page or a proxy may answer 200
+// to anything.
 func checkCRC(what string, a answer, want *uint64) error {
 	stored, ok := a.storedCRC()
 	switch {
 	case !ok:
-		return fmt.Errorf("%s: %w: it has no %s, so what was stored is not known; %s", what, ErrNotOSS, crcHeader, lookBetween)
+		return fmt.Errorf("%s: %w: it has no %s header, so it is not known what was stored; %s", what, ErrNotOSS, crcHeader, lookBetween)
 	case want != nil && stored != *want:
 		return fmt.Errorf("%s: %w: OSS has stored %d instead of %d; upload it again", what, ErrChecksum, stored, *want)
 	}
 	return nil
 }
 
-// storedCRC is the CRC-64 of what OSS has stored, if the answer says it.
+// storedCRC is the CRC-64 of what OSS has stored, if the answer has it.
 func (a answer) storedCRC() (crc uint64, ok bool) {
 	crc, err := strconv.ParseUint(a.header.Get(crcHeader), 10, 64)
 	return crc, err == nil

@@ -9,16 +9,17 @@ import (
 	"upcall/internal/manifest"
 )
 
-// ErrIncomplete means that parts are missing, or have the wrong size. Nothing was merged.
+// ErrIncomplete means that parts are missing or have the wrong size, and that OSS was not
+// asked to complete the upload.
 var ErrIncomplete = errors.New("the upload is not complete")
 
-// Complete merges the parts that OSS has, from any client, and waits for the callback. Parts
-// that are missing, or that do not make the CRC-64 want, if that is not nil, are found
-// before the merge, so that no wrong object replaces another and no callback is made for it.
-// The stored object is compared after it.
+// Complete completes an upload from the parts that OSS has, sent by any client, and waits
+// for the callback. It checks first that no part is missing and that they make the CRC-64
+// want, unless that is nil, so that no wrong object replaces another or is called back
+// for. Afterwards it compares the stored object.
 //
-// The error is as of [Uploader.Upload], or wraps ErrIncomplete. An object that is stored
-// although something failed has an ETag in the result, and a CRC-64 unless OSS did not say it.
+// The error is as of [Uploader.Upload], or wraps ErrIncomplete. If the object is stored
+// although something failed, the result has its ETag, and its CRC-64 if OSS sent it.
 func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *uint64, w Watcher) (Result, error) {
 	if err := m.Check(); err != nil {
 		return Result{}, err
@@ -50,7 +51,7 @@ func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *ui
 	case want == nil:
 		want = &crc
 	case crc != *want:
-		return Result{}, fmt.Errorf("%w: the parts make %d instead of %d, and nothing was merged: upload the right parts again, or abort",
+		return Result{}, fmt.Errorf("%w: the parts make %d instead of %d, so the upload was not completed: upload the right parts, or abort",
 			ErrChecksum, crc, *want)
 	}
 	result, err := s.complete(ctx, m, etags, want)
@@ -58,8 +59,8 @@ func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *ui
 	return result, err
 }
 
-// checkListed compares what OSS has with what there is to be. OSS itself merges any parts
-// that it is told to, with gaps between them and whatever their sizes.
+// checkListed compares the parts that OSS has with those of the manifest. OSS itself
+// completes an upload from any parts, whatever their sizes and the gaps between them.
 func checkListed(m *manifest.Multipart, there map[int]storedPart, more bool, expected int) error {
 	if len(there) == 0 {
 		return fmt.Errorf("%w: no part was uploaded; upload them first", ErrIncomplete)
@@ -68,7 +69,7 @@ func checkListed(m *manifest.Multipart, there map[int]storedPart, more bool, exp
 		more = more || number > len(m.Parts)
 	}
 	if more {
-		return fmt.Errorf("%w: OSS has parts beyond the %d of the manifest; abort, and begin again", ErrIncomplete, len(m.Parts))
+		return fmt.Errorf("%w: OSS has parts beyond the %d of the manifest; abort, then start again", ErrIncomplete, len(m.Parts))
 	}
 	for number := 1; number <= expected; number++ {
 		part, ok := there[number]

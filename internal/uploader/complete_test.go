@@ -107,7 +107,7 @@ func TestComplete(t *testing.T) {
 		{"as expected", nil, &want, false, nil, "", 1, true},
 		{"nothing expected", nil, nil, false, nil, "", 1, true},
 		{"with a callback", nil, nil, true, nil, "", 1, true},
-		{"other parts", nil, &other, false, uploader.ErrChecksum, "nothing was merged", 0, false},
+		{"other parts", nil, &other, false, uploader.ErrChecksum, "the upload was not completed", 0, false},
 		{"parts without a CRC-64", func(*world) door { return noCRCs }, &want, false, nil, "", 1, true},
 		{"parts without a CRC-64, nothing expected", func(*world) door { return noCRCs }, nil, false, nil, "", 1, true},
 		{"parts without a CRC-64, other object", func(*world) door { return noCRCs }, &other, false,
@@ -150,7 +150,7 @@ func TestComplete(t *testing.T) {
 			})
 		}, nil, false, uploader.ErrAnswerLost, fmt.Sprintf("is not the parts: it has %d bytes, the parts %d", size-1, size), 2, false},
 		{"answer lost, with a callback", func(w *world) door { return lose(w, through) }, nil, true,
-			uploader.ErrAnswerLost, fmt.Sprintf("the object is there as in the parts (%d bytes, CRC-64 %d)", size, want), 2, false},
+			uploader.ErrAnswerLost, fmt.Sprintf("the object is stored as in the parts (%d bytes, CRC-64 %d)", size, want), 2, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestComplete(t *testing.T) {
 			if tt.between != nil {
 				w.gate.Between(tt.between(w))
 			}
-			done, err := newUploader(t).Complete(t.Context(), m, tt.expect, nil)
+			done, err := newUploader(t).Complete(t.Context(), m, tt.expect, new(log))
 			if tt.is == errStatus {
 				if status, ok := errors.AsType[*uploader.StatusError](err); ok && status.Status == 503 {
 					tt.is = err
@@ -218,7 +218,7 @@ func TestIncomplete(t *testing.T) {
 				tt.change(m)
 			}
 			w.gate.Open()
-			done, err := newUploader(t).Complete(t.Context(), m, nil, nil)
+			done, err := newUploader(t).Complete(t.Context(), m, nil, new(log))
 			if !errors.Is(err, uploader.ErrIncomplete) || !strings.Contains(err.Error(), tt.says) || done.ETag != "" ||
 				w.gate.Count("POST") != 0 {
 				t.Errorf("error %v; completed %+v, merged %d times", err, done, w.gate.Count("POST"))
@@ -236,7 +236,7 @@ func TestIncompleteLists(t *testing.T) {
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, _ http.Handler) {
 		writeList(t, rw, r, someBytes(manyParts), 0)
 	})
-	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, uploader.ErrIncomplete) || w.gate.Count("POST") != 0 {
+	if _, err := newUploader(t).Complete(t.Context(), m, nil, new(log)); !errors.Is(err, uploader.ErrIncomplete) || w.gate.Count("POST") != 0 {
 		t.Errorf("error %v, merged %d times", err, w.gate.Count("POST"))
 	}
 }
@@ -248,7 +248,7 @@ func TestCompleteBadManifest(t *testing.T) {
 	m := w.multipart(3 * partSize).Multipart
 	m.ListParts.URL = "http://evil.example.com/"
 	w.gate.Open()
-	if _, err := newUploader(t).Complete(t.Context(), m, nil, nil); !errors.Is(err, manifest.ErrManifest) || len(w.gate.Seen()) != 0 {
+	if _, err := newUploader(t).Complete(t.Context(), m, nil, new(log)); !errors.Is(err, manifest.ErrManifest) || len(w.gate.Seen()) != 0 {
 		t.Errorf("error %v, %d requests", err, len(w.gate.Seen()))
 	}
 }

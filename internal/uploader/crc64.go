@@ -2,12 +2,12 @@ package uploader
 
 import "hash/crc64"
 
-// crcTable is of the CRC-64 in OSS's header x-oss-hash-crc64ecma.
+// crcTable is that of the CRC-64 in OSS's header x-oss-hash-crc64ecma.
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
-// combineCRC returns the CRC-64 of two pieces that follow each other, from the CRC-64 of
-// each and the second one's size in bytes. Appending n bytes to a piece multiplies its
-// polynomial by x to the 8n; what the bytes hold is then added.
+// combineCRC returns the CRC-64 of two adjacent pieces from the CRC-64 of each and the
+// size of the second in bytes. Appending n zero bytes to a piece multiplies its polynomial
+// by x^8n; the second piece is then added.
 func combineCRC(first, second uint64, size int64) uint64 {
 	const one, toTheEighth = 1 << 63, 1 << 55 // bit 63 is the coefficient of x^0
 	shift, square := uint64(one), uint64(toTheEighth)
@@ -20,7 +20,7 @@ func combineCRC(first, second uint64, size int64) uint64 {
 	return multiply(shift, first) ^ second
 }
 
-// multiply is the product of two polynomials modulo the CRC's.
+// multiply returns the product of two polynomials, modulo the CRC's.
 func multiply(a, b uint64) uint64 {
 	var product uint64
 	for ; a != 0; a <<= 1 {

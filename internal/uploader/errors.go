@@ -16,24 +16,24 @@ import (
 )
 
 var (
-	// ErrCallbackFailed means that the object is stored, but that OSS could not report
-	// it: the status 203, which looks like success to most clients.
+	// ErrCallbackFailed means that OSS stored the object but could not report it: the
+	// status 203, which most clients take for success.
 	ErrCallbackFailed = errors.New("the object is stored, but not recorded")
-	// ErrUploadGone means that OSS does not know the multipart upload (any more).
+	// ErrUploadGone means that OSS does not know the multipart upload, or no longer does.
 	ErrUploadGone = errors.New("the multipart upload is over")
-	// ErrAnswerLost means that the object may be stored and reported, but that the
-	// answer which would say so never came.
+	// ErrAnswerLost means that the object may be stored and reported, but that the answer
+	// never came.
 	ErrAnswerLost = errors.New("the answer was lost")
-	// ErrChecksum means that OSS has stored something else than was sent.
+	// ErrChecksum means that OSS stored something other than was sent.
 	ErrChecksum = errors.New("the CRC-64 does not match")
 	// ErrNotOSS means an answer that OSS does not give: without a CRC-64, before the
 	// file was read, or without the receiver's JSON.
 	ErrNotOSS = errors.New("the answer is not OSS's")
-	// ErrNetwork means that no answer came. It is retried.
+	// ErrNetwork means that no answer came. The request is retried.
 	ErrNetwork = errors.New("no answer")
 )
 
-// A StatusError is an answer of OSS that is no success.
+// A StatusError is an answer of OSS other than success.
 type StatusError struct {
 	What      string // what was sent, as in "part 7"
 	Status    int    // HTTP
@@ -45,13 +45,13 @@ type StatusError struct {
 	after time.Duration // how long OSS asks to wait; 0 if it does not say
 }
 
-// maxMessage bounds what is shown of an answer, in bytes.
+// maxMessage limits how much of an answer is shown, in bytes.
 const maxMessage = 500
 
 func newStatusError(what string, a answer) *StatusError {
 	var document struct{ Code, Message, RequestId, EC string }
-	_ = xml.Unmarshal(a.body, &document)                                 // what is no XML has no code
-	seconds, _ := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16) // what is no number is not waited for
+	_ = xml.Unmarshal(a.body, &document)                                 // a body other than XML has no code
+	seconds, _ := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16) // a date is ignored
 	return &StatusError{
 		What:      what,
 		Status:    a.status,
@@ -66,7 +66,7 @@ func newStatusError(what string, a answer) *StatusError {
 // shown is a text of an answer, safe for a terminal and not too long for a screen.
 func shown(s string) string { return fault.Line(s[:min(len(s), maxMessage)]) }
 
-// Error says what was wrong and what to do.
+// Error says what went wrong and what to do.
 func (e *StatusError) Error() string {
 	reason := cmp.Or(e.Message, "it does not say why")
 	details := "request " + cmp.Or(e.RequestID, "unknown")
@@ -80,7 +80,7 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: OSS answered %s: %s (%s); %s", e.What, code, reason, details, e.fix())
 }
 
-// Unwrap returns the sentinel that callers tell by, if there is one.
+// Unwrap returns the sentinel for the answer, or nil.
 func (e *StatusError) Unwrap() error {
 	switch {
 	case e.Status == http.StatusNonAuthoritativeInfo:
@@ -91,7 +91,6 @@ func (e *StatusError) Unwrap() error {
 	return nil
 }
 
-// fix says what to do.
 func (e *StatusError) fix() string {
 	switch {
 	case e.Status == http.StatusNonAuthoritativeInfo:
@@ -114,7 +113,7 @@ func (e *StatusError) fix() string {
 	return "get a new URL or manifest that allows this upload"
 }
 
-// retryable says whether the same request may succeed later.
+// retryable reports whether the same request may succeed later.
 func (e *StatusError) retryable() bool {
 	switch e.Status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests:
@@ -125,28 +124,27 @@ func (e *StatusError) retryable() bool {
 	return e.Status >= 500
 }
 
-// retryable says whether trying again may help. Of an answer that did not come nobody
-// knows what was done, and everything sent here may be sent twice: parts replace
-// themselves, and a second PUT or completion is reported once more or refused.
+// retryable reports whether another attempt may help. A request without an answer may
+// have been carried out, but every request here may be sent twice: parts replace
+// themselves, and a second PUT or completion is reported once more or rejected.
 func retryable(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.retryable()
 	}
-	// What cannot prove to be OSS is not asked again, so that it is not trusted by accident.
+	// A server that cannot prove to be OSS is not asked again, so that it is not trusted by accident.
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false
 	}
 	return errors.Is(err, ErrNetwork)
 }
 
-// ambiguous says whether a request that failed so may have been carried out all the
-// same.
+// ambiguous reports whether a request that failed with err may have been carried out.
 func ambiguous(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Status >= 500
 	}
 	if network, ok := errors.AsType[*net.OpError](err); ok && network.Op == "dial" {
-		return false // it never went out
+		return false // it was never sent
 	}
 	return errors.Is(err, ErrNetwork)
 }

@@ -69,7 +69,7 @@ func TestNotRetried(t *testing.T) {
 			w.Header().Set("x-oss-hash-crc64ecma", "1")
 			w.WriteHeader(203)
 		}, uploader.ErrChecksum, "not recorded"},
-		{"an answer before the content", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-oss-hash-crc64ecma", "0") }, uploader.ErrNotOSS, "before the content was sent"},
+		{"an answer before the content", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-oss-hash-crc64ecma", "0") }, uploader.ErrNotOSS, "before all content was sent"},
 		{"an endless answer", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			for block := make([]byte, 1<<20); ; {
@@ -168,7 +168,7 @@ func TestRetried(t *testing.T) {
 					}
 				}
 				if seen.sent != int64(len(content)) || len(seen.remarks) != 2*len(kinds) ||
-					!strings.Contains(seen.remarks[0], "trying again in ") {
+					!strings.Contains(seen.remarks[0], "retrying in ") {
 					t.Errorf("%d bytes seen, remarks %q", seen.sent, seen.remarks)
 				}
 			}
@@ -183,14 +183,14 @@ func TestRetriesEnd(t *testing.T) {
 	w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		refuse(rw, 503, "ServiceUnavailable", "busy")
 	})
-	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put(), Watcher: new(log)})
 	status, ok := errors.AsType[*uploader.StatusError](err)
 	if !ok || status.Status != 503 || !strings.Contains(err.Error(), "gave up after 3 attempts") || w.gate.Count("PUT") != 3 {
 		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
 
 	w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
-	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put(), Watcher: new(log)})
 	if !errors.Is(err, uploader.ErrNetwork) || w.gate.Count("PUT") != 3 || strings.Contains(err.Error(), "x-oss") {
 		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
@@ -206,7 +206,7 @@ func TestStalled(t *testing.T) {
 		<-r.Context().Done()
 	})
 	u := newUploader(t, func(c *uploader.Config) { c.Stall, c.Attempts = 50*time.Millisecond, 2 })
-	_, err := u.Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put()})
+	_, err := u.Upload(t.Context(), uploader.Task{Source: source, Manifest: w.put(), Watcher: new(log)})
 	if !errors.Is(err, uploader.ErrNetwork) || !strings.Contains(err.Error(), "nothing moved") || w.gate.Count("PUT") != 2 {
 		t.Errorf("%d requests: %v", w.gate.Count("PUT"), err)
 	}
@@ -247,7 +247,7 @@ func TestCallbackFailed(t *testing.T) {
 	} {
 		w.gate.Open()
 		state := stateIn(t)
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 		status, ok := errors.AsType[*uploader.StatusError](err)
 		if !ok || !errors.Is(err, uploader.ErrCallbackFailed) || status.Status != 203 || status.EC != "0007-00000203" ||
 			!strings.Contains(err.Error(), "Error status : 403.") {
@@ -271,7 +271,7 @@ func TestNoReceiverAnswer(t *testing.T) {
 			io.WriteString(rw, answer)
 		})
 		_, err := newUploader(t).Upload(t.Context(),
-			uploader.Task{Source: source, Manifest: w.put(func(r *issue.Request) { r.Callback = callback })})
+			uploader.Task{Source: source, Manifest: w.put(func(r *issue.Request) { r.Callback = callback }), Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrNotOSS) || !strings.Contains(err.Error(), "stored") {
 			t.Errorf("%q: error %v", answer, err)
 		}
@@ -316,7 +316,7 @@ func TestFileChanges(t *testing.T) {
 					}
 					serve.ServeHTTP(rw, r)
 				})
-				_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+				_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 				if !errors.Is(err, uploader.ErrChanged) || w.stored() != nil || len(w.receiver.Callbacks()) != 0 {
 					t.Errorf("%s: %d bytes stored, %d reported: %v", kind, len(w.stored()), len(w.receiver.Callbacks()), err)
 				}
@@ -361,7 +361,7 @@ func TestBadLists(t *testing.T) {
 		"<ListPartsResult><UploadId>other</UploadId></ListPartsResult>",
 		"<ListPartsResult><UploadId>" + m.Multipart.OSSUploadID + "</UploadId><Part><Size>x</Size></Part></ListPartsResult>"} {
 		w.gate.Between(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(rw, list) })
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrNotOSS) || len(w.gate.Seen()) != 1 {
 			t.Errorf("%q: %d requests, error %v", list, len(w.gate.Seen()), err)
 		}
@@ -371,8 +371,9 @@ func TestBadLists(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
 	for field, cfgs := range map[string][]uploader.Config{
-		"parallel": {{Parallel: -1}, {Parallel: 65}}, "attempts": {{Attempts: -1}, {Attempts: 101}},
-		"pause, stall": {{Pause: -1}, {Stall: -1}},
+		"parallel":     {{Parallel: 0, Attempts: 1}, {Parallel: 65, Attempts: 1}},
+		"attempts":     {{Parallel: 1, Attempts: 0}, {Parallel: 1, Attempts: 101}},
+		"pause, stall": {{Parallel: 1, Attempts: 1, Pause: -1}, {Parallel: 1, Attempts: 1, Stall: -1}},
 	} {
 		for _, cfg := range cfgs {
 			_, err := uploader.New(cfg)

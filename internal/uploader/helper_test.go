@@ -144,7 +144,7 @@ func open(t *testing.T, path string) *uploader.Source {
 // newUploader does not wait long.
 func newUploader(t *testing.T, change ...func(*uploader.Config)) *uploader.Uploader {
 	t.Helper()
-	cfg := uploader.Config{Attempts: 3, Pause: time.Millisecond}
+	cfg := uploader.Config{Parallel: 4, Attempts: 3, Pause: time.Millisecond}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -49,7 +49,7 @@ func TestResumeOverLists(t *testing.T) {
 					serve.ServeHTTP(rw, r)
 				}
 			})
-			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+			result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 			if err != nil || result.Parts != manyParts || result.Kept != manyParts-tt.parts || result.CRC64 != crcOf(content) {
 				t.Errorf("result %+v, %v", result, err)
 			}

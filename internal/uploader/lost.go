@@ -12,30 +12,30 @@ import (
 	"upcall/internal/manifest"
 )
 
-// A lost answer is one to a request that stores the object and has it reported, and that
-// was most likely carried out: asking again shows it.
+// A lost answer is the answer to a request that stores and reports the object. A later
+// request has shown that it was most likely carried out.
 type lost struct {
 	what      string                     // the request, as in "completion"
-	known     string                     // what asking again has shown
-	head      *manifest.PresignedRequest // asks for the object; nil where there is none
+	known     string                     // what the later request has shown
+	head      *manifest.PresignedRequest // asks for the object; nil if the manifest has none
 	uploadID  uuid.UUID                  // ours
-	callsBack bool                       // the upload was to be reported
+	callsBack bool                       // the upload has a callback
 }
 
 func (l lost) fail(format string, args ...any) (Result, error) {
 	return Result{}, fmt.Errorf("%s: %w: %s, %s", l.what, ErrAnswerLost, l.known, fmt.Sprintf(format, args...))
 }
 
-// A content is what an object should have once it is stored.
+// A content is what the stored object should hold.
 type content struct {
 	of   string // "the file"
 	size int64
 	crc  func(context.Context) (*uint64, error) // nil if it is not known
 }
 
-// answerLost finds out what became of the object. If it is there as it should be, and there
-// was no callback, all is well. Anything else is an error that says what is known and what
-// to do. The upload is not over if asking once more may tell.
+// answerLost finds out what became of the object. It succeeds if the object is as it
+// should be and there was no callback. Otherwise the error says what is known and what
+// to do. The upload is not over if the next run may find out.
 func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	if l.head == nil {
 		return s.neverKnown(ctx, l, "")
@@ -46,15 +46,15 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 		s.over = false
 		return Result{}, context.Cause(ctx)
 	case errors.Is(err, errNoObject):
-		return l.fail("and there is no object: the upload was aborted, or the object deleted since; upload it again")
+		return l.fail("but there is no object: the upload was aborted, or the object was deleted since; upload it again")
 	case retryable(err) || errors.Is(err, ErrNetwork):
 		s.over = false
 		return l.fail("so the object is most likely stored, but OSS did not say what is there (%v); "+
-			"upload again later, which asks for it first", err)
+			"upload again later, which checks for the object first", err)
 	case err != nil:
 		return s.neverKnown(ctx, l, fmt.Sprintf(", but OSS did not say what is there (%v)", err))
 	case there.size != s.want.size:
-		return l.fail("and the object that is there is not %[1]s: it has %[2]d bytes, %[1]s %[3]d; %[4]s",
+		return l.fail("but the stored object is not %[1]s: it has %[2]d bytes, %[1]s %[3]d; %[4]s",
 			s.want.of, there.size, s.want.size, lookAndRepeat)
 	}
 	crc, err := s.want.crc(ctx)
@@ -62,19 +62,19 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	case err != nil:
 		return Result{}, err
 	case crc != nil && there.crc != *crc:
-		return l.fail("and the object that is there is not %[1]s: it has as many bytes, but the CRC-64 %[2]d, %[1]s %[3]d; %[4]s",
+		return l.fail("but the stored object is not %[1]s: it has as many bytes, but the CRC-64 %[2]d, %[1]s %[3]d; %[4]s",
 			s.want.of, there.crc, *crc, lookAndRepeat)
 	case l.callsBack:
-		return l.fail("and the object is there as in %s (%d bytes, CRC-64 %d), but what the callback's receiver answered is lost; "+
+		return l.fail("and the object is stored as in %s (%d bytes, CRC-64 %d), but the receiver's answer to the callback is lost; "+
 			"%s, and upload it again only if there is none", s.want.of, there.size, there.crc, lookUp(l.uploadID))
 	}
 	s.over = true
-	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is there as in %s", l.what, ErrAnswerLost, s.want.of))
+	s.watcher.Remark(fmt.Sprintf("%s: %v, but the object is stored as in %s", l.what, ErrAnswerLost, s.want.of))
 	return Result{ETag: there.etag, CRC64: there.crc}, nil
 }
 
 // lookAndRepeat says what to do about another object.
-const lookAndRepeat = "look what else is stored by this key, and upload the file again"
+const lookAndRepeat = "check what else is stored by this key, then upload the file again"
 
 // neverKnown is for an object that cannot be asked for here.
 func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, error) {
@@ -82,21 +82,21 @@ func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, e
 	if err != nil {
 		return Result{}, err
 	}
-	find := "it is there"
+	find := "it exists"
 	if crc != nil {
 		find = fmt.Sprintf("its CRC-64 is %d", *crc)
 	}
 	if l.callsBack {
-		find += ", and whether the upload was recorded"
+		find += " and whether the upload was recorded"
 	}
-	return l.fail("so the object is most likely stored%s; look whether %s, or upload it again", why, find)
+	return l.fail("so the object is most likely stored%s; check whether %s, or upload it again", why, find)
 }
 
 // fileCRC reads the file.
 func (s *session) fileCRC(ctx context.Context) (*uint64, error) {
 	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
 	if ctx.Err() != nil {
-		s.over = false // the next run finds it out
+		s.over = false // the next run finds out
 	}
 	return &crc, err
 }
@@ -109,10 +109,8 @@ func lookUp(id uuid.UUID) string {
 	return fmt.Sprintf("look at the receiver for the row whose upload_id is %s", id)
 }
 
-// errNoObject means that there is no object by the key.
 var errNoObject = errors.New("there is no object")
 
-// A storedObject is what OSS says of an object.
 type storedObject struct {
 	size int64 // bytes
 	crc  uint64

@@ -26,7 +26,7 @@ func TestAnswerLost(t *testing.T) {
 	const size = 2 * partSize
 	content := someBytes(size)
 	known := fmt.Sprintf("%d bytes, CRC-64 %d", size, crcOf(content))
-	likely := fmt.Sprintf("look whether its CRC-64 is %d", crcOf(content))
+	likely := fmt.Sprintf("check whether its CRC-64 is %d", crcOf(content))
 	tests := []struct {
 		name     string
 		callback bool
@@ -37,9 +37,9 @@ func TestAnswerLost(t *testing.T) {
 		heads    int
 		kept     bool // the state, so that the next run asks again
 	}{
-		{name: "as in the file", callback: true, says: []string{"there as in the file (" + known, "the row whose upload_id is "}, heads: 1},
+		{name: "as in the file", callback: true, says: []string{"stored as in the file (" + known, "the row whose upload_id is "}, heads: 1},
 		{name: "as in the file, without an upload id", callback: true, change: func(m *manifest.Multipart) { m.ID = uuid.Nil },
-			says: []string{"there as in the file (" + known, "the upload's row"}, heads: 1},
+			says: []string{"stored as in the file (" + known, "the upload's row"}, heads: 1},
 		{name: "as in the file, and nobody to call back", heads: 1},
 		{name: "overwritten", callback: true, meantime: func(w *world) { w.store([]byte("other")) },
 			says: []string{"not the file: it has 5 bytes", "upload the file again"}, heads: 1},
@@ -49,7 +49,7 @@ func TestAnswerLost(t *testing.T) {
 		{name: "not allowed to ask", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
 		}, says: []string{"did not say what is there (look at the object: OSS answered 403",
-			likely + ", and whether the upload was recorded"}, heads: 1},
+			likely + " and whether the upload was recorded"}, heads: 1},
 		{name: "not allowed to ask, and nobody to call back", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
 		}, says: []string{likely + ", or upload it again"}, heads: 1},
@@ -103,7 +103,7 @@ func TestAnswerLost(t *testing.T) {
 				})
 				if later {
 					once := newUploader(t, func(c *uploader.Config) { c.Attempts = 1 })
-					_, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+					_, err := once.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 					if !errors.Is(err, uploader.ErrNetwork) {
 						t.Fatal(err)
 					}
@@ -111,7 +111,7 @@ func TestAnswerLost(t *testing.T) {
 				result, err := newUploader(t).Upload(t.Context(),
 					uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: watcher})
 				if tt.says == nil && (err != nil || result.CRC64 != crcOf(content) || result.Parts != 2 ||
-					!strings.Contains(strings.Join(watcher.remarks, "\n"), "the object is there as in the file")) {
+					!strings.Contains(strings.Join(watcher.remarks, "\n"), "the object is stored as in the file")) {
 					t.Errorf("result %+v, %v; remarks %q", result, err, watcher.remarks)
 				}
 				for _, says := range tt.says {
@@ -131,7 +131,7 @@ func TestAnswerLost(t *testing.T) {
 					return
 				}
 				w.gate.Open()
-				_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+				_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 				if tt.callback != errors.Is(err, uploader.ErrAnswerLost) || tt.callback != (err != nil) ||
 					w.gate.Count("HEAD") != 1 || w.gate.Count("POST") != 0 {
 					t.Errorf("the next run: %v", err)
@@ -165,7 +165,7 @@ func TestAnswerLostUnread(t *testing.T) {
 				serve.ServeHTTP(rw, r)
 			}
 		})
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrAnswerLost) || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v, want %q", err, says)
 		}
@@ -192,14 +192,14 @@ func TestAnswerLostAndKilled(t *testing.T) {
 			serve.ServeHTTP(rw, r)
 		}
 	})
-	_, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, State: state.load()})
+	_, err := newUploader(t).Upload(ctx, uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if !state.load().Completing {
 		t.Fatal("the state is gone")
 	}
-	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 	if err != nil || result.CRC64 != crcOf(content) {
 		t.Errorf("result %+v, %v", result, err)
 	}
@@ -230,9 +230,9 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		callback := w.callback()
 		m := w.multipart(2*partSize, func(r *issue.MultipartRequest) { r.Callback, r.Object.ForbidOverwrite = callback, true })
 		w.gate.Between(lose(w, http.MethodPost))
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrAnswerLost) ||
-			!strings.Contains(err.Error(), "the key is taken now, and the object is there as in the file") {
+			!strings.Contains(err.Error(), "the key is taken now, and the object is stored as in the file") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -243,9 +243,9 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 		callback := w.callback()
 		m := w.put(func(r *issue.Request) { r.Callback, r.Object.ForbidOverwrite = callback, true })
 		w.gate.Between(lose(w, http.MethodPut))
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrAnswerLost) ||
-			!strings.Contains(err.Error(), fmt.Sprintf("most likely stored; look whether its CRC-64 is %d", crcOf(content))) {
+			!strings.Contains(err.Error(), fmt.Sprintf("most likely stored; check whether its CRC-64 is %d", crcOf(content))) {
 			t.Errorf("error %v", err)
 		}
 		w.wantStored(content)

@@ -12,7 +12,7 @@ import (
 	"upcall/internal/manifest"
 )
 
-// A storedPart is a part that OSS has.
+// A storedPart is a part as OSS lists it.
 type storedPart struct {
 	PartNumber    int
 	ETag          string // with its quotes, as OSS wants it back
@@ -20,7 +20,7 @@ type storedPart struct {
 	HashCrc64ecma string
 }
 
-// multipart sends the parts that are not there yet, then has OSS merge them.
+// multipart sends the parts that OSS lacks, then completes the upload.
 func (s *session) multipart(ctx context.Context, m *manifest.Multipart, pieces []piece) (Result, error) {
 	result, err := s.resume(ctx, m, pieces)
 	if s.over || errors.Is(err, ErrUploadGone) {
@@ -29,8 +29,8 @@ func (s *session) multipart(ctx context.Context, m *manifest.Multipart, pieces [
 	return result, err
 }
 
-// merged is what is known of an upload that is gone after OSS was asked to merge it.
-const merged = "OSS was asked to merge the parts, and the upload is over now"
+// completed is what is known of an upload that is gone after OSS was asked to complete it.
+const completed = "OSS was asked to complete the upload, which is over now"
 
 func lostCompletion(m *manifest.Multipart, known string) lost {
 	return lost{"completion", known, m.Head, m.ID, callsBack(m.Complete)}
@@ -40,34 +40,38 @@ func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []pi
 	there, _, err := s.listParts(ctx, m)
 	if errors.Is(err, ErrUploadGone) && s.state.Completing {
 		s.over = true
-		result, err := s.answerLost(ctx, lostCompletion(m, merged))
+		result, err := s.answerLost(ctx, lostCompletion(m, completed))
 		result.Parts = len(pieces)
 		return result, err
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	parts, kept, err := s.sendParts(ctx, pieces, there)
+	parts, err := s.sendParts(ctx, pieces, there)
 	if err != nil {
 		return Result{}, err
 	}
-	// Nothing is merged, and nothing reported, that is a mixture of two files.
+	// An object that mixes two versions of the file is neither stored nor reported.
 	if err := s.source.unchanged(); err != nil {
 		return Result{}, err
 	}
 	var crc uint64
+	var kept int
 	etags := make([]string, len(parts))
 	for i, part := range parts {
 		crc = combineCRC(crc, part.crc, pieces[i].size)
 		etags[i] = part.etag
+		if part.kept {
+			kept++
+		}
 	}
 	result, err := s.complete(ctx, m, etags, &crc)
 	result.Size, result.Parts, result.Kept = s.want.size, len(parts), kept
 	return result, err
 }
 
-// listParts returns what OSS has, by number, and whether there is more than the manifest
-// has lists for. A part that no list holds counts as missing.
+// listParts returns the parts that OSS has, by number, and whether there are more than the
+// manifest has lists for. A part that no list holds counts as missing.
 func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there map[int]storedPart, more bool, err error) {
 	const what = "list of parts"
 	there = make(map[int]storedPart)
@@ -83,7 +87,7 @@ func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there m
 			Part        []storedPart
 		}
 		if err := xml.Unmarshal(a.body, &list); err != nil || list.UploadId != m.OSSUploadID {
-			return nil, false, fmt.Errorf("%s: %w: it is no list of this upload's parts; %s", what, ErrNotOSS, lookBetween)
+			return nil, false, fmt.Errorf("%s: %w: it is not a list of this upload's parts; %s", what, ErrNotOSS, lookBetween)
 		}
 		for _, part := range list.Part {
 			there[part.PartNumber] = part
@@ -95,15 +99,15 @@ func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there m
 	return there, more, nil
 }
 
-// A sentPart is one that OSS has, and that is the same as in the file.
+// A sentPart is one that OSS has as it is in the file.
 type sentPart struct {
-	etag string // as OSS spelt it
+	etag string // as OSS spells it
 	crc  uint64
 	kept bool // it was there already
 }
 
-func (s *session) sendParts(ctx context.Context, pieces []piece, there map[int]storedPart) (parts []sentPart, kept int, err error) {
-	parts = make([]sentPart, len(pieces))
+func (s *session) sendParts(ctx context.Context, pieces []piece, there map[int]storedPart) ([]sentPart, error) {
+	parts := make([]sentPart, len(pieces))
 	within, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var group sync.WaitGroup
@@ -120,20 +124,11 @@ func (s *session) sendParts(ctx context.Context, pieces []piece, there map[int]s
 		})
 	}
 	group.Wait()
-	if err := context.Cause(within); err != nil {
-		return nil, 0, err
-	}
-	for _, part := range parts {
-		if part.kept {
-			kept++
-		}
-	}
-	return parts, kept, nil
+	return parts, context.Cause(within)
 }
 
-// sendPart sends a part unless the one that is there is the same. Its ETag is the MD5
-// of what OSS has; where it is not, as with some kinds of encryption, the part is sent
-// again.
+// sendPart sends a part unless OSS has the same one. The ETag is usually the MD5 of the
+// stored part; where it is not, as with some kinds of encryption, the part is sent again.
 func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sentPart, error) {
 	if there.PartNumber == p.number && there.Size == p.size {
 		etag, crc, err := s.source.digest(ctx, p)
@@ -158,9 +153,10 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 	return sentPart{etag, a.crc, false}, nil
 }
 
-// complete has OSS merge the parts, of which it has the ETags, and call back. That it was
-// asked is written down first: when the upload is over the next time, it was most likely
-// this. An object that is stored though something failed has an ETag in the result.
+// complete has OSS complete the upload from the parts with these ETags, and call back. The
+// state records the request first: if the next run finds the upload over, this request is
+// the likely cause. If the object is stored although something failed, the result has its
+// ETag.
 func (s *session) complete(ctx context.Context, m *manifest.Multipart, etags []string, crc *uint64) (Result, error) {
 	const what = "completion"
 	type part struct {
@@ -187,9 +183,9 @@ func (s *session) complete(ctx context.Context, m *manifest.Multipart, etags []s
 	s.over = err == nil || errors.Is(err, ErrCallbackFailed) || errors.Is(err, ErrUploadGone)
 	switch {
 	case errors.Is(err, ErrUploadGone) && (maybe || askedBefore):
-		return s.answerLost(ctx, lostCompletion(m, merged))
+		return s.answerLost(ctx, lostCompletion(m, completed))
 	case taken(err) && (maybe || askedBefore):
-		return s.answerLost(ctx, lostCompletion(m, "OSS was asked to merge the parts before, and the key is taken now"))
+		return s.answerLost(ctx, lostCompletion(m, "OSS was asked to complete the upload before, and the key is taken now"))
 	case err != nil && !errors.Is(err, ErrCallbackFailed):
 		return Result{}, err
 	}

@@ -33,7 +33,7 @@ func TestUploadGone(t *testing.T) {
 			}
 			serve.ServeHTTP(rw, r)
 		})
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load()})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, State: state.load(), Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrUploadGone) || errors.Is(err, uploader.ErrAnswerLost) || w.stored() != nil {
 			t.Errorf("%s: error %v", when, err)
 		}

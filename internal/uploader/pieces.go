@@ -41,7 +41,7 @@ func divide(m manifest.Manifest, size int64) ([]piece, error) {
 	for _, p := range pieces {
 		for name, value := range p.request.Headers {
 			if strings.EqualFold(name, "content-length") && value != strconv.FormatInt(p.size, 10) {
-				return nil, fmt.Errorf("%w: it allows %.20q bytes, and there are %d to send; get another one", ErrSize, value, p.size)
+				return nil, fmt.Errorf("%w: it allows %.20q bytes, but there are %d to send; get another one", ErrSize, value, p.size)
 			}
 		}
 	}
@@ -50,9 +50,9 @@ func divide(m manifest.Manifest, size int64) ([]piece, error) {
 
 func parts(m *manifest.Multipart, size int64) ([]piece, error) {
 	if m.Size != nil && *m.Size != size {
-		return nil, fmt.Errorf("%w: it is for %d bytes, and the file has %d; get another one", ErrSize, *m.Size, size)
+		return nil, fmt.Errorf("%w: it is for %d bytes, but the file has %d; get another one", ErrSize, *m.Size, size)
 	}
-	// Where parts were only counted, they are of one size, and as large as it takes.
+	// Parts that were only counted have one size, as large as the file requires.
 	count := int64(len(m.Parts))
 	each := max(m.PartSize, (size+count-1)/count)
 	var pieces []piece
@@ -61,23 +61,21 @@ func parts(m *manifest.Multipart, size int64) ([]piece, error) {
 		n := min(each, size-offset)
 		if part.Size != nil {
 			n = *part.Size
-		} else if n == 0 && i > 0 {
-			break // fewer parts than were counted
 		}
-		if n < 0 || n == 0 && i > 0 || n > size-offset {
+		if n < 0 || n == 0 && i > 0 || n > size-offset { // 0: the file needs fewer parts than were counted
 			break
 		}
 		pieces = append(pieces, piece{i + 1, offset, n, part.PresignedRequest})
 		offset += n
 	}
 	if offset != size || len(pieces) < len(m.Parts) && m.Parts[len(pieces)].Size != nil {
-		return nil, fmt.Errorf("%w: the sizes of its %d parts do not make up the file's %d bytes; get another one", ErrSize, count, size)
+		return nil, fmt.Errorf("%w: its %d parts do not add up to the file's %d bytes; get another one", ErrSize, count, size)
 	}
 	return pieces, nil
 }
 
-// callsBack says whether OSS will answer with what a callback's receiver said. It looks
-// at what is sent, not at what the manifest says of it.
+// callsBack reports whether OSS answers the request with a callback receiver's answer. It
+// looks at what is sent, not at the manifest's description.
 func callsBack(r manifest.PresignedRequest) bool {
 	for name := range r.Headers {
 		if strings.EqualFold(name, "x-oss-callback") {

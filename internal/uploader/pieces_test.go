@@ -20,7 +20,7 @@ func TestBadManifest(t *testing.T) {
 	w.gate.Open()
 	for _, m := range []manifest.Manifest{{}, elsewhere, host, notOne} {
 		_, source := fileOf(t, nil)
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 		if !errors.Is(err, manifest.ErrManifest) || len(w.gate.Seen()) != 0 {
 			t.Errorf("error %v, %d requests", err, len(w.gate.Seen()))
 		}
@@ -83,7 +83,7 @@ func TestSizes(t *testing.T) {
 		}
 		_, source := fileOf(t, someBytes(tt.size))
 		w.gate.Open()
-		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: tt.m})
+		_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: tt.m, Watcher: new(log)})
 		if !errors.Is(err, uploader.ErrSize) || len(w.gate.Seen()) != 0 {
 			t.Errorf("%s: %d requests, error %v", tt.name, len(w.gate.Seen()), err)
 		}

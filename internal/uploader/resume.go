@@ -9,19 +9,19 @@ import (
 	"upcall/internal/manifest"
 )
 
-// minRemaining is how long the URLs of a broken-off upload must be valid still if it is to
-// go on.
+// minRemaining is how long the URLs of an interrupted upload must remain valid for it to be
+// resumed.
 const minRemaining = time.Minute
 
-// A renewal presigns the requests of an upload again, which takes credentials.
+// A renewal presigns the requests of an upload again, which requires credentials.
 type renewal = func(context.Context, manifest.Multipart) (manifest.Multipart, error)
 
 // Resume reports whether the multipart upload that the task's state remembers can be resumed
 // with the task's file; the task needs no manifest. An upload that cannot be resumed is aborted,
 // by a request that renew presigns, and forgotten.
 //
-// The error means that none is to be begun in its place: the file may be stored and reported
-// already, and another upload would report it once more.
+// If there is an error, do not start another upload instead: the file may be stored and
+// reported already, and would be reported again.
 func (u *Uploader) Resume(ctx context.Context, t Task, renew renewal) (bool, error) {
 	old := t.State.Manifest
 	if old == nil {
@@ -35,17 +35,16 @@ func (u *Uploader) Resume(ctx context.Context, t Task, renew renewal) (bool, err
 	case fits:
 		return true, nil
 	}
-	s := u.session(t)
-	if err := s.giveUp(ctx, *old, fits, renew); err != nil {
+	if err := u.session(t).abort(ctx, *old, fits, renew); err != nil {
 		return false, err
 	}
-	s.watcher.Remark("the interrupted upload cannot be resumed, because " + why + "; starting again")
+	t.Watcher.Remark("the interrupted upload cannot be resumed, because " + why + "; starting again")
 	t.State.Manifest, t.State.Completing = nil, false
 	return false, nil
 }
 
-// giveUp aborts the upload that was broken off.
-func (s *session) giveUp(ctx context.Context, m manifest.Multipart, fits bool, renew renewal) error {
+// abort aborts the interrupted upload.
+func (s *session) abort(ctx context.Context, m manifest.Multipart, fits bool, renew renewal) error {
 	renewed, err := renew(ctx, m)
 	if err == nil {
 		_, _, err = s.send(ctx, message{what: "abort", request: renewed.Abort, patience: s.cfg.Stall})
@@ -55,23 +54,23 @@ func (s *session) giveUp(ctx context.Context, m manifest.Multipart, fits bool, r
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case err == nil, gone && !s.state.Completing:
-		return nil // no part is left
+	case err == nil, gone && !s.state.Completing: // no part is left
+		return nil
 	case !s.state.Completing:
 		s.watcher.Remark(fmt.Sprintf("its parts stay in the bucket: %v", err))
 		return nil
 	case !answered:
-		return fmt.Errorf("%w; run the same command again", err) // the state is kept, and the next run finds it out
+		return fmt.Errorf("%w; run the same command again", err) // the state is kept, so that the next run finds out
 	}
-	known := merged
+	known := completed
 	if !gone {
-		known = fmt.Sprintf("OSS was asked to merge the parts, and does not say whether it did (%v)", err)
+		known = fmt.Sprintf("OSS was asked to complete the upload, and does not say whether it did (%v)", err)
 	}
 	if fits && callsBack(m.Complete) {
 		_, lost := lostCompletion(&m, known).fail("so the object is most likely stored; "+
 			"%s, and run the same command again only if there is none", lookUp(m.ID))
 		return errors.Join(lost, s.state.Remove())
 	}
-	s.watcher.Remark(fmt.Sprintf("%s: what was in the file then is most likely stored, by the upload_id %s", known, m.ID))
+	s.watcher.Remark(fmt.Sprintf("%s: the file's earlier content is most likely stored, with the upload_id %s", known, m.ID))
 	return nil
 }

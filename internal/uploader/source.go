@@ -14,7 +14,7 @@ import (
 	"sync"
 )
 
-// ErrChanged means that the file is not what it was when the upload began.
+// ErrChanged means that the file changed after the upload began.
 var ErrChanged = errors.New("the file changed while it was uploaded")
 
 // A Source is a file that is open for uploading.
@@ -23,10 +23,10 @@ type Source struct {
 	info fs.FileInfo // when it was opened
 }
 
-// OpenSource opens a regular file. Others have no size, or cannot be read again when
-// something has to be sent again.
+// OpenSource opens a regular file. Other files have no size, or cannot be read again for
+// another attempt.
 func OpenSource(path string) (*Source, error) {
-	info, err := os.Stat(path) // first: opening a named pipe would wait for its writer
+	info, err := os.Stat(path) // before opening: opening a named pipe waits for its writer
 	if err == nil && !info.Mode().IsRegular() {
 		reason := "is not a regular file; copy it to one first"
 		if info.IsDir() {
@@ -65,7 +65,7 @@ func (s *Source) unchanged() error {
 	return nil
 }
 
-// digest reads a section and returns what OSS would say of it.
+// digest reads a section and returns the ETag and CRC-64 that OSS would give it.
 func (s *Source) digest(ctx context.Context, p piece) (etag string, crc uint64, err error) {
 	md, sum := md5.New(), crc64.New(crcTable)
 	section := io.NewSectionReader(s.file, p.offset, p.size)
@@ -88,15 +88,13 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// A body is one attempt to send a section of a file. Its CRC-64 is taken of the very
-// bytes that are sent.
-//
-// It is locked because net/http may continue to read it after an early answer.
+// A body is one attempt to send a section of a file. Its CRC-64 is that of the very bytes
+// that are sent.
 type body struct {
 	source *Source
-	moved  func(n int64) // called for each n bytes that were read
+	moved  func(n int64) // called after each n bytes
 
-	mu      sync.Mutex
+	mu      sync.Mutex // net/http may continue to read after an early answer
 	section *io.SectionReader
 	sent    int64
 	left    int64
@@ -108,8 +106,8 @@ func newBody(s *Source, p piece, moved func(int64)) *body {
 	return &body{source: s, section: io.NewSectionReader(s.file, p.offset, p.size), left: p.size, moved: moved}
 }
 
-// Read gives the last bytes out only if the file is still the same, so that OSS never
-// has the whole of a section that is a mixture, and neither stores nor reports one.
+// Read hands out the last bytes only if the file has not changed, so that OSS never gets a
+// whole section that mixes two versions of the file, and stores and reports none.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,8 +139,8 @@ func (b *body) Read(p []byte) (int, error) {
 // Close does nothing: the file is needed again.
 func (b *body) Close() error { return nil }
 
-// finish ends reading. It returns the CRC-64 of what was read, how much that was, and
-// what is wrong with the file.
+// finish ends reading. It returns the CRC-64 of what was read, its size, and what is wrong
+// with the file.
 func (b *body) finish() (crc uint64, sent int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,20 +11,20 @@ import (
 	"upcall/internal/manifest"
 )
 
-// A State is what has to be remembered of a multipart upload until it is over, should
-// the program be killed. Which parts are there is not in it: OSS knows that better.
+// A State is what must be remembered of a multipart upload until it is over, in case the
+// program is killed. OSS remembers which parts it has.
 type State struct {
-	// Manifest is the one that was made for the upload; nil where it was given.
+	// Manifest is the one that was made for the upload; nil if it was given.
 	Manifest *manifest.Multipart `json:"manifest,omitempty"`
 
-	// Completing says that OSS was asked to merge the parts.
+	// Completing says that OSS was asked to complete the upload.
 	Completing bool `json:"completing"`
 
 	path string // "" for a state that is not kept
 }
 
-// LoadState reads the state in a file. A file that is not there, or was not written by
-// this package, is a new upload. The error is about reading.
+// LoadState reads the state in a file. A file that does not exist or was not written by
+// this package means a new upload. The error is about reading.
 func LoadState(path string) (*State, error) {
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -38,31 +38,34 @@ func LoadState(path string) (*State, error) {
 	return s, nil
 }
 
-// Save writes the file anew, so that it is always the old state or the new one, whenever
-// the program is killed. Only its owner may read it: anyone who has the URLs in it
-// may upload.
+// Save replaces the file at once, so that it holds the old state or the new one whenever
+// the program is killed. Only its owner may read it: anyone who has the URLs in it may
+// upload.
 func (s *State) Save() error {
 	if s.path == "" {
 		return nil
 	}
-	text, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("write state of the upload: %w", err)
+	err := os.MkdirAll(filepath.Dir(s.path), 0o700)
+	if err == nil {
+		err = s.replace()
 	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+	if err != nil {
 		return fmt.Errorf("keep state of the upload: %w", err)
 	}
+	return nil
+}
+
+func (s *State) replace() error {
 	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".*") // has mode 0600
 	if err != nil {
-		return fmt.Errorf("keep state of the upload: %w", err)
+		return err
 	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Close())
+	err = errors.Join(json.NewEncoder(file).Encode(s), file.Close())
 	if err == nil {
 		err = os.Rename(file.Name(), s.path)
 	}
 	if err != nil {
-		return fmt.Errorf("keep state of the upload: %w", errors.Join(err, os.Remove(file.Name())))
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func TestPutWithoutCallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	result, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 	if err != nil || result.Answer != nil {
 		t.Fatalf("%+v, %v", result, err)
 	}
@@ -168,7 +168,7 @@ func TestResume(t *testing.T) {
 			})
 			// One connection, so that parts 1 to 5 are through.
 			one := newUploader(t, func(c *uploader.Config) { c.Parallel = 1 })
-			_, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+			_, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 			if status, ok := errors.AsType[*uploader.StatusError](err); !ok || status.Status != 403 {
 				t.Fatalf("part 6 was not refused: %v", err)
 			}
@@ -201,19 +201,19 @@ func TestManyPages(t *testing.T) {
 	m := w.multipart(parts, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, parts })
 	m.Multipart.PartSize = 10 // smaller than OSS merges: it is the listing that counts
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
-	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != parts {
 		t.Fatalf("%d parts sent: %v", w.gate.Count("PUT *"), err)
 	}
 	w.gate.Open()
-	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != 0 || w.gate.Count("GET") != 2 {
 		t.Errorf("%d parts sent, %d pages: %v", w.gate.Count("PUT *"), w.gate.Count("GET"), err)
 	}
 	// Without the further pages nobody knows of the other parts: they are sent again.
 	m.Multipart.ListPartsNext = nil
 	w.gate.Open()
-	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m})
+	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != parts-1000 {
 		t.Errorf("%d parts sent: %v", w.gate.Count("PUT *"), err)
 	}

@@ -1,3 +1,10 @@
+// Package uploader uploads files to OSS with presigned requests, as a client without
+// credentials does: by one PUT, or as a multipart upload in parallel parts that resumes
+// after an interruption.
+//
+// It compares CRC-64 from the file to OSS's answer, retries what may be retried, and never
+// takes 203 CallbackFailed for success. A manifest tells it where to send the file; nothing
+// is sent before the whole manifest has been checked.
 package uploader
 
 import (
@@ -17,53 +24,37 @@ import (
 
 // Config is how an Uploader works.
 type Config struct {
-	// Parallel is how many files or parts are sent at once, 1 to 64. Default 4.
+	// Parallel is how many files or parts are sent at once, 1 to 64.
 	Parallel int
 
-	// Attempts is how often one request is tried, 1 to 100. Default 8, which takes
-	// about a minute where nothing answers.
+	// Attempts is how often one request is tried, 1 to 100. Eight attempts take about a
+	// minute if nothing answers.
 	Attempts int
 
-	// Pause is the mean pause before the second attempt. It doubles with each, up to
-	// half a minute. Default half a second.
+	// Pause is the mean pause before the second attempt. It doubles with each attempt, up
+	// to half a minute. Default half a second.
 	Pause time.Duration
 
-	// Stall is for how long nothing may move on a connection. Default two minutes; OSS
-	// gets three times that to merge parts and call back.
+	// Stall is how long a connection may be idle. Default two minutes. OSS gets three
+	// times that to complete an upload and call back.
 	Stall time.Duration
-}
-
-func (c Config) withDefaults() Config {
-	if c.Parallel == 0 {
-		c.Parallel = 4
-	}
-	if c.Attempts == 0 {
-		c.Attempts = 8
-	}
-	if c.Pause == 0 {
-		c.Pause = 500 * time.Millisecond
-	}
-	if c.Stall == 0 {
-		c.Stall = 2 * time.Minute
-	}
-	return c
 }
 
 func (c Config) check() error {
 	var faults fault.List
 	if c.Parallel < 1 || c.Parallel > 64 {
-		faults.Add(fault.At("parallel", "%d is out of range; give 1 to 64", c.Parallel))
+		faults.AddAt("parallel", "%d is out of range; give 1 to 64", c.Parallel)
 	}
 	if c.Attempts < 1 || c.Attempts > 100 {
-		faults.Add(fault.At("attempts", "%d is out of range; give 1 to 100", c.Attempts))
+		faults.AddAt("attempts", "%d is out of range; give 1 to 100", c.Attempts)
 	}
 	if c.Pause < 0 || c.Stall < 0 {
-		faults.Add(fault.At("pause, stall", "a duration is negative; leave it out for the default"))
+		faults.AddAt("pause, stall", "a duration is negative; leave it out for the default")
 	}
 	return faults.Err()
 }
 
-// An Uploader uploads files. Several goroutines may use it, and share its limits.
+// An Uploader uploads files. Several goroutines may use it; they share its limits.
 type Uploader struct {
 	cfg    Config
 	client *http.Client
@@ -72,7 +63,7 @@ type Uploader struct {
 
 // New returns an uploader. The error joins all mistakes in cfg.
 func New(cfg Config) (*Uploader, error) {
-	cfg = cfg.withDefaults()
+	cfg.Pause, cfg.Stall = cmp.Or(cfg.Pause, 500*time.Millisecond), cmp.Or(cfg.Stall, 2*time.Minute)
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -81,19 +72,19 @@ func New(cfg Config) (*Uploader, error) {
 
 // A Watcher is told about the progress of an upload, by several goroutines at once.
 type Watcher interface {
-	// Sent says that n more bytes of the file are on their way or there already; n is
-	// negative where what was sent came to nothing.
+	// Sent says that n more bytes of the file are sent, or were there already; n is
+	// negative if they have to be sent again.
 	Sent(n int64)
-	// Remark says in one line what happened, as that something is tried again.
+	// Remark says in one line what happened, for example that a request is retried.
 	Remark(line string)
 }
 
-// A Task is one file to be uploaded.
+// A Task is one file to upload.
 type Task struct {
 	Source   *Source
 	Manifest manifest.Manifest
-	State    *State  // of a multipart upload, kept until it is over; nil keeps none
-	Watcher  Watcher // may be nil
+	State    *State // of a multipart upload, kept until it is over; nil keeps none
+	Watcher  Watcher
 }
 
 // A Result is an upload that succeeded: stored, checked and, if it has a callback,
@@ -102,16 +93,16 @@ type Result struct {
 	Answer json.RawMessage // the callback receiver's; nil without a callback
 	ETag   string          // of the object, as OSS spells it
 	Size   int64           // bytes
-	CRC64  uint64          // of the object and of what it was made of
+	CRC64  uint64          // of the object
 	Parts  int             // 0 for a single PUT
 	Kept   int             // how many of the parts were there already
 }
 
-// Upload uploads one file. Nothing is sent if the manifest is bad or does not fit.
+// Upload uploads one file. It sends nothing if the manifest is bad or does not fit.
 //
-// The error wraps one of the package's sentinels, is a [StatusError], or is ctx's. What
-// was uploaded of a multipart upload stays, and the same task resumes it, unless
-// OSS says that the upload is over.
+// The error wraps one of the package's sentinels, is a [StatusError], or is ctx's. The
+// parts of a multipart upload stay at OSS, and the same task resumes it, unless OSS says
+// that the upload is over.
 func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	if err := t.Manifest.Check(); err != nil {
 		return Result{}, err
@@ -127,26 +118,18 @@ func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	return s.put(ctx, pieces[0])
 }
 
-type nobody struct{}
-
-func (nobody) Sent(int64)    {}
-func (nobody) Remark(string) {}
-
-// A session is one upload's way through OSS.
+// A session is the work on one upload.
 type session struct {
 	*Uploader
-	source  *Source // nil where all parts are at OSS already
+	source  *Source // nil if OSS has all parts already
 	want    content
 	state   *State
 	watcher Watcher
-	over    bool // OSS has no such multipart upload any more
+	over    bool // OSS no longer has the multipart upload
 }
 
 func (u *Uploader) session(t Task) *session {
 	s := &session{Uploader: u, source: t.Source, state: cmp.Or(t.State, new(State)), watcher: t.Watcher}
-	if s.watcher == nil {
-		s.watcher = nobody{}
-	}
 	if s.source != nil {
 		s.want = content{"the file", s.source.Size(), s.fileCRC}
 	}
@@ -163,7 +146,7 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	switch {
 	case maybe && taken(err):
 		return s.answerLost(ctx, lost{
-			what: "upload", known: "an attempt of which no answer came was sent, and the key is taken now", callsBack: callsBack(whole.request),
+			what: "upload", known: "an earlier attempt got no answer, and the key is taken now", callsBack: callsBack(whole.request),
 		})
 	case err != nil:
 		return Result{}, err
@@ -175,20 +158,20 @@ func (s *session) put(ctx context.Context, whole piece) (Result, error) {
 	return Result{Answer: said, ETag: a.header.Get("ETag"), Size: whole.size, CRC64: a.crc}, nil
 }
 
-// taken says whether overwriting was refused.
+// taken reports whether OSS rejected the request because the object exists.
 func taken(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	return ok && status.Code == "FileAlreadyExists"
 }
 
-// receiverAnswer returns what the callback's receiver said, nil without a callback. OSS
-// passes nothing on that is no JSON.
+// receiverAnswer returns the callback receiver's answer, nil without a callback. OSS passes
+// on nothing but JSON.
 func receiverAnswer(what string, r manifest.PresignedRequest, a answer) (json.RawMessage, error) {
 	switch {
 	case !callsBack(r):
 		return nil, nil
 	case !json.Valid(a.body):
-		return nil, fmt.Errorf("%s: %w: the file is stored, but no receiver's JSON came back, so it is not known whether it was recorded; %s",
+		return nil, fmt.Errorf("%s: %w: the file is stored, but the receiver's JSON is missing, so the file may not be recorded; %s",
 			what, ErrNotOSS, lookBetween)
 	}
 	return a.body, nil
