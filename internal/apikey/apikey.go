@@ -1,19 +1,15 @@
-// Package apikey is the form of the issuer's API keys: how one is made, read from a
-// request, and compared with what is stored of it.
+// Package apikey makes the issuer's API keys, reads them from requests, and compares them
+// with what is stored of them.
 //
 // A key is the text
 //
 //	upk_<id>_<43 characters of base64url: 256 random bits>
 //
 // The id is public, in logs and in lists; the 256 bits are the secret, shown once when
-// the key is made. What is stored is the id and the SHA-256 of the secret. No slow hash
-// is needed: those make up for passwords that can be guessed, and nobody guesses 256
-// random bits, however fast the hash. So a stolen table opens nothing, and a request
-// costs one SHA-256 and not the tenth of a second that would make checking keys a way to
-// bring the service down.
-//
-// The package imports the standard library only; the issuer's programs and its HTTP
-// side may import it.
+// the key is made. The id and the SHA-256 of the secret are stored. No slow hash is
+// needed: it protects passwords that can be guessed, and nobody guesses 256 random bits,
+// however fast the hash. A stolen table therefore opens nothing, and a request costs one
+// SHA-256, not a tenth of a second with which anyone could overload the service.
 package apikey
 
 import (
@@ -24,10 +20,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"upcall/internal/ossrule"
 )
 
-// prefix starts every key, so that people and the scanners that look for secrets in
-// repositories know one when they see it.
+// prefix starts every key, so that people, and scanners for secrets in repositories,
+// recognize one.
 const prefix = "upk_"
 
 const (
@@ -36,14 +34,14 @@ const (
 	maxID       = 32 // characters
 )
 
-// MaxLen is the length in bytes that no key exceeds.
+// MaxLen is the maximum length of a key in bytes.
 const MaxLen = len(prefix) + maxID + len("_") + secretChars
 
 var (
-	// ErrMalformed means a text that is no key. It says nothing of the text, which may
-	// be a secret with one stray character.
+	// ErrMalformed means a text that is not a key. It does not show the text, which may be
+	// a secret with one stray character.
 	ErrMalformed = errors.New("not an API key")
-	// ErrID means an id that no key has.
+	// ErrID means an id that no key can have.
 	ErrID = errors.New("id of an API key")
 )
 
@@ -62,8 +60,8 @@ func (s Secret) Hash() Hash { return sha256.Sum256(s[:]) }
 // A Hash is the SHA-256 of a secret.
 type Hash [sha256.Size]byte
 
-// Matches tells whether h is the hash of s. It takes the same time whatever differs:
-// otherwise someone who can time the answers learns a stored hash byte by byte.
+// Matches reports whether h is the hash of s. It takes the same time whatever differs:
+// otherwise someone who can time the answers could learn a stored hash byte by byte.
 func (h Hash) Matches(s Secret) bool {
 	other := s.Hash()
 	return subtle.ConstantTimeCompare(h[:], other[:]) == 1
@@ -80,21 +78,20 @@ func New(id string) (text string, hash Hash, err error) {
 	return prefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret[:]), secret.Hash(), nil
 }
 
-// NewID makes an id for a key that nobody has named.
+// NewID makes a random id, for a key without a given one.
 func NewID() string { return strings.ToLower(rand.Text())[:12] }
 
-// CheckID tells what keeps id from being the id of a key: 1 to 32 lower-case letters,
-// digits and hyphens, the first a letter or digit. An id stands in object keys and in
-// logs, so nothing is in it that either would have to escape. The error wraps ErrID.
+// CheckID returns nil if id is 1 to 32 lower-case letters, digits and hyphens, the first
+// a letter or digit. Object keys and logs contain the id, so it has no character that
+// either would have to escape. The error wraps ErrID.
 func CheckID(id string) error {
-	notAllowed := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
 	switch {
 	case id == "":
 		return fmt.Errorf("%w: it is empty", ErrID)
 	case len(id) > maxID:
 		return fmt.Errorf("%w: it has %d characters, and 32 are allowed", ErrID, len(id))
-	case strings.ContainsFunc(id, notAllowed):
-		return fmt.Errorf("%w: %q holds something else than lower-case letters, digits and hyphens", ErrID, id)
+	case !ossrule.IsName(id):
+		return fmt.Errorf("%w: %q contains something other than lower-case letters, digits and hyphens", ErrID, id)
 	case id[0] == '-':
 		return fmt.Errorf("%w: %q starts with a hyphen", ErrID, id)
 	}
@@ -107,13 +104,13 @@ func Parse(text string) (id string, secret Secret, err error) {
 	if !ok || len(text) > MaxLen {
 		return "", Secret{}, ErrMalformed
 	}
-	// No id holds an underscore; a secret may.
+	// No id contains an underscore; a secret may.
 	id, encoded, ok := strings.Cut(rest, "_")
 	if !ok || CheckID(id) != nil || len(encoded) != secretChars {
 		return "", Secret{}, ErrMalformed
 	}
-	// Strict: the last character has two bits that are not used, and a key is to have
-	// one spelling. encoding/base64 skips line breaks, which makes the secret short.
+	// Strict: the last character has two unused bits, and a key must have only one
+	// spelling. encoding/base64 skips line breaks, which makes the secret short.
 	n, err := base64.RawURLEncoding.Strict().Decode(secret[:], []byte(encoded))
 	if err != nil || n != secretBytes {
 		return "", Secret{}, ErrMalformed

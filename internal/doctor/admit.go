@@ -13,7 +13,7 @@ import (
 	"upcall/internal/verify"
 )
 
-// with returns the request with what is signed in place of what came.
+// with returns the request with what was signed in place of what was received.
 func (e *examination) with(signed verify.Request) admission.Request {
 	r := e.request
 	r.Target, r.Body, r.Length = signed.Target, signed.Body, int64(len(signed.Body))
@@ -21,9 +21,9 @@ func (e *examination) with(signed verify.Request) admission.Request {
 	return r
 }
 
-// admit adds what the receiver refuses about a request whose signature is good. What is
-// wrong with the head of the request is put right each time, so that what the receiver
-// would refuse next is told, too.
+// admit adds what the receiver refuses about a request whose signature is good. It fixes
+// what is wrong with the head of the request each time, to find what the receiver would
+// refuse next.
 func (e *examination) admit(ctx context.Context, r admission.Request) {
 	for {
 		learned, refusal := e.policy.Admit(ctx, &r, e.at)
@@ -49,13 +49,14 @@ func (e *examination) admit(ctx context.Context, r admission.Request) {
 	}
 }
 
-// describe says what a refusal is about. It shows the part of the request, where the
-// sender, for whom the refusal's own message is, knows it.
+// describe says what a refusal is about. Unlike the refusal's own message, which is for
+// the sender, it shows the part of the request.
 func (e *examination) describe(refusal *admission.Refusal, r *admission.Request, learned *event.Event) string {
 	bucket := Mark(cmp.Or(learned.Callback.Bucket, r.Bucket))
 	switch refusal.Reason {
 	case admission.ReasonPath:
-		return fmt.Sprintf("the request is for %s, but the receiver answers at %s", Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
+		return fmt.Sprintf("the request is for %s, but the receiver answers at %s",
+			Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
 	case admission.ReasonMethod:
 		return "the method is " + Mark(r.Method)
 	case admission.ReasonHeaders:
@@ -82,7 +83,7 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 	return oneLine(refusal.Message)
 }
 
-// oneLine is a message for people. It may hold text of the capture, such as names of
+// oneLine is a message for people. It may contain text of the capture, such as names of
 // fields, so control bytes are marked.
 func oneLine(message any) string { return strings.ReplaceAll(Mark(fmt.Sprint(message)), "·", " ") }
 
@@ -101,7 +102,7 @@ func (e *examination) noteToken(learned *event.Event, refusal *admission.Refusal
 	}
 }
 
-// time is when the callback came, and whether its Date header says so.
+// time is when the callback came, and whether that is from its Date header.
 func (e *examination) time() (at time.Time, dated bool) {
 	if !e.cfg.At.IsZero() {
 		return e.cfg.At, false
@@ -112,8 +113,8 @@ func (e *examination) time() (at time.Time, dated bool) {
 	return e.cfg.Now(), false
 }
 
-// fixes say what to do about a refusal. For a signature they say what may be behind it,
-// where no change is found that explains it.
+// fixes say what to do about a refusal. For a signature they name possible causes that no
+// known change explains.
 var fixes = map[admission.Reason]string{
 	admission.ReasonPath:            "set UPCALL_CALLBACK_PATH to the path that reaches the receiver",
 	admission.ReasonMethod:          "OSS sends POST: look for a redirect on the way, which turns POST into GET",
@@ -138,10 +139,11 @@ var fixes = map[admission.Reason]string{
 		"nginx: proxy_set_header Authorization $http_authorization; no gateway may use Authorization for itself), " +
 		"or the request did not come from OSS",
 	"signature_encoding": "record the whole header again; a request without an OSS signature did not come from OSS",
-	"signature_length":   "the header was cut off, or was made with another key: record the whole header again, or name the key with --key-url",
-	"signature_range":    "OSS never sends this: the signature was damaged or forged",
-	"signature_padding": "none of the available keys made this signature: if an emulator made it, name its key with --key-url or --key-file, " +
-		"and let the receiver trust it (UPCALL_TRUST_KEY_URLS); otherwise it was damaged or forged",
+	"signature_length": "the header was cut off, or was made with another key: record the whole header again, " +
+		"or name the key with --key-url",
+	"signature_range": "OSS never sends this: the signature was damaged or forged",
+	"signature_padding": "none of the available keys made this signature: if an emulator made it, name its key with " +
+		"--key-url or --key-file, and let the receiver trust it (UPCALL_TRUST_KEY_URLS); otherwise it was damaged or forged",
 	digestMismatch: "the signature is genuine, but none of the changes known to happen on the way explains it: " +
 		"it was copied from another callback, or a value was changed; give --callback-url (as OSS has it) if path or query may differ, " +
 		"and record the body as bytes",

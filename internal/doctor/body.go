@@ -106,7 +106,9 @@ func unquote(b string) []string {
 	return out
 }
 
-var charsets = []encoding.Encoding{simplifiedchinese.GB18030, simplifiedchinese.GBK, charmap.ISO8859_1, charmap.Windows1252}
+var charsets = []encoding.Encoding{
+	simplifiedchinese.GB18030, simplifiedchinese.GBK, charmap.ISO8859_1, charmap.Windows1252,
+}
 
 // recode undoes a change of charset, in the text itself and in percent escapes: from
 // UTF-8 to another, or from UTF-8 that was read as another.

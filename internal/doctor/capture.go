@@ -97,7 +97,8 @@ func Parse(file []byte, format Format, entry int) (*Capture, error) {
 		return nil, fmt.Errorf("%w: larger than 16 MiB: cut it down to the callback", ErrFormat)
 	}
 	if bytes.HasPrefix(file, []byte("\xff\xfe")) || bytes.HasPrefix(file, []byte("\xfe\xff")) {
-		return nil, fmt.Errorf("%w: the file is UTF-16, as > in PowerShell writes it: record it again with -o or --trace FILE", ErrFormat)
+		return nil, fmt.Errorf("%w: the file is UTF-16, as > in PowerShell writes it: record it again with -o or --trace FILE",
+			ErrFormat)
 	}
 	file, marked := bytes.CutPrefix(file, []byte(byteOrderMark))
 	if format == Auto {
@@ -133,7 +134,8 @@ var parsers = map[Format]func([]byte) ([]*Capture, error){
 
 var (
 	requestLine = regexp.MustCompile(`^([A-Z]{3,10}) (.*) HTTP/[0-9](\.[0-9])?[ \t]*$`)
-	curlLine    = regexp.MustCompile(`(?m)^(> [A-Z]{3,10} .* HTTP/[0-9]|([0-9:.]+ )?(\[[0-9x-]+\] )?(=> Send header|== Info:)|` +
+	curlLine    = regexp.MustCompile(`(?m)^(> [A-Z]{3,10} .* HTTP/[0-9]|` +
+		`([0-9:.]+ )?(\[[0-9x-]+\] )?(=> Send header|== Info:)|` +
 		`\* (  Trying|Connected to|Added|Host |Uses proxy|Could not|Hostname))`)
 )
 
@@ -151,8 +153,8 @@ func detect(file []byte) (Format, error) {
 	case curlLine.Match(text):
 		return Curl, nil
 	}
-	return "", fmt.Errorf("%w: it begins neither with a request line such as POST /oss/callback HTTP/1.1 (raw) nor with { (HAR), "+
-		"and has no line of curl -v or --trace", ErrFormat)
+	return "", fmt.Errorf("%w: it begins neither with a request line such as POST /oss/callback HTTP/1.1 (raw) "+
+		"nor with { (HAR), and has no line of curl -v or --trace", ErrFormat)
 }
 
 func pick(found []*Capture, entry int) (*Capture, error) {

@@ -62,7 +62,8 @@ func (e *examination) contentCauses(received message, m *match, failure *verify.
 
 // publicURL is the setting with which the receiver checks that path. Only its path counts.
 func (e *examination) publicURL(path string) string {
-	u := url.URL{Scheme: "https", Host: cmp.Or(e.capture.Get("X-Forwarded-Host"), e.capture.Get("Host"), "HOST"), Path: path}
+	host := cmp.Or(e.capture.Get("X-Forwarded-Host"), e.capture.Get("Host"), "HOST")
+	u := url.URL{Scheme: "https", Host: host, Path: path}
 	for _, known := range []string{e.cfg.CallbackURL, e.cfg.Admission.PublicURL} {
 		if k, err := url.Parse(known); err == nil && k.Host != "" {
 			u.Scheme, u.Host = k.Scheme, k.Host

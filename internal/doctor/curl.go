@@ -128,7 +128,8 @@ func (b *traced) exact() (content []byte, ok bool) {
 	for _, row := range b.rows {
 		digits := traceHex.FindString(row.text)
 		shown, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
-		if err != nil || len(shown) == 0 || len(shown) != min(b.size-len(content), 16) || row.offset != offsetOf(len(content)) {
+		full := len(shown) > 0 && len(shown) == min(b.size-len(content), 16)
+		if err != nil || !full || row.offset != offsetOf(len(content)) {
 			return nil, false
 		}
 		content = append(content, shown...)

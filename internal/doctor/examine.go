@@ -161,7 +161,8 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	repaired := repair(sig, m)
 	if err := e.verifier.Verify(ctx, repaired); err != nil {
 		r.Verdict = Refused
-		r.Summary = "what was signed is known, but no request can contain it, so the sender signs differently from OSS: " + oneLine(err)
+		r.Summary = "what was signed is known, but no request can contain it, " +
+			"so the sender signs differently from OSS: " + oneLine(err)
 		return
 	}
 	r.Verdict = Repaired
@@ -214,7 +215,8 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 
 // originals are headers in which proxies tell the target before they changed it.
 var originals = []string{
-	"X-Original-Uri", "X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Envoy-Original-Path", "X-Replaced-Path", "X-Forwarded-Path",
+	"X-Original-Uri", "X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Envoy-Original-Path", "X-Replaced-Path",
+	"X-Forwarded-Path",
 }
 
 // hints are targets that something other than the request line tells: the callback URL,

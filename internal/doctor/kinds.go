@@ -4,7 +4,7 @@ package doctor
 // signed differently from OSS.
 type Kind struct {
 	label     string // stable, in snake_case
-	what, fix string // what it is, and what to do about it
+	what, fix string // what happened, and what to do about it
 }
 
 func (k Kind) String() string               { return k.label }
@@ -14,11 +14,17 @@ func (k Kind) MarshalText() ([]byte, error) { return []byte(k.label), nil }
 const (
 	keepPath = "have the proxy pass the path through unchanged " +
 		"(nginx: proxy_pass without a path; Traefik: no StripPrefix or ReplacePath; Kubernetes: no rewrite-target)"
+	plainPath = keepPath + "; best use a callback path without percent escapes"
 	keepQuery = "have the proxy pass the query through unchanged (nginx: $request_uri or proxy_pass without variables), " +
 		"or give OSS a callback URL without a query"
 	keepBody   = "verify the raw bytes, before any framework or gateway parses and rewrites the body; turn off body rewriting"
+	editor     = "if an editor, echo or a text-mode transfer made the capture, only the capture is damaged; else: " + keepBody
 	keepHeader = "pass the header through unchanged"
+	copyHeader = "copy the header in one piece; if the proxy folds it: " + keepHeader
 	signer     = "no proxy does this: OSS signs differently, so fix the program that signed"
+	replay     = "no proxy does this: someone is replaying a genuine signature with other content, and the receiver is right to refuse it"
+	keepKeyURL = "pass x-oss-pub-key-url through unchanged; OSS always names its own key, so a request that does not may be forged"
+	version1   = "pass x-oss-signature-version through unchanged, and leave signatureVersion out of the callback parameter"
 )
 
 // The kinds, by the part of the request that they are about.
@@ -32,64 +38,63 @@ var (
 	PathCase           = Kind{"path_case", "letters in the path were changed to upper case", keepPath}
 	PathIndexFile      = Kind{"path_index_file", "an index file was added to the path or removed from it", keepPath}
 	PathEncodedAgain   = Kind{"path_encoded_again", "the path was percent-encoded once more on the way", keepPath}
-	PathDecoded        = Kind{"path_decoded", "the path was percent-decoded once on the way, or the sender signs it undecoded", keepPath + "; a callback path without percent escapes is best"}
-	PathPlus           = Kind{"path_plus", "the plus in the path was signed as a space", "use a callback path without a plus: programs disagree about it"}
+	PathDecoded        = Kind{"path_decoded", "the path was decoded on the way, or the sender signs it undecoded", plainPath}
+	PathPlus           = Kind{"path_plus", "the plus in the path was signed as a space", "use a callback path without a plus"}
 	PathQueryMark      = Kind{"path_query_mark", "the question mark was percent-encoded, and so became part of the path", keepPath}
 	PathControlBytes   = Kind{"path_control_bytes", "spaces or control characters got into the path", keepPath}
 	PathBrokenEscape   = Kind{"path_broken_escape", "a broken percent escape got into the path", keepPath}
-	PublicURL          = Kind{"public_url", "the configured public URL is wrong: OSS signed the path in the request", "unset UPCALL_PUBLIC_URL"}
+	PublicURL          = Kind{"public_url", "the public URL is wrong: OSS signed the path in the request", "unset UPCALL_PUBLIC_URL"}
 	TargetForm         = Kind{"target_form", "the request target is neither a path nor an absolute URL", keepPath}
-	BoundaryMoved      = Kind{"boundary_moved", "a line of the signed body was moved into the request target",
-		"no proxy does this: someone is replaying a genuine signature with other content, and the receiver is right to refuse it"}
+	BoundaryMoved      = Kind{"boundary_moved", "a line of the signed body was moved into the request target", replay}
 
 	QueryLost         = Kind{"query_lost", "the query was lost", keepQuery}
 	QueryAdded        = Kind{"query_added", "something was added to the query", keepQuery}
 	QueryReplaced     = Kind{"query_replaced", "the query was replaced", keepQuery}
 	QueryReordered    = Kind{"query_reordered", "the query parameters were reordered", keepQuery}
-	QueryEncoding     = Kind{"query_reencoded", "the query was percent-encoded or decoded on the way, or the sender signs it decoded", keepQuery}
+	QueryEncoding     = Kind{"query_reencoded", "the query was encoded or decoded on the way, or the sender signs it decoded", keepQuery}
 	QueryEmptyValues  = Kind{"query_empty_values", "equals signs of empty query values were added or removed", keepQuery}
 	QueryEntities     = Kind{"query_entities", "ampersands in the query became &amp;", keepQuery}
 	QueryControlBytes = Kind{"query_control_bytes", "spaces or control characters got into the query", keepQuery}
 
-	BodyLonger         = Kind{"body_longer", "the body continues past its Content-Length", "cut the capture there, or find what adds to the body"}
-	BodyCutShort       = Kind{"body_cut_short", "the last byte of the body is missing", "find what cuts the body off: the proxy, or the recording"}
+	BodyLonger         = Kind{"body_longer", "the body continues past its Content-Length", "cut the capture there, or find what adds to it"}
+	BodyCutShort       = Kind{"body_cut_short", "the last byte of the body is missing", "find what cuts it off: the proxy, or the recording"}
 	BodyAdded          = Kind{"body_added", "the body that OSS sent was empty", "give the callback parameter a callbackBody"}
-	BodyNewlineAdded   = Kind{"body_newline_added", "a line break was added at the end of the body", "if an editor or echo wrote the capture, only the capture is damaged; else: " + keepBody}
+	BodyNewlineAdded   = Kind{"body_newline_added", "a line break was added at the end of the body", editor}
 	BodyNewlineRemoved = Kind{"body_newline_removed", "the line break at the end of the body was removed", keepBody}
 	BodyLeadingNewline = Kind{"body_leading_newline", "a line break was added at the beginning of the body", keepBody}
-	BodyBOMAdded       = Kind{"body_bom_added", "a byte order mark was added before the body", "if an editor saved the capture, only the capture is damaged; else: " + keepBody}
+	BodyBOMAdded       = Kind{"body_bom_added", "a byte order mark was added before the body", editor}
 	BodyBOMRemoved     = Kind{"body_bom_removed", "the byte order mark before the body was removed", keepBody}
-	BodyLineEndings    = Kind{"body_line_endings", "line endings in the body were changed between LF and CRLF", "transfer the capture as binary; if the capture is not at fault: " + keepBody}
+	BodyLineEndings    = Kind{"body_line_endings", "line endings in the body were changed between LF and CRLF", editor}
 	BodyWhitespace     = Kind{"body_whitespace", "white space was added around the body", keepBody}
-	BodyNUL            = Kind{"body_nul", "NUL bytes were added at the end of the body", "the reader takes its whole buffer for the body: read only Content-Length bytes"}
+	BodyNUL            = Kind{"body_nul", "NUL bytes were added at the end of the body", "read Content-Length bytes, not a whole buffer"}
 	BodyChunked        = Kind{"body_chunked", "the body still contains its chunk sizes", "decode Transfer-Encoding: chunked before the check"}
 	BodyCompressed     = Kind{"body_compressed", "the body was compressed on the way", "turn off request compression in the proxy"}
-	BodyReencoded      = Kind{"body_reencoded", "the form values were percent-encoded differently (space and plus, case of the hex digits, or not at all)", keepBody}
+	BodyReencoded      = Kind{"body_reencoded", "the form values were percent-encoded differently, or decoded", keepBody}
 	BodyFormAsJSON     = Kind{"body_form_as_json", "the form was parsed and rewritten as JSON", keepBody}
 	BodyJSONRewritten  = Kind{"body_json_rewritten", "the JSON was parsed and rewritten (spaces, escapes or numbers differ)", keepBody}
 	BodyQuoted         = Kind{"body_quoted", "the body was quoted, as logs do", "record the raw bytes, not a log line"}
 	BodyEntities       = Kind{"body_entities", "characters in the body became HTML entities", keepBody}
-	BodyCharset        = Kind{"body_charset", "the body was converted to another charset", "handle the body as bytes; turn off charset conversion"}
+	BodyCharset        = Kind{"body_charset", "the body was converted to another charset", "handle the body as bytes, without conversion"}
 	BodyReordered      = Kind{"body_reordered", "the fields of the body were reordered", keepBody}
 	BodyFieldAdded     = Kind{"body_field_added", "fields were added to the body", keepBody}
 
-	SignatureBlanks     = Kind{"signature_blanks", "the Authorization header contains spaces or line breaks", "copy the header in one piece; if the proxy folds it: " + keepHeader}
+	SignatureBlanks     = Kind{"signature_blanks", "the Authorization header contains spaces or line breaks", copyHeader}
 	SignatureScheme     = Kind{"signature_scheme", "the Authorization header has something before the signature", keepHeader}
-	SignaturePadding    = Kind{"signature_padding", "the = signs at the end of the Authorization header were added or removed", keepHeader}
+	SignaturePadding    = Kind{"signature_padding", "the = signs after the signature were added or removed", keepHeader}
 	SignatureQuoted     = Kind{"signature_quoted", "the Authorization header is in quotes", keepHeader}
 	SignaturePercent    = Kind{"signature_percent", "the Authorization header was percent-encoded", keepHeader}
-	SignaturePlus       = Kind{"signature_plus", "each + in the Authorization header became a space", keepHeader + ", and do not decode headers as forms"}
+	SignaturePlus       = Kind{"signature_plus", "each + in the Authorization header became a space", keepHeader + ", without decoding"}
 	SignatureAlphabet   = Kind{"signature_alphabet", "the Authorization header was converted to URL-safe Base64", keepHeader}
 	SignatureHex        = Kind{"signature_hex", "the signature was converted to hexadecimal", keepHeader}
 	SignatureLastBits   = Kind{"signature_last_bits", "the unused bits in the last character of the signature were changed", keepHeader}
 	SignatureExtraBytes = Kind{"signature_extra_bytes", "bytes were added before or after the signature", keepHeader}
-	SignatureReversed   = Kind{"signature_reversed", "the bytes of the signature are in reverse order", "reverse them before sending: some crypto libraries return the lowest byte first"}
-	SignatureHeader     = Kind{"signature_header", "the signature came in another header", "have the gateway pass it through as Authorization"}
-	KeyURL              = Kind{"key_url", "x-oss-pub-key-url does not name the key that signed", "pass x-oss-pub-key-url through unchanged; OSS always names its own key, so a request that does not may be forged"}
-	SignatureVersion    = Kind{"signature_version", "x-oss-signature-version is not 1.0, although the signature is of version 1.0", "pass x-oss-signature-version through unchanged, and leave signatureVersion out of the callback parameter"}
+	SignatureReversed   = Kind{"signature_reversed", "the bytes of the signature are in reverse order", "reverse them before sending"}
+	SignatureHeader     = Kind{"signature_header", "the signature came in another header", "have the gateway pass it on as Authorization"}
+	SignatureVersion    = Kind{"signature_version", "the signature is of version 1.0, but x-oss-signature-version is not", version1}
+	KeyURL              = Kind{"key_url", "x-oss-pub-key-url does not name the key that signed", keepKeyURL}
 
 	SenderSeparator      = Kind{"sender_separator", "signed with something other than one LF between target and body", signer}
-	SenderQueryMark      = Kind{"sender_query_mark", "signed with a question mark although there is no query, or without one although there is", signer}
+	SenderQueryMark      = Kind{"sender_query_mark", "signed with a ? although there is no query, or without one although there is", signer}
 	SenderHexDigest      = Kind{"sender_hex_digest", "signed over the hexadecimal MD5 of the string instead of the string", signer}
 	SenderReversedDigest = Kind{"sender_reversed_digest", "signed over the digest in reverse byte order", signer}
 	SenderNothing        = Kind{"sender_nothing", "signed over nothing: the signature holds the digest of an empty string", signer}

@@ -13,9 +13,9 @@ import (
 var token = regexp.MustCompile(`([a-z0-9_-]{1,24}(?:\.|%2[eE]))[A-Za-z0-9_-]{80,}`)
 
 // Mark makes every byte of captured text visible: ␊ is LF, ␍ CR, ␉ a tab, · a space, and
-// <0xEF> any byte or character that does not print, or that is a mark itself. So two
-// texts that look alike are alike, and nothing of a capture gets to a terminal as a
-// control sequence. Upload tokens are masked: who has one can use it.
+// <0xEF> any byte or character that does not print, or that is a mark itself. Texts that
+// look alike are therefore alike, and no capture sends a control sequence to a terminal.
+// Upload tokens are masked, because anyone who has one can use it.
 func Mark[T string | []byte](text T) string {
 	s := token.ReplaceAllString(string(text), "${1}<masked>")
 	var out strings.Builder
@@ -42,11 +42,12 @@ func Mark[T string | []byte](text T) string {
 	return out.String()
 }
 
-// shorten cuts marked text down for people; its middle is what they miss least.
+// shorten cuts the middle out of marked text, for people.
 func shorten(marked string, limit int) string {
 	runes := []rune(marked)
 	if len(runes) <= limit {
 		return marked
 	}
-	return fmt.Sprintf("%s … %d characters … %s", string(runes[:limit*2/3]), len(runes)-limit, string(runes[len(runes)-limit/3:]))
+	start, end := string(runes[:limit*2/3]), string(runes[len(runes)-limit/3:])
+	return fmt.Sprintf("%s … %d characters … %s", start, len(runes)-limit, end)
 }

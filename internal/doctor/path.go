@@ -30,9 +30,10 @@ func unescape(s string) string {
 // prefixes are common mount points of receivers.
 var prefixes = []string{
 	"/api", "/oss", "/callback", "/upload", "/v1", "/api/v1", "/hooks", "/webhook", "/webhooks", "/upcall", "/receiver",
-	"/hook", "/callbacks", "/uploads", "/api/oss", "/api/callback", "/oss/callback", "/api/upload", "/v2", "/api/v2", "/app", "/service",
-	"/services", "/backend", "/server", "/internal", "/public", "/gateway", "/gw", "/prod", "/prod-api", "/dev-api", "/stage", "/staging",
-	"/test", "/dev", "/file", "/files", "/api/file", "/media", "/storage", "/rest", "/aliyun", "/web", "/admin", "/proxy", "/open", "/openapi",
+	"/hook", "/callbacks", "/uploads", "/api/oss", "/api/callback", "/oss/callback", "/api/upload", "/v2", "/api/v2",
+	"/app", "/service", "/services", "/backend", "/server", "/internal", "/public", "/gateway", "/gw", "/prod",
+	"/prod-api", "/dev-api", "/stage", "/staging", "/test", "/dev", "/file", "/files", "/api/file", "/media",
+	"/storage", "/rest", "/aliyun", "/web", "/admin", "/proxy", "/open", "/openapi",
 }
 
 var (

@@ -27,7 +27,8 @@ func parseRaw(file []byte) ([]*Capture, error) {
 		switch {
 		case n == 1:
 			if !c.setRequestLine(string(text)) {
-				return nil, fmt.Errorf("%w: line %d is not a request line such as POST /oss/callback HTTP/1.1", ErrFormat, skipped+n)
+				return nil, fmt.Errorf("%w: line %d is not a request line such as POST /oss/callback HTTP/1.1",
+					ErrFormat, skipped+n)
 			}
 		case n > maxLines:
 			return nil, fmt.Errorf("%w: more than %d lines without the empty line that ends the headers", ErrFormat, maxLines)
@@ -38,7 +39,8 @@ func parseRaw(file []byte) ([]*Capture, error) {
 			c.finishRaw(rest, bareLF)
 			return []*Capture{c}, nil
 		case !c.addHeader(string(text)):
-			return nil, fmt.Errorf("%w: line %d is not a header such as Name: value; an empty line separates headers and body", ErrFormat, skipped+n)
+			return nil, fmt.Errorf("%w: line %d is not a header such as Name: value; an empty line separates headers and body",
+				ErrFormat, skipped+n)
 		}
 	}
 }

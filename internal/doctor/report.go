@@ -14,9 +14,9 @@ type Verdict string
 
 const (
 	Verifies    Verdict = "verifies"     // as it is
-	Repaired    Verdict = "repaired"     // once the changes listed as causes are undone
-	Refused     Verdict = "refused"      // whatever is tried
-	CannotCheck Verdict = "cannot_check" // the key or the body is not at hand
+	Repaired    Verdict = "repaired"     // verifies after the changes listed as causes are undone
+	Refused     Verdict = "refused"      // does not verify, with any change undone
+	CannotCheck Verdict = "cannot_check" // the key or the body is missing
 )
 
 // A Cause is one thing that was done to the request.
@@ -28,8 +28,8 @@ type Cause struct {
 	Signed   string `json:"signed,omitempty"`   // the part as it was signed, marked
 }
 
-// A Refusal is what the receiver would refuse though the signature is good. Code is the
-// one that it answers with, Reason the label in its log and metrics.
+// A Refusal is what the receiver would refuse although the signature is good. Code is in
+// its answer, and Reason is the label in its log and metrics.
 type Refusal struct {
 	Code   admission.Code   `json:"code"`
 	Reason admission.Reason `json:"reason"`
@@ -37,12 +37,12 @@ type Refusal struct {
 	Fix    string           `json:"fix"`
 }
 
-// A Report says what is wrong with a callback. All text from the capture in it is marked,
-// see [Mark], and without upload tokens.
+// A Report says what is wrong with a callback. Its text from the capture is marked, see
+// [Mark], and has no upload tokens.
 type Report struct {
 	Verdict  Verdict `json:"verdict"`
 	Accepted bool    `json:"accepted"` // verifies as it is, and nothing else is refused, as far as can be told
-	// Code and Reason are what the receiver answers to the request as it is, if it refuses it.
+	// Code and Reason are the receiver's answer to the request as it is, if it refuses it.
 	Code     admission.Code   `json:"code"`
 	Reason   admission.Reason `json:"reason"`
 	Summary  string           `json:"summary"`
@@ -52,10 +52,10 @@ type Report struct {
 	Notes    []string         `json:"notes"`
 
 	Format     Format `json:"format"`
-	Key        string `json:"key,omitempty"` // whose key the signature is of
+	Key        string `json:"key,omitempty"` // whose key signed
 	Received   Digest `json:"received"`      // what the receiver checks
 	Signed     Digest `json:"signed"`        // what the signature covers
-	Candidates int    `json:"candidates"`    // strings that were compared with the signature
+	Candidates int    `json:"candidates"`    // how many strings were compared with the signature
 }
 
 // A Digest is a string to sign, marked, and its MD5 in hexadecimal; "" if unknown.
@@ -71,7 +71,7 @@ var headlines = map[Verdict]string{
 	CannotCheck: "CANNOT BE CHECKED",
 }
 
-// shownLength is how much of a string to sign people see; JSON has all of it.
+// shownLength is how many characters of a string to sign people see; JSON has all of it.
 const shownLength = 1200
 
 // Write writes the report for people: the verdict, what to do, and then the evidence.
@@ -87,7 +87,8 @@ func (r *Report) Write(out io.Writer) error {
 			fmt.Fprintf(&b, "  what:     %s\n", c.What)
 		}
 		if c.Received != c.Signed {
-			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, shownLength/4), shorten(c.Signed, shownLength/4))
+			const limit = shownLength / 4
+			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, limit), shorten(c.Signed, limit))
 		}
 		fmt.Fprintf(&b, "  fix:      %s\n", c.Fix)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // maxKeyID keeps the longest token within MaxLen.
@@ -18,10 +19,10 @@ const maxKeyID = 24
 // anyone who holds one token.
 const WeakSecret = 16
 
-// A Keyring holds the secrets that tokens are made with. The first mints, all check,
-// so that a secret is replaced without refusing an upload: add the new one at the
-// end everywhere, then move it to the front at the issuers, then, when the last token
-// of the old one has expired, take the old one out.
+// A Keyring holds the secrets of tokens. The first mints and all check, so that a secret
+// can be replaced without refusing an upload: add the new one at the end everywhere, then
+// move it to the front at the issuers, then, when the last token of the old one has
+// expired, remove the old one.
 type Keyring struct{ keys []*key }
 
 type key struct {
@@ -30,8 +31,8 @@ type key struct {
 	works sync.Pool // of *work
 }
 
-// work is what the tags of one token need: an HMAC under the secret, and room. Setting an
-// HMAC up costs more than using it, so they are kept.
+// work is what the tags of one token need: an HMAC under the secret, and buffers. It is
+// pooled, because setting an HMAC up costs more than using it.
 type work struct {
 	mac    hash.Hash
 	input  []byte
@@ -50,7 +51,7 @@ func (k *Keyring) String() string { return fmt.Sprintf("keyring of %d", len(k.ke
 
 // ParseKeys reads "kid:secret[,kid:secret]". A key id is 1 to 24 lower-case letters,
 // digits, hyphens or underscores; a secret is any text without a comma. The error
-// names every mistake by its place in the list and never holds a secret.
+// names every mistake by its place in the list and never contains a secret.
 func ParseKeys(s string) (*Keyring, error) {
 	var ring Keyring
 	var faults fault.List
@@ -58,15 +59,14 @@ func ParseKeys(s string) (*Keyring, error) {
 	for entry := range strings.SplitSeq(s, ",") {
 		place++
 		id, secret, ok := strings.Cut(strings.TrimSpace(entry), ":")
-		_, known := ring.find(id)
 		key := fmt.Sprintf("key %d", place)
 		switch {
 		case !ok || secret == "":
 			faults.AddAt("", "key %d is not kid:secret", place)
-		case !validKeyID(id):
+		case id == "" || len(id) > maxKeyID || !ossrule.IsName(strings.ReplaceAll(id, "_", "-")):
 			faults.AddAt(key, "the key id is not 1 to %d lower-case letters, digits, hyphens or underscores", maxKeyID)
-		case known:
-			faults.AddAt(key, "the key id %s stands twice", id)
+		case ring.find(id) != nil:
+			faults.AddAt(key, "the key id %s is used twice", id)
 		default:
 			ring.keys = append(ring.keys, newKey(id, secret))
 		}
@@ -88,20 +88,12 @@ func (k *Keyring) Weak() []string {
 	return ids
 }
 
-func (k *Keyring) find(id string) (*key, bool) {
+// find returns the key with that id, or nil.
+func (k *Keyring) find(id string) *key {
 	for _, key := range k.keys {
 		if key.id == id {
-			return key, true
+			return key
 		}
 	}
-	return nil, false
-}
-
-func validKeyID(id string) bool {
-	if id == "" || len(id) > maxKeyID {
-		return false
-	}
-	return !strings.ContainsFunc(id, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_')
-	})
+	return nil
 }

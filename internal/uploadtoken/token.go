@@ -1,10 +1,10 @@
 // Package uploadtoken ties a callback to an upload that we issued.
 //
 // The OSS signature does not do that: its key has 512 bits, it covers no time, and any
-// OSS customer can have OSS sign a body of their choice for our URL. So the issuer mints
-// a token for each upload, the token travels as the custom variable x:upcall_token
+// OSS customer can have OSS sign a body of their choice for our URL. Therefore the issuer
+// mints a token for each upload, the token travels as the custom variable x:upcall_token
 // inside the signed body, and the receiver checks it against the bucket and the object
-// key that stand in the same body.
+// key in the same body.
 //
 // A token is
 //
@@ -12,13 +12,11 @@
 //
 // where the expiry is in seconds since 1970, big endian, and each tag is the first half
 // of an HMAC-SHA-256 under the secret that kid names. Each tag covers the key id, the
-// upload id and the expiry; the bucket tag covers the bucket as well, the key tag the
-// object key. Three tags instead of one tell a forged token from a
-// genuine one that was carried to another bucket or object, and let a callback that
-// names only one of the two be checked for that one. 128 bits each leave a forger one
-// chance in 2^128 a try.
-//
-// The package imports the standard library only; both programs may import it.
+// upload id and the expiry; the bucket tag also covers the bucket, and the key tag the
+// object key. Three tags instead of one tell a forged token from a genuine one that was
+// moved to another bucket or object, and allow a callback that names only one of the two
+// to be checked for that one. With 128 bits each, a forger has one chance in 2^128 per
+// try.
 package uploadtoken
 
 import (
@@ -31,7 +29,7 @@ import (
 	"time"
 )
 
-// MaxLen is the length in bytes that no token exceeds.
+// MaxLen is the maximum length of a token in bytes.
 const MaxLen = 120
 
 const (
@@ -44,30 +42,30 @@ const (
 
 var encoding = base64.RawURLEncoding.Strict()
 
-// The ways in which a token is refused.
+// The reasons why a token is refused.
 var (
-	// ErrForged means that no key of ours made this token: it is no token at all,
-	// names an unknown key, or was changed.
+	// ErrForged means that no key of ours made this token: it is malformed, names an
+	// unknown key, or was changed.
 	ErrForged = errors.New("upload token is not genuine")
 	// ErrForeignBucket means a genuine token of an upload to another bucket.
 	ErrForeignBucket = errors.New("upload token is for another bucket")
 	// ErrForeignKey means a genuine token of an upload to another object key.
 	ErrForeignKey = errors.New("upload token is for another object key")
-	// ErrExpired means a genuine token for this object whose time is over. Check
-	// returns the claims along with it.
+	// ErrExpired means a genuine token for this object that has expired. Check returns
+	// its claims, too.
 	ErrExpired = errors.New("upload token has expired")
 )
 
-// Claims are what a token says.
+// Claims are the content of a token.
 type Claims struct {
 	UploadID [16]byte  // a UUID
-	Expires  time.Time // whole seconds; the token is good until then
+	Expires  time.Time // whole seconds; the token is valid until then
 	Bucket   string
 	Object   string // the full object key
 }
 
 // Mint returns the token for c under the first key. It fails if a claim is missing or
-// the expiry cannot be written.
+// the expiry is out of range.
 func (k *Keyring) Mint(c Claims) (string, error) {
 	seconds := c.Expires.Unix()
 	switch {
@@ -94,25 +92,25 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 }
 
 // Check tells whether token was minted, by any of the keys, for an upload to this
-// bucket and object key, and is still good at the time now. An empty bucket or object
-// is one that the callback does not name: its tag is passed over, which gains an
-// attacker nothing, as the callback then claims nothing about it. What it does name is
-// checked, each on its own: else a callback without a bucket could claim any object.
+// bucket and object key, and is still valid at the time now. An empty bucket or object
+// is one that the callback does not name: its tag is skipped, which gains an attacker
+// nothing, because the callback then claims nothing about it. Bucket and object are
+// checked separately: otherwise a callback without a bucket could claim any object.
 //
 // The error is ErrForged, ErrForeignBucket, ErrForeignKey or ErrExpired; with
 // ErrExpired the claims are valid.
 func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, error) {
-	// An attacker chooses the length: refuse before any work is done on it.
+	// An attacker chooses the length, so refuse before doing any work on it.
 	if len(token) > MaxLen {
 		return Claims{}, ErrForged
 	}
 	kid, encoded, _ := strings.Cut(token, ".")
-	key, ok := k.find(kid)
-	if !ok || len(encoded) != encoding.EncodedLen(blobLen) {
+	key := k.find(kid)
+	if key == nil || len(encoded) != encoding.EncodedLen(blobLen) {
 		return Claims{}, ErrForged
 	}
 	var buf [blobLen]byte
-	// Decode skips line breaks, which would make a second spelling of a token.
+	// Decode skips line breaks, which would allow a second spelling of a token.
 	if n, err := encoding.Decode(buf[:], []byte(encoded)); err != nil || n != blobLen {
 		return Claims{}, ErrForged
 	}
@@ -147,7 +145,7 @@ func (k *Keyring) Check(token, bucket, object string, now time.Time) (Claims, er
 }
 
 // work begins the tags of one token with what all of them cover: a domain, the key id
-// and the token's head. It goes back to works.
+// and the token's head. The caller returns it to k.works.
 func (k *key) work(head []byte) *work {
 	w := k.works.Get().(*work)
 	w.input = appendPart(w.input[:0], "upcall upload token 1")
@@ -157,8 +155,8 @@ func (k *key) work(head []byte) *work {
 	return w
 }
 
-// tag appends to dst the first half of the HMAC over what is common and the parts, each
-// preceded by its length so that no two inputs run together alike.
+// tag appends to dst the first half of the HMAC over the common input and the parts, each
+// preceded by its length so that no two inputs look alike when joined.
 func (w *work) tag(dst []byte, parts ...string) []byte {
 	w.input = w.input[:w.common]
 	for _, part := range parts {

@@ -180,7 +180,7 @@ func TestParseKeysRefuses(t *testing.T) {
 		":hunter2":            "key 1: the key id is not 1 to 24 lower-case letters, digits, hyphens or underscores",
 		"K1:hunter2":          "key 1: the key id is not 1 to 24 lower-case letters, digits, hyphens or underscores",
 		"k.1:hunter2":         "key 1: the key id is not 1 to 24 lower-case letters, digits, hyphens or underscores",
-		"k1:a,k1:b":           "key 2: the key id k1 stands twice",
+		"k1:a,k1:b":           "key 2: the key id k1 is used twice",
 		"k1:a,,k2:b":          "key 2 is not kid:secret",
 		"k1:hunter2,K2:b,bad": "key 2: the key id is not 1 to 24 lower-case letters, digits, hyphens or underscores\nkey 3 is not kid:secret",
 	} {

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
@@ -10,9 +9,9 @@ import (
 )
 
 // NewWithKey returns a Verifier that trusts, besides OSS's own key, the one in a PEM
-// file, under the URL that x-oss-pub-key-url announces it by. It fetches nothing, and is
-// for tools that look at captured requests where the key server is not. The error
-// matches ErrKeyFormat or ErrKeyParameters.
+// file, under the URL with which x-oss-pub-key-url announces it. It fetches nothing: it is
+// for tools that examine captured requests without the key server. The error matches
+// ErrKeyFormat or ErrKeyParameters.
 func NewWithKey(url string, file []byte) (*Verifier, error) {
 	key, err := parsePublicKey(file)
 	if err != nil {
@@ -32,12 +31,12 @@ func NewWithKey(url string, file []byte) (*Verifier, error) {
 	return v, nil
 }
 
-// Digest returns the MD5 digest that a signature holds, under the key that a value of
-// x-oss-pub-key-url stands for. It explains refusals: what was signed is whatever has
-// this digest. It accepts nothing; that is for [Verifier.Verify] alone.
+// Digest returns the MD5 digest that a signature contains, under the key that a value of
+// x-oss-pub-key-url stands for. It explains refusals: what was signed has this digest. It
+// accepts nothing; only [Verifier.Verify] does.
 //
-// The error matches one sentinel: those of the signature (but ErrDigestMismatch), of the
-// key URL, and of fetching the key.
+// The error matches one sentinel: one of the signature (but not ErrDigestMismatch), of the
+// key URL, or of fetching the key.
 func (v *Verifier) Digest(ctx context.Context, pubKeyURL, authorization string) ([md5.Size]byte, error) {
 	signature, err := decodeSignature(authorization)
 	if err != nil {
@@ -48,21 +47,4 @@ func (v *Verifier) Digest(ctx context.Context, pubKeyURL, authorization string) 
 		return [md5.Size]byte{}, err
 	}
 	return key.digest(signature)
-}
-
-// digest opens a signature and takes the digest out of its block. The block's length
-// and the whole of its head are compared, so that no other place can hold the digest.
-func (k *publicKey) digest(signature []byte) ([md5.Size]byte, error) {
-	if len(signature) != k.size {
-		return [md5.Size]byte{}, ErrSignatureLength.with("%d bytes, not %d", len(signature), k.size)
-	}
-	block, err := k.open(signature)
-	if err != nil {
-		return [md5.Size]byte{}, err
-	}
-	digest, ok := bytes.CutPrefix(block, k.head)
-	if !ok {
-		return [md5.Size]byte{}, ErrPadding
-	}
-	return [md5.Size]byte(digest), nil
 }

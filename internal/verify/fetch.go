@@ -12,9 +12,9 @@ const (
 )
 
 // newKeyClient makes the client that fetches trusted keys. It shares nothing with
-// http.DefaultClient: no proxy from the environment, which could swap the key; no
-// redirect, which would let the server that answers choose the key; no compression,
-// so that what is capped is what came.
+// http.DefaultClient: no proxy from the environment, which could replace the key; no
+// redirect, which would let the server that answers choose the key; no compression, so
+// that the limit applies to the bytes received.
 func newKeyClient() *http.Client {
 	return &http.Client{
 		Timeout: fetchTimeout,
@@ -27,8 +27,8 @@ func newKeyClient() *http.Client {
 	}
 }
 
-// fetchKey gets the key at a URL that the operator trusts; no part of a request ever
-// comes here. The error matches one sentinel of kind CannotCheck.
+// fetchKey gets the key at a URL that the operator trusts; it never sees any part of a
+// request. The error matches one sentinel of kind CannotCheck.
 func fetchKey(client *http.Client, url string) (*publicKey, error) {
 	answer, err := client.Get(url)
 	if err != nil {

@@ -20,13 +20,13 @@ const (
 	stdKeyBits = 1024
 )
 
-// digestInfoMD5 stands before the digest in a PKCS #1 v1.5 signature block: the DER of
-// a DigestInfo that names MD5. Source: RFC 8017, section 9.2, note 1.
+// digestInfoMD5 precedes the digest in a PKCS #1 v1.5 signature block: the DER of a
+// DigestInfo that names MD5. Source: RFC 8017, section 9.2, note 1.
 var digestInfoMD5 = []byte{
 	0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10,
 }
 
-// A publicKey checks signatures. It is read only and may be shared.
+// A publicKey checks signatures. It is read-only and may be shared.
 type publicKey struct {
 	n, e *big.Int
 	size int            // length in bytes of the modulus, and of each signature
@@ -34,8 +34,8 @@ type publicKey struct {
 	std  *rsa.PublicKey // nil for keys that crypto/rsa refuses
 }
 
-// parsePublicKey reads a PEM file that holds one RSA public key and nothing else. The
-// error matches ErrKeyFormat or ErrKeyParameters.
+// parsePublicKey reads a PEM file with one RSA public key and nothing else. The error
+// matches ErrKeyFormat or ErrKeyParameters.
 func parsePublicKey(file []byte) (*publicKey, error) {
 	file = bytes.TrimSpace(file)
 	block, rest := pem.Decode(file)
@@ -83,70 +83,65 @@ func newPublicKey(key *rsa.PublicKey) (*publicKey, error) {
 	return k, nil
 }
 
-// check tells whether signature is this key's RSASSA-PKCS1-v1_5 signature of an MD5
-// digest. MD5's collisions do not help a forger here, who would have to find a second
+// check returns nil if signature is this key's RSASSA-PKCS1-v1_5 signature of an MD5
+// digest. MD5's collisions do not help forgers here: they would have to find a second
 // content for a digest that OSS has signed.
 func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
-	// One length only, so that no second spelling with leading zeros is accepted.
-	if len(signature) != k.size {
-		return ErrSignatureLength.with("%d bytes, not %d", len(signature), k.size)
-	}
 	if k.std != nil {
-		return k.checkStd(digest, signature)
+		err := rsa.VerifyPKCS1v15(k.std, crypto.MD5, digest[:], signature)
+		if err == nil {
+			return nil
+		}
+		// Any other error is about the key or the algorithm, and says nothing about the
+		// signature.
+		if !errors.Is(err, rsa.ErrVerification) {
+			return ErrKeyParameters.with("%v", err)
+		}
 	}
-	block, err := k.open(signature)
+	signed, err := k.digest(signature)
 	if err != nil {
 		return err
 	}
-	// The whole block is built and compared, and its padding never parsed. A parser
-	// that skips the padding and then reads a digest accepts blocks with something
-	// after the digest, or too few FFs, which anybody can make for a key with e = 3 by
-	// taking a cube root (Bleichenbacher, CRYPTO 2006; CVE-2006-4339). Nothing here is
-	// secret, but a constant-time comparison leaves nothing to think about.
-	want := make([]byte, 0, k.size)
-	want = append(want, k.head...)
-	want = append(want, digest[:]...)
-	if subtle.ConstantTimeCompare(block, want) != 1 {
-		return k.diagnose(block)
+	// Nothing here is secret, but a constant-time comparison leaves nothing to think
+	// about. The library's refusal is final.
+	if subtle.ConstantTimeCompare(signed[:], digest[:]) != 1 || k.std != nil {
+		return ErrDigestMismatch
 	}
 	return nil
 }
 
-// checkStd is check through crypto/rsa.
-func (k *publicKey) checkStd(digest [md5.Size]byte, signature []byte) error {
-	err := rsa.VerifyPKCS1v15(k.std, crypto.MD5, digest[:], signature)
-	if err == nil {
-		return nil
-	}
-	// Any other error is about the key or the algorithm, and says nothing about the
-	// signature.
-	if !errors.Is(err, rsa.ErrVerification) {
-		return ErrKeyParameters.with("%v", err)
+// digest opens a signature and returns the digest in its block. The error matches
+// ErrSignatureLength, ErrSignatureRange or ErrPadding.
+func (k *publicKey) digest(signature []byte) ([md5.Size]byte, error) {
+	// One length only, so that no second spelling with leading zeros is accepted.
+	if len(signature) != k.size {
+		return [md5.Size]byte{}, ErrSignatureLength.with("%d bytes, not %d", len(signature), k.size)
 	}
 	block, err := k.open(signature)
 	if err != nil {
-		return err
+		return [md5.Size]byte{}, err
 	}
-	return k.diagnose(block)
+	// The whole block is compared, its head here and its digest by the caller, and its
+	// padding never parsed. A parser that skips the padding and then reads a digest
+	// accepts blocks with something after the digest, or too few FFs, which anybody can
+	// make for a key with e = 3 by taking a cube root (Bleichenbacher, CRYPTO 2006;
+	// CVE-2006-4339).
+	digest, ok := bytes.CutPrefix(block, k.head)
+	if !ok {
+		return [md5.Size]byte{}, ErrPadding
+	}
+	return [md5.Size]byte(digest), nil
 }
 
-// open raises the signature to the public exponent, which gives the block that the
-// owner of the key has put in. The error matches ErrSignatureRange.
+// open raises the signature to the public exponent, which reveals the block that the
+// owner of the key signed. The error matches ErrSignatureRange.
 func (k *publicKey) open(signature []byte) ([]byte, error) {
 	s := new(big.Int).SetBytes(signature)
-	// s and s + n open to the same block: only the smaller is a signature, or each
-	// genuine one would have a second spelling.
+	// s and s + n open to the same block: only the smaller is a signature, because
+	// otherwise each genuine one would have a second spelling.
 	if s.Cmp(k.n) >= 0 {
 		return nil, ErrSignatureRange
 	}
 	s.Exp(s, k.e, k.n)
 	return s.FillBytes(make([]byte, k.size)), nil
-}
-
-// diagnose says in which way a refused block is wrong. It never returns nil.
-func (k *publicKey) diagnose(block []byte) error {
-	if bytes.Equal(block[:len(k.head)], k.head) {
-		return ErrDigestMismatch
-	}
-	return ErrPadding
 }

@@ -16,13 +16,13 @@ import (
 const (
 	// keyFresh is how long a fetched key is used before it is fetched again.
 	keyFresh = 10 * time.Minute
-	// keyRetry is how long a failed fetch stands for all requests, so that forged ones
-	// cannot make us hammer the key server.
+	// keyRetry is how long a failed fetch answers all requests, so that forged ones cannot
+	// make us flood the key server.
 	keyRetry = 3 * time.Second
 )
 
-// trust makes the table of the keys that the operator trusts, by the value that
-// x-oss-pub-key-url has for each. The error joins all mistakes.
+// trust makes the table of the keys that the operator trusts, by the value of
+// x-oss-pub-key-url for each. The error lists all mistakes.
 func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) {
 	client := newKeyClient()
 	keys := make(map[string]*trustedKey, len(urls))
@@ -42,13 +42,14 @@ func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) 
 func checkTrustURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {
-		// A URL that does not parse is not shown: no telling where its password is.
+		// A URL that does not parse is not shown: its password could be anywhere.
 		return errors.New("not a URL: give the whole URL of the PEM file, such as https://host/key.pem")
 	}
 	shown := u.Redacted()
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return fmt.Errorf("%q is not an absolute http or https URL: give the whole URL of the PEM file, such as https://host/key.pem", shown)
+		return fmt.Errorf("%q is not an absolute http or https URL: "+
+			"give the whole URL of the PEM file, such as https://host/key.pem", shown)
 	case u.User != nil:
 		return fmt.Errorf("%q has a user name in it: leave it out", shown)
 	case strings.Contains(raw, "#"):
@@ -60,7 +61,7 @@ func checkTrustURL(raw string) error {
 	return nil
 }
 
-// isOfficialHost compares as DNS does: neither case nor a final dot make another host.
+// isOfficialHost compares as DNS does: neither case nor a final dot makes another host.
 func isOfficialHost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), officialHost)
 }
@@ -73,12 +74,12 @@ type trustedKey struct {
 	mu       sync.Mutex
 	key      *publicKey
 	err      error         // why there is no key
-	until    time.Time     // key or err stands until then
-	fetching chan struct{} // closed when the fetch under way is over; nil if none is
+	until    time.Time     // when key or err expires
+	fetching chan struct{} // closed when the current fetch ends; nil if there is none
 }
 
-// get returns the key, and waits for it if it is being fetched. All who ask meanwhile
-// share the one fetch; the end of ctx ends only the caller's own waiting.
+// get returns the key, and waits for it if it is being fetched. All callers meanwhile
+// share one fetch; the end of ctx ends only the caller's own wait.
 func (t *trustedKey) get(ctx context.Context) (*publicKey, error) {
 	t.mu.Lock()
 	if t.now().Before(t.until) {
@@ -102,8 +103,8 @@ func (t *trustedKey) get(ctx context.Context) (*publicKey, error) {
 	return t.key, t.err
 }
 
-// refresh fetches the key. When that fails, an old key stays in use: that its
-// server is away does not make it a worse key.
+// refresh fetches the key. If that fails, an old key stays in use: an outage of its
+// server does not make it a worse key.
 func (t *trustedKey) refresh() {
 	key, err := t.fetch()
 	t.mu.Lock()

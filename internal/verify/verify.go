@@ -1,20 +1,17 @@
-// Package verify tells whether a request is an OSS upload callback: raw bytes in, nil
+// Package verify decides whether a request is an OSS upload callback: raw bytes in, nil
 // or one sentinel error out.
 //
 // OSS signs a callback with RSASSA-PKCS1-v1_5 and MD5 over the path, the query and the
-// body (see [StringToSign]) and sends the signature, in Base64, as Authorization. That
-// is all it signs: no method, no other header, no time, no customer. So nil means that
-// OSS sent this content to this path once, for somebody; package uploadtoken tells for
-// whom.
+// body (see [StringToSign]) and sends the signature, in Base64, as Authorization. It signs
+// nothing else: no method, no other header, no time, no customer. A nil error therefore
+// means that OSS sent this content to this path once, for somebody; package uploadtoken
+// tells for whom.
 //
 // The key of OSS is compiled in. It has 512 bits, which crypto/rsa has refused since Go
-// 1.24, so keys below 1024 bits are checked by this package's own public operation. A
-// GODEBUG setting that brings the old behaviour back would weaken TLS and all else in
-// the process, and has no place in this module. Other keys come from the URLs that the
-// operator lists, and from no other place; what x-oss-pub-key-url says is compared, and
-// never fetched.
-//
-// The package imports the standard library only.
+// 1.24, so this package checks keys below 1024 bits with its own public operation. A
+// GODEBUG setting that restores the old behaviour would weaken TLS and everything else in
+// the process, and has no place in this module. Other keys come only from the URLs that
+// the operator lists; what x-oss-pub-key-url says is compared, and never fetched.
 package verify
 
 import (
@@ -27,23 +24,23 @@ import (
 	"time"
 )
 
-// Longer values are refused before any work is done on them: a stranger chooses them.
+// Longer values are refused before any work is done on them, because strangers choose them.
 var (
 	maxSignature = strictBase64.EncodedLen(maxKeyBits / 8)
 	maxKeyURL    = strictBase64.EncodedLen(2 << 10)
 )
 
-// strictBase64 takes one spelling of the last character only.
+// strictBase64 accepts only one spelling of the last character.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// Config is what a [Verifier] goes by. The zero value trusts OSS alone.
+// Config configures a [Verifier]. The zero value trusts OSS alone.
 type Config struct {
 	// TrustKeyURLs are further public keys to trust, as the exact URLs that
 	// x-oss-pub-key-url announces, http or https; each serves one PEM block PUBLIC KEY
 	// with an RSA key of 512 to 8192 bits. Anyone who can change what such a URL serves
-	// can sign callbacks, so https is wise beyond the own machine. Default: none.
+	// can sign callbacks, so use https for all but local hosts. Default: none.
 	TrustKeyURLs []string
-	// Now is the clock by which fetched keys age. Default: time.Now.
+	// Now is the clock by which fetched keys expire. Default: time.Now.
 	Now func() time.Time
 }
 
@@ -53,8 +50,8 @@ type Verifier struct {
 	trusted map[string]*trustedKey // by the value of x-oss-pub-key-url
 }
 
-// New returns a Verifier. The error joins all mistakes of the configuration. Nothing is
-// fetched before a request names a trusted key.
+// New returns a Verifier. The error lists all mistakes of the configuration. It fetches
+// nothing before a request names a trusted key.
 func New(cfg Config) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -70,8 +67,8 @@ func New(cfg Config) (*Verifier, error) {
 	return &Verifier{pinned: pinned, trusted: trusted}, nil
 }
 
-// A Request is what a signature is about, byte by byte as it was received. The header
-// values are "" where the header is absent.
+// A Request is what a signature covers, byte by byte as received, and the headers about
+// the signature, each "" if absent.
 type Request struct {
 	Target           string // from the request line, e.g. "/oss/callback?id=1"
 	Body             []byte
@@ -82,10 +79,10 @@ type Request struct {
 
 // Verify returns nil if r was signed with a trusted key, and otherwise an error that
 // matches exactly one of this package's sentinels (see [Failure]). It fetches a trusted
-// key when the one at hand has aged, and waits for it no longer than ctx lasts.
+// key if it has none or an expired one, and waits for it until ctx ends.
 func (v *Verifier) Verify(ctx context.Context, r Request) error {
-	// The header is unsigned, so this stops no forger: it tells the operator what to
-	// fix where a signature of another version would only look wrong.
+	// The header is unsigned, so this stops no forger: it tells the operator what to fix,
+	// because a signature of another version only looks wrong.
 	if r.SignatureVersion != "" && r.SignatureVersion != "1.0" {
 		return ErrSignatureVersion
 	}
@@ -97,7 +94,7 @@ func (v *Verifier) Verify(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
-	// Last of all, so that a request that is wrong in itself causes no fetch.
+	// Last, so that a malformed request causes no fetch.
 	key, err := v.keyOf(ctx, r.PubKeyURL)
 	if err != nil {
 		return err
@@ -119,11 +116,11 @@ func decodeSignature(authorization string) ([]byte, error) {
 	return signature, nil
 }
 
-// keyOf returns the key that a value of x-oss-pub-key-url stands for. A Base64 text in
-// its one spelling stands for one URL only, so the values are compared as they come;
-// they are compared whole and letter by letter, because everything looser has been a
-// way in: prefixes ("…alicdn.com.evil.example"), user names ("…alicdn.com@evil"),
-// ports, and other files on the same CDN.
+// keyOf returns the key that a value of x-oss-pub-key-url stands for. Strict Base64
+// stands for one URL only, so the values are compared as received. They are compared
+// whole and letter by letter, because everything looser has been a way in: prefixes
+// ("…alicdn.com.evil.example"), user names ("…alicdn.com@evil"), ports, and other files
+// on the same CDN.
 func (v *Verifier) keyOf(ctx context.Context, header string) (*publicKey, error) {
 	if slices.Contains(pinnedHeaders[:], header) {
 		return v.pinned, nil
@@ -141,8 +138,8 @@ func (v *Verifier) keyOf(ctx context.Context, header string) (*publicKey, error)
 	return nil, ErrKeyURL.with("%.200q", url)
 }
 
-// decodeBase64 takes standard Base64 in its one spelling. The library skips line
-// breaks, even when strict.
+// decodeBase64 decodes strict standard Base64. The library skips line breaks, even when
+// strict.
 func decodeBase64(s string) ([]byte, bool) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, false
