@@ -327,7 +327,8 @@ func TestWarnings(t *testing.T) {
 	env["UPCALL_TOKEN_KEYS"] = ""
 	for _, format := range []string{"text", "json"} {
 		_, stderr, status := execute(t, env, slices.Concat(good, []string{"--format", format})...)
-		if status != 0 || !strings.HasPrefix(stderr, "issuer: warning: UPCALL_TOKEN_KEYS is not set, so there is no upload token") || strings.Count(stderr, "\n") != 1 {
+		const warning = "issuer: warning: UPCALL_TOKEN_KEYS is not set, so there is no upload token"
+		if status != 0 || !strings.HasPrefix(stderr, warning) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("without token keys: status %d, %q", status, stderr)
 		}
 	}
