@@ -111,7 +111,8 @@ func TestMistakes(t *testing.T) {
 			"UPCALL_TRUST_KEY_URLS": "key.pem", "UPCALL_PUBLIC_URL": "/x", "UPCALL_CALLBACK_PATH": "x"},
 			[]string{"set UPCALL_DATABASE_URL", "UPCALL_TOKEN_KEYS: key 1", "UPCALL_FIELDS", "callback path", "public URL",
 				"token policy", "key URL"}},
-		"both secret and file":   {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},
+		"both secret and file": {[]string{"migrate", "up"},
+			clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},
 		"file that is not there": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
 		"no command":             {nil, nil, []string{"expected one of"}},
 		"unknown flag":           {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
@@ -147,9 +148,12 @@ func TestFailures(t *testing.T) {
 		env  clitest.Env
 		want string
 	}{
-		"listener taken":  {[]string{"serve", "--token", "off", "--listen", taken.Addr().String()}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x"}, "listen for callbacks"},
-		"database away":   {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/x"}, "connect to database x at 127.0.0.1:1"},
-		"not a URL":       {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@:x/y"}, "postgres://user:password@host"},
+		"listener taken": {[]string{"serve", "--token", "off", "--listen", taken.Addr().String()},
+			clitest.Env{"UPCALL_DATABASE_URL": "postgres://x"}, "listen for callbacks"},
+		"database away": {[]string{"migrate", "up"},
+			clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/x"}, "connect to database x at 127.0.0.1:1"},
+		"not a URL": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@:x/y"},
+			"postgres://user:password@host"},
 		"nobody to check": {[]string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, nil, "127.0.0.1:1"},
 	} {
 		err := program.Error(t, tt.env, tt.args...)

@@ -30,8 +30,10 @@ func TestFlags(t *testing.T) {
 		{"nothing", nil, nil, sample{Name: "nobody"}, ""},
 		{"empty is not set", map[string]string{"APP_NAME": "", "APP_WORDS": ""}, nil, sample{Name: "nobody"}, ""},
 		{"environment", env, nil, sample{Name: "ann", Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
-		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"}, sample{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
-		{"an empty flag wins too", env, []string{"--name="}, sample{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
+		{"flags win", env, []string{"--name=bob", "--words=z", "--hidden=h"},
+			sample{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
+		{"an empty flag wins too", env, []string{"--name="},
+			sample{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
 		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, sample{}, "--loud"},
 	}
 	for _, tt := range tests {

@@ -152,7 +152,7 @@ func TestPage(t *testing.T) {
 			e => (self.violations ??= []).push(e.violatedDirective + " " + e.blockedURI))`))
 	// Without an API key nothing is sent.
 	do(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{file("early.txt", []byte("x"))}))
-	if got := text("#none"); got != "No file yet." {
+	if got := text("#none"); got != "No files yet." {
 		t.Errorf("a file was taken without an API key: %s", got)
 	}
 	// By keyboard: the key, then on to the variables.

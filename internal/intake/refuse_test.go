@@ -29,7 +29,7 @@ func TestRefuses(t *testing.T) {
 	genuine := func(t *testing.T) *http.Request {
 		return o.request(t, s.Public, path, form, good.body(t, callbackspec.Form))
 	}
-	// signed is a body that OSS has signed for whoever chose it.
+	// signed is a body that OSS has signed for anyone who chose it.
 	signed := func(contentType, body string) func(*testing.T) *http.Request {
 		return func(t *testing.T) *http.Request { return o.request(t, s.Public, path, contentType, body) }
 	}
@@ -196,9 +196,10 @@ func TestBrokenTransport(t *testing.T) {
 			status  int
 			code    admission.Code
 		}{
-			"not HTTP":              {"hello\r\n\r\n", 400, admission.Malformed},
-			"no host":               {"POST " + path + " HTTP/1.1\r\n\r\n", 400, admission.Malformed},
-			"two lengths":           {"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, admission.Malformed},
+			"not HTTP": {"hello\r\n\r\n", 400, admission.Malformed},
+			"no host":  {"POST " + path + " HTTP/1.1\r\n\r\n", 400, admission.Malformed},
+			"two lengths": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+				400, admission.Malformed},
 			"unknown transfer code": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400, admission.Malformed},
 			"headers of 3 MB":       {"POST " + path + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 3<<20), 413, admission.TooLarge},
 		} {

@@ -28,7 +28,9 @@ func TestBodies(t *testing.T) {
 		{"another charset", func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-16") }, 415, "media_type"},
 		{"packed", func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 415, "media_type"},
 		{"too large", func(r *http.Request) { r.Body, r.ContentLength = readAll(strings.Repeat(" ", maxBody+1)), maxBody+1 }, 413, "body_size"},
-		{"chunked and too large", func(r *http.Request) { r.Body, r.ContentLength = readAll(strings.Repeat(" ", maxBody+1)), -1 }, 413, "body_size"},
+		{"chunked and too large", func(r *http.Request) {
+			r.Body, r.ContentLength = readAll(strings.Repeat(" ", maxBody+1)), -1
+		}, 413, "body_size"},
 		{"chunked without end", func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(endless{}), -1 }, 413, "body_size"},
 		{"empty", func(r *http.Request) { r.Body, r.ContentLength = http.NoBody, 0 }, 400, "json"},
 	} {

@@ -120,8 +120,8 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
-// TestStoreFails: nobody is let in, it is not the caller's mistake, and the store is asked
-// again once a second.
+// TestStoreFails: no key is accepted, the caller is not blamed, and the store is asked again
+// once a second.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	keys, at := &shelf{}, &clock{}
@@ -147,7 +147,7 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestSlowFailure: requests do not wait for a database that is away one after the other.
+// TestSlowFailure: requests do not queue for a database that cannot be reached.
 func TestSlowFailure(t *testing.T) {
 	t.Parallel()
 	at := &clock{}
@@ -179,8 +179,8 @@ func (k *hangingKeys) List(context.Context) ([]eventstore.APIKey, error) {
 	return nil, event.ErrUnavailable
 }
 
-// TestReadOnce: whoever comes while the keys are read waits for that reading, or until
-// his own time is over.
+// TestReadOnce: requests that arrive while the keys are read wait for that reading, or until
+// their own deadline.
 func TestReadOnce(t *testing.T) {
 	t.Parallel()
 	slow := &slowKeys{arrived: make(chan struct{}), proceed: make(chan struct{})}
@@ -202,7 +202,7 @@ func TestReadOnce(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := ring.check(gone, header(text)); kindOf(err) != kindUnavailable {
-		t.Errorf("who has gone gets %v", err)
+		t.Errorf("a canceled request gets %v", err)
 	}
 	close(slow.proceed)
 	group.Wait()
@@ -225,7 +225,7 @@ func (k *slowKeys) List(context.Context) ([]eventstore.APIKey, error) {
 	return k.keys, nil
 }
 
-// TestAbandonedRead: the reading goes on for the others when the one who began it goes.
+// TestAbandonedRead: reading continues for other requests when the one that began it ends.
 func TestAbandonedRead(t *testing.T) {
 	t.Parallel()
 	text, hash, err := apikey.New("web")
@@ -255,7 +255,8 @@ func TestBadRows(t *testing.T) {
 	}
 	for name, key := range map[string]eventstore.APIKey{
 		"short hash": {ID: "web", Hash: hash[:31]}, "long hash": {ID: "web", Hash: append(hash[:], 0)}, "no hash": {ID: "web"},
-		"hash of zeros": {ID: "web", Hash: make([]byte, 32)}, "revoked": {ID: "web", Hash: hash[:], RevokedAt: noon}, "another id": {ID: "app", Hash: hash[:]},
+		"hash of zeros": {ID: "web", Hash: make([]byte, 32)}, "revoked": {ID: "web", Hash: hash[:], RevokedAt: noon},
+		"another id": {ID: "app", Hash: hash[:]},
 	} {
 		ring := newKeyring(fixedKeys{key}, 1, 1, time.Now)
 		if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnauthenticated {

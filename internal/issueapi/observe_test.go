@@ -8,7 +8,7 @@ import (
 	"upcall/internal/testing/servetest"
 )
 
-// panicking fails as nobody has foreseen.
+// panicking fails in an unforeseen way.
 type panicking struct{ cannedIssuer }
 
 func TestPanic(t *testing.T) {
@@ -67,7 +67,8 @@ func TestLog(t *testing.T) {
 	}
 	id := `"upload_id":"` + issued.text("upload_id") + `"`
 	for i, want := range [][]string{
-		{`"level":"INFO"`, `"route":"POST /v1/uploads"`, `"status":201`, `"outcome":"ok"`, `"api_key":"web"`, id, `"bucket":"demo"`, `"object_key":"photos/web/cat.jpg"`},
+		{`"level":"INFO"`, `"route":"POST /v1/uploads"`, `"status":201`, `"outcome":"ok"`, `"api_key":"web"`, id,
+			`"bucket":"demo"`, `"object_key":"photos/web/cat.jpg"`},
 		{`"level":"WARN"`, `"status":403`, `"outcome":"policy"`, `"api_key":"web"`, `"rules":"key"`},
 		{`"route":"GET /v1/uploads/:id"`, `"status":200`, id},
 		{`"status":401`, `"outcome":"unauthenticated"`, `"rules":"api_key"`},

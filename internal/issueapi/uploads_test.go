@@ -102,7 +102,8 @@ func TestStates(t *testing.T) {
 			Bucket: "demo", Object: "photos/web/cat.jpg", ETag: "D8E8", Size: new(int64(11)), MimeType: "image/jpeg",
 			ImageWidth: new(int32(3)), ImageHeight: new(int32(4)), ImageFormat: "jpg",
 			CRC64: new(uint64(18446744073709551615)), ContentMD5: "2Oj8otwPiW/Xy0ywAxuiSQ==",
-			ClientIP: netip.MustParseAddr("203.0.113.7"), RequestID: "5C3D", Operation: "PutObject", Vars: map[string]json.RawMessage{"x:uid": json.RawMessage(`"42"`)},
+			ClientIP: netip.MustParseAddr("203.0.113.7"), RequestID: "5C3D", Operation: "PutObject",
+			Vars: map[string]json.RawMessage{"x:uid": json.RawMessage(`"42"`)},
 		},
 	}
 	if _, err := recorder.Record(t.Context(), recorded); err != nil {

@@ -49,22 +49,35 @@ func TestApplyDefaults(t *testing.T) {
 		change func(*policy.Request)
 		check  func(policy.Grant) bool
 	}{
-		{"the first bucket", "[demo]", "[first, demo]", func(r *policy.Request) { r.Bucket = "" }, func(g policy.Grant) bool { return g.Bucket == "first" }},
-		{"an hour", "max_expiry: 1h", "max_expiry: 7d", func(r *policy.Request) { r.Expires = nil }, func(g policy.Grant) bool { return g.Expires == time.Hour }},
-		{"less than an hour", "max_expiry: 1h", "max_expiry: 5m", func(r *policy.Request) { r.Expires = nil }, func(g policy.Grant) bool { return g.Expires == 5*time.Minute }},
-		{"the largest size", "", "", func(r *policy.Request) { r.Size = new(int64(20 << 20)) }, func(g policy.Grant) bool { return g.Size == 20<<20 }},
+		{"the first bucket", "[demo]", "[first, demo]", func(r *policy.Request) { r.Bucket = "" },
+			func(g policy.Grant) bool { return g.Bucket == "first" }},
+		{"an hour", "max_expiry: 1h", "max_expiry: 7d", func(r *policy.Request) { r.Expires = nil },
+			func(g policy.Grant) bool { return g.Expires == time.Hour }},
+		{"less than an hour", "max_expiry: 1h", "max_expiry: 5m", func(r *policy.Request) { r.Expires = nil },
+			func(g policy.Grant) bool { return g.Expires == 5*time.Minute }},
+		{"the largest size", "", "", func(r *policy.Request) { r.Size = new(int64(20 << 20)) },
+			func(g policy.Grant) bool { return g.Size == 20<<20 }},
 		{"an empty file", "", "", func(r *policy.Request) { r.Size = new(int64(0)) }, func(g policy.Grant) bool { return g.Size == 0 }},
-		{"the longest expiry", "", "", func(r *policy.Request) { r.Expires = new(time.Hour) }, func(g policy.Grant) bool { return g.Expires == time.Hour }},
-		{"a group of types", "image/jpeg", "image/*", func(r *policy.Request) { r.ContentType = "Image/WebP" }, func(g policy.Grant) bool { return g.ContentType == "Image/WebP" }},
+		{"the longest expiry", "", "", func(r *policy.Request) { r.Expires = new(time.Hour) },
+			func(g policy.Grant) bool { return g.Expires == time.Hour }},
+		{"a group of types", "image/jpeg", "image/*", func(r *policy.Request) { r.ContentType = "Image/WebP" },
+			func(g policy.Grant) bool { return g.ContentType == "Image/WebP" }},
 		{"a type with a parameter", "image/jpeg", "text/plain", func(r *policy.Request) { r.ContentType = "text/plain; charset=utf-8" },
 			func(g policy.Grant) bool { return g.ContentType == "text/plain; charset=utf-8" }},
-		{"any type", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "application/zip" }, func(g policy.Grant) bool { return g.ContentType == "application/zip" }},
-		{"no type where any is allowed", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "" }, func(g policy.Grant) bool { return g.ContentType == "" }},
-		{"a variable that is allowed may be missing", "", "", func(r *policy.Request) { delete(r.Vars, "album") }, func(g policy.Grant) bool { return len(g.Vars) == 1 }},
-		{"any key", "photos/${apikey.id}/\"]", "*\"]", func(r *policy.Request) { r.Key = "a b/ä.txt" }, func(g policy.Grant) bool { return g.Key == "a b/ä.txt" }},
-		{"a date in a prefix is UTC's", "photos/${apikey.id}/\"]", "${date}/\"]", func(r *policy.Request) { r.Key = "2026-11-23/x" }, func(g policy.Grant) bool { return g.Key == "2026-11-23/x" }},
-		{"variables in a key are text", "", "", func(r *policy.Request) { r.Key = "photos/web/${uuid}" }, func(g policy.Grant) bool { return g.Key == "photos/web/${uuid}" }},
-		{"a template of the application's under a prefix", "", "", func(r *policy.Request) { r.Key, r.KeyTemplate = "", "photos/${apikey.id}/x-${date}" },
+		{"any type", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "application/zip" },
+			func(g policy.Grant) bool { return g.ContentType == "application/zip" }},
+		{"no type where any is allowed", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "" },
+			func(g policy.Grant) bool { return g.ContentType == "" }},
+		{"a variable that is allowed may be missing", "", "", func(r *policy.Request) { delete(r.Vars, "album") },
+			func(g policy.Grant) bool { return len(g.Vars) == 1 }},
+		{"any key", "photos/${apikey.id}/\"]", "*\"]", func(r *policy.Request) { r.Key = "a b/ä.txt" },
+			func(g policy.Grant) bool { return g.Key == "a b/ä.txt" }},
+		{"a date in a prefix is UTC's", "photos/${apikey.id}/\"]", "${date}/\"]",
+			func(r *policy.Request) { r.Key = "2026-11-23/x" }, func(g policy.Grant) bool { return g.Key == "2026-11-23/x" }},
+		{"variables in a key are text", "", "", func(r *policy.Request) { r.Key = "photos/web/${uuid}" },
+			func(g policy.Grant) bool { return g.Key == "photos/web/${uuid}" }},
+		{"a template of the application's under a prefix", "", "",
+			func(r *policy.Request) { r.Key, r.KeyTemplate = "", "photos/${apikey.id}/x-${date}" },
 			func(g policy.Grant) bool { return g.Key == "photos/web/x-2026-11-23" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,7 +137,8 @@ func TestApplyRejections(t *testing.T) {
 		want   []broken
 		detail string // of the first
 	}{
-		{"another bucket", func(r *policy.Request) { r.Bucket = "other" }, []broken{{"buckets", "bucket"}}, `"other" is not among the policy's: demo`},
+		{"another bucket", func(r *policy.Request) { r.Bucket = "other" }, []broken{{"buckets", "bucket"}},
+			`"other" is not among the policy's: demo`},
 		{"bucket in capitals", func(r *policy.Request) { r.Bucket = "DEMO" }, []broken{{"buckets", "bucket"}}, ""},
 
 		{"another prefix", key("docs/cat.jpg"), onePrefix, `"docs/cat.jpg" is under none of the policy's prefixes: photos/${apikey.id}/`},
@@ -150,7 +164,9 @@ func TestApplyRejections(t *testing.T) {
 
 		{"key and template", func(r *policy.Request) { r.KeyTemplate = "photos/${uuid}" }, oneTemplate, "leave one out"},
 		{"no file name", func(r *policy.Request) { r.Key = "" }, []broken{{"key_templates", "filename"}}, "needs it"},
-		{"no file name for a template", func(r *policy.Request) { r.Key, r.KeyTemplate = "", "photos/${apikey.id}/${filename}" }, []broken{{"key_templates", "filename"}}, ""},
+		{"no file name for a template", func(r *policy.Request) {
+			r.Key, r.KeyTemplate = "", "photos/${apikey.id}/${filename}"
+		}, []broken{{"key_templates", "filename"}}, ""},
 		{"another template", template("docs/${uuid}"), []broken{{"key_templates", "key_template"}}, "not among the policy's templates (photos/"},
 		{"a template that leads to another key's", template("photos/app/${uuid}"), []broken{{"key_templates", "key_template"}}, ""},
 		{"a template with an unknown variable", template("photos/${apikey.id}/${env.HOME}"), oneTemplate, "${env.HOME} is not known here"},
@@ -170,15 +186,19 @@ func TestApplyRejections(t *testing.T) {
 		{"a type with a line break", contentType("image/jpeg\r\nx-oss-object-acl: public-read-write"), oneType, "not a media type"},
 
 		{"no size", func(r *policy.Request) { r.Size = nil }, []broken{{"max_size", "size"}}, "at most 20971520"},
-		{"a size over the largest", func(r *policy.Request) { r.Size = new(int64(20<<20 + 1)) }, []broken{{"max_size", "size"}}, "20971521 is over the policy's 20971520 bytes"},
+		{"a size over the largest", func(r *policy.Request) { r.Size = new(int64(20<<20 + 1)) },
+			[]broken{{"max_size", "size"}}, "20971521 is over the policy's 20971520 bytes"},
 		{"a negative size", func(r *policy.Request) { r.Size = new(int64(-1)) }, []broken{{"max_size", "size"}}, "-1 is not a size"},
 
-		{"an expiry over the longest", func(r *policy.Request) { r.Expires = new(time.Hour + time.Second) }, []broken{{"max_expiry", "expires_in"}}, "1h0m1s is over the policy's 1h0m0s"},
+		{"an expiry over the longest", func(r *policy.Request) { r.Expires = new(time.Hour + time.Second) },
+			[]broken{{"max_expiry", "expires_in"}}, "1h0m1s is over the policy's 1h0m0s"},
 
 		{"a variable missing", func(r *policy.Request) { delete(r.Vars, "uid") }, []broken{{"required_vars", "vars.uid"}}, "is missing or empty"},
 		{"a variable empty", func(r *policy.Request) { r.Vars["uid"] = "" }, []broken{{"required_vars", "vars.uid"}}, ""},
-		{"a variable in capitals", func(r *policy.Request) { r.Vars = map[string]string{"UID": "42"} }, []broken{{"required_vars", "vars.uid"}, {"allowed_vars", "vars.UID"}}, ""},
-		{"a variable that nobody allowed", func(r *policy.Request) { r.Vars["admin"] = "1" }, []broken{{"allowed_vars", "vars.admin"}}, "uid, album"},
+		{"a variable in capitals", func(r *policy.Request) { r.Vars = map[string]string{"UID": "42"} },
+			[]broken{{"required_vars", "vars.uid"}, {"allowed_vars", "vars.UID"}}, ""},
+		{"a variable that nobody allowed", func(r *policy.Request) { r.Vars["admin"] = "1" },
+			[]broken{{"allowed_vars", "vars.admin"}}, "uid, album"},
 		{"the token", func(r *policy.Request) { r.Vars["upcall_token"] = "k1.x" }, []broken{{"allowed_vars", "vars.upcall_token"}}, ""},
 		{"no variables", func(r *policy.Request) { r.Vars = nil }, []broken{{"required_vars", "vars.uid"}}, ""},
 

@@ -113,10 +113,12 @@ func TestParseRejections(t *testing.T) {
 		{"name is a list", "  photos:", "  ? [photos]\n  :", []string{"2:5: policies: has a name that is not text"}},
 		{"name is null", "  photos:", "  ~:", []string{"2:3: policies: has a name that is not text"}},
 		{"merge", "  photos:", "  <<:", []string{"2:3: policies: has a name that is not text"}},
-		{"unknown field", "buckets: [demo]", "buckets: [demo]\n    bucket: demo", []string{"4:5: policies.photos.bucket: is not known here; a policy has buckets, "}},
+		{"unknown field", "buckets: [demo]", "buckets: [demo]\n    bucket: demo",
+			[]string{"4:5: policies.photos.bucket: is not known here; a policy has buckets, "}},
 		{"unknown case", "max_size:", "Max_Size:", []string{"policies.photos.Max_Size: is not known here", "max_size: is required"}},
 		{"field twice", "max_size: 20MiB", "max_size: 20MiB\n    max_size: 30MiB", []string{`8:5: policies.photos: "max_size" is given twice`}},
-		{"alias", "buckets: [demo]", "buckets: &b [demo]\n    content_types: *b", []string{"4:20: policies.photos.content_types: is an alias", `"content_types" is given twice`}},
+		{"alias", "buckets: [demo]", "buckets: &b [demo]\n    content_types: *b",
+			[]string{"4:20: policies.photos.content_types: is an alias", `"content_types" is given twice`}},
 		{"alias in a list", "[demo]", "[&b demo, *b]", []string{"3:24: policies.photos.buckets[1]: is an alias"}},
 
 		{"buckets missing", "    buckets: [demo]\n", "", []string{"3:5: policies.photos.buckets: is required"}},
@@ -136,7 +138,8 @@ func TestParseRejections(t *testing.T) {
 		{"any bucket", "[demo]", `["*"]`, []string{"is not a bucket"}},
 		{"bucket twice", "[demo]", "[demo, demo]", []string{`3:21: policies.photos.buckets[1]: "demo" is given twice`}},
 
-		{"prefix without a slash", "photos/${apikey.id}/\"]", "photos\"]", []string{`4:20: policies.photos.key_prefixes[0]: "photos" is not a key template: a prefix ends with a slash; write "photos/"`}},
+		{"prefix without a slash", "photos/${apikey.id}/\"]", "photos\"]",
+			[]string{`4:20: policies.photos.key_prefixes[0]: "photos" is not a key template: a prefix ends with a slash; write "photos/"`}},
 		{"prefix is empty", `["photos/${apikey.id}/"]`, `[""]`, []string{"key_prefixes[0]: is empty"}},
 		{"prefix is a slash", `["photos/${apikey.id}/"]`, `["/"]`, []string{"key_prefixes[0]: ", "it is empty"}},
 		{"prefix starts with a slash", `["photos/${apikey.id}/"]`, `["/photos/"]`, []string{"starts or ends with a slash"}},
@@ -146,7 +149,9 @@ func TestParseRejections(t *testing.T) {
 		{"prefix with a UUID", `["photos/${apikey.id}/"]`, `["${uuid}/"]`, []string{"${uuid} is not known here; use ${date} or ${apikey.id}"}},
 		{"prefix with a file name", `["photos/${apikey.id}/"]`, `["${filename}/"]`, []string{"${filename} is not known here"}},
 
-		{"template with an unknown variable", "${date}", "${time}", []string{`5:21: policies.photos.key_templates[0]: `, "is not a key template: ${time} is not known here; use ${date} or ${uuid} or ${filename} or ${apikey.id}"}},
+		{"template with an unknown variable", "${date}", "${time}",
+			[]string{`5:21: policies.photos.key_templates[0]: `,
+				"is not a key template: ${time} is not known here; use ${date} or ${uuid} or ${filename} or ${apikey.id}"}},
 		{"template with an environment variable", "${date}", "$HOME", []string{"the $ at byte 20 does not start a variable"}},
 		{"template with a dollar at the end", "${filename}", "$", []string{"does not start a variable"}},
 		{"template that is not closed", "${filename}", "${filename", []string{"is not closed"}},
@@ -159,9 +164,11 @@ func TestParseRejections(t *testing.T) {
 		{"template climbs", "${date}", "..", []string{"holds the segment .."}},
 		{"template with a backslash", "${date}", `\\`, []string{"holds a backslash"}},
 		{"template with a line break", "${date}", `\n`, []string{"holds a control or formatting character"}},
-		{"template twice", "${filename}\"]", "${filename}\", \"photos/${apikey.id}/${date}/${uuid}-${filename}\"]", []string{"key_templates[1]: ", "is given twice"}},
+		{"template twice", "${filename}\"]", "${filename}\", \"photos/${apikey.id}/${date}/${uuid}-${filename}\"]",
+			[]string{"key_templates[1]: ", "is given twice"}},
 
-		{"content type without a slash", "image/jpeg", "image", []string{`6:21: policies.photos.content_types[0]: "image" is not a content type`}},
+		{"content type without a slash", "image/jpeg", "image",
+			[]string{`6:21: policies.photos.content_types[0]: "image" is not a content type`}},
 		{"content type in capitals", "image/jpeg", "image/JPEG", []string{"is not a content type"}},
 		{"content type with a parameter", "image/jpeg", "text/html; charset=utf-8", []string{"is not a content type"}},
 		{"content type with a star in the middle", "image/jpeg", "image/j*g", []string{"is not a content type"}},
@@ -190,12 +197,14 @@ func TestParseRejections(t *testing.T) {
 		{"expiry overflows", "1h", "65536d", []string{"is not a duration"}},
 		{"expiry is a mapping", "1h", "{hours: 1}", []string{"max_expiry: is a mapping"}},
 
-		{"no callback URL", `["https://uploads.example.com/oss/callback"]`, "[]", []string{"9:20: policies.photos.callback_urls: is an empty list"}},
+		{"no callback URL", `["https://uploads.example.com/oss/callback"]`, "[]",
+			[]string{"9:20: policies.photos.callback_urls: is an empty list"}},
 		{"callback to nowhere", "https://uploads.example.com", "ftp://uploads.example.com", []string{"9:21: policies.photos.callback_urls[0]: "}},
 		{"callback to a private address", "https://uploads.example.com", "http://10.0.0.1", []string{"callback_urls[0]: "}},
 		{"callback to localhost", "https://uploads.example.com", "http://localhost:8080", []string{"callback_urls[0]: "}},
 		{"callback over IPv6", "https://uploads.example.com", "http://[2001:db8::1]", []string{"callback_urls[0]: "}},
-		{"six callbacks", `["https://uploads.example.com/oss/callback"]`, "[http://a.example.com, http://b.example.com, http://c.example.com, http://d.example.com, http://e.example.com, http://f.example.com]",
+		{"six callbacks", `["https://uploads.example.com/oss/callback"]`,
+			"[http://a.example.com, http://b.example.com, http://c.example.com, http://d.example.com, http://e.example.com, http://f.example.com]",
 			[]string{"callback_urls: has 6 URLs; OSS takes 5"}},
 
 		{"variable in capitals", "[uid]", "[UID]", []string{"10:21: policies.photos.required_vars[0]: "}},
@@ -204,7 +213,8 @@ func TestParseRejections(t *testing.T) {
 		{"variable is the system's", "[album]", "[etag]", []string{"11:20: policies.photos.allowed_vars[0]: ", "already uses"}},
 		{"required and allowed", "[album]", "[album, uid]", []string{"the variable uid is both required and allowed"}},
 
-		{"all at once", "", strings.NewReplacer("[demo]", "[Demo]", "20MiB", "20MB", "1h", "1y", "${date}", "$date", "image/png", "png", "[uid]", "[UID]").Replace(good),
+		{"all at once", "", strings.NewReplacer("[demo]", "[Demo]", "20MiB", "20MB", "1h", "1y", "${date}", "$date",
+			"image/png", "png", "[uid]", "[UID]").Replace(good),
 			[]string{"3:15: ", "5:21: ", "6:33: ", "7:15: ", "8:17: ", "10:21: "}},
 	}
 	for _, tt := range tests {
