@@ -33,12 +33,25 @@ func (p *pair) standby(t *testing.T, names string) {
 	t.Helper()
 	p.exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
 	p.exec(t, "SELECT pg_reload_conf()")
-	wait.Until(t, "the setting holds", func() bool {
-		var now string
-		if err := p.pool.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&now); err != nil {
+	if names == "" {
+		return
+	}
+	// It holds once the checkpointer has read it, which only a commit can tell.
+	wait.Until(t, "commits wait for the standby", func() bool {
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.pool.Exec(t.Context(), "SELECT pg_logical_emit_message(true, 'test', '')")
+			done <- err
+		}()
+		waits := false
+		wait.Until(t, "a commit ends or waits", func() bool {
+			waits = p.waiters(t, true) > 0
+			return waits || len(done) > 0
+		})
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		return now == names
+		return waits
 	})
 }
 
