@@ -100,7 +100,7 @@ func TestKeysRefusals(t *testing.T) {
 		{"broken policy file", env, add("--policy", "photos", "--policies", broken), 2, []string{broken + ":7:17: policies.photos.max_expiry: "}},
 		{"no policy file", env, add("--policy", "photos", "--policies", "/nowhere/policies.yaml"), 2, []string{"--policies: open /nowhere/policies.yaml: no such file"}},
 		{"policy file without end", env, add("--policy", "photos", "--policies", "/dev/zero"), 2, []string{"/dev/zero:1:1: the file is larger than"}},
-		{"id in capitals", env, add("--policy", "photos", "--id", "Web"), 2, []string{"--id: id of an API key: \"Web\" holds"}},
+		{"id in capitals", env, add("--policy", "photos", "--id", "Web"), 2, []string{"--id: id of an API key: \"Web\" contains"}},
 		{"id too long", env, add("--policy", "photos", "--id", strings.Repeat("a", 33)), 2, []string{"--id: id of an API key: it has 33 characters"}},
 		{"id that is taken", env, add("--policy", "photos", "--id", "taken"), 2, []string{`--id: there is a key "taken" already`}},
 		{"no database", nil, add("--policy", "photos"), 2, []string{"no database: set UPCALL_DATABASE_URL"}},
