@@ -19,7 +19,7 @@ type child struct {
 	stdin io.Closer
 }
 
-// startChild starts this program, or one built from another commit, as the receiver of a
+// startChild starts this program, or the one of another commit, as the receiver of a
 // variant.
 func startChild(ctx context.Context, program string, v variant, databaseURL, keyURL, profile string) (*child, error) {
 	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
@@ -29,15 +29,9 @@ func startChild(ctx context.Context, program string, v variant, databaseURL, key
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), databaseURLVariable+"="+databaseURL)
 	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start receiver: %w", err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start receiver: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
+	stdin, stdinErr := cmd.StdinPipe()
+	stdout, stdoutErr := cmd.StdoutPipe()
+	if err := errors.Join(stdinErr, stdoutErr, cmd.Start()); err != nil {
 		return nil, fmt.Errorf("start receiver: %w", err)
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')

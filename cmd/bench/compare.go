@@ -14,13 +14,13 @@ import (
 
 type compareCommand struct {
 	Clients  []int `default:"1,16,128,512" help:"Numbers of clients."`
-	Requests int   `default:"30000" help:"Callbacks in each run, after a tenth as many to warm up; with one client a twentieth of them."`
-	Rounds   int   `default:"5" help:"Runs of each variant; the median counts, and for a ratio that of the rounds' ratios."`
+	Requests int   `default:"30000" help:"Callbacks in each run, after a warm-up of a tenth as many. One client sends a twentieth."`
+	Rounds   int   `default:"5" help:"Runs of each variant. The table has the median run, and the median of the rounds' ratios."`
 
-	ProfileDir string `help:"Take a CPU profile of each variant's receiver into this directory."`
+	ProfileDir string `help:"Write a CPU profile of each variant's receiver to this directory."`
 }
 
-// Run prints one table for each way to connect and number of clients.
+// Run prints one table for each kind of connection and number of clients.
 func (cmd *compareCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if len(cmd.Clients) == 0 {
 		return cli.Usage(errors.New("give a number of clients"))
@@ -83,7 +83,7 @@ func (cmd *compareCommand) compare(ctx context.Context, out io.Writer, l *lab, r
 	return printTable(out, results)
 }
 
-// printTable prints what the rounds gave, where results holds one of each round in turn.
+// printTable prints the results of the rounds, which are in order.
 func printTable(out io.Writer, results map[string][]result) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "variant\tcallbacks/s\tof one INSERT\tof the ceiling\tp50\tp99\tp99.9\treceiver CPU\tPostgreSQL CPU\t")
@@ -96,8 +96,8 @@ func printTable(out io.Writer, results map[string][]result) error {
 	return table.Flush()
 }
 
-// ratio returns the median of the ratios of the rates in each round. A machine that others
-// use is faster in one minute than in the next: what was measured side by side is compared.
+// ratio returns the median of the rounds' ratios of rates. It compares what ran side by
+// side, because a shared machine is faster in one minute than in the next.
 func ratio(of, to []result) float64 {
 	ratios := make([]float64, len(of))
 	for i := range of {

@@ -19,8 +19,8 @@ import (
 // own clock (proc(5)).
 const tick = 10 * time.Millisecond
 
-// postgresCPU returns the CPU time that PostgreSQL has used: the postmaster's, that of
-// the processes it has reaped, and that of those it has now. It is 0 without /proc.
+// postgresCPU returns the CPU time that PostgreSQL has used: the postmaster, the processes
+// that it has reaped, and its present ones. It is 0 without /proc.
 func postgresCPU(server *embeddedpg.Server) (time.Duration, error) {
 	file, err := os.ReadFile(filepath.Join(server.DataDir(), "pgdata", "postmaster.pid"))
 	if err != nil {
@@ -57,8 +57,8 @@ func processCPU(pid int) (time.Duration, error) {
 	return used, err
 }
 
-// readStat returns a process's parent, and the CPU time that it has used itself and that
-// of the children it has reaped.
+// readStat returns a process's parent, and the CPU time of the process and of the children
+// that it has reaped.
 func readStat(path string) (string, time.Duration, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -81,8 +81,8 @@ func readStat(path string) (string, time.Duration, error) {
 	return fields[parent], used, nil
 }
 
-// peakMemory returns the most memory that a process has had resident, in bytes: VmHWM
-// (proc(5)). It is 0 without /proc.
+// peakMemory returns a process's peak resident memory, in bytes: VmHWM (proc(5)). It is 0
+// without /proc.
 func peakMemory(pid int) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if errors.Is(err, fs.ErrNotExist) {

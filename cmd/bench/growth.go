@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/cli"
 	"upcall/internal/event"
 	"upcall/internal/loadgen"
-
-	"upcall/internal/cli"
 )
 
 type growthCommand struct {
-	Rows     []int `default:"0,10000000" help:"Rows that are there before each measurement, ascending."`
+	Rows     []int `default:"0,10000000" help:"Rows in the table before each measurement, ascending."`
 	Clients  int   `default:"128" help:"Keep-alive clients."`
 	Requests int   `default:"100000" help:"Callbacks in each run, after a tenth as many to warm up."`
 	Rounds   int   `default:"3" help:"Runs at each size; the median counts."`
@@ -66,7 +65,7 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return table.Flush()
 }
 
-// atSize measures and returns how many rows there are afterwards.
+// atSize measures, and returns how many rows there are afterwards.
 func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result, int, error) {
 	var results []result
 	how := load{cmd.Clients, false}
@@ -115,8 +114,8 @@ func fillStatement() string {
 }
 
 // fill adds rows until there are as many as want, of a month that has all in the end. They
-// are as large as those of callbacks, and come as those do: in order of time, as do the ids
-// of their uploads, while the ids of callbacks are digests and have no order.
+// resemble those of callbacks: as large, ordered by time and by the upload's id, while the
+// ids of callbacks are digests without an order.
 func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	const step = 1_000_000
 	sample, err := l.sample()
@@ -138,7 +137,7 @@ func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	return nil
 }
 
-// sample returns the JSON of an event such as the callbacks of the loads make.
+// sample returns the JSON of an event like those of the loads' callbacks.
 func (l *lab) sample() ([]byte, error) {
 	generator, err := loadgen.New(l.keys.KeyURL)
 	if err != nil {
@@ -155,7 +154,7 @@ func (l *lab) sample() ([]byte, error) {
 	return (&event.Event{Callback: callback}).AppendJSON(nil)
 }
 
-// settle has PostgreSQL do what it would do later, in the middle of a measurement.
+// settle makes PostgreSQL do now what it would otherwise do during a measurement.
 func (l *lab) settle(ctx context.Context) error {
 	return l.exec(ctx, "VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
 }

@@ -17,16 +17,16 @@ import (
 	"upcall/migrations"
 )
 
-// spoolPatience is how long what the receiver has in its spool may take to the table.
+// spoolPatience is how long the receiver may take to drain its spool.
 const spoolPatience = 30 * time.Second
 
-// A lab is what all measurements share: a durable PostgreSQL, and the key server.
+// A lab is what all measurements share: a durable PostgreSQL and the key server.
 type lab struct {
 	postgres    *embeddedpg.Server
 	databaseURL string
 	pool        *pgxpool.Pool
 	keys        *loadgen.KeyServer
-	program     string // whose command serve is the receivers
+	program     string // its command serve runs the receivers
 }
 
 func newLab(ctx context.Context) (*lab, error) {
@@ -64,7 +64,7 @@ func (l *lab) close() {
 	l.postgres.Stop()
 }
 
-// requests returns n callbacks on the wire, of uploads that no other call returns.
+// requests returns n callbacks in wire format, of uploads that no other call returns.
 func (l *lab) requests(n int, closing bool) ([][]byte, error) {
 	generator, err := loadgen.New(l.keys.KeyURL)
 	if err != nil {
@@ -73,7 +73,7 @@ func (l *lab) requests(n int, closing bool) ([][]byte, error) {
 	return generator.Wire(n, closing)
 }
 
-// empty takes all rows out.
+// empty removes all rows.
 func (l *lab) empty(ctx context.Context) error {
 	return l.exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
 }
@@ -89,7 +89,7 @@ func (l *lab) exec(ctx context.Context, statements ...string) error {
 
 const countRows = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)"
 
-// expect returns when there are so many rows of each kind, or says what there is instead.
+// expect waits until there are want rows of each kind. The error says how many there are.
 func (l *lab) expect(ctx context.Context, want int) error {
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var ids, events int
@@ -99,16 +99,15 @@ func (l *lab) expect(ctx context.Context, want int) error {
 		if ids == want && events == want {
 			return nil
 		}
-		// What PostgreSQL did not take in time is in the receiver's spool, and on its way.
+		// The receiver still drains what PostgreSQL did not accept in time.
 		if max(ids, events) > want || time.Since(began) > spoolPatience {
-			return fmt.Errorf("there are %d ids of callbacks and %d events, and should be %d of each", ids, events, want)
+			return fmt.Errorf("there are %d ids of callbacks and %d events, but should be %d of each", ids, events, want)
 		}
 	}
 }
 
-// measure runs one variant once, with the requests of warmUp before those that count.
-// before is how many rows there are; afterwards there must be one more for each callback
-// that was answered.
+// measure runs one variant once, after a warm-up. before is how many rows there are;
+// afterwards there must be one more for each callback.
 func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte, how load, before int, profileDir string) (result, error) {
 	profile := ""
 	if profileDir != "" {
@@ -117,9 +116,8 @@ func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte,
 	}
 	databaseURL := l.databaseURL
 	if v.recorder != nil {
-		// As many connections as one INSERT a request can use: the default, which the
-		// receiver has, is 4 on a small machine and would make the comparison look better
-		// than it is.
+		// As many connections as one INSERT a request can use. The receiver's default, which
+		// is 4 on a small machine, would make Upcall look better than it is.
 		databaseURL += "&pool_max_conns=32"
 	}
 	child, err := startChild(ctx, l.program, v, databaseURL, l.keys.KeyURL, profile)
@@ -139,10 +137,10 @@ func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte,
 	return got, nil
 }
 
-// run warms a receiver up, so that its start, its connections to PostgreSQL and their
-// prepared statements are not measured, and measures it.
+// run warms a receiver up and measures it, without its start, its connections to PostgreSQL
+// and their prepared statements.
 func (l *lab) run(c *child, warmUp, requests [][]byte, how load) (result, error) {
-	// One goes ahead, for which the receiver fetches the public key.
+	// The first one goes alone, because the receiver fetches the public key for it.
 	for _, some := range []struct {
 		requests [][]byte
 		how      load

@@ -28,10 +28,10 @@ func (l load) String() string {
 	return "keep-alive"
 }
 
-// warmUp returns how many requests go before n that are measured.
+// warmUp returns how many requests precede n measured ones.
 func (l load) warmUp(n int) int { return max(n/10, l.clients) }
 
-// A result is what one run of one variant gave.
+// A result is that of one run of one variant.
 type result struct {
 	sent        int
 	took        time.Duration
@@ -58,8 +58,8 @@ func median(results []result) result {
 	return sorted[len(sorted)/2]
 }
 
-// fire sends every request once. Each client sends its next request when it has the
-// answer to the one before.
+// fire sends every request once. Each client waits for an answer before it sends its next
+// request.
 func fire(addr string, requests [][]byte, l load) (result, error) {
 	latencies := make([]time.Duration, len(requests))
 	errs := make([]error, l.clients)

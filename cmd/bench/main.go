@@ -1,13 +1,12 @@
-// Bench measures what a receiver does with its database, in one run on one machine,
-// against what a user would run instead: one INSERT a request, the same with the public
-// key fetched for each request as published samples do, and the same handler without a
-// database, which is the ceiling.
+// Bench compares the receiver, on one machine, with what a user might run instead: one
+// INSERT a request; the same with the public key fetched for each request, as published
+// samples do; and the same handler without a database, which is the ceiling.
 //
-// Each variant is a receiver in a process of its own, and Upcall's is the whole receiver,
-// with its spool. The requests are signed callbacks, all different. The variants take
-// turns, so that a ratio compares what ran side by side on a machine that others slow down
-// at times; each starts with empty tables and is warmed up before it is measured, and the
-// rows are counted after each run.
+// Each variant is a receiver in its own process. Upcall's is the whole receiver, with its
+// spool. The requests are signed callbacks, all different. The variants take turns, so that
+// a ratio compares what ran side by side even if the machine is slower at times. Each starts
+// with empty tables and is warmed up before it is measured; the rows are counted after each
+// run.
 package main
 
 import (
@@ -22,9 +21,9 @@ func main() { cli.Main("bench", run) }
 type commands struct {
 	Compare compareCommand `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
 	Versus  versusCommand  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
-	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows already there."`
+	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows in the table already."`
 	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
-	Serve   serveCommand   `cmd:"" hidden:"" help:"Be the receiver of one variant until standard input ends."`
+	Serve   serveCommand   `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
 }
 
 // run is everything but signals and the exit code.

@@ -22,8 +22,8 @@ import (
 	"upcall/internal/verify"
 )
 
-// databaseURLVariable names the database to the receivers. Their command line would show
-// it to everybody on the machine.
+// databaseURLVariable holds the receivers' database URL, which everyone on the machine could
+// see on a command line.
 const databaseURLVariable = "BENCH_DATABASE_URL"
 
 type serveCommand struct {
@@ -32,7 +32,7 @@ type serveCommand struct {
 	Profile string // file for a CPU profile; "" takes none
 }
 
-// Run is the receiver of one variant.
+// Run runs the receiver of one variant.
 func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	if !slices.ContainsFunc(variants, func(v variant) bool { return v.name == cmd.Variant }) {
 		return cli.Usage(fmt.Errorf("there is no variant %q", cmd.Variant))
@@ -58,7 +58,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	if err != nil {
 		return err
 	}
-	// Who comes before it serves waits in the listeners' queues.
+	// Clients that connect before it serves wait in the listeners' queues.
 	fmt.Fprintln(std.Out, public.Addr(), admin.Addr())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -76,7 +76,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	return receive(ctx, cfg, public, admin)
 }
 
-// receive is the receiver as it is shipped, with a spool and its own defaults.
+// receive runs the receiver as shipped, with a spool and its own defaults.
 func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listener) error {
 	spool, err := os.MkdirTemp("", "upcall-bench-")
 	if err != nil {
@@ -86,7 +86,7 @@ func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listene
 	return errors.Join(receiver.Run(ctx, cfg, public, admin), os.RemoveAll(spool))
 }
 
-// imitate is Upcall's HTTP side with something else behind it.
+// imitate runs Upcall's HTTP side with another recorder behind it.
 func (cmd *serveCommand) imitate(ctx context.Context, v variant, cfg receiver.Config, public, admin net.Listener) error {
 	pool, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
 	if err != nil {

@@ -11,12 +11,12 @@ import (
 )
 
 type soakCommand struct {
-	For      time.Duration `default:"10m" help:"How long."`
+	For      time.Duration `default:"10m" help:"How long to run."`
 	Clients  int           `default:"128" help:"Keep-alive clients."`
-	Requests int           `default:"50000" help:"Callbacks between two looks."`
+	Requests int           `default:"50000" help:"Callbacks between two measurements."`
 }
 
-// Run keeps the receiver at full load and prints what its process holds.
+// Run keeps the receiver at full load and prints its memory and goroutines.
 func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if cmd.Clients < 1 || cmd.Requests < cmd.Clients || cmd.For <= 0 {
 		return cli.Usage(errors.New("give a time, at least one client, and a request for each client"))
@@ -31,7 +31,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer child.stop()
-	// Once it is ready it has all its goroutines.
+	// A receiver that is ready has all its goroutines.
 	if _, err := loadgen.Get(ctx, "http://"+child.admin+"/readyz"); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	fmt.Fprintf(std.Out, "after the first %d callbacks: %s\npeak: %s\nafter %d callbacks in %s: %s\n",
 		cmd.Requests, start, mebibytes(peak), total, took, end)
-	// Those of closed connections end by themselves.
+	// The goroutines of closed connections end by themselves.
 	for waited := time.Now(); end.goroutines > idle.goroutines; {
 		if time.Since(waited) > 30*time.Second {
 			return fmt.Errorf("%.0f goroutines are left over", end.goroutines-idle.goroutines)
@@ -83,7 +83,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return l.expect(ctx, total)
 }
 
-// A batch is what is sent between two looks.
+// A batch is sent between two measurements.
 type batch struct {
 	requests [][]byte
 	err      error
@@ -105,7 +105,7 @@ func (l *lab) supply(ctx context.Context, n int) <-chan batch {
 	return batches
 }
 
-// A state is what a receiver's process holds.
+// A state is the memory and goroutines of a receiver's process.
 type state struct{ resident, goroutines float64 }
 
 func (s state) String() string {

@@ -16,12 +16,12 @@ import (
 	"upcall/internal/recorder"
 )
 
-// A variant is a way to take callbacks.
+// A variant is a way to receive callbacks.
 type variant struct {
 	name    string
 	records bool // in the database
-	// recorder is what stands behind Upcall's handler in place of all that the receiver
-	// has there; nil is the receiver itself, whole.
+	// recorder stands behind Upcall's handler instead of the receiver's own; nil is the
+	// whole receiver.
 	recorder func(pool *pgxpool.Pool, keyURL string) intake.Recorder
 }
 
@@ -31,7 +31,7 @@ const (
 	noDatabaseName = "no database"
 )
 
-// variants are in the order of their turns: Upcall beside those that it is compared with.
+// variants are in the order of their turns: Upcall runs beside those it is compared with.
 var variants = []variant{
 	{noDatabaseName, false, func(*pgxpool.Pool, string) intake.Recorder { return noDatabase{} }},
 	{upcallName, true, nil},
@@ -45,7 +45,7 @@ func variantNamed(name string) variant {
 	return variants[slices.IndexFunc(variants, func(v variant) bool { return v.name == name })]
 }
 
-// noDatabase is the ceiling: it forgets.
+// noDatabase is the ceiling: it records nothing.
 type noDatabase struct{ findsNothing }
 
 func (noDatabase) Record(context.Context, *event.Event) (recorder.Outcome, error) {
@@ -59,9 +59,9 @@ func (findsNothing) Find(context.Context, uuid.UUID, uuid.NullUUID) (recorder.Du
 	return "", nil
 }
 
-// oneInsert records each callback by a statement and a commit of its own, on a
-// connection of the pool, as a receiver does that nobody has tuned. It keeps the same
-// promises: the row once, and durable before the answer.
+// oneInsert records each callback with its own statement and commit, on a connection of the
+// pool, like an untuned receiver. It keeps the same promises: one row, durable before the
+// answer.
 type oneInsert struct {
 	findsNothing
 	pool *pgxpool.Pool

@@ -26,11 +26,10 @@ type versusCommand struct {
 	Limit    float64 `help:"Fail if the median ratio of CPU time a callback is above this. Default: no limit."`
 }
 
-// errSlower says that the limit was not kept.
 var errSlower = errors.New("a callback costs more CPU time")
 
-// Run measures the CPU time that a callback costs the receiver and PostgreSQL, in the
-// code of an earlier commit and in this one.
+// Run measures the CPU time that a callback costs the receiver and PostgreSQL, with the
+// code of an earlier commit and with this code.
 func (cmd *versusCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if cmd.Clients < 1 || cmd.Rounds < 1 || cmd.Requests < cmd.Clients {
 		return cli.Usage(errors.New("give at least one round, one client, and a request for each client"))
@@ -105,14 +104,12 @@ func (r result) each(d time.Duration) time.Duration {
 
 func middleOf(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
-	if n := len(sorted); n%2 == 0 {
-		return (sorted[n/2-1] + sorted[n/2]) / 2
-	}
-	return sorted[len(sorted)/2]
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// earlier builds the programs of a commit in dir and returns a lab on the same server
-// whose receiver is that one's, with a database of its own that its own migrations made.
+// earlier builds the programs of a commit in dir. It returns a lab on the same server, with
+// that commit's receiver and a database of its own made by that commit's migrations.
 func (l *lab) earlier(ctx context.Context, commit, dir string) (*lab, error) {
 	source := filepath.Join(dir, "source")
 	if err := command(ctx, "", nil, "git", "worktree", "add", "--detach", source, commit); err != nil {
@@ -143,7 +140,7 @@ func (l *lab) earlier(ctx context.Context, commit, dir string) (*lab, error) {
 	return old, nil
 }
 
-// command runs a program in a directory, and says what it printed if it fails.
+// command runs a program in a directory. The error holds the program's output.
 func command(ctx context.Context, dir string, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env

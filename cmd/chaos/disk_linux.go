@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// mountDisk puts a small disk under a directory. Only root may; the error says so.
+// mountDisk mounts a small disk on a directory. Only root may; the error says so.
 func mountDisk(dir string, size int) error {
 	return syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size))
 }

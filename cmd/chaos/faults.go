@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// faults come one after the other, evenly over the run, in an order of chance.
+// faults come one after the other, evenly over the run, in random order.
 type faults struct {
 	world  *world
 	load   *load
@@ -37,10 +37,10 @@ func newFaults(w *world, l *load, c command) *faults {
 	return f
 }
 
-// excused tells of a fault that this run cannot have.
+// excused reports whether this run cannot have a fault.
 func (f *faults) excused(name string) bool { return name == "fill" && f.world.mountErr != nil }
 
-// missed returns how many faults there should have been and were not.
+// missed returns how many of the wanted faults did not come.
 func (f *faults) missed() int {
 	n := 0
 	for name, wanted := range f.wanted {
@@ -51,7 +51,7 @@ func (f *faults) missed() int {
 	return n
 }
 
-// inject lets each fault come in its turn and returns when all are over.
+// inject injects the faults in turn and returns when all are over.
 func (f *faults) inject(ctx context.Context) error {
 	for i, name := range f.order {
 		if !f.load.reach(ctx, (i+1)*f.load.total/(len(f.order)+1)) {
@@ -67,7 +67,7 @@ func (f *faults) inject(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// hold keeps a fault up: for a share of the load, and no longer than limit.
+// hold keeps a fault up for a share of the load, but no longer than limit.
 func (f *faults) hold(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -101,7 +101,7 @@ func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 	return fmt.Errorf("unknown fault %q", name)
 }
 
-// toxic puts something between the receivers and PostgreSQL for a while.
+// toxic disturbs the connections between the receivers and PostgreSQL for a while.
 func (f *faults) toxic(ctx context.Context, document string) error {
 	toxic, err := f.world.proxy.Toxics.AddToxicJson(strings.NewReader(document))
 	if err != nil {
@@ -111,8 +111,8 @@ func (f *faults) toxic(ctx context.Context, document string) error {
 	return f.world.proxy.Toxics.RemoveToxic(ctx, toxic.Name)
 }
 
-// fill takes the last byte of a spool's disk while PostgreSQL is away, so that the
-// receiver can keep nothing.
+// fill fills a spool's disk while PostgreSQL is down, so that the receiver can keep
+// nothing.
 func (f *faults) fill(ctx context.Context, victim *receiver) error {
 	if err := f.world.crashPostgres(); err != nil {
 		return err

@@ -10,37 +10,37 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/loadgen"
 )
 
 const (
-	// A callback that was answered is repeated with this chance, to the other receiver;
-	// and sent to both at once with that one.
+	// repeatChance is that an acknowledged callback goes to the other receiver too,
+	// bothChance that it goes to both at once.
 	repeatChance = 0.05
 	bothChance   = 0.02
-	// giveUp is well above OSS's five seconds, so that an answer that is late is seen.
-	giveUp = 15 * time.Second
+	// answerTimeout is well above OSS's five seconds, so that a late answer is seen.
+	answerTimeout = 15 * time.Second
 )
 
-// A load sends callbacks as OSS does: to one URL, and to the next one unless that
-// answers 200. It continues until every fault has happened, so that there are callbacks
-// for each of them.
+// A load sends callbacks as OSS does: to one URL, and to the next unless that answers 200.
+// It continues until every fault has happened, so that there are callbacks for each fault.
 type load struct {
 	world   *world
 	total   int // callbacks at least
 	clients int
 	seed    uint64
-	moved   chan struct{} // tells of progress, now and then
+	moved   chan struct{} // signals progress from time to time
 
 	mu       sync.Mutex
-	faulted  bool        // there are no more faults to come
-	events   []uuid.UUID // by callback that was begun: the event id of its first 200
+	faulted  bool        // no more faults will come
+	events   []uuid.UUID // for each callback that was begun, the event id of its first 200
 	sent     int         // requests
 	accepted int         // requests answered 200
-	spooled  int         // of those, by a spool
+	spooled  int         // of those, kept in a spool
 	unheard  int         // callbacks that no receiver acknowledged
-	wrong    []string    // answers that no receiver may give to a genuine callback
+	wrong    []string    // answers that a receiver must not give to a genuine callback
 	slowest  time.Duration
 }
 
@@ -51,7 +51,7 @@ func newLoad(w *world, c command) *load {
 	}
 }
 
-// take returns the number of the next callback, or that there is none.
+// take returns the number of the next callback and whether there is one.
 func (l *load) take() (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,7 +69,7 @@ func (l *load) begun() int {
 	return len(l.events)
 }
 
-// endFaults says that there are no more faults to come.
+// endFaults says that no more faults will come.
 func (l *load) endFaults() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,15 +82,14 @@ func (l *load) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs := make(chan error, l.clients)
+	var group errgroup.Group
 	for n := range l.clients {
-		go func() {
+		group.Go(func() error {
 			random := rand.New(rand.NewPCG(l.seed, uint64(n)))
 			for {
 				i, more := l.take()
 				if !more || ctx.Err() != nil {
-					errs <- ctx.Err()
-					return
+					return ctx.Err()
 				}
 				select {
 				case l.moved <- struct{}{}:
@@ -98,23 +97,17 @@ func (l *load) run(ctx context.Context) error {
 				}
 				message, err := generator.Message(i, true)
 				if err != nil {
-					errs <- err
-					return
+					return err
 				}
 				l.deliver(i, message, random)
 			}
-		}()
+		})
 	}
-	for range l.clients {
-		if e := <-errs; e != nil {
-			err = e
-		}
-	}
-	close(l.moved)
-	return err
+	defer close(l.moved)
+	return group.Wait()
 }
 
-// deliver takes one callback to the receivers.
+// deliver sends one callback to the receivers.
 func (l *load) deliver(i int, message []byte, random *rand.Rand) {
 	first := random.IntN(2)
 	if random.Float64() < bothChance {
@@ -138,9 +131,9 @@ func (l *load) deliver(i int, message []byte, random *rand.Rand) {
 	}
 }
 
-// send sends one request and tells whether it was acknowledged.
+// send sends one request and reports whether it was acknowledged.
 func (l *load) send(r *receiver, i int, message []byte) bool {
-	client := loadgen.Client{Addr: r.public, Closing: true, ConnectTimeout: time.Second, Timeout: giveUp}
+	client := loadgen.Client{Addr: r.public, Closing: true, ConnectTimeout: time.Second, Timeout: answerTimeout}
 	started := time.Now()
 	status, body, err := client.Send(message)
 	took := time.Since(started)
@@ -155,9 +148,7 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 		l.slowest = max(l.slowest, took)
 	}
 	switch {
-	case err != nil: // the receiver was killed, or is not up yet: OSS goes to its next URL
-		return false
-	case status == http.StatusServiceUnavailable:
+	case err != nil, status == http.StatusServiceUnavailable: // OSS then calls its next URL
 		return false
 	case status != http.StatusOK || json.Unmarshal(body, &answer) != nil || answer.EventID == uuid.Nil:
 		l.wrong = append(l.wrong, fmt.Sprintf("%d %s", status, body))
@@ -173,7 +164,7 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 	return true
 }
 
-// reach returns when the load has begun n callbacks, or ends; it tells which.
+// reach waits until the load has begun n callbacks. It returns false if the load ends first.
 func (l *load) reach(ctx context.Context, n int) bool {
 	for l.begun() < n {
 		select {

@@ -24,7 +24,7 @@ import (
 // diskSize is the size of a spool's disk: enough for the callbacks of an outage.
 const diskSize = 256 << 20
 
-// A receiver is a process of the real program, which comes and goes on its ports.
+// A receiver is a process of the real program. It keeps its ports when it restarts.
 type receiver struct {
 	program, disk       string
 	mounted             bool
@@ -35,8 +35,7 @@ type receiver struct {
 	cmd *exec.Cmd
 }
 
-// choosePorts takes two free ports and lets them go again, for the receiver to keep
-// through its restarts.
+// choosePorts finds two free ports for the receiver to keep through its restarts.
 func (r *receiver) choosePorts() error {
 	for _, address := range []*string{&r.public, &r.admin} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,8 +48,8 @@ func (r *receiver) choosePorts() error {
 	return nil
 }
 
-// listenAgain starts what listens on a port that it had before. Meanwhile somebody's
-// connection may have got it for a moment: every port is one of the free ones.
+// listenAgain starts a program that listens on its previous port. It retries, because a
+// connection may have been given that port for a moment.
 func listenAgain(ctx context.Context, start func() error) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -78,10 +77,7 @@ func (r *receiver) launch(ctx context.Context) error {
 		"UPCALL_TOKEN_KEYS="+loadgen.TokenKeys, "UPCALL_TRUST_KEY_URLS="+r.keyURL,
 		"UPCALL_SPOOL_DIR="+filepath.Join(r.disk, "spool"), "UPCALL_SPOOL_MIN_FREE_BYTES="+strconv.Itoa(diskSize/16))
 	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		return fmt.Errorf("start receiver: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
+	if err := errors.Join(err, cmd.Start()); err != nil {
 		return fmt.Errorf("start receiver: %w", err)
 	}
 	r.mu.Lock()
@@ -105,7 +101,7 @@ func (r *receiver) launch(ctx context.Context) error {
 // kill ends the receiver with SIGKILL.
 func (r *receiver) kill() { r.end(syscall.SIGKILL) }
 
-// end sends a signal and returns when the process is gone.
+// end sends a signal and returns when the process has ended.
 func (r *receiver) end(signal syscall.Signal) error {
 	r.mu.Lock()
 	cmd := r.cmd

@@ -15,7 +15,7 @@ import (
 	"upcall/internal/eventstore"
 )
 
-// settle is how long the spools may take to empty once nothing fails any more.
+// settle is how long the spools may take to drain after the last fault.
 const settle = 2 * time.Minute
 
 // A verdict compares what was answered with what is recorded.
@@ -24,11 +24,11 @@ type verdict struct {
 	recorded int
 	lost     int // acknowledged and not recorded
 	doubled  int // recorded more than once
-	missed   int // faults that should have come and did not
+	missed   int // faults that should have come but did not
 }
 
-// good tells whether every promise was kept, with answers that take so long at most. A run
-// in which nothing was acknowledged has kept none, and one without its faults proves none.
+// good reports whether every promise was kept and every answer came in time. A run without
+// acknowledged callbacks, or without its faults, proves nothing.
 func (v verdict) good(slowest time.Duration) bool {
 	return v.missed == 0 && v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= slowest
 }
@@ -43,7 +43,7 @@ func (v verdict) acknowledged() int {
 	return n
 }
 
-// judge waits until the spools are empty, stops the receivers and reads the table.
+// judge waits until the spools are drained, stops the receivers and reads the table.
 func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if err := w.drain(ctx); err != nil {
 		return verdict{}, err
@@ -62,8 +62,8 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	found := make(map[uuid.UUID]bool, len(l.events))
 	requests := make(map[string]bool, len(l.events))
 	err = eventstore.Each(ctx, pool, func(e *event.Event) {
-		// The request id is in the signed body, and each upload has another: two rows of
-		// one request id are one callback recorded twice, under whatever event id.
+		// The request id is in the signed body and differs for each upload: two rows with one
+		// request id are one callback recorded twice, even if their event ids differ.
 		if v.recorded++; requests[e.Callback.RequestID] || found[e.ID] {
 			v.doubled++
 		}
@@ -80,7 +80,7 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	return v, nil
 }
 
-// drain returns when nothing waits in any spool.
+// drain waits until no callback is left in any spool.
 func (w *world) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()

@@ -27,7 +27,7 @@ type world struct {
 	postgres  *embeddedpg.Server
 	proxy     *toxiproxy.Proxy
 	receivers []*receiver
-	mountErr  error // why the spools are not on small disks that can be filled
+	mountErr  error // why the spools are not on small disks
 }
 
 func newWorld(ctx context.Context, c command, progress io.Writer) (*world, error) {
@@ -119,7 +119,7 @@ func (w *world) crashPostgres() error {
 	return nil
 }
 
-// restartPostgres starts it again on its data and port.
+// restartPostgres starts PostgreSQL again with its data and port.
 func (w *world) restartPostgres(ctx context.Context) error {
 	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres"), Port: w.postgres.Port()})
 	if err != nil {

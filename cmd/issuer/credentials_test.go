@@ -150,8 +150,8 @@ func TestCredentialBadInput(t *testing.T) {
 
 		{"no such file", []string{"--credentials-file", "/nonexistent"}, nil, []string{`profile: the file "/nonexistent" cannot be read`}},
 		{"a folder", []string{"--credentials-file", "/"}, nil, []string{"profile: the file"}},
-		{"no JSON", []string{"--credentials-file", saved(t, "[default]\nsecret=hunter2")}, nil, []string{"is no file of profiles"}},
-		{"too long", []string{"--credentials-file", "/dev/zero"}, nil, []string{"is no file of profiles"}},
+		{"no JSON", []string{"--credentials-file", saved(t, "[default]\nsecret=hunter2")}, nil, []string{"is not a file of profiles"}},
+		{"too long", []string{"--credentials-file", "/dev/zero"}, nil, []string{"is not a file of profiles"}},
 		{"no such profile", profile("absent"), nil, []string{`there is no profile "absent"`}},
 		{"no current profile", []string{"--credentials-file", saved(t, `{"profiles":[]}`)}, nil, []string{`there is no profile ""`}},
 		{"no home", []string{"--profile", "work"}, map[string]string{"HOME": ""}, []string{"HOME is not set"}},

@@ -161,7 +161,7 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		{"no upload id of OSS", strings.Replace(good, `"oss_upload_id"`, `"id"`, 1), nil, []string{"no oss_upload_id"}},
 		{"no parts", strings.Replace(good, `"parts"`, `"pieces"`, 1), nil, []string{"it has neither a url nor parts"}},
 		{"parts out of order", strings.Replace(good, `"number":1`, `"number":3`, 1), nil, []string{"the parts are not numbered 1, 2, 3 and so on: look at part 1"}},
-		{"upload id that is none", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: bad manifest: a value has not the form"}},
+		{"upload id that is none", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: bad manifest: a value is malformed"}},
 		{"variables without a callback", changed(t, good, "callback", nil), nil, []string{"--manifest: bad manifest: it has variables of a callback, but no callback"}},
 		{"a callback that is none", changed(t, good, "callback", "hello"), nil, []string{"--manifest: bad manifest: callback:"}},
 		{"variables that are none", changed(t, good, "callback_var", []int{1}), nil, []string{"--manifest: bad manifest: callback_var:"}},

@@ -11,7 +11,7 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// A CallbackSpec is what OSS shall send, and to whom, once the upload is stored.
+// A CallbackSpec is what OSS sends, and where to, once the upload is stored.
 type CallbackSpec struct {
 	URLs     []string              // 1 to 5, tried in order
 	Host     string                // the callback's Host header; "" means the URL's
@@ -19,9 +19,8 @@ type CallbackSpec struct {
 	BodyType callbackspec.BodyType // "" means Form
 	InQuery  bool                  // put it into the URL, for uploaders that cannot set headers
 
-	// Body is the template. "" means the default one, which holds every system
-	// variable, the custom ones and the token. A token is added to a template that
-	// lacks it.
+	// Body is the template. "" means the default one, with every system variable, the
+	// custom ones and the token. The token is added to a template that lacks it.
 	Body string
 
 	// Vars are the custom variables, by name without "x:".
@@ -35,7 +34,7 @@ func (c *CallbackSpec) vars() map[string]string {
 	return c.Vars
 }
 
-// tokenSample stands for a token where only the rules are checked, sizes included.
+// tokenSample stands for a token when only the rules are checked, including sizes.
 var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
 // check returns all mistakes, joined. withToken says that a token will be added.
@@ -109,8 +108,8 @@ func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
 	}
 }
 
-// checkNames reports custom variables whose names the token or the default template
-// has. Names that are wrong in themselves are left to [callbackspec.Vars.Check].
+// checkNames reports custom variables with a name of the token or the default template.
+// [callbackspec.Vars.Check] reports invalid names.
 func (c *CallbackSpec) checkNames(names []string) error {
 	var faults fault.List
 	for _, name := range names {
@@ -126,8 +125,8 @@ func (c *CallbackSpec) checkNames(names []string) error {
 	return faults.Err()
 }
 
-// sni is on for https unless it was turned off: without the server name most HTTPS
-// receivers cannot pick their certificate, and OSS's default is not to send it.
+// sni is on for https by default: OSS sends no server name unless told to, and without it
+// most HTTPS receivers cannot choose their certificate.
 func (c *CallbackSpec) sni() bool {
 	if c.SNI != nil {
 		return *c.SNI

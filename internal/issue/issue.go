@@ -3,8 +3,7 @@
 // ledger. It returns a URL only once that row is committed, so nobody ever holds a URL
 // that the ledger does not know.
 //
-// The programs that hand out uploads import it; it signs through package oss and
-// reads no configuration.
+// It signs through package oss and reads no configuration.
 package issue
 
 import (
@@ -24,10 +23,10 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// TokenGrace is how much longer than its URL an upload token lives. OSS checks the URL
-// when the request arrives, and calls back when the last byte is stored: an upload that
-// begins in the last second of the URL may run for hours on a slow line, and its
-// callback is as genuine as any other.
+// TokenGrace is how much longer an upload token is valid than its URL. OSS checks the URL
+// when the request arrives, but calls back when the last byte is stored: an upload that
+// begins in the URL's last second may take hours on a slow line, and its callback is
+// genuine.
 const TokenGrace = 24 * time.Hour
 
 // ErrReserved means a custom variable with the name of the upload token.
@@ -38,8 +37,8 @@ type Config struct {
 	// OSS signs, and begins uploads in parts. Required.
 	OSS *oss.Client
 
-	// Tokens mints the upload tokens. nil means none: callbacks are then not tied to
-	// the uploads issued here, and a receiver that requires tokens refuses them.
+	// Tokens mints the upload tokens. nil means none: then callbacks are not tied to the
+	// uploads issued here, and a receiver that requires tokens refuses them.
 	Tokens *uploadtoken.Keyring
 
 	// Ledger holds what is issued. nil means none.
@@ -58,7 +57,7 @@ type Issuer struct {
 	hosts callbackspec.Hosts
 }
 
-// New returns an issuer. The error says that there is no OSS.
+// New returns an issuer. It fails only without OSS.
 func New(cfg Config) (*Issuer, error) {
 	if cfg.OSS == nil {
 		return nil, errors.New("configure issuer: no OSS")
@@ -72,10 +71,9 @@ func New(cfg Config) (*Issuer, error) {
 	return &Issuer{cfg: cfg, hosts: CallbackHosts(cfg.OSS.Host())}, nil
 }
 
-// CallbackHosts says which hosts make sense in a callback URL, given the host of OSS's
-// endpoint. OSS itself calls public addresses only. Where the endpoint is a private host, what
-// answers there is an emulator on the same machine or network, and that may call
-// anything. An empty host is OSS's own endpoint.
+// CallbackHosts says which hosts a callback URL may name, given the host of OSS's endpoint.
+// OSS itself calls only public addresses. A private endpoint belongs to an emulator on the
+// same machine or network, which may call any address. An empty host is OSS's own endpoint.
 func CallbackHosts(endpointHost string) callbackspec.Hosts {
 	if endpointHost != "" && callbackspec.PrivateHost(endpointHost) {
 		return callbackspec.AnyHost
@@ -83,14 +81,14 @@ func CallbackHosts(endpointHost string) callbackspec.Hosts {
 	return callbackspec.PublicHosts
 }
 
-// A Request says what shall be uploaded, and what shall happen then.
+// A Request says what is uploaded, and what OSS reports then.
 type Request struct {
 	Object        oss.Object
 	Expires       time.Duration // of the URL; 1 s to 7 days
 	ContentLength *int64        // exact size in bytes; nil leaves it open
 	ContentMD5    string        // Base64; "" leaves it open
 	Callback      *CallbackSpec // nil is a plain upload, which is not reported
-	APIKeyID      string        // who asked for it, for the ledger; "" is the command line
+	APIKeyID      string        // the key that requested it, for the ledger; "" is the command line
 }
 
 // Check returns all mistakes in r, joined, without signing. withToken says that a token
@@ -103,22 +101,14 @@ func (r Request) put(callback oss.CallbackHeaders) oss.Put {
 	return oss.Put{Object: r.Object, Expires: r.Expires, ContentLength: r.ContentLength, ContentMD5: r.ContentMD5, Callback: callback}
 }
 
-// Issue makes one upload, enters it in the ledger, and says what its ExpiresAt follows
-// from. The error joins all mistakes in r; each is a [fault.Fault]. Or it is the ledger's:
-// the upload then has its ID, for the log, and nothing else.
+// Issue makes one upload, enters it in the ledger, and says why it expires when it does.
+// The error joins all mistakes in r; each is a [fault.Fault]. If it is the ledger's, the
+// upload has only its ID, for the log.
 func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.ExpiryCause, error) {
 	now := i.cfg.Now()
-	id, err := i.cfg.NewID()
+	id, callback, err := i.prepare(r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
-		return manifest.Upload{}, 0, fmt.Errorf("make upload id: %w", err)
-	}
-	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
-	if err != nil {
-		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, true), err) // a missing bucket, say, which the check explains
-	}
-	callback, err := r.Callback.encode(i.hosts, token)
-	if err != nil {
-		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, token != ""), err) // all mistakes, not the callback's alone
+		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, i.cfg.Tokens != nil), err) // all mistakes, not only the first
 	}
 	signed, err := i.cfg.OSS.Put(ctx, r.put(callback))
 	if err != nil {
@@ -132,24 +122,24 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 		return manifest.Upload{ID: id}, 0, err
 	}
 	return manifest.Upload{
-		ID:          id,
-		Method:      signed.Method,
-		URL:         signed.URL,
-		ExpiresAt:   signed.ExpiresAt,
-		Headers:     signed.Headers,
-		Callback:    callback.Callback.JSON(),
-		CallbackVar: callback.CallbackVar.JSON(),
+		ID: id, Method: signed.Method, URL: signed.URL, ExpiresAt: signed.ExpiresAt, Headers: signed.Headers,
+		Callback: callback.Callback.JSON(), CallbackVar: callback.CallbackVar.JSON(),
 	}, signed.ExpiryCause, nil
 }
 
-func (i *Issuer) token(id uuid.UUID, o oss.Object, expires time.Time, callback *CallbackSpec) (string, error) {
-	if i.cfg.Tokens == nil || callback == nil {
-		return "", nil
+// prepare makes an upload's id, and its callback documents with the upload token in them.
+func (i *Issuer) prepare(o oss.Object, expires time.Time, spec *CallbackSpec) (uuid.UUID, oss.CallbackHeaders, error) {
+	id, err := i.cfg.NewID()
+	if err != nil {
+		return id, oss.CallbackHeaders{}, fmt.Errorf("make upload id: %w", err)
 	}
-	return i.cfg.Tokens.Mint(uploadtoken.Claims{
-		UploadID: id,
-		Expires:  expires.Add(TokenGrace),
-		Bucket:   o.Bucket,
-		Object:   o.Key,
-	})
+	token := ""
+	if i.cfg.Tokens != nil && spec != nil {
+		claims := uploadtoken.Claims{UploadID: id, Expires: expires.Add(TokenGrace), Bucket: o.Bucket, Object: o.Key}
+		if token, err = i.cfg.Tokens.Mint(claims); err != nil {
+			return id, oss.CallbackHeaders{}, err
+		}
+	}
+	callback, err := spec.encode(i.hosts, token)
+	return id, callback, err
 }

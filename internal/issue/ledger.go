@@ -7,12 +7,12 @@ import (
 	"upcall/internal/eventstore"
 )
 
-// A Ledger holds every upload that is handed out: eventstore.Ledger. The interface is here,
-// and not the type that implements it, so that a command can check the schema first, and a
-// benchmark can measure issuing without a database.
+// A Ledger holds every upload that is handed out. eventstore.Ledger implements it; with an
+// interface, a command can check the schema first, and a benchmark can do without a
+// database.
 type Ledger interface {
 	// Issue returns when the row is committed. If it cannot tell whether that failed, it
-	// returns an error: a row that was written after all ends as expired and unused.
+	// returns an error: a row that was written nevertheless expires unused.
 	Issue(ctx context.Context, upload eventstore.IssuedUpload) error
 }
 

@@ -13,53 +13,45 @@ import (
 	"upcall/internal/oss"
 )
 
-// abortTimeout bounds the abort of an upload that was initiated in vain.
+// abortTimeout limits the abort of an upload that was initiated in vain.
 const abortTimeout = 15 * time.Second
 
 // renewedFor is how long renewed requests are valid.
 const renewedFor = time.Hour
 
-// A MultipartRequest says what shall be uploaded in parts, and what shall happen then.
+// A MultipartRequest says what is uploaded in parts, and what OSS reports then.
 type MultipartRequest struct {
 	Object   oss.Object
 	Expires  time.Duration // of every URL; 1 s to 7 days
 	Size     *int64        // exact size in bytes; nil leaves it open
 	PartSize int64         // of each part but the last, in bytes; 0 means one that suits
-	Parts    int           // how many there may be; 0 where Size is given
-	Callback *CallbackSpec // made when the parts are merged; nil is none
-	APIKeyID string        // who asked for it, for the ledger; "" is the command line
+	Parts    int           // how many there may be; 0 if Size is given
+	Callback *CallbackSpec // sent when the upload is completed; nil is none
+	APIKeyID string        // the key that requested it, for the ledger; "" is the command line
 }
 
 func (r MultipartRequest) plan(callback oss.CallbackHeaders) oss.MultipartPlan {
 	return oss.MultipartPlan{Object: r.Object, Expires: r.Expires, Size: r.Size, PartSize: r.PartSize, Parts: r.Parts, Callback: callback}
 }
 
-// Check returns all mistakes in r, joined, without asking OSS for anything. withToken
-// says that a token will be added.
+// Check returns all mistakes in r, joined, without a request to OSS. withToken says that a
+// token will be added.
 func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error {
 	return fault.Join(r.plan(oss.CallbackHeaders{}).Check(), r.Callback.check(hosts, withToken))
 }
 
-// IssueMultipart initiates a multipart upload at OSS, presigns all its requests and enters
-// it in the ledger. If it fails after the first, it aborts the upload again: no one else
-// knows of it to do so, and OSS bills for parts of uploads that stay open. The error joins
-// all mistakes in r, each a [fault.Fault], and then nothing was initiated; or it
-// is about OSS, the network or the ledger. In the last case the upload has its ID, for the
-// log, and nothing else. What comes with the upload is what its ExpiresAt follows from.
+// IssueMultipart initiates a multipart upload at OSS, presigns all its requests, enters it
+// in the ledger, and says why it expires when it does. If it fails after the first step, it
+// aborts the upload: nobody else knows of it, and OSS bills for parts of open uploads. The
+// error joins all mistakes in r, each a [fault.Fault], in which case nothing was initiated;
+// or it is about OSS, the network or the ledger. If it is the ledger's, the upload has only
+// its ID, for the log.
 func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
 	now := i.cfg.Now()
 	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	id, err := i.cfg.NewID()
-	if err != nil {
-		return manifest.Multipart{}, 0, fmt.Errorf("make upload id: %w", err)
-	}
-	token, err := i.token(id, r.Object, now.Add(r.Expires), r.Callback)
-	if err != nil {
-		return manifest.Multipart{}, 0, err
-	}
-	callback, err := r.Callback.encode(i.hosts, token)
+	id, callback, err := i.prepare(r.Object, now.Add(r.Expires), r.Callback)
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
@@ -82,7 +74,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	return m, cause, nil
 }
 
-// abortInVain aborts an upload that no one else will know of, even if ctx has ended.
+// abortInVain aborts an upload that nobody else knows of, even if ctx has ended.
 func (i *Issuer) abortInVain(ctx context.Context, ref oss.UploadRef) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
@@ -100,10 +92,9 @@ func (i *Issuer) AbortMultipart(ctx context.Context, m manifest.Multipart) error
 	return i.cfg.OSS.Abort(ctx, uploadRef(m))
 }
 
-// Renew presigns the requests of an upload again, with fresh credentials, for someone who
-// completes or aborts it here. The ledger does not know when the new ones expire, so they
-// are not to be handed out. The error wraps [manifest.ErrManifest], or is as of
-// [Issuer.IssueMultipart].
+// Renew presigns the requests of an upload again, with fresh credentials, to complete or
+// abort it here. Do not hand them out: the ledger does not know when they expire. The error
+// wraps [manifest.ErrManifest], or is as of [Issuer.IssueMultipart].
 func (i *Issuer) Renew(ctx context.Context, m manifest.Multipart) (manifest.Multipart, error) {
 	callback, vars, err := m.CallbackDocuments()
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package loadgen makes signed callbacks, as OSS sends them, for the benchmark and the
-// fault injection: each of another upload, with a token, signed with the emulator's
-// 512-bit key.
+// fault injection. Each is for another upload, has a token, and is signed with the
+// emulator's 512-bit key.
 package loadgen
 
 import (
@@ -12,10 +12,10 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/ossemu"
@@ -43,7 +43,7 @@ func NewKeyServer() *KeyServer {
 	return &KeyServer{server, server.URL + "/callback_pub_key.pem"}
 }
 
-// A Generator makes callbacks. It may be used by many goroutines at once.
+// A Generator makes callbacks. Several goroutines may use it.
 type Generator struct {
 	keys     *uploadtoken.Keyring
 	template string
@@ -65,7 +65,7 @@ func New(keyURL string) (*Generator, error) {
 	return &Generator{keys, template, uuid.NewString()[:8], time.Now(), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
 }
 
-// uploadID is a version 7 UUID, as the issuer makes: ids rise with time.
+// uploadID is a version 7 UUID like the issuer's: ids rise with time.
 func (g *Generator) uploadID(i int, object string) uuid.UUID {
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
 	var milliseconds [8]byte
@@ -75,29 +75,24 @@ func (g *Generator) uploadID(i int, object string) uuid.UUID {
 	return id
 }
 
-// Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, byte for byte on the wire. With
-// closing each asks for its connection to be closed after the answer, as OSS does.
+// Wire returns callbacks 0 to n-1 as HTTP/1.1 messages, as they are on the wire. If closing
+// is set, each asks to close its connection after the answer, as OSS does.
 func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 	messages := make([][]byte, n)
-	errs := make([]error, runtime.NumCPU())
-	var group sync.WaitGroup
-	for worker := range errs {
-		group.Go(func() {
-			for i := worker; i < n && errs[worker] == nil; i += len(errs) {
-				messages[i], errs[worker] = g.Message(i, closing)
+	var group errgroup.Group
+	workers := runtime.NumCPU()
+	for worker := range workers {
+		group.Go(func() (err error) {
+			for i := worker; i < n && err == nil; i += workers {
+				messages[i], err = g.Message(i, closing)
 			}
+			return err
 		})
 	}
-	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return messages, nil
+	return messages, group.Wait()
 }
 
-// Body returns the body of callback number i, a form: the same number is the same upload.
+// Body returns the body of callback number i, a form. The same number is the same upload.
 func (g *Generator) Body(i int) (string, error) {
 	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
 	claims := uploadtoken.Claims{UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object}

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// A Client sends callbacks to a receiver, one after the other. It speaks HTTP by hand:
-// net/http's client would cost more than the receiver that is measured.
+// A Client sends callbacks to a receiver, one after the other. It writes HTTP itself because
+// net/http's client would cost more than the receiver under test.
 type Client struct {
 	Addr string
-	// Closing opens a connection for each request, as OSS does, which the request is to
-	// ask for; otherwise the client keeps its own.
+	// Closing opens a connection for each request, as OSS does; the request must ask for
+	// that. Otherwise the client keeps its connection.
 	Closing bool
-	// ConnectTimeout and Timeout bound the connecting and all the rest. Default none.
+	// ConnectTimeout limits connecting, Timeout everything after. Default none.
 	ConnectTimeout, Timeout time.Duration
 
 	conn   net.Conn
@@ -99,7 +99,7 @@ func (c *Client) read() (int, error) {
 	return status, err
 }
 
-// Get returns what an URL of a receiver's admin listener holds.
+// Get returns the body at a URL of a receiver's admin listener.
 func Get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -120,8 +120,8 @@ func Get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// Metrics reads metrics that have no labels from a receiver's admin listener, in the
-// order of their names.
+// Metrics reads metrics without labels from a receiver's admin listener, in the order of
+// names.
 func Metrics(ctx context.Context, admin string, names ...string) ([]float64, error) {
 	body, err := Get(ctx, "http://"+admin+"/metrics")
 	if err != nil {

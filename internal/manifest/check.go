@@ -10,10 +10,9 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// Check returns an error that wraps ErrManifest for anything but the requests of one
-// upload. Manifests come from elsewhere: one that names other methods, addresses or
-// headers would have this machine send requests of a stranger's choice, or the file to a
-// stranger's server.
+// Check returns an error that wraps ErrManifest for anything but the requests of one upload.
+// Manifests come from elsewhere: other methods, addresses or headers could make this machine
+// send a stranger's requests, or the file to a stranger's server.
 func (m Manifest) Check() error {
 	switch {
 	case (m.Put == nil) == (m.Multipart == nil):
@@ -61,14 +60,14 @@ func (m *Multipart) Check() error {
 	return err
 }
 
-// oneUpload is what all requests of a manifest must be about.
+// oneUpload is the upload that all requests of a manifest must be about.
 type oneUpload struct {
 	id       string   // OSS's
 	complete *url.URL // the object's, with another query
 }
 
-// sameObject checks a request. Were it allowed to be about another object, one part among
-// thousands could go to a stranger's server.
+// sameObject checks that a request is about the object. Otherwise one part among thousands
+// could go to a stranger's server.
 func (o oneUpload) sameObject(what string, r PresignedRequest, method string) (url.Values, error) {
 	u, err := checkRequest(what, r, method)
 	if err != nil {
@@ -80,7 +79,7 @@ func (o oneUpload) sameObject(what string, r PresignedRequest, method string) (u
 	return u.Query(), nil
 }
 
-// check is sameObject for the requests that are about the upload as well.
+// check is sameObject for requests that are also about the upload.
 func (o oneUpload) check(what string, r PresignedRequest, method string) (url.Values, error) {
 	query, err := o.sameObject(what, r, method)
 	if err == nil && query.Get("uploadId") != o.id {
@@ -89,7 +88,7 @@ func (o oneUpload) check(what string, r PresignedRequest, method string) (url.Va
 	return query, err
 }
 
-// checkLists accepts fewer pages than there may be parts for: what no page lists is sent
+// checkLists accepts fewer pages than the parts may need: a part that no page lists is sent
 // again.
 func (o oneUpload) checkLists(m *Multipart) error {
 	pages := m.Lists()
@@ -106,7 +105,7 @@ func (o oneUpload) checkLists(m *Multipart) error {
 		case err != nil:
 			return err
 		case query.Get("part-number-marker") != after:
-			return badManifest("%s does not begin behind part %d", what, i*ossrule.PageOfParts)
+			return badManifest("%s does not begin after part %d", what, i*ossrule.PageOfParts)
 		}
 	}
 	return nil
@@ -133,7 +132,7 @@ func checkRequest(what string, r PresignedRequest, method string) (*url.URL, err
 		return nil, badManifest("the method of %s is %.20q; it must be %s", what, r.Method, method)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "",
 		strings.ContainsFunc(r.URL, notInURL):
-		return nil, badManifest("the URL of %s is no http or https URL", what)
+		return nil, badManifest("the URL of %s is not an http or https URL", what)
 	case u.User != nil || u.Fragment != "":
 		return nil, badManifest("the URL of %s has a user name or a fragment, which no presigned URL has", what)
 	}
@@ -149,8 +148,8 @@ func notInURL(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 func notInHeader(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
-// signable keeps a manifest from setting Host, Authorization, Transfer-Encoding and
-// anything else that changes where a request goes or how it is read.
+// signable keeps a manifest from setting Host, Authorization, Transfer-Encoding and other
+// headers that change where a request goes or how it is read.
 func signable(name string) bool {
 	name = strings.ToLower(name)
 	return ossrule.IsName(name) &&

@@ -28,9 +28,8 @@ type Upload struct {
 	// Headers are all that the uploader must send, by lower-case names.
 	Headers map[string]string `json:"headers"`
 
-	// Callback and CallbackVar are the two documents as OSS reads them. Each is null
-	// where the upload has none: both without a callback, CallbackVar also with a
-	// callback that has neither variables nor a token.
+	// Callback and CallbackVar are the two documents as OSS reads them. Without a callback
+	// both are null. CallbackVar is also null if there are neither variables nor a token.
 	Callback    json.RawMessage `json:"callback"`
 	CallbackVar json.RawMessage `json:"callback_var"`
 }
@@ -48,29 +47,28 @@ type Multipart struct {
 	Bucket      string    `json:"bucket"`
 	Key         string    `json:"key"`
 	OSSUploadID string    `json:"oss_upload_id"`
-	Size        *int64    `json:"size"`       // bytes of the whole object; null where only the parts were counted
+	Size        *int64    `json:"size"`       // bytes of the whole object; null if only the parts were counted
 	PartSize    int64     `json:"part_size"`  // bytes of each part but the last
 	ExpiresAt   time.Time `json:"expires_at"` // of every URL below: RFC 3339, UTC, whole seconds
 
-	// Parts are in order, from number 1, without a gap. Where size is null, an object
-	// that needs fewer leaves the rest out.
+	// Parts are in order, from number 1, without a gap. If size is null, an object that
+	// needs fewer leaves the rest out.
 	Parts []Part `json:"parts"`
 
-	// Complete merges the parts. Its body is the CompleteMultipartUpload document with
-	// the ETag of each part; the callback comes with it and with nothing before.
+	// Complete completes the upload. Its body is the CompleteMultipartUpload document with
+	// the ETag of each part. OSS calls back after this request and no other.
 	Complete PresignedRequest `json:"complete"`
 
 	Abort PresignedRequest `json:"abort"`
 
-	// ListParts lists the first thousand of the parts that are there. Where there may be
-	// more, ListPartsNext lists the first thousand behind number 1000, behind 2000 and so
-	// on: where numbers are missing, a part may be in two lists.
+	// ListParts lists the first thousand of the parts that OSS has. If there may be more,
+	// ListPartsNext lists the first thousand after number 1000, after 2000 and so on. If
+	// numbers are missing, a part may be in two lists.
 	ListParts     PresignedRequest   `json:"list_parts"`
 	ListPartsNext []PresignedRequest `json:"list_parts_next,omitempty"`
 
-	// Head asks for the object's size and CRC-64, without its content. It tells what
-	// became of the merge where the answer to that was lost. nil in manifests that were
-	// made before there was one.
+	// Head asks for the object's size and CRC-64, without its content. It shows whether the
+	// upload was completed if that answer was lost. Older manifests have none.
 	Head *PresignedRequest `json:"head,omitempty"`
 
 	// Callback and CallbackVar are as in [Upload].
@@ -81,7 +79,7 @@ type Multipart struct {
 // A Part is one part's upload.
 type Part struct {
 	Number int32  `json:"number"` // 1 to 10,000
-	Size   *int64 `json:"size"`   // exact size in bytes; null where the whole size is not known
+	Size   *int64 `json:"size"`   // exact size in bytes; null if the whole size is not known
 	PresignedRequest
 }
 
@@ -89,10 +87,10 @@ type Part struct {
 type PresignedRequest struct {
 	Method  string            `json:"method"`
 	URL     string            `json:"url"`
-	Headers map[string]string `json:"headers"` // all to be sent exactly so, by lower-case names; never null
+	Headers map[string]string `json:"headers"` // to be sent unchanged, by lower-case names; never null
 }
 
-// Lists are the requests that list the parts which are there.
+// Lists are the requests that list the parts that OSS has.
 func (m *Multipart) Lists() []PresignedRequest {
 	return append([]PresignedRequest{m.ListParts}, m.ListPartsNext...)
 }
@@ -114,7 +112,7 @@ func (m *Multipart) CallbackDocuments() (callback, vars callbackspec.Document, e
 	return callback, vars, err
 }
 
-// present reports whether a document is there. null is how JSON says that it is not.
+// present reports whether there is a document. null is how JSON says that there is none.
 func present(document json.RawMessage) bool {
 	return len(document) > 0 && string(document) != "null"
 }

@@ -136,12 +136,12 @@ func TestLists(t *testing.T) {
 			next(m)["url"] = strings.Replace(next(m)["url"].(string), "uploadId=", "uploadId=x", 1)
 		}, "list_parts_next 1 is not about the upload"},
 		"with a Host":         {func(m document) { next(m)["headers"] = document{"host": "x"} }, `list_parts_next 1 has a header "host"`},
-		"the first one again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin behind part 1000"},
+		"the first one again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin after part 1000"},
 		"one too many":        {func(m document) { m["list_parts_next"] = []any{next(m), next(m)} }, "2 lists in list_parts_next; 1500 parts take 1"},
 		"swapped": {func(m document) {
 			first := m["list_parts"]
 			m["list_parts"], m["list_parts_next"] = next(m), []any{first}
-		}, "does not begin behind part 0"},
+		}, "does not begin after part 0"},
 	} {
 		d := parsed(t, written(t, manifest.Manifest{Multipart: m}))
 		tt.change(d)
@@ -172,17 +172,17 @@ func TestBad(t *testing.T) {
 	}{
 		{"no URL", func(p, _ document) { delete(p, "url") }, "neither a url nor parts"},
 		{"URL and parts", func(p, m document) { p["parts"], m["url"] = m["parts"], p["url"] }, "both a url and parts"},
-		{"URL is a number", func(p, _ document) { p["url"] = 1 }, "url is a number"},
+		{"URL is a number", func(p, _ document) { p["url"] = 1 }, "url has the wrong type, number"},
 		{"method GET", func(p, _ document) { p["method"] = "GET" }, `must be PUT`},
 		{"method DELETE", func(p, _ document) { p["method"] = "DELETE" }, `must be PUT`},
 		{"method in small letters", func(p, _ document) { p["method"] = "put" }, `must be PUT`},
 		{"no method", func(p, _ document) { delete(p, "method") }, `must be PUT`},
-		{"relative URL", func(p, _ document) { p["url"] = "/demo/a" }, "no http or https URL"},
-		{"file URL", func(p, _ document) { p["url"] = "file:///etc/passwd" }, "no http or https URL"},
-		{"URL without a host", func(p, _ document) { p["url"] = "http:///demo" }, "no http or https URL"},
-		{"URL with a port only", func(p, _ document) { p["url"] = "http://:80/demo" }, "no http or https URL"},
-		{"opaque URL", func(p, _ document) { p["url"] = "http:demo" }, "no http or https URL"},
-		{"URL with a line break", func(p, _ document) { p["url"] = "http://a/\n" }, "no http or https URL"},
+		{"relative URL", func(p, _ document) { p["url"] = "/demo/a" }, "not an http or https URL"},
+		{"file URL", func(p, _ document) { p["url"] = "file:///etc/passwd" }, "not an http or https URL"},
+		{"URL without a host", func(p, _ document) { p["url"] = "http:///demo" }, "not an http or https URL"},
+		{"URL with a port only", func(p, _ document) { p["url"] = "http://:80/demo" }, "not an http or https URL"},
+		{"opaque URL", func(p, _ document) { p["url"] = "http:demo" }, "not an http or https URL"},
+		{"URL with a line break", func(p, _ document) { p["url"] = "http://a/\n" }, "not an http or https URL"},
 		{"URL with a user", func(p, _ document) { p["url"] = "http://oss.example.com@evil.example.com/" }, "user name"},
 		{"URL with a fragment", func(p, _ document) { p["url"] = "http://a/#x" }, "fragment"},
 		{"upload id", func(p, _ document) { p["upload_id"] = "1" }, "form"},
@@ -195,11 +195,11 @@ func TestBad(t *testing.T) {
 		{"header name with a space", func(p, _ document) { p["headers"].(document)["x-oss-a b"] = "x" }, "header"},
 		{"header name with a line break", func(p, _ document) { p["headers"].(document)["x-oss-a\r\nhost"] = "x" }, "header"},
 		{"header value with a line break", func(p, _ document) { p["headers"].(document)["x-oss-a"] = "x\r\nhost: y" }, "header"},
-		{"header value that is a list", func(p, _ document) { p["headers"].(document)["x-oss-a"] = []string{"x"} }, "is a array"},
+		{"header value that is a list", func(p, _ document) { p["headers"].(document)["x-oss-a"] = []string{"x"} }, "has the wrong type, array"},
 
 		{"no parts", func(_, m document) { m["parts"] = []any{} }, "0 parts"},
 		{"parts null", func(_, m document) { m["parts"] = nil }, "neither a url nor parts"},
-		{"parts of numbers", func(_, m document) { m["parts"] = []any{1} }, "parts is a number"},
+		{"parts of numbers", func(_, m document) { m["parts"] = []any{1} }, "parts has the wrong type, number"},
 		{"no id", func(_, m document) { delete(m, "oss_upload_id") }, "no oss_upload_id"},
 		{"no bucket", func(_, m document) { m["bucket"] = "" }, "no bucket"},
 		{"no key", func(_, m document) { delete(m, "key") }, "no key"},
@@ -224,7 +224,7 @@ func TestBad(t *testing.T) {
 		}, "1 lists in list_parts_next; 3 parts take 0"},
 		{"a list that begins later", func(_, m document) {
 			request("list_parts")(m)["url"] = request("list_parts")(m)["url"].(string) + "&part-number-marker=1"
-		}, "does not begin behind part 0"},
+		}, "does not begin after part 0"},
 		{"head by GET", func(_, m document) { request("head")(m)["method"] = "GET" }, "must be HEAD"},
 		{"head elsewhere", func(_, m document) { elsewhere(request("head")(m)) }, "head goes elsewhere"},
 		{"head of another object", func(_, m document) {
@@ -232,7 +232,7 @@ func TestBad(t *testing.T) {
 		}, "head goes elsewhere"},
 		{"head without a URL", func(_, m document) { m["head"] = document{"method": "HEAD"} }, "the URL of head"},
 		{"head with a Cookie", func(_, m document) { request("head")(m)["headers"] = document{"cookie": "a=b"} }, `header "cookie"`},
-		{"head that is a URL", func(_, m document) { m["head"] = "http://a/" }, "head is a string"},
+		{"head that is a URL", func(_, m document) { m["head"] = "http://a/" }, "head has the wrong type, string"},
 		{"a part elsewhere", func(_, m document) { elsewhere(part(m, 3)) }, "part 3 goes elsewhere"},
 		{"abort elsewhere", func(_, m document) { elsewhere(request("abort")(m)) }, "abort goes elsewhere"},
 		{"a list elsewhere", func(_, m document) { elsewhere(request("list_parts")(m)) }, "list_parts goes elsewhere"},

@@ -11,24 +11,25 @@ import (
 	"os"
 )
 
-// MaxSize is the longest manifest, in bytes. One of 10,000 parts takes about eight
-// million, and five times that where the key is as long as can be.
+// MaxSize is the maximum size of a manifest, in bytes. One of 10,000 parts takes about eight
+// million, or five times that with the longest key.
 const MaxSize = 64 << 20
 
-// ErrManifest means that a manifest is none, or asks for what no upload needs.
+// ErrManifest means something other than a manifest, or one that asks for more than an
+// upload needs.
 var ErrManifest = errors.New("bad manifest")
 
 func badManifest(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrManifest}, args...)...)
 }
 
-// Read reads a manifest, or a presigned URL alone, and checks it. Fields that it does not
-// know are passed over. The error wraps ErrManifest, or is about reading, and never holds
-// a URL, as anyone who has that may upload.
+// Read reads and checks a manifest, or a presigned URL alone. It ignores unknown fields. The
+// error wraps ErrManifest or is about reading. It never holds a URL, because anyone who has
+// one may upload.
 func Read(r io.Reader) (Manifest, error) {
 	var read bytes.Buffer
 	if file, ok := r.(*os.File); ok {
-		// A large one is not to be copied from buffer to larger buffer.
+		// A large manifest is not copied from buffer to larger buffer.
 		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 			read.Grow(int(min(info.Size(), MaxSize)) + bytes.MinRead)
 		}
@@ -50,7 +51,7 @@ func parse(text []byte) (m Manifest, err error) {
 	if bytes.HasPrefix(text, []byte("http://")) || bytes.HasPrefix(text, []byte("https://")) {
 		return Manifest{Put: &Upload{Method: http.MethodPut, URL: string(text)}}, nil
 	}
-	// The two kinds share upload_id and more; what only one of them has tells them apart.
+	// The two kinds share upload_id and more; these fields tell them apart.
 	var kind struct {
 		URL   *anything `json:"url"`
 		Parts *anything `json:"parts"`
@@ -76,15 +77,15 @@ func parse(text []byte) (m Manifest, err error) {
 	return m, nil
 }
 
-// anything is a value of which only that it is there is of interest.
+// anything is a value whose content does not matter.
 type anything struct{}
 
 func (*anything) UnmarshalJSON([]byte) error { return nil }
 
-// jsonProblem says what is wrong with a document and nothing that stands in it.
+// jsonProblem says what is wrong with a document without quoting it.
 func jsonProblem(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Sprintf("%s is a %s, which it cannot be", cmp.Or(wrong.Field, "it"), wrong.Value)
+		return fmt.Sprintf("%s has the wrong type, %s", cmp.Or(wrong.Field, "it"), wrong.Value)
 	}
-	return "a value has not the form that it must have, such as a UUID or an RFC 3339 time"
+	return "a value is malformed, for example a UUID or an RFC 3339 time"
 }

@@ -1,9 +1,9 @@
-// Package oss is the one room with the OSS SDK: the connection, presigned V4 requests, and
-// what is asked of OSS itself. No type of the SDK leaves it.
+// Package oss wraps the OSS SDK: the connection, presigned V4 requests, and requests to OSS
+// itself. No other package uses the SDK, and no type of the SDK leaves this one.
 //
-// Everything is checked before anything is signed: OSS would reject most mistakes only
-// when somebody uploads, and the SDK some of them not at all. An error joins one
-// [fault.Fault] for each mistake, whose Rule is a sentinel of this package or of ossrule.
+// Everything is checked before anything is signed, because OSS would report most mistakes
+// only at the upload, and the SDK misses some. An error joins one [fault.Fault] for each
+// mistake, whose Rule is a sentinel of this package or of ossrule.
 package oss
 
 import (
@@ -40,23 +40,22 @@ var (
 	ErrPartCount     = errors.New("number of parts")
 )
 
-// A Client signs for one account, region and endpoint. It needs no network to sign
-// but what its credentials need, and may be used by several goroutines. What it asks of
-// OSS itself is to initiate and to abort multipart uploads.
+// A Client signs for one account, region and endpoint. Signing needs no network, unless the
+// credentials do. Of OSS itself the client asks only to initiate and abort multipart
+// uploads. Several goroutines may use it.
 //
-// Its clock is the system's: the SDK reads that itself when it writes x-oss-date and
-// takes no other.
+// Its clock is the system's, because the SDK accepts no other for x-oss-date.
 type Client struct {
 	sdk    *sdk.Client
 	source Source
 	host   string
 
-	// plain is sdk for the requests, most of them, that have none of additionalHeaders:
-	// the SDK spends a twentieth of its time on looking for those.
+	// plain is sdk for requests without any of additionalHeaders, which most are: the SDK
+	// spends a twentieth of its time looking for those.
 	plain *sdk.Client
 }
 
-// callTimeout bounds a request to OSS, with the SDK's retries.
+// callTimeout limits a request to OSS, including the SDK's retries.
 const callTimeout = 30 * time.Second
 
 // New checks cfg and returns a client. The error joins all mistakes.
@@ -86,8 +85,8 @@ func New(cfg Config) (*Client, error) {
 	return &Client{sdk: full, plain: sdk.NewClient(c), source: source, host: cfg.Host()}, nil
 }
 
-// Host is the host name of the configured endpoint, without bucket and port. It is ""
-// where the endpoint follows from the region.
+// Host is the host name of the configured endpoint, without bucket and port, or "" if the
+// endpoint follows from the region.
 func (c *Client) Host() string { return c.host }
 
 // Origin returns the origin that uploads to a bucket go to, as in

@@ -12,7 +12,7 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// Config says for whom and to where URLs are signed.
+// Config says which account signs, and for which endpoint.
 type Config struct {
 	// Region is the bucket's region without the prefix oss-, as in cn-hangzhou. It is
 	// part of the signature and has no default.
@@ -22,11 +22,11 @@ type Config struct {
 	// follows from the region.
 	Endpoint string
 
-	// Internal takes the region's endpoint inside Alibaba Cloud's network. Not together
+	// Internal uses the region's endpoint inside Alibaba Cloud's network. Not together
 	// with Endpoint. Default false.
 	Internal bool
 
-	// Accelerate takes the transfer-acceleration endpoint. Not together with Endpoint or
+	// Accelerate uses the transfer-acceleration endpoint. Not together with Endpoint or
 	// Internal. Default false.
 	Accelerate bool
 
@@ -34,8 +34,8 @@ type Config struct {
 	// name is not put before it. Default false.
 	CName bool
 
-	// PathStyle puts the bucket into the path. OSS itself refuses that; an emulator
-	// takes it. It is implied where Endpoint is an IP address. Default false.
+	// PathStyle puts the bucket into the path. OSS itself rejects that; an emulator
+	// accepts it. It is implied if Endpoint is an IP address. Default false.
 	PathStyle bool
 
 	// AccessKeyID and AccessKeySecret are required; SessionToken belongs to temporary
@@ -45,7 +45,7 @@ type Config struct {
 	// SessionExpires is when temporary credentials end, if that is known.
 	SessionExpires time.Time
 
-	// Source gives the credentials in place of the four fields above. Default none.
+	// Source provides the credentials instead of the fields above. Default none.
 	Source Source
 }
 
@@ -56,8 +56,8 @@ func (c Config) Check() error {
 	return fault.Join(c.checkRegion(), c.checkEndpoint(), c.checkStyle(), c.checkCredentials())
 }
 
-// Host is the endpoint's host name without its port, or "" if there is no endpoint, or
-// none that can be read.
+// Host is the endpoint's host name without its port, or "" if there is no readable
+// endpoint.
 func (c Config) Host() string {
 	if c.Endpoint == "" {
 		return ""
@@ -85,8 +85,7 @@ func (c Config) checkRegion() error {
 	return nil
 }
 
-// regionOf returns the region that one of OSS's own endpoints names, whatever stands
-// before it, or "".
+// regionOf returns the region in the name of one of OSS's own endpoints, or "".
 func regionOf(host string) string {
 	name, ok := strings.CutSuffix(host, ossDomain)
 	if !ok {
@@ -138,8 +137,7 @@ func (c Config) checkEndpoint() error {
 	return nil
 }
 
-// checkStyle reports settings that exclude each other. The SDK would silently let one
-// of them win.
+// checkStyle reports settings that exclude each other. The SDK would silently prefer one.
 func (c Config) checkStyle() error {
 	host := c.Host()
 	_, notAddress := netip.ParseAddr(host)
@@ -162,7 +160,7 @@ func (c Config) checkStyle() error {
 
 func (c Config) checkCredentials() error {
 	if c.Source != nil {
-		return nil // checked when they come
+		return nil // checked when the source provides them
 	}
 	var expires error
 	if !c.SessionExpires.IsZero() && c.SessionToken == "" {

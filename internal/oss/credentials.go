@@ -22,19 +22,19 @@ type Credentials struct {
 	Expires time.Time
 }
 
-// A Source gives credentials, whenever something is signed. It keeps those that are
-// still good, so it is cheap to ask, and may be used by several goroutines.
+// A Source provides credentials whenever something is signed. It caches them while they are
+// valid. Several goroutines may use it.
 type Source func(context.Context) (Credentials, error)
 
-// metadataTimeout and metadataTries bound the wait for the metadata service, which
-// answers within milliseconds or, outside of Alibaba Cloud, never.
+// metadataTimeout and metadataTries limit the wait for the metadata service, which answers
+// within milliseconds or, outside Alibaba Cloud, never.
 const (
 	metadataTimeout = 2 * time.Second
 	metadataTries   = 2
 )
 
-// ECSRole gives the temporary credentials of the RAM role of the ECS instance that the
-// program runs on, renewed in time. An empty role means whichever the instance has.
+// ECSRole provides the temporary credentials of the RAM role of the ECS instance that the
+// program runs on, renewed in time. An empty role means the one that the instance has.
 func ECSRole(role string) Source {
 	return provided("take credentials from the metadata service of ECS", credentials.NewEcsRoleCredentialsProvider(
 		credentials.EcsRamRole(role),
@@ -43,7 +43,7 @@ func ECSRole(role string) Source {
 		}))
 }
 
-// Process gives the credentials that a shell command prints: a JSON object with
+// Process provides the credentials that a shell command prints: a JSON object with
 // AccessKeyId, AccessKeySecret and, for temporary ones, SecurityToken and Expiration
 // in RFC 3339. The command runs again when they end.
 func Process(command string) Source {
@@ -57,8 +57,8 @@ func provided(doing string, provider credentials.CredentialsProvider) Source {
 	return func(ctx context.Context) (Credentials, error) {
 		got, err := provider.GetCredentials(ctx)
 		if err != nil {
-			// The SDK puts an answer that lacks a field into its error, and the other
-			// field of it may be the secret.
+			// The SDK's error holds an answer that lacks a field, whose other field may be
+			// the secret.
 			text, _, _ := strings.Cut(err.Error(), ", response body is")
 			return Credentials{}, fmt.Errorf("%s: %s", doing, strings.ReplaceAll(text, "\n", " "))
 		}
@@ -70,14 +70,14 @@ func provided(doing string, provider credentials.CredentialsProvider) Source {
 	}
 }
 
-// check returns all mistakes, joined. from names the place that a field of the
-// credentials comes from.
+// check returns all mistakes, joined. from says where a field of the credentials comes
+// from.
 func (c Credentials) check(from func(field string) string) error {
 	check := func(field, value string, required bool) error {
 		switch {
 		case value == "" && required:
 			return fault.New(ErrCredentials, field, "set "+from(field), "is not set")
-		// Never shown: it may be the secret with one stray character.
+		// The value is never shown: it may be the secret with one stray character.
 		case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 			return fault.New(ErrCredentials, field, "check how it was copied to "+from(field),
 				"holds a space, a line break or a character that is not ASCII")
@@ -90,7 +90,7 @@ func (c Credentials) check(from func(field string) string) error {
 		check("session token", c.SessionToken, false))
 }
 
-// variable names what holds a field of the credentials in the environment.
+// variable names the environment variables of a field of the credentials.
 func variable(field string) string {
 	name := "OSS_" + strings.ToUpper(strings.ReplaceAll(field, " ", "_"))
 	return name + " or " + name + "_FILE"

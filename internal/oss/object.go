@@ -12,7 +12,7 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// An Object is the name of what is uploaded and what OSS keeps along with it.
+// An Object is the name of what is uploaded, and what OSS stores with it.
 type Object struct {
 	Bucket string
 	Key    string
@@ -22,10 +22,10 @@ type Object struct {
 	ACL             string            // one of ossrule.ACLs; "" means the bucket's
 	Meta            map[string]string // x-oss-meta-*, by the name after the prefix
 	Tags            map[string]string // object tags, at most 10
-	ForbidOverwrite bool              // an object that has this key already stays as it is, and the upload fails
+	ForbidOverwrite bool              // the upload fails if the object exists
 
-	// Headers are further headers: any x-oss-* that has no setting of its own, and
-	// the standard ones that OSS stores. Names in any case.
+	// Headers are other headers: any x-oss-* without a setting of its own, and the
+	// standard ones that OSS stores. Names in any case.
 	Headers map[string]string
 }
 
@@ -37,7 +37,7 @@ const (
 )
 
 // additionalHeaders are signed whenever they are sent. V4 signs headers outside x-oss-*
-// only where they are named so.
+// only if the request lists them.
 var additionalHeaders = append([]string{"content-length"}, ossrule.StoredHeaders...)
 
 // reservedHeaders are part of the signature itself or have a setting of their own. A
@@ -86,7 +86,7 @@ func (o Object) checkContentType() error {
 	}
 	kind, _, err := mime.ParseMediaType(o.ContentType)
 	if err != nil || !strings.Contains(kind, "/") || badValue(o.ContentType) != "" {
-		return fault.New(ErrContentType, "content-type", "give one such as image/jpeg", "%q is no media type", o.ContentType)
+		return fault.New(ErrContentType, "content-type", "give one such as image/jpeg", "%q is not a media type", o.ContentType)
 	}
 	return nil
 }
@@ -104,9 +104,6 @@ func (o Object) checkChoices() error {
 }
 
 func (o Object) checkMeta() error {
-	if len(o.Meta) == 0 {
-		return nil
-	}
 	var faults fault.List
 	size := 0
 	seen := make(map[string]bool)
@@ -133,9 +130,6 @@ func (o Object) checkMeta() error {
 }
 
 func (o Object) checkTags() error {
-	if len(o.Tags) == 0 {
-		return nil
-	}
 	var faults fault.List
 	if n := len(o.Tags); n > maxTags {
 		faults.AddNew(ErrTag, "tag", "OSS allows 10", "there are %d", n)
@@ -159,9 +153,6 @@ func (o Object) checkTags() error {
 }
 
 func (o Object) checkHeaders() error {
-	if len(o.Headers) == 0 {
-		return nil
-	}
 	var faults fault.List
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
@@ -174,15 +165,15 @@ func (o Object) checkHeaders() error {
 		case name == "":
 			faults.AddNew(ErrHeader, "header", "write name=value", "has an entry without a name")
 		case !ossrule.IsName(lower):
-			bad("use letters, digits and hyphens", "is no header name that OSS knows")
+			bad("use letters, digits and hyphens", "is not a header name that OSS knows")
 		case reserved:
 			bad(instead, "cannot be set here")
 		case strings.HasPrefix(lower, ossrule.MetaPrefix):
 			bad("use meta", "is user metadata")
 		case !strings.HasPrefix(lower, "x-oss-") && !slices.Contains(ossrule.StoredHeaders, lower):
-			bad("use x-oss-* or "+strings.Join(ossrule.StoredHeaders, ", ")+"; your own data goes into meta", "is no header that OSS keeps")
+			bad("use x-oss-* or "+strings.Join(ossrule.StoredHeaders, ", ")+"; your own data goes into meta", "is not a header that OSS stores")
 		case seen[lower]:
-			bad("leave one out", "is given twice: names are the same in any case")
+			bad("leave one out", "is given twice: case does not matter")
 		case badValue(o.Headers[name]) != "":
 			bad("percent-encode the value, or leave the header out", "has a value that %s", badValue(o.Headers[name]))
 		}
@@ -198,15 +189,15 @@ func badValue(value string) string {
 	case value == "":
 		return "is empty" // the SDK would drop it
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7f }):
-		// A line break would let the one who sets the value add more headers.
+		// A line break would let the author of the value add headers.
 		return "holds a control character or one that is not ASCII"
 	case strings.TrimSpace(value) != value:
-		return "starts or ends with a space" // HTTP drops it on the way
+		return "starts or ends with a space" // HTTP drops it in transit
 	}
 	return ""
 }
 
-// headers returns what is to be sent and signed. o has been checked.
+// headers returns the signed headers. o has been checked.
 func (o Object) headers() map[string]string {
 	headers := make(map[string]string, len(o.Meta)+len(o.Headers)+4)
 	set := func(name, value string) {

@@ -13,27 +13,27 @@ import (
 	"upcall/internal/fault"
 )
 
-// maxProfiles bounds what is read as a file of profiles, in bytes.
+// maxProfiles limits the size of a file of profiles, in bytes.
 const maxProfiles = 1 << 20
 
-// ErrProfile means a file of profiles that cannot be used, or has no such profile.
+// ErrProfile means that a file of profiles cannot be used or lacks the profile.
 var ErrProfile = errors.New("profile of credentials")
 
-// A profile is one of those that the aliyun command line keeps in ~/.aliyun/config.json,
-// as far as it is about credentials.
+// A profile holds the credentials of a profile in the aliyun command line's
+// ~/.aliyun/config.json.
 type profile struct {
 	Name            string `json:"name"`
 	Mode            string `json:"mode"`
 	AccessKeyID     string `json:"access_key_id"`
 	AccessKeySecret string `json:"access_key_secret"`
 	STSToken        string `json:"sts_token"`
-	STSExpiration   int64  `json:"sts_expiration"` // seconds since 1970; 0 where that is not known
+	STSExpiration   int64  `json:"sts_expiration"` // seconds since 1970; 0 if that is not known
 	RAMRoleName     string `json:"ram_role_name"`
 }
 
-// UseProfile takes the credentials of the profile name from a file as the aliyun
-// command line writes it; an empty name means the one that is current there. The error
-// wraps ErrProfile and never holds a secret.
+// UseProfile uses the credentials of a profile in a file of the aliyun command line. An
+// empty name means the file's current profile. The error wraps ErrProfile and never holds
+// a secret.
 func (c *Config) UseProfile(path, name string) error {
 	p, err := readProfile(path, name)
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *Config) UseProfile(path, name string) error {
 		c.Source = ECSRole(p.RAMRoleName)
 		return nil
 	default:
-		// Of these the keys in the file are not the ones to sign with, if there are any.
+		// The keys in such a profile, if any, are not the ones to sign with.
 		return bad("use a profile of the mode AK, StsToken, CloudSSO, OAuth or EcsRamRole, or --credentials-process",
 			fmt.Sprintf("has the mode %s, which is not known here", fault.Name(p.Mode)))
 	}
@@ -78,9 +78,9 @@ func readProfile(path, name string) (profile, error) {
 		Current  string    `json:"current"`
 		Profiles []profile `json:"profiles"`
 	}
-	// The text of a JSON error may hold what stands in the file.
+	// The text of a JSON error may hold some of the file.
 	if len(text) > maxProfiles || json.Unmarshal(text, &all) != nil {
-		return profile{}, fmt.Errorf("%q is no file of profiles as the aliyun command line writes it", path)
+		return profile{}, fmt.Errorf("%q is not a file of profiles of the aliyun command line", path)
 	}
 	if name == "" {
 		name = all.Current

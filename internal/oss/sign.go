@@ -14,9 +14,9 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// A Signed is a presigned request. Its headers are all that the signature covers, by their
-// lower-case names: the uploader must send each as it is, as a missing or a changed one
-// breaks the signature. Host is not among them, as V4 does not sign it.
+// A Signed is a presigned request. Its headers are the signed headers, by lower-case names.
+// The uploader must send each as it is: a missing or changed one breaks the signature. Host
+// is not among them, because V4 does not sign it.
 type Signed struct {
 	manifest.PresignedRequest
 	ExpiresAt   time.Time // UTC, whole seconds
@@ -81,31 +81,20 @@ func (c *Client) sign(ctx context.Context, request sdk.RequestCommonInterface, e
 	}
 }
 
-// hasAdditional reports whether one of the headers, by lower-case names, is signed only
-// if the request names it.
-func hasAdditional(headers map[string]string) bool {
-	for name := range headers {
-		if slices.Contains(additionalHeaders, name) {
-			return true
-		}
-	}
-	return false
-}
-
 // signUntil presigns a request to end at a whole second. Its headers are all among the
 // common ones, by lower-case names; the result has the same map.
 func (c *Client) signUntil(ctx context.Context, request sdk.RequestCommonInterface, end time.Time) (Signed, error) {
 	headers, _, _ := request.GetCommonFileds()
 	client := c.plain
-	if hasAdditional(headers) {
+	if slices.ContainsFunc(additionalHeaders, func(name string) bool { return headers[name] != "" }) {
 		client = c.sdk
 	}
 	result, err := client.Presign(ctx, request, sdk.PresignExpiration(end))
 	if err != nil {
 		return Signed{}, fmt.Errorf("presign request: %w", err)
 	}
-	// What the uploader is told to send is what is signed: else OSS would refuse it, or,
-	// worse, would let them send something else.
+	// The uploader must be told to send exactly what is signed: otherwise OSS would reject
+	// it or, worse, accept something else.
 	if !sameNames(result.SignedHeaders, headers) {
 		return Signed{}, fmt.Errorf("presign request: the SDK signed other headers than the %d that are to be sent", len(headers))
 	}
@@ -116,8 +105,8 @@ func (c *Client) signUntil(ctx context.Context, request sdk.RequestCommonInterfa
 	return Signed{PresignedRequest: presigned, ExpiresAt: end}, nil
 }
 
-// sameNames compares header names: the SDK's, as it spells them, with ours in lower
-// case. There are a handful, and lower-casing would take the heap for each.
+// sameNames compares the SDK's header names, as it spells them, with ours in lower case.
+// There are only a few, and lower-casing each would allocate.
 func sameNames(signed, headers map[string]string) bool {
 	same := 0
 	for name := range signed {

@@ -13,30 +13,30 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// The part size where none was asked for: parts are to be few enough that one answer
-// lists them all, and small enough to be sent again.
+// The default part size keeps parts few enough for one answer to list them all, and small
+// enough to send again.
 const (
 	defaultPartSize = 8 << 20
 	partSizeStep    = 1 << 20
 )
 
-// A MultipartPlan is one object that is to be uploaded in parts.
+// A MultipartPlan is the upload of one object in parts.
 type MultipartPlan struct {
 	Object Object
 
-	// Expires is for how long the requests may begin, 1 s to 7 days in whole seconds.
+	// Expires is how long the requests may begin for, 1 s to 7 days in whole seconds.
 	Expires time.Duration
 
-	// Size is the exact size of the object in bytes, 1 to 48.8 TB: OSS then refuses
-	// a part of any other size than it is to have. nil leaves it to the uploader.
+	// Size is the exact size of the object in bytes, 1 to 48.8 TB: OSS then rejects parts
+	// of the wrong size. nil leaves it to the uploader.
 	Size *int64
 
 	// PartSize is the size of each part but the last in bytes, 100 KB to 5 GB. 0 means
 	// one that suits the size.
 	PartSize int64
 
-	// Parts is how many parts there may be, 1 to 10,000. It is 0 where Size is given,
-	// which says it.
+	// Parts is how many parts there may be, 1 to 10,000. It is 0 if Size is given, from
+	// which it follows.
 	Parts int
 
 	Callback CallbackHeaders
@@ -49,9 +49,7 @@ func (m MultipartPlan) Check() error {
 
 func (m MultipartPlan) checkParts() error {
 	var faults fault.List
-	bad := func(rule error, field, fix, problem string, args ...any) {
-		faults.AddNew(rule, field, fix, problem, args...)
-	}
+	bad := faults.AddNew
 	switch {
 	case m.Size == nil && m.Parts == 0:
 		bad(ErrSize, "size", "give the size, or how many parts there may be", "is not given")
@@ -84,7 +82,7 @@ func (m MultipartPlan) SizeOfParts() int64 {
 	return min(max(defaultPartSize, (fewest+partSizeStep-1)/partSizeStep*partSizeStep), ossrule.MaxPart)
 }
 
-// Count is how many parts there are, or may be where the size is not known.
+// Count is how many parts there are, or may be if the size is not known.
 func (m MultipartPlan) Count() int {
 	if m.Size == nil {
 		return m.Parts
@@ -93,18 +91,17 @@ func (m MultipartPlan) Count() int {
 	return int((*m.Size + size - 1) / size)
 }
 
-// SizeOf is the exact size of a part, counted from 1, or nil where that is not known.
+// SizeOf is the exact size of a part, counted from 1, or nil if that is not known.
 func (m MultipartPlan) SizeOf(number int) *int64 {
 	if m.Size == nil {
 		return nil
 	}
 	size := m.SizeOfParts()
-	size = min(size, *m.Size-int64(number-1)*size)
-	return &size
+	return new(min(size, *m.Size-int64(number-1)*size))
 }
 
 // SignMultipart presigns every request of the upload, which was initiated for m. They all
-// expire at once. The manifest has no ID yet. The error joins all mistakes in m.
+// expire at the same time. The manifest has no ID yet. The error joins all mistakes in m.
 func (c *Client) SignMultipart(ctx context.Context, m MultipartPlan, upload UploadRef) (manifest.Multipart, ExpiryCause, error) {
 	if err := m.Check(); err != nil {
 		return manifest.Multipart{}, 0, err
@@ -145,7 +142,7 @@ func (c *Client) SignMultipart(ctx context.Context, m MultipartPlan, upload Uplo
 	return all, cause, broken
 }
 
-// partRequest signs the size of a part, where it is known, so that OSS rejects any other.
+// partRequest signs the size of a part if it is known, so that OSS rejects any other.
 func (m MultipartPlan) partRequest(upload UploadRef, number int) *sdk.UploadPartRequest {
 	request := &sdk.UploadPartRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, PartNumber: int32(number)}
 	if size := m.SizeOf(number); size != nil {
@@ -154,8 +151,8 @@ func (m MultipartPlan) partRequest(upload UploadRef, number int) *sdk.UploadPart
 	return request
 }
 
-// completeRequest tells OSS what it wants to know when the parts are merged. The content
-// type is signed because most HTTP clients add one of their own to a POST.
+// completeRequest holds what OSS must know when it completes the upload. The content type
+// is signed because most HTTP clients add one of their own to a POST.
 func (m MultipartPlan) completeRequest(upload UploadRef) *sdk.CompleteMultipartUploadRequest {
 	headers := map[string]string{"content-type": "application/xml"}
 	if m.Object.ACL != "" {
@@ -164,15 +161,13 @@ func (m MultipartPlan) completeRequest(upload UploadRef) *sdk.CompleteMultipartU
 	if m.Object.ForbidOverwrite {
 		headers["x-oss-forbid-overwrite"] = "true"
 	}
-	m.Callback.addTo(headers)
 	return &sdk.CompleteMultipartUploadRequest{
-		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID,
-		RequestCommon: sdk.RequestCommon{Headers: headers, Parameters: m.Callback.parameters()},
+		Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID, RequestCommon: m.Callback.with(headers),
 	}
 }
 
-// listRequest lists parts behind a number. The SDK presigns no ListParts by its name,
-// but that is a GET of the object with the upload's id.
+// listRequest lists the parts after a number. The SDK does not presign ListParts, which is
+// a GET of the object with the upload's id.
 func listRequest(upload UploadRef, after int) *sdk.GetObjectRequest {
 	parameters := map[string]string{"uploadId": upload.ID}
 	if after > 0 {

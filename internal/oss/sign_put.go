@@ -14,18 +14,18 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// A Put is one object that is to be uploaded by one request.
+// A Put is the upload of one object by one request.
 type Put struct {
 	Object Object
 
-	// Expires is for how long the upload may begin, 1 s to 7 days in whole seconds.
+	// Expires is how long the upload may begin for, 1 s to 7 days in whole seconds.
 	Expires time.Duration
 
-	// ContentLength is the exact size in bytes, 0 to 5 GiB. OSS refuses any other, as
+	// ContentLength is the exact size in bytes, 0 to 5 GiB. OSS rejects any other because
 	// the header is signed. nil leaves the size to the uploader.
 	ContentLength *int64
 
-	// ContentMD5 is the Base64 of the content's MD5, or "". OSS refuses other content.
+	// ContentMD5 is the Base64 of the content's MD5, or "". OSS rejects other content.
 	ContentMD5 string
 
 	Callback CallbackHeaders
@@ -39,7 +39,7 @@ func (c *Client) Put(ctx context.Context, u Put) (Signed, error) {
 	return c.sign(ctx, &sdk.PutObjectRequest{
 		Bucket:        sdk.Ptr(u.Object.Bucket),
 		Key:           sdk.Ptr(u.Object.Key),
-		RequestCommon: sdk.RequestCommon{Headers: u.headers(), Parameters: u.Callback.parameters()},
+		RequestCommon: u.Callback.with(u.headers()),
 	}, u.Expires)
 }
 
@@ -48,12 +48,12 @@ func (u Put) Check() error {
 	return fault.Join(u.Object.Check(), checkExpires(u.Expires), u.checkContent(), u.Callback.check())
 }
 
-// checkExpires is needed before signing: the SDK looks at the upper limit only, and
-// only once it has signed.
+// checkExpires runs before signing, because the SDK checks only the upper limit, and only
+// after signing.
 func checkExpires(d time.Duration) error {
 	switch {
 	case d%time.Second != 0:
-		return fault.New(ErrExpires, "expires", "give whole seconds", "%s is no whole number of seconds", d)
+		return fault.New(ErrExpires, "expires", "give whole seconds", "%s is not a whole number of seconds", d)
 	case d < ossrule.MinExpiry, d > ossrule.MaxExpiry:
 		return fault.New(ErrExpires, "expires", "OSS allows 1s to 7d", "%s is out of range", d)
 	}
@@ -76,18 +76,14 @@ func (u Put) checkContent() error {
 	return faults.Err()
 }
 
-// headers returns all that is to be sent and signed. u has been checked.
+// headers returns the signed headers but those of the callback. u has been checked.
 func (u Put) headers() map[string]string {
 	headers := u.Object.headers()
-	set := func(name, value string) {
-		if value != "" {
-			headers[name] = value
-		}
+	if u.ContentMD5 != "" {
+		headers["content-md5"] = u.ContentMD5
 	}
-	set("content-md5", u.ContentMD5)
 	if u.ContentLength != nil {
-		set("content-length", strconv.FormatInt(*u.ContentLength, 10))
+		headers["content-length"] = strconv.FormatInt(*u.ContentLength, 10)
 	}
-	u.Callback.addTo(headers)
 	return headers
 }

@@ -96,7 +96,7 @@ func TestPutRejections(t *testing.T) {
 		{"metadata as a header", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-meta-a": "v"} }, oss.ErrHeader, "use meta"},
 		{"content type as a header", func(u *oss.Put) { u.Object.Headers = map[string]string{"Content-Type": "v"} }, oss.ErrHeader, "use content-type"},
 		{"authorization", func(u *oss.Put) { u.Object.Headers = map[string]string{"Authorization": "v"} }, oss.ErrHeader, "leave it out"},
-		{"host", func(u *oss.Put) { u.Object.Headers = map[string]string{"Host": "v"} }, oss.ErrHeader, "no header that OSS keeps"},
+		{"host", func(u *oss.Put) { u.Object.Headers = map[string]string{"Host": "v"} }, oss.ErrHeader, "not a header that OSS stores"},
 
 		{"variables without a callback", func(u *oss.Put) { u.Callback.CallbackVar = document("{}") }, oss.ErrCallback, "give a callback"},
 	}

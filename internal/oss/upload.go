@@ -13,7 +13,7 @@ import (
 // An UploadRef names a multipart upload that was initiated.
 type UploadRef struct{ Bucket, Key, ID string }
 
-// A ServiceError is an answer of OSS that is no success.
+// A ServiceError is an answer of OSS other than success.
 type ServiceError struct {
 	Operation string // as in "initiate multipart upload"
 	Status    int    // HTTP
@@ -26,7 +26,7 @@ func (e *ServiceError) Error() string {
 	return fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, fault.Line(e.Message), e.RequestID)
 }
 
-// failed makes one line of what the SDK returns. Its own errors have eight, and show
+// failed returns the SDK's error in one line. The SDK's own text has eight lines and shows
 // the signed URL.
 func failed(operation string, err error) error {
 	if service, ok := errors.AsType[*sdk.ServiceError](err); ok {
@@ -38,15 +38,15 @@ func failed(operation string, err error) error {
 	return fmt.Errorf("%s: %w", operation, err)
 }
 
-// Initiate begins a multipart upload. A content type that o leaves open is taken from
-// the end of the key. The error joins all mistakes in o, or is a [ServiceError] or about
+// Initiate begins a multipart upload. If o has no content type, it follows from the
+// extension of the key. The error joins all mistakes in o, or is a [ServiceError] or about
 // the network.
 func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
 	if err := o.Check(); err != nil {
 		return UploadRef{}, err
 	}
 	headers := o.headers()
-	delete(headers, "x-oss-object-acl") // told when the parts are merged
+	delete(headers, "x-oss-object-acl") // sent with the completion
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	result, err := c.sdk.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{

@@ -6,9 +6,9 @@ import (
 	"upcall/internal/manifest"
 )
 
-// Curl returns a command for any POSIX shell that uploads a file and prints the answer,
-// with the status on a last line of its own. file is a word of the shell, as it is to
-// stand in the command. r is what presigning made; it is not checked again.
+// Curl returns a command for any POSIX shell that uploads a file and prints the answer, with
+// the status alone on the last line. file is a shell word. r comes from presigning and is
+// not checked again.
 func Curl(r manifest.PresignedRequest, file string) string {
 	// Without --path-as-is curl would send a/../b as b, and the signature covers the key
 	// as it is. Without --globoff it would take brackets in a file's name for a pattern.
@@ -19,8 +19,8 @@ func Curl(r manifest.PresignedRequest, file string) string {
 	args = append(args, `--write-out '\n%{http_code}\n'`)
 	upload := "-T " + file
 	if path, _, _ := strings.Cut(r.URL, "?"); strings.HasSuffix(path, "/") {
-		// curl -T puts the file's name behind a slash at the end of the path. The other way
-		// to send a file brings a Content-Type of its own, to be taken off unless one is signed.
+		// curl -T appends the file's name to a path that ends in a slash. --data-binary adds
+		// a Content-Type, which is removed unless one is signed.
 		upload = "--request PUT --data-binary @" + file
 		if _, signed := r.Headers["content-type"]; !signed {
 			upload = "-H 'content-type:' " + upload

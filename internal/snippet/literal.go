@@ -2,8 +2,8 @@ package snippet
 
 import "strings"
 
-// Each of these makes a literal that stands for s, which is printable ASCII: anything
-// else is refused before (see checkRequest).
+// Each of these functions makes a literal for s, which is printable ASCII; checkRequest has
+// rejected anything else.
 
 var doubleQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 

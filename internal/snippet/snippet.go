@@ -1,13 +1,13 @@
-// Package snippet writes the uploader's program: a short, complete one in a language of
-// choice, with a presigned URL and its signed headers in it.
+// Package snippet writes the uploader's program: a short, complete program in one of several
+// languages, with a presigned URL and its signed headers in it.
 //
 // Each program takes the file's path as its argument (the browser's page has a field for
-// it), streams the file, sends the signed headers and no Content-Type that was not
-// signed, and follows no redirect. It prints the callback's answer and ends with 0, or
-// writes the status and the body of a refusal to stderr and ends with 1. To nearly every
-// HTTP client 203 CallbackFailed is a success; to these programs it is not.
+// it), streams the file, sends the signed headers and no unsigned Content-Type, and follows
+// no redirect. It prints the callback's answer and ends with 0, or writes the status and
+// body of an error to stderr and ends with 1. Unlike most HTTP clients, it does not take
+// 203 CallbackFailed for success.
 //
-// A program is worth as much as its URL: anyone who has it may upload until that expires.
+// Anyone who has a program may upload until its URL expires.
 package snippet
 
 import (
@@ -40,14 +40,13 @@ type program struct {
 	language string
 	text     *template.Template
 
-	// ownType says that the client names a Content-Type of its own where it is given
-	// none, which breaks a signature without one. Browsers do so with the file's type,
-	// Android's HttpURLConnection with application/x-www-form-urlencoded (AOSP,
-	// HttpURLConnectionImpl.java).
+	// ownType says that the client adds a Content-Type if it is given none, which breaks
+	// a signature without one. Browsers send the file's type, Android's HttpURLConnection
+	// application/x-www-form-urlencoded (AOSP, HttpURLConnectionImpl.java).
 	ownType bool
 
-	// resolvesDots says that the client resolves "." and ".." in a path before it sends
-	// it, while the signature covers them as they are.
+	// resolvesDots says that the client resolves "." and ".." in a path, while the
+	// signature covers them as they are.
 	resolvesDots bool
 }
 
@@ -82,9 +81,8 @@ func Languages() []string {
 	return names
 }
 
-// Check says, before anything is signed, what keeps an upload of this key with this
-// Content-Type ("" if none is signed) from being done by a program in this language.
-// The error joins all mistakes.
+// Check says, before anything is signed, why a program in this language could not upload
+// this key with this Content-Type ("" if none is signed). The error joins all mistakes.
 func Check(language, key, contentType string) error {
 	p, err := find(language)
 	if err != nil {
@@ -97,7 +95,7 @@ func find(language string) (program, error) {
 	i := slices.IndexFunc(programs, func(p program) bool { return p.language == language })
 	if i < 0 {
 		return program{}, fault.New(ErrLanguage, "format", "use "+strings.Join(Languages(), ", "),
-			"%q is no language that is known here", language)
+			"%q is not a known language", language)
 	}
 	return programs[i], nil
 }
@@ -132,8 +130,8 @@ func Render(language string, r manifest.PresignedRequest) (string, error) {
 	return b.String(), nil
 }
 
-// check refuses what presigning does not make, as a literal is correct for printable
-// ASCII only, and returns the decoded segments of the path.
+// checkRequest rejects what presigning does not make, because literals are correct only for
+// printable ASCII. It returns the decoded segments of the path.
 func checkRequest(r manifest.PresignedRequest) ([]string, error) {
 	var faults fault.List
 	if r.Method != "PUT" {
@@ -141,7 +139,7 @@ func checkRequest(r manifest.PresignedRequest) ([]string, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		value := r.Headers[name]
-		// A line break would let the one who chose the value add more headers.
+		// A line break would let the author of the value add headers.
 		if name == "" || !ossrule.IsName(name) || value == "" || !printable(value) || strings.TrimSpace(value) != value {
 			faults.AddNew(ErrHeader, fmt.Sprintf("header %.40q", name), "use lower-case names and printable ASCII",
 				"is empty, or holds what no header can carry")
@@ -155,7 +153,7 @@ func checkURL(s string) (path string, err error) {
 	parsed, err := url.Parse(s)
 	if err != nil || !printable(s) || strings.ContainsAny(s, " \"'<>\\^`{|}") ||
 		parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" || parsed.User != nil || parsed.Fragment != "" {
-		return "", fault.New(ErrURL, "url", "presign one", "is no absolute, percent-encoded HTTP URL")
+		return "", fault.New(ErrURL, "url", "presign one", "is not an absolute, percent-encoded HTTP URL")
 	}
 	return parsed.Path, nil
 }
@@ -164,7 +162,7 @@ func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
-// A data is what a template sees.
+// A data is the input of a template.
 type data struct {
 	manifest.PresignedRequest
 	Sent           []header // sorted by name
@@ -184,8 +182,8 @@ func newData(r manifest.PresignedRequest) data {
 	}
 }
 
-// sent lists the headers that a program sets. The length it takes from the file: to send
-// another one would only break the connection, where OSS can refuse the wrong size.
+// sent lists the headers that a program sets. The length comes from the file: another one
+// would only break the connection, while OSS can reject the wrong size.
 func sent(r manifest.PresignedRequest) []header {
 	var headers []header
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
