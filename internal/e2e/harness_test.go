@@ -81,7 +81,7 @@ func programs(t *testing.T) string {
 func command(t *testing.T, env clitest.Env, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "issuer"), args...)
-	cmd.Env = []string{} // not that of the test
+	cmd.Env = []string{proc.QuickExit} // not that of the test
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}

@@ -18,6 +18,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/spool"
+	"upcall/internal/testing/proc"
 )
 
 var (
@@ -35,7 +36,7 @@ func runPage(t *testing.T, path, dir string, least int, env ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, "PATH="+programs(t)+":"+os.Getenv("PATH"))
+	env = append(env, proc.QuickExit, "PATH="+programs(t)+":"+os.Getenv("PATH"))
 	commands := 0
 	for _, block := range pageBlock.FindAllStringSubmatch(string(page), -1) {
 		commands++

@@ -22,6 +22,7 @@ import (
 	"upcall/internal/manifest"
 	"upcall/internal/ossemu"
 	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/proc"
 	"upcall/internal/testing/receiverfake"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/uploadtoken"
@@ -149,7 +150,7 @@ func newReader(t *testing.T) *reader {
 	r.client = &http.Client{Transport: toEmulators{permanent, temporary}}
 	r.fill(t)
 	database := dbtest.URL(t)
-	r.env = []string{"PATH=" + programs(t) + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata,
+	r.env = []string{proc.QuickExit, "PATH=" + programs(t) + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "HTTP_PROXY=" + metadata,
 		"OSS_REGION=cn-hangzhou", "OSS_ENDPOINT=" + permanent, "OSS_ACCESS_KEY_ID=ak", "OSS_ACCESS_KEY_SECRET=hunter-sk",
 		"UPCALL_BUCKET=examplebucket", "UPCALL_TOKEN_KEYS=" + documentedKeys,
 		"UPCALL_CALLBACK_URL=https://uploads.example.com/oss/callback",
