@@ -47,10 +47,7 @@ type ring struct {
 func (r *ring) add(d Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.deliveries) == ringSize {
-		r.deliveries = append(r.deliveries[:0], r.deliveries[1:]...)
-	}
-	r.deliveries = append(r.deliveries, d)
+	r.deliveries = append(r.deliveries[max(0, len(r.deliveries)-ringSize+1):], d)
 }
 
 // list returns the deliveries of one object, or of all if object is "".

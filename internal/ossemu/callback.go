@@ -66,16 +66,11 @@ func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, oper
 	return nil, failure
 }
 
+// wait lets d pass, or what is left of it until the server closes.
 func (s *Server) wait(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-s.closing.Done():
-	}
+	ctx, cancel := context.WithTimeout(s.closing, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // deliverAll sends one callback, and as often again as the faults say.
@@ -139,7 +134,7 @@ func (s *Server) values(c *call, p *plan, o *object, operation string) callbacks
 }
 
 // inspect reads the image in a blob if the callback is going to tell about it. It runs
-// before the object is visible, as afterwards another upload may replace it.
+// before the object is visible, because another upload may replace it afterwards.
 func (s *Server) inspect(p *plan, blob string) error {
 	if p == nil || !strings.Contains(p.parameter.Body, "${imageInfo.") {
 		return nil
@@ -156,10 +151,7 @@ func (s *Server) inspect(p *plan, blob string) error {
 // clientIP is the peer's address. X-Forwarded-For is the uploader's own claim and does
 // not count.
 func clientIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr) // "" where there is no port
 	return host
 }
 
@@ -227,15 +219,4 @@ func (s *Server) keyURL(c *call) string {
 		_, host, _ = strings.Cut(host, ".") // under bucket.host the path would be an object
 	}
 	return "http://" + host + PublicKeyPath
-}
-
-func (o outgoing) request(ctx context.Context) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url.String(), strings.NewReader(o.Body))
-	if err != nil {
-		return nil, fmt.Errorf("make callback request: %w", err)
-	}
-	r.Header = o.Header.Clone()
-	r.Host = o.Host
-	r.Close = true
-	return r, nil
 }

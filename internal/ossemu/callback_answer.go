@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -87,11 +88,14 @@ func dialTLS(ctx context.Context, cfg Config, network, addr string, sni bool) (n
 func (c *caller) call(ctx context.Context, out outgoing, d *Delivery) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	// Once there is a connection, TLS handshake included, a timeout is the receiver's.
 	connected := false
-	r, err := out.request(traceConnection(ctx, &connected))
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, out.url.String(), strings.NewReader(out.Body))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make callback request: %w", err)
 	}
+	r.Header, r.Host, r.Close = out.Header.Clone(), out.Host, true
 	client := c.plain
 	if out.sni {
 		client = c.sni
@@ -143,12 +147,4 @@ func (c *caller) replyTimeout(u *url.URL) error {
 	ms := c.timeout.Milliseconds()
 	return errCallbackFailed.saying(fmt.Sprintf("Error status : -1 %s reply timeout, cost:%dms, timeout:%dms (err -4, errno110)",
 		net.JoinHostPort(u.Hostname(), port), ms, ms), "")
-}
-
-// traceConnection sets connected once a callback has a connection, TLS handshake
-// included: from then on a timeout is the receiver's, not the network's.
-func traceConnection(ctx context.Context, connected *bool) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { *connected = true },
-	})
 }

@@ -43,7 +43,7 @@ func publicKey(t testing.TB, base string) *rsa.PublicKey {
 	return key.(*rsa.PublicKey)
 }
 
-// verified does the public operation by itself: s^e mod n must be the whole block.
+// verified does the public operation itself: s^e mod n must be the whole block.
 func verified(key *rsa.PublicKey, authorization, text string) bool {
 	signature, err := base64.StdEncoding.DecodeString(authorization)
 	if err != nil || len(signature) != 64 {
@@ -62,10 +62,12 @@ func TestCallbackRequest(t *testing.T) {
 	rec := receive(t, nil)
 	_, base := start(t, func(c *Config) { c.PublicURL = "http://emulator.example:9000/" })
 	p := callbackspec.Parameter{URLs: []string{rec.url + "/a%20b/c+d?id=1&index=2&e=%2f"}, Host: "receiver.example:81",
-		Body:              "bucket=${bucket}&object=${object}&etag=${etag}&size=${size}&mimeType=${mimeType}&h=${imageInfo.height}&crc=${crc64}&md5=${contentMd5}&vpc=${vpcId}&ip=${clientIp}&req=${reqId}&op=${operation}&x=${x:none}",
+		Body: "bucket=${bucket}&object=${object}&etag=${etag}&size=${size}&mimeType=${mimeType}&h=${imageInfo.height}&crc=${crc64}" +
+			"&md5=${contentMd5}&vpc=${vpcId}&ip=${clientIp}&req=${reqId}&op=${operation}&x=${x:none}",
 		AdditionalHeaders: map[string]string{"x-shard": "7"}}
 	got := putWith(t, base, "dir/a b.txt", "hello", p)
-	if got.status != 200 || got.body != `{"Status":"OK"}` || got.header.Get("Content-MD5") == "" || got.header.Get("x-oss-hash-crc64ecma") == "" {
+	if got.status != 200 || got.body != `{"Status":"OK"}` || got.header.Get("Content-MD5") == "" ||
+		got.header.Get("x-oss-hash-crc64ecma") == "" {
 		t.Fatalf("uploader got %+v", got)
 	}
 	id := got.header.Get("x-oss-request-id")
@@ -110,7 +112,8 @@ func TestCallbackRequest(t *testing.T) {
 		t.Error("the signature does not verify")
 	}
 	list := deliveries(t, base, "dir/a b.txt")
-	if len(list) != 1 || list[0].StringToSign != text || list[0].Status != 200 || list[0].Answer != `{"Status":"OK"}` || list[0].RequestID != id || list[0].Error != "" {
+	if len(list) != 1 || list[0].StringToSign != text || list[0].Status != 200 || list[0].Answer != `{"Status":"OK"}` ||
+		list[0].RequestID != id || list[0].Error != "" {
 		t.Errorf("recorded: %+v", list)
 	}
 }
@@ -180,26 +183,34 @@ func TestCallbackFailures(t *testing.T) {
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { respond(w, status, body) }
 	}
+	redirect := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", status) }
+	}
+	const unreachable = "Error status : -1. OSS can not connect to your callbackUrl, please check it."
 	for name, tc := range map[string]struct {
 		answer      http.HandlerFunc
 		message, ec string
 	}{
-		"301":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 301) }, "Error status : 301.", "0007-00000203"},
-		"307":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, "Error status : 307.", "0007-00000203"},
-		"201":        {answer(201, "{}"), "Error status : 201.", "0007-00000203"},
-		"404":        {answer(404, "{}"), "Error status : 404.", "0007-00000203"},
-		"500":        {answer(500, "{}"), "Error status : 500.", "0007-00000203"},
-		"chunked":    {func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); _, _ = w.Write([]byte("{}")) }, "Error Status : 400.User server missing content-length.", ""},
-		"empty":      {answer(200, ""), "Error Status : 400.User server return invalid conent-length value.", ""},
-		"1 MB":       {answer(200, `"`+strings.Repeat("a", 1<<20-2)+`"`), "Error Status : 400.User server return too long content-length value.", ""},
+		"301": {redirect(301), "Error status : 301.", "0007-00000203"},
+		"307": {redirect(307), "Error status : 307.", "0007-00000203"},
+		"201": {answer(201, "{}"), "Error status : 201.", "0007-00000203"},
+		"404": {answer(404, "{}"), "Error status : 404.", "0007-00000203"},
+		"500": {answer(500, "{}"), "Error status : 500.", "0007-00000203"},
+		"chunked": {func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			_, _ = w.Write([]byte("{}"))
+		}, "Error Status : 400.User server missing content-length.", ""},
+		"empty": {answer(200, ""), "Error Status : 400.User server return invalid conent-length value.", ""},
+		"1 MB": {answer(200, `"`+strings.Repeat("a", 1<<20-2)+`"`),
+			"Error Status : 400.User server return too long content-length value.", ""},
 		"plain OK":   {answer(200, "OK"), "Response body is not valid json format.", "0007-00000205"},
 		"BOM":        {answer(200, "\xef\xbb\xbf{}"), "Response body is not valid json format.", "0007-00000205"},
 		"two values": {answer(200, "{}{}"), "Response body is not valid json format.", "0007-00000205"},
 		"cut short": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9")
 			_, _ = w.Write([]byte("{}"))
-		}, "Error status : -1. OSS can not connect to your callbackUrl, please check it.", ""},
-		"hung up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "Error status : -1. OSS can not connect to your callbackUrl, please check it.", ""},
+		}, unreachable, ""},
+		"hung up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -277,7 +288,8 @@ func TestCallbackURLsInOrder(t *testing.T) {
 	closed.Close()
 	_, base := start(t)
 	// The second has no scheme: it is http.
-	urls := []string{"http://" + closed.Addr().String(), strings.TrimPrefix(bad.url, "http://") + "/2", bad.url + "/3", good.url + "/4", never.url}
+	urls := []string{"http://" + closed.Addr().String(), strings.TrimPrefix(bad.url, "http://") + "/2", bad.url + "/3",
+		good.url + "/4", never.url}
 	got := putWith(t, base, "k", "x", callbackspec.Parameter{URLs: urls, Body: "a=b"})
 	if got.status != 200 || got.body != `{"n":4}` {
 		t.Errorf("uploader got %d %s", got.status, got.body)
@@ -307,7 +319,8 @@ func TestSigningKeyIsWhole(t *testing.T) {
 	}
 	for i := range 50 {
 		text := string(binary.BigEndian.AppendUint32(nil, uint32(i)))
-		if !verified(key, sign([]byte(text)), text) || verified(key, sign([]byte(text)), text+"x") || verified(key, corrupt(sign([]byte(text))), text) {
+		signature := sign([]byte(text))
+		if !verified(key, signature, text) || verified(key, signature, text+"x") || verified(key, corrupt(signature), text) {
 			t.Fatal(i)
 		}
 	}

@@ -19,6 +19,9 @@ import (
 type disk struct{ dir string }
 
 func openDisk(dir string) (*disk, error) {
+	if err := os.RemoveAll(filepath.Join(dir, "tmp")); err != nil {
+		return nil, fmt.Errorf("remove what was left half written: %w", err)
+	}
 	for _, sub := range []string{"blobs", "records", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, err
@@ -111,11 +114,6 @@ func (d *disk) load(each func(string, []byte) error, keep func(string) bool) err
 			return err
 		}
 	}
-	return d.sweep(keep)
-}
-
-// sweep removes what an earlier process left half done.
-func (d *disk) sweep(keep func(string) bool) error {
 	blobs, err := os.ReadDir(filepath.Join(d.dir, "blobs"))
 	if err != nil {
 		return err
@@ -125,15 +123,6 @@ func (d *disk) sweep(keep func(string) bool) error {
 			if err := removeFile(d.blob(b.Name())); err != nil {
 				return fmt.Errorf("remove stray blob: %w", err)
 			}
-		}
-	}
-	temps, err := os.ReadDir(filepath.Join(d.dir, "tmp"))
-	if err != nil {
-		return err
-	}
-	for _, t := range temps {
-		if err := removeFile(filepath.Join(d.dir, "tmp", t.Name())); err != nil {
-			return fmt.Errorf("remove stray file: %w", err)
 		}
 	}
 	return nil

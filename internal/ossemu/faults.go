@@ -14,8 +14,8 @@ import (
 	"upcall/internal/fault"
 )
 
-// Faults are what goes wrong with callbacks, as PUT /_ossemu/faults takes them and GET
-// shows them. {} ends them. Uploads themselves are never disturbed: the object is
+// Faults say what goes wrong with callbacks. PUT /_ossemu/faults sets them, GET shows
+// them, {} ends them. Uploads themselves are never disturbed: the object is
 // stored whatever happens to its callback.
 type Faults struct {
 	// Drop loses the callback: nothing is sent. The uploader gets what OSS gives when
@@ -39,8 +39,8 @@ type Faults struct {
 
 	// CorruptSignature changes one character of the signature.
 	CorruptSignature bool `json:"corrupt_signature,omitempty"`
-	// ForeignKeyURL is announced as the public key's URL in place of the own one; the
-	// signature stays that of the own key.
+	// ForeignKeyURL is announced as the public key's URL. The signature is still made
+	// with the emulator's own key.
 	ForeignKeyURL string `json:"foreign_key_url,omitempty"`
 
 	// SpaceAs is how form bodies spell a space: "%20" (default) or "+". OSS's own

@@ -32,7 +32,8 @@ func TestFaultsDocument(t *testing.T) {
 		var body struct {
 			Error struct{ Code, Message string }
 		}
-		if err := json.Unmarshal([]byte(got.body), &body); err != nil || got.status != 400 || body.Error.Code != "bad_faults" || body.Error.Message == "" {
+		if err := json.Unmarshal([]byte(got.body), &body); err != nil || got.status != 400 ||
+			body.Error.Code != "bad_faults" || body.Error.Message == "" {
 			t.Errorf("%s: %d %s", name, got.status, got.body)
 		}
 	}
@@ -55,7 +56,8 @@ func TestFaultDrop(t *testing.T) {
 	p := callbackspec.Parameter{URLs: []string{rec.url, rec.url}, Body: "a=b"}
 	setFaults(t, base, `{"drop":true,"count":1}`)
 	e := wantError(t, putWith(t, base, "k", "x", p), 203, "CallbackFailed")
-	if want := "Error status : -1 " + strings.TrimPrefix(rec.url, "http://") + " reply timeout, cost:5000ms, timeout:5000ms (err -4, errno110)"; e.Message != want {
+	want := "Error status : -1 " + strings.TrimPrefix(rec.url, "http://") + " reply timeout, cost:5000ms, timeout:5000ms (err -4, errno110)"
+	if e.Message != want {
 		t.Errorf("%q, want %q", e.Message, want)
 	}
 	if n := len(rec.requests()); n != 0 {

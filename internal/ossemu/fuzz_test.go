@@ -13,7 +13,8 @@ import (
 
 // FuzzQuery: what parses is signed as one canonical text, which means the same again.
 func FuzzQuery(f *testing.F) {
-	for _, seed := range []string{"", "a=1&b", "callback=e30%3D&callback-var=e30=", "a+b=%2B", "a=%", "a=1&a=2", "%zz", "=x", "&&", "x-oss-signature=1"} {
+	for _, seed := range []string{"", "a=1&b", "callback=e30%3D&callback-var=e30=", "a+b=%2B", "a=%",
+		"a=1&a=2", "%zz", "=x", "&&", "x-oss-signature=1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -32,13 +33,14 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzAuthorization: whatever the header holds, it is either refused or well-formed.
+// FuzzAuthorization: a header is either refused or well-formed.
 func FuzzAuthorization(f *testing.F) {
 	signature := strings.Repeat("0", 64)
 	for _, seed := range []string{
 		algorithmV4 + " Credential=ak/20231216/cn-hangzhou/oss/aliyun_v4_request,Signature=" + signature,
 		algorithmV4 + " Credential=ak/20231216/cn-hangzhou/oss/aliyun_v4_request,AdditionalHeaders=abc;zabc,Signature=" + signature,
-		algorithmV4, algorithmV4 + " ,,,", "OSS ak:sig", "", algorithmV4 + " Signature=,Signature=", algorithmV4 + " Credential=////,Signature=" + signature,
+		algorithmV4, algorithmV4 + " ,,,", "OSS ak:sig", "", algorithmV4 + " Signature=,Signature=",
+		algorithmV4 + " Credential=////,Signature=" + signature,
 	} {
 		f.Add(seed)
 	}
@@ -61,8 +63,10 @@ func FuzzAuthorization(f *testing.F) {
 func FuzzPolicy(f *testing.F) {
 	for _, seed := range []string{
 		`{"expiration":"2030-01-01T00:00:00Z","conditions":[{"bucket":"demo"}]}`,
-		`{"expiration":"2030-01-01T00:00:00.000Z","conditions":[["eq","$key","k"],["starts-with","$a",""],["content-length-range",1,10],["in","$b",["x"]],["not-in","$c",["y"]]]}`,
-		`{"expiration":"2030-01-01T00:00:00Z","conditions":[[]]}`, `{"expiration":"2030-01-01T00:00:00Z","conditions":[["eq","$"]]}`, `{}`, `[]`, `null`, ``,
+		`{"expiration":"2030-01-01T00:00:00.000Z","conditions":[["eq","$key","k"],["starts-with","$a",""],["content-length-range",1,10],` +
+			`["in","$b",["x"]],["not-in","$c",["y"]]]}`,
+		`{"expiration":"2030-01-01T00:00:00Z","conditions":[[]]}`,
+		`{"expiration":"2030-01-01T00:00:00Z","conditions":[["eq","$"]]}`, `{}`, `[]`, `null`, ``,
 		`{"expiration":"2030-01-01T00:00:00Z","conditions":[["content-length-range",-1,9223372036854775808]]}`, `{"conditions":[null]}`,
 	} {
 		f.Add(seed)
@@ -87,7 +91,8 @@ func FuzzPolicy(f *testing.F) {
 
 // FuzzForm: no form panics, and a form that is read has a file.
 func FuzzForm(f *testing.F) {
-	f.Add("--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--b--\r\n")
+	f.Add("--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n" +
+		"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--b--\r\n")
 	f.Add("--b--\r\n")
 	f.Add("--b\r\n\r\n\r\n--b--")
 	f.Fuzz(func(t *testing.T, body string) {

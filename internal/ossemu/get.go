@@ -33,8 +33,8 @@ func (s *Server) getObject(c *call) error {
 	for name, value := range o.Meta.Headers {
 		h.Set(name, value)
 	}
-	if n := countTags(o.Meta.Tagging); n > 0 {
-		h.Set("x-oss-tagging-count", strconv.Itoa(n))
+	if tags, _ := parseQuery(o.Meta.Tagging); len(tags) > 0 { // checked when stored
+		h.Set("x-oss-tagging-count", strconv.Itoa(len(tags)))
 	}
 	for _, name := range []string{"content-type", "content-language", "expires", "cache-control", "content-disposition", "content-encoding"} {
 		if v := c.query["response-"+name]; v != "" {
@@ -60,14 +60,6 @@ func (s *Server) getObject(c *call) error {
 	return nil
 }
 
-func countTags(tagging string) int {
-	q, err := parseQuery(tagging)
-	if err != nil {
-		return 0
-	}
-	return len(q)
-}
-
 func (s *Server) deleteObject(c *call) error {
 	if err := s.store.delete(c.bucket, c.key); err != nil {
 		return err
@@ -75,7 +67,7 @@ func (s *Server) deleteObject(c *call) error {
 	return c.writeNothing(http.StatusNoContent)
 }
 
-// checkConditions applies If-Match and its kin, as RFC 9110 orders them.
+// checkConditions applies If-Match and the like in the order of RFC 9110.
 func checkConditions(h http.Header, o *object) error {
 	modified := o.LastModified.Truncate(time.Second)
 	if v := h.Get("If-Match"); v != "" {

@@ -10,9 +10,10 @@ import (
 	"strconv"
 )
 
-// imageInfo reads what ${imageInfo.…} stands for. As with OSS the content decides, not
-// the Content-Type. What is not an image has no values; what starts as one but cannot
-// be read is an error, and the callback then fails with "Get image info failed.".
+// imageInfo reads the values of ${imageInfo.…}. Like OSS, it looks at the content, not
+// the Content-Type. Content that is not an image has no values. Content that starts as
+// an image but cannot be read is an error, and the callback then fails with
+// "Get image info failed.".
 func imageInfo(r io.Reader) (map[string]string, error) {
 	cfg, format, err := image.DecodeConfig(r)
 	if errors.Is(err, image.ErrFormat) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,12 +36,7 @@ func uploadRecord(id string) string { return "upload-" + id }
 
 // sorted returns the parts in the order of their numbers.
 func (u *upload) sorted() []*part {
-	var parts []*part
-	for _, p := range u.parts {
-		parts = append(parts, p)
-	}
-	slices.SortFunc(parts, func(a, b *part) int { return cmp.Compare(a.Number, b.Number) })
-	return parts
+	return slices.SortedFunc(maps.Values(u.parts), func(a, b *part) int { return cmp.Compare(a.Number, b.Number) })
 }
 
 // initiate opens an upload.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -135,16 +136,8 @@ func (p policy) check(bucket string, form formFields, now time.Time) error {
 }
 
 func (c condition) holds(value string) bool {
-	listed := false
-	for _, v := range c.values {
-		listed = listed || v == value
-	}
-	switch c.operator {
-	case "starts-with":
+	if c.operator == "starts-with" {
 		return strings.HasPrefix(value, c.values[0])
-	case "not-in":
-		return !listed
-	default: // eq, in
-		return listed
 	}
+	return slices.Contains(c.values, value) == (c.operator != "not-in")
 }

@@ -30,7 +30,7 @@ const md5DigestInfo = "\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\
 
 // sign returns the callback's Authorization value: RSASSA-PKCS1-v1_5 with MD5, in
 // Base64. crypto/rsa refuses keys under 1024 bits since Go 1.24, so the private
-// operation is done here; it need not run in constant time, as the key is no secret.
+// operation is done here; it need not run in constant time, because the key is public.
 func sign(stringToSign []byte) string {
 	n, _ := new(big.Int).SetString(testModulus, 16)
 	d, _ := new(big.Int).SetString(testExponent, 16)

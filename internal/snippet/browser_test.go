@@ -65,7 +65,7 @@ func TestBrowser(t *testing.T) {
 }
 
 // TestUnsignedType: a browser names a type even where none was signed, so the page
-// would always fail. It is not the browser that tells, but the one who makes the URL.
+// would always fail. The tool that makes the URL says so, not the browser.
 func TestUnsignedType(t *testing.T) {
 	t.Parallel()
 	for _, language := range snippet.Languages() {

@@ -11,9 +11,9 @@ import (
 // not checked again.
 func Curl(r manifest.PresignedRequest, file string) string {
 	// Without --path-as-is curl would send a/../b as b, and the signature covers the key
-	// as it is. Without --globoff it would take brackets in a file's name for a pattern.
+	// unchanged. Without --globoff it would take brackets in a file's name for a pattern.
 	args := []string{"curl --silent --show-error --fail-with-body --path-as-is --globoff"}
-	for _, h := range sent(r) {
+	for _, h := range (data{r}).Sent() {
 		args = append(args, "-H "+shellWord(h.Line()))
 	}
 	args = append(args, `--write-out '\n%{http_code}\n'`)

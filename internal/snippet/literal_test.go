@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzLiterals reads each literal as its language does: it must end where it ends, and
-// stand for what went in.
+// FuzzLiterals reads each literal as its language does: it must be complete, and its
+// value must be what went in.
 func FuzzLiterals(f *testing.F) {
 	for _, s := range []string{"", `"`, `'`, `\`, `\\`, `\"`, `\'`, `'\''`, "$HOME ${x} `id` $(id)", "</script><!--", "a??/b???'c",
 		`\u0022`, "%s\\n"} {

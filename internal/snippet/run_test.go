@@ -35,10 +35,12 @@ var recipes = map[string]recipe{
 	"go":      {"", "upload.go", []string{"go", "build", "-o", "upload", "upload.go"}, []string{"./upload"}},
 	"node":    {"node", "upload.mjs", nil, []string{"node", "upload.mjs"}},
 	"csharp":  {"csharp", "Upload.cs", []string{"mcs", "-warnaserror", "-r:System.Net.Http", "Upload.cs"}, []string{"mono", "Upload.exe"}},
-	"cpp":     {"cpp", "upload.cpp", []string{"g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", "upload", "upload.cpp", "-lcurl"}, []string{"./upload"}},
+	"cpp":     {"cpp", "upload.cpp", gcc, []string{"./upload"}},
 	"android": {"java", "Upload.java", []string{"javac", "--release", "8", "-Xlint:all,-options", "-Werror", "Upload.java"}, java},
 	"php":     {"php", "upload.php", nil, []string{"php", "-d", "error_reporting=-1", "-d", "display_errors=stderr", "upload.php"}},
 }
+
+var gcc = []string{"g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-o", "upload", "upload.cpp", "-lcurl"}
 
 // java compiles little: the programs are short-lived.
 var java = []string{"java", "-XX:TieredStopAtLevel=1", "-cp", ".", "Upload"}
@@ -55,7 +57,7 @@ func TestPrograms(t *testing.T) {
 		}
 		recipe, ok := recipes[language]
 		if !ok {
-			t.Errorf("nobody runs the program for %s", language)
+			t.Errorf("no recipe runs the program for %s", language)
 		}
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()

@@ -124,7 +124,7 @@ func Render(language string, r manifest.PresignedRequest) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	if err := p.text.Execute(&b, newData(r)); err != nil {
+	if err := p.text.Execute(&b, data{r}); err != nil {
 		return "", fmt.Errorf("render %s program: %w", language, err)
 	}
 	return b.String(), nil
@@ -163,10 +163,11 @@ func printable(s string) bool {
 }
 
 // A data is the input of a template.
-type data struct {
-	manifest.PresignedRequest
-	Sent           []header // sorted by name
-	CallbackFailed string   // what 203 means
+type data struct{ manifest.PresignedRequest }
+
+// CallbackFailed says what 203 means.
+func (data) CallbackFailed() string {
+	return "203 CallbackFailed: the file is stored, but its callback failed: the application may not know of it"
 }
 
 type header struct{ Name, Value string }
@@ -174,21 +175,13 @@ type header struct{ Name, Value string }
 // Line is the header as curl and its libraries take it.
 func (h header) Line() string { return h.Name + ": " + h.Value }
 
-func newData(r manifest.PresignedRequest) data {
-	return data{
-		PresignedRequest: r,
-		Sent:             sent(r),
-		CallbackFailed:   "203 CallbackFailed: the file is stored, but its callback failed: the application may not know of it",
-	}
-}
-
-// sent lists the headers that a program sets. The length comes from the file: another one
-// would only break the connection, while OSS can reject the wrong size.
-func sent(r manifest.PresignedRequest) []header {
+// Sent lists the headers that a program sets, by name. The length comes from the file: another
+// one would only break the connection, while OSS can reject the wrong size.
+func (d data) Sent() []header {
 	var headers []header
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		if name != "content-length" {
-			headers = append(headers, header{name, r.Headers[name]})
+			headers = append(headers, header{name, d.Headers[name]})
 		}
 	}
 	return headers

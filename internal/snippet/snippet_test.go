@@ -90,8 +90,8 @@ func TestUnknownLanguage(t *testing.T) {
 	}
 }
 
-// TestDotSegments: where a client would resolve them, the key is refused, spelled in
-// any way.
+// TestDotSegments: where a client would resolve them, the key is refused, however
+// it is spelled.
 func TestDotSegments(t *testing.T) {
 	t.Parallel()
 	keeps := map[string]bool{"curl": true, "java": true, "go": true, "cpp": true, "php": true}
@@ -113,7 +113,7 @@ func TestDotSegments(t *testing.T) {
 	}
 }
 
-// TestAllMistakes: they come at once, one a line.
+// TestAllMistakes: all mistakes are reported at once, one a line.
 func TestAllMistakes(t *testing.T) {
 	t.Parallel()
 	u := manifest.PresignedRequest{Method: "POST", URL: "x", Headers: map[string]string{"a": "", "b": ""}}
@@ -159,8 +159,8 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// FuzzRender: whatever presigning could come to make, a program is made whole or not at
-// all.
+// FuzzRender: a program is made whole or not at all, even from a request that presigning
+// does not make today.
 func FuzzRender(f *testing.F) {
 	f.Add("https://demo.example.com/k?a=b", "x-oss-meta-a", `"'\<`+"`")
 	f.Add("http://127.0.0.1:9000/demo/%C3%A9/?a=b", "content-type", "text/plain; charset=utf-8")
