@@ -17,9 +17,9 @@ type parser struct {
 	fields   Fields
 	seen     uint32 // a bit for each variable that was set, in the order of SystemVariables
 
-	// percentEncoded: the text inside the quotes of a JSON-shaped body is still
-	// percent-encoded, because the body's type is that of a form. What is kept of
-	// objects and arrays stays as it was sent.
+	// percentEncoded means that the text inside the quotes of a JSON-shaped body is
+	// percent-encoded, because the body's type is that of a form. The parts of objects and
+	// arrays that are kept stay as they were sent.
 	percentEncoded bool
 }
 
@@ -35,7 +35,7 @@ func (p *parser) text(name, value string) error {
 }
 
 // encoded stores a field whose text is percent-encoded. OSS encodes what it fills in and
-// nothing else: a lone % is a constant of the template, and is kept as it was written.
+// nothing else: a lone % is a constant of the template, and is kept as written.
 func (p *parser) encoded(name, value string) error {
 	text, err := url.QueryUnescape(value)
 	if _, system := p.fields[name]; err != nil && system {
@@ -52,14 +52,10 @@ func (p *parser) value(name, raw string) error {
 	variable, system := p.fields[name]
 	switch kind := kindOf(raw); {
 	case kind == "string":
-		text, err := unquote(raw)
-		if err != nil {
-			return malformed("field %s is not a JSON string", fault.Name(name))
+		if p.percentEncoded {
+			return p.encoded(name, unquote(raw))
 		}
-		if !p.percentEncoded {
-			return p.text(name, text)
-		}
-		return p.encoded(name, text)
+		return p.text(name, unquote(raw))
 	case kind == "object" && !system:
 		return p.nested(name, raw)
 	case !system:
@@ -74,8 +70,7 @@ func (p *parser) value(name, raw string) error {
 }
 
 // nested takes system fields out of an object, so that the template
-// "imageInfo":{"height":${imageInfo.height}} means what it says, and keeps what is
-// left of it.
+// "imageInfo":{"height":${imageInfo.height}} means what it says, and keeps the rest.
 func (p *parser) nested(name, raw string) error {
 	lifted := 0
 	rest := make([]byte, 0, len(raw))
@@ -101,9 +96,9 @@ func (p *parser) nested(name, raw string) error {
 	return p.keep(name, append(rest, '}'))
 }
 
-// set stores a system variable, once. A signed body with two values for one name
-// means one thing to a reader that takes the first and another to one that takes the
-// last; an attacker who can choose a template would use that.
+// set stores a system variable, once. A signed body with two values for one name means
+// one thing to a reader that takes the first and another to one that takes the last; an
+// attacker who can choose a template could exploit that.
 func (p *parser) set(variable, name, text string) error {
 	n, field := slices.Index(SystemVariables, variable), any(&p.callback.Token)
 	if n >= 0 {
@@ -111,16 +106,16 @@ func (p *parser) set(variable, name, text string) error {
 	}
 	bit := uint32(1) << (n + 1) // TokenField is bit 0
 	if p.seen&bit != 0 {
-		return malformed("field %s stands twice", fault.Name(name))
+		return malformed("field %s appears twice", fault.Name(name))
 	}
 	p.seen |= bit
 	return p.callback.set(field, variable, name, text)
 }
 
-// keep stores what is no system variable, once.
+// keep stores a field that is not a system variable, once.
 func (p *parser) keep(name string, raw json.RawMessage) error {
 	if _, twice := p.callback.Vars[name]; twice {
-		return malformed("field %s stands twice", fault.Name(name))
+		return malformed("field %s appears twice", fault.Name(name))
 	}
 	if p.callback.Vars == nil {
 		p.callback.Vars = make(map[string]json.RawMessage)
@@ -129,8 +124,8 @@ func (p *parser) keep(name string, raw json.RawMessage) error {
 	return nil
 }
 
-// form reads name=value&name=value. Both spellings of a space, + and %20, are taken:
-// which one OSS uses is not documented.
+// form reads name=value&name=value. It accepts both spellings of a space, + and %20: the
+// documentation does not say which one OSS uses.
 func (p *parser) form(body string) error {
 	for pair := range strings.SplitSeq(body, "&") {
 		if pair == "" {
@@ -139,7 +134,7 @@ func (p *parser) form(body string) error {
 		rawName, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			name = rawName // a constant of the template, sent as it was written
+			name = rawName // a constant of the template, sent as written
 		}
 		if err := p.encoded(name, value); err != nil {
 			return err
@@ -150,8 +145,7 @@ func (p *parser) form(body string) error {
 
 // object reads {"name":value,…}.
 func (p *parser) object(body []byte) error {
-	// The errors of value and of what it calls say already that the body is malformed.
-	var inner error
+	var inner error // says already that the body is malformed
 	err := EachMember(body, func(name, value string) error {
 		inner = p.value(name, value)
 		return inner
@@ -162,25 +156,18 @@ func (p *parser) object(body []byte) error {
 	return inner
 }
 
-// jsonPairs reads name="value"&name=1: what a form-shaped template becomes when its
-// type is JSON. Such a callback was seen genuinely signed. A value that is no JSON is
-// a constant of the template, or several variables in one field, and is kept as text.
+// jsonPairs reads name="value"&name=1: what a form-shaped template becomes if its type is
+// JSON. Genuinely signed callbacks of this kind exist. A value that is not JSON is a
+// constant of the template, or several variables in one field, and is kept as text.
 func (p *parser) jsonPairs(body string) error {
 	if !utf8.ValidString(body) || !strings.Contains(body, "=") {
 		return malformed("the body is neither a JSON object nor name=value pairs")
 	}
 	for rest := strings.Trim(body, " \t\r\n"); rest != ""; {
-		var name, value string
-		switch i := strings.IndexAny(rest, "=&"); {
-		case i < 0:
-			name, rest = rest, ""
-		case rest[i] == '&':
-			name, rest = rest[:i], rest[i+1:]
-		default:
-			name = rest[:i]
-			value, rest = cutValue(rest[i+1:])
-		}
-		if name == "" && value == "" {
+		var pair string
+		pair, rest = cutPair(rest)
+		name, value, _ := strings.Cut(pair, "=")
+		if name+value == "" {
 			continue
 		}
 		if err := p.pair(name, value); err != nil {
@@ -198,16 +185,16 @@ func (p *parser) pair(name, value string) error {
 		}
 		return p.value(name, s.doc[start:s.at])
 	}
-	// Text that OSS filled in has quotes. Where those are not the ends of the value,
-	// an uploader's object key could pass for further fields.
+	// Text that OSS filled in has quotes. If they are not at the ends of the value, an
+	// uploader's object key could look like further fields.
 	if strings.Contains(name, `"`) || strings.Contains(value, `"`) {
 		return malformed("field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
 	return p.text(name, value)
 }
 
-// cutValue cuts s at the first & outside quotes.
-func cutValue(s string) (value, rest string) {
+// cutPair cuts s at the first & outside quotes.
+func cutPair(s string) (pair, rest string) {
 	for i := 0; i < len(s); {
 		switch s[i] {
 		case '&':

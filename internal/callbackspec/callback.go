@@ -40,10 +40,10 @@ type Callback struct {
 	Vars map[string]json.RawMessage
 }
 
-// A systemVariable is a variable that OSS fills in by itself, and the field that it goes to.
+// A systemVariable is a variable that OSS fills in by itself, and its field.
 type systemVariable struct {
 	name  string
-	field func(*Callback) any // its type says what the variable holds
+	field func(*Callback) any // its type is that of the variable
 }
 
 // systemVariables are in the order of the default template (Callback reference,
@@ -87,8 +87,7 @@ func numeric(variable string) bool {
 	return false
 }
 
-// Fields maps the names in a body to the system variables, or [TokenField], that
-// they hold.
+// Fields maps the names in a body to system variables or [TokenField].
 type Fields map[string]string
 
 var identity = identityFields()
@@ -101,9 +100,9 @@ func identityFields() Fields {
 	return f
 }
 
-// ParseFields reads "filename=object,height=imageInfo.height": names of a foreign
-// template on the left, system variables (or upcall_token) on the right. Variables
-// that are not mentioned keep their own names.
+// ParseFields reads "filename=object,height=imageInfo.height": names in the template on
+// the left, system variables (or upcall_token) on the right. Variables that are not
+// mentioned keep their own names.
 func ParseFields(s string) (Fields, error) {
 	fields := identityFields()
 	if strings.TrimSpace(s) == "" {
@@ -116,7 +115,8 @@ func ParseFields(s string) (Fields, error) {
 		case !ok || name == "" || variable == "":
 			return nil, fmt.Errorf("%q is not name=variable, as in filename=object", entry)
 		case variable != TokenField && !slices.Contains(SystemVariables, variable):
-			return nil, fmt.Errorf("%q names no system variable: use one of %s, %s", entry, strings.Join(SystemVariables, ", "), TokenField)
+			return nil, fmt.Errorf("%q names no system variable: use one of %s, %s",
+				entry, strings.Join(SystemVariables, ", "), TokenField)
 		case mapped[variable] != "":
 			return nil, fmt.Errorf("%s is mapped twice, from %s and from %s", variable, mapped[variable], name)
 		}
@@ -134,11 +134,10 @@ func ParseFields(s string) (Fields, error) {
 	return fields, nil
 }
 
-// Parse turns the body of a verified callback into a Callback. It takes every body
-// that OSS can send: both types, templates of other people (fields says how theirs
-// name things; nil means OSS's own names), and templates whose shape and type do not
-// agree. The error wraps [ErrUnsupportedType] or [ErrMalformed]; nothing of the body
-// is in it but the names of fields.
+// Parse turns the body of a verified callback into a Callback. It accepts every body that
+// OSS can send: both types, templates with other names (which fields maps; nil means OSS's
+// own names), and templates whose shape and type do not agree. The error wraps
+// [ErrUnsupportedType] or [ErrMalformed]; of the body it has only the names of fields.
 func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
 	t, err := bodyType(contentType)
 	if err != nil {
@@ -176,14 +175,15 @@ func bodyType(contentType string) (BodyType, error) {
 	return "", fmt.Errorf("%w: OSS sends %s or %s", ErrUnsupportedType, Form, JSON)
 }
 
-// set stores the text of a variable in its field. Empty text is an absent value: OSS has no
-// other way to say so in a form.
+// set stores the text of a variable in its field. Empty text means no value: a form has no
+// other way to say so.
 func (c *Callback) set(field any, variable, name, text string) error {
 	if text == "" {
 		return nil
 	}
 	if literal(variable, text) {
-		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it", fault.Name(name))
+		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it",
+			fault.Name(name))
 	}
 	var err error
 	switch field := field.(type) {
@@ -207,8 +207,8 @@ func (c *Callback) set(field any, variable, name, text string) error {
 	return nil
 }
 
-// literal reports whether text is "${variable}", which is what arrives when OSS did
-// not see the braces. An object key may hold other variables' names.
+// literal reports whether text is "${variable}", which arrives if OSS did not see the
+// braces. An object key may contain other variables' names.
 func literal(variable, text string) bool {
 	if variable == TokenField {
 		variable = TokenVar

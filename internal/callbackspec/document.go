@@ -2,8 +2,10 @@ package callbackspec
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,24 +13,22 @@ import (
 )
 
 // A Document is one of the two as it travels with an upload: a JSON object, and its
-// Base64 of at most [MaxDocument] bytes. None is made but by [Parameter.Document],
-// [Vars.Document] and [ReadDocument], so a holder of one need not check it
-// again: no header or query parameter that it becomes can hold anything else. The zero
-// value is none.
+// Base64 of at most [MaxDocument] bytes. Only [Parameter.Document], [Vars.Document] and
+// [ReadDocument] make one, so it needs no further check before it becomes a header or a
+// query parameter. The zero value has none.
 type Document struct {
 	object json.RawMessage
 	base64 string
 }
 
-// JSON is the document in plain, nil if there is none. It is not to be changed.
+// JSON is the decoded document, nil if there is none. Callers must not change it.
 func (d Document) JSON() json.RawMessage { return d.object }
 
 // Base64 is what travels, "" if there is no document.
 func (d Document) Base64() string { return d.base64 }
 
-// ReadDocument takes a JSON object that was written before, as it is. The error is a
-// [fault.Fault] for the field: what stands there is no JSON object, or is too large.
-// Nothing else is checked.
+// ReadDocument takes an existing JSON object as it is. The error is a [fault.Fault] for the
+// field: not a JSON object, or too large. Nothing else is checked.
 func ReadDocument(field string, text []byte) (Document, error) {
 	if err := EachMember(text, func(string, string) error { return nil }); err != nil {
 		return Document{}, notJSON(field, err)
@@ -59,19 +59,21 @@ func notJSON(field string, err error) error {
 }
 
 func tooLarge(field string, n int) error {
-	return fault.New(ErrTooLarge, field, "OSS allows 5120: shorten the template, the URLs or the variables", "takes %d bytes in Base64", n)
+	return fault.New(ErrTooLarge, field, "OSS allows 5120: shorten the template, the URLs or the variables",
+		"takes %d bytes in Base64", n)
 }
 
-// decodeDocument undoes the Base64 of a document and returns the members of its JSON
-// object, each value as it is written there.
+// decodeDocument decodes a document and returns the members of its JSON object, each value
+// as written.
 func decodeDocument(field, encoded string) (map[string]string, error) {
 	if len(encoded) > MaxDocument {
 		return nil, tooLarge(field, len(encoded))
 	}
-	// encoding/base64 skips line breaks; a header value cannot hold any.
+	// encoding/base64 skips line breaks; a header value cannot contain any.
 	doc, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, fault.New(ErrNotBase64, field, "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding", "is not standard Base64")
+		return nil, fault.New(ErrNotBase64, field, "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding",
+			"is not standard Base64")
 	}
 	members := make(map[string]string)
 	err = EachMember(doc, func(name, value string) error {
@@ -84,48 +86,36 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 	return members, nil
 }
 
-// kindOf names the type of a JSON value.
-func kindOf(value string) string {
-	switch value[0] {
-	case '"':
-		return "string"
-	case '{':
-		return "object"
-	case '[':
-		return "array"
-	case 't', 'f':
-		return "boolean"
-	case 'n':
-		return "null"
-	}
-	return "number"
-}
+// kinds are the types of JSON values by their first bytes; all others begin numbers.
+var kinds = [256]string{'"': "string", '{': "object", '[': "array", 't': "boolean", 'f': "boolean", 'n': "null"}
 
-// appendMembers appends the object of the members of these names.
+// kindOf names the type of a JSON value.
+func kindOf(value string) string { return cmp.Or(kinds[value[0]], "number") }
+
+// appendMembers appends the object of the members with these names.
 func appendMembers(doc []byte, members map[string]string, names []string) []byte {
 	doc = append(doc, '{')
 	for i, name := range names {
 		if i > 0 {
 			doc = append(doc, ',')
 		}
-		doc = AppendQuoted(doc, name)
-		doc = append(doc, ':')
-		doc = AppendQuoted(doc, members[name])
+		doc = appendMember(doc, name, members[name])
 	}
 	return append(doc, '}')
 }
 
+func appendMember(doc []byte, name, value string) []byte {
+	return AppendQuoted(append(AppendQuoted(doc, name), ':'), value)
+}
+
 func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
+	keys := slices.AppendSeq(make([]string, 0, len(m)), maps.Keys(m))
 	slices.Sort(keys)
 	return keys
 }
 
-// marshal writes v as compact JSON with &, < and > as they are: a template is full
-// of ampersands, and OSS counts bytes.
+// marshal writes v as compact JSON with &, < and > as they are: templates are full of
+// ampersands, and OSS counts bytes.
 func marshal(v any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -24,7 +24,7 @@ func TestReadDocumentRefuses(t *testing.T) {
 		{"null", "null", spec.ErrNotJSON, "JSON null"},
 		{"string", `"{}"`, spec.ErrNotJSON, "JSON string"},
 		{"two objects", "{}{}", spec.ErrNotJSON, "after top-level value"},
-		{"name twice", `{"a":1,"a":2}`, spec.ErrNotJSON, "stands twice"},
+		{"name twice", `{"a":1,"a":2}`, spec.ErrNotJSON, "appears twice"},
 		{"not UTF-8", "{\"a\":\"\xff\"}", spec.ErrNotJSON, "UTF-8"},
 		{"one byte too long", `{"a":"` + strings.Repeat("a", spec.MaxDocument/4*3-7) + `"}`, spec.ErrTooLarge, "5124"},
 	}
@@ -40,8 +40,8 @@ func TestReadDocumentRefuses(t *testing.T) {
 	}
 }
 
-// TestDocumentIsItsBase64 goes over the lengths around those of the pieces that the
-// encoding is made of.
+// TestDocumentIsItsBase64 tries the lengths around multiples of the pieces that are encoded
+// one after the other.
 func TestDocumentIsItsBase64(t *testing.T) {
 	t.Parallel()
 	const longest = spec.MaxDocument / 4 * 3
@@ -60,12 +60,12 @@ func TestDocumentIsItsBase64(t *testing.T) {
 	}
 	var none spec.Document
 	if none.JSON() != nil || none.Base64() != "" {
-		t.Error("the zero value is a document")
+		t.Error("the zero value has a document")
 	}
 }
 
-// TestTemplateInJSON: templates that begin as the default ones do stand in the document
-// as encoding/json writes them.
+// TestTemplateInJSON: templates that begin like the default ones are written into the
+// document as encoding/json would write them.
 func TestTemplateInJSON(t *testing.T) {
 	t.Parallel()
 	var templates []string
@@ -95,9 +95,9 @@ func TestTemplateInJSON(t *testing.T) {
 	}
 }
 
-// TestTemplateBehindTheBeginning: what follows the beginning of a default template is
-// checked like any other.
-func TestTemplateBehindTheBeginning(t *testing.T) {
+// TestTemplateAfterTheBeginning: what follows the beginning of a default template is checked
+// like any other text.
+func TestTemplateAfterTheBeginning(t *testing.T) {
 	t.Parallel()
 	for _, bodyType := range []spec.BodyType{spec.Form, spec.JSON} {
 		body, err := spec.DefaultBody(bodyType, nil, false)

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// The rules that OSS applies to the two documents. A [fault.Fault] of them has one, and
-// in Field the JSON name, e.g. "callbackUrl" or "x:uid".
+// The rules that OSS applies to the two documents. A [fault.Fault] of a document has one,
+// and in Field the JSON name, e.g. "callbackUrl" or "x:uid".
 var (
 	ErrNotBase64        = errors.New("not standard Base64")
 	ErrNotJSON          = errors.New("not a JSON document of the right shape")
@@ -28,12 +28,12 @@ var (
 	ErrAdditionalHeader = errors.New("additional header")
 )
 
-// The two ways in which a callback's body is refused by [Parse].
+// The two reasons why [Parse] refuses a callback's body.
 var (
 	// ErrUnsupportedType means that the Content-Type is neither of OSS's two.
 	ErrUnsupportedType = errors.New("unsupported content type")
-	// ErrMalformed means that the body does not follow its Content-Type, or that a
-	// field of it cannot hold what it is meant to.
+	// ErrMalformed means that the body does not match its Content-Type, or that a field has
+	// a value of the wrong type.
 	ErrMalformed = errors.New("malformed callback body")
 )
 

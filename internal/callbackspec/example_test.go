@@ -11,7 +11,7 @@ import (
 func Example() {
 	vars := callbackspec.Vars{"x:uid": "42"}
 	parameter := callbackspec.Parameter{
-		URLs: []string{"https://upcall.example.com/oss/callback"},
+		URLs: []string{"https://cb.example.com/oss/callback"},
 		SNI:  true,
 		Body: "bucket=${bucket}&object=${object}&uid=${x:uid}",
 	}
@@ -19,20 +19,20 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	callback, err := parameter.Encode(callbackspec.PublicHosts)
+	callback, err := parameter.Document(callbackspec.PublicHosts)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	callbackVar, err := vars.Encode()
+	callbackVar, err := vars.Document()
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Printf("%s\n%s\n", parameter.JSON(), vars.JSON())
-	fmt.Printf("x-oss-callback: %s…\nx-oss-callback-var: %s\n", callback[:20], callbackVar)
+	fmt.Printf("x-oss-callback: %s…\nx-oss-callback-var: %s\n", callback.Base64()[:20], callbackVar.Base64())
 	// Output:
-	// {"callbackUrl":"https://upcall.example.com/oss/callback","callbackBody":"bucket=${bucket}&object=${object}&uid=${x:uid}","callbackSNI":true}
+	// {"callbackUrl":"https://cb.example.com/oss/callback","callbackBody":"bucket=${bucket}&object=${object}&uid=${x:uid}","callbackSNI":true}
 	// {"x:uid":"42"}
 	// x-oss-callback: eyJjYWxsYmFja1VybCI6…
 	// x-oss-callback-var: eyJ4OnVpZCI6IjQyIn0=
@@ -40,13 +40,13 @@ func Example() {
 
 func ExampleParameter_Check() {
 	err := callbackspec.Parameter{
-		URLs: []string{"http://localhost:8080/oss/callback"},
+		URLs: []string{"http://localhost/oss/callback"},
 		Body: "object=$(object)",
 	}.Check(callbackspec.PublicHosts)
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, callbackspec.ErrPrivateAddress))
 	// Output:
-	// callbackUrl: "http://localhost:8080/oss/callback" is private: OSS cannot reach localhost; use an address that is reachable from the Internet
+	// callbackUrl: "http://localhost/oss/callback" is private: OSS cannot reach localhost; use an address that is reachable from the Internet
 	// callbackBody: has a lone $ before "(object)"; write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one
 	// true
 }
@@ -68,8 +68,8 @@ func ExampleExpand() {
 	// {"object":"cats/tom.jpg","size":5385,"vpcId":null} <nil>
 }
 
-// A callback that was genuinely signed by OSS, of a template that names its fields in
-// its own way.
+// A callback that OSS genuinely signed, with a template that uses other names for its
+// fields.
 func ExampleParse() {
 	fields, err := callbackspec.ParseFields("filename=object,height=imageInfo.height,width=imageInfo.width")
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"upcall/internal/fault"
 )
 
-// FuzzParse: whatever is accepted can be stored, whatever is refused has one of the
-// two reasons.
+// FuzzParse: every accepted callback can be stored, and every refusal has one of the two
+// reasons.
 func FuzzParse(f *testing.F) {
 	for _, body := range []string{
 		"bucket=demo&object=a%2Fb.jpg&size=5&imageInfo.height=&crc64=18446744073709551615&clientIp=203.0.113.9&uid=1",
@@ -50,16 +50,16 @@ func FuzzParse(f *testing.F) {
 			mustStore(t, s)
 		}
 		if c.ClientIP.Zone() != "" || c.Size != nil && *c.Size < 0 || c.ImageHeight != nil && *c.ImageHeight < 0 {
-			t.Fatalf("%+v holds what no column takes", c)
+			t.Fatalf("%+v does not fit the columns", c)
 		}
 		for name, raw := range c.Vars {
 			mustStore(t, name)
 			var value any
 			if err := json.Unmarshal(raw, &value); err != nil {
-				t.Fatalf("%s holds %q: %v", name, raw, err)
+				t.Fatalf("%s is %q: %v", name, raw, err)
 			}
 			if !utf8.Valid(raw) {
-				t.Fatalf("%s holds %q, which is not UTF-8", name, raw)
+				t.Fatalf("%s is %q, which is not UTF-8", name, raw)
 			}
 			mustStoreAll(t, value, 0)
 		}
@@ -93,11 +93,12 @@ func mustStoreAll(t *testing.T, value any, depth int) {
 	}
 }
 
-// FuzzDecodeParameter: whatever decodes encodes to a document that means the same.
+// FuzzDecodeParameter: a decoded document encodes to one with the same meaning.
 func FuzzDecodeParameter(f *testing.F) {
 	for _, doc := range []string{
 		`{"callbackUrl":"http://a.example;b.example:80/?a=1","callbackBody":"a=${bucket}"}`,
-		`{"callbackUrl":"a.example","callbackHost":"h:1","callbackBody":"{\"a\":${x:a}}","callbackBodyType":"application/json","callbackSNI":true,"signatureVersion":"1.0","additionalHeaders":{"a":"b"}}`,
+		`{"callbackUrl":"a.example","callbackHost":"h:1","callbackBody":"{\"a\":${x:a}}",` +
+			`"callbackBodyType":"application/json","callbackSNI":true,"signatureVersion":"1.0","additionalHeaders":{"a":"b"}}`,
 		`{"callbackUrl":"a.example/\u00e9","callbackBody":"\ud83d\ude00","z":[1e9,{"a":{}}]}`,
 	} {
 		f.Add(base64.StdEncoding.EncodeToString([]byte(doc)))
@@ -105,18 +106,18 @@ func FuzzDecodeParameter(f *testing.F) {
 	f.Add("e30=")
 	f.Fuzz(func(t *testing.T, encoded string) {
 		for _, hosts := range []spec.Hosts{spec.PublicHosts, spec.AnyHost} {
-			// The mutator hardly ever hits Base64: take the input as the document too.
+			// The mutator rarely writes valid Base64, so the input is also used as the document itself.
 			for _, encoded := range []string{encoded, base64.StdEncoding.EncodeToString([]byte(encoded))} {
 				p, err := spec.DecodeParameter(encoded, hosts)
 				if err != nil {
 					mustBeFaults(t, err)
 					continue
 				}
-				again, err := p.Encode(hosts)
+				again, err := p.Document(hosts)
 				if err != nil {
 					t.Fatalf("%+v decodes but does not encode: %v", p, err)
 				}
-				q, err := spec.DecodeParameter(again, hosts)
+				q, err := spec.DecodeParameter(again.Base64(), hosts)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -141,11 +142,11 @@ func FuzzDecodeVars(f *testing.F) {
 				mustBeFaults(t, err)
 				continue
 			}
-			again, err := v.Encode()
+			again, err := v.Document()
 			if err != nil {
 				t.Fatalf("%v decodes but does not encode: %v", v, err)
 			}
-			w, err := spec.DecodeVars(again)
+			w, err := spec.DecodeVars(again.Base64())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +161,7 @@ func mustBeFaults(t *testing.T, err error) {
 	t.Helper()
 	for _, e := range fault.Of(err) {
 		if e.Field == "" || e.Rule == nil || e.Problem == "" || e.Fix == "" {
-			t.Fatalf("%#v is no whole fault", e)
+			t.Fatalf("%#v is not a complete fault", e)
 		}
 		if strings.ContainsAny(e.Error(), "\r\n\x00\x1b") || !utf8.ValidString(e.Error()) {
 			t.Fatalf("error %q is not one clean line", e)
@@ -168,8 +169,8 @@ func mustBeFaults(t *testing.T, err error) {
 	}
 }
 
-// FuzzExpandParse: what OSS would send for the default template, of either type,
-// means what went in.
+// FuzzExpandParse: Parse recovers the values from what OSS would send for the default
+// template of either type.
 func FuzzExpandParse(f *testing.F) {
 	f.Add("demo", "a/b c&d.jpg", "AB", "image/png", "tok", "42", int64(5), int32(3), uint64(1<<63), []byte{1, 2, 3, 4}, true)
 	f.Add("", "a${x}\"\\\u2028😀", "", "", "", "", int64(0), int32(0), uint64(0), []byte{}, false)

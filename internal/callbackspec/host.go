@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// unreachable are the networks besides those that package netip knows where no
-// public host lives (IANA IPv4 Special-Purpose Address Registry). The documentation
-// networks are not among them: examples use those in the place of public addresses.
+// unreachable are networks without public hosts that package netip does not know (IANA
+// IPv4 Special-Purpose Address Registry). The documentation networks are not among them:
+// examples use those as public addresses.
 var unreachable = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),     // this network
 	netip.MustParsePrefix("100.64.0.0/10"), // carrier NAT, and the metadata service of Alibaba Cloud
@@ -17,18 +17,18 @@ var unreachable = []netip.Prefix{
 	netip.MustParsePrefix("240.0.0.0/4"),   // reserved, and broadcast
 }
 
-// PrivateHost reports whether a host, without its port, lies where OSS cannot reach
-// it: a loopback, private, link-local or reserved address, localhost, a name of a
-// local domain, or a name without a dot, as containers have. OSS answers such a
-// callback URL with "Private address is forbidden to callback." (EC 0007-00000008);
-// an emulator on the same machine or network is the only caller that reaches it.
+// PrivateHost reports whether OSS cannot reach a host (without its port): a loopback,
+// private, link-local or reserved address, localhost, a name in a local domain, or a name
+// without a dot, as containers have. OSS refuses such a callback URL with "Private address
+// is forbidden to callback." (EC 0007-00000008); only an emulator on the same machine or
+// network reaches it.
 //
-// A number that is no plain IPv4 address, such as 2130706433, 0x7f.1 or 0177.0.0.1,
-// counts as private whatever it denotes: some resolvers read such spellings as
-// 127.0.0.1, and no public name ends in a number.
+// A number that is not a plain IPv4 address, such as 2130706433, 0x7f.1 or 0177.0.0.1,
+// counts as private, whatever it means: some resolvers read such spellings as 127.0.0.1,
+// and no public name ends in a number.
 //
-// Names are not resolved here: OSS resolves them itself and refuses those that lead
-// to private addresses.
+// Names are not resolved here: OSS resolves them itself and refuses those of private
+// addresses.
 func PrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimRight(strings.Trim(host, "[]"), "."))
 	dot := strings.LastIndexByte(host, '.')
@@ -40,25 +40,15 @@ func PrivateHost(host string) bool {
 				slices.ContainsFunc(unreachable, func(p netip.Prefix) bool { return p.Contains(addr) })
 		}
 	}
-	switch {
-	case dot < 0:
-		return true
-	case top == "localhost", top == "local", top == "internal":
-		return true
-	case isDigits(top):
-		return true
-	default:
-		hex, ok := strings.CutPrefix(top, "0x")
-		return ok && strings.Trim(hex, "0123456789abcdef") == ""
-	}
+	hex, isHex := strings.CutPrefix(top, "0x")
+	isNumber := isDigits(top) || isHex && strings.Trim(hex, "0123456789abcdef") == ""
+	return dot < 0 || isNumber || top == "localhost" || top == "local" || top == "internal"
 }
 
-func isDigits(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
-}
+func isDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
 // isHostName reports whether host is a DNS name or an IPv4 address by its characters.
-// Underscores are let pass, as resolvers do.
+// Underscores are allowed, as in resolvers.
 func isHostName(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > 253 {

@@ -12,15 +12,15 @@ import (
 	"upcall/internal/fault"
 )
 
-// What PostgreSQL's jsonb takes is less than what JSON allows: its parser is
-// recursive, and its numbers have a limit. OSS itself sends none so deep or so long.
+// PostgreSQL's jsonb accepts less than JSON allows: its parser is recursive, and its
+// numbers have a limit. OSS itself sends none so deep or so long.
 const (
 	maxDepth  = 64
 	maxNumber = 1000 // digits, and the absolute value of an exponent
 )
 
-// A scanner walks over JSON that encoding/json has found valid and refuses what that
-// lets pass and jsonb does not hold, or holds otherwise than the sender meant.
+// A scanner walks over JSON that encoding/json accepts, and refuses what jsonb cannot hold
+// or would change.
 type scanner struct {
 	doc string
 	at  int
@@ -41,14 +41,15 @@ func EachMember(doc []byte, each func(name, value string) error) error {
 	return s.object(1, each)
 }
 
-// newScanner stands at the first byte of a valid JSON document.
+// newScanner returns a scanner at the first byte of a JSON document. The error says why doc is
+// not valid JSON.
 func newScanner(doc []byte) (*scanner, error) {
 	if !utf8.Valid(doc) {
 		return nil, errors.New("it is not UTF-8")
 	}
 	if !json.Valid(doc) {
 		var discard json.RawMessage
-		return nil, json.Unmarshal(doc, &discard) // says where it breaks off
+		return nil, json.Unmarshal(doc, &discard) // says where it is wrong
 	}
 	s := &scanner{doc: string(doc)}
 	s.space()
@@ -67,7 +68,7 @@ func (s *scanner) value(depth int) error {
 	case '{':
 		return s.object(depth+1, nil)
 	case '[':
-		return s.array(depth + 1)
+		return s.items(depth+1, ']', func() error { return s.value(depth + 1) })
 	case '"':
 		_, err := s.text()
 		return err
@@ -80,60 +81,48 @@ func (s *scanner) value(depth int) error {
 }
 
 func (s *scanner) object(depth int, each func(name, value string) error) error {
-	if depth > maxDepth {
-		return errors.New("it is nested too deep")
-	}
 	names := make([]string, 0, 24)
-	s.at++
-	for s.space(); s.doc[s.at] != '}'; s.space() {
-		if s.doc[s.at] == ',' {
-			s.at++
-			s.space()
-		}
+	err := s.items(depth, '}', func() error {
 		quoted, err := s.text()
 		if err != nil {
 			return err
 		}
-		name, err := unquote(quoted)
-		if err != nil {
-			return err
-		}
+		name := unquote(quoted)
 		names = append(names, name)
 		s.space()
 		s.at++ // the colon
 		s.space()
 		start := s.at
-		if err := s.value(depth); err != nil {
+		if err := s.value(depth); err != nil || each == nil {
 			return err
 		}
-		if each == nil {
-			continue
-		}
-		if err := each(name, s.doc[start:s.at]); err != nil {
-			return err
-		}
+		return each(name, s.doc[start:s.at])
+	})
+	if err != nil {
+		return err
 	}
-	s.at++
 	slices.Sort(names)
 	for i := range len(names) - 1 {
 		if names[i] == names[i+1] {
-			return errors.New("field " + fault.Name(names[i]) + " stands twice")
+			return errors.New("field " + fault.Name(names[i]) + " appears twice")
 		}
 	}
 	return nil
 }
 
-func (s *scanner) array(depth int) error {
+// items calls item at each member or element, up to the end of the object or array that
+// starts here.
+func (s *scanner) items(depth int, end byte, item func() error) error {
 	if depth > maxDepth {
 		return errors.New("it is nested too deep")
 	}
 	s.at++
-	for s.space(); s.doc[s.at] != ']'; s.space() {
+	for s.space(); s.doc[s.at] != end; s.space() {
 		if s.doc[s.at] == ',' {
 			s.at++
 			s.space()
 		}
-		if err := s.value(depth); err != nil {
+		if err := item(); err != nil {
 			return err
 		}
 	}
@@ -184,8 +173,8 @@ func checkEscapes(quoted string) error {
 	}
 }
 
-// escaped returns the rune of the \uXXXX at the start of s, or -1 if there is another
-// escape or none, and the length of the escape.
+// escaped returns the rune of the \uXXXX at the start of s, or -1 for another escape or
+// none, and the length of the escape.
 func escaped(s string) (r rune, size int) {
 	if !strings.HasPrefix(s, `\u`) {
 		return -1, min(2, len(s))
@@ -194,7 +183,7 @@ func escaped(s string) (r rune, size int) {
 	return rune(n), 6
 }
 
-// checkNumber refuses what jsonb's numbers do not hold; true, false and null pass.
+// checkNumber refuses numbers that jsonb cannot hold; true, false and null pass.
 func checkNumber(literal string) error {
 	switch literal {
 	case "true", "false", "null":
@@ -206,19 +195,19 @@ func checkNumber(literal string) error {
 	}
 	n, err := strconv.Atoi(exponent)
 	if err != nil || len(mantissa) > maxNumber || max(n, -n) > maxNumber {
-		return errors.New("it holds a number beyond all measure")
+		return errors.New("it holds a number that is out of range")
 	}
 	return nil
 }
 
 // unquote returns the text of a valid JSON string.
-func unquote(quoted string) (string, error) {
+func unquote(quoted string) string {
 	if !strings.Contains(quoted, `\`) {
-		return quoted[1 : len(quoted)-1], nil
+		return quoted[1 : len(quoted)-1]
 	}
 	var text string
-	err := json.Unmarshal([]byte(quoted), &text)
-	return text, err
+	_ = json.Unmarshal([]byte(quoted), &text) // the scanner has accepted it
+	return text
 }
 
 // quote returns text as a JSON string.
@@ -226,13 +215,13 @@ func quote(text string) json.RawMessage {
 	return AppendQuoted(make(json.RawMessage, 0, len(text)+2), text)
 }
 
-// AppendQuoted appends text as a JSON string, in which &, < and > stand as they are.
+// AppendQuoted appends text as a JSON string, with &, < and > as they are.
 func AppendQuoted(doc []byte, text string) []byte {
 	return append(appendEscaped(append(doc, '"'), text), '"')
 }
 
-// appendEscaped appends text as it stands between the quotes of a JSON string. Most of it
-// needs no escape, and encoding/json takes ten times as long to find that out.
+// appendEscaped appends text as it is between the quotes of a JSON string. Most text needs
+// no escape, and encoding/json takes ten times as long to find that out.
 func appendEscaped(doc []byte, text string) []byte {
 	for i := range len(text) {
 		if !plain[text[i]] {
@@ -243,7 +232,7 @@ func appendEscaped(doc []byte, text string) []byte {
 	return append(doc, text...)
 }
 
-// plain are the bytes that stand for themselves in a JSON string.
+// plain are the bytes that need no escape in a JSON string.
 var plain = func() (table [256]bool) {
 	for c := byte(' '); c < 0x7f; c++ {
 		table[c] = c != '"' && c != '\\'

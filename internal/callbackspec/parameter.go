@@ -29,9 +29,9 @@ const (
 type Hosts int
 
 const (
-	// PublicHosts are those that OSS itself calls: no private address, no name without a dot.
+	// PublicHosts are those that OSS can call: no private address, no name without a dot.
 	PublicHosts Hosts = iota
-	// AnyHost is for an emulator, which may call the machine that it runs on.
+	// AnyHost is for an emulator, which may call its own machine.
 	AnyHost
 )
 
@@ -40,12 +40,12 @@ const (
 type Parameter struct {
 	URLs     []string // callbackUrl: 1 to 5, tried in order until the first success; a missing scheme means http
 	Host     string   // callbackHost: the Host header of the callback; "" means the URL's own
-	SNI      bool     // callbackSNI: send the server name in the TLS handshake; HTTPS receivers nearly always need it
+	SNI      bool     // callbackSNI: send the server name in the TLS handshake; most HTTPS receivers need it
 	Body     string   // callbackBody: the template, see Expand
 	BodyType BodyType // callbackBodyType: "" means Form
 
-	// SignatureVersion is "" or "1.0". OSS has an undocumented beta "2.0", which
-	// nothing outside OSS can verify, so it is refused.
+	// SignatureVersion is "" or "1.0". The undocumented beta "2.0" is refused, because
+	// nothing outside OSS can verify it.
 	SignatureVersion string
 
 	// AdditionalHeaders are sent with the callback: at most 10, unsigned under
@@ -56,26 +56,22 @@ type Parameter struct {
 // JSON returns the document, unchecked.
 func (p Parameter) JSON() []byte {
 	doc := make([]byte, 0, 384+len(p.Body)+len(p.Body)/4)
-	doc = append(doc, `{"callbackUrl":`...)
-	doc = AppendQuoted(doc, strings.Join(p.URLs, ";"))
+	doc = appendMember(append(doc, '{'), "callbackUrl", strings.Join(p.URLs, ";"))
 	if p.Host != "" {
-		doc = append(doc, `,"callbackHost":`...)
-		doc = AppendQuoted(doc, p.Host)
+		doc = appendMember(append(doc, ','), "callbackHost", p.Host)
 	}
 	doc = append(doc, `,"callbackBody":`...)
 	beginning, rest := cutBeginning(p.Body)
 	doc = append(append(doc, '"'), beginning...)
 	doc = append(appendEscaped(doc, rest), '"')
 	if p.BodyType != "" {
-		doc = append(doc, `,"callbackBodyType":`...)
-		doc = AppendQuoted(doc, string(p.BodyType))
+		doc = appendMember(append(doc, ','), "callbackBodyType", string(p.BodyType))
 	}
 	if p.SNI {
 		doc = append(doc, `,"callbackSNI":true`...)
 	}
 	if p.SignatureVersion != "" {
-		doc = append(doc, `,"signatureVersion":`...)
-		doc = AppendQuoted(doc, p.SignatureVersion)
+		doc = appendMember(append(doc, ','), "signatureVersion", p.SignatureVersion)
 	}
 	if len(p.AdditionalHeaders) > 0 {
 		doc = append(doc, `,"additionalHeaders":`...)
@@ -84,25 +80,19 @@ func (p Parameter) JSON() []byte {
 	return append(doc, '}')
 }
 
-// Encode checks p and returns the value of the x-oss-callback header. The error
-// is a [fault.List].
-func (p Parameter) Encode(hosts Hosts) (string, error) {
-	d, err := p.Document(hosts)
-	return d.Base64(), err
-}
-
-// Document checks p and returns its document. The error is as with [Parameter.Encode].
+// Document checks p and returns its document. The error is a [fault.List] of all mistakes.
 func (p Parameter) Document(hosts Hosts) (Document, error) {
 	d, tooLong := newDocument("callback", p.JSON())
-	if err := fault.Join(p.checkFields(hosts), tooLong); err != nil {
+	err := fault.Join(p.checkURLs(hosts), p.checkHost(), p.checkBodyType(), p.checkTemplate(),
+		p.checkSignatureVersion(), p.checkAdditionalHeaders(), tooLong)
+	if err != nil {
 		return Document{}, err
 	}
 	return d, nil
 }
 
 // DecodeParameter reads the value of an x-oss-callback header and checks it as
-// [Parameter.Check] does. Names of fields are case sensitive; a field that is not one
-// of Parameter's is ignored.
+// [Parameter.Check] does. Names of fields are case-sensitive; unknown fields are ignored.
 func DecodeParameter(encoded string, hosts Hosts) (Parameter, error) {
 	doc, err := decodeDocument("callback", encoded)
 	if err != nil {
@@ -149,19 +139,15 @@ func DecodeParameter(encoded string, hosts Hosts) (Parameter, error) {
 	return p, nil
 }
 
-// Check applies OSS's rules and returns all mistakes, joined.
+// Check applies OSS's rules. The error is a [fault.List] of all mistakes.
 func (p Parameter) Check(hosts Hosts) error {
 	_, err := p.Document(hosts)
 	return err
 }
 
-func (p Parameter) checkFields(hosts Hosts) error {
-	return fault.Join(p.checkURLs(hosts), p.checkHost(), p.checkBody(), p.checkSignatureVersion(), p.checkAdditionalHeaders())
-}
-
 func (p Parameter) checkURLs(hosts Hosts) error {
 	if len(p.URLs) == 0 || len(p.URLs) == 1 && p.URLs[0] == "" {
-		return fault.New(ErrNoURL, "callbackUrl", "give the URL that OSS shall call", "is empty")
+		return fault.New(ErrNoURL, "callbackUrl", "give the URL that OSS is to call", "is empty")
 	}
 	if len(p.URLs) > MaxURLs {
 		return fault.New(ErrURLCount, "callbackUrl", "OSS tries at most 5: leave some out", "has %d URLs", len(p.URLs))
@@ -177,17 +163,13 @@ func (p Parameter) checkHost() error {
 	if p.Host == "" {
 		return nil
 	}
-	// A Host that holds a line break or a space would let the one who sets it write
-	// further header lines into the callback.
+	// With a line break or a space in Host, anyone who chooses it could add header lines to
+	// the callback.
 	if _, rule := splitHostPort(p.Host); rule != nil {
 		return fault.New(rule, "callbackHost", "give a host name or an IPv4 address, with a port from 1 to 65535 if need be",
 			"is %s", fault.Quote(p.Host))
 	}
 	return nil
-}
-
-func (p Parameter) checkBody() error {
-	return fault.Join(p.checkBodyType(), p.checkTemplate())
 }
 
 func (p Parameter) checkBodyType() error {
@@ -217,7 +199,7 @@ func (p Parameter) checkSignatureVersion() error {
 		"is %q", p.SignatureVersion)
 }
 
-// reservedHeaders may not be set through additionalHeaders (OSS error code 0007-00000026).
+// reservedHeaders must not be in additionalHeaders (OSS error code 0007-00000026).
 var reservedHeaders = []string{
 	"content-type", "content-length", "host", "authorization", "user-agent",
 	"content-md5", "expect", "upgrade", "keep-alive",
@@ -238,7 +220,7 @@ func (p Parameter) checkAdditionalHeaders() error {
 		case strings.HasPrefix(name, "x-oss-"), slices.Contains(reservedHeaders, name):
 			wrong(name, "is set by OSS itself", "choose another name")
 		case strings.ContainsFunc(p.AdditionalHeaders[name], func(c rune) bool { return c < ' ' || c >= 0x7f }):
-			// A line break here would become further header lines.
+			// A line break would start further header lines.
 			wrong(name, "has a value with a control or non-ASCII character", "percent-encode it")
 		}
 	}

@@ -66,7 +66,7 @@ func mustFields(t testing.TB, s string) spec.Fields {
 	return fields
 }
 
-// The bodies were genuinely signed by OSS between 2015 and 2021 and published in its
+// OSS genuinely signed these bodies between 2015 and 2021. They were published in its
 // documentation, in repositories and in aliyun-oss-python-sdk#272.
 func TestParseGenuine(t *testing.T) {
 	t.Parallel()
@@ -102,59 +102,63 @@ func TestParseGenuine(t *testing.T) {
 
 func TestParseAccepts(t *testing.T) {
 	t.Parallel()
+	const form, js = string(spec.Form), string(spec.JSON)
 	tests := []struct {
 		name, contentType, body string
 		want                    spec.Callback
 	}{
-		{"nothing", string(spec.Form), "", spec.Callback{}},
-		{"nothing but &", string(spec.Form), "&&&", spec.Callback{}},
+		{"nothing", form, "", spec.Callback{}},
+		{"nothing but &", form, "&&&", spec.Callback{}},
 		{"no content type is OSS's default", "", "bucket=b", spec.Callback{Bucket: "b"}},
 		{"content type with a parameter", "application/x-www-form-urlencoded; charset=utf-8", "bucket=b", spec.Callback{Bucket: "b"}},
 		{"content type in upper case", "APPLICATION/JSON;charset=UTF-8", `{"bucket":"b"}`, spec.Callback{Bucket: "b"}},
-		{"both spellings of a space", string(spec.Form), "object=a+b%20c%2Bd", spec.Callback{Object: "a b c+d"}},
-		{"lower-case hex", string(spec.Form), "object=a%2fb", spec.Callback{Object: "a/b"}},
-		{"equals sign in a value", string(spec.Form), "contentMd5=ab==", spec.Callback{ContentMD5: "ab=="}},
-		{"name without a value", string(spec.Form), "flag&=v&bucket=b", spec.Callback{Bucket: "b", Vars: rawVars{"flag": raw(`""`), "": raw(`"v"`)}}},
-		{"encoded name", string(spec.Form), "buck%65t=b", spec.Callback{Bucket: "b"}},
-		{"unknown fields", string(spec.Form), "uid=4%262&note=%E4%BD%A0+%22%0A&html=%3Cb%3E", spec.Callback{
+		{"both spellings of a space", form, "object=a+b%20c%2Bd", spec.Callback{Object: "a b c+d"}},
+		{"lower-case hex", form, "object=a%2fb", spec.Callback{Object: "a/b"}},
+		{"equals sign in a value", form, "contentMd5=ab==", spec.Callback{ContentMD5: "ab=="}},
+		{"name without a value", form, "flag&=v&bucket=b", spec.Callback{Bucket: "b", Vars: rawVars{"flag": raw(`""`), "": raw(`"v"`)}}},
+		{"encoded name", form, "buck%65t=b", spec.Callback{Bucket: "b"}},
+		{"unknown fields", form, "uid=4%262&note=%E4%BD%A0+%22%0A&html=%3Cb%3E", spec.Callback{
 			Vars: rawVars{"uid": raw(`"4&2"`), "note": raw(`"你 \"\n"`), "html": raw(`"<b>"`)}}},
-		{"object key that looks like a variable", string(spec.Form), "object=%24%7Bx%3Afoo%7D.txt", spec.Callback{Object: "${x:foo}.txt"}},
-		{"quoted etag", string(spec.Form), "etag=%22AB%22", spec.Callback{ETag: "AB"}},
-		{"IPv6 client", string(spec.Form), "clientIp=2001%3Adb8%3A%3A1", spec.Callback{ClientIP: netip.MustParseAddr("2001:db8::1")}},
-		{"mapped client", string(spec.Form), "clientIp=::ffff:203.0.113.9", spec.Callback{ClientIP: netip.MustParseAddr("203.0.113.9")}},
-		{"crc64 of 20 digits", string(spec.Form), "crc64=18446744073709551615", spec.Callback{CRC64: ptr[uint64](math.MaxUint64)}},
-		{"crc64 beyond what a float holds", string(spec.JSON), `{"crc64":16720571837072852001}`, spec.Callback{CRC64: ptr[uint64](16720571837072852001)}},
-		{"crc64 as text", string(spec.JSON), `{"crc64":"18446744073709551615"}`, spec.Callback{CRC64: ptr[uint64](math.MaxUint64)}},
+		{"object key that looks like a variable", form, "object=%24%7Bx%3Afoo%7D.txt", spec.Callback{Object: "${x:foo}.txt"}},
+		{"quoted etag", form, "etag=%22AB%22", spec.Callback{ETag: "AB"}},
+		{"IPv6 client", form, "clientIp=2001%3Adb8%3A%3A1", spec.Callback{ClientIP: netip.MustParseAddr("2001:db8::1")}},
+		{"mapped client", form, "clientIp=::ffff:203.0.113.9", spec.Callback{ClientIP: netip.MustParseAddr("203.0.113.9")}},
+		{"crc64 of 20 digits", form, "crc64=18446744073709551615", spec.Callback{CRC64: ptr[uint64](math.MaxUint64)}},
+		{"crc64 beyond the precision of a float", js, `{"crc64":16720571837072852001}`, spec.Callback{CRC64: ptr[uint64](16720571837072852001)}},
+		{"crc64 as text", js, `{"crc64":"18446744073709551615"}`, spec.Callback{CRC64: ptr[uint64](math.MaxUint64)}},
 
-		{"no image, form", string(spec.Form), "imageInfo.height=&imageInfo.width=&imageInfo.format=", spec.Callback{}},
-		{"no image, form, zero", string(spec.Form), "imageInfo.height=0", spec.Callback{ImageHeight: ptr[int32](0)}},
-		{"no image, null", string(spec.JSON), `{"imageInfo.height":null,"imageInfo.width":null,"imageInfo.format":null,"vpcId":null}`, spec.Callback{}},
-		{"no image, empty text", string(spec.JSON), `{"imageInfo.height":"","imageInfo.width":"","imageInfo.format":""}`, spec.Callback{}},
-		{"no image, absent", string(spec.JSON), `{}`, spec.Callback{}},
-		{"image, number and numeric text", string(spec.JSON), `{"imageInfo.height":539,"imageInfo.width":"810","size":"7"}`,
+		{"no image, form", form, "imageInfo.height=&imageInfo.width=&imageInfo.format=", spec.Callback{}},
+		{"no image, form, zero", form, "imageInfo.height=0", spec.Callback{ImageHeight: ptr[int32](0)}},
+		{"no image, null", js, `{"imageInfo.height":null,"imageInfo.width":null,"imageInfo.format":null,"vpcId":null}`, spec.Callback{}},
+		{"no image, empty text", js, `{"imageInfo.height":"","imageInfo.width":"","imageInfo.format":""}`, spec.Callback{}},
+		{"no image, absent", js, `{}`, spec.Callback{}},
+		{"image, number and numeric text", js, `{"imageInfo.height":539,"imageInfo.width":"810","size":"7"}`,
 			spec.Callback{ImageHeight: ptr[int32](539), ImageWidth: ptr[int32](810), Size: ptr[int64](7)}},
-		{"image, zero as text", string(spec.JSON), `{"imageInfo.height":"0","imageInfo.width":0}`, spec.Callback{ImageHeight: ptr[int32](0), ImageWidth: ptr[int32](0)}},
-		{"nested imageInfo", string(spec.JSON), `{"imageInfo":{"height":1,"width":"2","format":"png"}}`,
+		{"image, zero as text", js, `{"imageInfo.height":"0","imageInfo.width":0}`,
+			spec.Callback{ImageHeight: ptr[int32](0), ImageWidth: ptr[int32](0)}},
+		{"nested imageInfo", js, `{"imageInfo":{"height":1,"width":"2","format":"png"}}`,
 			spec.Callback{ImageHeight: ptr[int32](1), ImageWidth: ptr[int32](2), ImageFormat: "png"}},
-		{"nested imageInfo with more", string(spec.JSON), `{"imageInfo":{"height":1,"a\"b":[2, {"c":3}],"d":null}}`,
+		{"nested imageInfo with more", js, `{"imageInfo":{"height":1,"a\"b":[2, {"c":3}],"d":null}}`,
 			spec.Callback{ImageHeight: ptr[int32](1), Vars: rawVars{"imageInfo": raw(`{"a\"b":[2, {"c":3}],"d":null}`)}}},
-		{"nested imageInfo, empty", string(spec.JSON), `{"imageInfo":{}}`, spec.Callback{Vars: rawVars{"imageInfo": raw(`{}`)}}},
-		{"number for a text", string(spec.JSON), `{"bucket":5,"object":"\u00e9\ud83d\ude00\/"}`, spec.Callback{Bucket: "5", Object: "é😀/"}},
+		{"nested imageInfo, empty", js, `{"imageInfo":{}}`, spec.Callback{Vars: rawVars{"imageInfo": raw(`{}`)}}},
+		{"number for a text", js, `{"bucket":5,"object":"\u00e9\ud83d\ude00\/"}`, spec.Callback{Bucket: "5", Object: "é😀/"}},
 
-		{"space around JSON", string(spec.JSON), "\r\n { \"bucket\" : \"b\" , \"a\" : [ 1 , { } ] } \t", spec.Callback{Bucket: "b", Vars: rawVars{"a": raw("[ 1 , { } ]")}}},
-		{"JSON values are kept", string(spec.JSON), `{"a":null,"b":true,"c":-1.5e3,"d":{"e":"\\u0000 \ud83d\ude00"},"f":"<&\u0041/\\u0000"}`, spec.Callback{Vars: rawVars{
-			"a": raw("null"), "b": raw("true"), "c": raw("-1.5e3"), "d": raw(`{"e":"\\u0000 \ud83d\ude00"}`), "f": raw(`"<&A/\\u0000"`)}}},
-		{"numbers in quotes", string(spec.JSON), `{"pic_info":"810,539"}`, spec.Callback{Vars: rawVars{"pic_info": raw(`"810,539"`)}}},
-		{"as deep as can be", string(spec.JSON), `{"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`,
+		{"space around JSON", js, "\r\n { \"bucket\" : \"b\" , \"a\" : [ 1 , { } ] } \t",
+			spec.Callback{Bucket: "b", Vars: rawVars{"a": raw("[ 1 , { } ]")}}},
+		{"JSON values are kept", js, `{"a":null,"b":true,"c":-1.5e3,"d":{"e":"\\u0000 \ud83d\ude00"},"f":"<&\u0041/\\u0000"}`,
+			spec.Callback{Vars: rawVars{"a": raw("null"), "b": raw("true"), "c": raw("-1.5e3"),
+				"d": raw(`{"e":"\\u0000 \ud83d\ude00"}`), "f": raw(`"<&A/\\u0000"`)}}},
+		{"numbers in quotes", js, `{"pic_info":"810,539"}`, spec.Callback{Vars: rawVars{"pic_info": raw(`"810,539"`)}}},
+		{"the greatest depth", js, `{"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`,
 			spec.Callback{Vars: rawVars{"a": raw(strings.Repeat("[", 63) + strings.Repeat("]", 63))}}},
 
-		{"pairs of JSON", string(spec.JSON), `object="local/a&b=\"c\\.png"&size=5385&mimeType="application/octet-stream"&height=256`, spec.Callback{
+		{"pairs of JSON", js, `object="local/a&b=\"c\\.png"&size=5385&mimeType="application/octet-stream"&height=256`, spec.Callback{
 			Object: `local/a&b="c\.png`, Size: ptr[int64](5385), MimeType: "application/octet-stream",
 			Vars: rawVars{"height": raw("256")}}},
-		{"pairs of JSON with constants", string(spec.JSON), `type=avatar&&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
+		{"pairs of JSON with constants", js, `type=avatar&&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
 			ImageWidth: ptr[int32](3), Vars: rawVars{"type": raw(`"avatar"`), "flag": raw(`""`), "empty": raw(`""`),
 				"wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
-		{"JSON of form type", string(spec.Form), `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
+		{"JSON of form type", form, `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
 			Object: "a/b c", Size: ptr[int64](12), Vars: rawVars{"uid": raw(`"4&2"`)}}},
 	}
 	for _, tt := range tests {
@@ -171,7 +175,7 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-func TestParseKeepsNothingOfTheBuffer(t *testing.T) {
+func TestParseCopiesTheBody(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ contentType, body string }{
 		{string(spec.Form), "bucket=demo&uid=42"},
@@ -188,7 +192,7 @@ func TestParseKeepsNothingOfTheBuffer(t *testing.T) {
 			body[i] = '#'
 		}
 		if diff := diffCallback(want, got); diff != "" {
-			t.Errorf("%s changes with the buffer that it was read from: %s", tt.body, diff)
+			t.Errorf("%s: the callback changes with the buffer: %s", tt.body, diff)
 		}
 	}
 }

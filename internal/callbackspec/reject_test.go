@@ -24,11 +24,11 @@ func TestParseRefuses(t *testing.T) {
 		{"raw bytes that are not UTF-8", form, "object=\xc3(", "object is not UTF-8"},
 		{"surrogate in UTF-8", form, "uid=%ED%A0%80", "uid is not UTF-8"},
 		{"name is not UTF-8", form, "%ff=a", "is not UTF-8"},
-		{"system field twice", form, "bucket=a&bucket=a", "field bucket stands twice"},
-		{"system field twice, first empty", form, "bucket=&bucket=a", "field bucket stands twice"},
-		{"system field twice, once encoded", form, "bucket=a&buck%65t=b", "field bucket stands twice"},
-		{"token twice", form, "upcall_token=a&upcall_token=b", "field upcall_token stands twice"},
-		{"custom field twice", form, "uid=1&uid=2", "field uid stands twice"},
+		{"system field twice", form, "bucket=a&bucket=a", "field bucket appears twice"},
+		{"system field twice, first empty", form, "bucket=&bucket=a", "field bucket appears twice"},
+		{"system field twice, once encoded", form, "bucket=a&buck%65t=b", "field bucket appears twice"},
+		{"token twice", form, "upcall_token=a&upcall_token=b", "field upcall_token appears twice"},
+		{"custom field twice", form, "uid=1&uid=2", "field uid appears twice"},
 		{"percent-encoded template", form, "bucket=%24%7Bbucket%7D", "template was percent-encoded"},
 		{"percent-encoded template, token", form, "upcall_token=%24%7Bx:upcall_token%7D", "template was percent-encoded"},
 		{"percent-encoded template, number", form, "size=%24%7Bsize%7D", "template was percent-encoded"},
@@ -46,24 +46,24 @@ func TestParseRefuses(t *testing.T) {
 		{"address with a port", form, "clientIp=1.2.3.4:5", "valid clientIp"},
 		{"address with a zone", form, "clientIp=fe80::1%25eth0", "valid clientIp"},
 
-		{"no JSON at all", js, "", "neither a JSON object"},
+		{"empty body", js, "", "neither a JSON object"},
 		{"text", js, "hello", "neither a JSON object"},
 		{"array", js, `["bucket"]`, "neither a JSON object"},
 		{"string", js, `"bucket"`, "neither a JSON object"},
 		{"form-encoded list of names", js, `&&`, "neither a JSON object"},
-		{"cut behind the name", js, `{"bucket"`, "unexpected end of JSON"},
+		{"cut after the name", js, `{"bucket"`, "unexpected end of JSON"},
 		{"cut inside a value", js, `{"bucket":"b`, "unexpected end of JSON"},
 		{"cut before the end", js, `{"bucket":"b"`, "unexpected end of JSON"},
-		{"comma too many", js, `{"bucket":"b",}`, "not one JSON object"},
+		{"extra comma", js, `{"bucket":"b",}`, "not one JSON object"},
 		{"empty value", js, `{"vpcId":,"bucket":"b"}`, "not one JSON object"},
 		{"quotes in the template", js, `{"bucket":""demo""}`, "not one JSON object"},
 		{"single quotes", js, `{'bucket':'b'}`, "not one JSON object"},
 		{"line break in text", js, "{\"bucket\":\"a\nb\"}", "not one JSON object"},
 		{"bad escape", js, `{"bucket":"\x41"}`, "not one JSON object"},
-		{"garbage behind", js, `{"bucket":"b"}x`, "after top-level value"},
-		{"second object behind", js, `{"bucket":"b"}{"bucket":"c"}`, "after top-level value"},
-		{"NUL behind", js, "{\"bucket\":\"b\"}\x00", "after top-level value"},
-		{"pairs behind", js, `{"bucket":"b"}&size=1`, "after top-level value"},
+		{"garbage after the object", js, `{"bucket":"b"}x`, "after top-level value"},
+		{"second object after it", js, `{"bucket":"b"}{"bucket":"c"}`, "after top-level value"},
+		{"NUL after the object", js, "{\"bucket\":\"b\"}\x00", "after top-level value"},
+		{"pairs after the object", js, `{"bucket":"b"}&size=1`, "after top-level value"},
 		{"byte order mark", js, "\ufeff{\"bucket\":\"b\"}", "neither a JSON object"},
 		{"byte order mark and an equals sign", js, "\ufeff{\"contentMd5\":\"a==\"}", "neither a JSON value nor bare text"},
 		{"UTF-16", js, "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", "not one JSON object"},
@@ -72,19 +72,19 @@ func TestParseRefuses(t *testing.T) {
 		{"escaped NUL", js, `{"bucket":"a\u0000"}`, "NUL"},
 		{"escaped NUL in a name", js, `{"a\u0000":1}`, "NUL"},
 		{"escaped NUL in a nested value", js, `{"a":{"b":["\u0000"]}}`, "NUL"},
-		{"escaped NUL behind a backslash", js, `{"a":"\\\u0000"}`, "NUL"},
+		{"escaped NUL after a backslash", js, `{"a":"\\\u0000"}`, "NUL"},
 		{"high half of a pair", js, `{"object":"\ud800"}`, "surrogate"},
 		{"low half of a pair", js, `{"object":"\uDC00"}`, "surrogate"},
-		{"halves the wrong way round", js, `{"a":{"b":"\ude00\ud83d"}}`, "surrogate"},
+		{"halves in the wrong order", js, `{"a":{"b":"\ude00\ud83d"}}`, "surrogate"},
 		{"half and another escape", js, `{"a":"\ud83d\n"}`, "surrogate"},
 		{"half in a name", js, `{"a":{"\ud83d":1}}`, "surrogate"},
-		{"system field twice in JSON", js, `{"bucket":"a","bucket":"b"}`, "field bucket stands twice"},
-		{"system field twice, once null", js, `{"bucket":null,"bucket":"b"}`, "field bucket stands twice"},
-		{"system field twice, once escaped", js, `{"bucket":"a","b\u0075cket":"b"}`, "field bucket stands twice"},
-		{"system field twice, once nested", js, `{"imageInfo.height":1,"imageInfo":{"height":2}}`, "field imageInfo.height stands twice"},
-		{"custom field twice in JSON", js, `{"uid":1,"uid":2}`, "field uid stands twice"},
-		{"deep field twice", js, `{"a":[{"b":{"c":1,"c":2}}]}`, "field c stands twice"},
-		{"object twice", js, `{"imageInfo":{"height":1},"imageInfo":{"width":2}}`, "field imageInfo stands twice"},
+		{"system field twice in JSON", js, `{"bucket":"a","bucket":"b"}`, "field bucket appears twice"},
+		{"system field twice, once null", js, `{"bucket":null,"bucket":"b"}`, "field bucket appears twice"},
+		{"system field twice, once escaped", js, `{"bucket":"a","b\u0075cket":"b"}`, "field bucket appears twice"},
+		{"system field twice, once nested", js, `{"imageInfo.height":1,"imageInfo":{"height":2}}`, "field imageInfo.height appears twice"},
+		{"custom field twice in JSON", js, `{"uid":1,"uid":2}`, "field uid appears twice"},
+		{"deep field twice", js, `{"a":[{"b":{"c":1,"c":2}}]}`, "field c appears twice"},
+		{"object twice", js, `{"imageInfo":{"height":1},"imageInfo":{"width":2}}`, "field imageInfo appears twice"},
 		{"array for a text", js, `{"bucket":["b"]}`, "field bucket holds a JSON array"},
 		{"object for a text", js, `{"bucket":{"name":"b"}}`, "field bucket holds a JSON object"},
 		{"boolean for a number", js, `{"size":true}`, "field size holds a JSON boolean"},
@@ -92,11 +92,11 @@ func TestParseRefuses(t *testing.T) {
 		{"fraction", js, `{"size":1.5}`, "valid size"},
 		{"exponent", js, `{"size":1e3}`, "valid size"},
 		{"negative", js, `{"size":-1}`, "valid size"},
-		{"huge exponent", js, `{"a":1e400000}`, "beyond all measure"},
-		{"tiny exponent", js, `{"a":[1e-20000]}`, "beyond all measure"},
-		{"exponent that no int holds", js, `{"a":1E+99999999999999999999}`, "beyond all measure"},
-		{"huge number", js, `{"a":` + strings.Repeat("9", 140_000) + `}`, "beyond all measure"},
-		{"long fraction", js, `{"a":0.` + strings.Repeat("0", 20_000) + `1}`, "beyond all measure"},
+		{"huge exponent", js, `{"a":1e400000}`, "a number that is out of range"},
+		{"tiny exponent", js, `{"a":[1e-20000]}`, "a number that is out of range"},
+		{"exponent beyond int", js, `{"a":1E+99999999999999999999}`, "a number that is out of range"},
+		{"huge number", js, `{"a":` + strings.Repeat("9", 140_000) + `}`, "a number that is out of range"},
+		{"long fraction", js, `{"a":0.` + strings.Repeat("0", 20_000) + `1}`, "a number that is out of range"},
 		{"one level too deep", js, `{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, "too deep"},
 		{"objects too deep", js, strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), "too deep"},
 		{"a million deep", js, `{"a":` + strings.Repeat("[", 1_000_000), "not one JSON object"},
@@ -104,14 +104,14 @@ func TestParseRefuses(t *testing.T) {
 		{"percent-encoded template in JSON", js, `{"bucket":"${bucket}"}`, "template was percent-encoded"},
 
 		{"pairs: text of OSS inside quotes", js, `filename=""a/b""&size=1`, "field filename is neither"},
-		{"pairs: text with something before", js, `path=dir/"a&size=7"&x=1`, "field path is neither"},
+		{"pairs: something before the text", js, `path=dir/"a&size=7"&x=1`, "field path is neither"},
 		{"pairs: unclosed text", js, `path="a&size=7`, "field path is neither"},
 		{"pairs: quotes in a name", js, `"a&size=7"=1`, "is neither"},
 		{"pairs: NUL", js, `path="\u0000"`, "NUL"},
 		{"pairs: raw NUL", js, "path=\x00", "NUL"},
 		{"pairs: half of a pair", js, `o={"a":"\ud800"}`, "surrogate"},
-		{"pairs: twice", js, `size=1&size=2`, "field size stands twice"},
-		{"pairs: custom twice", js, `a&a=1`, "field a stands twice"},
+		{"pairs: system field twice", js, `size=1&size=2`, "field size appears twice"},
+		{"pairs: custom field twice", js, `a&a=1`, "field a appears twice"},
 		{"pairs: too deep", js, `a=` + strings.Repeat("[", 65) + strings.Repeat("]", 65), "too deep"},
 		{"pairs: not UTF-8", js, "a=\"\xff\"", "neither"},
 
@@ -134,7 +134,7 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("%q is not one short line", err)
 			}
 			if diff := diffCallback(spec.Callback{}, c); diff != "" {
-				t.Errorf("a refused callback is not zero: %s", diff)
+				t.Errorf("a refused callback is not the zero value: %s", diff)
 			}
 		})
 	}
@@ -154,7 +154,7 @@ func TestParseRefusesOtherTypes(t *testing.T) {
 	}
 }
 
-// Whoever signs the error log must not be able to write lines into it.
+// Otherwise a sender could write lines into the error log.
 func TestParseErrorShowsNoValues(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"size=s3cret", "clientIp=s3cret", "uid=s3cret%ff", "object=s3cret%zz"} {

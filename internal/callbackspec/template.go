@@ -10,7 +10,7 @@ import (
 )
 
 // systemForm and systemJSON are the beginning of the default template: every system
-// variable, in a field of its name.
+// variable, in a field with its name.
 var (
 	systemForm = eachVariable("", "&", func(name string) string { return name + "=${" + name + "}" })
 	systemJSON = eachVariable("{", ",", func(name string) string { return `"` + name + `":${` + name + "}" })
@@ -30,13 +30,13 @@ const (
 	TokenVar   = VarPrefix + TokenField
 )
 
-// Values holds what stands for each variable: system variables by their names,
-// custom ones with their prefix. A missing entry is a variable without a value.
+// Values has the value of each variable: system variables by their names, custom ones
+// with their prefix. A missing entry is a variable without a value.
 type Values map[string]string
 
-// DefaultBody returns the template that holds every system variable, the custom
-// variables varNames (without "x:") and, if asked, the upload token. Each field has
-// the name of its variable, custom ones without the prefix, as in OSS's own examples.
+// DefaultBody returns the template with every system variable, the custom variables
+// varNames (without "x:") and, if asked, the upload token. Each field has the name of its
+// variable, custom ones without the prefix, as in OSS's own examples.
 func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) {
 	names := varNames
 	if !slices.IsSorted(names) {
@@ -75,24 +75,21 @@ func DefaultBody(t BodyType, varNames []string, withToken bool) (string, error) 
 	return body.String(), nil
 }
 
-// WithToken returns the template with a field for the upload token at its end, or as
-// it is if it refers to the token already. The template's shape, a JSON object or
-// name=value pairs, says where the field goes; the type says who writes the quotes.
+// WithToken returns the template with a field for the upload token at its end, or
+// unchanged if it refers to the token already. The template's shape, a JSON object or
+// name=value pairs, decides where the field goes; the type decides who writes the quotes.
 func WithToken(body string, t BodyType) (string, error) {
 	pieces, err := parseTemplate(body)
 	if err != nil {
 		return "", err
 	}
-	for _, p := range pieces {
-		if p.variable == TokenVar {
-			return body, nil
-		}
+	if slices.Contains(pieces, piece{variable: TokenVar}) {
+		return body, nil
 	}
-	for _, p := range pieces {
-		// Two fields of one name are refused where they arrive.
-		if strings.Contains(p.constant, TokenField) {
-			return "", wrongTemplate("rename that field or give it the variable", "names %s but does not hold ${%s}", TokenField, TokenVar)
-		}
+	// The receiver refuses two fields of one name.
+	if slices.ContainsFunc(pieces, func(p piece) bool { return strings.Contains(p.constant, TokenField) }) {
+		return "", wrongTemplate("rename that field or give it the variable",
+			"names %s but does not hold ${%s}", TokenField, TokenVar)
 	}
 	const space = " \t\r\n"
 	trimmed := strings.Trim(body, space)
@@ -121,9 +118,9 @@ func WithToken(body string, t BodyType) (string, error) {
 }
 
 // Expand fills a template in as OSS does. The substitution is textual. In a form body
-// each value is percent-encoded. In a JSON body text gets its quotes from OSS, numbers
-// are bare, and a variable without a value is null (OSS does not document that last
-// case). Whatever stands between the variables is sent as written.
+// each value is percent-encoded. In a JSON body OSS adds quotes to text, numbers are bare,
+// and a variable without a value is null (OSS does not document this last case). Text
+// between the variables is sent as written.
 func Expand(body string, t BodyType, values Values) (string, error) {
 	pieces, err := parseTemplate(body)
 	if err != nil {
@@ -139,7 +136,7 @@ func Expand(body string, t BodyType, values Values) (string, error) {
 		custom := strings.HasPrefix(p.variable, VarPrefix)
 		switch {
 		case t != JSON:
-			// How OSS spells a space is not known; a receiver must take both spellings.
+			// OSS may send a space as + or as %20; a receiver must accept both.
 			out.WriteString(ossrule.Escape(value))
 		case !ok, value == "" && !custom:
 			out.WriteString("null")
@@ -152,14 +149,14 @@ func Expand(body string, t BodyType, values Values) (string, error) {
 	return out.String(), nil
 }
 
-// beginnings are those of the default templates, and how they stand in a JSON string.
+// beginnings are those of the default templates, plain and escaped for a JSON string.
 var beginnings = [...]struct{ template, escaped string }{
 	{systemForm, string(appendEscaped(nil, systemForm))},
 	{systemJSON, string(appendEscaped(nil, systemJSON))},
 }
 
-// cutBeginning cuts a template behind the beginning of the default one. Most have that,
-// and it need not be looked at again.
+// cutBeginning cuts off the beginning of a default template. Most templates begin with it,
+// and it needs no escaping.
 func cutBeginning(body string) (escaped, rest string) {
 	for _, b := range beginnings {
 		if rest, ok := strings.CutPrefix(body, b.template); ok {
@@ -169,10 +166,10 @@ func cutBeginning(body string) (escaped, rest string) {
 	return "", body
 }
 
-// CheckBody returns a [fault.Fault] if what OSS makes of a template cannot be parsed, so
-// that every callback would be refused: quotes around a variable in a JSON body, to which
-// OSS adds its own, or a name that stands twice. What the fields mean to the receiver is
-// its own affair, and not checked.
+// CheckBody returns a [fault.Fault] if every callback of a template would be refused,
+// because the body that OSS makes of it cannot be parsed: quotes around a variable in a
+// JSON body, to which OSS adds its own, or a duplicate name. It does not check what the
+// fields mean to the receiver.
 func CheckBody(body string, t BodyType) error {
 	pieces, err := parseTemplate(body)
 	if err != nil {
@@ -202,10 +199,7 @@ type piece struct{ constant, variable string }
 func parseTemplate(body string) ([]piece, error) {
 	pieces := make([]piece, 0, 2*strings.Count(body, "$")+1)
 	err := eachPiece(body, func(p piece) { pieces = append(pieces, p) })
-	if err != nil {
-		return nil, err
-	}
-	return pieces, nil
+	return pieces, err
 }
 
 // eachPiece calls each for every piece of a template in order, up to the first mistake.
@@ -228,8 +222,9 @@ func eachPiece(body string, each func(piece)) error {
 			return wrongTemplate("close it with }", "has ${%s without an end", fault.Name(name))
 		}
 		if strings.HasPrefix(name, VarPrefix) {
-			if err := checkVarName(name); err != nil {
-				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot", "has the variable ${%s}", fault.Name(name))
+			if checkVarName(name) != nil {
+				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot",
+					"has the variable ${%s}", fault.Name(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
 			return wrongTemplate("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",

@@ -87,9 +87,9 @@ func TestWithToken(t *testing.T) {
 				t.Fatal(diff)
 			}
 			if again, err := spec.WithToken(got, tt.t); err != nil || again != got {
-				t.Errorf("the second time gave %q, %v", again, err)
+				t.Errorf("the second call gave %q, %v", again, err)
 			}
-			// The token arrives, whatever the shape.
+			// The token arrives in every shape of template.
 			body, err := spec.Expand(got, tt.t, spec.Values{"object": "a/b", "size": "1", spec.TokenVar: "k1.tok-en_1"})
 			if err != nil {
 				t.Fatal(err)
@@ -133,8 +133,8 @@ func TestWithTokenRefuses(t *testing.T) {
 	}
 }
 
-// What the substitution does is taken from genuinely signed callbacks, but for the
-// cases that say otherwise.
+// The expected substitutions come from genuinely signed callbacks, except where the name of
+// the case says otherwise.
 func TestExpand(t *testing.T) {
 	t.Parallel()
 	values := spec.Values{
@@ -153,7 +153,8 @@ func TestExpand(t *testing.T) {
 		{"constants of a form stay", spec.Form, "a b/ü=<&>&m=${mimeType}", "a b/ü=<&>&m=image%2Fjpeg"},
 		{"no value in a form", spec.Form, "height=${imageInfo.format}&v=${vpcId}&x=${x:none}", "height=&v=&x="},
 		{"custom in a form", spec.Form, "uid=${x:uid}", "uid=4%262"},
-		{"JSON: quotes come from OSS, slashes stay, numbers are bare", spec.JSON, `{"o":${object},"s":${size},"h":${imageInfo.height},"c":${crc64}}`,
+		{"JSON: quotes come from OSS, slashes stay, numbers are bare", spec.JSON,
+			`{"o":${object},"s":${size},"h":${imageInfo.height},"c":${crc64}}`,
 			`{"o":"zmaplex/2021_14:31/a.b-c_d~\"é +*.jpg","s":5385,"h":539,"c":18446744073709551615}`},
 		{"JSON: a custom variable is text", spec.JSON, `{"uid":${x:uid},"e":${x:empty}}`, `{"uid":"4&2","e":""}`},
 		{"JSON: no value (undocumented)", spec.JSON, `{"f":${imageInfo.format},"v":${vpcId},"x":${x:none}}`, `{"f":null,"v":null,"x":null}`},
@@ -188,7 +189,7 @@ func TestExpand(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// The body of the default template means the same in both types.
+// TestExpandedDefaultParsesBack: the default template has the same meaning in both types.
 func TestExpandedDefaultParsesBack(t *testing.T) {
 	t.Parallel()
 	text := everything()
@@ -216,8 +217,8 @@ func TestExpandedDefaultParsesBack(t *testing.T) {
 	}
 }
 
-// TestSystemFields holds the written-out beginnings of the default template against
-// the list of variables.
+// TestSystemFields compares the beginnings of the default templates with the list of
+// variables.
 func TestSystemFields(t *testing.T) {
 	t.Parallel()
 	var form, object []string
@@ -266,7 +267,7 @@ func TestCheckBody(t *testing.T) {
 		{"object=${object}&note=100%", spec.Form, true},
 		{`{"object":"${object}"}`, spec.Form, true},
 		{`{"object":${object},"size":${size},"uid":${x:uid}}`, spec.JSON, true},
-		{"size=big", spec.Form, true}, // the receiver may map the name away
+		{"size=big", spec.Form, true}, // the receiver may map the name to another variable
 		{`{"object":"${object}"}`, spec.JSON, false},
 		{`{"object":${object},"object":${bucket}}`, spec.JSON, false},
 		{`{"object":${object}`, spec.JSON, false},

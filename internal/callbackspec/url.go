@@ -10,14 +10,15 @@ import (
 )
 
 // checkURL applies OSS's rules to one callback URL. They are stricter than package
-// net/url, so that no two readers of an accepted URL see different hosts in it.
+// net/url, so that all readers of an accepted URL see the same host in it.
 func checkURL(raw string, hosts Hosts) error {
 	wrong := func(rule error, fix, problem string, args ...any) error {
 		return fault.New(rule, "callbackUrl", fix, "%q "+problem, append([]any{withoutSecrets(raw)}, args...)...)
 	}
 	for _, c := range raw {
 		if c <= ' ' || c >= 0x7f {
-			return wrong(ErrNotASCII, "percent-encode it in the path or the query; write a host name in Punycode", "holds the character %q", c)
+			return wrong(ErrNotASCII, "percent-encode it in the path or the query; write a host name in Punycode",
+				"holds the character %q", c)
 		}
 	}
 	scheme, authority, path := splitURL(raw)
@@ -40,10 +41,12 @@ func checkURL(raw string, hosts Hosts) error {
 	case ErrPort:
 		return wrong(rule, "write host:8080, say", "has a port that is not a number from 1 to 65535")
 	case ErrHost:
-		return wrong(rule, "use letters, digits, hyphens and dots; write other scripts in Punycode", "has a host that is no host name")
+		return wrong(rule, "use letters, digits, hyphens and dots; write other scripts in Punycode",
+			"has a host that is not a host name")
 	}
 	if hosts == PublicHosts && PrivateHost(host) {
-		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet", "is private: OSS cannot reach %s", host)
+		return wrong(ErrPrivateAddress, "use an address that is reachable from the Internet",
+			"is private: OSS cannot reach %s", host)
 	}
 	if !strings.Contains(path, "%") {
 		return nil // nothing else in it can be wrong
@@ -54,8 +57,8 @@ func checkURL(raw string, hosts Hosts) error {
 	return nil
 }
 
-// splitURL cuts a URL before its host and behind its port. The scheme is "http" if it
-// is missing, as in "example.com/path".
+// splitURL cuts a URL before its host and after its port. A missing scheme, as in
+// "example.com/path", is "http".
 func splitURL(raw string) (scheme, authority, path string) {
 	scheme, rest, found := strings.Cut(raw, "://")
 	if !found || strings.ContainsAny(scheme, "/?#") { // as in host/path?next=http://…

@@ -20,14 +20,7 @@ type Vars map[string]string
 // JSON returns the document, with sorted keys, unchecked.
 func (v Vars) JSON() []byte { return appendMembers(make([]byte, 0, 256), v, sortedKeys(v)) }
 
-// Encode checks v and returns the value of the x-oss-callback-var header. The error
-// is a [fault.List].
-func (v Vars) Encode() (string, error) {
-	d, err := v.Document()
-	return d.Base64(), err
-}
-
-// Document checks v and returns its document. The error is as with [Vars.Encode].
+// Document checks v and returns its document. The error is a [fault.List] of all mistakes.
 func (v Vars) Document() (Document, error) {
 	names := sortedKeys(v)
 	d, tooLong := newDocument("callback-var", appendMembers(make([]byte, 0, 256), v, names))
@@ -45,12 +38,11 @@ func DecodeVars(encoded string) (Vars, error) {
 	}
 	vars := make(Vars, len(doc))
 	for _, name := range sortedKeys(doc) {
-		if value := doc[name]; kindOf(value) != "string" {
+		value := doc[name]
+		if kindOf(value) != "string" {
 			return nil, fault.New(ErrNotJSON, fault.Name(name), "give a string", "holds a JSON %s", kindOf(value))
 		}
-		if vars[name], err = unquote(doc[name]); err != nil {
-			return nil, fault.New(ErrNotJSON, fault.Name(name), "give a string", "is not a JSON string")
-		}
+		vars[name] = unquote(value)
 	}
 	if err := vars.Check(); err != nil {
 		return nil, err
@@ -58,7 +50,7 @@ func DecodeVars(encoded string) (Vars, error) {
 	return vars, nil
 }
 
-// Check applies OSS's rules and returns all mistakes, joined.
+// Check applies OSS's rules. The error is a [fault.List] of all mistakes.
 func (v Vars) Check() error {
 	_, err := v.Document()
 	return err
@@ -75,9 +67,9 @@ func (v Vars) checkMembers(names []string) error {
 	return faults.Err()
 }
 
-// CheckReferences compares the variables with the template that they are sent with:
-// one that the template does not name would never arrive, and one that it names but
-// that has no value arrives in a form that OSS does not document.
+// CheckReferences compares the variables with their template: a variable that the template
+// does not name would never arrive, and one that it names but that has no value arrives in
+// a form that OSS does not document.
 func (v Vars) CheckReferences(template string) error {
 	pieces, err := parseTemplate(template)
 	if err != nil {
@@ -91,12 +83,14 @@ func (v Vars) CheckReferences(template string) error {
 		}
 		named[piece.variable] = true
 		if _, ok := v[piece.variable]; !ok {
-			faults.Add(wrongTemplate("give the variable a value or take it out", "refers to ${%s}, which has no value", piece.variable))
+			faults.Add(wrongTemplate("give the variable a value or remove it",
+				"refers to ${%s}, which has no value", piece.variable))
 		}
 	}
 	for _, name := range sortedKeys(v) {
 		if !named[name] {
-			faults.AddNew(ErrTemplate, fault.Name(name), "add ${"+name+"} to the template", "is not in the callback body and would not arrive")
+			faults.AddNew(ErrTemplate, fault.Name(name), "add ${"+name+"} to the template",
+				"is not in the callback body and would not arrive")
 		}
 	}
 	return faults.Err()
@@ -121,7 +115,7 @@ func checkVarName(name string) error {
 	return wrong(fmt.Sprintf("holds the character %q", c), "use lower-case letters, digits, hyphen, underscore and dot")
 }
 
-// validName reports whether a custom variable may have this name behind its prefix.
+// validName reports whether a custom variable may have this name after its prefix.
 func validName(bare string) bool { return bare != "" && !strings.ContainsFunc(bare, notInName) }
 
 func notInName(c rune) bool {

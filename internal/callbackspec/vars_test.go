@@ -23,7 +23,7 @@ func TestVarsRefused(t *testing.T) {
 		{"no prefix", spec.Vars{"uid": "1"}, spec.ErrVarName, "uid", "write x:uid"},
 		{"upper-case prefix", spec.Vars{"X:uid": "1"}, spec.ErrVarName, "X:uid", "lower case"},
 		{"upper-case name", spec.Vars{"x:Uid": "1"}, spec.ErrVarName, "x:Uid", "'U'"},
-		{"nothing behind the prefix", spec.Vars{"x:": "1"}, spec.ErrVarName, "x:", "no name"},
+		{"nothing after the prefix", spec.Vars{"x:": "1"}, spec.ErrVarName, "x:", "no name"},
 		{"no name at all", spec.Vars{"": "1"}, spec.ErrVarName, "", "start with x:"},
 		{"space", spec.Vars{"x:a b": "1"}, spec.ErrVarName, "x:a b", "' '"},
 		{"brace", spec.Vars{"x:a}": "1"}, spec.ErrVarName, "x:a}", "'}'"},
@@ -37,9 +37,9 @@ func TestVarsRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			mustBreak(t, tt.vars.Check(), tt.rule, tt.field, tt.says)
-			encoded, err := tt.vars.Encode()
-			if encoded != "" {
-				t.Errorf("Encode gave %q", encoded)
+			document, err := tt.vars.Document()
+			if document.Base64() != "" {
+				t.Errorf("Document gave %q", document.Base64())
 			}
 			mustBreak(t, err, tt.rule, tt.field, tt.says)
 		})
@@ -60,8 +60,8 @@ func TestDecodeVarsRefuses(t *testing.T) {
 		{"nothing", "", spec.ErrNotJSON, "callback-var", "end of JSON"},
 		{"array", b64(`["x:a"]`), spec.ErrNotJSON, "callback-var", "JSON array"},
 		{"null", b64(`null`), spec.ErrNotJSON, "callback-var", "JSON null"},
-		{"more behind", b64(`{"x:a":"1"},`), spec.ErrNotJSON, "callback-var", "after top-level value"},
-		{"name twice", b64(`{"x:a":"1","x:a":"1"}`), spec.ErrNotJSON, "callback-var", "x:a stands twice"},
+		{"more after the object", b64(`{"x:a":"1"},`), spec.ErrNotJSON, "callback-var", "after top-level value"},
+		{"name twice", b64(`{"x:a":"1","x:a":"1"}`), spec.ErrNotJSON, "callback-var", "x:a appears twice"},
 		{"number", b64(`{"x:a":1}`), spec.ErrNotJSON, "x:a", "give a string"},
 		{"boolean", b64(`{"x:a":true}`), spec.ErrNotJSON, "x:a", "JSON boolean"},
 		{"null value", b64(`{"x:a":null}`), spec.ErrNotJSON, "x:a", "JSON null"},
@@ -77,7 +77,7 @@ func TestDecodeVarsRefuses(t *testing.T) {
 			vars, err := spec.DecodeVars(tt.encoded)
 			mustBreak(t, err, tt.rule, tt.field, tt.says)
 			if vars != nil {
-				t.Errorf("refused, yet gave %v", vars)
+				t.Errorf("an error, but also %v", vars)
 			}
 		})
 	}
@@ -86,11 +86,11 @@ func TestDecodeVarsRefuses(t *testing.T) {
 func TestVarsSizeLimit(t *testing.T) {
 	t.Parallel()
 	vars := spec.Vars{"x:a": strings.Repeat("a", spec.MaxDocument/4*3-len(`{"x:a":""}`))}
-	encoded, err := vars.Encode()
-	if err != nil || len(encoded) != spec.MaxDocument {
-		t.Fatalf("Encode of exactly %d bytes gave %d, %v", spec.MaxDocument, len(encoded), err)
+	document, err := vars.Document()
+	if err != nil || len(document.Base64()) != spec.MaxDocument {
+		t.Fatalf("Document of exactly %d bytes gave %d, %v", spec.MaxDocument, len(document.Base64()), err)
 	}
-	if _, err := spec.DecodeVars(encoded); err != nil {
+	if _, err := spec.DecodeVars(document.Base64()); err != nil {
 		t.Errorf("DecodeVars of exactly %d bytes: %v", spec.MaxDocument, err)
 	}
 	vars["x:a"] += "a"
@@ -110,11 +110,11 @@ func TestVarsRoundTrip(t *testing.T) {
 		t.Errorf("nil is %s", got)
 	}
 	for _, want := range []spec.Vars{vars, {}} {
-		encoded, err := want.Encode()
+		document, err := want.Document()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := spec.DecodeVars(encoded)
+		got, err := spec.DecodeVars(document.Base64())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,12 +68,12 @@ func TestCallbackCarriers(t *testing.T) {
 	rec := receive(t, nil)
 	_, base := start(t)
 	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "v=${x:v}"})
-	vars, _ := callbackspec.Vars{"x:v": "1+1=2"}.Encode()
+	vars, _ := callbackspec.Vars{"x:v": "1+1=2"}.Document()
 	inQuery := newWire("PUT", base, "k")
-	inQuery.query = url.Values{"callback": {callback}, "callback-var": {vars}}
+	inQuery.query = url.Values{"callback": {callback}, "callback-var": {vars.Base64()}}
 	inHeader := newWire("PUT", base, "k")
 	inHeader.header.Set("x-oss-callback", callback)
-	inHeader.header.Set("x-oss-callback-var", vars)
+	inHeader.header.Set("x-oss-callback-var", vars.Base64())
 	noURL := newWire("PUT", base, "k")
 	noURL.header.Set("x-oss-callback", base64.StdEncoding.EncodeToString([]byte(`{"callbackUrl":"","callbackBody":"a"}`)))
 	for _, r := range []*http.Request{inQuery.presigned(t), inHeader.presigned(t), inQuery.headerSigned(t), inHeader.headerSigned(t), noURL.presigned(t)} {

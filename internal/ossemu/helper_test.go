@@ -240,11 +240,11 @@ func respond(w http.ResponseWriter, status int, body string) {
 
 func encode(t testing.TB, p callbackspec.Parameter) string {
 	t.Helper()
-	encoded, err := p.Encode(callbackspec.AnyHost)
+	document, err := p.Document(callbackspec.AnyHost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return encoded
+	return document.Base64()
 }
 
 // putWith uploads with a callback in the header.

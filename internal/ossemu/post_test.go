@@ -159,6 +159,6 @@ func TestPostObjectRefuses(t *testing.T) {
 }
 
 func callbackTo(u string) string {
-	encoded, _ := callbackspec.Parameter{URLs: []string{u}, Body: "a=b"}.Encode(callbackspec.AnyHost)
-	return encoded
+	document, _ := callbackspec.Parameter{URLs: []string{u}, Body: "a=b"}.Document(callbackspec.AnyHost)
+	return document.Base64()
 }

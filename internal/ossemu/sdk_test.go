@@ -304,12 +304,12 @@ func TestSDKPresignedPut(t *testing.T) {
 	_, base := start(t)
 	client := sdkClient(base, testKeyID, testSecret)
 	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url + "/cb"}, Body: "object=${object}&who=${x:who}"})
-	vars, err := callbackspec.Vars{"x:who": "a b"}.Encode()
+	vars, err := callbackspec.Vars{"x:who": "a b"}.Document()
 	if err != nil {
 		t.Fatal(err)
 	}
 	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"), ContentType: sdk.Ptr("text/plain"),
-		Callback: sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars)}, sdk.PresignExpires(10*time.Minute))
+		Callback: sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars.Base64())}, sdk.PresignExpires(10*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
