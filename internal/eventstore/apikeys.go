@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
@@ -15,22 +16,22 @@ import (
 type APIKey struct {
 	ID        string    // the public part
 	Hash      []byte    // digest of the secret part
-	Policy    string    // name of the policy that says what it may do
+	Policy    string    // name of its policy
 	CreatedAt time.Time // PostgreSQL keeps microseconds
 	RevokedAt time.Time // zero while it is valid
 }
 
-// APIKeys are the keys of the issuer's HTTP API. Every error of its methods wraps one of
-// the package's sentinels.
+// APIKeys are the keys of the issuer's HTTP API. Every error of its methods wraps
+// [ErrExists], [ErrNotFound], [event.ErrUnavailable] or [event.ErrUnstorable].
 type APIKeys struct {
 	pool *pgxpool.Pool
 }
 
-// NewAPIKeys returns the keys in a database, by a pool from [Open].
+// NewAPIKeys returns the keys in the database of a pool from [Open].
 func NewAPIKeys(pool *pgxpool.Pool) *APIKeys { return &APIKeys{pool} }
 
-// Add adds a valid key. The error wraps [ErrExists] where there is one with its
-// ID, revoked or not.
+// Add adds a valid key. The error wraps [ErrExists] if there is a key with its ID, revoked or
+// not.
 func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 	if err := storable(key.ID, key.Policy); err != nil {
 		return fmt.Errorf("add API key: %w", err)
@@ -49,12 +50,9 @@ func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 	return nil
 }
 
-// List returns all keys, those too that were revoked, the oldest first.
+// List returns all keys, including revoked ones, the oldest first.
 func (k *APIKeys) List(ctx context.Context) ([]APIKey, error) {
-	rows, err := k.pool.Query(ctx, "SELECT id, hash, policy, created_at, revoked_at FROM upcall.api_keys ORDER BY created_at, id")
-	if err != nil {
-		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
-	}
+	rows, _ := k.pool.Query(ctx, "SELECT id, hash, policy, created_at, revoked_at FROM upcall.api_keys ORDER BY created_at, id")
 	keys, err := pgx.CollectRows(rows, scanAPIKey)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", unavailable(err))
@@ -62,8 +60,8 @@ func (k *APIKeys) List(ctx context.Context) ([]APIKey, error) {
 	return keys, nil
 }
 
-// Revoke disables a key permanently. To revoke it again changes nothing. The
-// error wraps [ErrNotFound] where there is none.
+// Revoke disables a key permanently. Revoking it again changes nothing. The error wraps
+// [ErrNotFound] if there is no such key.
 func (k *APIKeys) Revoke(ctx context.Context, id string) error {
 	if storable(id) != nil {
 		return fmt.Errorf("revoke API key: %w", ErrNotFound)
@@ -80,12 +78,6 @@ func (k *APIKeys) Revoke(ctx context.Context, id string) error {
 
 func scanAPIKey(row pgx.CollectableRow) (APIKey, error) {
 	var key APIKey
-	var revokedAt *time.Time
-	if err := row.Scan(&key.ID, &key.Hash, &key.Policy, &key.CreatedAt, &revokedAt); err != nil {
-		return APIKey{}, err
-	}
-	if revokedAt != nil {
-		key.RevokedAt = *revokedAt
-	}
-	return key, nil
+	err := row.Scan(&key.ID, &key.Hash, &key.Policy, &key.CreatedAt, (*zeronull.Timestamptz)(&key.RevokedAt))
+	return key, err
 }

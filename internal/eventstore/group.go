@@ -18,27 +18,27 @@ import (
 	"upcall/internal/event"
 )
 
-// Config says how a [Recorder] or a [Ledger] commits what it is given.
+// Config says how a [Recorder] or a [Ledger] commits rows.
 type Config struct {
-	// Pool is where rows go, from [OpenRecorder]. Required. It must have room for Writers
-	// connections, and a recorder's for those of [Recorder.Find].
+	// Pool is from [OpenRecorder]. Required. It needs a connection for each writer, and for
+	// calls of [Recorder.Find].
 	Pool *pgxpool.Pool
 
-	// Writers is how many batches are under way at once; default 2.
+	// Writers is how many batches are committed at once; default 2.
 	Writers int
 
 	// MaxBatch is the most rows in one transaction; default 512.
 	MaxBatch int
 
-	// Queue is the most rows that wait for a writer; default 4096. For more,
-	// callers get event.ErrQueueFull.
+	// Queue is the most rows that wait for a writer; default 4096. Callers with more get
+	// event.ErrQueueFull.
 	Queue int
 
 	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
 	CommitTimeout time.Duration
 
-	// OnBatch hears of each transaction that was committed: how many rows it was given,
-	// and how long it took. It must be quick. Default none.
+	// OnBatch is called after each committed transaction with the number of its rows and
+	// the time it took. It must be quick. Default none.
 	OnBatch func(rows int, took time.Duration)
 }
 
@@ -63,13 +63,12 @@ func (c Config) validate() error {
 	return nil
 }
 
-// joinTime is how long a batch waits at most for the end of one that is under way.
+// joinTime is the longest that a batch waits for the end of another.
 const joinTime = 2 * time.Millisecond
 
-// A group commits rows of one kind in groups: each writer takes all rows that wait,
-// commits them in one transaction, and answers each of the callers that wait. While one
-// group commits, the next one gathers, so groups grow with the load, and a single row
-// commits at once.
+// A group commits rows of one kind in groups: each writer takes all waiting rows, commits
+// them in one transaction, and answers their callers. While one group commits, the next one
+// gathers, so groups grow with the load, and a single row commits at once.
 type group[T any] struct {
 	config  Config
 	kind    kind[T]
@@ -85,25 +84,36 @@ type group[T any] struct {
 
 // A kind of rows.
 type kind[T any] struct {
-	// insert writes a batch. Its parameters are the arrays of the fields, and it returns
-	// the id and the outcome, as "char", of each row whose outcome is not known.
+	// insert writes a batch. Its parameters are the arrays of the fields. It returns the id
+	// and the outcome, as "char", of each row whose outcome is not "known".
 	insert statement
 	fields []field[T]
 
-	// join adds to a row what another one with the same id, which is not written, has
-	// beyond it. nil is for kinds that have nothing of that sort.
-	join func(kept, folded *T)
+	// join merges into a row what a repeat of it, which is not written, adds. It may be nil.
+	join func(kept, repeat *T)
 
-	// fix removes the reason for which PostgreSQL says check_violation. nil is
-	// for kinds where nothing can: the row is bad.
+	// fix removes the cause of a check_violation. It is nil if nothing can: the row is bad.
 	fix func(context.Context, *pgxpool.Pool, []*request[T]) error
 }
 
 // A request is a row and the caller that waits for it.
 type request[T any] struct {
-	id     uuid.UUID
-	row    T
-	answer chan answer
+	id      uuid.UUID
+	row     T
+	answer  chan answer
+	repeats []*request[T] // of the same batch, with the same id
+}
+
+// reply answers the request and its repeats, which were committed along with it or failed
+// with it.
+func (q *request[T]) reply(a answer) {
+	q.answer <- a
+	if a.outcome == fresh {
+		a.outcome = known
+	}
+	for _, repeat := range q.repeats {
+		repeat.answer <- a
+	}
 }
 
 type answer struct {
@@ -111,16 +121,16 @@ type answer struct {
 	err     error
 }
 
-// An outcome is what became of a row that PostgreSQL took in.
+// An outcome is what became of a row that PostgreSQL accepted.
 type outcome byte
 
 const (
-	known   outcome = 0   // a row with its id is committed, and was before
-	fresh   outcome = 'n' // it is committed now
-	revoked outcome = 'r' // it is refused, and the refusal committed
+	known   outcome = 0   // a row with its id was committed before
+	fresh   outcome = 'n' // the row is committed now
+	revoked outcome = 'r' // the row is refused, and the refusal is committed
 )
 
-// start runs the writers. PostgreSQL need not be there yet.
+// start starts the writers. PostgreSQL need not be running yet.
 func (k kind[T]) start(config Config) (*group[T], error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -133,8 +143,8 @@ func (k kind[T]) start(config Config) (*group[T], error) {
 	return g, nil
 }
 
-// commit returns when the row is committed, or known to be. When ctx ends it returns
-// event.ErrUnavailable, and the row is committed all the same if PostgreSQL can be reached.
+// commit returns when the row is committed. When ctx ends it returns event.ErrUnavailable,
+// but the row is still committed if PostgreSQL can be reached.
 func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, error) {
 	q := &request[T]{id: id, row: row, answer: make(chan answer, 1)}
 	if err := g.enqueue(q); err != nil {
@@ -151,7 +161,7 @@ func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, er
 // depth returns how many rows wait for a writer.
 func (g *group[T]) depth() int { return len(g.queue) }
 
-// close takes no more rows, and returns when those it took are answered.
+// close accepts no more rows, and returns when those it accepted are answered.
 func (g *group[T]) close() {
 	g.closing.Lock()
 	if !g.closed {
@@ -190,13 +200,13 @@ func (g *group[T]) write() {
 		case g.ended <- struct{}{}:
 		default:
 		}
-		clear(batch) // the answered are not kept alive
+		clear(batch) // so that the answered requests can be freed
 	}
 }
 
-// gather adds all that wait, up to MaxBatch. Each transaction has its price. So callers that
-// are ready to run add their rows first, and a batch that is smaller than the one under way
-// waits for that to end, though not for long.
+// gather adds all waiting requests, up to MaxBatch. Because each transaction is costly, it
+// lets callers that are ready to run add their rows first, and a batch that is smaller than
+// the one being committed waits a moment for that to end.
 func (g *group[T]) gather(batch []*request[T]) []*request[T] {
 	select {
 	case <-g.ended: // some time ago
@@ -216,7 +226,7 @@ func (g *group[T]) gather(batch []*request[T]) []*request[T] {
 	return g.take(batch)
 }
 
-// take adds all that wait, up to MaxBatch.
+// take adds all waiting requests, up to MaxBatch.
 func (g *group[T]) take(batch []*request[T]) []*request[T] {
 	for len(batch) < g.config.MaxBatch {
 		select {
@@ -232,17 +242,20 @@ func (g *group[T]) take(batch []*request[T]) []*request[T] {
 	return batch
 }
 
-// fold sorts a batch by ID, in the order that all writers in all programs use, and
-// returns one request for each ID, the one that came first.
+// fold sorts a batch by ID, the order that all writers in all programs use, and returns the
+// first request of each ID, with its repeats.
 func (k kind[T]) fold(batch []*request[T]) []*request[T] {
 	slices.SortStableFunc(batch, func(a, b *request[T]) int { return bytes.Compare(a.id[:], b.id[:]) })
 	unique := make([]*request[T], 0, len(batch))
 	for i, q := range batch {
-		switch {
-		case i == 0 || q.id != batch[i-1].id:
+		if i == 0 || q.id != batch[i-1].id {
 			unique = append(unique, q)
-		case k.join != nil:
-			k.join(&unique[len(unique)-1].row, &q.row)
+			continue
+		}
+		kept := unique[len(unique)-1]
+		kept.repeats = append(kept.repeats, q)
+		if k.join != nil {
+			k.join(&kept.row, &q.row)
 		}
 	}
 	return unique

@@ -8,58 +8,55 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
 )
 
-// A Status is what became of an issued upload, as the view upcall.upload_status says it.
+// A Status is the state of an issued upload, as in the view upcall.upload_status.
 type Status string
 
 const (
 	StatusIssued   Status = "issued"   // it may still be used
 	StatusUploaded Status = "uploaded" // at least one event is recorded
-	StatusExpired  Status = "expired"  // and was not used, as far as we know
+	StatusExpired  Status = "expired"  // without being used, as far as we know
 	StatusRevoked  Status = "revoked"  // whether it was used before or not
 )
 
-// An IssuedStatus is an issued upload and what became of it.
+// An IssuedStatus is an issued upload with its status.
 type IssuedStatus struct {
 	IssuedUpload
 	Status    Status
 	RevokedAt time.Time    // zero if it was not revoked
-	Event     *event.Event // the one received last; nil if there is none
+	Event     *event.Event // the last that was received; nil if there is none
 }
 
-// Uploads are the issued uploads, and what became of them.
+// Uploads are the issued uploads with their status.
 type Uploads struct {
 	pool *pgxpool.Pool
 }
 
-// NewUploads returns the uploads in a database, by a pool from [Open].
+// NewUploads returns the uploads in the database of a pool from [Open].
 func NewUploads(pool *pgxpool.Pool) *Uploads { return &Uploads{pool} }
 
-// Get returns the upload with this ID. Whether it has expired is up to PostgreSQL's clock.
+// Get returns the upload with this ID. PostgreSQL's clock decides whether it has expired.
 //
 // An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	var s IssuedStatus
-	// One snapshot, so that the status and the event are of the same moment.
+	// One snapshot, so that the status and the event agree.
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, u.pool, snapshot, func(tx pgx.Tx) error {
-		var revokedAt *time.Time
 		err := tx.QueryRow(ctx, `
 			SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
 				u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), s.status, s.revoked_at
 			FROM upcall.issued_uploads u JOIN upcall.upload_status s USING (upload_id)
 			WHERE upload_id = $1`, id).
 			Scan(&s.ID, &s.IssuedAt, &s.ExpiresAt, &s.Bucket, &s.Object, &s.ContentType, &s.Size,
-				&s.Vars, &s.APIKeyID, &s.OSSUploadID, &s.Status, &revokedAt)
+				&s.Vars, &s.APIKeyID, &s.OSSUploadID, &s.Status, (*zeronull.Timestamptz)(&s.RevokedAt))
 		if err != nil {
 			return err
-		}
-		if revokedAt != nil {
-			s.RevokedAt = *revokedAt
 		}
 		s.Event, err = lastEvent(ctx, tx, id)
 		return err
@@ -73,9 +70,9 @@ func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	return s, nil
 }
 
-// Revoke has callbacks of the upload refused from now on, by every receiver; one that is
-// being committed at this moment may still be recorded. OSS knows nothing of it, and
-// takes the upload until it expires. To revoke again changes nothing.
+// Revoke makes every receiver refuse callbacks of the upload from now on; one that is being
+// committed at this moment may still be recorded. OSS does not know, and accepts the upload
+// until it expires. Revoking it again changes nothing.
 //
 // An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
@@ -99,18 +96,15 @@ func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
 
 // lastEvent returns the event of an upload that was received last, or nil.
 func lastEvent(ctx context.Context, tx pgx.Tx, upload uuid.UUID) (*event.Event, error) {
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 		SELECT `+eventColumns+`
 		FROM upcall.upload_events
 		WHERE upload_id = $1
 		ORDER BY received_at DESC, id DESC
 		LIMIT 1`, upload)
-	if err != nil {
-		return nil, err
+	last, err := pgx.CollectOneRow(rows, scanEvent)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
 	}
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil || len(events) == 0 {
-		return nil, err
-	}
-	return &events[0], nil
+	return last, err
 }

@@ -11,19 +11,17 @@ import (
 )
 
 const (
-	// cleanEvery is how often a janitor looks at the tables, and cleanAgain when it tries again
-	// after it could not.
+	// cleanEvery is how often a janitor works, and cleanAgain when it retries after a failure.
 	cleanEvery, cleanAgain = time.Hour, time.Minute
 	// partitionTimeout bounds the making of partitions.
 	partitionTimeout = 5 * time.Second
 )
 
-// A Janitor makes the partitions that events will need, and drops what is too old or too
-// much.
+// A Janitor makes the partitions that events will need, and drops expired and excess rows.
 type Janitor struct {
 	Pool          *pgxpool.Pool    // from [Open]
-	RetentionDays int              // how long events are kept; 0 keeps all
-	Refusals      *Refusals        // nil: none are kept
+	RetentionDays int              // how long events are kept; 0 keeps them all
+	Refusals      *Refusals        // nil if none are kept
 	Now           func() time.Time // the clock
 	Logger        *slog.Logger
 }
@@ -49,9 +47,8 @@ func (j *Janitor) repeat(ctx context.Context, failed string, work func(context.C
 	}
 }
 
-// MakePartitions makes the partitions of the coming months, so that no callback meets a
-// month that has none. (The recorder makes one that is missing all the same; that costs the
-// callbacks of the moment some time.)
+// MakePartitions makes the partitions of the coming months. The recorder would make a missing
+// one, too, but that delays callbacks.
 func (j *Janitor) MakePartitions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionTimeout)
 	defer cancel()
@@ -61,8 +58,7 @@ func (j *Janitor) MakePartitions(ctx context.Context) error {
 func (j *Janitor) dropExpired(ctx context.Context) error {
 	var errs []error
 	if j.Refusals != nil {
-		_, err := j.Refusals.Trim(ctx)
-		errs = append(errs, err)
+		errs = append(errs, j.Refusals.Trim(ctx))
 	}
 	if j.RetentionDays > 0 {
 		dropped, err := DropExpired(ctx, j.Pool, j.Now(), j.RetentionDays)

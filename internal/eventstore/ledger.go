@@ -13,16 +13,16 @@ import (
 
 // An IssuedUpload is one upload that was handed out, as a row of upcall.issued_uploads.
 type IssuedUpload struct {
-	ID          uuid.UUID // the one in its token
+	ID          uuid.UUID // as in its token
 	IssuedAt    time.Time // PostgreSQL keeps microseconds of both times
-	ExpiresAt   time.Time // OSS lets no upload begin from then on
+	ExpiresAt   time.Time // OSS accepts no upload that begins later
 	Bucket      string
 	Object      string            // the full object key
-	ContentType string            // the only one that OSS takes; "" leaves it open
-	Size        *int64            // of the whole object, in bytes; nil is not known
+	ContentType string            // the only one that OSS accepts; "" allows any
+	Size        *int64            // of the whole object, in bytes; nil if unknown
 	Vars        map[string]string // custom variables by name without "x:"
-	APIKeyID    string            // who asked for it; "" is the command line
-	OSSUploadID string            // of a multipart upload; "" is a single PUT
+	APIKeyID    string            // of the requester; "" for the command line
+	OSSUploadID string            // of a multipart upload; "" for a single PUT
 }
 
 // A Ledger holds every issued upload. It commits them in groups, as a [Recorder] does
@@ -31,7 +31,7 @@ type Ledger struct {
 	group *group[issuedRow]
 }
 
-// NewLedger starts the writers. PostgreSQL need not be there yet.
+// NewLedger starts the writers. PostgreSQL need not be running yet.
 func NewLedger(config Config) (*Ledger, error) {
 	g, err := issuedKind.start(config)
 	if err != nil {
@@ -40,8 +40,8 @@ func NewLedger(config Config) (*Ledger, error) {
 	return &Ledger{g}, nil
 }
 
-// Issue returns when the upload's row is committed. To issue it again is harmless: the
-// first row stays.
+// Issue returns when the upload's row is committed. Issuing it again is harmless: the first
+// row stays.
 //
 // An error wraps [event.ErrUnavailable] or [event.ErrUnstorable]. When ctx ends, the caller
 // gets event.ErrUnavailable, but the row is still written if PostgreSQL can be reached. Do
@@ -58,34 +58,28 @@ func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 // Close accepts no more uploads, and returns when those it accepted are answered.
 func (l *Ledger) Close() { l.group.close() }
 
-// An issuedRow is an upload that PostgreSQL takes, as far as can be told beforehand.
+// An issuedRow is an upload that PostgreSQL can hold, as far as we can tell.
 type issuedRow struct {
 	IssuedUpload
 	vars []byte // Vars as JSON
 }
 
-func newIssuedRow(upload IssuedUpload) (issuedRow, error) {
-	u := &upload
+func newIssuedRow(u IssuedUpload) (issuedRow, error) {
 	if u.ID == uuid.Nil || u.Bucket == "" || u.Object == "" || u.IssuedAt.IsZero() || u.ExpiresAt.IsZero() {
 		return issuedRow{}, fmt.Errorf("%w: an issued upload has an id, a bucket, an object key and two times", event.ErrUnstorable)
 	}
-	if err := storable(u.Bucket, u.Object, u.ContentType, u.APIKeyID, u.OSSUploadID); err != nil {
+	texts := []string{u.Bucket, u.Object, u.ContentType, u.APIKeyID, u.OSSUploadID}
+	for name, value := range u.Vars {
+		texts = append(texts, name, value)
+	}
+	if err := storable(texts...); err != nil {
 		return issuedRow{}, err
 	}
-	row := issuedRow{IssuedUpload: upload, vars: []byte("{}")}
-	if len(u.Vars) == 0 {
-		return row, nil
+	if u.Vars == nil {
+		u.Vars = map[string]string{} // {} rather than null
 	}
-	for name, value := range u.Vars {
-		if err := storable(name, value); err != nil {
-			return issuedRow{}, err
-		}
-	}
-	var err error
-	if row.vars, err = json.Marshal(u.Vars); err != nil {
-		return issuedRow{}, fmt.Errorf("%w: %w", event.ErrUnstorable, err) // cannot happen: a map of texts
-	}
-	return row, nil
+	vars, _ := json.Marshal(u.Vars) // texts can always be marshaled
+	return issuedRow{u, vars}, nil
 }
 
 // issuedFields are the columns of issued uploads.

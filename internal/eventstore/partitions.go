@@ -12,13 +12,11 @@ import (
 	"upcall/migrations"
 )
 
-// EnsurePartitions makes the partitions of the month before now, of now's month, and of
-// the two after. Many may call it at once, and while events are being recorded.
+// EnsurePartitions makes the partitions of now's month, of the two after it, and of the one
+// before, for receivers whose clocks are a little behind and for events that have waited. Many
+// may call it at once, also while events are being recorded.
 //
-// The role must own upcall.upload_events, as the one that migrated does.
-//
-// The month before is for receivers whose clocks are a little behind, and for events
-// that have waited.
+// The role must own upcall.upload_events, as the role that migrated does.
 func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) error {
 	first := monthOf(now)
 	var months []time.Time
@@ -44,7 +42,7 @@ func ensureMonths(ctx context.Context, pool *pgxpool.Pool, times []time.Time) er
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockPartitions); err != nil {
 			return err
 		}
-		// Someone else may have made them while we waited.
+		// Another process may have made them in the meantime.
 		if missing, err = missingMonths(ctx, tx, missing); err != nil {
 			return err
 		}
@@ -61,47 +59,24 @@ func ensureMonths(ctx context.Context, pool *pgxpool.Pool, times []time.Time) er
 	return nil
 }
 
-// missingMonths returns those that have no partition.
+// missingMonths removes the months that have a partition.
 func missingMonths(ctx context.Context, tx pgx.Tx, months []time.Time) ([]time.Time, error) {
-	names := make([]string, len(months))
-	for i, month := range months {
-		names[i] = partitionName(month)
-	}
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 		SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE i.inhparent = 'upcall.upload_events'::regclass AND c.relname = ANY ($1)`, names)
-	if err != nil {
-		return nil, err
-	}
+		WHERE i.inhparent = 'upcall.upload_events'::regclass`)
 	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, err
-	}
-	var missing []time.Time
-	for i, month := range months {
-		if !slices.Contains(there, names[i]) {
-			missing = append(missing, month)
-		}
-	}
-	return missing, nil
+	return slices.DeleteFunc(months, func(month time.Time) bool { return slices.Contains(there, partitionName(month)) }), err
 }
 
-// makePartition makes a table and attaches it. That takes no lock on the parent that
-// writers have to wait for; CREATE TABLE … PARTITION OF would take one.
+// makePartition makes a table and attaches it. Unlike CREATE TABLE … PARTITION OF, this takes
+// no lock on the parent that writers have to wait for.
 func makePartition(ctx context.Context, tx pgx.Tx, month time.Time) error {
-	name := pgx.Identifier{"upcall", partitionName(month)}.Sanitize()
-	next := month.AddDate(0, 1, 0)
 	const bound = "2006-01-02 15:04:05+00"
-	for _, statement := range []string{
-		"CREATE TABLE IF NOT EXISTS " + name + " (LIKE upcall.upload_events INCLUDING ALL)",
-		fmt.Sprintf("ALTER TABLE upcall.upload_events ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')",
-			name, month.Format(bound), next.Format(bound)),
-	} {
-		if _, err := tx.Exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := tx.Exec(ctx, fmt.Sprintf(`
+		CREATE TABLE IF NOT EXISTS %[1]s (LIKE upcall.upload_events INCLUDING ALL);
+		ALTER TABLE upcall.upload_events ATTACH PARTITION %[1]s FOR VALUES FROM ('%[2]s') TO ('%[3]s')`,
+		pgx.Identifier{"upcall", partitionName(month)}.Sanitize(), month.Format(bound), month.AddDate(0, 1, 0).Format(bound)))
+	return err
 }
 
 // monthOf returns the beginning of t's month in UTC.
@@ -110,4 +85,6 @@ func monthOf(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
 }
 
-func partitionName(month time.Time) string { return month.Format("upload_events_2006_01") }
+const partitionLayout = "upload_events_2006_01"
+
+func partitionName(month time.Time) string { return month.Format(partitionLayout) }

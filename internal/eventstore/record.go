@@ -11,23 +11,22 @@ import (
 	"upcall/internal/event"
 )
 
-// noUpload is what callback_ids has for an upload_id that is null. It is there with ids of
-// callbacks whose token was not looked at, too, and those were recorded all the same.
+// noUpload stands for a null upload_id in callback_ids. Callbacks that were recorded while
+// tokens were ignored have it, too.
 const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
-// insertEvents returns 'n' for what is new, and 'r' for what is refused because its upload
-// was revoked.
+// insertEvents returns 'n' for each new event, and 'r' for each that is refused because its
+// upload was revoked.
 //
-// What is recorded already is not refused any more: a repeat gets the answer of the first
-// time. Nor is what was acknowledged: {judged} holds the upload ids of all others. The
-// bound on refusals keeps one upload, which OSS takes until it expires, from filling the
-// table.
+// It does not refuse events that are already recorded, so that a repeat gets the same answer
+// as the first time, or events that were acknowledged: {judged} holds the upload ids of all
+// others. The limit on refusals keeps one upload, which OSS accepts until it expires, from
+// filling the table.
 //
-// An id that another transaction is about to commit makes ON CONFLICT wait for that
-// transaction, so what is not returned is committed. The SELECT of fresh reads ids in the
-// order of the array: all writers sort them, so that no two wait for each other.
-// Events are joined to what fresh returned, and not to what the table holds, because a
-// statement does not see rows of its own.
+// If another transaction is about to commit an id, ON CONFLICT waits for that transaction, so
+// events that are not returned are committed. The SELECT of fresh reads ids in the order of
+// the array: all writers sort them, so that no two wait for each other. Events are joined to
+// what fresh returned, not to the table, because a statement does not see its own rows.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
 	SELECT upload_id, id FROM unnest({id}, {judged}) AS given (id, upload_id)
@@ -63,7 +62,7 @@ WITH suspect AS MATERIALIZED (
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked
 UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
-// eventFields are the columns of events and what else insertEvents needs of them.
+// eventFields are the columns of events and the other parameters of insertEvents.
 var eventFields = func() []field[eventRow] {
 	var fields []field[eventRow]
 	for _, c := range event.Columns {
@@ -82,12 +81,12 @@ var eventFields = func() []field[eventRow] {
 var eventKind = kind[eventRow]{
 	fields: eventFields,
 	insert: newStatement("upcall_record", insertEvents, eventFields),
-	join: func(kept, folded *eventRow) {
-		if folded.Acknowledged {
+	join: func(kept, repeat *eventRow) {
+		if repeat.Acknowledged {
 			kept.Acknowledged, kept.judged = true, uuid.NullUUID{}
 		}
 	},
-	// There is no partition for some of them.
+	// Some of the rows have no partition.
 	fix: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
 		times := make([]time.Time, len(rows))
 		for i, q := range rows {

@@ -16,7 +16,7 @@ type Recorder struct {
 	group *group[eventRow]
 }
 
-// NewRecorder starts the writers. PostgreSQL need not be there yet.
+// NewRecorder starts the writers. PostgreSQL need not be running yet.
 func NewRecorder(config Config) (*Recorder, error) {
 	g, err := eventKind.start(config)
 	if err != nil {
@@ -25,8 +25,8 @@ func NewRecorder(config Config) (*Recorder, error) {
 	return &Recorder{g}, nil
 }
 
-// Record returns when the event is committed. It says duplicate when an event with the
-// same ID was committed before, or along with this one.
+// Record returns when the event is committed. It is a duplicate if an event with the same ID
+// was committed before, or along with it.
 //
 // An error wraps [event.ErrUnavailable], [event.ErrUnstorable] or [event.ErrRevoked]. When
 // ctx ends, the caller gets event.ErrUnavailable, but the event is still recorded if
@@ -52,7 +52,7 @@ func (r *Recorder) Depth() int { return r.group.depth() }
 // Close accepts no more events, and returns when those it accepted are answered.
 func (r *Recorder) Close() { r.group.close() }
 
-// Find says whether an event with this ID, of this upload, is committed.
+// Find reports whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
 	var found bool
 	err := queryRow(ctx, r.group.config.Pool, &found,
@@ -63,7 +63,7 @@ func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID)
 	return found, nil
 }
 
-// Ping says whether PostgreSQL answers.
+// Ping checks that PostgreSQL answers.
 func (r *Recorder) Ping(ctx context.Context) error {
 	if err := r.group.config.Pool.Ping(ctx); err != nil {
 		return fmt.Errorf("ping: %w", unavailable(err))
@@ -71,16 +71,16 @@ func (r *Recorder) Ping(ctx context.Context) error {
 	return nil
 }
 
-// An eventRow is an event that PostgreSQL takes, as far as can be told beforehand.
+// An eventRow is an event that PostgreSQL can hold, as far as we can tell.
 type eventRow struct {
 	event.Event
 	vars   []byte        // Callback.Vars as JSON
 	judged uuid.NullUUID // UploadID, unless the event was acknowledged
 }
 
-// newEventRow encodes the event's variables, and makes sure that its texts are such as
-// PostgreSQL takes: what PostgreSQL itself has to reject costs a whole batch further
-// transactions, which a sender of bad callbacks should not be able to cause.
+// newEventRow encodes the event's variables and checks that PostgreSQL can hold its texts. An
+// event that PostgreSQL itself rejects costs the whole batch more transactions, which a
+// sender of bad callbacks must not be able to cause.
 func newEventRow(e *event.Event) (eventRow, error) {
 	if err := e.CheckTexts(); err != nil {
 		return eventRow{}, err
@@ -97,7 +97,7 @@ func newEventRow(e *event.Event) (eventRow, error) {
 	return row, nil
 }
 
-// storable says whether PostgreSQL takes the texts.
+// storable checks that PostgreSQL can hold the texts.
 func storable(texts ...string) error {
 	for _, text := range texts {
 		if !callbackspec.Storable(text) {

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
@@ -18,8 +19,8 @@ import (
 )
 
 const (
-	// DefaultMaxRefusals is how many rows upcall.refused_callbacks has at most, about: a
-	// row takes 2.5 KB at the very most, so 250 MB.
+	// DefaultMaxRefusals is about the most rows in upcall.refused_callbacks. A row takes at
+	// most 2.5 KB, so that is 250 MB.
 	DefaultMaxRefusals = 100_000
 
 	maxClaim     = 1024 // bytes of a bucket or key; OSS's longest key has 1023
@@ -29,46 +30,42 @@ const (
 	trimStep = 5000
 )
 
-// Refusals keeps refused callbacks, in a table that does not grow beyond its bound.
+// Refusals keeps refused callbacks in a table of bounded size.
 type Refusals struct {
-	pool *pgxpool.Pool
-	most int
-
-	mu    sync.Mutex
-	added int // rows since the last trim
+	pool  *pgxpool.Pool
+	most  int
+	added atomic.Int64 // rows since the last trim
 }
 
-// NewRefusals keeps at most that many rows in the database of a pool from [Open].
+// NewRefusals returns a store of at most that many rows, in the database of a pool from [Open].
 func NewRefusals(pool *pgxpool.Pool, most int) (*Refusals, error) {
 	if pool == nil || most < 1 {
 		return nil, errors.New("refusals: a pool and a positive number of rows are required")
 	}
-	return &Refusals{pool: pool, most: most, added: most}, nil // so that the first rows trim
+	r := &Refusals{pool: pool, most: most}
+	r.added.Store(int64(most)) // so that the first rows trim
+	return r, nil
 }
 
-// Keep writes the refusals; one that is there already stays as it is. It trims now and
-// then, so that the table exceeds its bound by a hundredth, and what it is given, for each
-// receiver at most.
+// Keep writes refusals that are not in the table yet. It trims now and then: each receiver
+// exceeds the table's bound by at most a hundredth and the refusals of one call.
 func (r *Refusals) Keep(ctx context.Context, refusals []event.RefusedCallback) error {
 	if len(refusals) == 0 {
 		return nil
 	}
 	var (
-		digests                            []uuid.UUID
-		reasons                            []string
-		times                              []time.Time
-		buckets, keys, requestIDs, sources []pgtype.Text
-		uploadIDs                          []uuid.NullUUID
+		digests                   []uuid.UUID
+		reasons                   []string
+		times                     []time.Time
+		sources                   []netip.Addr
+		buckets, keys, requestIDs []zeronull.Text
+		uploadIDs                 []uuid.NullUUID
 	)
 	for _, f := range refusals {
 		digests = append(digests, f.Digest)
 		reasons = append(reasons, f.Reason)
 		times = append(times, f.At)
-		source := pgtype.Text{Valid: f.Source.IsValid()}
-		if source.Valid {
-			source.String = f.Source.WithZone("").String()
-		}
-		sources = append(sources, source)
+		sources = append(sources, f.Source.WithZone("")) // inet has no zone
 		buckets = append(buckets, claim(f.Bucket, maxClaim))
 		keys = append(keys, claim(f.Object, maxClaim))
 		requestIDs = append(requestIDs, claim(f.RequestID, maxRequestID))
@@ -76,55 +73,44 @@ func (r *Refusals) Keep(ctx context.Context, refusals []event.RefusedCallback) e
 	}
 	tag, err := r.pool.Exec(ctx, `
 		INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, request_id, upload_id)
-		SELECT digest, reason, refused_at, source_addr::inet, bucket, object_key, request_id, upload_id
-		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[])
+		SELECT digest, reason, refused_at, source_addr, bucket, object_key, request_id, upload_id
+		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::inet[], $5::text[], $6::text[], $7::text[], $8::uuid[])
 			AS given (digest, reason, refused_at, source_addr, bucket, object_key, request_id, upload_id)
-		ORDER BY digest, reason -- so that no two receivers wait for each other
+		ORDER BY digest, reason -- prevents deadlocks between receivers
 		ON CONFLICT DO NOTHING`,
 		digests, reasons, times, sources, buckets, keys, requestIDs, uploadIDs)
 	if err != nil {
 		return fmt.Errorf("keep refusals: %w", unavailable(err))
 	}
-	r.mu.Lock()
-	r.added += int(tag.RowsAffected())
-	due := r.added > r.most/100
-	r.mu.Unlock()
-	if !due {
+	if r.added.Add(tag.RowsAffected()) <= int64(r.most/100) {
 		return nil
 	}
-	_, err = r.Trim(ctx)
-	return err
+	return r.Trim(ctx)
 }
 
-// Trim deletes the oldest refusals until there are no more than there may be, in small
-// steps, and returns how many. The reason that has the most rows gives first, so that a
-// flood of one kind does not wash away the others. One trims after the other.
-func (r *Refusals) Trim(ctx context.Context) (int, error) {
-	r.mu.Lock()
-	r.added = 0
-	r.mu.Unlock()
-	for total := 0; ; {
-		n, err := r.trimOnce(ctx)
-		total += n
+// Trim deletes the oldest refusals beyond the bound, in small steps. It begins with the reason
+// that has the most rows, so that a flood of one reason does not push out the others. Only one
+// process trims at a time.
+func (r *Refusals) Trim(ctx context.Context) error {
+	r.added.Store(0)
+	for {
+		deleted, err := r.trimOnce(ctx)
 		if err != nil {
-			return total, fmt.Errorf("trim refusals: %w", unavailable(err))
+			return fmt.Errorf("trim refusals: %w", unavailable(err))
 		}
-		if n == 0 {
-			return total, nil
+		if deleted == 0 {
+			return nil
 		}
 	}
 }
 
-func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
+func (r *Refusals) trimOnce(ctx context.Context) (deleted int64, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		// While one waits here, it adds no rows.
+		// A process that waits here adds no rows.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockRefusals); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, "SELECT reason, count(*) FROM upcall.refused_callbacks GROUP BY reason")
-		if err != nil {
-			return err
-		}
+		rows, _ := tx.Query(ctx, "SELECT reason, count(*) FROM upcall.refused_callbacks GROUP BY reason")
 		var reason, most string
 		var n, largest, reasons, total int
 		if _, err := pgx.ForEachRow(rows, []any{&reason, &n}, func() error {
@@ -140,16 +126,15 @@ func (r *Refusals) trimOnce(ctx context.Context) (deleted int, err error) {
 			DELETE FROM upcall.refused_callbacks WHERE ctid = ANY (ARRAY(
 				SELECT ctid FROM upcall.refused_callbacks WHERE reason = $1 ORDER BY refused_at LIMIT $2))`,
 			most, min(trimStep, total-r.most, largest-r.most/reasons))
-		deleted = int(tag.RowsAffected())
+		deleted = tag.RowsAffected()
 		return err
 	})
 	return deleted, err
 }
 
 // claim returns what PostgreSQL can hold of a text that anyone may have sent: its first
-// bytes, with a question mark for what is no UTF-8, and without NUL.
-func claim(s string, most int) pgtype.Text {
+// bytes, with a question mark for what is not UTF-8, and without NUL.
+func claim(s string, most int) zeronull.Text {
 	s = strings.ToValidUTF8(s[:min(len(s), most)], "?")
-	s = strings.ReplaceAll(s, "\x00", "")
-	return pgtype.Text{String: s, Valid: s != ""}
+	return zeronull.Text(strings.ReplaceAll(s, "\x00", ""))
 }

@@ -3,7 +3,6 @@ package eventstore
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,27 +12,27 @@ import (
 	"upcall/migrations"
 )
 
-// MinRetention is the fewest days that events are kept. Their ids go with them, and must
-// stay for longer than any upload token lives, so that no callback counts twice.
+// MinRetention is the fewest days that events are kept. Their ids are deleted with them, and
+// must outlive every upload token, so that no callback counts twice.
 const MinRetention = 31
 
 const (
-	// expiredMark is the comment of a partition that is being dropped. One that someone
-	// detached by hand, to keep it, does not have it, and stays.
+	// expiredMark is the comment of a partition that is being dropped. A partition that
+	// someone detached by hand, to keep it, does not have this comment, and stays.
 	expiredMark = "Expired: receiver serve --retention is about to drop it."
-	// stepTimeout bounds each statement. To detach waits for all who are reading.
+	// stepTimeout bounds each statement. Detaching waits for all readers.
 	stepTimeout = "60s"
-	// parentTimeout is how long the intake may be held up where PostgreSQL cannot detach
-	// without a lock on the parent.
+	// parentTimeout is how long recording may be blocked if PostgreSQL cannot detach without a
+	// lock on the parent.
 	parentTimeout = "200ms"
 
-	// objectNotInPrerequisiteState says, of DETACH … CONCURRENTLY, that there is a default
-	// partition, which Upcall does not make; a syntaxError, that PostgreSQL is older than 14.
+	// The errors of DETACH … CONCURRENTLY if there is a default partition, which Upcall does
+	// not make, and if PostgreSQL is older than 14.
 	objectNotInPrerequisiteState = "55000"
 	syntaxError                  = "42601"
 )
 
-// Dropped is what was deleted.
+// Dropped says what was deleted.
 type Dropped struct {
 	Months   []string // as "2026_11"
 	IDs      int      // rows of callback_ids
@@ -41,49 +40,47 @@ type Dropped struct {
 	Refusals int      // rows of refused_callbacks
 }
 
-// DropExpired drops the oldest month of events if all of it is older than so many days,
-// with its rows in callback_ids, the issued uploads of that time that have no event any
-// more, and the refusals that are older. Call it regularly: it continues a run that
-// was cut short.
+// DropExpired drops the oldest month of events if all of it is older than that many days. It
+// also deletes the month's rows in callback_ids, the issued uploads of that time that have no
+// event left, and older refusals. Call it regularly: it resumes an interrupted run.
 //
-// A month has passed when both now and PostgreSQL's clock say so, and only one goes each
-// time, so that a clock that jumps ahead does not take all with it.
+// A month has expired when both now and PostgreSQL's clock say so, and each call drops only
+// one, so that a clock that jumps ahead does not delete everything.
 //
-// It does not block recording or reading. It takes a month out of the table, and
-// only then deletes its ids, in small steps with pauses between; the other order would let
-// a repeat of a callback that is still there make a second row. While another process does
-// this, it does nothing. A late event of a dropped month makes the month again.
+// It does not block recording or reading. It detaches a month, and only then deletes its ids,
+// in small steps with pauses between them; in the other order, a repeat of a callback in that
+// month could be recorded again. While another process does this, it does nothing. A late
+// event of a dropped month makes the month again.
 func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days int) (Dropped, error) {
-	var d Dropped
 	if days < MinRetention {
-		return d, fmt.Errorf("drop expired events: %d days are less than %d", days, MinRetention)
+		return Dropped{}, fmt.Errorf("drop expired events: %d days are less than %d", days, MinRetention)
 	}
-	// On a connection of its own, with settings of its own, and a lock that ends with it.
+	// A separate connection has its own settings, and the lock ends with it.
 	config := pool.Config().ConnConfig
 	config.RuntimeParams["statement_timeout"], config.RuntimeParams["lock_timeout"] = stepTimeout, stepTimeout
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return d, fmt.Errorf("drop expired events: %w", unavailable(err))
+		return Dropped{}, fmt.Errorf("drop expired events: %w", unavailable(err))
 	}
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		// Closing does not wait until the server has let go of the lock, and the next run
-		// would find it taken.
+		// Close does not wait until the server has released the lock, so the next run could
+		// still find it taken.
 		_, _ = conn.Exec(bounded, "SELECT pg_advisory_unlock_all()")
 		conn.Close(bounded)
 	}()
-	x := expirer{conn: conn, dropped: &d}
+	x := expirer{conn: conn}
 	if err := x.run(ctx, now, days); err != nil {
-		return d, fmt.Errorf("drop expired events: %w", unavailable(err))
+		return x.dropped, fmt.Errorf("drop expired events: %w", unavailable(err))
 	}
-	return d, nil
+	return x.dropped, nil
 }
 
-// An expirer works on a connection of its own.
+// An expirer drops expired rows and counts them.
 type expirer struct {
 	conn    *pgx.Conn
-	dropped *Dropped
+	dropped Dropped
 }
 
 func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
@@ -101,15 +98,15 @@ func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	if err != nil {
 		return err
 	}
-	kept, one := monthOf(limit), false // from when on events are there, and whether a month went
+	kept, one := monthOf(limit), false // since when events are kept, and whether a month was dropped
 	for _, m := range months {
 		switch {
-		case m.detached: // by an earlier run, which was cut short
+		case m.detached: // by an earlier, interrupted run
 			if err := x.drop(ctx, m); err != nil {
 				return err
 			}
 		case m.state != attached && !m.marked:
-			// Someone else is detaching it.
+			// Someone detached it by hand.
 		case one, m.begins.AddDate(0, 1, 0).After(limit):
 			if m.begins.Before(kept) {
 				kept = m.begins
@@ -127,7 +124,7 @@ func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	return x.dropIssued(ctx, kept)
 }
 
-// expiry returns the time up to which events go: the earlier of what two clocks say.
+// expiry returns the time before which events expire, by the clock that is behind.
 func expiry(ours, theirs time.Time, days int) time.Time {
 	if theirs.Before(ours) {
 		ours = theirs
@@ -138,67 +135,55 @@ func expiry(ours, theirs time.Time, days int) time.Time {
 // A month is a table of events that is, or was, a partition.
 type month struct {
 	begins   time.Time
-	detached bool // and renamed
-	state    state
-	marked   bool
+	detached bool   // and renamed
+	state    string // one of the constants
+	marked   bool   // with expiredMark
 }
 
-// A state is what a partition that has its name still is to the parent.
-type state string
-
 const (
-	attached state = "attached"
-	pending  state = "pending" // DETACH … CONCURRENTLY was cut short
-	alone    state = "alone"
+	attached = "attached"
+	pending  = "pending" // DETACH … CONCURRENTLY was interrupted
 )
 
 func (m month) name() string        { return pgx.Identifier{"upcall", partitionName(m.begins)}.Sanitize() }
-func (m month) expiredName() string { return m.begins.Format("expired_events_2006_01") }
+func (m month) expiredName() string { return m.begins.Format(expiredLayout) }
 func (m month) expired() string     { return pgx.Identifier{"upcall", m.expiredName()}.Sanitize() }
 
-var monthName = regexp.MustCompile(`^(upload|expired)_events_(\d{4}_\d{2})$`)
+const expiredLayout = "expired_events_2006_01"
 
-// months returns the detached ones first, then the partitions, each the oldest first.
+// months returns the detached months first, then the partitions, each the oldest first.
 func (x *expirer) months(ctx context.Context) ([]month, error) {
-	// to_jsonb, since PostgreSQL before 14 has no column inhdetachpending.
-	rows, err := x.conn.Query(ctx, `
+	// to_jsonb, because PostgreSQL before 14 has no column inhdetachpending.
+	rows, _ := x.conn.Query(ctx, `
 		SELECT c.relname, coalesce(obj_description(c.oid, 'pg_class') = $1, false),
 			CASE WHEN i.inhrelid IS NULL THEN 'alone' WHEN (to_jsonb(i)->>'inhdetachpending')::boolean THEN 'pending' ELSE 'attached' END
 		FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent = 'upcall.upload_events'::regclass
 		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind = 'r'
 		ORDER BY c.relname COLLATE "C"`, expiredMark)
-	if err != nil {
-		return nil, err
-	}
 	var months []month
 	var name string
 	var m month
-	_, err = pgx.ForEachRow(rows, []any{&name, &m.marked, &m.state}, func() error {
-		parts := monthName.FindStringSubmatch(name)
-		if parts == nil {
-			return nil
+	_, err := pgx.ForEachRow(rows, []any{&name, &m.marked, &m.state}, func() error {
+		for _, layout := range []string{expiredLayout, partitionLayout} {
+			if begins, err := time.Parse(layout, name); err == nil {
+				m.begins, m.detached = begins, layout == expiredLayout
+				months = append(months, m)
+			}
 		}
-		begins, err := time.Parse("2006_01", parts[2])
-		if err != nil {
-			return nil // no month of ours
-		}
-		m.begins, m.detached = begins, parts[1] == "expired"
-		months = append(months, m)
 		return nil
 	})
 	return months, err
 }
 
-// detach takes a month out of the table and gives it another name, so that a late event
-// makes a new one. Every step of it can have been done before.
+// detach takes a month out of the table and renames it, so that a late event makes a new one.
+// An earlier run may have done any of the steps.
 func (x *expirer) detach(ctx context.Context, m month) error {
 	if m.state == attached {
 		if _, err := x.conn.Exec(ctx, "COMMENT ON TABLE "+m.name()+" IS '"+expiredMark+"'"); err != nil {
 			return err
 		}
 		_, err := x.conn.Exec(ctx, "ALTER TABLE upcall.upload_events DETACH PARTITION "+m.name()+" CONCURRENTLY")
-		switch sqlState(err) {
-		case objectNotInPrerequisiteState, syntaxError:
+		if code := postgresError(err).Code; code == objectNotInPrerequisiteState || code == syntaxError {
 			err = x.detachLocked(ctx, m)
 		}
 		if err != nil {
@@ -211,14 +196,12 @@ func (x *expirer) detach(ctx context.Context, m month) error {
 		}
 	}
 	return pgx.BeginFunc(ctx, x.conn, func(tx pgx.Tx) error {
-		// Recorders that make a month hold the lock; they do not wait longer for us.
-		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+		// Recorders that make a month hold this lock, and must not wait long for it.
+		locked := fmt.Sprintf("SET LOCAL lock_timeout = '1s'; SELECT pg_advisory_xact_lock(%d)", migrations.LockPartitions)
+		if _, err := tx.Exec(ctx, locked); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockPartitions); err != nil {
-			return err
-		}
-		// One of them may have attached it again for a late event: then another time.
+		// If a recorder has attached the month again for a late event, the next run retries.
 		var again bool
 		const isAttached = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = $1::text::regclass)"
 		if err := tx.QueryRow(ctx, isAttached, m.name()).Scan(&again); err != nil {
@@ -232,23 +215,18 @@ func (x *expirer) detach(ctx context.Context, m month) error {
 	})
 }
 
-// detachLocked has the intake wait, but not for long. When that is not enough, the next
-// run tries again.
+// detachLocked blocks recording, but not for long. If that is not enough, the next run retries.
 func (x *expirer) detachLocked(ctx context.Context, m month) error {
 	return pgx.BeginFunc(ctx, x.conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+parentTimeout+"'"); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "ALTER TABLE upcall.upload_events DETACH PARTITION "+m.name())
+		_, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+parentTimeout+"'; ALTER TABLE upcall.upload_events DETACH PARTITION "+m.name())
 		return err
 	})
 }
 
 // drop deletes the ids of a detached month, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
-	// OFFSET 0 makes PostgreSQL look up one id after the other, whatever it thinks of
-	// the tables. An id that came again, after an earlier run had deleted it, is of a
-	// later month and stays.
+	// OFFSET 0 makes PostgreSQL look up the ids one by one, whatever its statistics say. An id
+	// that came again after an earlier run had deleted it belongs to a later month and stays.
 	step := fmt.Sprintf(`
 		WITH step AS MATERIALIZED (
 			SELECT received_at, id, upload_id FROM %s
@@ -267,10 +245,7 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 	var lastID uuid.UUID
 	for {
 		began := time.Now()
-		rows, err := x.conn.Query(ctx, step, lastTime, lastID, m.begins.AddDate(0, 1, 0))
-		if err != nil {
-			return err
-		}
+		rows, _ := x.conn.Query(ctx, step, lastTime, lastID, m.begins.AddDate(0, 1, 0))
 		var gone int
 		tag, err := pgx.ForEachRow(rows, []any{&lastTime, &lastID, &gone}, func() error { return nil })
 		if err != nil {
@@ -280,7 +255,7 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 		if tag.RowsAffected() == 0 {
 			break
 		}
-		// Half of the time is for those who record.
+		// Recorders get half of the time.
 		if err := pause(ctx, time.Since(began)); err != nil {
 			return err
 		}
@@ -292,9 +267,8 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 	return nil
 }
 
-// dropIssued deletes the issued uploads of before a time, and that they were revoked, but
-// for those that have an event still. One whose events were dropped would look as if it had
-// never been used.
+// dropIssued deletes the uploads that were issued before a time, with their revocations, unless
+// they still have an event. An upload whose events were dropped would look unused.
 func (x *expirer) dropIssued(ctx context.Context, before time.Time) error {
 	for {
 		began := time.Now()

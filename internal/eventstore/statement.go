@@ -11,22 +11,22 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A field of a row is a parameter of the statement that writes it, as an array with a value
+// A field of a row is a parameter of the statement that writes it: an array with the value
 // of each row.
 type field[T any] struct {
 	name    string
 	pointer func(*T) any // to the value, of one of the types in typeOf
-	aside   bool         // it is not a column of the row's table
+	aside   bool         // not a column of the row's table
 }
 
 // A statement is prepared on each connection under its name.
 type statement struct {
 	name, sql string
-	columns   columns // to be copied: the parameters
+	columns   columns // the parameters; each writer has a copy
 }
 
-// newStatement fills in a text, in which {name} stands for the parameter of that field, and
-// {columns}, {values} and {given} for all columns: names, names with casts, and parameters.
+// newStatement fills in the SQL: {name} is the parameter of that field, and {columns},
+// {values} and {given} are the names, the names with casts and the parameters of all columns.
 func newStatement[T any](name, sql string, fields []field[T]) statement {
 	s := statement{name: name}
 	var names, values, given, replace []string
@@ -46,33 +46,32 @@ func newStatement[T any](name, sql string, fields []field[T]) statement {
 	return s
 }
 
-// A fieldType is how the fields of one Go type travel. What PostgreSQL's protocol has no
-// simple form for goes as text.
+// A fieldType says how fields of one Go type are sent to PostgreSQL: as text where the
+// protocol has no simple binary form.
 type fieldType struct {
-	element uint32 // OID of the elements of the array that PostgreSQL is given
-	array   string // and its SQL type
-	cast    string // from the element to the column's type
-	read    string // what is read, of the column's name in place of %s
+	element uint32 // OID of the array's elements
+	array   string // SQL type of the array
+	cast    string // from an element to the column's type
 }
 
 func typeOf(pointer any) fieldType {
 	switch pointer.(type) {
 	case *uuid.UUID, *uuid.NullUUID:
-		return fieldType{pgtype.UUIDOID, "uuid[]", "", "%s"}
+		return fieldType{pgtype.UUIDOID, "uuid[]", ""}
 	case *time.Time:
-		return fieldType{pgtype.TimestamptzOID, "timestamptz[]", "", "%s"}
+		return fieldType{pgtype.TimestamptzOID, "timestamptz[]", ""}
 	case *string: // "" is null
-		return fieldType{pgtype.TextOID, "text[]", "", "coalesce(%s, '')"}
+		return fieldType{pgtype.TextOID, "text[]", ""}
 	case **int64:
-		return fieldType{pgtype.Int8OID, "bigint[]", "", "%s"}
+		return fieldType{pgtype.Int8OID, "bigint[]", ""}
 	case **int32:
-		return fieldType{pgtype.Int4OID, "integer[]", "", "%s"}
+		return fieldType{pgtype.Int4OID, "integer[]", ""}
 	case **uint64: // PostgreSQL has no unsigned type
-		return fieldType{pgtype.TextOID, "text[]", "::numeric", "%s::text"}
+		return fieldType{pgtype.TextOID, "text[]", "::numeric"}
 	case *netip.Addr:
-		return fieldType{pgtype.TextOID, "text[]", "::inet", "host(%s)"}
+		return fieldType{pgtype.TextOID, "text[]", "::inet"}
 	case *[]byte, *map[string]json.RawMessage:
-		return fieldType{pgtype.JSONBOID, "jsonb[]", "", "%s"}
+		return fieldType{pgtype.JSONBOID, "jsonb[]", ""}
 	default:
 		panic(fmt.Sprintf("eventstore: there is no type for a %T", pointer))
 	}

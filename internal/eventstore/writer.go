@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,58 +34,35 @@ func newWriter[T any](config Config, k kind[T]) *writer[T] {
 	return &writer[T]{config: config, kind: k, columns: slices.Clone(k.insert.columns)}
 }
 
-// record commits the batch, which it sorts, and answers each request in it. It works
-// under a time limit of its own: what has begun to commit does not stop because a
-// caller has gone.
+// record sorts and commits the batch, and answers each request in it. It has its own time
+// limit: a commit that has begun does not stop because a caller has gone.
 func (w *writer[T]) record(batch []*request[T]) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.config.CommitTimeout)
 	defer cancel()
-	unique := w.kind.fold(batch)
-	answers := w.commitOrSplit(ctx, unique, make([]answer, 0, len(unique)))
-	i := -1
-	for j, q := range batch {
-		if j > 0 && q.id == batch[j-1].id {
-			// It was folded: committed along with the first, or failed with it.
-			a := answers[i]
-			if a.outcome == fresh {
-				a.outcome = known
-			}
-			q.answer <- a
-			continue
-		}
-		i++
-		q.answer <- answers[i]
-	}
+	w.commitOrSplit(ctx, w.kind.fold(batch))
 }
 
-// commitOrSplit appends the answer to each row. When PostgreSQL cannot hold the data of a
-// batch, or has no partition for some of it, it tries both halves, so that in the end only
-// the bad rows fail, after about twice the logarithm of the batch's size in transactions for
-// each.
-func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T], answers []answer) []answer {
+// commitOrSplit commits and answers rows. When PostgreSQL cannot hold the data of a batch, or
+// has no partition for some of it, it tries both halves, so that in the end only the bad rows
+// fail. Each costs about twice the logarithm of the batch's size in transactions.
+func (w *writer[T]) commitOrSplit(ctx context.Context, rows []*request[T]) {
 	results, err := w.commitRetry(ctx, rows)
-	switch {
-	case err == nil:
-		for _, q := range rows {
-			a := answer{outcome: known}
-			if i, ok := slices.BinarySearchFunc(results, q.id, compareResult); ok {
-				a.outcome = results[i].outcome
-			}
-			answers = append(answers, a)
-		}
-		return answers
-	case (errors.Is(err, event.ErrUnstorable) || errors.Is(err, event.ErrExpiring)) && len(rows) > 1:
+	if (errors.Is(err, event.ErrUnstorable) || errors.Is(err, event.ErrExpiring)) && len(rows) > 1 {
 		half := len(rows) / 2
-		answers = w.commitOrSplit(ctx, rows[:half], answers)
-		return w.commitOrSplit(ctx, rows[half:], answers)
+		w.commitOrSplit(ctx, rows[:half])
+		w.commitOrSplit(ctx, rows[half:])
+		return
 	}
-	for range rows {
-		answers = append(answers, answer{err: err})
+	for _, q := range rows {
+		a := answer{outcome: known, err: err}
+		if i, ok := slices.BinarySearchFunc(results, q.id, compareResult); ok {
+			a.outcome = results[i].outcome
+		}
+		q.reply(a)
 	}
-	return answers
 }
 
-// commitRetry tries again where that helps, once for each reason, and sorts errors into
+// commitRetry retries where that helps, once for each reason, and sorts errors into
 // event.ErrUnstorable and event.ErrUnavailable.
 func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]result, error) {
 	var repeated, fixed bool
@@ -93,15 +71,15 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 		if err == nil {
 			return results, nil
 		}
-		switch state := sqlState(err); {
-		case (state == serializationFailure || state == deadlockDetected) && !repeated:
+		switch reported := postgresError(err); {
+		case (reported.Code == serializationFailure || reported.Code == deadlockDetected) && !repeated:
 			repeated = true
-		case state == checkViolation && w.kind.fix != nil && !fixed:
+		case reported.Code == checkViolation && w.kind.fix != nil && !fixed:
 			fixed = true
 			if err := w.kind.fix(ctx, w.config.Pool, rows); err != nil {
 				return nil, unavailable(err)
 			}
-		case state == checkViolation && fixed && noPartition(err):
+		case reported.Code == checkViolation && fixed && reported.ConstraintName == "": // a missing partition has no name
 			return nil, fmt.Errorf("%w: %w", event.ErrExpiring, err)
 		case isDataError(err):
 			return nil, fmt.Errorf("%w: %w", event.ErrUnstorable, err)
@@ -111,8 +89,8 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 	}
 }
 
-// commit writes the rows in one transaction and returns what became of them, sorted by
-// ID; those that are not in it were known.
+// commit writes the rows in one transaction and returns their results, sorted by ID. Rows
+// without a result were known.
 func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, error) {
 	start := time.Now()
 	conn, err := w.config.Pool.Acquire(ctx)
@@ -123,8 +101,8 @@ func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, e
 	results, err := w.insert(ctx, conn.Conn(), rows)
 	if err != nil {
 		if !isDataError(err) {
-			// Whatever is wrong may be wrong with this connection: to a server that
-			// has become a standby, for example. The next attempt gets another one.
+			// The connection may be at fault, for example because its server has become a
+			// standby. The next attempt gets another connection.
 			conn.Conn().Close(ctx)
 		}
 		return nil, err
@@ -142,7 +120,7 @@ type result struct {
 func compareResult(r result, id uuid.UUID) int { return bytes.Compare(r.id[:], id[:]) }
 
 func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[T]) ([]result, error) {
-	// The first time on a connection this asks the server, later it is a map's business.
+	// This asks the server only once for each connection.
 	if _, err := conn.Prepare(ctx, w.kind.insert.name, w.kind.insert.sql); err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", w.kind.insert.name, err)
 	}
@@ -171,29 +149,20 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 	return results, nil
 }
 
-func sqlState(err error) string {
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return ""
+// postgresError returns what PostgreSQL reported, or an empty error if it did not.
+func postgresError(err error) *pgconn.PgError {
+	reported, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return &pgconn.PgError{}
 	}
-	return pgErr.Code
+	return reported
 }
 
-// noPartition tells a missing partition from a constraint, which has a name.
-func noPartition(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.ConstraintName == ""
-}
-
-// isDataError says whether PostgreSQL cannot hold the values: data exceptions (class 22),
+// isDataError reports whether PostgreSQL cannot hold the values: data exceptions (class 22),
 // constraints (23) and limits, such as that of jsonb (54).
 func isDataError(err error) bool {
-	code := sqlState(err)
-	if len(code) != 5 {
-		return false
-	}
-	class := code[:2]
-	return class == "22" || class == "23" || class == "54"
+	code := postgresError(err).Code
+	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "54")
 }
 
 // unavailable wraps an error of the connection or the server in event.ErrUnavailable.
