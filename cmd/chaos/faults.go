@@ -42,11 +42,9 @@ func (f *faults) excused(name string) bool { return name == "fill" && f.world.mo
 
 // missed returns how many of the wanted faults did not come.
 func (f *faults) missed() int {
-	n := 0
-	for name, wanted := range f.wanted {
-		if !f.excused(name) {
-			n += wanted - f.done[name]
-		}
+	n := len(f.order)
+	for _, done := range f.done {
+		n -= done
 	}
 	return n
 }
@@ -82,7 +80,7 @@ func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 	case "restart":
 		return errors.Join(victim.end(syscall.SIGTERM), victim.start(ctx))
 	case "outage":
-		if err := f.world.crashPostgres(); err != nil {
+		if err := f.world.postgres.Kill(); err != nil {
 			return err
 		}
 		f.hold(ctx, 5*time.Second)
@@ -114,7 +112,7 @@ func (f *faults) toxic(ctx context.Context, document string) error {
 // fill fills a spool's disk while PostgreSQL is down, so that the receiver can keep
 // nothing.
 func (f *faults) fill(ctx context.Context, victim *receiver) error {
-	if err := f.world.crashPostgres(); err != nil {
+	if err := f.world.postgres.Kill(); err != nil {
 		return err
 	}
 	ballast, err := os.Create(filepath.Join(victim.disk, "ballast"))

@@ -63,10 +63,7 @@ func (c command) Run(ctx context.Context, std cli.Stdio) error {
 		defer load.endFaults()
 		faulted <- faults.inject(ctx)
 	}()
-	if err := load.run(ctx); err != nil {
-		return errors.Join(err, <-faulted)
-	}
-	if err := <-faulted; err != nil {
+	if err := errors.Join(load.run(ctx), <-faulted); err != nil {
 		return err
 	}
 	verdict, err := w.judge(ctx, load)

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,9 +29,7 @@ type receiver struct {
 	mounted             bool
 	databaseURL, keyURL string
 	public, admin       string // addresses
-
-	mu  sync.Mutex // of cmd
-	cmd *exec.Cmd
+	cmd                 *exec.Cmd
 }
 
 // choosePorts finds two free ports for the receiver to keep through its restarts.
@@ -80,9 +77,7 @@ func (r *receiver) launch(ctx context.Context) error {
 	if err := errors.Join(err, cmd.Start()); err != nil {
 		return fmt.Errorf("start receiver: %w", err)
 	}
-	r.mu.Lock()
 	r.cmd = cmd
-	r.mu.Unlock()
 	log := bufio.NewReader(stderr)
 	var seen bytes.Buffer
 	for {
@@ -103,10 +98,8 @@ func (r *receiver) kill() { r.end(syscall.SIGKILL) }
 
 // end sends a signal and returns when the process has ended.
 func (r *receiver) end(signal syscall.Signal) error {
-	r.mu.Lock()
 	cmd := r.cmd
 	r.cmd = nil
-	r.mu.Unlock()
 	if cmd == nil {
 		return nil
 	}
@@ -118,15 +111,6 @@ func (r *receiver) end(signal syscall.Signal) error {
 		return nil // its error is the signal
 	}
 	return err
-}
-
-// spooled returns how many callbacks wait in the receiver's spool.
-func (r *receiver) spooled(ctx context.Context) (float64, error) {
-	depth, err := loadgen.Metrics(ctx, r.admin, "upcall_spool_depth")
-	if err != nil {
-		return 0, err
-	}
-	return depth[0], nil
 }
 
 // throughProxy puts the proxy's address into a database URL.

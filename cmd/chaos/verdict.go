@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/loadgen"
 )
 
 // settle is how long the spools may take to drain after the last fault.
@@ -89,11 +90,11 @@ func (w *world) drain(ctx context.Context) error {
 	for {
 		waiting := 0.0
 		for _, r := range w.receivers {
-			n, err := r.spooled(ctx)
+			depth, err := loadgen.Metrics(ctx, r.admin, "upcall_spool_depth")
 			if err != nil {
 				return err
 			}
-			waiting += n
+			waiting += depth[0]
 		}
 		if waiting == 0 {
 			return nil

@@ -111,19 +111,11 @@ func (w *world) close() {
 	os.RemoveAll(w.dir)
 }
 
-// crashPostgres stops PostgreSQL at once, without a checkpoint.
-func (w *world) crashPostgres() error {
-	if err := w.postgres.Kill(); err != nil {
-		return fmt.Errorf("stop PostgreSQL: %w", err)
-	}
-	return nil
-}
-
 // restartPostgres starts PostgreSQL again with its data and port.
 func (w *world) restartPostgres(ctx context.Context) error {
 	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres"), Port: w.postgres.Port()})
 	if err != nil {
-		return errors.Join(errors.New("start PostgreSQL again"), err)
+		return fmt.Errorf("restart: %w", err)
 	}
 	w.postgres = postgres
 	return nil

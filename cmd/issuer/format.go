@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"slices"
 	"time"
 
 	"upcall/internal/fault"
@@ -15,11 +14,9 @@ import (
 // checkFormat also finds, before the URL is made, an upload that a program in the chosen
 // language could not do.
 func checkFormat(format string, o oss.Object) error {
-	if format == "text" || format == "json" {
-		return nil
-	}
-	if languages := snippet.Languages(); !slices.Contains(languages, format) {
-		return oneOf("--format", format, slices.Concat([]string{"text", "json"}, languages)...)
+	err := oneOf("--format", format, append([]string{"text", "json"}, snippet.Languages()...)...)
+	if err != nil || format == "text" || format == "json" {
+		return err
 	}
 	return fault.Prefix("--", snippet.Check(format, o.Key, o.ContentType)) // its fields are the flags' names
 }

@@ -23,10 +23,10 @@ type ledger struct {
 // yet. The function closes the ledger.
 func openLedger(ctx context.Context, env cli.Env) (issue.Ledger, func(), error) {
 	url, err := cli.Secret("", env, "UPCALL_DATABASE_URL")
-	if err != nil || url == "" {
-		return nil, func() {}, err
+	if err == nil {
+		err = notEmbedded(url)
 	}
-	if err := notEmbedded(url); err != nil {
+	if err != nil || url == "" {
 		return nil, func() {}, err
 	}
 	pool, err := eventstore.OpenRecorder(ctx, url)

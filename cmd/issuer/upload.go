@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/cli"
 	"upcall/internal/fault"
@@ -167,18 +168,18 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 		err    error
 	}
 	results := make([]chan result, len(jobs))
-	slots := make(chan struct{}, parallel)
 	for i := range results {
 		results[i] = make(chan result, 1)
 	}
+	var group errgroup.Group
+	group.SetLimit(parallel)
 	go func() {
 		for i, job := range jobs {
-			slots <- struct{}{}
-			go func() {
+			group.Go(func() error {
 				answer, err := job.run(ctx, up, meter)
 				results[i] <- result{answer, err}
-				<-slots
-			}()
+				return nil
+			})
 		}
 	}()
 	var errs []error

@@ -27,18 +27,15 @@ type CallbackSpec struct {
 	Vars map[string]string
 }
 
-func (c *CallbackSpec) vars() map[string]string {
-	if c == nil {
-		return nil
-	}
-	return c.Vars
-}
-
 // tokenSample stands for a token when only the rules are checked, including sizes.
 var tokenSample = strings.Repeat("t", uploadtoken.MaxLen)
 
-// check returns all mistakes, joined. withToken says that a token will be added.
+// check returns all mistakes, joined; nil for no callback. withToken says that a token will
+// be added.
 func (c *CallbackSpec) check(hosts callbackspec.Hosts, withToken bool) error {
+	if c == nil {
+		return nil
+	}
 	token := ""
 	if withToken {
 		token = tokenSample
@@ -48,11 +45,8 @@ func (c *CallbackSpec) check(hosts callbackspec.Hosts, withToken bool) error {
 }
 
 // encode builds both documents, with token in them unless it is "". The error joins all
-// mistakes. A nil callback has no documents.
+// mistakes.
 func (c *CallbackSpec) encode(hosts callbackspec.Hosts, token string) (oss.CallbackHeaders, error) {
-	if c == nil {
-		return oss.CallbackHeaders{}, nil
-	}
 	vars := make(callbackspec.Vars) // without a size it needs no heap
 	names := make([]string, 0, len(c.Vars)+1)
 	for name, value := range c.Vars {

@@ -105,8 +105,7 @@ func (r Request) put(callback oss.CallbackHeaders) oss.Put {
 // The error joins all mistakes in r; each is a [fault.Fault]. If it is the ledger's, the
 // upload has only its ID, for the log.
 func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.ExpiryCause, error) {
-	now := i.cfg.Now()
-	id, callback, err := i.prepare(r.Object, now.Add(r.Expires), r.Callback)
+	row, callback, err := i.prepare(r.Object, r.Expires, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, i.cfg.Tokens != nil), err) // all mistakes, not only the first
 	}
@@ -114,32 +113,38 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 	if err != nil {
 		return manifest.Upload{}, 0, err
 	}
-	err = i.enter(ctx, eventstore.IssuedUpload{
-		ID: id, IssuedAt: now, ExpiresAt: signed.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
-		ContentType: r.Object.ContentType, Size: r.ContentLength, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID,
-	})
-	if err != nil {
-		return manifest.Upload{ID: id}, 0, err
+	row.ExpiresAt, row.Size = signed.ExpiresAt, r.ContentLength
+	if err := i.enter(ctx, row); err != nil {
+		return manifest.Upload{ID: row.ID}, 0, err
 	}
 	return manifest.Upload{
-		ID: id, Method: signed.Method, URL: signed.URL, ExpiresAt: signed.ExpiresAt, Headers: signed.Headers,
+		ID: row.ID, Method: signed.Method, URL: signed.URL, ExpiresAt: signed.ExpiresAt, Headers: signed.Headers,
 		Callback: callback.Callback.JSON(), CallbackVar: callback.CallbackVar.JSON(),
 	}, signed.ExpiryCause, nil
 }
 
-// prepare makes an upload's id, and its callback documents with the upload token in them.
-func (i *Issuer) prepare(o oss.Object, expires time.Time, spec *CallbackSpec) (uuid.UUID, oss.CallbackHeaders, error) {
+// prepare makes an upload's row in the ledger, with a new id but without what signing tells,
+// and its callback documents with the upload token in them.
+func (i *Issuer) prepare(o oss.Object, expires time.Duration, spec *CallbackSpec, apiKeyID string) (
+	eventstore.IssuedUpload, oss.CallbackHeaders, error) {
 	id, err := i.cfg.NewID()
 	if err != nil {
-		return id, oss.CallbackHeaders{}, fmt.Errorf("make upload id: %w", err)
+		return eventstore.IssuedUpload{}, oss.CallbackHeaders{}, fmt.Errorf("make upload id: %w", err)
 	}
+	row := eventstore.IssuedUpload{
+		ID: id, IssuedAt: i.cfg.Now(), Bucket: o.Bucket, Object: o.Key, ContentType: o.ContentType, APIKeyID: apiKeyID,
+	}
+	if spec == nil {
+		return row, oss.CallbackHeaders{}, nil
+	}
+	row.Vars = spec.Vars
 	token := ""
-	if i.cfg.Tokens != nil && spec != nil {
-		claims := uploadtoken.Claims{UploadID: id, Expires: expires.Add(TokenGrace), Bucket: o.Bucket, Object: o.Key}
+	if i.cfg.Tokens != nil {
+		claims := uploadtoken.Claims{UploadID: id, Expires: row.IssuedAt.Add(expires + TokenGrace), Bucket: o.Bucket, Object: o.Key}
 		if token, err = i.cfg.Tokens.Mint(claims); err != nil {
-			return id, oss.CallbackHeaders{}, err
+			return row, oss.CallbackHeaders{}, err
 		}
 	}
 	callback, err := spec.encode(i.hosts, token)
-	return id, callback, err
+	return row, callback, err
 }

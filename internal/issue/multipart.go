@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"upcall/internal/callbackspec"
-	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/manifest"
 	"upcall/internal/oss"
@@ -47,11 +46,10 @@ func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error 
 // or it is about OSS, the network or the ledger. If it is the ledger's, the upload has only
 // its ID, for the log.
 func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
-	now := i.cfg.Now()
 	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	id, callback, err := i.prepare(r.Object, now.Add(r.Expires), r.Callback)
+	row, callback, err := i.prepare(r.Object, r.Expires, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
@@ -63,14 +61,11 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	if err != nil {
 		return manifest.Multipart{}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
-	err = i.enter(ctx, eventstore.IssuedUpload{
-		ID: id, IssuedAt: now, ExpiresAt: m.ExpiresAt, Bucket: r.Object.Bucket, Object: r.Object.Key,
-		ContentType: r.Object.ContentType, Size: r.Size, Vars: r.Callback.vars(), APIKeyID: r.APIKeyID, OSSUploadID: ref.ID,
-	})
-	if err != nil {
-		return manifest.Multipart{ID: id}, 0, errors.Join(err, i.abortInVain(ctx, ref))
+	row.ExpiresAt, row.Size, row.OSSUploadID = m.ExpiresAt, r.Size, ref.ID
+	if err := i.enter(ctx, row); err != nil {
+		return manifest.Multipart{ID: row.ID}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
-	m.ID = id
+	m.ID = row.ID
 	return m, cause, nil
 }
 

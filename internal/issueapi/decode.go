@@ -52,15 +52,6 @@ type uploadRequest struct {
 	PartSize *int64 // of multipart uploads
 }
 
-// readUpload reads a request for an upload or a multipart upload.
-func readUpload(r *http.Request, multipart bool) (uploadRequest, error) {
-	body, err := readBody(r)
-	if err != nil {
-		return uploadRequest{}, err
-	}
-	return decodeUpload(body, multipart)
-}
-
 // decodeUpload reads the body of a request strictly. It refuses misspelt or duplicate fields
 // and wrong types: ignoring one could drop a limit that the application meant to set. The
 // error is a problem with all mistakes.

@@ -2,6 +2,7 @@ package issueapi
 
 import (
 	"context"
+
 	"github.com/gin-gonic/gin"
 
 	"upcall/internal/eventstore"
@@ -15,18 +16,10 @@ type issuedMultipart struct {
 	Status eventstore.Status `json:"status"`
 }
 
+// postMultipart issues one multipart upload. It checks everything before it asks OSS to
+// initiate the upload.
 func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (any, error) {
-	r, err := readUpload(c.Request, true)
-	if err != nil {
-		return nil, err
-	}
-	return s.multipart(ctx, who, r, eventOf(c))
-}
-
-// multipart issues one multipart upload. It checks everything before it asks OSS to start
-// the upload.
-func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, event *logEvent) (any, error) {
-	grant, violations, err := s.apply(who, r)
+	r, grant, violations, err := s.apply(c.Request, who, true)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +39,6 @@ func (s *Server) multipart(ctx context.Context, who *caller, r uploadRequest, ev
 		return nil, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
 	}
 	m, _, err := s.cfg.Issuer.IssueMultipart(ctx, request)
-	event.issued(m.ID, grant)
+	eventOf(c).issued(m.ID, grant)
 	return issuedMultipart{m, eventstore.StatusIssued}, err
 }

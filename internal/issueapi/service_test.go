@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"upcall/internal/apikey"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
@@ -190,10 +192,17 @@ func (panicking) Issue(context.Context, issue.Request) (manifest.Upload, oss.Exp
 	panic("a secret state")
 }
 
-// TestManifestsAtOnce: no more than maxMultiparts are made, and who waits too long is told.
+// TestManifestsAtOnce checks that at most maxMultiparts manifests are made at once, and that
+// a request whose time is over while it waits gets 503.
 func TestManifestsAtOnce(t *testing.T) {
 	t.Parallel()
-	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
+	text, hash, err := apikey.New("app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	keys := endingKeys{fixedKeys{{ID: "app", Policy: "films", Hash: hash[:]}}, cancel}
+	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: keys, Policies: parsePolicies(t, policies),
 		Metrics: NewMetrics(), Logger: discard})
 	if err != nil {
 		t.Fatal(err)
@@ -201,16 +210,26 @@ func TestManifestsAtOnce(t *testing.T) {
 	for range maxMultiparts {
 		server.multiparts <- struct{}{}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	r, err := decodeUpload([]byte(`{"key":"a","size":1}`), true)
-	if err != nil {
-		t.Fatal(err)
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/v1/uploads/multipart", strings.NewReader(`{"key":"a","size":1}`))
+	r.Header = header(text)
+	r.Header.Set("Content-Type", "application/json")
+	got := httptest.NewRecorder()
+	server.API().ServeHTTP(got, r)
+	if got.Code != http.StatusServiceUnavailable || got.Header().Get("Retry-After") == "" ||
+		!strings.Contains(got.Body.String(), "too many multipart uploads are being issued") {
+		t.Errorf("%d %v %s", got.Code, got.Header(), got.Body)
 	}
-	_, err = server.multipart(ctx, &caller{id: "app", policy: "films"}, r, &logEvent{})
-	if p := asProblem(err); p.kind != kindUnavailable || p.retryAfter == 0 {
-		t.Errorf("%+v", p)
-	}
+}
+
+// endingKeys end a request once its key is known.
+type endingKeys struct {
+	fixedKeys
+	end context.CancelFunc
+}
+
+func (k endingKeys) List(ctx context.Context) ([]eventstore.APIKey, error) {
+	k.end()
+	return k.fixedKeys.List(ctx)
 }
 
 func TestNewRejections(t *testing.T) {

@@ -3,6 +3,7 @@ package issueapi
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -59,11 +60,7 @@ type issuedUpload struct {
 
 // postUpload issues one upload.
 func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (any, error) {
-	r, err := readUpload(c.Request, false)
-	if err != nil {
-		return nil, err
-	}
-	grant, violations, err := s.apply(who, r)
+	_, grant, violations, err := s.apply(c.Request, who, false)
 	if err != nil {
 		return nil, err
 	}
@@ -78,17 +75,25 @@ func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (a
 	return issuedUpload{upload, eventstore.StatusIssued}, err
 }
 
-// apply checks the request against the policy of the key.
-func (s *Server) apply(who *caller, r uploadRequest) (policy.Grant, []policy.Violation, error) {
+// apply reads a request and checks it against the policy of the key.
+func (s *Server) apply(request *http.Request, who *caller, multipart bool) (uploadRequest, policy.Grant, []policy.Violation, error) {
+	body, err := readBody(request)
+	if err != nil {
+		return uploadRequest{}, policy.Grant{}, nil, err
+	}
+	r, err := decodeUpload(body, multipart)
+	if err != nil {
+		return r, policy.Grant{}, nil, err
+	}
 	p := s.cfg.Policies.Policy(who.policy)
 	if p == nil {
 		// The policy may have been removed from the file. Without one, nothing is allowed.
 		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
-		return policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}
+		return r, policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}
 	}
 	r.APIKeyID = who.id
 	grant, violations := p.Apply(r.Request, s.cfg.Now())
-	return grant, violations, nil
+	return r, grant, violations, nil
 }
 
 func object(g policy.Grant) oss.Object {

@@ -97,13 +97,12 @@ type body struct {
 	mu      sync.Mutex // net/http may continue to read after an early answer
 	section *io.SectionReader
 	sent    int64
-	left    int64
 	crc     uint64
 	err     error // why reading ended too early
 }
 
 func newBody(s *Source, p piece, moved func(int64)) *body {
-	return &body{source: s, section: io.NewSectionReader(s.file, p.offset, p.size), left: p.size, moved: moved}
+	return &body{source: s, section: io.NewSectionReader(s.file, p.offset, p.size), moved: moved}
 }
 
 // Read hands out the last bytes only if the file has not changed, so that OSS never gets a
@@ -111,26 +110,26 @@ func newBody(s *Source, p piece, moved func(int64)) *body {
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	left := b.section.Size() - b.sent
 	switch {
 	case b.err != nil:
 		return 0, b.err
-	case b.left == 0:
+	case left == 0:
 		return 0, io.EOF
 	}
 	n, err := b.section.Read(p)
 	switch {
-	case errors.Is(err, io.EOF) && int64(n) < b.left:
+	case errors.Is(err, io.EOF) && int64(n) < left:
 		b.err = ErrChanged // it became shorter
 	case err != nil && !errors.Is(err, io.EOF):
 		b.err = fmt.Errorf("read file: %w", err)
-	case int64(n) == b.left:
+	case int64(n) == left:
 		b.err = b.source.unchanged()
 	}
 	if b.err != nil {
 		return 0, b.err
 	}
 	b.sent += int64(n)
-	b.left -= int64(n)
 	b.crc = crc64.Update(b.crc, crcTable, p[:n])
 	b.moved(int64(n))
 	return n, nil
