@@ -1,5 +1,5 @@
--- One row for each upload that OSS told us of. The schema itself is made by the
--- program that applies these files, since its table of versions lives in it.
+-- One row for each upload that OSS reports. The program that applies these files makes the
+-- schema itself, because its table of versions is in it.
 
 CREATE TABLE upcall.upload_events (
     id           uuid        NOT NULL,
@@ -21,17 +21,17 @@ CREATE TABLE upcall.upload_events (
     upload_id    uuid,
     vars         jsonb       NOT NULL DEFAULT '{}',
     source       text        NOT NULL,
-    -- Time first, so that new rows go to the right edge of the index. That an id comes
-    -- once is the business of callback_ids: a unique key here must hold the time.
+    -- Time first, so that new rows go to the right edge of the index. callback_ids makes ids
+    -- unique, because a unique key here must include the time.
     PRIMARY KEY (received_at, id)
 ) PARTITION BY RANGE (received_at);
 
--- "What became of the upload that I issued?" Uploads that others issued are not in it.
+-- "What became of the upload that I issued?" Only issued uploads are in it.
 CREATE INDEX upload_events_upload_id ON upcall.upload_events (upload_id) WHERE upload_id IS NOT NULL;
 
--- There is no index on (bucket, object_key): it cost the recorder a tenth to a fifth of
--- its rate when measured, and would refuse keys longer than a third of a page, which a
--- foreign template may send. Whoever looks for an object knows its upload_id, or its day.
+-- There is no index on (bucket, object_key): it slowed the recorder by 10 to 20 %, and
+-- would reject keys longer than a third of a page, which other issuers' templates may send.
+-- To find an object, use its upload_id or its day.
 
 COMMENT ON TABLE upcall.upload_events IS 'One row for each signed upload callback of OSS. Partitioned by month of received_at (UTC); upload_events_2026_11 holds November 2026.';
 COMMENT ON COLUMN upcall.upload_events.id           IS 'Identity of the callback: a digest of its signed content. Never null. Unique through callback_ids.';
@@ -54,8 +54,8 @@ COMMENT ON COLUMN upcall.upload_events.upload_id    IS 'The issued upload that t
 COMMENT ON COLUMN upcall.upload_events.vars         IS 'Whatever else the body held, by its name there, which for a custom variable in the default template is its name without "x:". The upload token is left out: upload_id stands for it. Empty object when there was nothing else; never null.';
 COMMENT ON COLUMN upcall.upload_events.source       IS 'How the row came to be, as "callback". Never null.';
 
--- Narrow, so that its index stays in memory: this is what makes a callback count once,
--- whichever receiver, month or batch it comes in.
+-- This table makes each callback count once, whatever its receiver, month or batch. It is
+-- narrow, so that its index stays in memory.
 CREATE TABLE upcall.callback_ids (
     id          uuid        PRIMARY KEY,
     received_at timestamptz NOT NULL

@@ -1,6 +1,6 @@
--- The ledger: one row for each upload that was issued, what became of it, and the
--- callbacks that were refused. A program that knows only 0001 goes on working; it records
--- callbacks of revoked uploads, since it does not look for them.
+-- The ledger: one row for each issued upload, its status, and the refused callbacks. A
+-- program that knows only 0001 still works, but it records callbacks of revoked uploads,
+-- because it does not check for them.
 
 CREATE TABLE upcall.api_keys (
     id         text        PRIMARY KEY,
@@ -26,14 +26,14 @@ CREATE TABLE upcall.issued_uploads (
     content_type  text,
     size          bigint,
     vars          jsonb       NOT NULL DEFAULT '{}',
-    -- No foreign key: it would have each upload lock the key's row.
+    -- No foreign key, because each upload would lock the key's row.
     api_key_id    text,
     oss_upload_id text
 );
 
 CREATE INDEX issued_uploads_issued_at ON upcall.issued_uploads (issued_at);
--- "Which uploads were issued for this object?" By hash, since keys are long and come in
--- no order: a B-tree cost the issuer twice as much.
+-- "Which uploads were issued for this object?" A hash index, because keys are long and in
+-- random order: a B-tree cost the issuer twice as much.
 CREATE INDEX issued_uploads_object_key ON upcall.issued_uploads USING hash (object_key);
 
 COMMENT ON TABLE upcall.issued_uploads IS 'The ledger: one row for each upload that was issued. upload_events.upload_id says which events belong to it; an event may be there before its row here.';
@@ -48,9 +48,8 @@ COMMENT ON COLUMN upcall.issued_uploads.vars          IS 'Custom variables that 
 COMMENT ON COLUMN upcall.issued_uploads.api_key_id    IS 'api_keys.id of who asked for it. Null when it was issued on the command line.';
 COMMENT ON COLUMN upcall.issued_uploads.oss_upload_id IS 'OSS''s own id of a multipart upload. Null for a single PUT.';
 
--- Not a column of issued_uploads: the receiver looks here with each batch of callbacks,
--- and what it looks through is to be as small as what was revoked, whatever plan
--- PostgreSQL has made while the ledger was short.
+-- Not a column of issued_uploads, because the receiver checks this table for each batch of
+-- callbacks: it must be small, whatever plan PostgreSQL made while the ledger was short.
 CREATE TABLE upcall.revoked_uploads (
     upload_id  uuid        PRIMARY KEY,
     revoked_at timestamptz NOT NULL
@@ -118,8 +117,8 @@ COMMENT ON COLUMN upcall.upload_status.uploaded_at    IS 'When the first of them
 COMMENT ON COLUMN upcall.upload_status.time_to_upload IS 'From issued_at to uploaded_at; negative if the two clocks differ by more. Null when it was not uploaded.';
 COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another issued upload to the same object. Never null.';
 
--- Day by day, so that a query for some days reads these days only: the indexes on time
--- serve it, and the partitions.
+-- Day by day, so that a query for some days reads only those days, by the indexes on time
+-- and the partitions.
 CREATE VIEW upcall.upload_funnel AS
 SELECT days.day::date AS day, used.bucket,
     count(*) FILTER (WHERE used.issued) AS issued,

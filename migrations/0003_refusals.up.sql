@@ -1,9 +1,9 @@
--- Callbacks that are refused for any reason, not only for a revoked upload, are kept.
--- A program that knows only 0002 goes on writing what it wrote.
+-- Keeps callbacks that are refused for any reason, not only for a revoked upload. A program
+-- that knows only 0002 writes the same rows as before.
 
 ALTER TABLE upcall.refused_callbacks ADD COLUMN request_id text;
 
--- The oldest of a reason go when there are too many.
+-- To delete the oldest rows of a reason when there are too many.
 CREATE INDEX refused_callbacks_reason ON upcall.refused_callbacks (reason, refused_at);
 
 COMMENT ON TABLE upcall.refused_callbacks IS 'Callbacks that made no row in upload_events, each once for each reason. A sample, not an account: receivers keep a few each second, drop the oldest when there are too many, and count all in /metrics. What a row says is what the sender claimed; a reason about signature or key means that it can be anybody.';

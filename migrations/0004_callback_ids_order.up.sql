@@ -1,11 +1,11 @@
--- The ids of callbacks are digests, which have no order: with tens of millions of them,
--- each new one read, dirtied and logged a page of the index that nothing else was using.
--- The upload, which the callback names in its token, stands before the id in the key now,
--- because issuers number uploads by time: new rows go to the right edge of the index.
+-- The ids of callbacks are digests, which are in random order: with tens of millions of
+-- them, each new id read, dirtied and logged a page of the index that nothing else used. The
+-- key now begins with the upload, which the callback's token names. Issuers number uploads by
+-- time, so new rows go to the right edge of the index.
 --
--- Rows that are there keep zeros, as do those that a program which knows only 0003 goes on
--- writing; who knows 0004 looks for both. Such a program itself does not know what was
--- recorded with an upload: stop the last one before a repeat comes that must not count.
+-- Existing rows have zeros, as have those of a program that knows only 0003; a program that
+-- knows 0004 looks for both. The older program does not find what was recorded with an
+-- upload, so stop the last of them before a repeat comes that must not count.
 ALTER TABLE upcall.callback_ids
     ADD COLUMN upload_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     DROP CONSTRAINT callback_ids_pkey,

@@ -1,4 +1,4 @@
--- The views as 0002 makes them, for programs and migrations that know them so.
+-- The views as in 0002, for older programs and migrations.
 DROP VIEW IF EXISTS upcall.upload_funnel, upcall.upload_status;
 DROP TABLE upcall.schema_views;
 
@@ -38,8 +38,8 @@ COMMENT ON COLUMN upcall.upload_status.uploaded_at    IS 'When the first of them
 COMMENT ON COLUMN upcall.upload_status.time_to_upload IS 'From issued_at to uploaded_at; negative if the two clocks differ by more. Null when it was not uploaded.';
 COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another issued upload to the same object. Never null.';
 
--- Day by day, so that a query for some days reads these days only: the indexes on time
--- serve it, and the partitions.
+-- Day by day, so that a query for some days reads only those days, by the indexes on time
+-- and the partitions.
 CREATE VIEW upcall.upload_funnel AS
 SELECT days.day::date AS day, used.bucket,
     count(*) FILTER (WHERE used.issued) AS issued,

@@ -1,6 +1,6 @@
--- Views are in migrations/views from here on: `migrate up` makes them when they have changed,
--- and this table says which it made. The two that 0002 made stay until then. A program that
--- knows only 0004 does not look here, and reads the views as before.
+-- From here on, views are in migrations/views: `migrate up` makes them when they have
+-- changed, and this table says which edition it made. The two views of 0002 stay until then.
+-- A program that knows only 0004 ignores this table, and reads the views as before.
 CREATE TABLE upcall.schema_views (
     edition integer NOT NULL
 );

@@ -6,16 +6,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Edition and ViewsDigest identify the views that are compiled in.
+// Edition identifies the compiled-in views.
 const Edition = edition
 
-// UpWith is Up with other views, given as names and definitions in turn. It tries twice
-// to change views that are in use.
+// UpWith is Up with other views, given as alternating names and definitions. It tries twice to
+// change views that are in use.
 func UpWith(ctx context.Context, databaseURL string, edition int, views ...string) error {
 	return up(ctx, databaseURL, setOf(edition, views))
 }
 
-// Forget does to those views what Down does first.
+// Forget drops those views, as Down does first.
 func Forget(ctx context.Context, conn *pgx.Conn, views ...string) error {
 	return changeViews(ctx, conn, 1, func(tx pgx.Tx) error { return setOf(0, views).forget(ctx, tx) })
 }

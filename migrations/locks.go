@@ -1,7 +1,6 @@
 package migrations
 
-// The advisory locks that Upcall's programs take in a database: "upcall" and a number, which
-// other versions of the programs know, too.
+// The advisory locks of Upcall's programs, which all versions share: "upcall" and a number.
 const (
 	LockMigrations = 0x75706361_6c6c0001
 	LockPartitions = 0x75706361_6c6c0002 // to make and detach months of events

@@ -1,22 +1,22 @@
-// Package migrations holds the database schema, as golang-migrate files and views that are
-// compiled in, and applies them.
+// Package migrations holds the database schema, as compiled-in golang-migrate files and views,
+// and applies it.
 //
-// Everything is in the schema upcall, the table of applied versions too
-// (upcall.schema_migrations). Files are only ever added, and a new one must leave a
-// database that the previous program can still work with: programs accept a schema that
-// is newer than they are.
+// Everything is in the schema upcall, including the table of applied versions
+// (upcall.schema_migrations). Files are only ever added, and the previous program must still
+// work with the database after a new file: programs accept a schema that is newer than they
+// are.
 //
-// Views are in files of their own, which are changed like code, except that each change
-// raises the constant edition. After the numbered files, [Up] makes the views that are new
-// or have changed: it replaces a view whose columns only grow, and drops and makes anew any
-// other, together with what reads it. Rights given on them stay. A view or function of
-// somebody else's that needs a view to be dropped is not touched; its name is in the error.
+// Views are in separate files, which are changed like code, except that each change raises the
+// constant edition. After the numbered files, [Up] makes the views that are new or have
+// changed: it replaces a view that only gains columns, and drops and recreates any other view,
+// together with the views that read it. Rights on them are kept. If someone else's view or
+// function depends on a view that must be dropped, Up fails and names it in the error.
 // upcall.schema_views says which views were made, so that those of a newer program stay.
 //
-// Each file runs as one transaction, so CREATE INDEX CONCURRENTLY and its like cannot be in one.
+// Each file runs as one transaction, so it cannot contain CREATE INDEX CONCURRENTLY and the like.
 //
-// Migrations hold a lock of the session: connect to PostgreSQL itself, not through a
-// pooler in transaction mode.
+// Migrations hold a session lock: connect to PostgreSQL directly, not through a pooler in
+// transaction mode.
 package migrations
 
 import (
@@ -26,7 +26,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,14 +44,14 @@ import (
 	"upcall/internal/fault"
 )
 
-//go:embed *.sql
+//go:embed *.sql views/*.sql
 var files embed.FS
 
 const (
 	schema       = "upcall"
 	versionTable = "schema_migrations"
-	// lockTimeout is how long a statement of a migration waits for a table that others
-	// use. Longer, and it would hold up all who come after it.
+	// lockTimeout is how long a statement of a migration waits for a table that is in use.
+	// While it waits, it blocks all later statements on that table.
 	lockTimeout = "10s"
 	undefined   = "42P01" // SQLSTATE undefined_table
 )
@@ -57,21 +59,21 @@ const (
 var (
 	// ErrTooOld says that the program needs a newer schema.
 	ErrTooOld = errors.New("database schema is too old")
-	// ErrDirty says that a migration was cut short and someone must look.
+	// ErrDirty says that a migration was interrupted and must be repaired by hand.
 	ErrDirty = errors.New("database schema is dirty")
-	// ErrTooNew says that only a newer program can take migrations back.
+	// ErrTooNew says that only a newer program can roll back the migrations.
 	ErrTooNew = errors.New("database schema is newer than this program")
-	// ErrSteps says that there are not so many migrations to take back.
+	// ErrSteps says that fewer migrations can be rolled back.
 	ErrSteps = errors.New("wrong number of steps")
 	// ErrURL says that the database URL cannot be read. The text never repeats the URL.
 	ErrURL = errors.New("database URL is not valid")
 )
 
-// A State is how far a database is.
+// A State is the state of a database's schema.
 type State struct {
 	Version uint     // of the schema; 0 before the first migration
-	Dirty   bool     // a migration was cut short
-	Latest  uint     // that this program knows
+	Dirty   bool     // a migration was interrupted
+	Latest  uint     // the version that this program needs
 	Pending []string // migrations that Up would apply, as "0001_upload_events"
 }
 
@@ -86,40 +88,45 @@ func Latest() uint {
 	return number(names[len(names)-1])
 }
 
+// pending returns the migrations after a version.
+func pending(version uint) []string {
+	return slices.DeleteFunc(names(), func(name string) bool { return number(name) <= version })
+}
+
 // Digest identifies the text of all migrations and views, in 16 hexadecimal digits.
 func Digest() string {
 	hash := fnv.New64a()
 	for _, name := range names() {
-		content, err := files.ReadFile(name + ".up.sql")
-		if err != nil {
-			panic("migrations: " + err.Error()) // names has just found it
-		}
-		hash.Write(content)
+		io.WriteString(hash, read(name+".up.sql"))
 	}
 	for _, v := range ownViews().views {
-		hash.Write([]byte(v.definition))
+		io.WriteString(hash, v.definition)
 	}
 	return fmt.Sprintf("%016x", hash.Sum64())
 }
 
-// CheckURL returns an error that wraps ErrURL if a database URL cannot be read.
-func CheckURL(databaseURL string) error {
-	_, err := parse(databaseURL)
-	return err
+// ParseURL reads a database URL, postgres://… or key=value. The error wraps ErrURL.
+func ParseURL(databaseURL string) (*pgxpool.Config, error) {
+	// As a pool's, so that one URL with pool_… settings works for every command.
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		// The parser's text may contain part of the URL, and so the password.
+		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", ErrURL)
+	}
+	return config, nil
 }
 
-// Up applies what is pending, and makes the views; on a schema that is newer than the
-// program it does nothing. Many may call it at once, also in different processes: one works
-// and the others wait for it until their contexts end. The URL is one of PostgreSQL's,
-// postgres://… or key=value. An error wraps [ErrViews] if only views could not be changed.
+// Up applies pending migrations and makes the views; if the schema is newer than the program,
+// it does nothing. Many may call it at once, also in different processes: one works and the
+// others wait until their contexts end. The URL is as for [ParseURL]. An error wraps
+// [ErrViews] if only views could not be changed.
 func Up(ctx context.Context, databaseURL string) error {
 	return up(ctx, databaseURL, ownViews())
 }
 
 func up(ctx context.Context, databaseURL string, set viewSet) error {
 	return run(ctx, databaseURL, func(conn *pgx.Conn, m *migrate.Migrate) error {
-		// A program that was rolled back finds a schema that is newer than it is, and
-		// works with that.
+		// A program that was rolled back works with the newer schema.
 		if version, dirty, err := m.Version(); err == nil && !dirty && version > Latest() {
 			return nil
 		}
@@ -134,9 +141,9 @@ func up(ctx context.Context, databaseURL string, set viewSet) error {
 	})
 }
 
-// Down takes back the given number of migrations, at least one, with all the data in
-// them. It drops the views first; those of the version that it comes to are made by Up of
-// a program that belongs to it. The schema upcall itself stays.
+// Down rolls back the given number of migrations, at least one, and deletes their data. It drops
+// the views first; Up of a program of the older version makes its own. The schema upcall itself
+// stays.
 func Down(ctx context.Context, databaseURL string, steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("%w: %d: give at least 1", ErrSteps, steps)
@@ -149,18 +156,18 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 		case isDirty:
 			return migrate.ErrDirty{Version: int(version)}
 		case version > Latest():
-			return fmt.Errorf("%w: it is at %d, this program knows %d: take migrations back with the program that made them",
+			return fmt.Errorf("%w: it is at %d, this program knows %d: roll back with the program that migrated",
 				ErrTooNew, version, Latest())
 		}
-		if applied := count(version); steps > applied {
-			return fmt.Errorf("%w: %d: there are %d to take back", ErrSteps, steps, applied)
+		if applied := len(names()) - len(pending(version)); steps > applied {
+			return fmt.Errorf("%w: %d: only %d can be rolled back", ErrSteps, steps, applied)
 		}
 		before, err := rightsOf(ctx, conn)
 		if err != nil {
 			return err
 		}
 		own := ownViews()
-		if version >= viewsSince { // before that they are the numbered files' own
+		if version >= viewsSince { // earlier views are in the numbered files
 			err = changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return own.forget(ctx, tx) })
 			if err != nil {
 				return err
@@ -173,15 +180,11 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 	})
 }
 
-// Status says how far the database is, and changes nothing.
+// Status returns the state of the database's schema.
 func Status(ctx context.Context, databaseURL string) (State, error) {
-	config, err := parse(databaseURL)
+	conn, err := connect(ctx, databaseURL)
 	if err != nil {
 		return State{}, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return State{}, connectError(config, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	return StatusOf(ctx, conn)
@@ -191,17 +194,10 @@ func Status(ctx context.Context, databaseURL string) (State, error) {
 func StatusOf(ctx context.Context, db Querier) (State, error) {
 	status := State{Latest: Latest()}
 	err := db.QueryRow(ctx, "SELECT version, dirty FROM upcall.schema_migrations").Scan(&status.Version, &status.Dirty)
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && pgErr.Code == undefined:
-	case err != nil:
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) && ServerError(err).Code != undefined {
 		return State{}, fmt.Errorf("read schema version: %w", err)
 	}
-	for _, name := range names() {
-		if number(name) > status.Version {
-			status.Pending = append(status.Pending, name)
-		}
-	}
+	status.Pending = pending(status.Version)
 	return status, nil
 }
 
@@ -225,24 +221,20 @@ func dirty(version int) error {
 	if version <= 1 {
 		back = "DELETE FROM upcall.schema_migrations"
 	}
-	return fmt.Errorf("%w: migration %d was cut short: if what it makes is there, "+
+	return fmt.Errorf("%w: migration %d was interrupted: if what it makes exists, "+
 		"run the SQL `UPDATE upcall.schema_migrations SET dirty = false`, else `%s`, then `receiver migrate up`",
 		ErrDirty, version, back)
 }
 
 // run does the work while it holds the lock.
 func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.Migrate) error) error {
-	config, err := parse(databaseURL)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := connect(ctx, databaseURL)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return connectError(config, err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) // gives back the lock
+	defer conn.Close(context.WithoutCancel(ctx)) // releases the lock
 	if err := lock(ctx, conn); err != nil {
 		return err
 	}
@@ -255,8 +247,8 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 		return fmt.Errorf("read migrations: %w", err)
 	}
 	defer source.Close()
-	// The library knows no context: its connections are cut when ours ends.
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
+	// The library has no contexts: its connections are closed when ours ends.
+	db := stdlib.OpenDB(*conn.Config(), stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
 		context.AfterFunc(ctx, func() { c.PgConn().Conn().Close() })
 		_, err := c.Exec(ctx, "SET lock_timeout = '"+lockTimeout+"'")
 		return err
@@ -273,20 +265,20 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 	}
 	m.LockTimeout = time.Hour // bounded by the connection
 	err = work(conn, m)
-	var mark migrate.ErrDirty
+	if mark, ok := errors.AsType[migrate.ErrDirty](err); ok {
+		return dirty(mark.Version)
+	}
 	switch {
 	case err == nil || errors.Is(err, ErrSteps) || errors.Is(err, ErrTooNew) || errors.Is(err, ErrViews):
 		return err
-	case errors.As(err, &mark):
-		return dirty(mark.Version)
 	case ctx.Err() != nil:
 		return fmt.Errorf("migrate: %w: look at `receiver migrate status`", ctx.Err())
 	}
 	return fmt.Errorf("migrate: %s", fault.Line(err.Error()))
 }
 
-// lock waits for its turn. It polls instead of waiting in the server: a waiter there
-// holds a snapshot, and a migration that waits for all snapshots would never end.
+// lock waits for its turn. It polls because a session that waits in the server holds a
+// snapshot, and a migration that waits for all snapshots would never end.
 func lock(ctx context.Context, conn *pgx.Conn) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -306,35 +298,56 @@ func lock(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-func parse(databaseURL string) (*pgx.ConnConfig, error) {
-	// As a pool's, so that one URL with pool_… settings does for every command.
-	config, err := pgxpool.ParseConfig(databaseURL)
+// connect connects. Its error has one line: the address without the password, and the reason.
+func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
+	pool, err := ParseURL(databaseURL)
 	if err != nil {
-		// The parser's text may hold part of what was given, and so the password.
-		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", ErrURL)
+		return nil, err
 	}
-	return config.ConnConfig, nil
+	config := pool.ConnConfig
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err == nil {
+		return conn, nil
+	}
+	if reported := ServerError(err); reported.Code != "" {
+		err = reported
+	}
+	return nil, fmt.Errorf("connect to database %s at %s:%d: %w", config.Database, config.Host, config.Port, fault.OneLine(err))
 }
 
-// connectError keeps the reason, in one line, and drops all but the address.
-func connectError(config *pgx.ConnConfig, err error) error {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		err = pgErr
+// ServerError returns what PostgreSQL reported, or an empty error if it did not.
+func ServerError(err error) *pgconn.PgError {
+	reported, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return &pgconn.PgError{}
 	}
-	return fmt.Errorf("connect to database %s at %s:%d: %w", config.Database, config.Host, config.Port, fault.OneLine(err))
+	return reported
 }
 
 // names returns the migrations in order.
 func names() []string {
-	paths, err := fs.Glob(files, "*.up.sql")
-	if err != nil || len(paths) == 0 {
-		panic("migrations: no files are compiled in") // cannot happen: go:embed fails first
-	}
+	paths := glob("*.up.sql")
 	for i := range paths {
 		paths[i] = strings.TrimSuffix(paths[i], ".up.sql")
 	}
 	return paths
+}
+
+// glob returns the compiled-in files that match the pattern, in the order of their numbers.
+func glob(pattern string) []string {
+	paths, err := fs.Glob(files, pattern)
+	if err != nil || len(paths) == 0 {
+		panic("migrations: no files are compiled in") // cannot happen: go:embed fails first
+	}
+	return paths
+}
+
+func read(path string) string {
+	content, err := files.ReadFile(path)
+	if err != nil {
+		panic("migrations: " + err.Error()) // cannot happen: glob has found it
+	}
+	return string(content)
 }
 
 // number returns the version that a migration's name starts with.
@@ -342,18 +355,7 @@ func number(name string) uint {
 	digits, _, _ := strings.Cut(name, "_")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil {
-		panic("migrations: bad name " + name) // a test sees to it that there is none
+		panic("migrations: bad name " + name) // a test checks the names
 	}
 	return uint(n)
-}
-
-// count returns how many migrations lead to a version.
-func count(version uint) int {
-	n := 0
-	for _, name := range names() {
-		if number(name) <= version {
-			n++
-		}
-	}
-	return n
 }

@@ -36,8 +36,8 @@ func execute(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-// latest is the state of a database that is as it should be.
-var latest = migrations.State{Version: migrations.Latest(), Latest: migrations.Latest()}
+// latest is the state of an up-to-date database.
+var latest = migrations.State{Version: migrations.Latest(), Latest: migrations.Latest(), Pending: []string{}}
 
 func wantState(t *testing.T, url string, want migrations.State) {
 	t.Helper()
@@ -61,7 +61,7 @@ func TestFilesAreNumberedWithoutGaps(t *testing.T) {
 			t.Errorf("%s is number %d", up, i+1)
 		}
 		if _, err := os.Stat(strings.TrimSuffix(up, ".up.sql") + ".down.sql"); err != nil {
-			t.Errorf("%s has no way back: %v", up, err)
+			t.Errorf("%s has no down file: %v", up, err)
 		}
 	}
 	if int(migrations.Latest()) != len(ups) {
@@ -100,7 +100,7 @@ func TestUpAndDown(t *testing.T) {
 			t.Errorf("down %d: got %v, want ErrSteps", steps, err)
 		}
 	}
-	// One by one, as far back as there is something.
+	// Down to nothing, one by one.
 	for range all {
 		if err := migrations.Down(t.Context(), url, 1); err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func TestUpAndDown(t *testing.T) {
 	var left int
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class
 		WHERE relnamespace = 'upcall'::regnamespace AND relname NOT LIKE 'schema_migrations%'`).Scan(&left); err != nil || left != 0 {
-		t.Errorf("%d things are left, %v", left, err)
+		t.Errorf("%d relations are left, %v", left, err)
 	}
 	if err := migrations.Up(t.Context(), url); err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestFailedMigrationLeavesNothing(t *testing.T) {
 	if err := migrations.Up(t.Context(), url); !errors.Is(err, migrations.ErrDirty) {
 		t.Errorf("got %v, want ErrDirty", err)
 	}
-	// What the error tells to do works.
+	// The fix that the error names works.
 	execute(t, conn, "DROP TABLE upcall.callback_ids")
 	execute(t, conn, "DELETE FROM upcall.schema_migrations")
 	if err := migrations.Up(t.Context(), url); err != nil {
@@ -235,8 +235,8 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 	}
 }
 
-// Tables and views, and every column of each; but for the table of versions, which is
-// golang-migrate's.
+// TestEverythingIsExplained checks the comments on all tables, views and columns, except in
+// golang-migrate's table of versions.
 func TestEverythingIsExplained(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, dbtest.URL(t))
@@ -258,7 +258,7 @@ func TestEverythingIsExplained(t *testing.T) {
 	if _, err := pgx.ForEachRow(rows, []any{&relation, &column, &comment}, func() error {
 		switch {
 		case comment == nil:
-			t.Errorf("%s %s: there is no comment", relation, column)
+			t.Errorf("%s %s has no comment", relation, column)
 		case column == "":
 			relations++
 		case !strings.Contains(strings.ToLower(*comment), "null"):
@@ -271,6 +271,6 @@ func TestEverythingIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	if relations < 8 || columns < 60 {
-		t.Errorf("only %d tables and views with %d columns", relations, columns)
+		t.Errorf("found only %d tables and views with %d columns", relations, columns)
 	}
 }

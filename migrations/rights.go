@@ -7,16 +7,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// rights are who owns our views, and what was given on them: statements to give it again,
-// each with its view, the view's oid, and the column if it is a right on one.
+// rights are the owners of our views and the rights on them, as statements that restore them,
+// each with its view, the view's oid, and the column if the right is on one.
 type rights struct {
 	views, statements []string
 	oids              []uint32
 	columns           []*string
 }
 
-// readRights returns the rights on all of our views. What default privileges give to a view
-// that is made anew is taken away before the rights are given back.
+// readRights returns the rights on all of our views. Its statements first revoke what default
+// privileges grant on a new view.
 const readRights = `
 	WITH ours AS (
 		SELECT oid, relname, relowner, relacl FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v'
@@ -51,20 +51,16 @@ func rightsOf(ctx context.Context, conn *pgx.Conn) (rights, error) {
 	return r, nil
 }
 
-// giveBack gives the same rights again on views that were made anew. Rights on columns that
-// are gone are gone.
+// giveBack restores the rights on views that were recreated. Rights on removed columns are lost.
 func (r rights) giveBack(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 		SELECT sql FROM unnest($1::text[], $2::text[], $3::oid[], $4::text[]) WITH ORDINALITY AS given (name, sql, was, attname, n)
 		JOIN pg_class c ON c.relnamespace = 'upcall'::regnamespace AND c.relname = given.name AND c.oid <> given.was
 		WHERE attname IS NULL OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = given.attname)
 		ORDER BY n`, r.views, r.statements, r.oids, r.columns)
-	if err != nil {
-		return fmt.Errorf("look for views made anew: %w", err)
-	}
 	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("look for views made anew: %w", err)
+		return fmt.Errorf("look for recreated views: %w", err)
 	}
 	for _, statement := range statements {
 		if _, err := tx.Exec(ctx, statement); err != nil {

@@ -2,30 +2,25 @@ package migrations
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"upcall/internal/fault"
 )
 
-//go:embed views/*.sql
-var viewFiles embed.FS
-
 const (
-	// edition numbers the views. Every change to a file in views raises it: the views are
-	// made when the database has a lower one, and an older program leaves them alone.
+	// edition numbers the set of views. Every change to a file in views raises it: Up makes the
+	// views if the database has a lower edition, and leaves those of a higher edition alone.
 	edition = 1
-	// viewsSince is the first version of the schema that has its views from those files.
+	// viewsSince is the first version of the schema whose views are in those files.
 	viewsSince = 5
-	// A query keeps the views that it reads from being changed, and a change that waits
-	// blocks all later queries on them: so each try is short.
+	// Each try is short because a change that waits for a query blocks all later queries of
+	// the same views.
 	viewLockTimeout = "1s"
 	viewTries       = 10
 	viewPause       = time.Second / 2
@@ -36,13 +31,13 @@ const (
 	deadlock          = "40P01"
 )
 
-// ErrViews says that the tables are as they should be, and that the views are not.
+// ErrViews says that the tables are up to date but the views are not.
 var ErrViews = errors.New("views were not changed")
 
 // A viewSet is the views of a program.
 type viewSet struct {
 	edition int
-	views   []view // a view stands behind those that it reads
+	views   []view // each after the views that it reads
 	tries   int
 }
 
@@ -54,17 +49,9 @@ type view struct {
 // ownViews returns the views that are compiled in.
 func ownViews() viewSet {
 	set := viewSet{edition: edition, tries: viewTries}
-	paths, err := fs.Glob(viewFiles, "views/*.sql") // in the order of their numbers
-	if err != nil {
-		panic("migrations: " + err.Error()) // the pattern is well-formed
-	}
-	for _, path := range paths {
-		definition, err := viewFiles.ReadFile(path)
-		if err != nil {
-			panic("migrations: " + err.Error()) // Glob has just found it
-		}
+	for _, path := range glob("views/*.sql") {
 		_, name, _ := strings.Cut(strings.TrimSuffix(path, ".sql"), "_")
-		set.views = append(set.views, view{name, string(definition)})
+		set.views = append(set.views, view{name, read(path)})
 	}
 	return set
 }
@@ -77,8 +64,8 @@ func (s viewSet) names() []string {
 	return names
 }
 
-// make makes the views, unless they were made by this program or a newer one and all of them
-// are there, and gives rights back on those that it had to drop.
+// make makes the views and restores the rights on those that it drops. It does nothing if the
+// database has a newer edition, or this one with all views.
 func (s viewSet) make(ctx context.Context, tx pgx.Tx, before rights) error {
 	var made, there int
 	err := tx.QueryRow(ctx, `SELECT coalesce(max(edition), 0), (SELECT count(*) FROM pg_class
@@ -90,11 +77,11 @@ func (s viewSet) make(ctx context.Context, tx pgx.Tx, before rights) error {
 	if made > s.edition || made == s.edition && there == len(s.views) {
 		return nil
 	}
-	// Queries lock a view before those that it reads. In the same order, the change never
-	// waits for a query that waits for it. The statement changes nothing; LOCK TABLE would
-	// lock the tables that a view reads, too.
-	for i := range s.views {
-		name := inSchema(s.views[len(s.views)-1-i].name)
+	// Queries lock a view before the views that it reads; the same order here prevents
+	// deadlocks. The statement changes nothing; LOCK TABLE would also lock the tables that a
+	// view reads.
+	for _, v := range slices.Backward(s.views) {
+		name := pgx.Identifier{schema, v.name}.Sanitize()
 		if _, err := tx.Exec(ctx, fmt.Sprintf("ALTER VIEW IF EXISTS %s SET SCHEMA %s", name, schema)); err != nil {
 			return fmt.Errorf("lock view %s: %w", name, err)
 		}
@@ -107,17 +94,15 @@ func (s viewSet) make(ctx context.Context, tx pgx.Tx, before rights) error {
 	if err := before.giveBack(ctx, tx); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "DELETE FROM upcall.schema_views"); err != nil {
-		return fmt.Errorf("record views: %w", err)
-	}
-	if _, err := tx.Exec(ctx, "INSERT INTO upcall.schema_views (edition) VALUES ($1)", s.edition); err != nil {
+	const record = "WITH old AS (DELETE FROM upcall.schema_views) INSERT INTO upcall.schema_views (edition) VALUES ($1)"
+	if _, err := tx.Exec(ctx, record, s.edition); err != nil {
 		return fmt.Errorf("record views: %w", err)
 	}
 	return nil
 }
 
-// forget drops the views, and their number: the program of the version that the schema
-// goes back to has a lower one, and is to create its own.
+// forget drops the views and deletes their edition, so that an older program, which has a
+// lower edition, makes its own.
 func (s viewSet) forget(ctx context.Context, tx pgx.Tx) error {
 	if err := s.drop(ctx, tx, s.names()); err != nil {
 		return err
@@ -128,14 +113,14 @@ func (s viewSet) forget(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// replace makes a view. If its columns do not just grow, it is dropped before, with those of
-// ours that read it, which come later in the set.
+// replace makes a view. If the view does not only gain columns, it first drops the view and
+// those of ours that read it, which come later in the set.
 func (s viewSet) replace(ctx context.Context, tx pgx.Tx, v view) error {
-	err := pgx.BeginFunc(ctx, tx, func(nested pgx.Tx) error { // so that tx can go on
+	err := pgx.BeginFunc(ctx, tx, func(nested pgx.Tx) error { // so that tx survives an error
 		_, err := nested.Exec(ctx, v.definition)
 		return err
 	})
-	if codeOf(err) != invalidDefinition {
+	if ServerError(err).Code != invalidDefinition {
 		return err
 	}
 	if err := s.drop(ctx, tx, []string{v.name}); err != nil {
@@ -145,7 +130,7 @@ func (s viewSet) replace(ctx context.Context, tx pgx.Tx, v view) error {
 	return err
 }
 
-// drop drops views, and all of ours that read them.
+// drop drops views and all of ours that read them.
 func (s viewSet) drop(ctx context.Context, tx pgx.Tx, names []string) error {
 	var dropped *string
 	err := tx.QueryRow(ctx, `
@@ -172,29 +157,25 @@ func (s viewSet) drop(ctx context.Context, tx pgx.Tx, names []string) error {
 	return nil
 }
 
-func inSchema(name string) string { return pgx.Identifier{schema, name}.Sanitize() }
-
-// changeViews does the work in a transaction, and again if views are in use.
+// changeViews does the work in a transaction, and retries if views are in use.
 func changeViews(ctx context.Context, conn *pgx.Conn, tries int, work func(pgx.Tx) error) error {
 	for {
 		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			// Without schemas to search, PostgreSQL's errors name views in full.
+			// Without a search path, PostgreSQL's errors name views in full.
 			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+viewLockTimeout+"'; SET LOCAL search_path = ''"); err != nil {
 				return fmt.Errorf("prepare to change views: %w", err)
 			}
 			return work(tx)
 		})
-		code := codeOf(err)
+		reported := ServerError(err)
 		tries--
 		switch {
 		case err == nil:
 			return nil
-		case code == stillNeeded:
-			var pgErr *pgconn.PgError
-			errors.As(err, &pgErr)
+		case reported.Code == stillNeeded:
 			return fmt.Errorf("%w: %s: drop those, run this again, and create them again: %w",
-				ErrViews, fault.Line(strings.ReplaceAll(pgErr.Detail, "\n", "; ")), err)
-		case code != lockNotAvailable && code != deadlock:
+				ErrViews, fault.Line(strings.ReplaceAll(reported.Detail, "\n", "; ")), err)
+		case reported.Code != lockNotAvailable && reported.Code != deadlock:
 			return fmt.Errorf("%w: %w", ErrViews, fault.OneLine(err))
 		case tries == 0:
 			return fmt.Errorf("%w: long queries are reading them: end the longest, or run this again later: %w", ErrViews, err)
@@ -205,12 +186,4 @@ func changeViews(ctx context.Context, conn *pgx.Conn, tries int, work func(pgx.T
 			return fmt.Errorf("%w: queries are reading them: %w", ErrViews, ctx.Err())
 		}
 	}
-}
-
-func codeOf(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
 }

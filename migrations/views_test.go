@@ -47,13 +47,13 @@ func TestEditionIsRaised(t *testing.T) {
 	}
 }
 
-// Three sets of views, each of its own edition. low is read by high.
+// Versions of three views. high reads low.
 const (
 	lowA  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 1 AS a, 'x'::text AS b"
-	lowB  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 1 AS a, 'x'::text AS b, 2 AS c" // grows
+	lowB  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 1 AS a, 'x'::text AS b, 2 AS c" // one column more
 	lowC  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 1 AS a, 3 AS middle, 'x'::text AS b"
 	lowD  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 1::bigint AS a, 'x'::text AS b"
-	lowE  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 'x'::text AS b" // a column less
+	lowE  = "CREATE OR REPLACE VIEW upcall.low AS SELECT 'x'::text AS b" // one column less
 	high  = "CREATE OR REPLACE VIEW upcall.high AS SELECT b FROM upcall.low; COMMENT ON COLUMN upcall.high.b IS 'A comment.'"
 	other = "CREATE OR REPLACE VIEW upcall.other AS SELECT 7 AS n"
 )
@@ -94,7 +94,7 @@ const (
 	oids = `SELECT relname || ' ' || oid FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'v' ORDER BY 1`
 )
 
-// wantPostgres holds that an error is about views alone, in one line, and has PostgreSQL's code and the text.
+// wantPostgres checks that an error wraps ErrViews, is one line, and has PostgreSQL's code and the text.
 func wantPostgres(t *testing.T, err error, code, text string) {
 	t.Helper()
 	var pgErr *pgconn.PgError
@@ -115,12 +115,12 @@ func TestViewsChange(t *testing.T) {
 		"a column at the end":    {lowB, []string{"a integer", "b text", "c integer"}, false},
 		"a column in the middle": {lowC, []string{"a integer", "middle integer", "b text"}, true},
 		"another type":           {lowD, []string{"a bigint", "b text"}, true},
-		"a column less":          {lowE, []string{"b text"}, true},
+		"one column less":        {lowE, []string{"b text"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, conn := withViews(t)
-			// Nobody's view stands in the way of what need not be dropped.
+			// Someone's view does not matter if the view it reads need not be dropped.
 			execute(t, conn, "CREATE VIEW public.mine AS SELECT n FROM upcall.other")
 			before := lines(t, conn, oids)
 			for range 2 {
@@ -132,7 +132,7 @@ func TestViewsChange(t *testing.T) {
 			after := lines(t, conn, oids) // high, low, other
 			for i, remade := range []bool{tt.remade, tt.remade, false} {
 				if (before[i] != after[i]) != remade {
-					t.Errorf("%s is now %s; want it made anew: %t", before[i], after[i], remade)
+					t.Errorf("%s is now %s; want it recreated: %t", before[i], after[i], remade)
 				}
 			}
 			want(t, conn, "comment", "SELECT col_description('upcall.high'::regclass, 1)", "A comment.")
@@ -148,7 +148,7 @@ func TestDroppedViewComesBack(t *testing.T) {
 	if err := migrations.UpWith(t.Context(), url, 101, "low", lowA, "high", high, "other", other); err != nil {
 		t.Fatal(err)
 	}
-	want(t, conn, "a view that somebody dropped", "SELECT b FROM upcall.high", "x")
+	want(t, conn, "a view that someone dropped", "SELECT b FROM upcall.high", "x")
 }
 
 func TestViewsOfOthersStay(t *testing.T) {
@@ -182,7 +182,7 @@ func TestRightsOnViewsStay(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
 	role := func(suffix string) string {
-		name := strings.TrimPrefix(conn.Config().Database, "upcall_") + "_" + suffix // no other test has it
+		name := strings.TrimPrefix(conn.Config().Database, "upcall_") + "_" + suffix // unique among tests
 		execute(t, conn, "CREATE ROLE "+name)
 		t.Cleanup(func() {
 			drop := "REASSIGN OWNED BY " + name + " TO CURRENT_USER; DROP OWNED BY " + name + "; DROP ROLE " + name
@@ -192,13 +192,13 @@ func TestRightsOnViewsStay(t *testing.T) {
 		})
 		return name
 	}
-	// The first cleanup must be the last: it closes the connection.
+	// Roles are made after connect, so that their cleanups run before the connection closes.
 	owner, reader, column := role("owner"), role("reader"), role("column")
 	execute(t, conn, "GRANT ALL ON SCHEMA upcall TO "+owner)
 	execute(t, conn, "ALTER VIEW upcall.low OWNER TO "+owner)
 	execute(t, conn, "GRANT SELECT ON upcall.low TO "+reader+" WITH GRANT OPTION; GRANT SELECT ON upcall.high TO PUBLIC")
 	execute(t, conn, "GRANT SELECT (a), UPDATE (b) ON upcall.low TO "+column)
-	execute(t, conn, "ALTER DEFAULT PRIVILEGES IN SCHEMA upcall GRANT SELECT ON TABLES TO "+column) // since then
+	execute(t, conn, "ALTER DEFAULT PRIVILEGES IN SCHEMA upcall GRANT SELECT ON TABLES TO "+column) // for new views only
 	acl := `SELECT coalesce(relacl::text, '') || ' ' || relowner::regrole FROM pg_class WHERE relname IN ('low', 'high') ORDER BY relname`
 	columnACL := `SELECT attname || attacl::text FROM pg_attribute 
 		WHERE attrelid = 'upcall.low'::regclass AND attacl IS NOT NULL ORDER BY 1`
@@ -225,7 +225,7 @@ func TestRightsOnViewsStay(t *testing.T) {
 	}
 }
 
-// TestViewsInUse changes views while a query reads one for long.
+// TestViewsInUse changes views during a long query.
 func TestViewsInUse(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
@@ -243,11 +243,11 @@ func TestViewsInUse(t *testing.T) {
 
 	done := make(chan error, 1)
 	go func() { done <- migrations.UpWith(t.Context(), url, 102, "low", lowD, "high", high) }()
-	wait.Until(t, "somebody waits for a view", func() bool {
+	wait.Until(t, "the change waits for a view", func() bool {
 		return len(lines(t, conn, `SELECT 'x' FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 			WHERE NOT l.granted AND d.datname = current_database()`)) > 0
 	})
-	// Whoever comes behind it waits a second at most, and the change comes after the query.
+	// Later queries wait at most a second, and the change happens after the long query.
 	execute(t, conn, "SET statement_timeout = '30s'; SELECT FROM upcall.high")
 	execute(t, reader, "COMMIT")
 	if err := <-done; err != nil {
@@ -256,7 +256,7 @@ func TestViewsInUse(t *testing.T) {
 	want(t, conn, "columns", columnsOfLow, "a bigint", "b text")
 }
 
-// TestNewerViewsStay starts an older program, by its edition and by the schema.
+// TestNewerViewsStay starts a program with an older edition, and one with an older schema.
 func TestNewerViewsStay(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
@@ -264,7 +264,7 @@ func TestNewerViewsStay(t *testing.T) {
 	if err := migrations.UpWith(t.Context(), url, 100, "low", lowD); err != nil {
 		t.Error(err)
 	}
-	if err := migrations.Up(t.Context(), url); err != nil { // the present edition is below 100
+	if err := migrations.Up(t.Context(), url); err != nil { // the current edition is below 100
 		t.Error(err)
 	}
 	execute(t, conn, "UPDATE upcall.schema_migrations SET version = 1000")
@@ -279,7 +279,7 @@ func TestNewerViewsStay(t *testing.T) {
 	}
 }
 
-// TestOlderViewsAfterDown: a newer program takes its migration back, and an older one comes.
+// TestOlderViewsAfterDown rolls back with a newer program, and starts an older one.
 func TestOlderViewsAfterDown(t *testing.T) {
 	t.Parallel()
 	url, conn := withViews(t)
@@ -289,7 +289,7 @@ func TestOlderViewsAfterDown(t *testing.T) {
 	if err := migrations.UpWith(t.Context(), url, 100, "low", lowE); err != nil {
 		t.Error(err)
 	}
-	want(t, conn, "columns of the older", columnsOfLow, "b text")
+	want(t, conn, "columns of the older edition", columnsOfLow, "b text")
 }
 
 func TestViewErrors(t *testing.T) {
@@ -308,7 +308,7 @@ func TestViewErrors(t *testing.T) {
 	wantState(t, url, latest)
 }
 
-// TestTwoSetsAtOnce lets programs of several editions start at once, again and again.
+// TestTwoSetsAtOnce starts programs of several editions at the same time.
 func TestTwoSetsAtOnce(t *testing.T) {
 	t.Parallel()
 	url := dbtest.Empty(t)
@@ -326,8 +326,8 @@ func TestTwoSetsAtOnce(t *testing.T) {
 	want(t, connect(t, url), "columns of the newest", columnsOfLow, "a bigint", "b text")
 }
 
-// everything describes all that is in the schema: columns, and of views also the
-// comments, which 0003 does not take back from tables, and how they read.
+// everything describes the schema: all columns, and the comments and definitions of views.
+// Comments of tables are left out because the down file of 0003 does not restore them.
 const everything = `
 	SELECT c.relkind::text || ' ' || c.relname || ' ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
 		|| CASE c.relkind WHEN 'v' THEN
@@ -337,8 +337,8 @@ const everything = `
 		AND a.attnum > 0 AND NOT a.attisdropped
 	ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`
 
-// TestDownIsAsBefore compares what Down leaves at each version with what the numbered
-// files alone make, and with rights on a view.
+// TestDownIsAsBefore compares the schema after Down to each version with what the numbered
+// files alone make, and checks the rights on a view.
 func TestDownIsAsBefore(t *testing.T) {
 	t.Parallel()
 	ups, err := filepath.Glob("*.up.sql")

@@ -65,8 +65,8 @@ func countSpooled(t *testing.T, dir string) (waiting, dead int) {
 	return waiting, dead
 }
 
-// TestRetryAndDiscard: PostgreSQL cannot hold some; the reason is fixed for one, the
-// others are given up.
+// TestRetryAndDiscard has three dead letters: it discards one, and retries the others before
+// and after the cause is fixed.
 func TestRetryAndDiscard(t *testing.T) {
 	t.Parallel()
 	url, dir := dbtest.URL(t), spooled(t, "a.jpg", "bad/1.jpg", "bad/\x1b[2J.jpg", "bad/3.jpg")
@@ -100,7 +100,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Errorf("retry: %s", got)
 	}
 	if got := output("drain"); got != "0 moved, 0 waiting, 2 dead\n" {
-		t.Errorf("drain while the reason is there: %s", got)
+		t.Errorf("drain before the fix: %s", got)
 	}
 	if _, err := pool.Exec(t.Context(), "ALTER TABLE upcall.upload_events DROP CONSTRAINT nothing_bad"); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Errorf("retry all: %s", got)
 	}
 	if got := output("discard", "--all"); !strings.HasSuffix(got, "0 discarded, 1 waiting, 0 dead\n") {
-		t.Errorf("discard of all, of which there are none: %s", got)
+		t.Errorf("discard all, without dead letters: %s", got)
 	}
 	var rows int
 	const query = "SELECT count(*) FROM upcall.upload_events WHERE object_key IN ('a.jpg', 'bad/1.jpg')"
@@ -122,7 +122,7 @@ func TestRetryAndDiscard(t *testing.T) {
 	}
 }
 
-// TestDeadLetterMistakes: whatever is wrong, nothing changes.
+// TestDeadLetterMistakes checks that no mistake changes anything.
 func TestDeadLetterMistakes(t *testing.T) {
 	t.Parallel()
 	dir, ids := deadLetters(t, "a", "b")
@@ -152,19 +152,19 @@ func TestDeadLetterMistakes(t *testing.T) {
 		"no directory":       {[]string{"--all"}, "", "set UPCALL_SPOOL_DIR", true},
 		"nothing chosen":     {nil, dir, "or --all", true},
 		"some and all":       {[]string{one, "--all"}, dir, "or --all", true},
-		"no ID":              {[]string{"a.jpg"}, dir, `"a.jpg" is not an event ID`, true},
+		"not an ID":          {[]string{"a.jpg"}, dir, `"a.jpg" is not an event ID`, true},
 		"part of an ID":      {[]string{one[:8]}, dir, "is not an event ID", true},
 		"unknown":            {[]string{one, unknown}, dir, "no such dead letter: " + unknown, false},
-		"waits":              {[]string{waiting}, waits, "no such dead letter: " + waiting, false},
-		"nothing there":      {[]string{"--all"}, nowhere, "no such file", false},
+		"waiting":            {[]string{waiting}, waits, "no such dead letter: " + waiting, false},
+		"missing directory":  {[]string{"--all"}, nowhere, "no such file", false},
 		"damaged":            {[]string{"--all"}, broken, "spool is damaged", false},
-		"a receiver runs":    {[]string{"--all"}, held, "stop the receiver first", false},
+		"receiver running":   {[]string{"--all"}, held, "stop the receiver first", false},
 		"of another command": {[]string{one, "--file", "x"}, dir, "unknown flag --file", true},
 	} {
 		for _, command := range []string{"retry", "discard"} {
 			err := program.Error(t, clitest.Env{"UPCALL_SPOOL_DIR": tt.dir}, append([]string{"spool", command}, tt.args...)...)
 			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%s, %s: got %v, want one line that holds %q", command, name, err, tt.want)
+				t.Errorf("%s, %s: got %v, want one line with %q", command, name, err, tt.want)
 			}
 			if usage := errors.Is(err, cli.ErrUsage); usage != tt.usage {
 				t.Errorf("%s, %s: usage error %v", command, name, usage)
@@ -173,10 +173,10 @@ func TestDeadLetterMistakes(t *testing.T) {
 	}
 	for dir, want := range map[string][2]int{dir: {0, 2}, waits: {1, 0}, held: {0, 1}} {
 		if waiting, dead := countSpooled(t, dir); waiting != want[0] || dead != want[1] {
-			t.Errorf("%d wait, %d are dead letters, want %v", waiting, dead, want)
+			t.Errorf("%d waiting, %d dead, want %v", waiting, dead, want)
 		}
 	}
 	if _, err := os.Stat(nowhere); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a spool was made: %v", err)
+		t.Errorf("a spool was created: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 const captures = "testdata/doctor/"
 
-// statusOf is the exit status that main gives an error.
+// statusOf returns main's exit status for an error.
 func statusOf(err error) int {
 	switch {
 	case err == nil:
@@ -38,7 +38,7 @@ func TestDoctor(t *testing.T) {
 		cause   string // kinds, or reasons of refusals
 	}{
 		{"genuine", []string{"genuine.http"}, nil, 0, "verifies", ""},
-		{"the format named", []string{"genuine.http", "--format", "raw"}, nil, 0, "verifies", ""},
+		{"explicit format", []string{"genuine.http", "--format", "raw"}, nil, 0, "verifies", ""},
 		{"token required", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef"}, 1, "verifies", "token_missing"},
 		{"token optional", []string{"genuine.http"},
 			clitest.Env{"UPCALL_TOKEN_KEYS": "k1:0123456789abcdef", "UPCALL_TOKEN": "optional"}, 0, "verifies", ""},
@@ -47,7 +47,7 @@ func TestDoctor(t *testing.T) {
 		{"bucket of the header", []string{"genuine.http"}, clitest.Env{"UPCALL_BUCKETS": "mine"}, 1, "verifies", "bucket_not_allowed"},
 		{"path", []string{"genuine.http"}, clitest.Env{"UPCALL_CALLBACK_PATH": "/oss/callback"}, 1, "verifies", "path"},
 		{"stripped", []string{"stripped.http"}, nil, 1, "repaired", "path_prefix_stripped"},
-		{"stripped, set right", []string{"stripped.http"},
+		{"stripped, with the public URL", []string{"stripped.http"},
 			clitest.Env{"UPCALL_PUBLIC_URL": "https://h/api/AliYunOssCallback"}, 0, "verifies", ""},
 		{"decoded", []string{"decoded.http"}, nil, 1, "repaired", "body_newline_added body_reencoded"},
 		{"archive", []string{"lost-query.har", "--entry", "2"}, nil, 1, "refused", ""},
@@ -68,11 +68,11 @@ func TestDoctor(t *testing.T) {
 		{"unknown format", []string{"genuine.http", "--format", "pcap"}, nil, 2, "", ""},
 		{"no such entry", []string{"lost-query.har", "--entry", "3"}, nil, 2, "", ""},
 		{"no such body", []string{"verbose.txt", "--body", "absent"}, nil, 2, "", ""},
-		{"no key", []string{"genuine.http", "--key-file", "doctor.go"}, nil, 2, "", ""},
-		{"no URL", []string{"genuine.http", "--public-url", "h"}, nil, 2, "", ""},
-		{"no time", []string{"genuine.http", "--at", "yesterday"}, nil, 2, "", ""},
-		{"no token keys", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "hunter2"}, 2, "", ""},
-		{"no fields", []string{"genuine.http"}, clitest.Env{"UPCALL_FIELDS": "a=b"}, 2, "", ""},
+		{"not a key", []string{"genuine.http", "--key-file", "doctor.go"}, nil, 2, "", ""},
+		{"not a URL", []string{"genuine.http", "--public-url", "h"}, nil, 2, "", ""},
+		{"not a time", []string{"genuine.http", "--at", "yesterday"}, nil, 2, "", ""},
+		{"bad token keys", []string{"genuine.http"}, clitest.Env{"UPCALL_TOKEN_KEYS": "hunter2"}, 2, "", ""},
+		{"bad fields", []string{"genuine.http"}, clitest.Env{"UPCALL_FIELDS": "a=b"}, 2, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// TestCapturesAreListed: each capture is described, and each described is there.
+// TestCapturesAreListed checks that the README describes every capture.
 func TestCapturesAreListed(t *testing.T) {
 	t.Parallel()
 	list, err := os.ReadFile(captures + "README.md")

@@ -34,7 +34,7 @@ func TestServe(t *testing.T) {
 		Msg, Listen string
 		AdminListen string `json:"admin_listen"`
 	}
-	running.Line(t, func(line string) bool { // a slow machine's receiver may have warnings before that
+	running.Line(t, func(line string) bool { // on a slow machine, warnings may come first
 		if err := json.Unmarshal([]byte(line), &serving); err != nil {
 			t.Errorf("%v: %s", err, line)
 		}
@@ -63,7 +63,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestEmbedded: a private PostgreSQL is started, migrated, and gone at the end.
+// TestEmbedded migrates a private PostgreSQL.
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
 	dir := dbtest.Dir(t)
@@ -88,7 +88,7 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("serve on an empty database: %v", err)
 	}
 	if diff := cmp.Diff(output("up"), output("up")); diff != "" {
-		t.Errorf("a second up says something else: %s", diff)
+		t.Errorf("a second up has different output: %s", diff)
 	}
 	if got := output("status"); strings.Contains(got, "pending") {
 		t.Errorf("status after up: %s", got)
@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
 		env  clitest.Env
-		want []string // a line each, in part
+		want []string // part of each line
 	}{
 		"nothing set": {[]string{"serve"}, nil, []string{"set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
 		"everything wrong": {[]string{"serve"}, clitest.Env{"UPCALL_TOKEN_KEYS": secret, "UPCALL_TOKEN": "maybe", "UPCALL_FIELDS": "x",
@@ -113,10 +113,10 @@ func TestMistakes(t *testing.T) {
 				"token policy", "key URL"}},
 		"both secret and file": {[]string{"migrate", "up"},
 			clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},
-		"file that is not there": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
-		"no command":             {nil, nil, []string{"expected one of"}},
-		"unknown flag":           {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
-		"down without steps":     {[]string{"migrate", "down"}, nil, []string{"--steps"}},
+		"missing file":       {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
+		"no command":         {nil, nil, []string{"expected one of"}},
+		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
+		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,11 +130,11 @@ func TestMistakes(t *testing.T) {
 			}
 			for i, want := range tt.want {
 				if i < len(got) && !strings.Contains(got[i], want) {
-					t.Errorf("line %d is %q, want it to hold %q", i+1, got[i], want)
+					t.Errorf("line %d is %q, want %q in it", i+1, got[i], want)
 				}
 			}
 			if strings.Contains(err.Error(), secret) {
-				t.Errorf("the error holds the secret: %v", err)
+				t.Errorf("the error shows the secret: %v", err)
 			}
 		})
 	}
@@ -150,16 +150,16 @@ func TestFailures(t *testing.T) {
 	}{
 		"listener taken": {[]string{"serve", "--token", "off", "--listen", taken.Addr().String()},
 			clitest.Env{"UPCALL_DATABASE_URL": "postgres://x"}, "listen for callbacks"},
-		"database away": {[]string{"migrate", "up"},
+		"database unreachable": {[]string{"migrate", "up"},
 			clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/x"}, "connect to database x at 127.0.0.1:1"},
 		"not a URL": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:hunter2@:x/y"},
 			"postgres://user:password@host"},
-		"nobody to check": {[]string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, nil, "127.0.0.1:1"},
+		"no receiver": {[]string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, nil, "127.0.0.1:1"},
 	} {
 		err := program.Error(t, tt.env, tt.args...)
 		if errors.Is(err, cli.ErrUsage) || !strings.Contains(err.Error(), tt.want) ||
 			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v, want one line that holds %q", name, err, tt.want)
+			t.Errorf("%s: got %v, want one line with %q", name, err, tt.want)
 		}
 	}
 }

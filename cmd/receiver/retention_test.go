@@ -9,7 +9,7 @@ import (
 	"upcall/internal/testing/clitest"
 )
 
-// TestRetentionIsChecked: a slip must not drop what was to be kept.
+// TestRetentionIsChecked tests typing mistakes, which must not delete events.
 func TestRetentionIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, given := range []string{"30d", "400", "0d", "400h", "-400d"} {

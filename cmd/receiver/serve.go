@@ -103,11 +103,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 				slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
 		}
 	}
-	return cmd.at(ctx, cfg.DatabaseURL, cfg.Logger, func(url string) error {
-		private := cfg.DatabaseURL == embedded
-		cfg.DatabaseURL = url
-		return cmd.serve(ctx, cfg, private)
-	})
+	return cmd.at(ctx, cfg.DatabaseURL, cfg.Logger, func(url string) error { return cmd.serve(ctx, cfg, url) })
 }
 
 // trimmed removes the spaces that people put after commas.
@@ -136,7 +132,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	var faults fault.List
 	var err error
 	if cfg.DatabaseURL, err = cmd.required(env); err == nil && cfg.DatabaseURL != embedded {
-		err = fault.In("UPCALL_DATABASE_URL", migrations.CheckURL(cfg.DatabaseURL))
+		_, err = migrations.ParseURL(cfg.DatabaseURL)
+		err = fault.In("UPCALL_DATABASE_URL", err)
 	}
 	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"), cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
@@ -147,13 +144,13 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	return cfg, fault.Join(faults, cfg.Check())
 }
 
-func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, private bool) error {
-	if private {
-		// No other process can reach a private database to migrate it.
-		if err := migrations.Up(ctx, cfg.DatabaseURL); err != nil {
+func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, url string) error {
+	if cfg.DatabaseURL == embedded { // no other process can migrate it
+		if err := migrations.Up(ctx, url); err != nil {
 			return err
 		}
 	}
+	cfg.DatabaseURL = url
 	public, admin, err := httpserver.Listen("callbacks", cmd.Listen, cmd.AdminListen)
 	if err != nil {
 		return err

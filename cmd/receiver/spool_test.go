@@ -23,8 +23,7 @@ import (
 	"upcall/internal/testing/clitest"
 )
 
-// spooled returns a directory in which some callbacks wait, the nth with the object key
-// that objects names.
+// spooled returns a spool directory with one waiting callback for each object key.
 func spooled(t *testing.T, objects ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -80,7 +79,7 @@ func TestSpool(t *testing.T) {
 		t.Errorf("another drain: %s", got)
 	}
 	if got := output("export"); got != "" {
-		t.Errorf("export of what has moved: %s", got)
+		t.Errorf("export after drain: %s", got)
 	}
 	var got []string
 	err := eventstore.Each(t.Context(), dbtest.Open(t, url, eventstore.OpenReader), func(e *event.Event) {
@@ -115,23 +114,23 @@ func TestSpoolFailures(t *testing.T) {
 		want string
 	}{
 		"no directory":     {[]string{"list"}, "", url, "set UPCALL_SPOOL_DIR"},
-		"nothing there":    {[]string{"list"}, t.TempDir(), url, "no such file"},
+		"empty directory":  {[]string{"list"}, t.TempDir(), url, "no such file"},
 		"damaged":          {[]string{"list"}, broken, url, "spool is damaged"},
 		"no file":          {[]string{"export", "--file", "/nowhere"}, "", url, "/nowhere"},
-		"receiver runs":    {[]string{"drain"}, held, url, "a running receiver drains its spool by itself"},
+		"receiver running": {[]string{"drain"}, held, url, "a running receiver drains its spool by itself"},
 		"database is away": {[]string{"drain"}, spooled(t, "a"), "postgres://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1"},
 		"no schema":        {[]string{"drain"}, spooled(t, "a"), dbtest.Empty(t), "receiver migrate up"},
 	} {
 		settings := clitest.Env{"UPCALL_SPOOL_DIR": tt.dir, "UPCALL_DATABASE_URL": tt.url}
 		err := program.Error(t, settings, append([]string{"spool"}, tt.args...)...)
 		if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v, want one line that holds %q", name, err, tt.want)
+			t.Errorf("%s: got %v, want one line with %q", name, err, tt.want)
 		}
 		if usage := errors.Is(err, cli.ErrUsage); usage != (name == "no directory") {
 			t.Errorf("%s: usage error %v", name, usage)
 		}
 	}
-	// What runs can be looked at.
+	// A spool in use can be listed.
 	if got := program.Output(t, nil, "spool", "list", "--spool-dir", held); !strings.Contains(got, "1 waiting") {
 		t.Errorf("list of a spool in use: %s", got)
 	}

@@ -10,45 +10,44 @@ import (
 	"upcall/migrations"
 )
 
-// There are three ways to open a database, which differ in the settings of their
-// connections. They return a pool and do not connect: that happens when a connection is
-// needed, so that a receiver can start, and say that it is not ready, while PostgreSQL is
-// away. The URL is postgres://… or key=value; what it sets itself (pool_max_conns,
-// statement_timeout, a connect_timeout up to 5 and so on) stays, save for
-// default_transaction_isolation and a synchronous_commit that promises less than "on". An
-// error wraps [migrations.ErrURL]. A program that opens two pools may use pool_max_conns
-// connections for each.
+// The three ways to open a database differ in the settings of their connections. They return a
+// pool, which connects only when a connection is needed, so that a receiver can start, and
+// report that it is not ready, while PostgreSQL is unavailable. Settings in the URL (such as
+// pool_max_conns, statement_timeout, or a connect_timeout up to 5) take precedence, except
+// default_transaction_isolation and a synchronous_commit weaker than "on". An error wraps
+// [migrations.ErrURL]. A program that opens two pools may use pool_max_conns connections for
+// each.
 //
-// The settings travel in the start-up message. A pooler in between must pass them on and
-// keep prepared statements: PgBouncer does so with pool_mode = session. With pool_mode =
-// transaction it needs 1.21 or newer, max_prepared_statements above 0, and
-// ignore_startup_parameters with the names below; the server's own settings hold then,
-// so synchronous_commit and default_transaction_isolation must not be weakened there.
+// The settings are sent in the start-up message. A pooler must pass them on and support prepared
+// statements: PgBouncer does with pool_mode = session. With pool_mode = transaction it needs
+// 1.21 or newer, max_prepared_statements above 0, and ignore_startup_parameters with the names
+// below; the server's own settings then apply, so they must not weaken synchronous_commit or
+// default_transaction_isolation.
 
-// Open is for ordinary statements, which are short.
+// Open is for ordinary, short statements.
 func Open(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	return open(ctx, databaseURL, map[string]string{"statement_timeout": "5s", "lock_timeout": "2s"})
 }
 
-// OpenReader is for statements that only read, for as long as they need.
+// OpenReader is for statements that only read. They may take as long as they need.
 func OpenReader(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	return open(ctx, databaseURL, map[string]string{
 		"default_transaction_read_only": "on", "statement_timeout": "0", "lock_timeout": "10s",
 	})
 }
 
-// OpenRecorder is for a [Recorder] and a [Ledger], and nothing else: the plans that it asks
-// for are those of their statements.
+// OpenRecorder is only for a [Recorder] and a [Ledger]: its planner settings suit their
+// statements.
 func OpenRecorder(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	return open(ctx, databaseURL, map[string]string{
 		"statement_timeout": "5s", "lock_timeout": "2s",
-		// The batch's statement is planned once on each connection. Left to itself
-		// PostgreSQL plans it anew for every batch, because it can see how long the arrays
-		// are, and that costs more than recording a small batch does.
+		// The batch's statement is planned once on each connection. By default PostgreSQL
+		// plans it again for every batch, because the lengths of the arrays differ, and that
+		// costs more than recording a small batch.
 		planCacheMode: "force_generic_plan",
-		// That plan may be made while the tables are empty, and is kept when they have
-		// grown to millions of rows: it must not read them from end to end. The price
-		// that this puts on reading so must not lead to compiling what has no other way.
+		// That plan may be made while the tables are empty, and stays when they have grown to
+		// millions of rows: it must not scan whole tables. The high cost that this assigns to
+		// unavoidable scans must not trigger JIT compilation.
 		"enable_seqscan": "off",
 		"jit":            "off",
 	})
@@ -56,20 +55,19 @@ func OpenRecorder(ctx context.Context, databaseURL string) (*pgxpool.Pool, error
 
 const planCacheMode = "plan_cache_mode"
 
-// isRecorders says whether a pool is one of OpenRecorder.
+// isRecorders reports whether a pool is from OpenRecorder.
 func isRecorders(pool *pgxpool.Pool) bool {
 	return pool.Config().ConnConfig.RuntimeParams[planCacheMode] != ""
 }
 
 func open(ctx context.Context, databaseURL string, settings map[string]string) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(databaseURL)
+	config, err := migrations.ParseURL(databaseURL)
 	if err != nil {
-		// The parser's text may hold part of the URL, and so the password.
-		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", migrations.ErrURL)
+		return nil, err
 	}
 	conn := config.ConnConfig
 	if conn.ConnectTimeout == 0 || conn.ConnectTimeout > 5*time.Second {
-		// OSS waits five seconds for an answer, so more is of no use.
+		// More is useless because OSS waits only five seconds for an answer.
 		conn.ConnectTimeout = 2 * time.Second
 	}
 	settings["application_name"] = "upcall"
@@ -79,13 +77,13 @@ func open(ctx context.Context, databaseURL string, settings map[string]string) (
 			conn.RuntimeParams[name] = value
 		}
 	}
-	// ON CONFLICT DO NOTHING fails at higher levels when another was quicker.
+	// At higher levels, ON CONFLICT DO NOTHING fails if another transaction was quicker.
 	conn.RuntimeParams["default_transaction_isolation"] = "read committed"
-	// Committed before acknowledged, whatever the server's default is.
+	// Events are committed before they are acknowledged, whatever the server's default.
 	if conn.RuntimeParams["synchronous_commit"] != "remote_apply" {
 		conn.RuntimeParams["synchronous_commit"] = "on"
 	}
-	// Of a commit that was not replicated a warning tells, and nothing else.
+	// Only a warning reports that a commit was not replicated.
 	conn.RuntimeParams["client_min_messages"] = "warning"
 	conn.OnNotice = noteWarning
 	pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -183,7 +183,7 @@ func (x *expirer) detach(ctx context.Context, m month) error {
 			return err
 		}
 		_, err := x.conn.Exec(ctx, "ALTER TABLE upcall.upload_events DETACH PARTITION "+m.name()+" CONCURRENTLY")
-		if code := postgresError(err).Code; code == objectNotInPrerequisiteState || code == syntaxError {
+		if code := migrations.ServerError(err).Code; code == objectNotInPrerequisiteState || code == syntaxError {
 			err = x.detachLocked(ctx, m)
 		}
 		if err != nil {

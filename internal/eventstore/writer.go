@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"upcall/internal/event"
+	"upcall/migrations"
 )
 
 // SQLSTATEs that a writer acts upon (PostgreSQL 18 manual, appendix A).
@@ -71,7 +71,7 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 		if err == nil {
 			return results, nil
 		}
-		switch reported := postgresError(err); {
+		switch reported := migrations.ServerError(err); {
 		case (reported.Code == serializationFailure || reported.Code == deadlockDetected) && !repeated:
 			repeated = true
 		case reported.Code == checkViolation && w.kind.fix != nil && !fixed:
@@ -149,19 +149,10 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 	return results, nil
 }
 
-// postgresError returns what PostgreSQL reported, or an empty error if it did not.
-func postgresError(err error) *pgconn.PgError {
-	reported, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return &pgconn.PgError{}
-	}
-	return reported
-}
-
 // isDataError reports whether PostgreSQL cannot hold the values: data exceptions (class 22),
 // constraints (23) and limits, such as that of jsonb (54).
 func isDataError(err error) bool {
-	code := postgresError(err).Code
+	code := migrations.ServerError(err).Code
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "54")
 }
 
