@@ -74,9 +74,9 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 	case admission.ReasonTokenForged:
 		return "none of the given keys made the upload token"
 	case admission.ReasonTokenForeignBucket:
-		return "the upload token was made for another bucket than " + bucket
+		return "the upload token was made for a bucket other than " + bucket
 	case admission.ReasonTokenForeignKey:
-		return "the upload token was made for another object key than " + Mark(learned.Callback.Object)
+		return "the upload token was made for an object key other than " + Mark(learned.Callback.Object)
 	case admission.ReasonTokenExpired:
 		return "the " + oneLine(refusal.Cause) + "; the callback came at " + e.at.UTC().Format(time.RFC3339)
 	}
@@ -89,10 +89,9 @@ func oneLine(message any) string { return strings.ReplaceAll(Mark(fmt.Sprint(mes
 
 // noteToken says whether the upload token was checked, and for what time.
 func (e *examination) noteToken(learned *event.Event, refusal *admission.Refusal) {
-	if refusal != nil && refusal.Code != admission.BadToken && refusal.Code != admission.ExpiredToken {
-		return // the check was not reached
-	}
 	switch {
+	case refusal != nil && refusal.Code != admission.BadToken && refusal.Code != admission.ExpiredToken:
+		// The token was not reached.
 	case e.cfg.Admission.Tokens == nil:
 		e.note("the upload token was not checked: no --token-keys")
 	case e.cfg.Admission.TokenPolicy == admission.TokenOff:
@@ -113,8 +112,8 @@ func (e *examination) time() (at time.Time, dated bool) {
 	return e.cfg.Now(), false
 }
 
-// fixes say what to do about a refusal. For a signature they name possible causes that no
-// known change explains.
+// fixes say what to do about a refusal. Those for signatures name causes that the search
+// does not try.
 var fixes = map[admission.Reason]string{
 	admission.ReasonPath:            "set UPCALL_CALLBACK_PATH to the path that reaches the receiver",
 	admission.ReasonMethod:          "OSS sends POST: look for a redirect on the way, which turns POST into GET",
@@ -122,20 +121,20 @@ var fixes = map[admission.Reason]string{
 	admission.ReasonContentEncoding: "turn off request compression in the proxy",
 	admission.ReasonContentType: "have the proxy pass Content-Type through; OSS sends the callbackBodyType, " +
 		"which is application/x-www-form-urlencoded or application/json",
-	admission.ReasonBody: "fix the callbackBody template (at most 64 KiB), or say with UPCALL_FIELDS how it names things",
+	admission.ReasonBody: "fix the callbackBody template (at most 64 KiB), or map its field names with UPCALL_FIELDS",
 	admission.ReasonBucketConflict: "use ${bucket} in the template; if it is there, another customer had OSS sign this, " +
 		"and the refusal is right",
 	admission.ReasonBucketMalformed:  "pass x-oss-bucket through unchanged, or put bucket=${bucket} into the template",
 	admission.ReasonBucketNotAllowed: "if the bucket is yours, add it to UPCALL_BUCKETS",
 	admission.ReasonTokenMissing: "have the issuer make the upload, or put ${x:upcall_token} into the template; " +
-		"if its field has another name than upcall_token, say so with UPCALL_FIELDS",
+		"if its field has a name other than upcall_token, map it with UPCALL_FIELDS",
 	admission.ReasonTokenForged:        "give receiver and issuer the same UPCALL_TOKEN_KEYS; if they have them, the token is forged",
 	admission.ReasonTokenForeignBucket: "issue a separate token for each upload",
 	admission.ReasonTokenForeignKey:    "issue a separate token for each upload",
 	admission.ReasonTokenExpired: "issue uploads with a longer --expires; " +
 		"a repeat of a recorded callback is accepted anyway",
 
-	"signature_missing": "a proxy or server took the header away (Apache: CGIPassAuth On; " +
+	"signature_missing": "a proxy or server removed the header (Apache: CGIPassAuth On; " +
 		"nginx: proxy_set_header Authorization $http_authorization; no gateway may use Authorization for itself), " +
 		"or the request did not come from OSS",
 	"signature_encoding": "record the whole header again; a request without an OSS signature did not come from OSS",

@@ -27,14 +27,14 @@ const (
 const MaxFile = 16 << 20
 
 var (
-	// ErrFormat means a file that is not in the given format, or in none.
+	// ErrFormat means a file that is not in the given format, or not in any known one.
 	ErrFormat = errors.New("not a captured request")
 	// ErrEntry means a capture without the requested entry.
 	ErrEntry = errors.New("no such request in the capture")
 )
 
-// A Header is one header field as recorded, without the blanks around the value. A
-// value that was wrapped over several lines has LF in it.
+// A Header is one header field as recorded, without the blanks around the value. A value
+// that was wrapped over several lines contains LF.
 type Header struct{ Name, Value string }
 
 // A Capture is one recorded request.
@@ -91,7 +91,7 @@ func (c *Capture) isCallback() bool {
 
 // Parse reads a capture. If it has several requests, entry picks one, from 1 on; 0 is the
 // first that looks like a callback, or else the first. The error wraps ErrFormat or
-// ErrEntry, and contains nothing of the file but line numbers.
+// ErrEntry, and shows nothing of the file but line numbers.
 func Parse(file []byte, format Format, entry int) (*Capture, error) {
 	if len(file) > MaxFile {
 		return nil, fmt.Errorf("%w: larger than 16 MiB: cut it down to the callback", ErrFormat)

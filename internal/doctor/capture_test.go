@@ -12,7 +12,7 @@ import (
 	"upcall/internal/verify"
 )
 
-// TestCurlFiles: what a real curl 7.88 wrote is read byte by byte, where it tells.
+// TestCurlFiles reads what curl 7.88 wrote, byte by byte where it shows the bytes.
 func TestCurlFiles(t *testing.T) {
 	t.Parallel()
 	const (
@@ -49,8 +49,10 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	const har = `{"log":{"entries":[
 		{"request":{"method":"GET","url":"http://h/livez","headers":[]}},
-		{"request":{"method":"POST","url":"https://h?x=1#f","headers":[{"name":"Authorization","value":"YQ=="}],"postData":{"mimeType":"application/json","text":"e30K","encoding":"base64"}}},
-		{"request":{"method":"POST","url":"https://h/p","headers":[{"name":":path","value":"/q?a"},{"name":":method","value":"POST"}],"postData":{"mimeType":"","params":[{"name":"a b","value":"c&d"}]}}},
+		{"request":{"method":"POST","url":"https://h?x=1#f","headers":[{"name":"Authorization","value":"YQ=="}],
+			"postData":{"mimeType":"application/json","text":"e30K","encoding":"base64"}}},
+		{"request":{"method":"POST","url":"https://h/p","headers":[{"name":":path","value":"/q?a"},{"name":":method","value":"POST"}],
+			"postData":{"mimeType":"","params":[{"name":"a b","value":"c&d"}]}}},
 		{"request":{"method":"POST","url":"https://h/p","headers":[]}},
 		{"request":{"method":"POST","url":"https://h","headers":[],"bodySize":0}}]}}`
 	tests := []struct {
@@ -68,18 +70,23 @@ func TestParse(t *testing.T) {
 		{"wrapped signature", "POST /p HTTP/1.1\r\nAuthorization: YQAA\r\nYQ==\r\nHost: h\r\n\r\n", 0, "/p", "YQAA\nYQ==", "", false, 0},
 		{"blank in the target", "POST /p q HTTP/1.1\r\n\r\n", 0, "/p q", "", "", false, 0},
 		{"chunks", "POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 0, "/p", "", "abc", false, 1},
-		{"chunks put together before", "POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nabc", 0, "/p", "", "abc", false, 1},
-		{"answer behind", "POST /p HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\nHTTP/1.1 200 OK\r\n\r\n", 0, "/p", "", "abc", false, 1},
-		{"body that only looks like an answer", "POST /p HTTP/1.1\r\nContent-Length: 30\r\n\r\nHTTP/1.1 200 OK\r\n", 0, "/p", "", "HTTP/1.1 200 OK\r\n", false, 0},
+		{"chunks already joined", "POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nabc", 0, "/p", "", "abc", false, 1},
+		{"response after the request", "POST /p HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\nHTTP/1.1 200 OK\r\n\r\n", 0, "/p", "", "abc", false, 1},
+		{"body that only looks like a response", "POST /p HTTP/1.1\r\nContent-Length: 30\r\n\r\nHTTP/1.1 200 OK\r\n",
+			0, "/p", "", "HTTP/1.1 200 OK\r\n", false, 0},
 		{"HAR, the callback", har, 0, "/?x=1", "YQ==", "{}\n", false, 1},
 		{"HAR, fields only", har, 3, "/q?a", "", "a+b=c%26d", false, 1},
-		{"HAR, no body told", har, 4, "/p", "", "", true, 0},
+		{"HAR without the body", har, 4, "/p", "", "", true, 0},
 		{"HAR, empty body", har, 5, "/", "", "", false, 0},
-		{"curl, body pasted", "* Connected to h\n> POST /p HTTP/2\r\n> authorization: YQ==\r\n> \r\na=b\n* done\n< HTTP/2 200\n<\nok", 0, "/p", "YQ==", "a=b\n", false, 0},
+		{"curl, body pasted", "* Connected to h\n> POST /p HTTP/2\r\n> authorization: YQ==\r\n> \r\na=b\n* done\n< HTTP/2 200\n<\nok",
+			0, "/p", "YQ==", "a=b\n", false, 0},
 		{"curl, empty body", "> POST /p HTTP/1.1\n> Content-Length: 0\n>\n< HTTP/1.1 200 OK\n", 0, "/p", "", "", false, 0},
-		{"curl, two requests", "> GET /p HTTP/1.1\n>\n< HTTP/1.1 200 OK\n> POST /q HTTP/1.1\n> Authorization: YQ==\n> Content-Length: 0\n>\n", 0, "/q", "YQ==", "", false, 1},
-		{"curl, signature wrapped by a terminal", "> POST /p HTTP/1.1\n> Authorization: YQAA\nYQ==\n> Content-Length: 0\n>\n", 0, "/p", "YQAA\nYQ==", "", false, 0},
-		{"trace in ASCII with a dot", "=> Send header, 20 bytes (0x14)\n0000: POST /p HTTP/1.1\n0012: \n=> Send data, 2 bytes (0x2)\n0000: a.\n", 0, "/p", "", "a.", false, 1},
+		{"curl, two requests", "> GET /p HTTP/1.1\n>\n< HTTP/1.1 200 OK\n> POST /q HTTP/1.1\n> Authorization: YQ==\n> Content-Length: 0\n>\n",
+			0, "/q", "YQ==", "", false, 1},
+		{"curl, signature wrapped by a terminal", "> POST /p HTTP/1.1\n> Authorization: YQAA\nYQ==\n> Content-Length: 0\n>\n",
+			0, "/p", "YQAA\nYQ==", "", false, 0},
+		{"trace in ASCII with a dot", "=> Send header, 20 bytes (0x14)\n0000: POST /p HTTP/1.1\n0012: \n=> Send data, 2 bytes (0x2)\n0000: a.\n",
+			0, "/p", "", "a.", false, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,7 +115,7 @@ func TestParseRefuses(t *testing.T) {
 		{"prose", "it does not verify", Auto, 0, ErrFormat},
 		{"prose as raw", "it does not verify", Raw, 0, ErrFormat},
 		{"no method", "/p HTTP/1.1\r\n\r\n", Auto, 0, ErrFormat},
-		{"an answer", "HTTP/1.1 200 OK\r\n\r\n", Auto, 0, ErrFormat},
+		{"a response", "HTTP/1.1 200 OK\r\n\r\n", Auto, 0, ErrFormat},
 		{"no colon", "POST / HTTP/1.1\nHost: h\nwhat is this\n\nbody", Auto, 0, ErrFormat},
 		{"blank in a name", "POST / HTTP/1.1\nHo st: h\n\nbody", Auto, 0, ErrFormat},
 		{"body without an empty line", "POST / HTTP/1.1\nHost: h\nbucket=demo&a=b", Auto, 0, ErrFormat},
@@ -118,18 +125,18 @@ func TestParseRefuses(t *testing.T) {
 		{"entry of a single request", "POST / HTTP/1.1\n\n", Auto, 2, ErrEntry},
 		{"negative entry", "POST / HTTP/1.1\n\n", Auto, -1, ErrEntry},
 		{"JSON", `{"a":1}`, Auto, 0, ErrFormat},
-		{"half a HAR", `{"log":{"entries":[`, Auto, 0, ErrFormat},
+		{"HAR cut short", `{"log":{"entries":[`, Auto, 0, ErrFormat},
 		{"no entries", `{"log":{"entries":[]}}`, Auto, 0, ErrFormat},
 		{"entry without a request", `{"log":{"entries":[{}]}}`, Auto, 0, ErrFormat},
 		{"entry without a URL", `{"log":{"entries":[{"request":{"method":"POST"}}]}}`, Auto, 0, ErrFormat},
 		{"method of another type", `{"log":{"entries":[{"request":{"method":1,"url":"/"}}]}}`, Auto, 0, ErrFormat},
 		{"broken Base64", `{"request":{"method":"POST","url":"/","postData":{"text":"!","encoding":"base64"}}}`, Auto, 0, ErrFormat},
-		{"only an answer of curl's", "< HTTP/1.1 200 OK\n", Curl, 0, ErrFormat},
+		{"only a response in curl's output", "< HTTP/1.1 200 OK\n", Curl, 0, ErrFormat},
 		{"curl without a request", "*   Trying 127.0.0.1:80...\n* Connected to h\n", Auto, 0, ErrFormat},
-		{"header of curl's without a colon", "> POST / HTTP/1.1\n> Host\n>\n", Auto, 0, ErrFormat},
+		{"header in curl's output without a colon", "> POST / HTTP/1.1\n> Host\n>\n", Auto, 0, ErrFormat},
 		{"data without headers", "=> Send data, 1 bytes (0x1)\n0000: 61 a\n", Curl, 0, ErrFormat},
 		{"bytes missing in a trace", "=> Send header, 19 bytes (0x13)\n0000: POST / HTTP/1.1\n0013: \n", Auto, 0, ErrFormat},
-		{"block that is shorter than it says", "=> Send header, 99 bytes (0x63)\n0000: POST / HTTP/1.1\n0011: \n", Auto, 0, ErrFormat},
+		{"block that is shorter than announced", "=> Send header, 99 bytes (0x63)\n0000: POST / HTTP/1.1\n0011: \n", Auto, 0, ErrFormat},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,11 +149,11 @@ func TestParseRefuses(t *testing.T) {
 	}
 	_, err := Parse([]byte("POST / HTTP/1.1\n\n"), "pcap", 0)
 	if err == nil || !strings.Contains(err.Error(), `format "pcap" is unknown`) {
-		t.Errorf("a format that is not known: %v", err)
+		t.Errorf("an unknown format: %v", err)
 	}
 }
 
-// TestNoBody: without the body nothing is said about the body, but about the signature.
+// TestNoBody: without the body, the report is about the signature only.
 func TestNoBody(t *testing.T) {
 	t.Parallel()
 	v := loadVectors(t)["docs-2015-query"]
@@ -197,14 +204,14 @@ func FuzzParse(f *testing.F) {
 		c, err := Parse(file, Format(format), 0)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\r\n") {
-				t.Errorf("error of several lines: %q", err)
+				t.Errorf("error with several lines: %q", err)
 			}
 			return
 		}
 		if c.Method == "" || c.Format != Raw && c.Format != Curl && c.Format != HAR {
 			t.Fatalf("%+v", c)
 		}
-		// What was read of a message is read again from the same message.
+		// A capture that is written as a message is read back the same.
 		if c.Format != Raw || len(c.Notes) > 0 ||
 			slices.ContainsFunc(c.Headers, func(h Header) bool { return strings.Contains(h.Value, "\n") }) {
 			return
@@ -216,7 +223,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzExamine, on small captures as each is searched whole: no capture makes the examination fail, run away, or print a control byte.
+// FuzzExamine: no capture makes the examination fail, run without end, or print a control
+// byte. The captures are small, because each is searched completely.
 func FuzzExamine(f *testing.F) {
 	for _, v := range loadVectors(f) {
 		f.Add(v.Target, []byte(v.Body), v.Authorization, v.PubKeyURL, v.ContentType)
@@ -236,7 +244,7 @@ func FuzzExamine(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Our reading of a target is verify's, where that has one.
+		// The doctor reads a target as package verify does, if verify accepts it.
 		if signed, err := verify.StringToSign(target, body); err == nil && r.Received.MD5 != sumOf(string(signed)) {
 			t.Errorf("string to sign of %q: %+v", target, r.Received)
 		}

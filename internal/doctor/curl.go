@@ -26,7 +26,7 @@ var (
 	traceHex  = regexp.MustCompile(`^(?:[0-9a-f]{2} ){1,16}`)
 )
 
-// A traced is one block of a trace.
+// A traced is a block of a trace.
 type traced struct {
 	header bool
 	size   int // bytes that the block announces
@@ -97,13 +97,13 @@ func tracedBlocks(lines []string) ([]*traced, error) {
 	return blocks, nil
 }
 
-// content joins the block's bytes. It is lossy if a byte may be another one.
+// content joins the block's bytes. It is lossy if a dot may be another byte.
 func (b *traced) content() (content []byte, lossy bool, err error) {
 	if content, ok := b.exact(); ok {
 		return content, false, nil
 	}
-	// The ASCII kind breaks lines where CRLF was, which the offsets tell, and shows a dot
-	// for each byte that it does not print.
+	// The ASCII format breaks lines at CRLF, which the offsets reveal, and shows a dot for
+	// each byte that it does not print.
 	for _, row := range b.rows {
 		if row.offset == offsetOf(len(content)+2) {
 			content = append(content, "\r\n"...)
@@ -122,14 +122,14 @@ func (b *traced) content() (content []byte, lossy bool, err error) {
 	return content, !b.header && bytes.ContainsRune(content, '.'), nil
 }
 
-// exact returns the bytes of a hexadecimal block: one whose lines but the last show 16
-// bytes each.
+// exact returns the bytes of a hexadecimal block, each of whose lines except the last shows
+// 16 bytes.
 func (b *traced) exact() (content []byte, ok bool) {
 	for _, row := range b.rows {
 		digits := traceHex.FindString(row.text)
-		shown, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
+		shown, _ := hex.DecodeString(strings.ReplaceAll(digits, " ", "")) // traceHex has two digits for each byte
 		full := len(shown) > 0 && len(shown) == min(b.size-len(content), 16)
-		if err != nil || !full || row.offset != offsetOf(len(content)) {
+		if !full || row.offset != offsetOf(len(content)) {
 			return nil, false
 		}
 		content = append(content, shown...)

@@ -49,8 +49,13 @@ const (
 	aJSON    = `{"bucket":"demo","object":"a/b 文<é>.jpg","size":12,"x":null}`
 )
 
-func replaceBody(f func(string) string) func(*Capture) {
-	return func(c *Capture) { c.Body = []byte(f(string(c.Body))) }
+type (
+	damage = []func(*Capture)
+	kinds  = []Kind
+)
+
+func replaceInBody(old, new string) func(*Capture) {
+	return func(c *Capture) { c.Body = bytes.ReplaceAll(c.Body, []byte(old), []byte(new)) }
 }
 
 func setBody(body string) func(*Capture) { return func(c *Capture) { c.Body = []byte(body) } }
@@ -61,7 +66,8 @@ func setHeader(name, value string) func(*Capture) { return func(c *Capture) { c.
 
 func TestDamage(t *testing.T) {
 	t.Parallel()
-	const form, target = aForm, "/oss/callback?id=1&zone=%e6%96%87&next=a+b"
+	const form, query = aForm, "?id=1&zone=%e6%96%87&next=a+b"
+	const target = "/oss/callback" + query
 	gbk := func(s string) string {
 		out, err := simplifiedchinese.GBK.NewEncoder().String(s)
 		if err != nil {
@@ -72,62 +78,74 @@ func TestDamage(t *testing.T) {
 	tests := []struct {
 		name   string
 		typ    string
-		damage []func(*Capture)
-		want   []Kind
+		damage damage
+		want   kinds
 	}{
-		{"BOM", formType, []func(*Capture){setBody("\xef\xbb\xbf" + form)}, []Kind{BodyBOMAdded}},
-		{"CRLF at the end", formType, []func(*Capture){setBody(form + "\r\n")}, []Kind{BodyNewlineAdded}},
-		{"NULs", formType, []func(*Capture){setBody(form + "\x00\x00")}, []Kind{BodyNUL}},
-		{"blanks", formType, []func(*Capture){setBody(" \t" + form + "  ")}, []Kind{BodyWhitespace}},
-		{"chunk sizes left", formType, []func(*Capture){setBody(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(form), form))}, []Kind{BodyChunked}},
-		{"gzip", formType, []func(*Capture){setBody(gzipped(t, form))}, []Kind{BodyCompressed}},
-		{"more than its length", formType, []func(*Capture){setBody(form + "GET / HTTP/1.1"), setHeader("Content-Length", fmt.Sprint(len(form)))}, []Kind{BodyLonger}},
-		{"plus for space", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%20", "+") })}, []Kind{BodyReencoded}},
-		{"decoded", formType, []func(*Capture){setBody(strings.ReplaceAll(unescape(form), "c+", "c%2B"))}, []Kind{BodyReencoded}},
-		{"encoded twice", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%", "%25") })}, []Kind{BodyReencoded}},
-		{"fields sorted", formType, []func(*Capture){setBody("bucket=demo&etag=ABC&imageInfo.height=&mimeType=image%2Fjpeg&object=a%2Fb%20c%2B%E6%96%87.jpg&reqId=5CF3&size=12")}, []Kind{BodyReordered}},
-		{"field added", formType, []func(*Capture){setBody("_csrf=x&" + form)}, []Kind{BodyFieldAdded}},
-		{"charset", formType, []func(*Capture){replaceBody(func(b string) string { return strings.ReplaceAll(b, "%E6%96%87", "%CE%C4") })}, []Kind{BodyCharset}},
-		{"quoted", formType, []func(*Capture){setBody(`"` + form + `"`)}, []Kind{BodyQuoted}},
-		{"entities", formType, []func(*Capture){setBody(strings.ReplaceAll(form, "&", "&amp;"))}, []Kind{BodyEntities}},
-		{"form as JSON", formType, []func(*Capture){
-			setBody(`{"bucket":"demo","object":"a/b c+文.jpg","etag":"ABC","size":"12","mimeType":"image/jpeg","imageInfo.height":"","reqId":"5CF3"}`),
-		}, []Kind{BodyFormAsJSON}},
+		{"BOM", formType, damage{setBody("\xef\xbb\xbf" + form)}, kinds{BodyBOMAdded}},
+		{"CRLF at the end", formType, damage{setBody(form + "\r\n")}, kinds{BodyNewlineAdded}},
+		{"NULs", formType, damage{setBody(form + "\x00\x00")}, kinds{BodyNUL}},
+		{"blanks", formType, damage{setBody(" \t" + form + "  ")}, kinds{BodyWhitespace}},
+		{"chunk sizes still there", formType, damage{setBody(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(form), form))}, kinds{BodyChunked}},
+		{"gzip", formType, damage{setBody(gzipped(t, form))}, kinds{BodyCompressed}},
+		{"longer than its length", formType, damage{setBody(form + "GET / HTTP/1.1"), setHeader("Content-Length", fmt.Sprint(len(form)))},
+			kinds{BodyLonger}},
+		{"plus for space", formType, damage{replaceInBody("%20", "+")}, kinds{BodyReencoded}},
+		{"decoded", formType, damage{setBody(strings.ReplaceAll(unescape(form), "c+", "c%2B"))}, kinds{BodyReencoded}},
+		{"encoded twice", formType, damage{replaceInBody("%", "%25")}, kinds{BodyReencoded}},
+		{"fields sorted", formType,
+			damage{setBody("bucket=demo&etag=ABC&imageInfo.height=&mimeType=image%2Fjpeg&object=a%2Fb%20c%2B%E6%96%87.jpg&reqId=5CF3&size=12")},
+			kinds{BodyReordered}},
+		{"field added", formType, damage{setBody("_csrf=x&" + form)}, kinds{BodyFieldAdded}},
+		{"charset", formType, damage{replaceInBody("%E6%96%87", "%CE%C4")}, kinds{BodyCharset}},
+		{"quoted", formType, damage{setBody(`"` + form + `"`)}, kinds{BodyQuoted}},
+		{"entities", formType, damage{setBody(strings.ReplaceAll(form, "&", "&amp;"))}, kinds{BodyEntities}},
+		{"form as JSON", formType, damage{
+			setBody(`{"bucket":"demo","object":"a/b c+文.jpg","etag":"ABC","size":"12",` +
+				`"mimeType":"image/jpeg","imageInfo.height":"","reqId":"5CF3"}`),
+		}, kinds{BodyFormAsJSON}},
 
-		{"JSON of Python", jsonType, []func(*Capture){setBody(`{"bucket": "demo", "object": "a/b \u6587<\u00e9>.jpg", "size": 12, "x": null}`)}, []Kind{BodyJSONRewritten}},
-		{"JSON of Go", jsonType, []func(*Capture){setBody(`{"bucket":"demo","object":"a/b 文\u003cé\u003e.jpg","size":12,"x":null}` + "\n")}, []Kind{BodyJSONRewritten}},
-		{"JSON indented", jsonType, []func(*Capture){setBody("{\n  \"bucket\": \"demo\",\n  \"object\": \"a/b 文<é>.jpg\",\n  \"size\": 12,\n  \"x\": null\n}")}, []Kind{BodyJSONRewritten}},
-		{"JSON, numbers as text", jsonType, []func(*Capture){setBody(`{"bucket":"demo","object":"a/b 文<é>.jpg","size":"12","x":null}`)}, []Kind{BodyJSONRewritten}},
-		{"JSON sorted", jsonType, []func(*Capture){setBody(`{"size":12,"object":"a/b 文<é>.jpg","bucket":"demo","x":null}`)}, []Kind{BodyReordered}},
-		{"JSON in GBK", jsonType, []func(*Capture){setBody(gbk(aJSON))}, []Kind{BodyCharset}},
-		{"JSON as Latin 1 twice", jsonType, []func(*Capture){setBody(latin1Twice(aJSON))}, []Kind{BodyCharset}},
+		{"JSON of Python", jsonType, damage{setBody(`{"bucket": "demo", "object": "a/b \u6587<\u00e9>.jpg", "size": 12, "x": null}`)},
+			kinds{BodyJSONRewritten}},
+		{"JSON of Go", jsonType, damage{setBody(`{"bucket":"demo","object":"a/b 文\u003cé\u003e.jpg","size":12,"x":null}` + "\n")},
+			kinds{BodyJSONRewritten}},
+		{"JSON indented", jsonType,
+			damage{setBody("{\n  \"bucket\": \"demo\",\n  \"object\": \"a/b 文<é>.jpg\",\n  \"size\": 12,\n  \"x\": null\n}")},
+			kinds{BodyJSONRewritten}},
+		{"JSON, numbers as text", jsonType, damage{setBody(`{"bucket":"demo","object":"a/b 文<é>.jpg","size":"12","x":null}`)},
+			kinds{BodyJSONRewritten}},
+		{"JSON sorted", jsonType, damage{setBody(`{"size":12,"object":"a/b 文<é>.jpg","bucket":"demo","x":null}`)}, kinds{BodyReordered}},
+		{"JSON in GBK", jsonType, damage{setBody(gbk(aJSON))}, kinds{BodyCharset}},
+		{"JSON as Latin 1 twice", jsonType, damage{setBody(latin1Twice(aJSON))}, kinds{BodyCharset}},
 
-		{"prefix stripped", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b")}, []Kind{PathPrefixStripped}},
-		{"prefix added", formType, []func(*Capture){setTarget("/a/b" + target)}, []Kind{PathPrefixAdded}},
-		{"slash added", formType, []func(*Capture){setTarget(strings.Replace(target, "?", "/?", 1))}, []Kind{PathTrailingSlash}},
-		{"upper case", formType, []func(*Capture){setTarget(strings.Replace(target, "oss", "OSS", 1))}, []Kind{PathCase}},
-		{"query sorted", formType, []func(*Capture){setTarget("/oss/callback?id=1&next=a+b&zone=%e6%96%87")}, []Kind{QueryReordered}},
-		{"query in upper case hex", formType, []func(*Capture){setTarget(strings.Replace(target, "%e6", "%E6", 1))}, []Kind{QueryEncoding}},
-		{"query with another parameter", formType, []func(*Capture){setTarget(target + "&utm=1")}, []Kind{QueryAdded}},
-		{"query lost, told by the proxy", formType, []func(*Capture){setTarget("/oss/callback"), setHeader("X-Original-URI", target)}, []Kind{QueryLost}},
-		{"path replaced, told by the proxy", formType, []func(*Capture){setTarget("/internal?id=1&zone=%e6%96%87&next=a+b"), setHeader("X-Replaced-Path", "/oss/callback")}, []Kind{PathReplaced}},
-		{"prefix told by the proxy", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b"), setHeader("X-Forwarded-Prefix", "/oss/")}, []Kind{PathPrefixStripped}},
+		{"prefix stripped", formType, damage{setTarget("/callback" + query)}, kinds{PathPrefixStripped}},
+		{"prefix added", formType, damage{setTarget("/a/b" + target)}, kinds{PathPrefixAdded}},
+		{"slash added", formType, damage{setTarget(strings.Replace(target, "?", "/?", 1))}, kinds{PathTrailingSlash}},
+		{"upper case", formType, damage{setTarget(strings.Replace(target, "oss", "OSS", 1))}, kinds{PathCase}},
+		{"query sorted", formType, damage{setTarget("/oss/callback?id=1&next=a+b&zone=%e6%96%87")}, kinds{QueryReordered}},
+		{"query with upper-case hex", formType, damage{setTarget(strings.Replace(target, "%e6", "%E6", 1))}, kinds{QueryEncoding}},
+		{"query with another parameter", formType, damage{setTarget(target + "&utm=1")}, kinds{QueryAdded}},
+		{"query lost, in a header of the proxy", formType, damage{setTarget("/oss/callback"), setHeader("X-Original-URI", target)},
+			kinds{QueryLost}},
+		{"path replaced, in a header of the proxy", formType,
+			damage{setTarget("/internal" + query), setHeader("X-Replaced-Path", "/oss/callback")}, kinds{PathReplaced}},
+		{"prefix in a header of the proxy", formType, damage{setTarget("/callback" + query), setHeader("X-Forwarded-Prefix", "/oss/")},
+			kinds{PathPrefixStripped}},
 
-		{"path and body", formType, []func(*Capture){setTarget("/callback?id=1&zone=%e6%96%87&next=a+b"), setBody(form + "\n")}, []Kind{PathPrefixStripped, BodyNewlineAdded}},
-		{"path, query and body", formType, []func(*Capture){setTarget("/oss/callback/?id=1&zone=%e6%96%87&next=a+b&x=y"), setBody(form + "\n")},
-			[]Kind{PathTrailingSlash, QueryAdded, BodyNewlineAdded}},
-		{"signature in another header, and the path", formType, []func(*Capture){
+		{"path and body", formType, damage{setTarget("/callback" + query), setBody(form + "\n")}, kinds{PathPrefixStripped, BodyNewlineAdded}},
+		{"path, query and body", formType, damage{setTarget("/oss/callback/" + query + "&x=y"), setBody(form + "\n")},
+			kinds{PathTrailingSlash, QueryAdded, BodyNewlineAdded}},
+		{"signature in another header, and the path", formType, damage{
 			func(c *Capture) {
 				c.set("X-Forwarded-Authorization", c.Get("Authorization"))
 				c.set("Authorization", "Bearer x")
 			},
 			setTarget("/x" + target),
-		}, []Kind{SignatureHeader, PathPrefixAdded}},
-		{"signature as a form, and the query", formType, []func(*Capture){
+		}, kinds{SignatureHeader, PathPrefixAdded}},
+		{"signature as a form, and the query", formType, damage{
 			func(c *Capture) {
 				c.set("Authorization", strings.ReplaceAll(c.Get("Authorization"), "=", "%3D"))
 			}, setTarget(target + "&utm=1"),
-		}, []Kind{SignaturePercent, QueryAdded}},
+		}, kinds{SignaturePercent, QueryAdded}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -141,8 +159,8 @@ func TestDamage(t *testing.T) {
 				t.Fatalf("undamaged: %+v", r)
 			}
 			want := sumOf(string(c.stringToSign(t)))
-			for _, damage := range tt.damage {
-				damage(c)
+			for _, change := range tt.damage {
+				change(c)
 			}
 			r := examine(t, testKey, c)
 			if r.Verdict != Repaired || !slices.Equal(kindsOf(r), tt.want) {
@@ -178,7 +196,7 @@ func gzipped(t testing.TB, s string) string {
 	return out.String()
 }
 
-// latin1Twice takes UTF-8 for Latin 1 and makes UTF-8 of it.
+// latin1Twice reads UTF-8 as Latin 1 and writes it as UTF-8.
 func latin1Twice(s string) string {
 	var out strings.Builder
 	for _, b := range []byte(s) {
@@ -187,7 +205,7 @@ func latin1Twice(s string) string {
 	return out.String()
 }
 
-// TestEveryKindIsExplained: no kind prints without a word, and no two have one label.
+// TestEveryKindIsExplained: every kind has its texts, and no two share a label.
 func TestEveryKindIsExplained(t *testing.T) {
 	t.Parallel()
 	kinds := []Kind{
@@ -205,12 +223,12 @@ func TestEveryKindIsExplained(t *testing.T) {
 			t.Errorf("not explained: %#v", k)
 		}
 		if other, ok := known[k.label]; ok && other != k {
-			t.Errorf("%#v and %#v have one label", k, other)
+			t.Errorf("%#v and %#v have the same label", k, other)
 		}
 		known[k.label] = k
 	}
 	if len(known) != 65 {
-		t.Errorf("%d kinds are looked at", len(known))
+		t.Errorf("%d kinds are checked, want 65", len(known))
 	}
 }
 
@@ -225,12 +243,15 @@ func TestSettings(t *testing.T) {
 		verdict Verdict
 		kinds   []Kind
 	}{
-		{"query told by the callback URL", Config{CallbackURL: "https://cb.example.com/index.php?id=1&index=2"}, query, Repaired, []Kind{QueryLost}},
+		{"query from the callback URL", Config{CallbackURL: "https://cb.example.com/index.php?id=1&index=2"}, query, Repaired, []Kind{QueryLost}},
 		{"callback URL of another callback", Config{CallbackURL: "https://cb.example.com/index.php?id=2"}, query, Refused, nil},
-		{"public URL set", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}}, stripped, Verifies, nil},
-		{"public URL wrong", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/other"}}, loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
-		{"path told by the callback URL", Config{CallbackURL: "http://cb.example.com/api/AliYunOssCallback"}, stripped, Repaired, []Kind{PathPrefixStripped}},
-		{"key at hand", Config{Key: vectors.PublicKey(t), TrustKeyURLs: []string{testKeyURL}},
+		{"public URL set", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/api/AliYunOssCallback"}},
+			stripped, Verifies, nil},
+		{"public URL wrong", Config{Admission: admission.Config{PublicURL: "https://cb.example.com/other"}},
+			loadVectors(t)["docs-2015-query"].capture(), Repaired, []Kind{PublicURL}},
+		{"path from the callback URL", Config{CallbackURL: "http://cb.example.com/api/AliYunOssCallback"},
+			stripped, Repaired, []Kind{PathPrefixStripped}},
+		{"key file", Config{Key: vectors.PublicKey(t), TrustKeyURLs: []string{testKeyURL}},
 			loadVectors(t)["test-key-under-pinned"].capture(), Repaired, []Kind{KeyURL}},
 	}
 	for _, tt := range tests {
@@ -257,7 +278,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestPublicURLIsRight: what the report says to set makes the receiver accept.
+// TestPublicURLIsRight: with the suggested setting the callback verifies.
 func TestPublicURLIsRight(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/api/oss/callback", "/api/a%20b/callback", "/api/%E6%96%87/callback"} {
@@ -272,7 +293,7 @@ func TestPublicURLIsRight(t *testing.T) {
 		cfg := testKey
 		cfg.Admission.PublicURL = set
 		if r := examine(t, cfg, c); r.Verdict != Verifies {
-			t.Errorf("%s: with %s it %s", path, set, r.Verdict)
+			t.Errorf("%s: with %s the verdict is %s", path, set, r.Verdict)
 		}
 	}
 }
@@ -303,14 +324,16 @@ func TestRefusals(t *testing.T) {
 		want            string
 	}{
 		{"good", formType, good, nil, ""},
-		{"none of ours", formType, body + mint(foreign, "demo", "a.jpg"), nil, "token_forged"},
-		{"other bucket", formType, body + mint(keys, "other", "a.jpg"), nil, "token_foreign_bucket"},
-		{"other key", formType, body + mint(keys, "demo", "b.jpg"), nil, "token_foreign_key"},
-		{"none", formType, body, nil, "token_missing"},
-		{"none, optional", formType, body, func(_ *Capture, cfg *Config) { cfg.Admission.TokenPolicy = admission.TokenOptional }, ""},
-		{"expired by the clock", formType, good, func(_ *Capture, cfg *Config) { cfg.Now = func() time.Time { return now.Add(time.Hour) } }, "token_expired"},
+		{"token by another key", formType, body + mint(foreign, "demo", "a.jpg"), nil, "token_forged"},
+		{"token for another bucket", formType, body + mint(keys, "other", "a.jpg"), nil, "token_foreign_bucket"},
+		{"token for another object key", formType, body + mint(keys, "demo", "b.jpg"), nil, "token_foreign_key"},
+		{"no token", formType, body, nil, "token_missing"},
+		{"no token, optional", formType, body, func(_ *Capture, cfg *Config) { cfg.Admission.TokenPolicy = admission.TokenOptional }, ""},
+		{"expired by the clock", formType, good, func(_ *Capture, cfg *Config) {
+			cfg.Now = func() time.Time { return now.Add(time.Hour) }
+		}, "token_expired"},
 		{"expired by Date", formType, good, func(c *Capture, _ *Config) { c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT") }, "token_expired"},
-		{"good by the given time", formType, good, func(c *Capture, cfg *Config) {
+		{"valid at the given time", formType, good, func(c *Capture, cfg *Config) {
 			c.set("Date", "Sun, 01 Nov 2026 12:30:00 GMT")
 			cfg.At = now
 		}, ""},

@@ -10,6 +10,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -43,8 +44,8 @@ type Config struct {
 
 // A Doctor examines captures.
 type Doctor struct {
-	cfg         Config
-	callbackURL *url.URL
+	cfg            Config
+	callbackTarget string // the target of a request to the callback URL, "" if unknown
 }
 
 // New checks the configuration. The error lists all mistakes.
@@ -62,8 +63,9 @@ func New(cfg Config) (*Doctor, error) {
 		u, err := url.Parse(cfg.CallbackURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
 			faults.Add(fmt.Errorf("callback URL %q is not of the form https://host/path", cfg.CallbackURL))
+		} else {
+			d.callbackTarget = u.RequestURI()
 		}
-		d.callbackURL = u
 	}
 	if cfg.Key != nil {
 		_, err := verify.NewWithKey("https://key.invalid/", cfg.Key)
@@ -113,14 +115,10 @@ func (d *Doctor) keys(c *Capture) (v *verify.Verifier, keyURLs []string, err err
 		v, err = verify.New(verify.Config{TrustKeyURLs: trusted})
 	} else {
 		named, malformed := base64.StdEncoding.DecodeString(header)
-		switch {
-		case len(trusted) > 0:
-			trusted = trusted[:1]
-		case malformed == nil && len(named) > 0:
-			trusted = []string{string(named)}
-		default:
-			trusted = []string{"https://key.invalid/"}
+		if malformed != nil {
+			named = nil
 		}
+		trusted = []string{cmp.Or(slices.Concat(trusted, []string{string(named), "https://key.invalid/"})...)}
 		v, err = verify.NewWithKey(trusted[0], d.cfg.Key)
 	}
 	keyURLs = []string{header, ""}

@@ -29,8 +29,6 @@ type examination struct {
 	at       time.Time         // when it came, for its upload token
 	dated    bool              // at is from its Date header
 	report   *Report
-
-	bodyIntact bool // Content-MD5 matches
 }
 
 func (e *examination) examine(ctx context.Context) {
@@ -57,7 +55,12 @@ func (e *examination) examine(ctx context.Context) {
 		r.Verdict, r.Summary, r.Signed = Verifies, "the signature is good", r.Received
 		e.admit(ctx, request)
 	case e.capture.NoBody:
-		e.noBody(opened)
+		r.Verdict, r.Code, r.Reason = CannotCheck, "", "no_body"
+		r.Summary = "this capture does not contain the body, which the signature covers"
+		if opened {
+			r.Summary += "; the signature itself is genuine"
+		}
+		r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which includes it, instead of -v"
 	case opened:
 		e.explain(ctx, failure, sig, received)
 	case failure.Kind() == verify.CannotCheck:
@@ -97,31 +100,18 @@ func (e *examination) keyName(value string) string {
 	return "the key at " + Mark(named)
 }
 
-// noBody ends the examination of a capture that does not show the body.
-func (e *examination) noBody(opened bool) {
-	r := e.report
-	r.Verdict, r.Code, r.Reason = CannotCheck, "", "no_body"
-	r.Summary = "this capture does not contain the body, which the signature covers"
-	if opened {
-		r.Summary += "; the signature itself is genuine"
-	}
-	r.Fix = "give the body with --body FILE, or record with curl --trace FILE, which includes it, instead of -v"
-}
-
 // compareBody compares the body with the headers that describe it.
 func (e *examination) compareBody() {
 	if e.capture.NoBody {
 		return
 	}
 	body := e.request.Body
-	if value := e.capture.Get("Content-MD5"); value != "" {
-		sum := md5.Sum(body)
-		if value == base64.StdEncoding.EncodeToString(sum[:]) {
-			e.bodyIntact = true
-			e.note("Content-MD5 matches: the body is as it was sent")
-		} else {
-			e.note("Content-MD5 does not match: the body was changed on the way or in the capture")
-		}
+	switch e.capture.Get("Content-MD5") {
+	case "":
+	case contentMD5(body):
+		e.note("Content-MD5 matches: the body is as it was sent")
+	default:
+		e.note("Content-MD5 does not match: the body was changed on the way or in the capture")
 	}
 	if n := e.capture.length(); n >= 0 && n != len(body) {
 		e.note(fmt.Sprintf("Content-Length says %d, the captured body has %d bytes", n, len(body)))
@@ -131,20 +121,26 @@ func (e *examination) compareBody() {
 	}
 }
 
+// contentMD5 is the value of Content-MD5 for a body.
+func contentMD5(body []byte) string {
+	sum := md5.Sum(body)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
 func (e *examination) note(text string) { e.report.Notes = append(e.report.Notes, text) }
 
 // explain finds out what was done to a request whose signature is by a known key.
 func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig openedSignature, received message) {
 	r := e.report
+	r.Verdict = Refused
 	m := e.search(sig.digest, received)
 	e.headerCauses(sig)
 	if m == nil {
-		r.Verdict = Refused
 		r.Summary = fmt.Sprintf("the signature is by %s, but over different content", r.Key)
 		switch {
 		case sig.digest == md5.Sum(nil):
 			e.cause(SenderNothing, "", "")
-		case e.bodyIntact:
+		case e.capture.Get("Content-MD5") == contentMD5(e.request.Body):
 			r.Fix = targetChanged
 		default:
 			r.Fix = fixes[digestMismatch]
@@ -155,12 +151,11 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 	e.contentCauses(received, m, failure)
 	if m.sender != (Kind{}) {
 		e.cause(m.sender, r.Received.String, r.Signed.String)
-		r.Verdict, r.Summary = Refused, "the sender signs a different string from OSS"
+		r.Summary = "the sender signs a different string from OSS"
 		return
 	}
 	repaired := repair(sig, m)
 	if err := e.verifier.Verify(ctx, repaired); err != nil {
-		r.Verdict = Refused
 		r.Summary = "what was signed is known, but no request can contain it, " +
 			"so the sender signs differently from OSS: " + oneLine(err)
 		return
@@ -175,7 +170,7 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 }
 
 // repair is the request as it was signed. The first LF of what was signed ends the
-// target: a target that OSS signs has none in it.
+// target: a target that OSS signs contains none.
 func repair(sig openedSignature, m *match) verify.Request {
 	target, body, _ := strings.Cut(m.signed, "\n")
 	path, query, marked := strings.Cut(target, "?")
@@ -188,21 +183,17 @@ func repair(sig openedSignature, m *match) verify.Request {
 	}
 }
 
-// search looks for the message with that digest. Where Content-MD5 tells which body is
-// the right one, only that is tried first.
+// search looks for the message with that digest. If Content-MD5 identifies the body that
+// was sent, only that body is tried first.
 func (e *examination) search(digest [md5.Size]byte, received message) *match {
 	bodies := spread(received[theBody], bodySteps(e.capture.length()), maxBodies)
 	s := search{digest: digest, parts: [3][]variant{e.paths(received[thePath]), e.queries(received[theQuery]), bodies}}
 	defer func() { e.report.Candidates = s.tried }()
-	if sum, err := base64.StdEncoding.DecodeString(e.capture.Get("Content-MD5")); err == nil {
-		for _, b := range bodies {
-			if bodySum := md5.Sum([]byte(b.text)); string(bodySum[:]) == string(sum) {
-				s.parts[theBody] = []variant{b}
-				if m := s.run(); m != nil {
-					return m
-				}
-				break
-			}
+	sent := e.capture.Get("Content-MD5")
+	if i := slices.IndexFunc(bodies, func(v variant) bool { return contentMD5([]byte(v.text)) == sent }); i >= 0 {
+		s.parts[theBody] = bodies[i : i+1]
+		if m := s.run(); m != nil {
+			return m
 		}
 	}
 	s.parts[theBody] = bodies
@@ -213,39 +204,31 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 	return s.run()
 }
 
-// originals are headers in which proxies tell the target before they changed it.
+// originals are headers in which proxies pass on the target as it was before they changed it.
 var originals = []string{
 	"X-Original-Uri", "X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Envoy-Original-Path", "X-Replaced-Path",
 	"X-Forwarded-Path",
 }
 
-// hints are targets that something other than the request line tells: the callback URL,
-// headers of proxies, the receiver's settings.
-func (e *examination) hints() []message {
-	var hints []message
-	if e.callbackURL != nil {
-		hints = append(hints, message{cmp.Or(e.callbackURL.Path, "/"), e.callbackURL.RawQuery, ""})
-	}
-	var targets []string
+// hints are targets from sources other than the request line: the callback URL, headers of
+// proxies, the receiver's settings.
+func (e *examination) hints() []string {
+	targets := []string{e.callbackTarget}
 	for _, name := range originals {
 		targets = append(targets, e.capture.Get(name))
 	}
 	if prefix := e.capture.Get("X-Forwarded-Prefix"); prefix != "" {
 		targets = append(targets, strings.TrimSuffix(prefix, "/")+e.received()[thePath])
 	}
-	for _, target := range append(targets, e.cfg.Admission.CallbackPath) {
-		if target != "" {
-			hints = append(hints, messageTo(target))
-		}
-	}
-	return hints
+	targets = append(targets, e.cfg.Admission.CallbackPath)
+	return slices.DeleteFunc(targets, func(target string) bool { return target == "" })
 }
 
-// told is the step that takes one part from the hints.
-func (e *examination) told(kind Kind, part int) step {
+// hinted is the step that takes one part from the hints.
+func (e *examination) hinted(kind Kind, part int) step {
 	return step{kind, func(string) (texts []string) {
-		for _, hint := range e.hints() {
-			texts = append(texts, hint[part])
+		for _, target := range e.hints() {
+			texts = append(texts, messageTo(target)[part])
 		}
 		return texts
 	}}
@@ -253,7 +236,7 @@ func (e *examination) told(kind Kind, part int) step {
 
 func (e *examination) paths(received string) []variant {
 	rawPath, _ := splitTarget(e.signed.Target)
-	steps := append([]step{e.told(PathReplaced, thePath)}, pathSteps(rawPath)...)
+	steps := append([]step{e.hinted(PathReplaced, thePath)}, pathSteps(rawPath)...)
 	if e.cfg.Admission.PublicURL != "" {
 		steps = append([]step{once(PublicURL, func(string) string { return messageTo(e.capture.Target)[thePath] })}, steps...)
 	}
@@ -271,5 +254,5 @@ func (e *examination) queries(received string) []variant {
 	if received == "" {
 		kind = QueryLost
 	}
-	return spread(received, append([]step{e.told(kind, theQuery)}, querySteps...), maxQueries)
+	return spread(received, append([]step{e.hinted(kind, theQuery)}, querySteps...), maxQueries)
 }

@@ -25,8 +25,8 @@ var spellings = []func(string) string{
 	spelling("~!$'()*,;:@/?[]{}|", "+"), // browsers' address bars
 }
 
-// spelling encodes a space as given, and leaves kept alone besides letters, digits, "-",
-// "." and "_".
+// spelling percent-encodes everything but letters, digits, "-", ".", "_" and the characters
+// in kept, and writes a space as given.
 func spelling(kept, space string) func(string) string {
 	changes := []string{"%20", space}
 	for _, c := range kept {

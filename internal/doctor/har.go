@@ -13,11 +13,13 @@ import (
 // Source: HTTP Archive 1.2 (http://www.softwareishard.com/blog/har-12-spec/).
 type harFile struct {
 	Log struct {
-		Entries []struct {
-			Request *harRequest `json:"request"`
-		} `json:"entries"`
+		Entries []harEntry `json:"entries"`
 	} `json:"log"`
-	Request *harRequest `json:"request"` // of a single entry, as some tools copy it
+	harEntry // a single one, as some tools copy it
+}
+
+type harEntry struct {
+	Request *harRequest `json:"request"`
 }
 
 type harRequest struct {
@@ -38,15 +40,13 @@ func parseHAR(file []byte) ([]*Capture, error) {
 	if err := json.Unmarshal(file, &archive); err != nil {
 		return nil, fmt.Errorf("%w: the archive is not JSON in HAR's format: %w", ErrFormat, err)
 	}
-	var requests []*harRequest
-	for _, entry := range archive.Log.Entries {
-		requests = append(requests, entry.Request)
-	}
+	entries := archive.Log.Entries
 	if archive.Request != nil {
-		requests = append(requests, archive.Request)
+		entries = append(entries, archive.harEntry)
 	}
 	var found []*Capture
-	for i, r := range requests {
+	for i, entry := range entries {
+		r := entry.Request
 		if r == nil || r.Method == "" || r.URL == "" {
 			return nil, fmt.Errorf("%w: entry %d of the archive has no request with method and url", ErrFormat, i+1)
 		}
@@ -103,12 +103,9 @@ func cutOrigin(raw string) string {
 		return raw
 	}
 	rest, _, _ = strings.Cut(rest, "#")
-	i := strings.IndexAny(rest, "/?")
-	switch {
-	case i < 0:
-		return "/"
-	case rest[i] == '?':
-		return "/" + rest[i:]
+	target := strings.TrimLeftFunc(rest, func(c rune) bool { return c != '/' && c != '?' })
+	if !strings.HasPrefix(target, "/") {
+		return "/" + target
 	}
-	return rest[i:]
+	return target
 }

@@ -72,19 +72,19 @@ var escapings = []func(string) string{
 	func(s string) string { return quoteJSON(s, false, "<>&") }, // Go
 }
 
-// retypings are what programs do to the values: nothing, or they make numbers of text, or
-// text of numbers.
+// retypings are what programs do to values: nothing, turn text into numbers, or turn
+// numbers into text.
 var retypings = []struct {
 	from *regexp.Regexp
 	to   string
 }{
-	{regexp.MustCompile(`^$`), ""}, // no value is empty
+	{regexp.MustCompile(`^$`), ""}, // matches nothing: no value is empty
 	{regexp.MustCompile(`^"(-?(?:0|[1-9][0-9]{0,18}))"$`), "$1"},
 	{regexp.MustCompile(`^-?[0-9]+$`), `"$0"`},
 }
 
 // rewriteJSON returns a JSON object as other programs would have written it, with its
-// members in the order in which they are.
+// members in the same order.
 func rewriteJSON(b string) []string {
 	fields := fieldsOf(b)
 	if fields == nil {
@@ -130,7 +130,7 @@ func writeValue(value string, quote func(string) string) string {
 }
 
 // quoteJSON writes a JSON string. ascii escapes what is not ASCII; a slash in escaped
-// is written \/, another character of it as \u and four digits.
+// is written \/, and any other character in it as \u and four digits.
 func quoteJSON(s string, ascii bool, escaped string) string {
 	var out strings.Builder
 	for _, r := range string(callbackspec.AppendQuoted(nil, s)) {

@@ -97,5 +97,5 @@ var (
 	SenderQueryMark      = Kind{"sender_query_mark", "signed with a ? although there is no query, or without one although there is", signer}
 	SenderHexDigest      = Kind{"sender_hex_digest", "signed over the hexadecimal MD5 of the string instead of the string", signer}
 	SenderReversedDigest = Kind{"sender_reversed_digest", "signed over the digest in reverse byte order", signer}
-	SenderNothing        = Kind{"sender_nothing", "signed over nothing: the signature holds the digest of an empty string", signer}
+	SenderNothing        = Kind{"sender_nothing", "signed over nothing: the signature contains the digest of an empty string", signer}
 )

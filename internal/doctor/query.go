@@ -13,17 +13,15 @@ var querySteps = []step{
 	{QueryReordered, reorder},
 	once(QueryControlBytes, func(q string) string { return controlBytes.ReplaceAllString(q, "") }),
 	once(QueryEntities, func(q string) string { return strings.ReplaceAll(q, "&amp;", "&") }),
-	once(QueryEmptyValues, func(q string) string {
-		return eachPair(q, func(pair string) string { return strings.TrimSuffix(pair, "=") })
-	}),
-	once(QueryEmptyValues, func(q string) string {
-		return eachPair(q, func(pair string) string {
+	{QueryEmptyValues, func(q string) []string {
+		added := eachPair(q, func(pair string) string {
 			if pair == "" || strings.Contains(pair, "=") {
 				return pair
 			}
 			return pair + "="
 		})
-	}),
+		return []string{eachPair(q, func(pair string) string { return strings.TrimSuffix(pair, "=") }), added}
+	}},
 	once(QueryEncoding, func(q string) string { return strings.ReplaceAll(q, ";", "&") }),
 }
 

@@ -73,9 +73,6 @@ func (c *Capture) isChunked() bool { return strings.EqualFold(c.Get("Transfer-En
 
 // dechunk undoes the chunked transfer coding, or returns body if not all of it is chunked.
 func dechunk(body []byte) (whole []byte, ok bool) {
-	if len(body) == 0 {
-		return body, false
-	}
 	whole, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(bytes.NewReader(body)), MaxFile))
 	if err != nil {
 		return body, false

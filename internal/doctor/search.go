@@ -40,8 +40,8 @@ type variant struct {
 	kinds []Kind
 }
 
-// spread returns start and what the steps make of it, one step before two, each text
-// once, at most limit of them.
+// spread returns start and what the steps make of it: the results of one step before those
+// of two, each text once, at most limit texts.
 func spread(start string, steps []step, limit int) []variant {
 	found := []variant{{text: start}}
 	if len(start) > maxChanged {

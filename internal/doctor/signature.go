@@ -24,23 +24,17 @@ var (
 var signatureSteps = []step{
 	once(SignatureBlanks, func(a string) string { return blanks.ReplaceAllString(a, "") }),
 	once(SignatureScheme, func(a string) string { return anyScheme.ReplaceAllString(a, "") }),
-	{SignaturePadding, func(a string) []string {
+	once(SignaturePadding, func(a string) string {
 		bare := strings.TrimRight(a, "=")
-		return []string{bare + strings.Repeat("=", (4-len(bare)%4)%4)}
-	}},
+		return bare + strings.Repeat("=", (4-len(bare)%4)%4)
+	}),
 	once(SignatureQuoted, func(a string) string { return strings.Trim(a, `"'<>`) }),
 	once(SignaturePercent, unescape),
 	once(SignaturePlus, func(a string) string { return strings.ReplaceAll(a, " ", "+") }),
 	once(SignatureAlphabet, strings.NewReplacer("-", "+", "_", "/").Replace),
-	{SignatureHex, func(a string) []string {
-		raw, err := hex.DecodeString(a)
-		if err != nil {
-			return nil
-		}
-		return []string{base64.StdEncoding.EncodeToString(raw)}
-	}},
-	onBytes(SignatureLastBits, func(s []byte) [][]byte { return [][]byte{s} }),
-	onBytes(SignatureExtraBytes, func(s []byte) [][]byte {
+	onBytes(SignatureHex, hex.DecodeString, unchanged),
+	onBytes(SignatureLastBits, base64.StdEncoding.DecodeString, unchanged),
+	onBytes(SignatureExtraBytes, base64.StdEncoding.DecodeString, func(s []byte) [][]byte {
 		var cut [][]byte
 		for _, size := range []int{512 / 8, 1024 / 8, 2048 / 8, 4096 / 8} {
 			if len(s) > size {
@@ -49,16 +43,18 @@ var signatureSteps = []step{
 		}
 		return cut
 	}),
-	onBytes(SignatureReversed, func(s []byte) [][]byte {
+	onBytes(SignatureReversed, base64.StdEncoding.DecodeString, func(s []byte) [][]byte {
 		slices.Reverse(s)
 		return [][]byte{s}
 	}),
 }
 
-// onBytes is a step on what the Base64 encodes.
-func onBytes(kind Kind, undo func([]byte) [][]byte) step {
+func unchanged(signature []byte) [][]byte { return [][]byte{signature} }
+
+// onBytes is a step on the decoded signature, which it encodes again as Base64.
+func onBytes(kind Kind, decode func(string) ([]byte, error), undo func([]byte) [][]byte) step {
 	return step{kind, func(a string) []string {
-		raw, err := base64.StdEncoding.DecodeString(a)
+		raw, err := decode(a)
 		if err != nil {
 			return nil
 		}
@@ -90,7 +86,7 @@ type openedSignature struct {
 // digest.
 func (e *examination) openSignature(ctx context.Context) (openedSignature, bool) {
 	for _, header := range signatureHeaders {
-		const maxAuthorization = 8 << 10 // longer than any signature with whatever was put around it
+		const maxAuthorization = 8 << 10 // longer than any signature, whatever was put around it
 		value := e.capture.Get(header)
 		if value == "" || len(value) > maxAuthorization {
 			continue

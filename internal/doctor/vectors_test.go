@@ -12,7 +12,7 @@ import (
 	"upcall/internal/testing/vectors"
 )
 
-// A vector is one of package verify's.
+// A vector is one of the test vectors of package verify.
 type vector struct{ vectors.Vector }
 
 func loadVectors(t testing.TB) map[string]vector {
@@ -33,7 +33,7 @@ func readFile(t testing.TB, name string) []byte {
 	return text
 }
 
-// capture is the vector as if it had been recorded without any loss.
+// capture is the vector as a recording without any loss.
 func (v vector) capture() *Capture {
 	c := &Capture{Format: Raw, Method: "POST", Target: v.Target, Body: []byte(v.Body)}
 	for name, value := range map[string]string{
@@ -61,7 +61,7 @@ func mistake(kind Kind) expectation      { return expectation{Refused, []Kind{ki
 
 var refused = expectation{Refused, nil}
 
-// expectations are what is to be found out about each vector that does not verify.
+// expectations are the findings about each vector that does not verify.
 var expectations = map[string]expectation{
 	"body-as-json":            repaired(BodyFormAsJSON),
 	"body-bom":                repaired(BodyBOMAdded),
@@ -152,7 +152,7 @@ var expectations = map[string]expectation{
 	"signature-url-alphabet":        repaired(SignatureAlphabet),
 
 	"pinned-under-test-key": repaired(KeyURL),
-	"test-key-under-pinned": refused, // the key is not at hand, but see TestKeyAtHand
+	"test-key-under-pinned": refused, // the key is not given, but see TestSettings
 	"key-server-untrusted":  refused,
 	"version-1":             repaired(SignatureVersion),
 	"version-2.0":           repaired(SignatureVersion),
@@ -160,8 +160,7 @@ var expectations = map[string]expectation{
 	"version-padded":        repaired(SignatureVersion),
 }
 
-// expected returns what is to be found out about a vector; whole families have one
-// answer.
+// expected returns the expected finding about a vector; some groups share one.
 func expected(v vector) (expectation, bool) {
 	if want, ok := expectations[v.ID]; ok {
 		return want, true
@@ -192,7 +191,7 @@ func TestVectors(t *testing.T) {
 	all := loadVectors(t)
 	for id := range expectations {
 		if _, ok := all[id]; !ok {
-			t.Errorf("there is no vector %s", id)
+			t.Errorf("vector %s does not exist", id)
 		}
 	}
 	for id, v := range all {
@@ -200,7 +199,7 @@ func TestVectors(t *testing.T) {
 			t.Parallel()
 			want, ok := expected(v)
 			if !ok {
-				t.Fatal("nobody said what is to be found out about this vector")
+				t.Fatal("no finding is expected of this vector")
 			}
 			var cfg Config
 			if v.KeyServer != nil {
@@ -222,17 +221,17 @@ func TestVectors(t *testing.T) {
 			}
 			if report.Verdict == Repaired || report.Verdict == Verifies {
 				if report.Signed.MD5 == "" || report.Signed.String == "" || report.Key == "" {
-					t.Errorf("what was signed is not told: %+v", report)
+					t.Errorf("the report does not show what was signed: %+v", report)
 				}
 			} else if report.Fix == "" && len(report.Causes) == 0 {
-				t.Error("it does not say what to do")
+				t.Error("the report does not say what to do")
 			}
 			checkWritten(t, report)
 		})
 	}
 }
 
-// checkWritten holds that a report is safe to print, and short.
+// checkWritten checks that a report is safe to print, and short.
 func checkWritten(t *testing.T, r *Report) {
 	t.Helper()
 	var out strings.Builder
@@ -267,7 +266,7 @@ func examine(t testing.TB, cfg Config, c *Capture) *Report {
 	return report
 }
 
-// TestFormats: a vector is the same through every format that can hold it.
+// TestFormats: a vector reads the same from every format that can express it.
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	written := 0
@@ -277,7 +276,7 @@ func TestFormats(t *testing.T) {
 			continue
 		}
 		if origin.MatchString(c.Target) {
-			c.Target = cutOrigin(c.Target) // an archive has whole URLs, and does not tell what the request line had
+			c.Target = cutOrigin(c.Target) // an archive has whole URLs, whatever the request line had
 		}
 		written++
 		for format, text := range map[Format][]byte{Raw: writeRaw(c), HAR: writeHAR(t, c), Curl: writeTrace(c)} {
@@ -287,7 +286,7 @@ func TestFormats(t *testing.T) {
 				continue
 			}
 			if got.Format != format || len(got.Notes) > 0 {
-				t.Errorf("%s as %s: taken for %s, notes %q", id, format, got.Format, got.Notes)
+				t.Errorf("%s as %s: read as %s, notes %q", id, format, got.Format, got.Notes)
 			}
 			said := func(c *Capture) []any { return []any{c.Method, c.Target, c.Headers, string(c.Body)} }
 			if diff := cmp.Diff(said(c), said(got)); diff != "" {
@@ -300,7 +299,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// plainLine reports whether the lines of a message can hold the capture's head.
+// plainLine reports whether the capture's head fits the lines of a message.
 func plainLine(c *Capture) bool {
 	plain := func(s string) bool {
 		return !strings.ContainsAny(s, "\r\n\x00\x7f") && strings.TrimSpace(s) == s

@@ -20,7 +20,7 @@ func head(c *Capture) []byte {
 	return []byte(out.String())
 }
 
-// writeHAR writes a capture as an archive, behind another request.
+// writeHAR writes a capture as an archive with a single entry.
 func writeHAR(t testing.TB, c *Capture) []byte {
 	t.Helper()
 	type pair struct {
