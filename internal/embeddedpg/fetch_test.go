@@ -203,7 +203,7 @@ func TestNothingToFetch(t *testing.T) {
 		"another content":   {harmless, "sha512-AAAA", "npm publishes \"sha512-AAAA\""},
 		"a weaker digest":   {harmless, "sha1-AAAA", "npm publishes \"sha1-AAAA\""},
 		"a file outside":    {append(harmless, file{nativeFolder + "../../../outside", "x"}), "", "path escapes from parent"},
-		"a link to outside": {links(`[{"source":"/etc/passwd","target":"native/lib/x"}]`), "", "it leads to another folder"},
+		"a link to outside": {links(`[{"source":"/etc/passwd","target":"native/lib/x"}]`), "", "it points to another folder"},
 		"a link outside":    {links(`[{"source":"../x","target":"../y"}]`), "", "path escapes from parent"},
 		"mute binaries":     {harmless, "", "the fetched build does not run here"},
 		"no build":          {nil, "", "the fetched build does not run here"},

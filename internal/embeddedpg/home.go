@@ -16,9 +16,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"upcall/internal/filelock"
 )
 
-// varDir is where root's data goes that the server's user could not reach elsewhere.
+// varDir holds root's data where the server's user cannot enter the wanted place.
 const varDir = "/var/lib/upcall"
 
 // makeHome makes the directory that holds the data and returns its absolute path.
@@ -36,15 +38,16 @@ func makeHome(config Config, user runAs) (string, error) {
 			slog.String("reason", "the user "+user.name+", whom PostgreSQL runs as, cannot enter the wanted path"))
 		home = moved
 	}
-	// Others may pass through but see nothing: what is inside has modes of its own.
+	// With mode 0711, others may pass through but not list it; what is inside has stricter modes.
 	if err := os.MkdirAll(home, user.dirMode()); err != nil {
 		return "", fmt.Errorf("make data directory: %w", err)
 	}
 	return home, nil
 }
 
-// makeThrowaway makes a temporary directory, in the first place that the server's user
-// can reach. It belongs to that user, so that the watchdog, which runs as the same user, can remove it.
+// makeThrowaway makes a temporary directory in the first place that the server's user can
+// enter. It belongs to that user so that the watchdog, which runs as the same user, can
+// remove it.
 func makeThrowaway(user runAs) (string, error) {
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
 		if !user.canEnter(parent) {
@@ -60,7 +63,8 @@ func makeThrowaway(user runAs) (string, error) {
 		"set TMPDIR to a directory that this user can enter", user.name, os.TempDir())
 }
 
-// place returns path if the user can enter all that exists of it, else a directory for it in varDir.
+// place returns path if the user can enter as much of it as exists, else a directory for it
+// in varDir.
 func (u runAs) place(path string) string {
 	if u.canEnter(path) {
 		return path
@@ -87,8 +91,8 @@ func (s *Server) initialize(ctx context.Context) (string, error) {
 	if err := writeSecret(passwordFile, password); err != nil {
 		return "", err
 	}
-	// initdb works beside the final place, so that one that was cut short is not
-	// taken for data. Its copy of the password must be readable by its user.
+	// initdb works beside the final place, so that an interrupted run does not leave what
+	// looks like data. Its user must be able to read its copy of the password.
 	fresh, copied := s.pgdata()+".new", passwordFile+".new"
 	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700), s.user.own(fresh),
 		writeSecret(copied, password), s.user.own(copied)); err != nil {
@@ -114,7 +118,7 @@ func (s *Server) initialize(ctx context.Context) (string, error) {
 	return password, nil
 }
 
-// writeSecret writes a file that nobody but its owner can read, not even for a moment.
+// writeSecret writes a file that only its owner can ever read.
 func writeSecret(path, secret string) error {
 	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("remove old password: %w", err)
@@ -133,63 +137,41 @@ func writeSecret(path, secret string) error {
 // dying is how long a killed process may still look alive.
 const dying = 2 * time.Second
 
-// acquireLock locks the file, which stays locked while any process has the returned
-// descriptor. A lock of a living owner is an error soon; if the owner is gone, its
-// server is being stopped, and acquireLock waits for that.
+// acquireLock locks the data directory for this process. If another process owns it and is
+// alive, acquireLock soon returns an error. If the owner is gone, its server is being
+// stopped, and acquireLock waits for that.
 func acquireLock(ctx context.Context, path string, timeout time.Duration) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("%w by the server of a process that has ended, and that server does not stop", ErrInUse))
 	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
 	started := time.Now()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			break
+	lock, err := filelock.Wait(ctx, path, func() error {
+		// Until the system has cleared away a killed process, it looks alive.
+		owner, err := readNumber(path)
+		if err == nil && owner > 0 && processLives(owner) && time.Since(started) > dying {
+			return fmt.Errorf("%w by process %d: stop it, or choose another directory", ErrInUse, owner)
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		// A process that was killed is there until the system has cleared it away.
-		if owner := lockOwner(path); owner > 0 && processLives(owner) && time.Since(started) > dying {
-			f.Close()
-			return nil, fmt.Errorf("%w by process %d: stop it, or choose another directory", ErrInUse, owner)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("%w by the server of a process that has ended, and that server does not stop: %w", ErrInUse, ctx.Err())
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
-		f.Close()
+	if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		lock.Close()
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
-	return f, nil
+	return lock, nil
 }
 
-func writeAt(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
-}
-
-// lockOwner returns the process id in the lock file, 0 if there is none yet.
-func lockOwner(path string) int {
+// readNumber reads the first line of a file. An error wraps strconv.ErrSyntax if it is not
+// a number.
+func readNumber(path string) (int, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return 0
-	}
-	return pid
+	line, _, _ := strings.Cut(string(content), "\n")
+	return strconv.Atoi(line)
 }
 
 func processLives(pid int) bool {

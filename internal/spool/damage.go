@@ -25,9 +25,9 @@ const (
 	metaSize     = 64
 )
 
-// checkMeta looks at what bbolt does not: it is content with one good meta page, and
-// when that is the older one, the last transaction is gone without a word; and it reads
-// beyond the end of a file that was cut off.
+// checkMeta makes two checks that bbolt does not make. bbolt accepts a file with one good
+// meta page, and if that is the older one, silently loses the last transaction. And it reads
+// beyond the end of a truncated file.
 func checkMeta(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,27 +47,27 @@ func checkMeta(path string) error {
 		sum.Write(meta[:metaSum])
 		switch pages := binary.NativeEndian.Uint64(meta[metaPages:]); {
 		case sum.Sum64() != binary.NativeEndian.Uint64(meta[metaSum:]):
-			return fmt.Errorf("%w: meta page %d has another checksum", ErrDamaged, page)
+			return fmt.Errorf("%w: meta page %d has the wrong checksum", ErrDamaged, page)
 		case binary.NativeEndian.Uint32(meta[metaPageSize:]) != pageSize:
-			return fmt.Errorf("%w: meta page %d is of another page size", ErrDamaged, page)
+			return fmt.Errorf("%w: meta page %d has the wrong page size", ErrDamaged, page)
 		case pages > uint64(info.Size())/pageSize:
-			return fmt.Errorf("%w: it has %d bytes and should have %d pages of %d", ErrDamaged, info.Size(), pages, pageSize)
+			return fmt.Errorf("%w: it has %d bytes but should have %d pages of %d", ErrDamaged, info.Size(), pages, pageSize)
 		}
 	}
 	return nil
 }
 
-// carveAge is how old a callback may be that is carved from a damaged file. There is no
-// telling whether it was taken out before, so it is recorded again; PostgreSQL keeps IDs
-// for 30 days at least, and knows it by that.
+// carveAge is the greatest age of a callback that is recovered from a damaged file. The
+// callback may have been moved before, and is then recorded again. PostgreSQL recognizes it
+// as a duplicate because it keeps IDs for at least 30 days.
 const carveAge = 28 * 24 * time.Hour
 
-// carve calls visit, in the order of arrival, for each record that is intact in a file
-// and not from before since, wherever it is: those that were taken out long ago, too.
+// carve calls visit, in the order of arrival, for each intact record that arrived after
+// since. It searches the whole file and also finds records that were removed long ago.
 func carve(path string, since time.Time, visit func(head, []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("read damaged file: %w", err)
 	}
 	defer f.Close()
 	type place struct {
@@ -122,7 +122,7 @@ func findFrames(r io.Reader, found func(h head, offset int64, size int)) error {
 				}
 			}
 		}
-		if skip == 0 { // on to the next that looks like one
+		if skip == 0 { // skip to the next possible frame
 			buffered, _ := in.Peek(in.Buffered())
 			if next := bytes.Index(buffered[1:], []byte(magic)); next >= 0 {
 				skip = 1 + next

@@ -181,7 +181,7 @@ func TestInterruptedSalvage(t *testing.T) {
 			}
 			s := open(t, c)
 			wantStats(t, s, waiting, 0)
-			if got := s.Stats().Damaged; got != tt.damaged || !strings.Contains(l.String(), "taken over") {
+			if got := s.Stats().Damaged; got != tt.damaged || !strings.Contains(l.String(), "intact callbacks recovered") {
 				t.Errorf("%d damaged files, want %d; log: %s", got, tt.damaged, l)
 			}
 			if content, there := tt.files[first]; there {

@@ -7,20 +7,19 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Retry has dead letters wait again, behind all others. They are on disk as such when it
-// returns. An error wraps [ErrNoDeadLetter] if one of the IDs is not a dead letter's, or
-// [event.ErrSpoolUnwritable]; nothing has changed then.
+// Retry queues dead letters again, behind all others, and returns when that is on disk. An
+// error wraps [ErrNoDeadLetter] if an ID is not that of a dead letter, or
+// [event.ErrSpoolUnwritable]. After an error nothing has changed.
 func (s *Spool) Retry(ids []uuid.UUID) error {
 	s.file.Lock()
 	defer s.file.Unlock()
-	var again []*record
 	err := s.update(func(tx *bolt.Tx) error {
 		for _, id := range ids {
 			r, err := takeDeadLetter(tx, id)
 			if err != nil {
 				return err
 			}
-			if s.Has(id) { // it came once more and waits
+			if s.Has(id) { // it arrived again
 				continue
 			}
 			r.dead = nil
@@ -31,28 +30,21 @@ func (s *Spool) Retry(ids []uuid.UUID) error {
 			if err := appendQueued(tx, frame); err != nil {
 				return err
 			}
-			again = append(again, r)
 		}
-		return addCount(tx, queuedBucket, len(again))
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("retry dead letters: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range again {
-		s.ids[r.ID] = struct{}{}
+	for _, id := range ids {
+		s.ids[id] = struct{}{}
 	}
-	if len(again) > 0 && s.stats.Queued == 0 {
-		s.stats.Oldest = again[0].ReceivedAt
-	}
-	s.stats.Queued += len(again)
-	s.stats.DeadLetters -= len(ids)
 	return nil
 }
 
-// Discard deletes dead letters: they are lost. Errors are as with
-// [Spool.Retry].
+// Discard deletes dead letters permanently. Its errors are those of [Spool.Retry].
 func (s *Spool) Discard(ids []uuid.UUID) error {
 	s.file.Lock()
 	defer s.file.Unlock()
@@ -67,29 +59,26 @@ func (s *Spool) Discard(ids []uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("discard dead letters: %w", err)
 	}
-	s.mu.Lock()
-	s.stats.DeadLetters -= len(ids)
-	s.mu.Unlock()
 	s.shrink()
 	return nil
 }
 
-// HasDeadLetter says whether the callback with this ID is a dead letter.
+// HasDeadLetter reports whether the callback with this ID is a dead letter.
 func (s *Spool) HasDeadLetter(id uuid.UUID) bool {
 	if s.Stats().DeadLetters == 0 {
-		return false // without a look at the disk, or a wait for it
+		return false // without using the disk or waiting for it
 	}
 	s.file.Lock()
 	defer s.file.Unlock()
 	there := false
-	_ = s.db.View(func(tx *bolt.Tx) error { // only a closed spool has an error here, and holds nothing
+	_ = s.db.View(func(tx *bolt.Tx) error { // it fails only if the spool is closed
 		there = tx.Bucket(deadBucket).Get(id[:]) != nil
 		return nil
 	})
 	return there
 }
 
-// takeDeadLetter takes a callback out of the dead letters.
+// takeDeadLetter removes a dead letter and returns it.
 func takeDeadLetter(tx *bolt.Tx, id uuid.UUID) (*record, error) {
 	dead := tx.Bucket(deadBucket)
 	frame := dead.Get(id[:])

@@ -101,7 +101,7 @@ func TestNoRoomForSalvage(t *testing.T) {
 		if got := s.Stats(); got.Queued != round*3 || got.Damaged != 1 {
 			t.Errorf("without room: stats %+v", got)
 		}
-		if !strings.Contains(l.String(), "nothing was taken over") {
+		if !strings.Contains(l.String(), "could not be recovered") {
 			t.Errorf("log: %s", l)
 		}
 		fill(t, s, 5000+round*3, 5003+round*3)
@@ -193,7 +193,7 @@ func TestFailedSync(t *testing.T) {
 		}
 	}
 	refused(100, "while the sync fails")
-	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "start the receiver again") {
+	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "restart the receiver") {
 		t.Errorf("log: %s", l)
 	}
 	mend()
@@ -249,7 +249,7 @@ func TestFailedSyncOfDirectory(t *testing.T) {
 	if err := s.Ready(); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("ready: %v", err)
 	}
-	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "start the receiver again") {
+	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "restart the receiver") {
 		t.Errorf("log: %s", l)
 	}
 	s.Close()
@@ -269,7 +269,7 @@ func TestShrinkNotPossible(t *testing.T) {
 		t.Fatal(err)
 	}
 	moveAll(t, s, new(memory), 100)
-	if !strings.Contains(l.String(), "could not be made smaller") {
+	if !strings.Contains(l.String(), "could not be shrunk") {
 		t.Errorf("log: %s", l)
 	}
 	fill(t, s, 0, 3)

@@ -8,11 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
+
+	"upcall/internal/filelock"
 )
 
 const (
@@ -20,12 +21,12 @@ const (
 	newFileName = "spool.new" // until it is complete
 	lockName    = "lock"
 	damagedName = fileName + ".damaged-" // and the time, and then
-	unreadName  = ".unread"              // until what is intact in it is in another file
+	unreadName  = ".unread"              // until its intact records are in another file
 
-	// pageSize is fixed, and not the machine's, so that a file can move to another machine.
+	// pageSize does not depend on the machine, so that a file can move to another one.
 	pageSize = 4096
-	// shrinkAbove is the file size above which an empty spool gets a new file, since
-	// bbolt never makes one smaller. It is twice bbolt's smallest step of growth.
+	// shrinkAbove is the file size above which an empty spool gets a new file, because bbolt
+	// never shrinks one. It is twice bbolt's smallest step of growth.
 	shrinkAbove = 32 << 20
 	// buildBatch is how many records go into one transaction while a file is built.
 	buildBatch = 4096
@@ -33,8 +34,8 @@ const (
 
 func (s *Spool) path(name string) string { return filepath.Join(s.config.Dir, name) }
 
-// makeDir makes a directory and any missing parents, and syncs the names of those that it
-// made: a file that was fsynced is lost with the name of its directory.
+// makeDir creates a directory and its missing parents, and fsyncs their names. Without that,
+// an fsynced file could be lost with the name of its directory.
 func makeDir(dir string) error {
 	var changed []string
 	for d := filepath.Clean(dir); !exists(d); d = filepath.Dir(d) {
@@ -55,40 +56,19 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// acquireLock locks the directory for this process. The lock is on a file of its own,
-// and not on the data, so that the data may be replaced.
+// acquireLock locks the directory for this process. The lock is not on the data file
+// because that may be replaced.
 func acquireLock(ctx context.Context, dir string, timeout time.Duration) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open spool lock: %w", err)
-	}
-	deadline := time.After(timeout)
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock spool %s: %w", dir, err)
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-deadline:
-			f.Close()
-			return nil, fmt.Errorf("%w: %s: give each receiver a directory of its own", ErrInUse, dir)
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("lock spool %s: %w", dir, ctx.Err())
-		}
-	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: give each receiver its own directory", ErrInUse))
+	defer cancel()
+	return filelock.Wait(ctx, filepath.Join(dir, lockName), nil)
 }
 
-// load opens the file that is there, or makes one.
+// load makes a new file with the records of the old one, if there is one.
 //
-// A file with something in it is not opened for writing, but copied: bbolt trusts a file
-// that it opens, and a flipped bit could crash it, then or later. Reading it can fault
-// as well, and that is caught.
+// It copies the old file rather than write to it: bbolt trusts a file that it opens, and a
+// flipped bit could crash it, then or later. Reading it can fault, too, but a fault while
+// reading is caught.
 func (s *Spool) load(ctx context.Context) error {
 	path := s.path(fileName)
 	err := s.copyAll(ctx)
@@ -102,7 +82,8 @@ func (s *Spool) load(ctx context.Context) error {
 		if _, missing := os.Stat(path); errors.Is(missing, fs.ErrNotExist) {
 			err = s.build(nothing)
 		} else {
-			s.config.Logger.WarnContext(ctx, "spool file could not be copied: working with it as it is", slog.String("error", err.Error()))
+			s.config.Logger.WarnContext(ctx, "spool file could not be copied; using it without a copy",
+				slog.String("error", err.Error()))
 			err = s.adopt(path)
 		}
 	}
@@ -115,9 +96,8 @@ func (s *Spool) load(ctx context.Context) error {
 
 func nothing(*builder) error { return nil }
 
-// copyAll makes a new file of the one that is there, if any, and of what is intact in
-// those that were set aside and are still unread. An error wraps ErrDamaged if the file
-// that is there is damaged.
+// copyAll makes a new file with the records of the old one, if there is one, and the intact
+// records of unread damaged files. An error wraps ErrDamaged if the old file is damaged.
 func (s *Spool) copyAll(ctx context.Context) error {
 	unread, err := s.countDamaged()
 	if err != nil {
@@ -138,16 +118,22 @@ func (s *Spool) copyAll(ctx context.Context) error {
 	if err == nil {
 		s.markRead(ctx, unread)
 	} else if len(unread) > 0 && !errors.Is(err, ErrDamaged) {
-		s.config.Logger.ErrorContext(ctx, "nothing was taken over from damaged spool files: see to the disk, then start the receiver again",
+		s.config.Logger.ErrorContext(ctx, "damaged spool files could not be recovered: check the disk, then restart the receiver",
 			slog.Any("files", unread), slog.String("error", err.Error()))
 	}
 	return err
 }
 
-// adopt works with the file as it is, because there is no space for a copy.
+// adopt uses the old file itself because there is no space for a copy.
 func (s *Spool) adopt(path string) error {
-	b := &builder{ids: make(map[uuid.UUID]struct{})}
-	if err := readFile(path, b.add); err != nil {
+	ids := make(map[uuid.UUID]struct{})
+	err := readFile(path, func(h head, _ []byte) error {
+		if !h.dead {
+			ids[h.id] = struct{}{}
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	return guard(func() error {
@@ -155,20 +141,20 @@ func (s *Spool) adopt(path string) error {
 		if err != nil {
 			return err
 		}
-		s.use(db, b)
+		s.use(db, ids)
 		return nil
 	})
 }
 
 func openFile(path string) (*bolt.DB, error) {
-	// Without its free list, which grows with what was taken out, a file is written in
-	// fewer bytes; it is found again when the file is opened.
+	// Without the free list, which grows with each record that is removed, a commit writes
+	// less. bbolt finds the free pages again when it opens the file.
 	return bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: time.Second, PageSize: pageSize, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 }
 
-// shrink frees the disk space that an empty spool does not need. It is called with the file
-// locked. If it fails, the spool continues with the file that it has.
+// shrink frees the disk space that an empty spool does not need. The caller holds s.file. If
+// shrink fails, the spool keeps its old file.
 func (s *Spool) shrink() {
 	if stats := s.Stats(); stats.Queued+stats.DeadLetters > 0 {
 		return
@@ -178,6 +164,6 @@ func (s *Spool) shrink() {
 		err = s.build(nothing)
 	}
 	if err != nil {
-		s.config.Logger.Warn("empty spool could not be made smaller", slog.String("error", err.Error()))
+		s.config.Logger.Warn("empty spool file could not be shrunk", slog.String("error", err.Error()))
 	}
 }

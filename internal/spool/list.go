@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,17 +14,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// An Entry is a callback in a spool, for people to look at.
+// An Entry is a callback in a spool, for display.
 type Entry struct {
 	ID         uuid.UUID
 	ReceivedAt time.Time
 	Bucket     string
 	Object     string
 	Reason     string // why it is a dead letter; "" while it waits
-	JSON       []byte // all of it, on one line
+	JSON       []byte // the whole record, on one line
 }
 
-// show calls visit for a frame.
+// show calls visit with the entry for a frame.
 func show(frame []byte, visit func(Entry) error) error {
 	r, err := decode(frame)
 	if err != nil {
@@ -42,8 +41,8 @@ func show(frame []byte, visit func(Entry) error) error {
 	return visit(e)
 }
 
-// line returns the event's JSON and, behind its members, what else a record has. Scripts
-// know id and object from before events had one form everywhere.
+// line returns the event's JSON with more members at its end. Scripts may read the members
+// id and object, which are older than the event's own JSON.
 func (r *record) line() ([]byte, error) {
 	line, err := r.AppendJSON(nil)
 	if err != nil {
@@ -61,13 +60,13 @@ func (r *record) line() ([]byte, error) {
 	return append(append(line[:len(line)-1], ','), more[1:]...), nil
 }
 
-// snapshots is how often a file that changes meanwhile is copied.
+// snapshots is how often a changing file is copied before Read gives up.
 const snapshots = 10
 
-// Read calls visit for what is in the spool of a directory: those that wait, in order,
-// then the dead letters. It changes nothing, and works while a receiver has the
-// spool, of which it sees a moment then. An entry is good until visit returns. An error
-// wraps ErrDamaged if the file is, or changes too fast to be looked at.
+// Read calls visit for each callback in the spool of a directory: those that wait, in order,
+// then the dead letters. It changes nothing. While a receiver uses the spool, Read shows a
+// snapshot. An entry is valid until visit returns. An error wraps ErrDamaged if the file is
+// damaged or changes too fast to be read.
 func Read(ctx context.Context, dir string, visit func(Entry) error) error {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil {
@@ -87,7 +86,7 @@ func Read(ctx context.Context, dir string, visit func(Entry) error) error {
 		if err != nil {
 			return err
 		}
-		// All of it is looked at before any is shown.
+		// Check the whole copy before showing anything.
 		err = readFile(copied, func(head, []byte) error { return nil })
 		if err == nil {
 			err = readFile(copied, each)
@@ -99,7 +98,7 @@ func Read(ctx context.Context, dir string, visit func(Entry) error) error {
 	}
 }
 
-// snapshot copies a file that may change meanwhile, so that the copy may be damaged.
+// snapshot copies a file. If the file changes meanwhile, the copy may be damaged.
 func snapshot(path string) (string, error) {
 	from, err := os.Open(path)
 	if err != nil {
@@ -117,19 +116,15 @@ func snapshot(path string) (string, error) {
 	return to.Name(), nil
 }
 
-// ReadDamaged calls visit for each callback that is intact in a damaged file,
-// in the order of arrival. Some may have moved to PostgreSQL long ago.
+// ReadDamaged calls visit for each intact callback in a damaged file, in the order of
+// arrival. Some may have moved to PostgreSQL long ago.
 func ReadDamaged(path string, visit func(Entry) error) error {
 	seen := make(map[uuid.UUID]bool)
-	err := carve(path, time.Time{}, func(h head, frame []byte) error {
+	return carve(path, time.Time{}, func(h head, frame []byte) error {
 		if seen[h.id] {
 			return nil
 		}
 		seen[h.id] = true
 		return show(frame, visit)
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read damaged file: %w", err)
-	}
-	return err
 }

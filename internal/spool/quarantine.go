@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// quarantine renames a damaged file to an unused name that says that it is unread. So even
-// if this process is interrupted, the next start recovers what is intact in it.
+// quarantine renames a damaged file to an unused name that ends in .unread. If this process
+// is interrupted, the next one recovers the intact records.
 func (s *Spool) quarantine(ctx context.Context, path string, damage error) error {
 	for now := s.config.Now().UTC(); ; now = now.Add(time.Second) {
 		read := s.path(damagedName + now.Format("20060102T150405Z"))
@@ -25,7 +25,7 @@ func (s *Spool) quarantine(ctx context.Context, path string, damage error) error
 		if err := s.dir.Sync(); err != nil {
 			_ = s.fail(err) // every put returns it
 		}
-		s.config.Logger.ErrorContext(ctx, "damaged spool file set aside: what is intact in it is to be taken over",
+		s.config.Logger.ErrorContext(ctx, "damaged spool file set aside; its intact callbacks will be recovered",
 			slog.String("file", unread), slog.String("error", damage.Error()))
 		return nil
 	}
@@ -36,20 +36,20 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// markRead renames files whose intact records are all in the spool.
+// markRead renames damaged files after their intact records have been recovered.
 func (s *Spool) markRead(ctx context.Context, unread []string) {
 	for _, path := range unread {
 		read := strings.TrimSuffix(path, unreadName)
 		if err := os.Rename(path, read); err != nil {
-			s.config.Logger.WarnContext(ctx, "damaged spool file will be read once more", slog.String("error", err.Error()))
+			s.config.Logger.WarnContext(ctx, "damaged spool file will be read again at the next start", slog.String("error", err.Error()))
 			continue
 		}
-		s.config.Logger.WarnContext(ctx, "what is intact in a damaged spool file was taken over", slog.String("file", read))
+		s.config.Logger.WarnContext(ctx, "intact callbacks recovered from a damaged spool file", slog.String("file", read))
 	}
 }
 
-// countDamaged counts the files that were set aside, and returns the paths of the unread
-// ones, in order of time.
+// countDamaged counts the files that were set aside and returns the paths of the unread ones,
+// oldest first.
 func (s *Spool) countDamaged() (unread []string, err error) {
 	entries, err := os.ReadDir(s.config.Dir)
 	if err != nil {

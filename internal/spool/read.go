@@ -9,8 +9,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// readFile calls visit for all records of a file: those that wait, in order, then the
-// dead letters. An error wraps ErrDamaged if it is not visit's.
+// readFile calls visit for each record of a file: those that wait, in order, then the dead
+// letters. An error that is not from visit wraps ErrDamaged.
 func readFile(path string, visit func(head, []byte) error) error {
 	if err := checkMeta(path); err != nil {
 		return err
@@ -55,13 +55,13 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error 
 		n++
 	}
 	if want := count(tx, name); n != want {
-		return fmt.Errorf("%w: bucket %s holds %d records and should hold %d", ErrDamaged, name, n, want)
+		return fmt.Errorf("%w: bucket %s holds %d records but should hold %d", ErrDamaged, name, n, want)
 	}
 	return nil
 }
 
-// isKey says whether a key can be that of the record. Where bbolt reads a key of another
-// length it takes something else for the record, which may well be one.
+// isKey reports whether a key can be that of the record. If bbolt misreads the length of the
+// key, it finds a different record, which can be a valid one.
 func isKey(key []byte, h head) bool {
 	if h.dead {
 		return bytes.Equal(key, h.id[:])
@@ -69,7 +69,7 @@ func isKey(key []byte, h head) bool {
 	return len(key) == 8
 }
 
-// guard turns a panic, and a fault in the mapped file, into ErrDamaged: bbolt checks
+// guard turns a panic or a fault in the mapped file into ErrDamaged, because bbolt checks
 // little of what it reads.
 func guard(work func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

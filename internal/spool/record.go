@@ -16,8 +16,8 @@ import (
 
 // A record is an event on disk.
 //
-// The upload token is left out: it was checked, PostgreSQL does not keep it either, and a
-// file on disk should not let anyone send callbacks.
+// The upload token is left out: it was checked, PostgreSQL does not keep it either, and
+// people who can read the file must not be able to send callbacks.
 type record struct {
 	event.Event
 	dead *deadLetter // nil while the event waits
@@ -29,25 +29,23 @@ type deadLetter struct {
 	Reason string    `json:"reason"`
 }
 
-// extras stand behind the event in a record's JSON. Their names are a format: old files
-// have them.
+// extras are behind the event in a record's JSON. Their names are part of the file format.
 type extras struct {
 	SourceAddr netip.Addr  `json:"source_addr"`
 	Dead       *deadLetter `json:"dead_letter"`
 }
 
-// A frame is magic, version, length and CRC-32C of the payload, and the payload: what a
-// head says, and the record as JSON. Numbers are big endian.
+// A frame is magic, version, length and CRC-32C of the payload, and the payload: the fields
+// of a head, and the record as JSON. Numbers are big endian.
 const (
 	magic      = "\xc5UPCALL"
-	version    = 2 // 1 is read, too
+	version    = 2 // version 1 can be read, too
 	headerSize = len(magic) + 1 + 8
 	headSize   = 16 + 8 + 1
 	maxPayload = 4 << 20 // a callback is far smaller
 )
 
-// A head is what must be known of every record when a spool is opened, without a look at
-// its JSON.
+// A head is what opening a spool reads of each record, without parsing its JSON.
 type head struct {
 	id         uuid.UUID
 	receivedAt time.Time // in the frame: nanoseconds since 1970
@@ -97,14 +95,14 @@ func frameSize(header []byte) int {
 	return headerSize + int(n)
 }
 
-// check reads the head of a frame that is exactly this long, and makes sure of all of it.
+// check verifies a complete frame and returns its head.
 func check(frame []byte) (head, error) {
 	if len(frame) < headerSize+headSize || frameSize(frame) != len(frame) {
 		return head{}, errors.New("a record has the wrong length, or is of another version")
 	}
 	payload := frame[headerSize:]
 	if crc32.Checksum(payload, castagnoli) != binary.BigEndian.Uint32(frame[headerSize-4:]) {
-		return head{}, errors.New("a record has another checksum")
+		return head{}, errors.New("a record has the wrong checksum")
 	}
 	return head{
 		id:         uuid.UUID(payload[:16]),
@@ -113,7 +111,7 @@ func check(frame []byte) (head, error) {
 	}, nil
 }
 
-// decode reads a frame. The record refers to none of its bytes.
+// decode reads a frame. The record does not refer to the frame's bytes.
 func decode(frame []byte) (*record, error) {
 	if _, err := check(frame); err != nil {
 		return nil, err
@@ -146,8 +144,8 @@ func decodeVersion2(text []byte) (*record, error) {
 	return &record{*e, content.Dead}, nil
 }
 
-// decodeVersion1 reads the form that events had in a spool before they had one everywhere:
-// members that are null were left out, and crc64 was a number.
+// decodeVersion1 reads the older JSON, which only spools had: it leaves out members that are
+// null, and its crc64 is a number.
 func decodeVersion1(text []byte) (*record, error) {
 	var members map[string]json.RawMessage
 	r := new(record)

@@ -1,20 +1,20 @@
-// Package spool is the local queue for callbacks that PostgreSQL cannot take now: each
-// is on disk, fsynced, before it is acknowledged, and moves to PostgreSQL later.
+// Package spool is the local queue for callbacks while PostgreSQL does not take them. Each
+// callback is on disk, fsynced, before it is acknowledged, and moves to PostgreSQL later.
 //
 // A directory belongs to one process at a time, which holds its file lock:
 //
 //	lock                              held by the owner
 //	spool.db                          the callbacks, in a bbolt file
 //	spool.db.damaged-20060102T150405Z a damaged file that was set aside
-//	….unread                          the same, until what is intact in it is in spool.db
+//	….unread                          the same, until its intact records are in spool.db
 //
-// spool.db holds the callbacks that wait, in the order of their arrival, and apart from them
-// the dead letters, which PostgreSQL could not hold when their turn came. Each record is
-// framed and has its own checksum, so that intact records are found in a damaged file.
+// spool.db holds the callbacks that wait, in the order of their arrival. Apart from them it
+// holds the dead letters, which PostgreSQL could not hold when their turn came. Each record
+// is framed and has its own checksum, so that intact records can be found in a damaged file.
 //
-// A callback is in the spool once, by its ID, and PostgreSQL keeps IDs, too. So every
-// interrupted step can be repeated: a callback that went to both, or was moved but not yet
-// taken out, ends as one row.
+// The spool holds a callback once, by its ID, and PostgreSQL keeps IDs, too. This makes it
+// safe to repeat an interrupted step: a callback that went to both, or that was moved but
+// not yet removed, ends as one row.
 package spool
 
 import (
@@ -34,43 +34,37 @@ import (
 )
 
 var (
-	// ErrInUse says that another process has the directory.
+	// ErrInUse means that another process has the directory.
 	ErrInUse = errors.New("spool is in use by another process")
-	// ErrNoDeadLetter says that no dead letter has an ID.
+	// ErrNoDeadLetter means that no dead letter has the ID.
 	ErrNoDeadLetter = errors.New("no such dead letter")
-	// ErrDamaged says that what is on disk is not what was written there.
+	// ErrDamaged means that the disk does not return what was written.
 	ErrDamaged = errors.New("spool is damaged")
 )
 
-// The defaults of Config.
+// The defaults of [Config].
 const (
 	DefaultMaxBytes     = 1 << 30
 	DefaultMinFreeBytes = 256 << 20
 )
 
-// Config says where a spool is and how large it may grow.
+// Config says where a spool is and how large it may become.
 type Config struct {
 	// Dir is created if it is missing. It must be on a local disk. Required.
 	Dir string
 
-	// MaxBytes is how much the callbacks may take on disk; default DefaultMaxBytes. The
-	// file may be a little larger.
+	// MaxBytes limits the disk space of the callbacks; default DefaultMaxBytes. The file
+	// may be a little larger.
 	MaxBytes int64
 
-	// MinFreeBytes is how much of the disk stays free; default DefaultMinFreeBytes.
-	// Negative is no limit.
+	// MinFreeBytes is how much of the disk stays free; default DefaultMinFreeBytes. A
+	// negative number means no limit.
 	MinFreeBytes int64
 
-	// LockTimeout is how long to wait for a process that is just ending; default 1 s.
+	// LockTimeout is how long to wait for a process that is about to end; default 1 s.
 	LockTimeout time.Duration
 
-	// Queue is the most callbacks that wait for the disk; default 4096.
-	Queue int
-
-	// MaxBatch is the most callbacks in one fsync; default 1024.
-	MaxBatch int
-
-	// Logger hears of damage and of dead letters. Required.
+	// Logger logs damage and dead letters. Required.
 	Logger *slog.Logger
 
 	// Now is the clock. Default time.Now.
@@ -81,8 +75,6 @@ func (c Config) withDefaults() Config {
 	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
 	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, DefaultMinFreeBytes)
 	c.LockTimeout = cmp.Or(c.LockTimeout, time.Second)
-	c.Queue = cmp.Or(c.Queue, 4096)
-	c.MaxBatch = cmp.Or(c.MaxBatch, 1024)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -93,8 +85,8 @@ func (c Config) validate() error {
 	switch {
 	case c.Dir == "" || c.Logger == nil:
 		return errors.New("Dir and Logger are required")
-	case c.MaxBytes < 1, c.LockTimeout < 0, c.Queue < 1, c.MaxBatch < 1:
-		return errors.New("MaxBytes, LockTimeout, Queue and MaxBatch must be positive")
+	case c.MaxBytes < 1, c.LockTimeout < 0:
+		return errors.New("MaxBytes and LockTimeout must be positive")
 	}
 	return nil
 }
@@ -102,37 +94,37 @@ func (c Config) validate() error {
 // Stats is what a spool holds.
 type Stats struct {
 	Queued      int       // callbacks that wait for PostgreSQL
-	Oldest      time.Time // when the first of them arrived; zero if there is none
-	Bytes       int64     // what all callbacks take on disk
+	Oldest      time.Time // when the first of them arrived; zero if none waits
+	Bytes       int64     // the disk space of all callbacks
 	DeadLetters int       // callbacks that PostgreSQL cannot hold; they stay until Retry or Discard
-	Damaged     int       // files in the directory that were set aside
+	Damaged     int       // damaged files in the directory that were set aside
 }
 
 // A Spool is an open spool. Its methods may be called concurrently.
 type Spool struct {
 	config Config
 	lock   *os.File
-	dir    *os.File // the directory, to bring a rename to the disk
+	dir    *os.File // the directory, to fsync a rename
 	queue  chan *put
 	writer sync.WaitGroup
 
 	closing sync.RWMutex // held for reading by those who send to queue
 	closed  bool
 
-	file sync.Mutex // held while db is worked on
+	file sync.Mutex // held while db is used or replaced
 	db   *bolt.DB
 
-	mu      sync.Mutex // guards what follows, for a moment only
-	ids     map[uuid.UUID]struct{}
+	mu      sync.Mutex             // guards the fields below, briefly
+	ids     map[uuid.UUID]struct{} // of those that wait
 	stats   Stats
 	failed  error     // why the last commit failed, if it did
-	retryAt time.Time // when to try again after it; zero means never
+	retryAt time.Time // when to try again after that; zero means never
 }
 
 // Open opens the spool of a directory, with what an earlier process left there, and locks it
-// for this process. A damaged file is set aside and logged; the intact records in it are
-// recovered, by the next process if not by this one. An error wraps [ErrInUse], or says why
-// the directory cannot be used at all.
+// for this process. It sets a damaged file aside, logs that, and recovers the intact
+// records. If it cannot, the next process does. An error wraps [ErrInUse], or says why the
+// directory cannot be used at all.
 func Open(ctx context.Context, config Config) (*Spool, error) {
 	config = config.withDefaults()
 	if err := config.validate(); err != nil {
@@ -150,7 +142,7 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open spool directory: %w", err)
 	}
-	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, config.Queue)}
+	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue)}
 	if err := s.load(ctx); err != nil {
 		dir.Close()
 		lock.Close()
@@ -160,7 +152,7 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 	return s, nil
 }
 
-// Has says whether the callback with this ID waits in the spool.
+// Has reports whether the callback with this ID waits in the spool.
 func (s *Spool) Has(id uuid.UUID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,18 +170,18 @@ func (s *Spool) Stats() Stats {
 // Depth returns how many callbacks wait for PostgreSQL.
 func (s *Spool) Depth() int { return s.Stats().Queued }
 
-// Put returns when the event is on disk. It says duplicate when an event with the same
-// ID is in the spool already.
+// Put returns when the event is on disk. duplicate reports whether an event with the same ID
+// was already in the spool.
 //
 // An error wraps [event.ErrSpoolFull], [event.ErrSpoolUnwritable], or [event.ErrUnstorable]
-// for an event that PostgreSQL could not hold. When ctx ends the event may get to the disk
-// all the same.
+// for an event that PostgreSQL could not hold. When ctx ends, the event may still be
+// written to the disk.
 func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
 	frame, err := encode(&record{Event: *e})
 	if err != nil {
 		return false, err
 	}
-	p := &put{id: e.ID, receivedAt: e.ReceivedAt, frame: frame, answer: make(chan answer, 1)}
+	p := &put{id: e.ID, frame: frame, answer: make(chan answer, 1)}
 	if err := s.enqueue(p); err != nil {
 		return false, err
 	}
@@ -201,7 +193,8 @@ func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err er
 	}
 }
 
-// Close accepts no more events, answers those it has accepted, and unlocks the directory.
+// Close stops accepting events, answers those that it has accepted, and unlocks the
+// directory.
 func (s *Spool) Close() error {
 	s.closing.Lock()
 	if s.closed {

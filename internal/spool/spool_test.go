@@ -138,8 +138,8 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 	}{
 		"no directory":    {func(c *Config) { c.Dir = "" }, "Dir and Logger are required"},
 		"no logger":       {func(c *Config) { c.Logger = nil }, "Dir and Logger are required"},
-		"negative limit":  {func(c *Config) { c.MaxBytes = -1 }, "MaxBytes, LockTimeout, Queue and MaxBatch must be positive"},
-		"negative queue":  {func(c *Config) { c.Queue = -1 }, "MaxBytes, LockTimeout, Queue and MaxBatch must be positive"},
+		"negative limit":  {func(c *Config) { c.MaxBytes = -1 }, "MaxBytes and LockTimeout must be positive"},
+		"negative wait":   {func(c *Config) { c.LockTimeout = -1 }, "MaxBytes and LockTimeout must be positive"},
 		"not a directory": {func(c *Config) { c.Dir = "/dev/null/x" }, "mkdir /dev/null: not a directory"},
 	} {
 		c := good

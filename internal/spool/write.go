@@ -17,10 +17,9 @@ import (
 
 // A put is an event and the caller that waits for it.
 type put struct {
-	id         uuid.UUID
-	receivedAt time.Time
-	frame      []byte
-	answer     chan answer
+	id     uuid.UUID
+	frame  []byte
+	answer chan answer
 }
 
 type answer struct {
@@ -42,38 +41,34 @@ func (s *Spool) enqueue(p *put) error {
 	}
 }
 
-// write writes all events that wait in one transaction, so that they share its fsync,
-// and answers each. While it writes, the next ones gather: none waits for a timer, as
+const (
+	maxQueue = 4096 // callbacks that wait for the disk
+	maxBatch = 1024 // callbacks in one fsync
+)
+
+// write writes all events that wait in one transaction, so that they share its fsync, and
+// answers each. Meanwhile the next ones gather, and do not wait for a timer, as they would
 // with bbolt's own Batch.
 func (s *Spool) write() {
-	batch := make([]*put, 0, s.config.MaxBatch)
+	batch := make([]*put, 0, maxBatch)
 	for first := range s.queue {
 		batch = append(batch[:0], first)
-	gather:
-		for len(batch) < s.config.MaxBatch {
-			select {
-			case p, ok := <-s.queue:
-				if !ok {
-					break gather
-				}
-				batch = append(batch, p)
-			default:
-				break gather
-			}
+		for len(batch) < maxBatch && len(s.queue) > 0 { // nothing else receives from queue
+			batch = append(batch, <-s.queue)
 		}
 		for i, a := range s.commit(batch) {
 			batch[i].answer <- a
 		}
-		clear(batch) // the answered are not kept alive
+		clear(batch) // so that it does not keep answered events in memory
 	}
 }
 
-// commit returns an answer for each.
+// commit writes the events of a batch and returns the answer to each.
 func (s *Spool) commit(batch []*put) []answer {
 	s.file.Lock()
 	defer s.file.Unlock()
 	answers := make([]answer, len(batch))
-	first := make(map[uuid.UUID]int, len(batch)) // which of the batch is to be written
+	first := make(map[uuid.UUID]int, len(batch)) // index of the event that is written
 	var fresh []*put
 	room, full := s.room()
 	for i, p := range batch {
@@ -82,7 +77,7 @@ func (s *Spool) commit(batch []*put) []answer {
 		switch {
 		case s.Has(p.id):
 			answers[i].duplicate = true
-		case twice: // answered below, along with the first
+		case twice: // answered below, with the first
 		case cost > room:
 			answers[i].err = full
 		default:
@@ -94,7 +89,14 @@ func (s *Spool) commit(batch []*put) []answer {
 	if len(fresh) == 0 {
 		return answers
 	}
-	err := s.update(func(tx *bolt.Tx) error { return putQueued(tx, fresh) })
+	err := s.update(func(tx *bolt.Tx) error {
+		for _, p := range fresh {
+			if err := appendQueued(tx, p.frame); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	for i, p := range batch {
 		if j, ok := first[p.id]; ok {
 			answers[i] = answer{duplicate: err == nil && i != j, err: err}
@@ -105,19 +107,15 @@ func (s *Spool) commit(batch []*put) []answer {
 		for _, p := range fresh {
 			s.ids[p.id] = struct{}{}
 		}
-		s.stats.Queued += len(fresh)
-		if s.stats.Oldest.IsZero() {
-			s.stats.Oldest = fresh[0].receivedAt
-		}
 		s.mu.Unlock()
 	}
 	return answers
 }
 
-// recordOverhead is about what bbolt adds to a record.
+// recordOverhead is about how many bytes bbolt adds to a record.
 const recordOverhead = 32
 
-// room returns how many bytes may be added, and the error for what is more.
+// room returns how many bytes may be added, and the error for a larger record.
 func (s *Spool) room() (int64, error) {
 	used := s.Stats().Bytes
 	room, full := s.config.MaxBytes-used, fmt.Errorf("%w: it may take %d bytes", event.ErrSpoolFull, s.config.MaxBytes)
@@ -129,16 +127,15 @@ func (s *Spool) room() (int64, error) {
 		return 0, fmt.Errorf("%w: free space is unknown: %w", event.ErrSpoolUnwritable, err)
 	}
 	if free := int64(disk.Bavail)*int64(disk.Bsize) - s.config.MinFreeBytes; free < room {
-		return free, fmt.Errorf("%w: %d bytes of the disk are to stay free", event.ErrSpoolFull, s.config.MinFreeBytes)
+		return free, fmt.Errorf("%w: %d bytes of the disk must stay free", event.ErrSpoolFull, s.config.MinFreeBytes)
 	}
 	return room, full
 }
 
-// retryAfter is the pause after a failed write: each attempt makes bbolt walk over the whole
-// file.
+// retryAfter is the pause after a failed write. In each attempt bbolt reads the whole file.
 const retryAfter = time.Second
 
-// update works in a transaction that is on disk when it returns, and counts what is used.
+// update runs work in a transaction, which is on disk when update returns without an error.
 func (s *Spool) update(work func(*bolt.Tx) error) error {
 	if err := s.failure(); err != nil {
 		return err
@@ -157,17 +154,17 @@ func (s *Spool) update(work func(*bolt.Tx) error) error {
 	return nil
 }
 
-// fail notes why a commit failed, and whether to try again.
+// fail notes why a commit failed and when to try again, if ever.
 func (s *Spool) fail(err error) error {
 	failed := fmt.Errorf("%w: %w", event.ErrSpoolUnwritable, err)
 	retryAt := s.config.Now().Add(retryAfter)
 	if path, ok := errors.AsType[*fs.PathError](err); !ok || path.Op != "write" {
-		// It was no write that failed but, for all we know, an fsync. After that the
-		// system may take pages for written that are not, and the next fsync succeeds
-		// without them (A. Rebello et al., "Can Applications Recover from fsync
-		// Failures?", USENIX ATC 2020). So nothing more is promised here.
+		// Not a write but probably an fsync has failed. The system may now treat pages as
+		// written that are not, and the next fsync would succeed without them (A. Rebello
+		// et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). The
+		// spool therefore accepts nothing more.
 		retryAt = time.Time{}
-		s.config.Logger.Error("spool takes no more callbacks: see to its disk, then start the receiver again",
+		s.config.Logger.Error("spool takes no more callbacks: check its disk, then restart the receiver",
 			slog.String("dir", s.config.Dir), slog.String("error", err.Error()))
 	}
 	s.mu.Lock()
@@ -176,7 +173,7 @@ func (s *Spool) fail(err error) error {
 	return failed
 }
 
-// failure returns why nothing is written now, if so.
+// failure returns the error that currently prevents writing, or nil.
 func (s *Spool) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +183,7 @@ func (s *Spool) failure() error {
 	return s.failed
 }
 
-// Ready tells why the spool would take no callback now, if so.
+// Ready returns the error with which the spool would refuse a callback now, or nil.
 func (s *Spool) Ready() error {
 	if err := s.failure(); err != nil {
 		return err
@@ -197,44 +194,59 @@ func (s *Spool) Ready() error {
 	return nil
 }
 
-// measure counts what is used of the file.
+// measure notes what the file holds.
 func (s *Spool) measure() {
-	var size int64
-	_ = s.db.View(func(tx *bolt.Tx) error { size = tx.Size(); return nil }) // the function returns no error
-	stats := s.db.Stats()
-	used := size - int64(stats.FreePageN+stats.PendingPageN)*pageSize
+	var now Stats
+	_ = s.db.View(func(tx *bolt.Tx) error { // the function returns no error
+		now.Queued, now.DeadLetters, now.Bytes = count(tx, queuedBucket), count(tx, deadBucket), tx.Size()
+		if _, frame := tx.Bucket(queuedBucket).Cursor().First(); frame != nil {
+			if h, err := check(frame); err == nil {
+				now.Oldest = h.receivedAt
+			}
+		}
+		return nil
+	})
+	free := s.db.Stats()
+	now.Bytes -= int64(free.FreePageN+free.PendingPageN) * pageSize
 	s.mu.Lock()
-	s.stats.Bytes = used
+	now.Damaged = s.stats.Damaged
+	s.stats = now
 	s.mu.Unlock()
 }
 
-// The buckets of a file. Each has, under its own name, the number of its records in
-// counts, so that records that vanish are missed.
+// The buckets of a file. counts has the number of records of each other bucket under its
+// name, so that lost records are noticed.
 var (
 	queuedBucket = []byte("queued")   // by number of arrival, 8 bytes
-	deadBucket   = []byte("rejected") // by ID; files have had that name from the start
+	deadBucket   = []byte("rejected") // by ID; the name is part of the file format
 	countsBucket = []byte("counts")
 )
 
-func putQueued(tx *bolt.Tx, fresh []*put) error {
-	for _, p := range fresh {
-		if err := appendQueued(tx, p.frame); err != nil {
-			return err
-		}
-	}
-	return addCount(tx, queuedBucket, len(fresh))
-}
-
-// appendQueued adds a record behind all others. The frame must not be changed before the
+// appendQueued adds a record behind all others. The frame must not change before the
 // transaction ends.
 func appendQueued(tx *bolt.Tx, frame []byte) error {
 	bucket := tx.Bucket(queuedBucket)
-	bucket.FillPercent = 1 // only ever added to at the end
+	bucket.FillPercent = 1 // because records are added only at the end
 	n, err := bucket.NextSequence()
 	if err != nil {
 		return err
 	}
-	return bucket.Put(binary.BigEndian.AppendUint64(nil, n), frame)
+	if err := bucket.Put(binary.BigEndian.AppendUint64(nil, n), frame); err != nil {
+		return err
+	}
+	return addCount(tx, queuedBucket, 1)
+}
+
+// putDead adds a dead letter, or replaces the one with the same ID. The frame must not
+// change before the transaction ends.
+func putDead(tx *bolt.Tx, id uuid.UUID, frame []byte) error {
+	dead := tx.Bucket(deadBucket)
+	if dead.Get(id[:]) == nil {
+		if err := addCount(tx, deadBucket, 1); err != nil {
+			return err
+		}
+	}
+	return dead.Put(id[:], frame)
 }
 
 func addCount(tx *bolt.Tx, bucket []byte, n int) error {
