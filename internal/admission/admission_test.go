@@ -75,7 +75,7 @@ func request(contentType, body string) *Request {
 	}
 }
 
-// TestRefuses has a request for each rule, and for what has been tried to get past it.
+// TestRefuses has requests that break each rule, and attempts to get around it.
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	policy := newPolicy(t, Config{CallbackPath: path, Buckets: []string{"demo", "other"}})
@@ -86,9 +86,9 @@ func TestRefuses(t *testing.T) {
 	const fields = "bucket=demo&object=a.txt&reqId=R1"
 	genuine := func() *Request { return request(form, fields+"&size=5&upcall_token="+good) }
 	if _, refusal := policy.Admit(t.Context(), genuine(), noon); refusal != nil {
-		t.Fatalf("the genuine one: %+v", refusal)
+		t.Fatalf("the genuine request: %+v", refusal)
 	}
-	// with is the genuine request but for one change.
+	// with returns the genuine request with one change.
 	with := func(change func(*Request)) *Request {
 		r := genuine()
 		change(r)
@@ -118,10 +118,10 @@ func TestRefuses(t *testing.T) {
 		{"two encodings", with(func(r *Request) { r.ContentEncoding = "identity, gzip" }), UnsupportedType, ReasonContentEncoding},
 		{"announced as too large", with(func(r *Request) { r.Length, r.Body = MaxBody+1, nil }), TooLarge, ReasonBody},
 		{"too large", request(form, strings.Repeat("a", MaxBody+1)), TooLarge, ReasonBody},
-		{"too large, of no length", with(func(r *Request) { r.Length, r.Body = -1, make([]byte, MaxBody+1) }), TooLarge, ReasonBody},
+		{"too large, without a length", with(func(r *Request) { r.Length, r.Body = -1, make([]byte, MaxBody+1) }), TooLarge, ReasonBody},
 
 		{"no signature", with(func(r *Request) { r.Authorization = "" }), BadSignature, "signature_missing"},
-		{"signature of nothing", with(func(r *Request) { r.Authorization = "AAAA" }), BadSignature, "signature_length"},
+		{"short signature", with(func(r *Request) { r.Authorization = "AAAA" }), BadSignature, "signature_length"},
 		{"signature version 2.0", with(func(r *Request) { r.SignatureVersion = "2.0" }), BadSignature, "signature_version"},
 		{"body changed", with(func(r *Request) { r.Body = bytes.Replace(r.Body, []byte("size=5"), []byte("size=6"), 1) }),
 			BadSignature, "digest_mismatch"},
@@ -151,8 +151,8 @@ func TestRefuses(t *testing.T) {
 		{"bucket not allowed, another in the header", request(form, "bucket=secret&object=a.txt"), WrongBucket, ReasonBucketNotAllowed},
 		{"bucket of the header not allowed", in("secret", request(form, "object=a.txt")), WrongBucket, ReasonBucketNotAllowed},
 		{"body and header name different buckets", in("other", genuine()), WrongBucket, ReasonBucketConflict},
-		{"header not allowed, and another", in("secret", genuine()), WrongBucket, ReasonBucketConflict},
-		{"header not UTF-8, and another", in("demo\xff", genuine()), WrongBucket, ReasonBucketConflict},
+		{"header not allowed, another in the body", in("secret", genuine()), WrongBucket, ReasonBucketConflict},
+		{"header not UTF-8, another in the body", in("demo\xff", genuine()), WrongBucket, ReasonBucketConflict},
 		{"header not UTF-8", in("demo\xff", request(form, "object=a.txt")), WrongBucket, ReasonBucketMalformed},
 		{"header with NUL", in("demo\x00", request(form, "object=a.txt")), WrongBucket, ReasonBucketMalformed},
 
@@ -163,7 +163,7 @@ func TestRefuses(t *testing.T) {
 		{"token of another bucket", token(elsewhere), BadToken, ReasonTokenForeignBucket},
 		{"token of another object", token(otherKey), BadToken, ReasonTokenForeignKey},
 		{"token of another object, no bucket", in("", request(form, "object=a.txt&upcall_token="+otherKey)), BadToken, ReasonTokenForeignKey},
-		{"token of another bucket, of the header", in("other", request(form, "object=a.txt&upcall_token="+good)), BadToken,
+		{"token of another bucket than the header's", in("other", request(form, "object=a.txt&upcall_token="+good)), BadToken,
 			ReasonTokenForeignBucket},
 		{"expired token", token(expired), ExpiredToken, ReasonTokenExpired},
 	} {
@@ -172,12 +172,12 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, want %s (%s)", tt.name, refusal, tt.code, tt.reason)
 		}
 		if ahead := policy.CheckHead(tt.request); ahead != nil && ahead.Reason != tt.reason {
-			t.Errorf("%s: the head alone is refused for %s, the whole for %s", tt.name, ahead.Reason, tt.reason)
+			t.Errorf("%s: CheckHead gives %s, Admit %s", tt.name, ahead.Reason, tt.reason)
 		}
 	}
 }
 
-// TestAdmits holds the event against the request.
+// TestAdmits compares the event with the request.
 func TestAdmits(t *testing.T) {
 	t.Parallel()
 	id, token := mint(t, "demo", "a.txt", noon.Add(time.Hour))
@@ -200,7 +200,7 @@ func TestAdmits(t *testing.T) {
 			func(r *Request) { r.Bucket = "" }, noBucket, id},
 		{"no object", Config{}, "bucket=demo&reqId=R1&upcall_token=" + token, nil, noObject, id},
 		{"no request id", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token, nil, noRequestID, id},
-		{"content encoding is none", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token,
+		{"identity encoding", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token,
 			func(r *Request) { r.ContentEncoding = "Identity" }, callback, id},
 		{"any path", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token, func(r *Request) { r.Path = "/x" }, callback, id},
 		{"other names", Config{Fields: callbackspec.Fields{"b": "bucket", "o": "object", "r": "reqId",
@@ -232,11 +232,11 @@ func TestAdmits(t *testing.T) {
 	}
 	optional := newPolicy(t, Config{TokenPolicy: TokenOptional})
 	if _, refusal := optional.Admit(t.Context(), request(form, "bucket=demo&object=a.txt&upcall_token=k1.AAAA"), noon); refusal == nil {
-		t.Error("a forged token passes where none is needed")
+		t.Error("a forged token is accepted because tokens are optional")
 	}
 }
 
-// TestLearned: a refusal comes with what was known until then.
+// TestLearned checks what a refused callback's event holds.
 func TestLearned(t *testing.T) {
 	t.Parallel()
 	policy := newPolicy(t, Config{CallbackPath: path})
@@ -252,7 +252,7 @@ func TestLearned(t *testing.T) {
 	}
 	if end := "valid until 2026-11-22T12:00:00Z"; !strings.Contains(refusal.Cause.Error(), end) ||
 		strings.Contains(refusal.Message, "2026") {
-		t.Errorf("the cause %q is to hold %q, and the message %q is not", refusal.Cause, end, refusal.Message)
+		t.Errorf("cause %q, message %q; want %q in the cause only", refusal.Cause, refusal.Message, end)
 	}
 
 	forged, refusal := policy.Admit(t.Context(), request(form, "bucket=demo&object=a.txt&upcall_token=k1.AAAA"), noon)
@@ -272,7 +272,7 @@ func TestLearned(t *testing.T) {
 	}
 }
 
-// TestPublicURL: the signature covers the path that OSS asked for.
+// TestPublicURL checks that the signature covers the path that OSS requested.
 func TestPublicURL(t *testing.T) {
 	t.Parallel()
 	const public = "/upcall%20in/oss?tenant=7"
@@ -283,7 +283,7 @@ func TestPublicURL(t *testing.T) {
 		t.Errorf("%+v", refusal)
 	}
 	if r.Target = path; policy.Signed(r).Target != "/upcall%20in/oss" {
-		t.Errorf("without a query %s is signed", policy.Signed(r).Target)
+		t.Errorf("signed target without a query: %s", policy.Signed(r).Target)
 	}
 }
 
@@ -302,10 +302,10 @@ func TestIdentity(t *testing.T) {
 		t.Error("the same callback has two identities")
 	}
 	if id(signed, "", "R2") == base {
-		t.Error("an overwrite by the same URL, told apart by the header only, is not a new upload")
+		t.Error("a second upload by the same URL, which differs only in the header, has the same identity")
 	}
 	if id(signed, "R9", "R1") != id(signed, "R9", "R2") {
-		t.Error("a header that is not signed changes the identity of a body that holds its request id")
+		t.Error("the unsigned header changes the identity although the body holds the request id")
 	}
 	other := signed
 	other.Body = []byte("object=b.txt")
@@ -350,7 +350,7 @@ func TestNewRefuses(t *testing.T) {
 		"no verifier":           {Config{Tokens: keys}, "a verifier is required"},
 	} {
 		if _, err := New(tt.cfg, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want it to hold %q", name, err, tt.want)
+			t.Errorf("%s: %v, want %q in it", name, err, tt.want)
 		}
 	}
 }

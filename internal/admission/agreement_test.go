@@ -25,15 +25,14 @@ import (
 	"upcall/internal/verify"
 )
 
-// A trial remembers what was tried.
+// A trial records which answers were tried.
 type trial struct {
 	tried  map[answer]bool
 	keys   *uploadtoken.Keyring
 	keyURL string
 }
 
-// TestReceiverAndDoctorAgree sends every refusal there is through both. One that is not
-// tried here fails it.
+// TestReceiverAndDoctorAgree provokes every refusal in both. It fails if one is not tried.
 func TestReceiverAndDoctorAgree(t *testing.T) {
 	t.Parallel()
 	keys, err := uploadtoken.ParseKeys("k1:a test secret of 32 bytes or so")
@@ -64,7 +63,7 @@ func TestReceiverAndDoctorAgree(t *testing.T) {
 
 const path, fields = "/oss/callback", "bucket=demo&object=a.txt&reqId=R1"
 
-// signed is a callback as OSS sends it, but for the changes.
+// signed returns a callback as OSS sends it, with changes.
 func (a *trial) signed(body string, changes ...func(*callback)) callback {
 	c := callback{
 		method: http.MethodPost, target: path, body: body, trust: a.keyURL,
@@ -86,7 +85,7 @@ func set(name, value string) func(*callback) {
 	return func(c *callback) { c.header.Set(name, value) }
 }
 
-// token is the field with the token of an upload.
+// token returns the form field with the token of an upload.
 func (a *trial) token(t *testing.T, bucket, object string, expires time.Time) string {
 	t.Helper()
 	token, err := a.keys.Mint(uploadtoken.Claims{UploadID: uuid.New(), Expires: expires, Bucket: bucket, Object: object})
@@ -96,7 +95,7 @@ func (a *trial) token(t *testing.T, bucket, object string, expires time.Time) st
 	return "&upcall_token=" + token
 }
 
-// both has receiver and doctor give an answer.
+// both checks the answers of receiver and doctor.
 func (a *trial) both(t *testing.T, ctx context.Context, want answer, c callback) {
 	t.Helper()
 	a.tried[want] = true
@@ -163,22 +162,22 @@ func (a *trial) rules(t *testing.T) {
 	}
 }
 
-// signatures tries the vectors, which hold all that can be wrong with a signature.
+// signatures tries the vectors, which have everything that can be wrong with a signature.
 func (a *trial) signatures(t *testing.T) {
 	for id, v := range vectors.Load(t) {
 		if strings.ContainsAny(v.Authorization+v.PubKeyURL, "\r\n") {
-			continue // no header has these
+			continue // not possible in a header
 		}
 		target, err := url.ParseRequestURI(v.Target)
 		if err != nil {
-			continue // no server takes it for a request
+			continue // servers do not accept it
 		}
 		c := callback{
 			method: http.MethodPost, target: v.Target, body: v.Body, header: make(http.Header),
 			admission: admission.Config{CallbackPath: target.Path, TokenPolicy: admission.TokenOff},
 		}
 		if target.Path == "" || c.admission.Check() != nil {
-			c.admission.CallbackPath = "/elsewhere" // no receiver can be told to listen there
+			c.admission.CallbackPath = "/elsewhere" // receivers cannot be configured to listen there
 		}
 		if v.KeyServer != nil {
 			url, _ := v.KeyServer.Start(t)
@@ -203,7 +202,7 @@ func (a *trial) signatures(t *testing.T) {
 	}
 }
 
-// canceled tries a caller who goes away while the key is fetched.
+// canceled tries a caller that disconnects while the key is fetched.
 func (a *trial) canceled(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -216,8 +215,7 @@ func (a *trial) canceled(t *testing.T) {
 		a.signed(fields, set("X-Oss-Pub-Key-Url", keyURL), func(c *callback) { c.trust = server.URL }))
 }
 
-// recording tries what befalls a good callback in the receiver, where there is nothing
-// that a doctor could find.
+// recording tries failures of recording a good callback, which the doctor cannot see.
 func (a *trial) recording(t *testing.T) {
 	c := a.signed(fields + a.token(t, "demo", "a.txt", noon.Add(time.Hour)))
 	if got := c.diagnose(t, t.Context()); got != (answer{}) {
@@ -232,7 +230,7 @@ func (a *trial) recording(t *testing.T) {
 		{admission.Unavailable, admission.ReasonSpoolUnwritable}: saying(event.ErrUnavailable, event.ErrSpoolUnwritable),
 		{admission.Unavailable, admission.ReasonDeadline}:        saying(context.DeadlineExceeded),
 		{admission.Unavailable, admission.ReasonInternal}:        saying(io.ErrShortWrite),
-		{admission.Unavailable, admission.ReasonPanic}:           func() error { panic("pulled out") },
+		{admission.Unavailable, admission.ReasonPanic}:           func() error { panic("broken") },
 	} {
 		a.tried[want] = true
 		if got := c.receive(t, t.Context(), strings.NewReader(c.body), say); got != want {

@@ -31,22 +31,22 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// An answer is what becomes of a request: both are "" if it is accepted.
+// An answer is the result of a request: both are "" if it is accepted.
 type answer struct {
 	code   admission.Code
 	reason admission.Reason
 }
 
-// A callback is a request to send through the receiver and to show to the doctor.
+// A callback is a request for the receiver and the doctor.
 type callback struct {
 	method, target string
 	header         http.Header
 	body           string
-	trust          string           // URL of a further key; "" for none
-	admission      admission.Config // of both
+	trust          string           // URL of an additional key; "" for none
+	admission      admission.Config // for both
 }
 
-// receive returns what the receiver answers. fail is what its recorder says.
+// receive returns the receiver's answer if its recorder returns the error of fail.
 func (c *callback) receive(t *testing.T, ctx context.Context, body io.Reader, fail func() error) answer {
 	t.Helper()
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: trusted(c.trust)})
@@ -87,7 +87,7 @@ func (c *callback) receive(t *testing.T, ctx context.Context, body io.Reader, fa
 	return answer{got.Error.Code, line.Reason}
 }
 
-// diagnose returns what the doctor says that the receiver answers.
+// diagnose returns the receiver's answer according to the doctor.
 func (c *callback) diagnose(t *testing.T, ctx context.Context) answer {
 	t.Helper()
 	examiner, err := doctor.New(doctor.Config{
@@ -98,7 +98,7 @@ func (c *callback) diagnose(t *testing.T, ctx context.Context) answer {
 	}
 	capture := &doctor.Capture{
 		Format: doctor.Raw, Method: c.method, Target: c.target, Body: []byte(c.body),
-		Headers: []doctor.Header{{Name: "Host", Value: strings.Repeat("h", 200)}}, // which is no part of the header
+		Headers: []doctor.Header{{Name: "Host", Value: strings.Repeat("h", 200)}}, // net/http keeps it apart from the headers
 	}
 	for name, values := range c.header {
 		for _, value := range values {
@@ -134,7 +134,7 @@ func trusted(url string) []string {
 	return []string{url}
 }
 
-// failing is a recorder that says what it is told.
+// failing is a recorder that returns a given error.
 type failing struct{ say func() error }
 
 func (f failing) Record(context.Context, *event.Event) (recorder.Outcome, error) {
@@ -170,7 +170,7 @@ func constants(t *testing.T, typ string) []string {
 		return true
 	})
 	if len(values) < 10 {
-		t.Fatalf("there are %d constants of type %s", len(values), typ)
+		t.Fatalf("found only %d constants of type %s", len(values), typ)
 	}
 	return values
 }
@@ -187,7 +187,7 @@ func failures(t *testing.T) []string {
 		reasons = append(reasons, string(found[1]))
 	}
 	if len(reasons) < 10 {
-		t.Fatalf("there are %d failures", len(reasons))
+		t.Fatalf("found only %d failures", len(reasons))
 	}
 	return reasons
 }

@@ -11,7 +11,7 @@ import (
 	"upcall/internal/apikey"
 )
 
-// sample is the key whose secret is the bytes 0 to 31.
+// sample is a key whose secret is the bytes 0 to 31.
 const sample = "upk_web-1_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 
 func TestNew(t *testing.T) {
@@ -69,7 +69,7 @@ func TestIDRejections(t *testing.T) {
 func TestParseRejections(t *testing.T) {
 	t.Parallel()
 	if _, _, err := apikey.Parse(sample); err != nil {
-		t.Fatalf("the sample is no key: %v", err)
+		t.Fatalf("the sample is not a key: %v", err)
 	}
 	secret := strings.TrimPrefix(sample, "upk_web-1_")
 	for _, tt := range []struct{ name, text string }{
@@ -87,13 +87,13 @@ func TestParseRejections(t *testing.T) {
 		{"padding", sample + "="},
 		{"padding in place of the end", sample[:len(sample)-1] + "="},
 		{"standard Base64", "upk_web-1_" + strings.Repeat("+", 42) + "A"},
-		{"bits that are not used", sample[:len(sample)-1] + "9"},
+		{"unused bits set", sample[:len(sample)-1] + "9"},
 		{"line break at the end", sample + "\n"},
 		{"line break in the secret", sample[:20] + "\n" + sample[21:]},
 		{"carriage return in the secret", sample[:20] + "\r" + sample[21:]},
 		{"space before", " " + sample},
 		{"NUL", sample[:20] + "\x00" + sample[21:]},
-		{"without end", "upk_a_" + strings.Repeat("A", 1<<20)},
+		{"very long", "upk_a_" + strings.Repeat("A", 1<<20)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +102,7 @@ func TestParseRejections(t *testing.T) {
 				t.Errorf("Parse(%.80q): %q, %v", tt.text, id, err)
 			}
 			if err != nil && err.Error() != apikey.ErrMalformed.Error() {
-				t.Errorf("the error holds more than it may: %v", err)
+				t.Errorf("the error is %v, want only ErrMalformed's text", err)
 			}
 		})
 	}
@@ -123,11 +123,11 @@ func TestMatchesRejections(t *testing.T) {
 		}
 	}
 	if (apikey.Hash{}).Matches(apikey.Secret{}) {
-		t.Error("no secret matches no hash")
+		t.Error("the zero secret matches the zero hash")
 	}
 }
 
-// TestSecretsDoNotPrint goes through the verbs that logs and errors use.
+// TestSecretsDoNotPrint tries the verbs that logs and errors use.
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	_, secret, err := apikey.Parse(sample)
@@ -152,7 +152,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whatever parses has one spelling.
+		// A key has only one spelling.
 		if again := "upk_" + id + "_" + base64.RawURLEncoding.EncodeToString(secret[:]); again != text {
 			t.Errorf("%q is also spelt %q", text, again)
 		}

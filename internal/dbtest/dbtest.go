@@ -3,14 +3,13 @@
 // All tests of one process share a server: the one that UPCALL_TEST_DATABASE_URL names
 // (its role must be allowed to create databases), or a private one that goes away with
 // the process. Databases are clones of a migrated template, so a test waits for one
-// about as long as for a file to be copied; tests run in parallel.
+// about as long as copying a file takes; tests run in parallel.
 package dbtest
 
 import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"hash/fnv"
 	"net/url"
 	"os"
 	"strings"
@@ -28,8 +27,8 @@ import (
 // Variable names the server to test on.
 const Variable = "UPCALL_TEST_DATABASE_URL"
 
-// setUpTimeout bounds each step here, so that a server that hangs fails the test. On a
-// slow machine, beside the servers of other processes, a step may take long.
+// setUpTimeout bounds each step here, so that a server that hangs fails the test. It is long
+// because machines can be slow and shared with the servers of other processes.
 const setUpTimeout = 2 * time.Minute
 
 // URL returns the URL of an empty database with the newest schema, which is dropped at the test's end.
@@ -58,8 +57,8 @@ func Pool(t testing.TB, open Opener) *pgxpool.Pool {
 	return Open(t, URL(t), open)
 }
 
-// Open returns a pool that is more patient than a program's: beside other tests, on a slow
-// machine, everything takes longer than OSS would wait. It is closed at the test's end.
+// Open returns a pool with longer timeouts than a program's, because tests may run on a slow,
+// busy machine. It is closed at the test's end.
 func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -80,7 +79,7 @@ func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	return pool
 }
 
-// Beside returns another pool on the database of one.
+// Beside returns another pool on the same database.
 func Beside(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
 	t.Helper()
 	return Open(t, pool.Config().ConnString(), open)
@@ -89,7 +88,7 @@ func Beside(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
 // shared is the server that all tests of this process share.
 type shared struct {
 	url string
-	// A private server stops when nothing refers to it any more.
+	// A private server stops when nothing refers to it.
 	private *embeddedpg.Server
 }
 
@@ -100,7 +99,7 @@ var server = sync.OnceValues(func() (shared, error) {
 		}
 		return shared{url: given}, nil
 	}
-	// Never stopped by us: it stops, and its data is removed, when this process ends.
+	// It stops, and its data is removed, when this process ends.
 	s, err := embeddedpg.Start(context.Background(), embeddedpg.Config{NoFsync: true, MaxConnections: 400, StartTimeout: setUpTimeout})
 	if err != nil {
 		return shared{}, fmt.Errorf("no PostgreSQL to test on: install it (Debian: apt install postgresql), or set %s: %w", Variable, err)
@@ -124,10 +123,8 @@ var template = sync.OnceValues(func() (string, error) {
 	defer conn.Close(ctx)
 
 	name := "upcall_template_" + migrations.Digest()
-	hash := fnv.New64a()
-	hash.Write([]byte(name))
-	// Other test processes may be at it, too.
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(hash.Sum64())); err != nil {
+	// Other test processes may be making it, too.
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(hashtextextended($1, 0))", name); err != nil {
 		return "", fmt.Errorf("lock template: %w", err)
 	}
 	var there bool
@@ -137,7 +134,7 @@ var template = sync.OnceValues(func() (string, error) {
 	if there {
 		return name, nil
 	}
-	// It gets its name when it is complete.
+	// It is renamed when it is complete.
 	fresh := name + "_new"
 	for _, statement := range []string{
 		"DROP DATABASE IF EXISTS " + quote(fresh) + " WITH (FORCE)",
@@ -168,7 +165,7 @@ func create(t testing.TB, template string) string {
 		t.Fatalf("create test database: %v", err)
 	}
 	t.Cleanup(func() {
-		// By force: a test that failed may have left connections.
+		// By force, because a failed test may leave connections open.
 		if err := execute(base.url, "DROP DATABASE "+quote(name)+" WITH (FORCE)"); err != nil {
 			t.Errorf("drop test database: %v", err)
 		}
@@ -196,7 +193,7 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 func onDatabase(base, name string) string {
 	u, err := url.Parse(base)
 	if err != nil {
-		panic("dbtest: " + Variable + " was checked before") // server has parsed it
+		panic("dbtest: server has checked " + Variable) // cannot happen
 	}
 	u.Path = "/" + name
 	return u.String()

@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The shared server must cost no goroutine, or no test here could look for leaks.
+	// The shared server must not leave a goroutine, so that tests can check for leaks.
 	goleak.VerifyTestMain(m)
 }
 
@@ -52,7 +52,7 @@ func TestIsDropped(t *testing.T) {
 	t.Run("", func(t *testing.T) { gone = URL(t) })
 	if conn, err := pgx.Connect(t.Context(), gone); err == nil {
 		conn.Close(t.Context())
-		t.Error("the database is there after its test")
+		t.Error("the database still exists after its test")
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"upcall/migrations"
 )
 
-// A Server is a PostgreSQL of one test's own, with the newest schema and data that is
-// really synced. It stops at the test's end.
+// A Server is one test's private PostgreSQL, with the newest schema and with fsync on. It stops
+// at the test's end.
 type Server struct {
 	*embeddedpg.Server
 	dir string
@@ -51,9 +51,8 @@ func (s *Server) start(t testing.TB, port int) {
 	s.Server = server
 }
 
-// Dir returns a directory for the data of a private PostgreSQL, which is removed at the
-// test's end. That of t.TempDir is closed to the user that PostgreSQL runs as where the
-// test runs as root.
+// Dir returns a directory for the data of a private PostgreSQL, which is removed at the test's
+// end. If the test runs as root, PostgreSQL's user cannot read the one of t.TempDir.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "upcall-test-")

@@ -22,9 +22,8 @@ var ErrMalformed = errors.New("not an event's JSON")
 // timeLayout is RFC 3339 in UTC, with the microseconds that PostgreSQL keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// AppendJSON appends the event as a JSON object on one line. Every column is a member,
-// null where the column is null. What is no column is left out. The error wraps
-// [ErrUnstorable].
+// AppendJSON appends the event as a JSON object on one line. Its members are the columns. The
+// error wraps [ErrUnstorable].
 func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 	if err := e.CheckTexts(); err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func (c Column) AppendMember(dst []byte, e *Event) ([]byte, error) {
 		if v.IsValid() {
 			value = v.WithZone("").AppendTo(value) // inet has no zone
 		}
-	case **uint64: // more than the numbers of JavaScript hold
+	case **uint64: // a string, because JavaScript's numbers are too small
 		if *v != nil {
 			value = strconv.AppendUint(value, **v, 10)
 		}
@@ -124,8 +123,8 @@ func AppendVars(dst []byte, vars map[string]json.RawMessage) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// Parse reads what [Event.AppendJSON] wrote, byte for byte: whatever it takes is written
-// in the same way again. The error wraps [ErrMalformed].
+// Parse reads what [Event.AppendJSON] wrote, byte for byte: it accepts only a text that
+// AppendJSON would write again. The error wraps [ErrMalformed].
 func Parse(text []byte) (*Event, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
@@ -142,7 +141,7 @@ func Parse(text []byte) (*Event, error) {
 		}
 	}
 	if again, err := e.AppendJSON(make([]byte, 0, len(text))); err != nil || !bytes.Equal(again, text) {
-		return nil, fmt.Errorf("%w: its members are not all there, or not written in the one way", ErrMalformed)
+		return nil, fmt.Errorf("%w: a member is missing, added or written differently", ErrMalformed)
 	}
 	return e, nil
 }

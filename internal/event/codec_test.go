@@ -50,7 +50,7 @@ const bareJSON = `{"event_id":"00000000-0000-0000-0000-000000000001","received_a
 	`"content_md5":null,"vpc_id":null,"client_ip":null,"request_id":null,"operation":null,"upload_id":null,"vars":{},` +
 	`"source":"callback","supersedes":null}`
 
-// TestJSON is the contract of docs and of every program that reads events.
+// TestJSON tests the JSON that the docs promise.
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -65,7 +65,7 @@ func TestJSON(t *testing.T) {
 			t.Errorf("JSON (-want +got):\n%s", diff)
 		}
 		if !json.Valid([]byte(test.want)) {
-			t.Errorf("encoding/json does not read %s", test.want)
+			t.Errorf("encoding/json cannot read %s", test.want)
 		}
 		got, err := event.Parse([]byte(test.want))
 		if err != nil {
@@ -74,7 +74,7 @@ func TestJSON(t *testing.T) {
 		want := *test.event
 		want.Source = gocmp.Or(want.Source, event.SourceCallback)
 		want.ReceivedAt = want.ReceivedAt.Truncate(time.Microsecond)
-		if v, ok := want.Callback.Vars["Ключ"]; ok { // by what it means
+		if v, ok := want.Callback.Vars["Ключ"]; ok { // without spaces
 			want.Callback.Vars["Ключ"] = json.RawMessage(strings.Join(strings.Fields(string(v)), ""))
 		}
 		if diff := cmp.Diff(&want, got, sameEvent); diff != "" {
@@ -86,13 +86,13 @@ func TestJSON(t *testing.T) {
 func TestUnstorable(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*event.Event){
-		"bad UTF-8":               func(e *event.Event) { e.Callback.Object = "\xff" },
-		"NUL":                     func(e *event.Event) { e.Source = "\x00" },
-		"year 10000":              func(e *event.Event) { e.ReceivedAt = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"variable is no JSON":     func(e *event.Event) { e.Callback.Vars["x"] = json.RawMessage("{") },
-		"variable is empty":       func(e *event.Event) { e.Callback.Vars["x"] = nil },
-		"variable is not UTF-8":   func(e *event.Event) { e.Callback.Vars["x"] = json.RawMessage("\"\xff\"") },
-		"variable's name is none": func(e *event.Event) { e.Callback.Vars["\xff"] = json.RawMessage("1") },
+		"bad UTF-8":             func(e *event.Event) { e.Callback.Object = "\xff" },
+		"NUL":                   func(e *event.Event) { e.Source = "\x00" },
+		"year 10000":            func(e *event.Event) { e.ReceivedAt = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"variable is not JSON":  func(e *event.Event) { e.Callback.Vars["x"] = json.RawMessage("{") },
+		"variable is empty":     func(e *event.Event) { e.Callback.Vars["x"] = nil },
+		"variable is not UTF-8": func(e *event.Event) { e.Callback.Vars["x"] = json.RawMessage("\"\xff\"") },
+		"name is not UTF-8":     func(e *event.Event) { e.Callback.Vars["\xff"] = json.RawMessage("1") },
 	} {
 		e := full()
 		spoil(e)
@@ -102,7 +102,7 @@ func TestUnstorable(t *testing.T) {
 	}
 }
 
-// TestParseIsStrict: there is one way to write an event.
+// TestParseIsStrict checks that Parse accepts only one way to write an event.
 func TestParseIsStrict(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string][2]string{
@@ -126,7 +126,7 @@ func TestParseIsStrict(t *testing.T) {
 		"size too large":         {`9223372036854775807`, `9223372036854775808`},
 		"size as 1e3":            {`9223372036854775807`, `1e3`},
 		"a UUID in capitals":     {`af08-dc5c48bc0bc3`, `AF08-DC5C48BC0BC3`},
-		"no UUID":                {`3b87537b-4026-5abe-af08-dc5c48bc0bc3`, `42`},
+		"not a UUID":             {`3b87537b-4026-5abe-af08-dc5c48bc0bc3`, `42`},
 		"no id":                  {`"3b87537b-4026-5abe-af08-dc5c48bc0bc3"`, `null`},
 		"milliseconds":           {`.120000Z`, `.120Z`},
 		"nanoseconds":            {`.120000Z`, `.120000999Z`},
@@ -141,7 +141,7 @@ func TestParseIsStrict(t *testing.T) {
 		"an array":               {fullJSON, `[` + fullJSON + `]`},
 		"null":                   {fullJSON, `null`},
 		"nothing":                {fullJSON, ``},
-		"more behind it":         {`null}`, `null}{}`},
+		"more after the end":     {`null}`, `null}{}`},
 	} {
 		text := strings.Replace(fullJSON, change[0], change[1], 1)
 		if text == fullJSON {
@@ -153,7 +153,7 @@ func TestParseIsStrict(t *testing.T) {
 	}
 }
 
-// TestColumnsAreComplete fails when an event gets a field that is no column.
+// TestColumnsAreComplete fails if an event has a field without a column.
 func TestColumnsAreComplete(t *testing.T) {
 	t.Parallel()
 	e := new(event.Event)
@@ -165,10 +165,10 @@ func TestColumnsAreComplete(t *testing.T) {
 		}
 		columns[field] = c.Name
 		if reflect.ValueOf(field).Elem().IsZero() == reflect.ValueOf(c.Field(full())).Elem().IsZero() {
-			t.Errorf("the test's event has no %s", c.Name)
+			t.Errorf("full() has no %s", c.Name)
 		}
 	}
-	// What was checked, what is no property of the upload, and what is kept of refusals only.
+	// These fields have no column.
 	none := []string{"Callback", "Token", "Acknowledged", "SourceAddr"}
 	for _, v := range []reflect.Value{reflect.ValueOf(e).Elem(), reflect.ValueOf(&e.Callback).Elem()} {
 		for i := range v.NumField() {
@@ -184,7 +184,7 @@ func TestColumnsAreComplete(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever is taken is written in the same way again.
+// FuzzParse checks that accepted texts are written in the same way again.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(fullJSON))
 	f.Add([]byte(bareJSON))
@@ -204,8 +204,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzAppendJSON: whatever is written is read as the same event, by this package and by
-// encoding/json, and is one line.
+// FuzzAppendJSON checks that this package and encoding/json read the same event from the text,
+// and that it is one line.
 func FuzzAppendJSON(f *testing.F) {
 	f.Add("a.jpg", "uid", []byte(`"42"`), int64(5), uint64(1<<63), int64(1_700_000_000_000_000), []byte{203, 0, 113, 7})
 	f.Add("\x00", "\xff", []byte("[ 1,\n2]"), int64(-1), uint64(0), int64(-62_135_596_800_000_000), []byte(nil))
@@ -227,7 +227,7 @@ func FuzzAppendJSON(f *testing.F) {
 			t.Fatalf("%s: %v", line, err)
 		}
 		if strings.ContainsAny(string(line), "\n\r") {
-			t.Errorf("%q is more than a line", line)
+			t.Errorf("%q is more than one line", line)
 		}
 		e.Source = gocmp.Or(e.Source, event.SourceCallback)
 		if diff := cmp.Diff(e, got, sameEvent, cmpopts.IgnoreFields(callbackspec.Callback{}, "Vars")); diff != "" {

@@ -9,15 +9,14 @@ import (
 // A Column is a column of upcall.upload_events, and a member of an event's JSON.
 type Column struct {
 	Name string
-	// Field returns a pointer to the event's value. Its type is the kind of the column:
-	// *uuid.UUID, *uuid.NullUUID, *time.Time, *string, **int64, **int32, **uint64,
-	// *netip.Addr or *map[string]json.RawMessage. A zero value, of all but the first and
-	// the last, is null.
+	// Field returns a pointer to the event's value: *uuid.UUID, *uuid.NullUUID, *time.Time,
+	// *string, **int64, **int32, **uint64, *netip.Addr or *map[string]json.RawMessage. A zero
+	// value is null, except in columns of the first and the last type.
 	Field func(*Event) any
 }
 
-// Columns are all columns that an event has, in the order of its JSON. Statements, codecs
-// and lists of an event's fields are made from them.
+// Columns are all columns of an event, in the order of its JSON. Statements and codecs are made
+// from them.
 var Columns = []Column{
 	{"id", func(e *Event) any { return &e.ID }},
 	{"received_at", func(e *Event) any { return &e.ReceivedAt }},

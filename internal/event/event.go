@@ -1,5 +1,4 @@
-// Package event is the upload event: one upload that we know of, and what can become of
-// it when it is to be recorded. Every part that handles events speaks of this type.
+// Package event holds the upload event, its columns and JSON, and the errors of recording it.
 package event
 
 import (
@@ -11,7 +10,7 @@ import (
 	"upcall/internal/callbackspec"
 )
 
-// A Source is how we know of an upload.
+// A Source says how we know of an upload.
 type Source string
 
 const (
@@ -28,11 +27,11 @@ type Event struct {
 	UploadID   uuid.NullUUID // from the token, if there was one
 	Source     Source        // "" means SourceCallback
 
-	// Acknowledged says that its sender was already told that it is kept. So it is
-	// recorded even if its upload has been revoked.
+	// Acknowledged says that the sender already has the answer 200, so the event is recorded
+	// even if its upload has been revoked.
 	Acknowledged bool
 
-	// SourceAddr is where the callback came from. It is kept only with what is refused;
-	// the zero value means unknown.
+	// SourceAddr is where the callback came from, to be kept with refusals only. The zero
+	// value means unknown.
 	SourceAddr netip.Addr
 }

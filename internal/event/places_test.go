@@ -11,17 +11,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPlaces: a field that is added to events is written down in four places, and all else
-// is made from them. image_width stands for any field.
+// TestPlaces checks that a new field of events has to be added in four places only, by the
+// example of image_width.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{
-		"internal/callbackspec/callback.go":    true, // what OSS calls it, and where it goes
+		"internal/callbackspec/callback.go":    true, // OSS's name for it, and its Go field
 		"internal/event/columns.go":            true, // its column
-		"internal/issueapi/openapi.yaml":       true, // what applications read of it
-		"migrations/0001_upload_events.up.sql": true, // a migration that makes the column
+		"internal/issueapi/openapi.yaml":       true, // its description for applications
+		"migrations/0001_upload_events.up.sql": true, // the migration that makes the column
 	}
-	// These play OSS, or show people a few columns of their choice.
+	// These simulate OSS, or show a few columns.
 	others := map[string]bool{"cmd/demo/show.go": true, "internal/loadgen/callbacks.go": true, "internal/ossemu/image.go": true}
 	probe := regexp.MustCompile(`(?i)image_?width|imageInfo\.width`)
 	got := make(map[string]bool)
@@ -45,6 +45,6 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("where a field stands (-want +got):\n%s", diff)
+		t.Errorf("files that name a field (-want +got):\n%s", diff)
 	}
 }

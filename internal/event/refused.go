@@ -7,11 +7,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// A RefusedCallback is a callback that was refused, as a row of upcall.refused_callbacks.
-// What it says is what its sender claimed: texts can be anything, and are cut.
+// A RefusedCallback is a row of upcall.refused_callbacks. Its texts are the sender's claims: they
+// can be anything, and are truncated.
 type RefusedCallback struct {
 	Digest    uuid.UUID // of the callback; with Reason the row's identity
-	Reason    string    // a short word of ours
+	Reason    string    // an admission.Reason
 	At        time.Time // when the callback was read
 	Source    netip.Addr
 	Bucket    string // "" is absent, as in the next two

@@ -15,7 +15,7 @@ var (
 	errName = errors.New("name")
 )
 
-// A usage error is a type that wraps another and adds no word, as programs have one.
+// A usage error wraps another and adds no text, as cli's does.
 type usage struct{ error }
 
 func (u usage) Unwrap() error { return u.error }
@@ -33,8 +33,7 @@ func TestError(t *testing.T) {
 	}
 }
 
-// TestOf holds the text of an error against that of its mistakes too: what is shown is
-// the same whether it is shown as a whole or one by one.
+// TestOf also checks that the text of an error is that of its mistakes.
 func TestOf(t *testing.T) {
 	t.Parallel()
 	size := fault.New(errSize, "size", "give 1 to 8", "is 9")
@@ -50,7 +49,7 @@ func TestOf(t *testing.T) {
 		{"list", fault.List{size, name}, fault.List{size, name}},
 		{"joined", errors.Join(size, errors.Join(nil, name)), fault.List{size, name}},
 		{"joined lists", fault.Join(fault.List{size}, nil, name), fault.List{size, name}},
-		{"without words of its own", usage{errors.Join(size, name)}, fault.List{size, name}},
+		{"without additional text", usage{errors.Join(size, name)}, fault.List{size, name}},
 		{"other error", io.EOF, fault.List{{Problem: "EOF", Rule: io.EOF}}},
 		{"several wrapped", words, fault.List{{Problem: words.Error(), Rule: words}}},
 		{"wrapped", wrapped, fault.List{{Problem: "read: EOF", Rule: wrapped}}},
@@ -63,7 +62,7 @@ func TestOf(t *testing.T) {
 				t.Errorf("got %#v, want %#v", got, tt.want)
 			}
 			if tt.err != nil && got.Error() != tt.err.Error() {
-				t.Errorf("the mistakes say %q, the error %q", got, tt.err)
+				t.Errorf("the mistakes are %q, the error %q", got, tt.err)
 			}
 		})
 	}
@@ -116,6 +115,6 @@ func TestPrefix(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if err.Field != "size" {
-		t.Errorf("Prefix changed the mistake that it was given to %+v", err)
+		t.Errorf("Prefix changed its argument to %+v", err)
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"upcall/internal/policy"
 )
 
-// evening is a time whose day is another one in UTC.
+// evening is a time that is on the next day in UTC.
 var evening = time.Date(2026, 11, 22, 20, 0, 0, 0, time.FixedZone("", -8*3600))
 
-// goodRequest is one that the good file allows.
+// goodRequest returns a request that the good file allows.
 func goodRequest() policy.Request {
 	return policy.Request{
 		APIKeyID: "web", Bucket: "demo", Key: "photos/web/cat.jpg", ContentType: "image/jpeg",
@@ -68,7 +68,7 @@ func TestApplyDefaults(t *testing.T) {
 			func(g policy.Grant) bool { return g.ContentType == "application/zip" }},
 		{"no type where any is allowed", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "" },
 			func(g policy.Grant) bool { return g.ContentType == "" }},
-		{"a variable that is allowed may be missing", "", "", func(r *policy.Request) { delete(r.Vars, "album") },
+		{"an allowed variable may be missing", "", "", func(r *policy.Request) { delete(r.Vars, "album") },
 			func(g policy.Grant) bool { return len(g.Vars) == 1 }},
 		{"any key", "photos/${apikey.id}/\"]", "*\"]", func(r *policy.Request) { r.Key = "a b/ä.txt" },
 			func(g policy.Grant) bool { return g.Key == "a b/ä.txt" }},
@@ -76,7 +76,7 @@ func TestApplyDefaults(t *testing.T) {
 			func(r *policy.Request) { r.Key = "2026-11-23/x" }, func(g policy.Grant) bool { return g.Key == "2026-11-23/x" }},
 		{"variables in a key are text", "", "", func(r *policy.Request) { r.Key = "photos/web/${uuid}" },
 			func(g policy.Grant) bool { return g.Key == "photos/web/${uuid}" }},
-		{"a template of the application's under a prefix", "", "",
+		{"the application's template under a prefix", "", "",
 			func(r *policy.Request) { r.Key, r.KeyTemplate = "", "photos/${apikey.id}/x-${date}" },
 			func(g policy.Grant) bool { return g.Key == "photos/web/x-2026-11-23" }},
 	} {
@@ -93,10 +93,10 @@ func TestApplyDefaults(t *testing.T) {
 	}
 }
 
-// TestTemplate: the policy's own template, named or not.
+// TestTemplate uses the policy's own template, by default and by name.
 func TestTemplate(t *testing.T) {
 	t.Parallel()
-	// No prefix allows these keys: a template of the policy's needs none.
+	// No prefix allows these keys; the policy's own template needs none.
 	file := strings.Replace(good, "    key_prefixes: [\"photos/${apikey.id}/\"]\n", "", 1)
 	photos := parse(t, file).Policy("photos")
 	seen := make(map[string]bool)
@@ -135,7 +135,7 @@ func TestApplyRejections(t *testing.T) {
 		name   string
 		change func(*policy.Request)
 		want   []broken
-		detail string // of the first
+		detail string // part of the first detail
 	}{
 		{"another bucket", func(r *policy.Request) { r.Bucket = "other" }, []broken{{"buckets", "bucket"}},
 			`"other" is not among the policy's: demo`},
@@ -143,13 +143,13 @@ func TestApplyRejections(t *testing.T) {
 
 		{"another prefix", key("docs/cat.jpg"), onePrefix, `"docs/cat.jpg" is under none of the policy's prefixes: photos/${apikey.id}/`},
 		{"another key's prefix", key("photos/app/cat.jpg"), onePrefix, ""},
-		{"a prefix that only looks alike", key("photos/web2/cat.jpg"), onePrefix, ""},
+		{"a similar prefix", key("photos/web2/cat.jpg"), onePrefix, ""},
 		{"a prefix in capitals", key("Photos/web/cat.jpg"), onePrefix, ""},
-		{"a prefix that is not filled in", key("photos/${apikey.id}/cat.jpg"), onePrefix, ""},
+		{"a prefix with its variable", key("photos/${apikey.id}/cat.jpg"), onePrefix, ""},
 		{"the prefix itself", key("photos/web/"), oneKey, "slash"},
-		{"climbing out", key("photos/web/../app/cat.jpg"), oneKey, "segment .."},
-		{"climbing out at the end", key("photos/web/.."), oneKey, "segment .."},
-		{"a segment that says here", key("photos/web/./cat.jpg"), oneKey, "segment ."},
+		{"leaving the folder", key("photos/web/../app/cat.jpg"), oneKey, "segment .."},
+		{"leaving the folder at the end", key("photos/web/.."), oneKey, "segment .."},
+		{"a segment that is a dot", key("photos/web/./cat.jpg"), oneKey, "segment ."},
 		{"an empty segment", key("photos/web//cat.jpg"), oneKey, "two in a row"},
 		{"a leading slash", key("/photos/web/cat.jpg"), oneKey, "slash"},
 		{"a backslash", key(`photos/web/..\..\x`), oneKey, "backslash"},
@@ -157,8 +157,8 @@ func TestApplyRejections(t *testing.T) {
 		{"a NUL", key("photos/web/a\x00b"), oneKey, "control"},
 		{"a C1 control character", key("photos/web/a\u0085b"), oneKey, "control"},
 		{"a line separator", key("photos/web/a\u2028b"), oneKey, "control"},
-		{"writing turned around", key("photos/web/a\u202egpj.exe"), oneKey, "control"},
-		{"a character without width", key("photos/web/a\u200bb"), oneKey, "control"},
+		{"reversed writing direction", key("photos/web/a\u202egpj.exe"), oneKey, "control"},
+		{"a zero-width character", key("photos/web/a\u200bb"), oneKey, "control"},
 		{"not UTF-8", key("photos/web/\xff"), oneKey, "UTF-8"},
 		{"a long key is cut in the message", key("docs/" + strings.Repeat("ä", 500)), onePrefix, "…\" is under"},
 
@@ -168,10 +168,10 @@ func TestApplyRejections(t *testing.T) {
 			r.Key, r.KeyTemplate = "", "photos/${apikey.id}/${filename}"
 		}, []broken{{"key_templates", "filename"}}, ""},
 		{"another template", template("docs/${uuid}"), []broken{{"key_templates", "key_template"}}, "not among the policy's templates (photos/"},
-		{"a template that leads to another key's", template("photos/app/${uuid}"), []broken{{"key_templates", "key_template"}}, ""},
+		{"a template under another key's prefix", template("photos/app/${uuid}"), []broken{{"key_templates", "key_template"}}, ""},
 		{"a template with an unknown variable", template("photos/${apikey.id}/${env.HOME}"), oneTemplate, "${env.HOME} is not known here"},
 		{"a template with a lone dollar", template("photos/${apikey.id}/$1"), oneTemplate, "does not start a variable"},
-		{"a template that climbs", template("photos/${apikey.id}/../${uuid}"), oneTemplate, "segment .."},
+		{"a template that leaves the folder", template("photos/${apikey.id}/../${uuid}"), oneTemplate, "segment .."},
 		{"a template with a line break", template("photos/${apikey.id}/\n${uuid}"), oneTemplate, "control"},
 		{"a template that is not closed", template("photos/${apikey.id}/${uuid"), oneTemplate, "not closed"},
 
@@ -181,8 +181,8 @@ func TestApplyRejections(t *testing.T) {
 		{"any type", contentType("*/*"), oneType, "not a media type"},
 		{"half a type", contentType("image"), oneType, "not a media type"},
 		{"two types", contentType("image/jpeg, text/html"), oneType, "not a media type"},
-		{"a type behind a parameter", contentType("text/html; image/jpeg"), oneType, ""},
-		{"a type that only starts alike", contentType("image/jpeg2000"), oneType, ""},
+		{"a type in a parameter", contentType("text/html; image/jpeg"), oneType, ""},
+		{"a type with the same beginning", contentType("image/jpeg2000"), oneType, ""},
 		{"a type with a line break", contentType("image/jpeg\r\nx-oss-object-acl: public-read-write"), oneType, "not a media type"},
 
 		{"no size", func(r *policy.Request) { r.Size = nil }, []broken{{"max_size", "size"}}, "at most 20971520"},
@@ -197,7 +197,7 @@ func TestApplyRejections(t *testing.T) {
 		{"a variable empty", func(r *policy.Request) { r.Vars["uid"] = "" }, []broken{{"required_vars", "vars.uid"}}, ""},
 		{"a variable in capitals", func(r *policy.Request) { r.Vars = map[string]string{"UID": "42"} },
 			[]broken{{"required_vars", "vars.uid"}, {"allowed_vars", "vars.UID"}}, ""},
-		{"a variable that nobody allowed", func(r *policy.Request) { r.Vars["admin"] = "1" },
+		{"an unknown variable", func(r *policy.Request) { r.Vars["admin"] = "1" },
 			[]broken{{"allowed_vars", "vars.admin"}}, "uid, album"},
 		{"the token", func(r *policy.Request) { r.Vars["upcall_token"] = "k1.x" }, []broken{{"allowed_vars", "vars.upcall_token"}}, ""},
 		{"no variables", func(r *policy.Request) { r.Vars = nil }, []broken{{"required_vars", "vars.uid"}}, ""},
@@ -224,7 +224,7 @@ func TestApplyRejections(t *testing.T) {
 			for _, v := range violations {
 				got = append(got, broken{v.Rule, v.Field})
 				if strings.ContainsFunc(v.Detail, func(r rune) bool { return r < ' ' }) || len(v.Detail) > 400 || v.Detail == "" {
-					t.Errorf("the detail is no short line: %q", v.Detail)
+					t.Errorf("the detail is not a short line: %q", v.Detail)
 				}
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -237,7 +237,7 @@ func TestApplyRejections(t *testing.T) {
 	}
 }
 
-// TestNoKeyAndNoTemplate: a policy without templates needs a key.
+// TestNoKeyAndNoTemplate checks that a policy without templates needs a key.
 func TestNoKeyAndNoTemplate(t *testing.T) {
 	t.Parallel()
 	file := strings.Replace(good, "    key_templates: [\"photos/${apikey.id}/${date}/${uuid}-${filename}\"]\n", "", 1)
@@ -266,8 +266,7 @@ func TestParseDurationRejections(t *testing.T) {
 	}
 }
 
-// FuzzApply looks for a key that leaves the folder it was allowed, whatever names and
-// templates a request holds.
+// FuzzApply looks for names and templates whose key leaves the allowed folder.
 func FuzzApply(f *testing.F) {
 	f.Add("photos/web/cat.jpg", "", "")
 	f.Add("", "photos/${apikey.id}/${date}/${uuid}-${filename}", "../../x")

@@ -3,7 +3,6 @@ package policy
 import (
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -11,8 +10,8 @@ const (
 	maxExtension = 16  // bytes, with its dot
 )
 
-// sanitize makes one harmless segment of a key from a file name, which the uploader
-// chooses, who may be a stranger. It stops these attacks:
+// sanitize makes one harmless segment of a key from a file name. The uploader, who may be a
+// stranger, chooses the name. It stops these attacks:
 //
 //   - ../../other-tenant/index.html, or the same with backslashes, leaves the template's
 //     folder: only the text after the last separator is kept, without leading dots;
@@ -39,18 +38,11 @@ func sanitize(name string) string {
 		if i := strings.LastIndexByte(name, '.'); i > 0 && len(name)-i <= maxExtension {
 			extension = name[i:]
 		}
-		name = strings.TrimRight(cut(name, maxFilename-len(extension)), ".") + extension
+		name = strings.ToValidUTF8(name[:maxFilename-len(extension)], "") // drops a split character
+		name = strings.TrimRight(name, ".") + extension
 	}
 	if name == "" {
 		return "file"
 	}
 	return name
-}
-
-// cut returns at most n bytes of s, which is UTF-8, without splitting a character.
-func cut(s string, n int) string {
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

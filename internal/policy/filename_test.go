@@ -58,10 +58,10 @@ func FuzzSanitize(f *testing.F) {
 			t.Errorf("sanitize(%q) is %q", name, got)
 		}
 		if strings.ContainsFunc(got, unprintable) {
-			t.Errorf("sanitize(%q) holds what no key may: %q", name, got)
+			t.Errorf("sanitize(%q) is %q, which has a character that keys must not have", name, got)
 		}
 		if again := sanitize(got); again != got {
-			t.Errorf("sanitize(%q) is %q, and that again %q", name, got, again)
+			t.Errorf("sanitize(%q) is %q, and sanitizing that gives %q", name, got, again)
 		}
 	})
 }

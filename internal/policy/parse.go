@@ -88,30 +88,31 @@ func CheckName(name string) error {
 // policy reads one policy and notes what it lacks.
 func (p *parser) policy(name, path string, n *yaml.Node) *Policy {
 	policy := &Policy{Name: name}
+	lists := map[string]struct {
+		texts *[]string
+		check func(string) error
+	}{
+		RuleBuckets:      {&policy.Buckets, checkBucket},
+		RuleKeyPrefixes:  {&policy.KeyPrefixes, checkPrefix},
+		RuleKeyTemplates: {&policy.KeyTemplates, checkKeyTemplate},
+		RuleContentTypes: {&policy.ContentTypes, checkContentType},
+		callbackURLs:     {&policy.CallbackURLs, p.checkURL},
+		RuleRequiredVars: {&policy.RequiredVars, checkVar},
+		RuleAllowedVars:  {&policy.AllowedVars, checkVar},
+	}
 	seen, ok := p.mapping(n, path, func(field string, at, value *yaml.Node) {
 		path := path + "." + fault.Short(field)
-		switch field {
-		case RuleBuckets:
-			policy.Buckets = p.texts(value, path, checkBucket)
-		case RuleKeyPrefixes:
-			policy.KeyPrefixes = p.texts(value, path, checkPrefix)
-		case RuleKeyTemplates:
-			policy.KeyTemplates = p.texts(value, path, checkKeyTemplate)
-		case RuleContentTypes:
-			policy.ContentTypes = p.texts(value, path, checkContentType)
-		case RuleMaxSize:
-			p.text(value, path, func(text string) (err error) { policy.MaxSize, err = parseSize(text); return err })
-		case RuleMaxExpiry:
-			p.text(value, path, func(text string) (err error) { policy.MaxExpiry, err = parseExpiry(text); return err })
-		case callbackURLs:
-			policy.CallbackURLs = p.texts(value, path, p.checkURL)
-			if n := len(policy.CallbackURLs); n > callbackspec.MaxURLs {
+		list, isList := lists[field]
+		switch {
+		case isList:
+			*list.texts = p.texts(value, path, list.check)
+			if n := len(policy.CallbackURLs); field == callbackURLs && n > callbackspec.MaxURLs {
 				p.note(value, path, "has %d URLs; OSS takes %d", n, callbackspec.MaxURLs)
 			}
-		case RuleRequiredVars:
-			policy.RequiredVars = p.texts(value, path, checkVar)
-		case RuleAllowedVars:
-			policy.AllowedVars = p.texts(value, path, checkVar)
+		case field == RuleMaxSize:
+			p.text(value, path, func(text string) (err error) { policy.MaxSize, err = parseSize(text); return err })
+		case field == RuleMaxExpiry:
+			p.text(value, path, func(text string) (err error) { policy.MaxExpiry, err = parseExpiry(text); return err })
 		default:
 			p.note(at, path, "is not known here; a policy has %s", strings.Join(slices.Concat(required, optional), ", "))
 		}

@@ -40,7 +40,7 @@ func parse(t testing.TB, file string) *policy.Set {
 func TestParse(t *testing.T) {
 	t.Parallel()
 	set := parse(t, good+`
-  # Names and texts that YAML would take for something else stay as they are written.
+  # YAML would read these names and texts as other types; they stay as written.
   any-thing_2:
     buckets: [123, "456"]
     key_prefixes: ["*"]
@@ -55,8 +55,8 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff([]string{"any-thing_2", "photos"}, set.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
-	if set.Policy("nobody") != nil {
-		t.Error("there is a policy that nobody wrote")
+	if set.Policy("unknown") != nil {
+		t.Error("got a policy that is not in the file")
 	}
 	for _, want := range []*policy.Policy{
 		{Name: "photos", Buckets: []string{"demo"}, KeyPrefixes: []string{"photos/${apikey.id}/"},
@@ -74,13 +74,13 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseRejections changes one thing in the good file. Each mistake is named with its
-// place and in one line.
+// TestParseRejections changes one thing in the good file. Each mistake has its place and is one
+// line.
 func TestParseRejections(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name     string
-		old, new string // old "" makes new the whole file
+		old, new string // if old is "", new is the whole file
 		want     []string
 	}{
 		{"empty", "", "", []string{"1:1: the file is empty"}},
@@ -129,7 +129,7 @@ func TestParseRejections(t *testing.T) {
 		{"bucket is empty", "[demo]", `[""]`, []string{"3:15: policies.photos.buckets[0]: is empty"}},
 		{"bucket is a list", "[demo]", "[[demo]]", []string{"policies.photos.buckets[0]: is a list"}},
 		{"bucket is binary", "[demo]", "[!!binary ZGVtbw==]", []string{`policies.photos.buckets[0]: has the tag "!!binary"`}},
-		{"bucket has a tag of its own", "[demo]", "[!mine demo]", []string{`policies.photos.buckets[0]: has the tag "!mine"`}},
+		{"bucket has a custom tag", "[demo]", "[!mine demo]", []string{`policies.photos.buckets[0]: has the tag "!mine"`}},
 		{"bucket in capitals", "[demo]", "[demo, Demo]", []string{`3:21: policies.photos.buckets[1]: "Demo" is not a bucket`}},
 		{"bucket too short", "[demo]", "[ab]", []string{"is not a bucket"}},
 		{"bucket too long", "[demo]", "[" + strings.Repeat("a", 64) + "]", []string{"is not a bucket"}},
@@ -144,7 +144,7 @@ func TestParseRejections(t *testing.T) {
 		{"prefix is a slash", `["photos/${apikey.id}/"]`, `["/"]`, []string{"key_prefixes[0]: ", "it is empty"}},
 		{"prefix starts with a slash", `["photos/${apikey.id}/"]`, `["/photos/"]`, []string{"starts or ends with a slash"}},
 		{"prefix with two slashes", `["photos/${apikey.id}/"]`, `["photos//"]`, []string{"two in a row"}},
-		{"prefix that climbs", `["photos/${apikey.id}/"]`, `["photos/../"]`, []string{"holds the segment .."}},
+		{"prefix that leaves the folder", `["photos/${apikey.id}/"]`, `["photos/../"]`, []string{"holds the segment .."}},
 		{"prefix with a star", `["photos/${apikey.id}/"]`, `["photos/*"]`, []string{"a prefix ends with a slash"}},
 		{"prefix with a UUID", `["photos/${apikey.id}/"]`, `["${uuid}/"]`, []string{"${uuid} is not known here; use ${date} or ${apikey.id}"}},
 		{"prefix with a file name", `["photos/${apikey.id}/"]`, `["${filename}/"]`, []string{"${filename} is not known here"}},
@@ -161,7 +161,7 @@ func TestParseRejections(t *testing.T) {
 		{"template with a space", "${date}", "${ date }", []string{"is not known here"}},
 		{"template starts with a slash", `["photos/${apikey.id}/${date}`, `["/${date}`, []string{"starts or ends with a slash"}},
 		{"template ends with a slash", "${filename}", "${filename}/", []string{"starts or ends with a slash"}},
-		{"template climbs", "${date}", "..", []string{"holds the segment .."}},
+		{"template leaves the folder", "${date}", "..", []string{"holds the segment .."}},
 		{"template with a backslash", "${date}", `\\`, []string{"holds a backslash"}},
 		{"template with a line break", "${date}", `\n`, []string{"holds a control or formatting character"}},
 		{"template twice", "${filename}\"]", "${filename}\", \"photos/${apikey.id}/${date}/${uuid}-${filename}\"]",
@@ -180,7 +180,7 @@ func TestParseRejections(t *testing.T) {
 		{"size with a space", "20MiB", "20 MiB", []string{"is not a size"}},
 		{"size is zero", "20MiB", "0", []string{"is not a size"}},
 		{"size is negative", "20MiB", "-1", []string{"is not a size"}},
-		{"size is broken", "20MiB", "1.5GiB", []string{"is not a size"}},
+		{"size is a fraction", "20MiB", "1.5GiB", []string{"is not a size"}},
 		{"size is too large", "20MiB", "9223372036854775808", []string{"is not a size"}},
 		{"size overflows", "20MiB", "9007199254740993TiB", []string{"is not a size"}},
 		{"size is a unit", "20MiB", "MiB", []string{"is not a size"}},
@@ -199,7 +199,7 @@ func TestParseRejections(t *testing.T) {
 
 		{"no callback URL", `["https://uploads.example.com/oss/callback"]`, "[]",
 			[]string{"9:20: policies.photos.callback_urls: is an empty list"}},
-		{"callback to nowhere", "https://uploads.example.com", "ftp://uploads.example.com", []string{"9:21: policies.photos.callback_urls[0]: "}},
+		{"callback over FTP", "https://uploads.example.com", "ftp://uploads.example.com", []string{"9:21: policies.photos.callback_urls[0]: "}},
 		{"callback to a private address", "https://uploads.example.com", "http://10.0.0.1", []string{"callback_urls[0]: "}},
 		{"callback to localhost", "https://uploads.example.com", "http://localhost:8080", []string{"callback_urls[0]: "}},
 		{"callback over IPv6", "https://uploads.example.com", "http://[2001:db8::1]", []string{"callback_urls[0]: "}},
@@ -233,7 +233,7 @@ func TestParseRejections(t *testing.T) {
 			mistakes := fault.Of(err)
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
-					t.Errorf("no word of %q in:\n%v", want, err)
+					t.Errorf("no %q in:\n%v", want, err)
 				}
 			}
 			if len(mistakes) > len(tt.want) {
@@ -242,14 +242,14 @@ func TestParseRejections(t *testing.T) {
 			for _, mistake := range mistakes {
 				var line, column int
 				if _, err := fmt.Sscanf(mistake.Field, "%d:%d", &line, &column); err != nil || line < 1 || column < 1 {
-					t.Errorf("not a mistake with a place: %v", mistake)
+					t.Errorf("a mistake without a place: %v", mistake)
 				}
 			}
 		})
 	}
 }
 
-// TestReach: an emulator on the same machine may call the machine.
+// TestReach checks that an emulator may call back to its own machine.
 func TestReach(t *testing.T) {
 	t.Parallel()
 	file := strings.Replace(good, "https://uploads.example.com", "http://127.0.0.1:8080", 1)
@@ -273,7 +273,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		// Whatever was accepted is complete: no field allows by being empty.
+		// An accepted policy is complete: no empty field means "anything".
 		for _, name := range set.Names() {
 			p := set.Policy(name)
 			if p.Name != name || len(p.Buckets) == 0 || len(p.KeyPrefixes)+len(p.KeyTemplates) == 0 || len(p.ContentTypes) == 0 ||

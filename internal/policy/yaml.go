@@ -101,8 +101,8 @@ func (r *reader) text(n *yaml.Node, path string, read func(text string) error) {
 	}
 }
 
-// texts returns the entries of a list, without those that check finds fault with. It notes
-// a list that is empty, and an entry that stands twice.
+// texts returns the entries of a list that pass check. It notes an empty list, and an entry
+// that appears twice.
 func (r *reader) texts(n *yaml.Node, path string, check func(string) error) []string {
 	if n.Kind != yaml.SequenceNode {
 		r.note(n, path, "is %s; write a list, as in [a, b]", kindOf(n))
