@@ -129,7 +129,7 @@ func TestRatio(t *testing.T) {
 	t.Parallel()
 	rates := func(perSecond ...int) (all []result) {
 		for _, n := range perSecond {
-			all = append(all, result{sent: n, took: time.Second})
+			all = append(all, result{latencies: make([]time.Duration, n), took: time.Second})
 		}
 		return all
 	}

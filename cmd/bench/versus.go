@@ -99,7 +99,7 @@ func (r result) cpu() time.Duration { return r.receiverCPU + r.postgresCPU }
 
 // each is a callback's share of d, to a tenth of a microsecond.
 func (r result) each(d time.Duration) time.Duration {
-	return (d / time.Duration(r.sent)).Round(100 * time.Nanosecond)
+	return (d / time.Duration(len(r.latencies))).Round(100 * time.Nanosecond)
 }
 
 func middleOf(values []float64) float64 {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,9 +33,9 @@ type load struct {
 	clients int
 	seed    uint64
 	moved   chan struct{} // signals progress from time to time
+	faulted atomic.Bool   // no more faults will come
 
 	mu       sync.Mutex
-	faulted  bool        // no more faults will come
 	events   []uuid.UUID // for each callback that was begun, the event id of its first 200
 	sent     int         // requests
 	accepted int         // requests answered 200
@@ -55,7 +56,7 @@ func newLoad(w *world, c command) *load {
 func (l *load) take() (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.events) >= l.total && l.faulted {
+	if len(l.events) >= l.total && l.faulted.Load() {
 		return 0, false
 	}
 	l.events = append(l.events, uuid.Nil)
@@ -67,13 +68,6 @@ func (l *load) begun() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.events)
-}
-
-// endFaults says that no more faults will come.
-func (l *load) endFaults() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.faulted = true
 }
 
 // run sends all callbacks.

@@ -60,7 +60,7 @@ func (c command) Run(ctx context.Context, std cli.Stdio) error {
 	faults := newFaults(w, load, c)
 	faulted := make(chan error, 1)
 	go func() {
-		defer load.endFaults()
+		defer load.faulted.Store(true)
 		faulted <- faults.inject(ctx)
 	}()
 	if err := errors.Join(load.run(ctx), <-faulted); err != nil {

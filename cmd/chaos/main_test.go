@@ -67,11 +67,13 @@ func TestLoadLasts(t *testing.T) {
 			t.Fatalf("got callback %d, %v; want %d", i, more, want)
 		}
 	}
-	l.endFaults()
+	l.faulted.Store(true)
 	if i, more := l.take(); more || l.begun() != 5 {
 		t.Errorf("got callback %d of %d with all faults over", i, l.begun())
 	}
-	if _, more := (&load{total: 1, faulted: true}).take(); !more {
+	one := newLoad(nil, command{Callbacks: 1})
+	one.faulted.Store(true)
+	if _, more := one.take(); !more {
 		t.Error("there is no callback where one was asked for")
 	}
 }

@@ -22,7 +22,7 @@ func isTerminal(w io.Writer) bool {
 // line for each tenth. What is written to it appears above the bar.
 type meter struct {
 	w     io.Writer
-	total int64 // bytes
+	total int64 // bytes, at least 1
 
 	mu    sync.Mutex
 	sent  int64
@@ -31,9 +31,9 @@ type meter struct {
 }
 
 func newMeter(w io.Writer, total int64, terminal bool) *meter {
-	m := &meter{w: w, total: total}
+	m := &meter{w: w, total: max(total, 1)}
 	if terminal {
-		m.bar = progressbar.NewOptions64(max(total, 1),
+		m.bar = progressbar.NewOptions64(m.total,
 			progressbar.OptionSetWriter(w),
 			progressbar.OptionShowBytes(true),
 			progressbar.OptionUseIECUnits(true),
@@ -67,10 +67,7 @@ func (m *meter) add(n int64) {
 	m.sent += n
 	if m.bar != nil {
 		// A full bar cannot go back, but the last part may have to be sent again.
-		_ = m.bar.Set64(min(m.sent, max(m.total, 1)-1))
-		return
-	}
-	if m.total == 0 {
+		_ = m.bar.Set64(min(m.sent, m.total-1))
 		return
 	}
 	if tenth := m.sent * 10 / m.total; tenth > m.tenth && tenth < 10 {

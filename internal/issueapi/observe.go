@@ -26,7 +26,7 @@ type logEvent struct {
 	rules    string // that the request breaks
 	err      error  // only for the log
 	keyID    string // once the key is verified
-	uploadID uuid.UUID
+	uploadID string
 	bucket   string
 	key      string
 }
@@ -35,7 +35,7 @@ type logEvent struct {
 // is zero.
 func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
 	if id != uuid.Nil {
-		e.uploadID, e.bucket, e.key = id, g.Bucket, g.Key
+		e.uploadID, e.bucket, e.key = id.String(), g.Bucket, g.Key
 	}
 }
 
@@ -62,15 +62,12 @@ func route(c *gin.Context) string {
 func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 	s.cfg.Metrics.requests.WithLabelValues(route(c), event.outcome).Inc()
 	s.cfg.Metrics.seconds.WithLabelValues(route(c)).Observe(took.Seconds())
-	level, failure, uploadID := slog.LevelInfo, "", ""
+	level, failure := slog.LevelInfo, ""
 	if event.rules != "" {
 		level = slog.LevelWarn
 	}
 	if event.err != nil {
 		failure = event.err.Error()
-	}
-	if event.uploadID != uuid.Nil {
-		uploadID = event.uploadID.String()
 	}
 	httpserver.Log(c, s.cfg.Logger, level, "request",
 		slog.String("route", route(c)),
@@ -81,7 +78,7 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 		slog.String("api_key", event.keyID),
 		slog.String("rules", event.rules),
 		slog.String("error", failure),
-		slog.String("upload_id", uploadID),
+		slog.String("upload_id", event.uploadID),
 		slog.String("bucket", event.bucket),
 		slog.String("object_key", event.key),
 	)

@@ -130,7 +130,7 @@ func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventsto
 	if err != nil || id.String() != text { // only one of the four spellings that uuid reads
 		return eventstore.IssuedStatus{}, noSuchUpload()
 	}
-	eventOf(c).uploadID = id
+	eventOf(c).uploadID = text
 	found, err := s.cfg.Ledger.Get(ctx, id)
 	if err != nil {
 		return eventstore.IssuedStatus{}, err

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -39,25 +40,14 @@ func (m *Multipart) Check() error {
 		return err
 	}
 	o := oneUpload{m.OSSUploadID, complete}
-	if _, err := o.check("complete", m.Complete, http.MethodPost); err != nil {
-		return err
-	}
-	if _, err := o.check("abort", m.Abort, http.MethodDelete); err != nil {
-		return err
-	}
+	_, completeErr := o.check("complete", m.Complete, http.MethodPost)
+	_, abortErr := o.check("abort", m.Abort, http.MethodDelete)
+	var headErr error
 	if m.Head != nil {
-		if _, err := o.sameObject("head", *m.Head, http.MethodHead); err != nil {
-			return err
-		}
+		_, headErr = o.sameObject("head", *m.Head, http.MethodHead)
 	}
-	if err := o.checkLists(m); err != nil {
-		return err
-	}
-	if err := o.checkParts(m.Parts); err != nil {
-		return err
-	}
-	_, _, err = m.CallbackDocuments()
-	return err
+	_, _, callbackErr := m.CallbackDocuments()
+	return cmp.Or(completeErr, abortErr, headErr, o.checkLists(m), o.checkParts(m.Parts), callbackErr)
 }
 
 // oneUpload is the upload that all requests of a manifest must be about.

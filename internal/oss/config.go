@@ -59,9 +59,6 @@ func (c Config) Check() error {
 // Host is the endpoint's host name without its port, or "" if there is no readable
 // endpoint.
 func (c Config) Host() string {
-	if c.Endpoint == "" {
-		return ""
-	}
 	u, err := parseEndpoint(c.Endpoint)
 	if err != nil {
 		return ""
