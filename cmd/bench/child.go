@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// A child is a receiver in a process of its own.
+// A child is a receiver in its own process.
 type child struct {
 	addr  string // of the public listener
 	admin string

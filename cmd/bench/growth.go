@@ -85,8 +85,8 @@ func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result
 	return median(results), there, nil
 }
 
-// insertFill puts $2 rows in, those from number $1 of $3 in the present month. Their
-// {values} for {columns} are those of an event's JSON, $4, but for what differs in each.
+// insertFill inserts $2 rows, from number $1 of the $3 rows of the current month. The {values}
+// of their {columns} are those of an event's JSON, $4, except those that differ in each row.
 const insertFill = `
 	WITH given AS MATERIALIZED (
 		SELECT gen_random_uuid() AS id, i, at AS received_at,
@@ -113,9 +113,9 @@ func fillStatement() string {
 	return strings.NewReplacer("{columns}", strings.Join(names, ", "), "{values}", strings.Join(values, ", ")).Replace(insertFill)
 }
 
-// fill adds rows until there are as many as want, of a month that has all in the end. They
-// resemble those of callbacks: as large, ordered by time and by the upload's id, while the
-// ids of callbacks are digests without an order.
+// fill adds rows until there are want, of the all rows that the month gets in the end. They
+// resemble the rows of callbacks: they are as large, and ordered by time and by the upload's
+// id, while the ids of callbacks are digests without an order.
 func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	const step = 1_000_000
 	sample, err := l.sample()
@@ -154,7 +154,7 @@ func (l *lab) sample() ([]byte, error) {
 	return (&event.Event{Callback: callback}).AppendJSON(nil)
 }
 
-// settle makes PostgreSQL do now what it would otherwise do during a measurement.
+// settle makes PostgreSQL do its maintenance now, not during a measurement.
 func (l *lab) settle(ctx context.Context) error {
 	return l.exec(ctx, "VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
 }

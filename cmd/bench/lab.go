@@ -20,7 +20,7 @@ import (
 // spoolPatience is how long the receiver may take to drain its spool.
 const spoolPatience = 30 * time.Second
 
-// A lab is what all measurements share: a durable PostgreSQL and the key server.
+// A lab holds what all measurements share: a durable PostgreSQL and the key server.
 type lab struct {
 	postgres    *embeddedpg.Server
 	databaseURL string
@@ -89,7 +89,7 @@ func (l *lab) exec(ctx context.Context, statements ...string) error {
 
 const countRows = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT count(*) FROM upcall.upload_events)"
 
-// expect waits until there are want rows of each kind. The error says how many there are.
+// expect waits until there are want rows of each kind. Its error says how many there are.
 func (l *lab) expect(ctx context.Context, want int) error {
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var ids, events int
@@ -99,7 +99,7 @@ func (l *lab) expect(ctx context.Context, want int) error {
 		if ids == want && events == want {
 			return nil
 		}
-		// The receiver still drains what PostgreSQL did not accept in time.
+		// The receiver may still drain what PostgreSQL did not accept in time.
 		if max(ids, events) > want || time.Since(began) > spoolPatience {
 			return fmt.Errorf("there are %d ids of callbacks and %d events, but should be %d of each", ids, events, want)
 		}

@@ -14,7 +14,7 @@ import (
 	"upcall/internal/loadgen"
 )
 
-// A load is how callbacks are sent.
+// A load says how callbacks are sent.
 type load struct {
 	clients int
 	// closing opens a connection for each request, as OSS does; otherwise each client

@@ -14,7 +14,7 @@ import (
 	"upcall/internal/testing/toolchain"
 )
 
-// TestMain lets the test binary be the receivers that bench starts.
+// TestMain runs the test binary as the receivers that bench starts.
 func TestMain(m *testing.M) {
 	if os.Getenv(databaseURLVariable) != "" {
 		main()
@@ -33,12 +33,12 @@ func output(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// expectLines fails unless each expression matches as often as wanted.
+// expectLines checks how often each expression matches.
 func expectLines(t *testing.T, text string, lines map[string]int) {
 	t.Helper()
 	for line, want := range lines {
 		if got := len(regexp.MustCompile("(?m)"+line).FindAllString(text, -1)); got != want {
-			t.Errorf("%d lines are like %q, want %d:\n%s", got, line, want, text)
+			t.Errorf("%d lines match %q, want %d:\n%s", got, line, want, text)
 		}
 	}
 }
@@ -58,7 +58,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestVersus compares the last commit with what is built now.
+// TestVersus compares the last commit with the code under test.
 func TestVersus(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "git")
@@ -69,7 +69,7 @@ func TestVersus(t *testing.T) {
 	})
 }
 
-// TestVersusFails: a limit that cannot be kept is an error.
+// TestVersusFails checks that exceeding the limit is an error.
 func TestVersusFails(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "git")
@@ -123,8 +123,8 @@ func TestVersusUnknownCommit(t *testing.T) {
 	}
 }
 
-// TestRatio: a machine that gets slower from round to round does not change what is
-// compared in each.
+// TestRatio checks that a machine that gets slower from round to round does not change the
+// ratio.
 func TestRatio(t *testing.T) {
 	t.Parallel()
 	rates := func(perSecond ...int) (all []result) {

@@ -83,7 +83,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	return l.expect(ctx, total)
 }
 
-// A batch is sent between two measurements.
+// A batch is what is sent between two measurements.
 type batch struct {
 	requests [][]byte
 	err      error

@@ -16,8 +16,8 @@ import (
 	"upcall/internal/cli"
 )
 
-// TestChaos is a short run with every fault. How long answers take is another matter
-// beside other tests, on a slow machine.
+// TestChaos is a short run with every fault. Beside other tests, on a slow machine, answers
+// may take longer than the default allows.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -36,17 +36,17 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// TestVerdict: the harness can fail.
+// TestVerdict checks that a run can fail.
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	good := func() verdict { return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1} }
 	for name, change := range map[string]func(*verdict){
-		"lost":          func(v *verdict) { v.lost = 1 },
-		"doubled":       func(v *verdict) { v.doubled = 1 },
-		"wrong answer":  func(v *verdict) { v.load.wrong = []string{"403 forged"} },
-		"slow answer":   func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
-		"missed fault":  func(v *verdict) { v.missed = 1 },
-		"nothing acked": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
+		"lost":                 func(v *verdict) { v.lost = 1 },
+		"doubled":              func(v *verdict) { v.doubled = 1 },
+		"wrong answer":         func(v *verdict) { v.load.wrong = []string{"403 forged"} },
+		"slow answer":          func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
+		"missed fault":         func(v *verdict) { v.missed = 1 },
+		"nothing acknowledged": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
 	} {
 		v := good()
 		if !v.good(5 * time.Second) {
@@ -58,7 +58,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestLoadLasts: callbacks come until every fault has, however few were asked for.
+// TestLoadLasts checks that callbacks are sent until every fault has come, however few were
+// asked for.
 func TestLoadLasts(t *testing.T) {
 	t.Parallel()
 	l := newLoad(nil, command{Callbacks: 2})
@@ -74,11 +75,11 @@ func TestLoadLasts(t *testing.T) {
 	one := newLoad(nil, command{Callbacks: 1})
 	one.faulted.Store(true)
 	if _, more := one.take(); !more {
-		t.Error("there is no callback where one was asked for")
+		t.Error("no callback was sent, though one was asked for")
 	}
 }
 
-// TestMissed: only a run that may not mount disks is excused from filling them.
+// TestMissed checks that a run is excused from filling disks only if it may not mount them.
 func TestMissed(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -86,11 +87,11 @@ func TestMissed(t *testing.T) {
 		done     map[string]int
 		want     int
 	}{
-		"all":              {nil, map[string]int{"kill": 2, "fill": 1}, 0},
-		"a kill too few":   {nil, map[string]int{"kill": 1, "fill": 1}, 1},
-		"no disk filled":   {nil, map[string]int{"kill": 2}, 1},
-		"may not mount":    {syscall.EPERM, map[string]int{"kill": 2}, 0},
-		"nor kills enough": {syscall.EPERM, map[string]int{"kill": 1}, 1},
+		"all":                           {nil, map[string]int{"kill": 2, "fill": 1}, 0},
+		"one kill missing":              {nil, map[string]int{"kill": 1, "fill": 1}, 1},
+		"no disk filled":                {nil, map[string]int{"kill": 2}, 1},
+		"may not mount":                 {syscall.EPERM, map[string]int{"kill": 2}, 0},
+		"may not mount, a kill too few": {syscall.EPERM, map[string]int{"kill": 1}, 1},
 	} {
 		f := newFaults(&world{mountErr: tt.mountErr}, nil, command{Kills: 2, Fills: 1})
 		if f.done = tt.done; f.missed() != tt.want {

@@ -18,8 +18,8 @@ import (
 	"upcall/migrations"
 )
 
-// A world is everything that can fail: PostgreSQL, a proxy before it, and two receivers
-// that reach it through the proxy, each with a spool on a small disk of its own.
+// A world is everything that can fail: PostgreSQL, a proxy in front of it, and two receivers
+// that reach it through the proxy, each with its spool on a small disk.
 type world struct {
 	dir       string
 	progress  io.Writer

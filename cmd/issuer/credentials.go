@@ -14,7 +14,7 @@ import (
 // anyRole means the role that the metadata service names.
 const anyRole = "auto"
 
-// credentialFlags say where the credentials come from, if not from the environment.
+// credentialFlags say where the credentials come from instead of the environment.
 type credentialFlags struct {
 	Profile            string `placeholder:"NAME" setting:"UPCALL_PROFILE" help:"${profile}"`
 	CredentialsFile    string `placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"${credentials_file}"`

@@ -46,7 +46,7 @@ func (u upload) signedBy(t *testing.T) (id, token string) {
 	return id, query.Get("x-oss-security-token")
 }
 
-// TestCredentialSources: each flag gives the credentials in place of the environment's.
+// TestCredentialSources checks that each flag's credentials replace those of the environment.
 func TestCredentialSources(t *testing.T) {
 	t.Parallel()
 	end := time.Now().Add(30 * time.Minute).UTC().Truncate(time.Second)
@@ -64,18 +64,18 @@ func TestCredentialSources(t *testing.T) {
 		args      []string
 		env       map[string]string
 		id, token string
-		bound     bool   // by the credentials, at end
-		remark    string // on stderr; "" is none
+		bound     bool   // the URL ends with the credentials, at end
+		remark    string // on standard error; "" means none
 	}{
 		{"environment", nil, nil, "ak", "", false, ""},
 		{"environment with a token", nil, map[string]string{"OSS_SESSION_TOKEN": "tok"}, "ak", "tok", false, "give --sts-expiration"},
 		{"environment with an ending token", []string{"--sts-expiration", end.Format(time.RFC3339)}, map[string]string{"OSS_SESSION_TOKEN": "tok"}, "ak", "tok", true, "the credentials end at"},
 		{"token that outlives the URL", []string{"--sts-expiration", end.Add(time.Hour).Format(time.RFC3339)}, map[string]string{"OSS_SESSION_TOKEN": "tok"}, "ak", "tok", false, ""},
-		{"token that ends as the URL does, in another zone", []string{"--sts-expiration", time.Now().Add(70 * time.Minute).In(time.FixedZone("", 8*3600)).Format(time.RFC3339)}, map[string]string{"OSS_SESSION_TOKEN": "tok"}, "ak", "tok", false, ""},
+		{"token that ends with the URL, in another time zone", []string{"--sts-expiration", time.Now().Add(70 * time.Minute).In(time.FixedZone("", 8*3600)).Format(time.RFC3339)}, map[string]string{"OSS_SESSION_TOKEN": "tok"}, "ak", "tok", false, ""},
 		{"expiration by variable", nil, map[string]string{"OSS_SESSION_TOKEN": "tok", "UPCALL_STS_EXPIRATION": end.Format(time.RFC3339)}, "ak", "tok", true, "the credentials end at"},
 		{"current profile", []string{"--credentials-file", file}, nil, "work-ak", "", false, ""},
 		{"named profile", []string{"--credentials-file", file, "--profile", "work"}, nil, "work-ak", "", false, ""},
-		{"profile at home", []string{"--profile", "sts"}, map[string]string{"HOME": home}, "STS.ak", "hunter-token", true, "the credentials end at"},
+		{"profile in the home directory", []string{"--profile", "sts"}, map[string]string{"HOME": home}, "STS.ak", "hunter-token", true, "the credentials end at"},
 		{"profile with a token", []string{"--credentials-file", file, "--profile", "sts"}, nil, "STS.ak", "hunter-token", true, "the credentials end at"},
 		{"profile with a token and a later flag", []string{"--credentials-file", file, "--profile", "sts", "--sts-expiration", end.Add(time.Minute).Format(time.RFC3339)}, nil, "STS.ak", "hunter-token", true, "the credentials end at"},
 		{"profile with a token and an earlier flag", []string{"--credentials-file", file, "--profile", "sso", "--sts-expiration", end.Format(time.RFC3339)}, nil, "STS.ak", "hunter-token", true, "the credentials end at"},
@@ -83,7 +83,7 @@ func TestCredentialSources(t *testing.T) {
 		{"by variables", nil, map[string]string{"UPCALL_PROFILE": "work", "UPCALL_CREDENTIALS_FILE": file, "OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}, "work-ak", "", false, ""},
 		{"command", []string{"--credentials-process", printing(`{"AccessKeyId":"p-ak","AccessKeySecret":"hunter-p"}`)}, nil, "p-ak", "", false, ""},
 		{"command with a token", []string{"--credentials-process", printing(`{"AccessKeyId":"p-ak","AccessKeySecret":"hunter-p","SecurityToken":"tok","Expiration":"` + end.Format(time.RFC3339) + `"}`)}, nil, "p-ak", "tok", true, "the credentials end at"},
-		{"command with a token without an end", []string{"--credentials-process", printing(`{"AccessKeyId":"p-ak","AccessKeySecret":"hunter-p","SecurityToken":"tok"}`)}, nil, "p-ak", "tok", false, "give --sts-expiration"},
+		{"command with a token that has no expiry", []string{"--credentials-process", printing(`{"AccessKeyId":"p-ak","AccessKeySecret":"hunter-p","SecurityToken":"tok"}`)}, nil, "p-ak", "tok", false, "give --sts-expiration"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -149,14 +149,14 @@ func TestCredentialBadInput(t *testing.T) {
 		{"over 7 days though the credentials end before", []string{"--sts-expiration", past, "--expires", "8d"}, map[string]string{"OSS_SESSION_TOKEN": "t"}, []string{"1s to 7d"}},
 
 		{"no such file", []string{"--credentials-file", "/nonexistent"}, nil, []string{`profile: the file "/nonexistent" cannot be read`}},
-		{"a folder", []string{"--credentials-file", "/"}, nil, []string{"profile: the file"}},
-		{"no JSON", []string{"--credentials-file", saved(t, "[default]\nsecret=hunter2")}, nil, []string{"is not a file of profiles"}},
+		{"a directory", []string{"--credentials-file", "/"}, nil, []string{"profile: the file"}},
+		{"not JSON", []string{"--credentials-file", saved(t, "[default]\nsecret=hunter2")}, nil, []string{"is not a file of profiles"}},
 		{"too long", []string{"--credentials-file", "/dev/zero"}, nil, []string{"is not a file of profiles"}},
 		{"no such profile", profile("absent"), nil, []string{`there is no profile "absent"`}},
 		{"no current profile", []string{"--credentials-file", saved(t, `{"profiles":[]}`)}, nil, []string{`there is no profile ""`}},
-		{"no home", []string{"--profile", "work"}, map[string]string{"HOME": ""}, []string{"HOME is not set"}},
-		{"nothing at home", []string{"--profile", "work"}, map[string]string{"HOME": t.TempDir()}, []string{"cannot be read"}},
-		{"mode that is not known", profile("arn"), nil, []string{"profile arn: has the mode RamRoleArn"}},
+		{"no home directory", []string{"--profile", "work"}, map[string]string{"HOME": ""}, []string{"HOME is not set"}},
+		{"no file in the home directory", []string{"--profile", "work"}, map[string]string{"HOME": t.TempDir()}, []string{"cannot be read"}},
+		{"unknown mode", profile("arn"), nil, []string{"profile arn: has the mode RamRoleArn"}},
 		{"signed out", profile("signed out"), nil, []string{"profile signed out: has no session token"}},
 		{"ended", profile("ended"), nil, []string{"credentials: have expired at 2023-11-14T22:13:20Z"}},
 		{"half a key", profile("half"), nil, []string{"access key secret: is not set; set the profile half"}},
@@ -176,7 +176,8 @@ func TestCredentialBadInput(t *testing.T) {
 	}
 }
 
-// TestCredentialCommandFails: one line, no usage error, no secret.
+// TestCredentialCommandFails checks that the error is one line, not a usage error, and holds
+// no secret.
 func TestCredentialCommandFails(t *testing.T) {
 	t.Parallel()
 	for command, want := range map[string]string{
@@ -196,7 +197,7 @@ func TestCredentialCommandFails(t *testing.T) {
 	}
 }
 
-// issuerProcess runs the program in a process of its own, whose requests all go through a proxy.
+// issuerProcess runs the program in a separate process, whose requests all go through a proxy.
 func issuerProcess(t *testing.T, proxy string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	cmd := proc.Command(t.Context(), "issuer", args...)
@@ -207,8 +208,8 @@ func issuerProcess(t *testing.T, proxy string, args ...string) (stdout, stderr s
 	return out.String(), remarks.String(), err
 }
 
-// TestECSRole takes credentials from a metadata service. Its address is fixed, so a
-// proxy stands in its place.
+// TestECSRole takes credentials from a metadata service. Its address is fixed, so a proxy
+// plays it.
 func TestECSRole(t *testing.T) {
 	t.Parallel()
 	end := time.Now().Add(20 * time.Minute).UTC().Truncate(time.Second)
@@ -258,7 +259,7 @@ func TestECSRole(t *testing.T) {
 			t.Errorf("%s: %v: %s%s", role, err, stdout, stderr)
 		}
 	}
-	// Outside of Alibaba Cloud nobody answers.
+	// Outside Alibaba Cloud there is no metadata service.
 	metadata.Close()
 	if _, stderr, err := issuerProcess(t, metadata.URL, slices.Concat(good, []string{"--ecs-role", "auto"})...); err == nil ||
 		strings.Count(stderr, "\n") != 1 {

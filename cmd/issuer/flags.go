@@ -38,7 +38,7 @@ func (f *objectFlags) object() (oss.Object, time.Duration, error) {
 	headers, headerErr := parsePairs("--header", f.Header)
 	expires, expiresErr := policy.ParseDuration(f.Expires)
 	if expiresErr != nil {
-		expires = ossrule.MinExpiry // so that the mistake is reported once
+		expires = ossrule.MinExpiry // so that only one mistake is reported
 	}
 	return oss.Object{
 		Bucket: f.Bucket, Key: f.Key, ContentType: f.ContentType, StorageClass: f.StorageClass, ACL: f.ACL,

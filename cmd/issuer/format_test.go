@@ -11,7 +11,7 @@ import (
 	"upcall/internal/testing/clitest"
 )
 
-// TestFormats: each language is a format, and what is printed is the program alone.
+// TestFormats checks that each language is a format that prints the program and nothing else.
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	help, _, status := execute(t, goodEnv(), "put", "--help")
@@ -29,7 +29,7 @@ func TestFormats(t *testing.T) {
 		}
 		for _, part := range []string{"x-oss-signature=", "x-oss-callback", "image/jpeg", "CallbackFailed"} {
 			if !strings.Contains(stdout, part) {
-				t.Errorf("%s: the program does not hold %s:\n%s", language, part, stdout)
+				t.Errorf("%s: the program lacks %s:\n%s", language, part, stdout)
 			}
 		}
 		args := slices.Concat(good, []string{"--content-type", "image/jpeg", "--format", language})

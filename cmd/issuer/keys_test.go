@@ -33,7 +33,7 @@ func TestKeys(t *testing.T) {
 	if id, _, err := apikey.Parse(key); err != nil || id != "web" {
 		t.Errorf("made %q: %v", made, err)
 	}
-	other, stderr, status := execute(t, env, "keys", "add", "--policy", "photos") // with an id that is made up
+	other, stderr, status := execute(t, env, "keys", "add", "--policy", "photos") // with a generated id
 	if id, _, err := apikey.Parse(strings.TrimSuffix(other, "\n")); status != 0 || err != nil ||
 		strings.Contains(stderr, strings.TrimPrefix(key, "upk_web_")) || len(id) < 8 {
 		t.Errorf("status %d: %q %q", status, other, stderr)
@@ -42,7 +42,7 @@ func TestKeys(t *testing.T) {
 	if _, stderr, status = execute(t, env, "keys", "revoke", "web"); status != 0 || !strings.Contains(stderr, "revoked the key web") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
-	if _, stderr, status = execute(t, env, "keys", "revoke", "web"); status != 0 { // again changes nothing
+	if _, stderr, status = execute(t, env, "keys", "revoke", "web"); status != 0 { // revoking again changes nothing
 		t.Errorf("status %d: %s", status, stderr)
 	}
 
@@ -96,18 +96,18 @@ func TestKeysRefusals(t *testing.T) {
 	}{
 		{"no policy", env, add(), 2, []string{`--policy: "" is not a name for a policy`}},
 		{"policy with a space", env, add("--policy", "my photos"), 2, []string{`--policy: "my photos" is not a name for a policy`}},
-		{"policy that is not in the file", env, add("--policy", "films", "--policies", policies), 2, []string{`--policy: "films" is not in ` + policies + ", which has photos"}},
+		{"policy missing from the file", env, add("--policy", "films", "--policies", policies), 2, []string{`--policy: "films" is not in ` + policies + ", which has photos"}},
 		{"broken policy file", env, add("--policy", "photos", "--policies", broken), 2, []string{broken + ":7:17: policies.photos.max_expiry: "}},
 		{"no policy file", env, add("--policy", "photos", "--policies", "/nowhere/policies.yaml"), 2, []string{"--policies: open /nowhere/policies.yaml: no such file"}},
-		{"policy file without end", env, add("--policy", "photos", "--policies", "/dev/zero"), 2, []string{"/dev/zero:1:1: the file is larger than"}},
+		{"endless policy file", env, add("--policy", "photos", "--policies", "/dev/zero"), 2, []string{"/dev/zero:1:1: the file is larger than"}},
 		{"id in capitals", env, add("--policy", "photos", "--id", "Web"), 2, []string{"--id: id of an API key: \"Web\" contains"}},
 		{"id too long", env, add("--policy", "photos", "--id", strings.Repeat("a", 33)), 2, []string{"--id: id of an API key: it has 33 characters"}},
-		{"id that is taken", env, add("--policy", "photos", "--id", "taken"), 2, []string{`--id: there is a key "taken" already`}},
+		{"id in use", env, add("--policy", "photos", "--id", "taken"), 2, []string{`--id: there is a key "taken" already`}},
 		{"no database", nil, add("--policy", "photos"), 2, []string{"no database: set UPCALL_DATABASE_URL"}},
 		{"embedded database", map[string]string{"UPCALL_DATABASE_URL": "embedded"}, add("--policy", "photos"), 2, []string{"embedded is a PostgreSQL within the receiver"}},
-		{"database that is no URL", map[string]string{"UPCALL_DATABASE_URL": "postgres://u:hunter2@:x/"}, add("--policy", "photos"), 2, []string{"UPCALL_DATABASE_URL: database URL is not valid"}},
+		{"database that is not a URL", map[string]string{"UPCALL_DATABASE_URL": "postgres://u:hunter2@:x/"}, add("--policy", "photos"), 2, []string{"UPCALL_DATABASE_URL: database URL is not valid"}},
 		{"database twice", map[string]string{"UPCALL_DATABASE_URL": url, "UPCALL_DATABASE_URL_FILE": policies}, add("--policy", "photos"), 2, []string{"set one of them only"}},
-		{"database that is away", map[string]string{"UPCALL_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/d"}, add("--policy", "photos"), 1, []string{"127.0.0.1"}},
+		{"unreachable database", map[string]string{"UPCALL_DATABASE_URL": "postgres://u:hunter2@127.0.0.1:1/d"}, add("--policy", "photos"), 1, []string{"127.0.0.1"}},
 		{"database without a schema", map[string]string{"UPCALL_DATABASE_URL": dbtest.Empty(t)}, add("--policy", "photos"), 1, []string{"receiver migrate up"}},
 		{"all at once", nil, add("--policy", "", "--id", "_"), 2, []string{"--policy: ", "--id: ", "no database"}},
 
@@ -116,8 +116,8 @@ func TestKeysRefusals(t *testing.T) {
 		{"list without a schema", map[string]string{"UPCALL_DATABASE_URL": dbtest.Empty(t)}, []string{"keys", "list"}, 1, []string{"receiver migrate up"}},
 
 		{"revoke nothing", env, []string{"keys", "revoke"}, 2, []string{"<id>"}},
-		{"revoke what is not there", env, []string{"keys", "revoke", "nobody"}, 2, []string{`ID: there is no key "nobody"; see issuer keys list`}},
-		{"revoke what is no id", env, []string{"keys", "revoke", "a/b"}, 2, []string{"ID: id of an API key"}},
+		{"revoke an unknown key", env, []string{"keys", "revoke", "nobody"}, 2, []string{`ID: there is no key "nobody"; see issuer keys list`}},
+		{"revoke an invalid id", env, []string{"keys", "revoke", "a/b"}, 2, []string{"ID: id of an API key"}},
 		{"revoke two", env, []string{"keys", "revoke", "taken", "other"}, 2, []string{"unexpected argument other"}},
 		{"revoke a whole key", env, []string{"keys", "revoke", strings.TrimSpace(made)}, 2, []string{"ID: that is a whole key; give only its id, taken"}},
 		{"revoke without a database", nil, []string{"keys", "revoke", "taken"}, 2, []string{"no database"}},

@@ -23,7 +23,7 @@ import (
 	"upcall/internal/testing/proc"
 )
 
-// goodEnv is an environment in which any good command line works.
+// goodEnv returns an environment in which every valid command line works.
 func goodEnv() clitest.Env {
 	return clitest.Env{
 		"OSS_ACCESS_KEY_ID":     ossfake.AccessKeyID,
@@ -33,7 +33,7 @@ func goodEnv() clitest.Env {
 	}
 }
 
-// good is a command line, so that a test adds one thing to it.
+// good is a valid command line, to which a test adds one thing.
 var good = []string{"put", "--bucket", "demo", "--key", "photos/cat.jpg", "--callback-url", "https://uploads.example.com/oss/callback"}
 
 var program = clitest.Program(run)
@@ -61,8 +61,8 @@ func feed(t *testing.T, env clitest.Env, stdin string, args ...string) (stdout, 
 	return stdout, stderr, 0
 }
 
-// emulated returns an environment that points at an emulator, with a folder for the state
-// of uploads, and the gate before the emulator.
+// emulated returns an environment that points at an emulator and has a directory for the
+// state of uploads, and the gate in front of the emulator.
 func emulated(t *testing.T) (clitest.Env, *ossfake.Gate) {
 	t.Helper()
 	gate, env := ossfake.NewGate(t, ossfake.NewEmulator(t)), goodEnv()
@@ -70,8 +70,8 @@ func emulated(t *testing.T) (clitest.Env, *ossfake.Gate) {
 	return env, gate
 }
 
-// checkLines wants one line of the program for each part of want, in that order, and no
-// secret in any.
+// checkLines checks that there is one line of the program for each part of want, in that
+// order, and no secret in any of them.
 func checkLines(t *testing.T, stderr string, want []string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
@@ -88,7 +88,7 @@ func checkLines(t *testing.T, stderr string, want []string) {
 	}
 }
 
-// executeJSON runs a command that is to succeed and returns its one JSON document.
+// executeJSON runs a command that must succeed and returns its only JSON document.
 func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 	t.Helper()
 	stdout, stderr, status := execute(t, env, append(args, "--format", "json")...)
@@ -107,7 +107,7 @@ func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 	return u
 }
 
-// upload is the contract's JSON, written down once more.
+// upload is the JSON that users rely on, declared here independently of the program.
 type upload struct {
 	UploadID    string            `json:"upload_id"`
 	Method      string            `json:"method"`
@@ -217,7 +217,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
 
-	// Flags win.
+	// Flags win over variables.
 	stdout, stderr, status = execute(t, env, "put", "--key", "dog.jpg", "--expires", "1m", "--no-callback-sni", "--var", "uid=43",
 		"--carry", "header", "--meta", "c=4")
 	if status != 0 {
@@ -230,11 +230,11 @@ func TestEnvironment(t *testing.T) {
 	if !strings.HasPrefix(v.URL, "https://files.example.com/dog.jpg?x-oss-") || v.query(t).Get("x-oss-expires") != "60" ||
 		v.Callback["callbackSNI"] != nil ||
 		v.CallbackVar["x:uid"] != "43" || v.Headers["x-oss-meta-c"] != "4" || v.Headers["x-oss-meta-a"] != "" {
-		t.Errorf("the variables win: %s", stdout)
+		t.Errorf("the variables win over the flags: %s", stdout)
 	}
 }
 
-// TestEveryFlagHasAVariable reads the help.
+// TestEveryFlagHasAVariable checks the help texts.
 func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
 	env := goodEnv()
@@ -270,7 +270,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 			t.Errorf("the help of %s shows %d flags", command, flags)
 		}
 	}
-	help := strings.Join(strings.Fields(program.Output(t, env, "upload", "--help")), " ") // which names flags of others, too
+	help := strings.Join(strings.Fields(program.Output(t, env, "upload", "--help")), " ") // which also names flags of other commands
 	for _, name := range []string{
 		"UPCALL_MANIFEST", "UPCALL_PARALLEL", "UPCALL_ATTEMPTS", "UPCALL_STATE_DIR", "UPCALL_PART_SIZE", "UPCALL_BUCKET", "OSS_REGION",
 	} {
@@ -281,7 +281,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	help = strings.Join(strings.Fields(program.Output(t, env, "put", "--help")), " ")
 	const private = "Private addresses, localhost and names without a dot are accepted only if the endpoint itself is one of those"
 	if !strings.Contains(help, private) {
-		t.Error("the help does not say when private callback addresses are taken")
+		t.Error("the help does not say when private callback addresses are accepted")
 	}
 	top, _, status := execute(t, env, "--help")
 	for _, name := range []string{"OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN", "UPCALL_TOKEN_KEYS", "_FILE"} {

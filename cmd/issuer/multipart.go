@@ -97,7 +97,7 @@ func (c *multipartCreateCommand) openManifest() (*os.File, error) {
 	return file, fault.In("--manifest", err)
 }
 
-// discard removes a file that got no manifest.
+// discard removes a manifest file that stayed empty.
 func discard(file *os.File) error {
 	if file == nil {
 		return nil

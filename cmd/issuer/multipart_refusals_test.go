@@ -17,7 +17,7 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-// refused asserts one line for each of want, status 2 and nothing on stdout.
+// refused checks that there is one line for each of want, status 2 and no standard output.
 func refused(t *testing.T, want []string, stdout, stderr string, status int) {
 	t.Helper()
 	if status != 2 || stdout != "" {
@@ -26,13 +26,13 @@ func refused(t *testing.T, want []string, stdout, stderr string, status int) {
 	checkLines(t, stderr, want)
 }
 
-// createArgs is a good multipart command line, and args.
+// createArgs returns a valid multipart command line with args appended.
 func createArgs(args ...string) []string {
 	good := []string{"multipart", "create", "--bucket", "demo", "--key", "video.mp4"}
 	return slices.Concat(good, []string{"--callback-url", "https://uploads.example.com/oss/callback"}, args)
 }
 
-// created returns the manifest of an upload of two parts, which it begins.
+// created initiates an upload of two parts and returns its manifest.
 func created(t *testing.T, env clitest.Env) string {
 	t.Helper()
 	stdout, stderr, status := execute(t, env, createArgs("--parts", "2")...)
@@ -54,7 +54,7 @@ func openUploads(t *testing.T, gate *ossfake.Gate) int {
 	return len(ossclient.OpenUploads(t, client, ossfake.Bucket))
 }
 
-// TestMultipartCreateBadInput: nothing is initiated.
+// TestMultipartCreateBadInput checks that no upload is initiated.
 func TestMultipartCreateBadInput(t *testing.T) {
 	t.Parallel()
 	env, gate := emulated(t)
@@ -84,7 +84,7 @@ func TestMultipartCreateBadInput(t *testing.T) {
 		{"format", []string{"--parts", "1", "--format", "yaml"}, nil, []string{"--format:"}},
 		{"a language", []string{"--parts", "1", "--format", "python"}, nil, []string{"--format:"}},
 		{"text without a file", []string{"--parts", "1", "--format", "text"}, nil, []string{"--format: text holds no URLs"}},
-		{"manifest in no folder", []string{"--parts", "1", "--manifest", "/nonexistent/m.json"}, nil, []string{"--manifest:"}},
+		{"manifest in a missing directory", []string{"--parts", "1", "--manifest", "/nonexistent/m.json"}, nil, []string{"--manifest:"}},
 		{"settings of a single PUT", []string{"--parts", "1", "--content-length", "1"}, nil, []string{"--content-length"}},
 		{"bucket", []string{"--parts", "1", "--bucket", "Demo"}, nil, []string{"bucket:"}},
 		{"expires", []string{"--parts", "1", "--expires", "8d"}, nil, []string{"1s to 7d"}},
@@ -104,11 +104,12 @@ func TestMultipartCreateBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was requested %v", seen)
+		t.Errorf("OSS got the requests %v", seen)
 	}
 }
 
-// TestMultipartRefusedByOSS: what OSS answers is one line, and no usage error.
+// TestMultipartRefusedByOSS checks that OSS's answer is shown on one line and is not a usage
+// error.
 func TestMultipartRefusedByOSS(t *testing.T) {
 	t.Parallel()
 	env, _ := emulated(t)
@@ -131,7 +132,7 @@ func TestMultipartRefusedByOSS(t *testing.T) {
 			t.Errorf("status %d: %s%s", status, stdout, stderr)
 		}
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
-			t.Errorf("the file stays: %v", err)
+			t.Errorf("the file was not removed: %v", err)
 		}
 	}
 }
@@ -140,20 +141,20 @@ func TestMultipartManifestBadInput(t *testing.T) {
 	t.Parallel()
 	env, gate := emulated(t)
 	good := created(t, env)
-	gate.Open() // and forget that
+	gate.Open() // forgets that request
 	put, _, _ := execute(t, env, "put", "--bucket", "demo", "--key", "a", "--format", "json")
 	file, manifest := saved(t, "x"), saved(t, good)
 	tests := []struct {
 		name     string
-		manifest string // a text that is saved; "" leaves the flag out
+		manifest string // saved to a file; "" leaves the flag out
 		args     []string
 		want     []string
 	}{
 		{"no manifest", "", nil, []string{"--manifest: is required"}},
 		{"no such file", "", []string{"--manifest", "/nonexistent"}, []string{"--manifest:"}},
-		{"a folder", "", []string{"--manifest", "/"}, []string{"--manifest:"}},
+		{"a directory", "", []string{"--manifest", "/"}, []string{"--manifest:"}},
 		{"empty standard input", "", []string{"--manifest", "-"}, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
-		{"no JSON", "hello", nil, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
+		{"not JSON", "hello", nil, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
 		{"two documents", good + good, nil, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
 		{"an array", "[]", nil, []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
 		{"another object", "{}", nil, []string{"--manifest: bad manifest: it has neither a url nor parts"}},
@@ -161,10 +162,10 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		{"no upload id of OSS", strings.Replace(good, `"oss_upload_id"`, `"id"`, 1), nil, []string{"no oss_upload_id"}},
 		{"no parts", strings.Replace(good, `"parts"`, `"pieces"`, 1), nil, []string{"it has neither a url nor parts"}},
 		{"parts out of order", strings.Replace(good, `"number":1`, `"number":3`, 1), nil, []string{"the parts are not numbered 1, 2, 3 and so on: look at part 1"}},
-		{"upload id that is none", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: bad manifest: a value is malformed"}},
+		{"invalid upload id", strings.Replace(good, `"upload_id":"0`, `"upload_id":"x`, 1), nil, []string{"--manifest: bad manifest: a value is malformed"}},
 		{"variables without a callback", changed(t, good, "callback", nil), nil, []string{"--manifest: bad manifest: it has variables of a callback, but no callback"}},
-		{"a callback that is none", changed(t, good, "callback", "hello"), nil, []string{"--manifest: bad manifest: callback:"}},
-		{"variables that are none", changed(t, good, "callback_var", []int{1}), nil, []string{"--manifest: bad manifest: callback_var:"}},
+		{"an invalid callback", changed(t, good, "callback", "hello"), nil, []string{"--manifest: bad manifest: callback:"}},
+		{"invalid variables", changed(t, good, "callback_var", []int{1}), nil, []string{"--manifest: bad manifest: callback_var:"}},
 	}
 	for _, command := range []string{"complete", "abort"} {
 		for _, tt := range tests {
@@ -197,11 +198,11 @@ func TestMultipartManifestBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was requested %v", seen)
+		t.Errorf("OSS got the requests %v", seen)
 	}
 }
 
-// changed is a JSON object in which one field has another value.
+// changed returns a JSON object with another value in one field.
 func changed(t *testing.T, document, field string, value any) string {
 	t.Helper()
 	var fields map[string]any
@@ -216,7 +217,7 @@ func changed(t *testing.T, document, field string, value any) string {
 	return string(text)
 }
 
-// TestMultipartFromStandardInput is a pipe from create to abort.
+// TestMultipartFromStandardInput pipes create into abort.
 func TestMultipartFromStandardInput(t *testing.T) {
 	t.Parallel()
 	env, gate := emulated(t)
@@ -226,7 +227,7 @@ func TestMultipartFromStandardInput(t *testing.T) {
 	}
 }
 
-// TestMultipartNotPrinted: an upload that nobody gets to know of is aborted.
+// TestMultipartNotPrinted checks that an upload is aborted if its manifest cannot be printed.
 func TestMultipartNotPrinted(t *testing.T) {
 	t.Parallel()
 	env, gate := emulated(t)
@@ -238,6 +239,6 @@ func TestMultipartNotPrinted(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("the file stays: %v", err)
+		t.Errorf("the file was not removed: %v", err)
 	}
 }

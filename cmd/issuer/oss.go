@@ -33,7 +33,7 @@ func (f *ossFlags) ossConfig(env cli.Env) (oss.Config, error) {
 	return cfg, fault.Join(err, cfg.Check())
 }
 
-// A setup is what a command needs to issue uploads.
+// A setup holds what a command needs to issue uploads.
 type setup struct {
 	oss    oss.Config
 	hosts  callbackspec.Hosts // of callback URLs

@@ -74,7 +74,8 @@ func (c *putCommand) request() (issue.Request, error) {
 	return r, fault.Join(objectErr, lengthErr, callbackErr)
 }
 
-// warn names what is weak, or what a receiver will refuse although it can be issued.
+// warn reports weak token keys, and uploads that a receiver will refuse although they can be
+// issued.
 func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	if tokens == nil {
 		if callback {
@@ -89,7 +90,7 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	}
 }
 
-// warnExpiry says so if the URLs may end before --expires.
+// warnExpiry reports if the URLs may end before --expires.
 func warnExpiry(w io.Writer, cause oss.ExpiryCause, end time.Time, asked string) {
 	switch cause {
 	case oss.ExpiryOfCredentials:

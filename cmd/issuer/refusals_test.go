@@ -7,20 +7,20 @@ import (
 	"testing"
 )
 
-// TestBadInput gives every flag and variable something wrong, asserts one line that
-// says so, status 2, and nothing on stdout.
+// TestBadInput sets every flag and variable wrongly. It checks that one line says so, that
+// the status is 2, and that there is no standard output.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
 		args []string // after good
 		env  map[string]string
-		want []string // one for each line, a part of it
+		want []string // a part of each line
 	}{
 		{"unknown flag", []string{"--nonsense"}, nil, []string{"unknown flag --nonsense"}},
 		{"stray word", []string{"cat.jpg"}, nil, []string{"unexpected argument cat.jpg"}},
 		{"flag without its value", []string{"--bucket"}, nil, []string{"--bucket"}},
-		{"switch in words", nil, map[string]string{"UPCALL_INTERNAL": "maybe"}, []string{"--internal"}},
+		{"switch that is not a boolean", nil, map[string]string{"UPCALL_INTERNAL": "maybe"}, []string{"--internal"}},
 
 		{"bucket", []string{"--bucket", "Demo"}, nil, []string{"bucket:"}},
 		{"bucket empty", []string{"--bucket="}, nil, []string{"bucket: is empty"}},
@@ -30,7 +30,7 @@ func TestBadInput(t *testing.T) {
 		{"region by variable", nil, map[string]string{"OSS_REGION": "oss-cn-hangzhou"}, []string{"give cn-hangzhou"}},
 		{"region missing", nil, map[string]string{"OSS_REGION": ""}, []string{"region: is empty"}},
 		{"endpoint", []string{"--endpoint", "ftp://x"}, nil, []string{"endpoint:"}},
-		{"endpoint elsewhere", []string{"--endpoint", "oss-cn-beijing.aliyuncs.com"}, nil, []string{"region cn-beijing"}},
+		{"endpoint in another region", []string{"--endpoint", "oss-cn-beijing.aliyuncs.com"}, nil, []string{"region cn-beijing"}},
 		{"internal with endpoint", []string{"--internal", "--endpoint", "oss-cn-hangzhou.aliyuncs.com"}, nil, []string{"internal:"}},
 		{"accelerate with internal", []string{"--accelerate", "--internal"}, nil, []string{"choose one"}},
 		{"cname alone", []string{"--cname"}, nil, []string{"cname:"}},
@@ -52,7 +52,7 @@ func TestBadInput(t *testing.T) {
 		{"callback URLs by variable", nil, map[string]string{"UPCALL_CALLBACK_URL": "x"}, nil}, // the flag wins
 		{"callback host", []string{"--callback-host", "a b"}, nil, []string{"callbackHost:"}},
 		{"callback body", []string{"--callback-body", "a=$b"}, nil, []string{"callbackBody:"}},
-		{"callback body that is no JSON", []string{"--callback-body", "[${bucket}]", "--callback-body-type", "json"}, nil, []string{"callbackBody:"}},
+		{"callback body that is not JSON", []string{"--callback-body", "[${bucket}]", "--callback-body-type", "json"}, nil, []string{"callbackBody:"}},
 		{"callback body type", []string{"--callback-body-type", "xml"}, nil, []string{`--callback-body-type: "xml" is unknown; use form or json`}},
 		{"var without value", []string{"--var", "uid"}, nil, []string{`--var: "uid" is not name=value`}},
 		{"var without name", []string{"--var", "=42"}, nil, []string{`--var: "=42" is not name=value`}},
@@ -80,7 +80,7 @@ func TestBadInput(t *testing.T) {
 		{"format", []string{"--format", "yaml"}, nil, []string{`--format: "yaml" is unknown; use text or json or curl`}},
 		{"browser without a content type", []string{"--format", "browser"}, nil, []string{"--content-type: is empty, but a program for browser always sends one"}},
 		{"android without a content type", []string{"--format", "android"}, nil, []string{"--content-type: is empty, but a program for android always sends one"}},
-		{"dots in a language that resolves them", []string{"--format", "browser", "--key", "a/../b", "--content-type", "image/png"}, nil, []string{"--format: a program for browser cannot send"}},
+		{"dots that the language would resolve", []string{"--format", "browser", "--key", "a/../b", "--content-type", "image/png"}, nil, []string{"--format: a program for browser cannot send"}},
 
 		{"no access key id", nil, map[string]string{"OSS_ACCESS_KEY_ID": ""}, []string{"OSS_ACCESS_KEY_ID"}},
 		{"no access key secret", nil, map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, []string{"OSS_ACCESS_KEY_SECRET"}},
@@ -115,7 +115,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestNoCallback: settings of a callback that there is not would silently do nothing.
+// TestNoCallback checks that settings of a callback are rejected without a callback, because
+// they would silently do nothing.
 func TestNoCallback(t *testing.T) {
 	t.Parallel()
 	plain := []string{"put", "--bucket", "demo", "--key", "cat.jpg"}

@@ -14,7 +14,7 @@ import (
 	"upcall/internal/testing/servetest"
 )
 
-// serveEnv is an environment in which issuer serve runs.
+// serveEnv returns an environment in which issuer serve runs.
 func serveEnv(t *testing.T) clitest.Env {
 	t.Helper()
 	env := goodEnv()
@@ -50,7 +50,7 @@ func post(t *testing.T, url, key, body string) (status int, answer string) {
 
 const wanted = `{"key":"photos/web/cat.jpg","content_type":"image/jpeg","size":7,"vars":{"uid":"42"}}`
 
-// TestServe goes from the key to the row.
+// TestServe issues an upload with a new key and checks its row.
 func TestServe(t *testing.T) {
 	t.Parallel()
 	env := serveEnv(t)
@@ -84,12 +84,12 @@ func TestServe(t *testing.T) {
 		}
 	}
 	if err := running.Stop(); err != nil {
-		t.Errorf("at the end: %v", err)
+		t.Errorf("after Stop: %v", err)
 	}
 }
 
-// TestServeWithoutDatabase: an issuer starts before its database, is not ready, and
-// refuses with 503.
+// TestServeWithoutDatabase checks that an issuer starts before its database, is not ready, and
+// answers 503.
 func TestServeWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	env := serveEnv(t)
@@ -110,7 +110,7 @@ func TestServeWithoutDatabase(t *testing.T) {
 		t.Errorf("livez: %d", code)
 	}
 	if err := running.Stop(); err != nil {
-		t.Errorf("at the end: %v", err)
+		t.Errorf("after Stop: %v", err)
 	}
 }
 
@@ -128,29 +128,29 @@ func TestServeRefusals(t *testing.T) {
 		want   []string // one for each line
 	}{
 		{"no policy file", map[string]string{"UPCALL_POLICIES": ""}, nil, 2, []string{"--policies: no policy file is given; issuer serve --help shows one"}},
-		{"policy file that is not there", nil, []string{"--policies", "/nowhere"}, 2, []string{"--policies: open /nowhere: no such file or directory"}},
-		{"policy file that is a folder", nil, []string{"--policies", t.TempDir()}, 2, []string{"is a directory"}},
-		{"policy file without end", nil, []string{"--policies", "/dev/zero"}, 2, []string{"/dev/zero:1:1: the file is larger than 1048576 bytes"}},
+		{"missing policy file", nil, []string{"--policies", "/nowhere"}, 2, []string{"--policies: open /nowhere: no such file or directory"}},
+		{"policy file that is a directory", nil, []string{"--policies", t.TempDir()}, 2, []string{"is a directory"}},
+		{"endless policy file", nil, []string{"--policies", "/dev/zero"}, 2, []string{"/dev/zero:1:1: the file is larger than 1048576 bytes"}},
 		{"two mistakes in the policy file", nil, []string{"--policies", broken}, 2, []string{broken + ":6:15: policies.photos.max_size: ", broken + ":9:21: policies.photos.required_vars[0]: "}},
 		{"callback to a private address", nil, []string{"--policies", private}, 2, []string{private + ":8:21: policies.photos.callback_urls[0]: "}},
 		{"no database", map[string]string{"UPCALL_DATABASE_URL": ""}, nil, 2, []string{"no database: set UPCALL_DATABASE_URL"}},
 		{"embedded database", nil, []string{"--database-url", "embedded"}, 2, []string{"embedded is a PostgreSQL within the receiver"}},
-		{"database that is no URL", nil, []string{"--database-url", "hunter2"}, 2, []string{"UPCALL_DATABASE_URL: database URL is not valid"}},
+		{"database that is not a URL", nil, []string{"--database-url", "hunter2"}, 2, []string{"UPCALL_DATABASE_URL: database URL is not valid"}},
 		{"database without a schema", map[string]string{"UPCALL_DATABASE_URL": dbtest.Empty(t)}, nil, 1, []string{"receiver migrate up"}},
 		{"no token keys", map[string]string{"UPCALL_TOKEN_KEYS": ""}, nil, 2, []string{"UPCALL_TOKEN_KEYS: is not set"}},
 		{"bad token keys", map[string]string{"UPCALL_TOKEN_KEYS": "hunter2"}, nil, 2, []string{"UPCALL_TOKEN_KEYS: "}},
 		{"no region", map[string]string{"OSS_REGION": ""}, nil, 2, []string{"region"}},
 		{"no credentials", map[string]string{"OSS_ACCESS_KEY_SECRET": ""}, nil, 2, []string{"OSS_ACCESS_KEY_SECRET"}},
-		{"rate is no number", nil, []string{"--api-rate", "fast"}, 2, []string{`--api-rate: "fast" is not a number of requests per second`}},
+		{"rate is not a number", nil, []string{"--api-rate", "fast"}, 2, []string{`--api-rate: "fast" is not a number of requests per second`}},
 		{"rate is zero", nil, []string{"--api-rate", "0"}, 2, []string{"--api-rate: "}},
 		{"rate is negative", nil, []string{"--api-rate=-1"}, 2, []string{"--api-rate: "}},
 		{"rate is NaN", nil, []string{"--api-rate", "NaN"}, 2, []string{"--api-rate: "}},
 		{"rate is infinite", nil, []string{"--api-rate", "Inf"}, 2, []string{"--api-rate: "}},
 		{"rate is too high", map[string]string{"UPCALL_API_RATE": "1000001"}, nil, 2, []string{"--api-rate: "}},
-		{"burst is no number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is not a number of requests; write 200, say`}},
+		{"burst is not a number", nil, []string{"--api-burst", "1.5"}, 2, []string{`--api-burst: "1.5" is not a number of requests; write 200, say`}},
 		{"burst is zero", map[string]string{"UPCALL_API_BURST": "0"}, nil, 2, []string{"--api-burst: "}},
 		{"burst is too high", nil, []string{"--api-burst", "1000001"}, 2, []string{"--api-burst: "}},
-		{"listener is no address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is not host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
+		{"listener is not an address", nil, []string{"--api-listen", "nonsense"}, 2, []string{`--api-listen: "nonsense" is not host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
 		{"listener without a port", nil, []string{"--api-listen", "127.0.0.1:"}, 2, []string{"--api-listen: "}},
 		{"listener with a port over 65535", map[string]string{"UPCALL_API_LISTEN": "127.0.0.1:65536"}, nil, 2, []string{"--api-listen: "}},
 		{"listener that is a URL", map[string]string{"UPCALL_API_ADMIN_LISTEN": "http://127.0.0.1:8083"}, nil, 2, []string{"--api-admin-listen: "}},
@@ -159,7 +159,7 @@ func TestServeRefusals(t *testing.T) {
 		{"admin listener is taken", nil, []string{"--api-admin-listen", taken.Addr().String()}, 1, []string{"listen for health and metrics: "}},
 		{"unknown flag", nil, []string{"--nonsense"}, 2, []string{"unknown flag --nonsense"}},
 		{"argument", nil, []string{"nonsense"}, 2, []string{"unexpected argument nonsense"}},
-		{"page is neither", map[string]string{"UPCALL_PAGE": "perhaps"}, nil, 2, []string{"--page"}},
+		{"page is not a boolean", map[string]string{"UPCALL_PAGE": "perhaps"}, nil, 2, []string{"--page"}},
 		{"all at once", map[string]string{"UPCALL_POLICIES": "", "UPCALL_DATABASE_URL": "", "UPCALL_TOKEN_KEYS": "", "OSS_REGION": "", "UPCALL_API_RATE": "x", "UPCALL_API_BURST": "x"}, nil, 2,
 			[]string{"region", "UPCALL_TOKEN_KEYS: ", "no database", "--policies: ", "--api-rate: ", "--api-burst: "}},
 	} {
@@ -182,7 +182,7 @@ func TestServeHelp(t *testing.T) {
 	t.Parallel()
 	help, _, _ := execute(t, goodEnv(), "serve", "--help")
 	if !strings.Contains(help, `key_templates: ["made/${apikey.id}/${date}/${uuid}-${filename}"]`) {
-		t.Errorf("the help spoils the example of a policy file:\n%s", help)
+		t.Errorf("the help changes the example of a policy file:\n%s", help)
 	}
 	if fmt.Sprint(strings.Count(help, "127.0.0.1:808")) != "2" {
 		t.Errorf("the help does not show the listeners:\n%s", help)

@@ -26,7 +26,7 @@ type uploadCommand struct {
 	Manifest string `placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${given_manifest}"`
 	Parallel int    `default:"4" placeholder:"4" setting:"UPCALL_PARALLEL" help:"${parallel}"`
 	Attempts int    `default:"8" placeholder:"8" setting:"UPCALL_ATTEMPTS" help:"${attempts}"`
-	StateDir string `placeholder:"FOLDER" setting:"UPCALL_STATE_DIR" help:"${state_dir}"`
+	StateDir string `placeholder:"DIR" setting:"UPCALL_STATE_DIR" help:"${state_dir}"`
 
 	objectFlags   `group:"upload"`
 	PartSize      string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"${split_size}"`
@@ -112,7 +112,7 @@ func closeAll(jobs []*uploadJob) {
 	}
 }
 
-// useManifest makes the only job upload with the given manifest.
+// useManifest gives the manifest to the only job.
 func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader, line *kong.Context) error {
 	faults := checkAlone(line)
 	if len(c.Files) > 1 {

@@ -19,7 +19,7 @@ import (
 	"upcall/internal/uploader"
 )
 
-// maxSinglePut is the size of the largest file that goes by one PUT, in bytes, unless a part
+// maxSinglePut is the size of the largest file that one PUT sends, in bytes, unless a part
 // size is given. Sending a smaller file again costs less than the extra requests of parts.
 const maxSinglePut = 64 << 20
 
@@ -32,7 +32,7 @@ type uploadIssuer struct {
 	expires  time.Duration
 	callback *issue.CallbackSpec
 	partSize int64 // 0 lets the issuer choose
-	largest  int64 // bytes that go by one PUT
+	largest  int64 // bytes that one PUT sends
 }
 
 // makeManifests lets each job make its own manifest. The function closes the ledger. The
@@ -91,7 +91,7 @@ func (c *uploadCommand) uploadIssuer() (*uploadIssuer, error) {
 	return m, fault.Join(objectErr, callbackErr, err)
 }
 
-// keyOf is the key of a file's object.
+// keyOf returns the key of a file's object.
 func (c *uploadCommand) keyOf(name string) string {
 	if strings.HasSuffix(c.Key, "/") {
 		return c.Key + filepath.Base(name)

@@ -26,7 +26,7 @@ type meter struct {
 
 	mu    sync.Mutex
 	sent  int64
-	tenth int64                    // the last one shown
+	tenth int64                    // last shown
 	bar   *progressbar.ProgressBar // nil without a terminal
 }
 

@@ -14,8 +14,8 @@ import (
 	"upcall/internal/testing/receiverfake"
 )
 
-// TestUploadBadInput gives each flag something wrong: one line for each mistake, status
-// 2, and nothing is sent.
+// TestUploadBadInput sets each flag wrongly. It checks that each mistake gets one line, that
+// the status is 2, and that nothing is sent.
 func TestUploadBadInput(t *testing.T) {
 	t.Parallel()
 	env, gate := emulated(t)
@@ -33,24 +33,24 @@ func TestUploadBadInput(t *testing.T) {
 		t.Fatal("no manifest")
 	}
 	counted, _, _ := execute(t, env, "multipart", "create", "--bucket", "demo", "--key", "cat.jpg", "--parts", "2")
-	gate.Open() // and forget what came before
+	gate.Open() // forgets the earlier requests
 	object := []string{"--bucket", "demo", "--key", "in/"}
 	tests := []struct {
 		name  string
 		args  []string
 		env   map[string]string
 		stdin string
-		want  []string // one for each line, a part of it
+		want  []string // a part of each line
 	}{
 		{"no file", nil, nil, "", []string{`expected "<file> ..."`}},
 		{"no such file", append([]string{"none.jpg"}, object...), nil, "", []string{"none.jpg"}},
-		{"a folder", append([]string{filepath.Dir(cat)}, object...), nil, "", []string{"is a directory; pass the files in it"}},
+		{"a directory", append([]string{filepath.Dir(cat)}, object...), nil, "", []string{"is a directory; pass the files in it"}},
 		{"a device", append([]string{os.DevNull}, object...), nil, "", []string{"is not a regular file"}},
 		{"two files are missing", append([]string{"none.jpg", "no.jpg"}, object...), nil, "", []string{"none.jpg", "no.jpg"}},
 		{"no bucket, no key", []string{cat}, nil, "", []string{"bucket: is empty", "key: is empty"}},
 		{"no key for two files", []string{cat, dog, "--bucket", "demo"}, nil, "", []string{"key: is empty"}},
 		{"one key for two files", []string{cat, dog, "--bucket", "demo", "--key", "cat.jpg"}, nil, "", []string{"end it in /"}},
-		{"two files of one name", append([]string{cat, other}, object...), nil, "", []string{"the same key"}},
+		{"two files with the same name", append([]string{cat, other}, object...), nil, "", []string{"the same key"}},
 		{"a file twice", append([]string{cat, cat}, object...), nil, "", []string{"the same key"}},
 		{"bad key", []string{cat, "--bucket", "demo", "--key", "/x"}, nil, "", []string{"key:"}},
 		{"bad bucket", []string{cat, "--bucket", "Demo", "--key", "x"}, nil, "", []string{"bucket:"}},
@@ -72,10 +72,10 @@ func TestUploadBadInput(t *testing.T) {
 		{"attempts 0", append([]string{cat, "--attempts", "0"}, object...), nil, "", []string{"--attempts: 0"}},
 		{"attempts 101", append([]string{cat, "--attempts", "101"}, object...), nil, "", []string{"--attempts: 101"}},
 		{"both", append([]string{cat, "--attempts", "101", "--parallel", "0"}, object...), nil, "", []string{"--parallel: 0", "--attempts: 101"}},
-		{"nowhere to remember", append([]string{big, "--part-size", "102400"}, object...), map[string]string{"UPCALL_STATE_DIR": ""}, "", []string{"--state-dir: HOME is not set"}},
+		{"no state directory", append([]string{big, "--part-size", "102400"}, object...), map[string]string{"UPCALL_STATE_DIR": ""}, "", []string{"--state-dir: HOME is not set"}},
 
-		{"manifest that is not there", []string{cat, "--manifest", "none.json"}, nil, "", []string{"--manifest: open none.json"}},
-		{"manifest that is a folder", []string{cat, "--manifest", os.TempDir()}, nil, "", []string{"--manifest: "}},
+		{"missing manifest", []string{cat, "--manifest", "none.json"}, nil, "", []string{"--manifest: open none.json"}},
+		{"manifest that is a directory", []string{cat, "--manifest", os.TempDir()}, nil, "", []string{"--manifest: "}},
 		{"empty manifest", []string{cat, "--manifest", "-"}, nil, "", []string{"--manifest: bad manifest: it is neither a URL nor a JSON object"}},
 		{"an OSS answer as a manifest", []string{cat, "--manifest", "-"}, nil, "<Error/>", []string{"--manifest: bad manifest"}},
 		{"a manifest for two files", []string{cat, dog, "--manifest", "-"}, nil, counted, []string{"it is for one file, but there are 2"}},
@@ -83,7 +83,7 @@ func TestUploadBadInput(t *testing.T) {
 		{"a manifest of parts of another size", []string{big, "--manifest", "-"}, nil, multipart, []string{"it is for 200001 bytes, but the file has 200000"}},
 		{"a manifest and an object", []string{cat, "--manifest", "-", "--bucket", "demo", "--content-type", "image/jpeg", "--endpoint", "x.example.com"}, nil, counted,
 			[]string{"--bucket: the manifest says that already", "--content-type:", "--endpoint:"}},
-		{"a manifest, and nowhere to remember", []string{cat, "--manifest", "-"}, map[string]string{"UPCALL_STATE_DIR": ""}, counted, []string{"--state-dir: HOME is not set"}},
+		{"a manifest without a state directory", []string{cat, "--manifest", "-"}, map[string]string{"UPCALL_STATE_DIR": ""}, counted, []string{"--state-dir: HOME is not set"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestUploadBadInput(t *testing.T) {
 		})
 	}
 	if seen := gate.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was requested %v", seen)
+		t.Errorf("OSS got the requests %v", seen)
 	}
 	if _, err := os.Stat(env["UPCALL_STATE_DIR"]); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("state was kept: %v", err)
@@ -122,7 +122,7 @@ func TestMeter(t *testing.T) {
 	for range 10 {
 		cat.Sent(100)
 	}
-	cat.Sent(-900) // came to nothing, and once more
+	cat.Sent(-900) // failed, and is sent again
 	cat.Sent(900)
 	cat.Remark("done")
 	m.end()
@@ -149,7 +149,7 @@ func TestMeter(t *testing.T) {
 	}
 
 	lines.Reset()
-	for _, terminal := range []bool{false, true} { // nothing to upload is nothing to divide by
+	for _, terminal := range []bool{false, true} { // an empty file must not cause a division by zero
 		m = newMeter(&lines, 0, terminal)
 		m.file("empty").Sent(0)
 		m.end()

@@ -15,10 +15,10 @@ import (
 	"upcall/internal/uploader"
 )
 
-// stateKept is how long a state can be of use: no URL stays valid for longer.
+// stateKept is how long a state can be useful: no URL stays valid for longer.
 const stateKept = ossrule.MaxExpiry + 24*time.Hour
 
-// stateDir is where unfinished uploads are remembered.
+// stateDir returns the directory that remembers unfinished uploads.
 func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	switch {
 	case c.StateDir != "":
@@ -31,8 +31,8 @@ func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	return "", fault.At("--state-dir", "HOME is not set, so there is no directory to remember the upload in; give one")
 }
 
-// state loads what is remembered of a file's upload. The name of the state is a digest of
-// what identifies the upload, and reveals nothing of it.
+// state loads the state of a file's upload. The file of the state is named by a digest of
+// what identifies the upload, so the name reveals nothing.
 func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploader.State, error) {
 	dir, err := c.stateDir(env)
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploade
 	return uploader.LoadState(filepath.Join(dir, hex.EncodeToString(sum[:])+".json"))
 }
 
-// forgetOld deletes the states of uploads that were not resumed. One that cannot be
+// forgetOld deletes the states of uploads that were not resumed. A state that cannot be
 // deleted does no harm.
 func forgetOld(dir string) {
 	entries, err := os.ReadDir(dir)

@@ -1,5 +1,5 @@
-// Package archtest holds the rules of the house as tests: who may import whom, and
-// that every package says what it is.
+// Package archtest checks the rules of the module: which package may import which, and that
+// every package says what it is.
 package archtest
 
 import (
@@ -17,7 +17,7 @@ type pkg struct {
 	Doc          string
 	GoFiles      []string // not the tests
 	Imports      []string
-	Deps         []string // all that it imports, and what these do
+	Deps         []string // all imports, direct and indirect
 	TestImports  []string
 	XTestImports []string
 }
@@ -42,13 +42,13 @@ func load(t *testing.T) []pkg {
 		pkgs = append(pkgs, p)
 	}
 	if len(pkgs) < 10 {
-		t.Fatalf("go list found %d packages; the rules would hold of nothing", len(pkgs))
+		t.Fatalf("go list found only %d packages", len(pkgs))
 	}
 	return pkgs
 }
 
-// standardOnly are the packages that everything stands on. They import the standard
-// library and each other.
+// standardOnly are the packages at the bottom. They import only the standard library and each
+// other.
 var standardOnly = []string{
 	"upcall/internal/callbackspec",
 	"upcall/internal/fault",
@@ -57,8 +57,8 @@ var standardOnly = []string{
 	"upcall/internal/verify",
 }
 
-// groundFloor are the nouns of which all others speak. They import the standard library,
-// uuid, and what is below them here.
+// groundFloor are standardOnly and the types that all other packages use. These import only
+// the standard library, uuid, and each other.
 var groundFloor = slices.Concat(standardOnly, []string{
 	"upcall/internal/event",
 	"upcall/internal/manifest",
@@ -87,8 +87,8 @@ var confined = map[string][]string{
 	"upcall/cmd":                                   {},
 }
 
-// apart are packages with what they must not reach, by any way: they are of use where
-// there is no database, no spool or no credentials.
+// apart says what packages must not import, even indirectly, because they are used without a
+// database, a spool or credentials.
 var apart = map[string][]string{
 	"upcall/internal/admission": {"github.com/gin-gonic/gin", "github.com/jackc/pgx", "upcall/internal/eventstore"},
 	"upcall/internal/intake":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
@@ -98,10 +98,10 @@ var apart = map[string][]string{
 	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "github.com/jackc/pgx", "upcall/internal/oss"},
 }
 
-// scaffolding is the folder of the packages that only tests import, and each other.
+// scaffolding is the directory of the packages that only tests and they themselves import.
 const scaffolding = "upcall/internal/testing"
 
-// fakes are what each of them may import beside the standard library: what it fakes.
+// fakes says what each of them may import besides the standard library: what it fakes.
 var fakes = map[string][]string{
 	scaffolding + "/browser":   {"github.com/chromedp/chromedp"},
 	scaffolding + "/clitest":   {"upcall/internal/cli"},
@@ -109,8 +109,8 @@ var fakes = map[string][]string{
 	scaffolding + "/ossfake":   {"upcall/internal/loadgen", "upcall/internal/ossemu"},
 }
 
-// layers are the packages from the bottom up. A package imports packages of lower layers
-// only, so that data goes one way. Programs are above all of them.
+// layers are the packages from the bottom up. A package imports only packages of lower
+// layers, so that dependencies go one way. Programs are above all of them.
 var layers = [][]string{
 	{"internal/fault", "internal/filelock"},
 	{"internal/ossrule"},
@@ -140,7 +140,7 @@ func TestLayers(t *testing.T) {
 		}
 		for _, imported := range p.Imports {
 			if layer[imported] >= layer[p.ImportPath] {
-				t.Errorf("%s imports %s, which is not of a lower layer", p.ImportPath, imported)
+				t.Errorf("%s imports %s, which is not in a lower layer", p.ImportPath, imported)
 			}
 		}
 	}
@@ -154,15 +154,15 @@ func TestImports(t *testing.T) {
 		}
 		for _, imported := range p.Imports {
 			if slices.Contains(standardOnly, p.ImportPath) && !standard(imported) && !slices.Contains(standardOnly, imported) {
-				t.Errorf("%s imports %s; it is to import the standard library and the ground floor only", p.ImportPath, imported)
+				t.Errorf("%s imports %s; it may import only the standard library and standardOnly", p.ImportPath, imported)
 			}
 			if slices.Contains(groundFloor, p.ImportPath) && !standard(imported) &&
 				imported != "github.com/google/uuid" && !slices.Contains(groundFloor, imported) {
-				t.Errorf("%s imports %s; it is to import the standard library, uuid and the ground floor only", p.ImportPath, imported)
+				t.Errorf("%s imports %s; it may import only the standard library, uuid and groundFloor", p.ImportPath, imported)
 			}
 			for library, allowed := range confined {
 				if under(imported, library) && !slices.ContainsFunc(allowed, func(a string) bool { return under(p.ImportPath, a) }) {
-					t.Errorf("%s imports %s, which is for %v only", p.ImportPath, imported, allowed)
+					t.Errorf("%s imports %s, which only %v may import", p.ImportPath, imported, allowed)
 				}
 			}
 		}
@@ -178,7 +178,7 @@ func TestScaffolding(t *testing.T) {
 		allowed := append(fakes[p.ImportPath], scaffolding)
 		for _, imported := range p.Imports {
 			if !standard(imported) && !slices.ContainsFunc(allowed, func(a string) bool { return under(imported, a) }) {
-				t.Errorf("%s imports %s; it is to import the standard library and %v only", p.ImportPath, imported, allowed)
+				t.Errorf("%s imports %s; it may import only the standard library and %v", p.ImportPath, imported, allowed)
 			}
 		}
 	}
@@ -201,19 +201,19 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// TestConfinedExists fails when a rule is about a library that nobody imports any more.
+// TestConfinedExists fails if a rule is about a library that no package imports.
 func TestConfinedExists(t *testing.T) {
 	t.Parallel()
 	pkgs := load(t)
 	for library := range confined {
 		if library == "upcall/cmd" {
-			continue // nobody imports a program, and that is the rule
+			continue // the rule is that no package imports a program
 		}
 		if !slices.ContainsFunc(pkgs, func(p pkg) bool {
 			return slices.ContainsFunc(slices.Concat(p.Imports, p.TestImports, p.XTestImports),
 				func(i string) bool { return under(i, library) })
 		}) {
-			t.Errorf("the rule about %s is about nothing: no package imports it", library)
+			t.Errorf("there is a rule about %s, but no package imports it", library)
 		}
 	}
 	for _, path := range groundFloor {
@@ -232,9 +232,9 @@ func TestPackageComments(t *testing.T) {
 		switch {
 		case len(p.GoFiles) == 0: // tests only: go list sees no comment
 		case program && !strings.HasPrefix(strings.ToLower(p.Doc), name+" "):
-			t.Errorf("%s: the command's comment is to start with %q, got %q", p.ImportPath, name, p.Doc)
+			t.Errorf("%[1]s: the command's comment is %[3]q; start it with %[2]q", p.ImportPath, name, p.Doc)
 		case !program && !strings.HasPrefix(p.Doc, "Package "+name+" "):
-			t.Errorf("%s: the package comment is to start with %q, got %q", p.ImportPath, "Package "+name, p.Doc)
+			t.Errorf("%[1]s: the package comment is %[3]q; start it with %[2]q", p.ImportPath, "Package "+name, p.Doc)
 		}
 	}
 }
@@ -250,8 +250,8 @@ func standard(path string) bool {
 	return !strings.Contains(first, ".") && first != "upcall"
 }
 
-// TestMakeTargets fails when the Makefile's help lists a target that make cannot
-// follow, or that runs a program which is not there.
+// TestMakeTargets fails if the Makefile's help lists a target that make cannot build, or that
+// runs a missing program.
 func TestMakeTargets(t *testing.T) {
 	t.Parallel()
 	help, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "help").Output()
@@ -273,7 +273,7 @@ func TestMakeTargets(t *testing.T) {
 		for _, word := range strings.Fields(string(plan)) {
 			if path, ok := strings.CutPrefix(word, "./cmd/"); ok &&
 				exec.CommandContext(t.Context(), "go", "list", "upcall/cmd/"+path).Run() != nil {
-				t.Errorf("make %s runs ./cmd/%s, which is not there", fields[1], path)
+				t.Errorf("make %s runs ./cmd/%s, which does not exist", fields[1], path)
 			}
 		}
 	}

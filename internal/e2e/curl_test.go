@@ -16,8 +16,8 @@ import (
 	"upcall/internal/testing/toolchain"
 )
 
-// TestCurl runs the command that the text shows, through sh, for keys and values that a
-// shell, a URL and curl each read in a way of their own.
+// TestCurl runs the command in the text through sh, with keys and values that a shell, a URL
+// and curl each treat specially.
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "curl")
@@ -38,8 +38,8 @@ func TestCurl(t *testing.T) {
 		{"percent, plus and fragments", "100%/a+b%41#c?d=e&f.jpg", nil},
 		{"other scripts", "фото/猫 café 😀.jpg", nil},
 		{"dots that curl would resolve", "a/../b/./c..", nil},
-		{"folder", "a/folder/", nil},
-		{"folder with a type", "a/folder/", []string{"--content-type", "application/x-directory"}},
+		{"directory", "a/folder/", nil},
+		{"directory with a content type", "a/folder/", []string{"--content-type", "application/x-directory"}},
 		{"two slashes", "a//b.jpg", nil},
 		{"brackets that curl would expand", "a[1-3]{x,y}.jpg", nil},
 		{"longest", strings.Repeat("k", 1023), nil},
@@ -64,8 +64,8 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// TestCurlFailures: a callback that fails looks like success to curl, and the text says
-// so; a file of the wrong size is refused by the signature.
+// TestCurlFailures checks that the text says that a failed callback looks like success to
+// curl, and that the signature keeps OSS from accepting a file of the wrong size.
 func TestCurlFailures(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "curl")
@@ -80,7 +80,7 @@ func TestCurlFailures(t *testing.T) {
 	if out := runCurl(t, text, "hello world"); !strings.HasSuffix(out, "\n403\n") || !strings.Contains(out, "SignatureDoesNotMatch") {
 		t.Errorf("curl printed %q", out)
 	}
-	// Five URLs, of which the last works.
+	// Only the last of five URLs works.
 	urls := slices.Repeat([]string{"--callback-url", w.receiver.URL + "/refuse"}, 4)
 	text, _, _ = execute(t, w.env, slices.Concat(command, urls, []string{"--callback-url", w.receiver.URL + "/ok"})...)
 	if out := runCurl(t, text, "hello world"); out != answer+"\n200\n" {
@@ -90,7 +90,7 @@ func TestCurlFailures(t *testing.T) {
 
 var curlCommand = regexp.MustCompile(`(?ms)^curl .*?FILE '[^\n]*'$`)
 
-// runCurl runs the curl command of a text in a folder that holds FILE alone.
+// runCurl runs the curl command of a text in a directory that holds only FILE.
 func runCurl(t *testing.T, text, content string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -111,13 +111,13 @@ func runCurl(t *testing.T, text, content string) string {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
-		t.Errorf("the shell ran something of the key's: %v %v", entries, err)
+		t.Errorf("the shell ran part of the key: %v %v", entries, err)
 	}
 	return string(out)
 }
 
-// TestUploadFromJSON uploads as a program does: with the URL and the headers of the JSON
-// and nothing else, and with each header left out or changed in turn.
+// TestUploadFromJSON uploads as a program does, with only the URL and the headers of the JSON.
+// Then it omits or changes each header in turn.
 func TestUploadFromJSON(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -145,13 +145,13 @@ func TestUploadFromJSON(t *testing.T) {
 			}
 		}
 		if len(w.receiver.Callbacks()) != 0 {
-			t.Errorf("%s: a refused upload was called back", carry)
+			t.Errorf("%s: OSS called back for a rejected upload", carry)
 		}
 	}
 }
 
-// TestFormatCurl runs a program that the command line made; package snippet runs them
-// all.
+// TestFormatCurl runs one program that the command line made; package snippet tests all of
+// them.
 func TestFormatCurl(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "curl")

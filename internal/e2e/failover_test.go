@@ -31,7 +31,7 @@ import (
 
 const failoverKeys = "k1:hunter-0123456789abcdef"
 
-// issuer issues uploads without a process for each.
+// issuer returns an issuer within this process.
 func (w world) issuer(t *testing.T) *issue.Issuer {
 	t.Helper()
 	keys, err := uploadtoken.ParseKeys(failoverKeys)
@@ -50,8 +50,8 @@ func (w world) issuer(t *testing.T) *issue.Issuer {
 	return issuer
 }
 
-// beReceiver is a child that is a receiver until it is killed. Its arguments are the
-// database's URL and the key's. It prints its address.
+// beReceiver runs a receiver in a child until it is killed. Its arguments are the URLs of the
+// database and of the public key. It prints its address.
 func beReceiver() {
 	keys, err := uploadtoken.ParseKeys(failoverKeys)
 	if err != nil {
@@ -66,16 +66,16 @@ func beReceiver() {
 	})
 }
 
-// startReceiver returns a receiver in a process of its own and its callback URL.
+// startReceiver starts a receiver in a child and returns both the child and its callback URL.
 func startReceiver(t *testing.T, database, keyURL string) (*proc.Child, string) {
 	t.Helper()
 	child := proc.Start(t, "receiver", database, keyURL)
 	return child, "http://" + child.FirstLine(t) + "/oss/callback"
 }
 
-// TestFailover uploads without a break, by several uploaders, with two receivers on one
-// database as callback URLs, and kills the first receiver in the middle. Every upload is
-// answered by a receiver, and has its one row.
+// TestFailover runs several uploaders at once, with two receivers on one database as callback
+// URLs, and kills the first receiver on the way. It checks that a receiver answers for every
+// upload and that every upload has one row.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	const uploads, uploaders, killAfter = 400, 8, 150
@@ -115,7 +115,7 @@ func TestFailover(t *testing.T) {
 				issued[u.ID] = key
 				mu.Unlock()
 				if answered.Add(1) == killAfter {
-					first.Kill(t) // SIGKILL: nothing is finished, nothing is said
+					first.Kill(t) // by SIGKILL, so it cannot finish anything
 				}
 			}
 		})
@@ -140,7 +140,7 @@ func TestFailover(t *testing.T) {
 		}
 		recorded++
 		if issued[id] != key {
-			t.Errorf("%s of upload %s was never issued, or is there twice", key, id)
+			t.Errorf("%s of upload %s was never issued, or is recorded twice", key, id)
 		}
 		delete(issued, id)
 	}
@@ -153,7 +153,7 @@ func TestFailover(t *testing.T) {
 	w.checkBothCalled(t, firstURL, secondURL)
 }
 
-// checkBothCalled makes sure that the test tested something.
+// checkBothCalled checks that both receivers were called; otherwise the test proves nothing.
 func (w world) checkBothCalled(t *testing.T, first, second string) {
 	t.Helper()
 	if _, text := servetest.Get(t, w.emulator+"/_ossemu/callbacks"); !strings.Contains(text, first) || !strings.Contains(text, second) {

@@ -1,5 +1,4 @@
-// Package e2e tests whole programs together: the issuer as it is built, the emulator,
-// and receivers.
+// Package e2e tests whole programs together: the built issuer, the emulator and receivers.
 package e2e
 
 import (
@@ -56,7 +55,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the programs once, as the tests are built.
+// build builds the programs once, with the race detector if the tests have it.
 var build = sync.OnceValue(func() error {
 	args := []string{"build", "-o", bin}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -68,7 +67,7 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// programs returns the directory that the issuer and the receiver are in.
+// programs returns the directory of the built issuer and receiver.
 func programs(t *testing.T) string {
 	t.Helper()
 	if err := build(); err != nil {
@@ -77,11 +76,11 @@ func programs(t *testing.T) string {
 	return bin
 }
 
-// command returns one that runs the issuer in an environment of its own.
+// command returns a command that runs the issuer with only the given environment.
 func command(t *testing.T, env clitest.Env, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "issuer"), args...)
-	cmd.Env = []string{proc.QuickExit} // not that of the test
+	cmd.Env = []string{proc.QuickExit} // without the environment of the test
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -118,7 +117,7 @@ func put(t *testing.T, env clitest.Env, args ...string) manifest.Upload {
 	return *m.Put
 }
 
-// answer is what the receivers of these tests say, and an uploader must see.
+// answer is the answer of the receivers in these tests, which an uploader must get.
 const answer = receiverfake.Answer
 
 // A world is an emulator behind a gate, a receiver that checks nothing, and an
@@ -179,13 +178,13 @@ func startIssuer(t *testing.T, cfg issuer.Config, endpoint, policies string) str
 	}).Public
 }
 
-// createArgs is a good multipart command line against a world's emulator.
+// createArgs returns a valid multipart command line for the world's emulator.
 func (w world) createArgs(args ...string) []string {
 	good := []string{"multipart", "create", "--bucket", "demo", "--key", "video.mp4", "--callback-url", w.receiver.URL + "/oss/callback"}
 	return slices.Concat(good, args)
 }
 
-// create runs a command that is to succeed and returns the manifest and its text.
+// create creates an upload and returns its manifest, parsed and as text.
 func (w world) create(t *testing.T, args ...string) (manifest.Multipart, string) {
 	t.Helper()
 	stdout, stderr, status := execute(t, w.env, w.createArgs(args...)...)
@@ -253,7 +252,7 @@ func (w world) openUploads(t *testing.T) int {
 	return len(ossclient.OpenUploads(t, w.client(), ossfake.Bucket))
 }
 
-// abortAll aborts those uploads.
+// abortAll aborts the open uploads.
 func (w world) abortAll(t *testing.T) {
 	t.Helper()
 	uploads := ossclient.OpenUploads(t, w.client(), ossfake.Bucket)
@@ -268,14 +267,14 @@ func (w world) abortAll(t *testing.T) {
 	}
 }
 
-// stored reads an object back, with the credentials.
+// stored reads an object with the account's credentials.
 func (w world) stored(t *testing.T, key string) string {
 	t.Helper()
 	_, content := ossclient.Get(t, w.client(), ossfake.Bucket, key)
 	return string(content)
 }
 
-// client is an administrator's. It does not go through the gate.
+// client returns a client with the account's credentials. It does not go through the gate.
 func (w world) client() *sdk.Client {
 	return ossclient.New(w.emulator, ossfake.Region, ossfake.AccessKeyID, ossfake.AccessKeySecret)
 }
@@ -300,7 +299,7 @@ func completeXML(etags []string) []byte {
 	return []byte(b.String())
 }
 
-// askAs sends the body's own length in place of the signed one, as net/http does.
+// askAs sends the actual length of the body instead of the signed one, as net/http does.
 func askAs(t *testing.T, r manifest.PresignedRequest, body []byte) (int, string, http.Header) {
 	t.Helper()
 	headers := map[string]string{}

@@ -18,7 +18,7 @@ import (
 	"upcall/internal/testing/clitest"
 )
 
-// entered returns what the ledger holds, the oldest first, with the times checked.
+// entered returns the uploads in the ledger, the oldest first. It checks their times.
 func entered(t *testing.T, databaseURL string) []eventstore.IssuedUpload {
 	t.Helper()
 	pool, err := eventstore.Open(t.Context(), databaseURL)
@@ -57,7 +57,7 @@ func entered(t *testing.T, databaseURL string) []eventstore.IssuedUpload {
 	return uploads
 }
 
-// TestLedger: every way to issue an upload leaves a row.
+// TestLedger checks that every command that issues an upload leaves a row.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -99,7 +99,7 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// TestLedgerRefused: what cannot be written down is not handed out.
+// TestLedgerRefused checks that nothing is issued if the ledger cannot be written.
 func TestLedgerRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -119,7 +119,7 @@ func TestLedgerRefused(t *testing.T) {
 	}{
 		{"no URL", "postgres://u:hunter2@:x/", 2, "UPCALL_DATABASE_URL: database URL is not valid"},
 		{"embedded", "embedded", 2, "embedded is a PostgreSQL within the receiver"},
-		{"away", "postgres://u:hunter2@127.0.0.1:1/d", 1, "127.0.0.1"},
+		{"unreachable", "postgres://u:hunter2@127.0.0.1:1/d", 1, "127.0.0.1"},
 		{"without a schema", dbtest.Empty(t), 1, "receiver migrate up"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(commands)) {
@@ -138,20 +138,20 @@ func TestLedgerRefused(t *testing.T) {
 		t.Errorf("%d uploads are open", n)
 	}
 	if _, err := os.Stat(manifest); !os.IsNotExist(err) {
-		t.Errorf("the manifest's file is there: %v", err)
+		t.Errorf("the manifest's file was not removed: %v", err)
 	}
 	if len(w.receiver.Callbacks()) != 0 {
 		t.Errorf("%d callbacks came", len(w.receiver.Callbacks()))
 	}
 
-	// Both variables, along with another mistake.
+	// Both variables are set, and there is another mistake.
 	env := maps.Clone(w.env)
 	env["UPCALL_DATABASE_URL"], env["UPCALL_DATABASE_URL_FILE"] = "postgres://127.0.0.1:1/d", small
 	if _, stderr, status := execute(t, env, "put", "--bucket", "Demo", "--key", "a"); status != 2 || strings.Count(stderr, "\n") != 2 ||
 		!strings.Contains(stderr, "set one of them only") || !strings.Contains(stderr, "bucket:") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
-	// Another program's database is not asked.
+	// DATABASE_URL, which may belong to another program, is ignored.
 	env = maps.Clone(w.env)
 	env["DATABASE_URL"] = "postgres://u:hunter2@127.0.0.1:1/d"
 	stdout, stderr, status := execute(t, env, "put", "--bucket", "demo", "--key", "a", "--format", "json")

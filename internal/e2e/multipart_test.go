@@ -16,8 +16,8 @@ import (
 	"upcall/internal/testing/receiverfake"
 )
 
-// TestMultipartByURLs uploads with what the manifest holds and nothing else: parts,
-// list, merge with the callback in headers or query.
+// TestMultipartByURLs uploads with the manifest alone: it sends and lists the parts, and
+// completes the upload with the callback in headers or in the query.
 func TestMultipartByURLs(t *testing.T) {
 	t.Parallel()
 	for _, carry := range []string{"header", "query"} {
@@ -36,10 +36,10 @@ func TestMultipartByURLs(t *testing.T) {
 				t.Errorf("list: status %d: %s", status, answer)
 			}
 			if len(w.receiver.Callbacks()) != 0 {
-				t.Error("called back before the merge")
+				t.Error("OSS called back before the completion")
 			}
 			if status, _, _ := ask(t, *m.Head, nil); status != http.StatusNotFound {
-				t.Errorf("head before the merge: status %d", status)
+				t.Errorf("head before the completion: status %d", status)
 			}
 			status, got, header := ask(t, m.Complete, completeXML(etags))
 			if status != http.StatusOK || got != answer {
@@ -58,14 +58,13 @@ func TestMultipartByURLs(t *testing.T) {
 				t.Errorf("callback %+v", callback)
 			}
 			if status, answer, _ := ask(t, m.Abort, nil); status != http.StatusNotFound {
-				t.Errorf("abort after the merge: status %d: %s", status, answer)
+				t.Errorf("abort after the completion: status %d: %s", status, answer)
 			}
 		})
 	}
 }
 
-// TestMultipartWrongPart: where the size is known, no other part is taken than what
-// was signed.
+// TestMultipartWrongPart checks that, if the size is known, OSS accepts only the signed parts.
 func TestMultipartWrongPart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -80,7 +79,7 @@ func TestMultipartWrongPart(t *testing.T) {
 	if status, answer, _ := ask(t, swapped, content(102400)); swapped.URL == m.Parts[0].URL || status != http.StatusForbidden {
 		t.Errorf("part 1 sent as part 2: status %d: %s", status, answer)
 	}
-	// Nobody can complete without the callback, or with one of his own.
+	// Nobody can complete the upload without the callback, or with another one.
 	for name := range m.Complete.Headers {
 		changed := m.Complete
 		changed.Headers = map[string]string{}
@@ -125,15 +124,15 @@ func TestMultipartComplete(t *testing.T) {
 					t.Fatalf("status %d: %s%s", status, stdout, stderr)
 				}
 				if format == "text" && strings.Contains(stdout, "as expected") != (tt.args != nil) {
-					t.Errorf("says of the comparison: %s", stdout)
+					t.Errorf("on the comparison it says: %s", stdout)
 				}
 				if format == "json" && !json.Valid([]byte(stdout)) {
-					t.Errorf("no JSON: %s", stdout)
+					t.Errorf("not JSON: %s", stdout)
 				}
 				if callback := w.callback(t, "video.mp4"); *callback.Size != 250000 {
 					t.Errorf("callback %+v", callback)
 				}
-				// Once more: it says that it is over.
+				// A second completion fails and says that the upload is over.
 				if _, stderr, status := w.complete(t, text); status != 1 || !strings.Contains(stderr, "NoSuchUpload") ||
 					strings.Count(stderr, "\n") != 1 {
 					t.Errorf("again: status %d: %s", status, stderr)
@@ -143,7 +142,7 @@ func TestMultipartComplete(t *testing.T) {
 	}
 }
 
-// TestMultipartCompleteRefused: what is not whole is not merged.
+// TestMultipartCompleteRefused checks that incomplete uploads are not completed.
 func TestMultipartCompleteRefused(t *testing.T) {
 	t.Parallel()
 	data := content(250_000)
@@ -183,7 +182,7 @@ func TestMultipartCompleteRefused(t *testing.T) {
 			if len(w.receiver.Callbacks()) != 0 || w.openUploads(t) != 1 {
 				t.Errorf("%d callbacks came, %d uploads are open", len(w.receiver.Callbacks()), w.openUploads(t))
 			}
-			// The upload is still there, to be mended or aborted.
+			// The upload is still open, to be fixed or aborted.
 			out, stderr, status := execute(t, w.env, "multipart", "abort", "--manifest", saved(t, text))
 			if status != 0 || stderr != "" || !strings.Contains(out, "video.mp4") || w.openUploads(t) != 0 {
 				t.Errorf("abort: status %d: %s%s", status, out, stderr)
@@ -196,7 +195,7 @@ func TestMultipartCompleteRefused(t *testing.T) {
 	}
 }
 
-// TestMultipartCallbackFails: 203 is no success.
+// TestMultipartCallbackFails checks that 203 is not a success.
 func TestMultipartCallbackFails(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
@@ -219,7 +218,7 @@ func TestMultipartCallbackFails(t *testing.T) {
 	}
 }
 
-// TestMultipartForbidOverwrite: the merge is what would overwrite.
+// TestMultipartForbidOverwrite checks that the completion does not overwrite an object.
 func TestMultipartForbidOverwrite(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -239,7 +238,7 @@ func TestMultipartForbidOverwrite(t *testing.T) {
 	}
 }
 
-// TestMultipartManyParts: OSS lists a thousand parts at a time.
+// TestMultipartManyParts completes an upload whose parts OSS lists a thousand at a time.
 func TestMultipartManyParts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *ossemu.Config) { c.MinPartSize = 1 })
@@ -264,7 +263,7 @@ func TestMultipartManyParts(t *testing.T) {
 	}
 }
 
-// TestMultipartText keeps the manifest in a file and says what to do with it.
+// TestMultipartText writes the manifest to a file and prints what to do with it.
 func TestMultipartText(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -290,14 +289,14 @@ func TestMultipartText(t *testing.T) {
 	if m, err := manifest.Read(file); err != nil || len(m.Multipart.Parts) != 3 {
 		t.Errorf("manifest %+v, %v", m, err)
 	}
-	// A second upload does not overwrite the first one's manifest, and is not begun.
+	// A second upload does not overwrite the manifest of the first, and is not initiated.
 	if _, stderr, status := execute(t, w.env, w.createArgs("--parts", "1", "--manifest", path)...); status != 2 ||
 		!strings.Contains(stderr, "--manifest: ") || w.openUploads(t) != 1 {
 		t.Errorf("status %d: %s; %d uploads", status, stderr, w.openUploads(t))
 	}
 }
 
-// TestMultipartSTS: every URL of the manifest ends with the credentials.
+// TestMultipartSTS checks that every URL of the manifest ends with the credentials.
 func TestMultipartSTS(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *ossemu.Config) { c.SecurityToken = "sts" })

@@ -39,7 +39,7 @@ import (
 type site struct {
 	url, apiKey string
 	fail        atomic.Bool // callbacks
-	spools      atomic.Bool // callbacks, as a receiver whose database is away does
+	spools      atomic.Bool // callbacks, like a receiver that cannot reach its database
 }
 
 func newSite(t *testing.T) *site {
@@ -107,7 +107,7 @@ func addKey(t *testing.T, database, policy string) string {
 	return text
 }
 
-// TestPage uploads through the page as a person does.
+// TestPage uploads through the page as a person would.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "chromium")
@@ -138,7 +138,7 @@ func TestPage(t *testing.T) {
 		}
 		return got
 	}
-	// upload has the page take a file, and returns the entry of the list that it makes.
+	// upload gives the page a file, and returns the entry in its list.
 	upload := func(path, outcome string) string {
 		t.Helper()
 		do(chromedp.Evaluate[chromedp.Void](`document.getElementById("uploads").replaceChildren()`),
@@ -153,9 +153,9 @@ func TestPage(t *testing.T) {
 	// Without an API key nothing is sent.
 	do(chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{file("early.txt", []byte("x"))}))
 	if got := text("#none"); got != "No files yet." {
-		t.Errorf("a file was taken without an API key: %s", got)
+		t.Errorf("the page took a file without an API key: %s", got)
 	}
-	// By keyboard: the key, then on to the variables.
+	// Type the API key, then the variables.
 	do(chromedp.Focus(chromedp.CSS("#key")), chromedp.KeyEvent(s.apiKey), chromedp.Focus(chromedp.CSS("#name1")),
 		chromedp.KeyEvent("uid\t42"))
 
@@ -165,7 +165,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page does not say %s: %s", want, uploaded)
 		}
 	}
-	do(chromedp.WaitReady(chromedp.CSS("#uploads table")), // it comes after the outcome, and closed
+	do(chromedp.WaitReady(chromedp.CSS("#uploads table")), // it appears after the outcome, closed
 		chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll("#uploads details")) d.open = true`),
 		chromedp.WaitVisible(chromedp.CSS("#uploads table")))
 	if row := text("#uploads table"); !strings.Contains(row, "image/png") || !strings.Contains(row, `{"uid":"42"}`) ||
@@ -174,7 +174,7 @@ func TestPage(t *testing.T) {
 	}
 	screenshot(t, chromium, "page.png")
 
-	// A variable that the policy does not allow, and a file that it does not.
+	// Try a variable and a file that the policy does not allow.
 	do(chromedp.Click(chromedp.CSS("#add")), chromedp.KeyEvent("secret\t1"))
 	if got := upload(file("note.txt", []byte("hello")), "bad"); !strings.Contains(got, "secret") {
 		t.Errorf("a variable that is not allowed: %s", got)
@@ -184,7 +184,7 @@ func TestPage(t *testing.T) {
 		!strings.Contains(got, "1MiB") && !strings.Contains(got, "bytes") {
 		t.Errorf("a file that is too large: %s", got)
 	}
-	// Files that are dropped go the same way.
+	// Drop a file.
 	do(chromedp.Evaluate[chromedp.Void](`
 		document.getElementById("uploads").replaceChildren();
 		const dropped = new DataTransfer();
@@ -205,20 +205,20 @@ func TestPage(t *testing.T) {
 	if got := text("#uploads li"); !strings.Contains(got, "dropped.txt") || !strings.Contains(got, "Uploaded and recorded") {
 		t.Errorf("a file was dropped: %s", got)
 	}
-	// What the receiver only keeps is not recorded yet.
+	// A callback that the receiver only spools is not recorded yet.
 	s.spools.Store(true)
 	if got := upload(file("note.txt", []byte("hello")), "good"); !strings.Contains(got, "Uploaded; it will be recorded shortly") ||
 		strings.Contains(got, "and recorded") {
-		t.Errorf("a callback in the spool: %s", got)
+		t.Errorf("a spooled callback: %s", got)
 	}
 	s.spools.Store(false)
-	// 203 is no success.
+	// 203 is not a success.
 	s.fail.Store(true)
 	if got := upload(file("note.txt", []byte("hello")), "bad"); !strings.Contains(got, "Stored, but not recorded") {
 		t.Errorf("a failed callback: %s", got)
 	}
 	s.fail.Store(false)
-	// On a phone nothing is wider than the screen.
+	// On a phone, nothing is wider than the screen.
 	do(chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile))
 	upload(file("note.txt", []byte("hello")), "good")
 	wide, err := chromedp.Run(chromium, chromedp.Evaluate[int](`document.documentElement.scrollWidth`))
@@ -228,7 +228,7 @@ func TestPage(t *testing.T) {
 	screenshot(t, chromium, "page-phone.png")
 	violations, err := chromedp.Run(chromium, chromedp.Evaluate[string](`JSON.stringify(self.violations ?? [])`))
 	if err != nil || violations != "[]" {
-		t.Errorf("the page does what its content security policy forbids: %s (%v)", violations, err)
+		t.Errorf("the page violates its content security policy: %s (%v)", violations, err)
 	}
 }
 

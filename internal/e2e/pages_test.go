@@ -22,14 +22,14 @@ import (
 )
 
 var (
-	// A block of commands, and the block of what it prints, if that stands behind it.
+	// A block of commands, and the block with its output, if that follows.
 	pageBlock = regexp.MustCompile("(?ms)^```sh run\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?")
-	// A command that ends in a status other than 0 says so.
+	// A command that ends with a status other than 0 has this comment.
 	pageStatus = regexp.MustCompile(`# status (\d)\n?$`)
 )
 
-// runPage runs the commands of a page, at least so many, one after the other in a
-// directory, and compares status and output with the page.
+// runPage runs the commands of a page, of which there must be at least least, in order in a
+// directory. It compares status and output with the page.
 func runPage(t *testing.T, path, dir string, least int, env ...string) {
 	t.Helper()
 	page, err := os.ReadFile(path)
@@ -60,7 +60,7 @@ func runPage(t *testing.T, path, dir string, least int, env ...string) {
 		}
 	}
 	if commands < least || strings.Count(string(page), "```sh run") != commands {
-		t.Errorf("the page has %d commands that run", commands)
+		t.Errorf("only %d commands of the page ran", commands)
 	}
 }
 
@@ -69,8 +69,8 @@ func TestVerificationPage(t *testing.T) {
 	runPage(t, "../../docs/verification.md", "../..", 10)
 }
 
-// TestOperationsPage runs the page's commands on a spool in which one callback waits and
-// three are dead letters.
+// TestOperationsPage runs the page's commands on a spool with one waiting callback and three
+// dead letters.
 func TestOperationsPage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

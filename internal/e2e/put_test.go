@@ -10,8 +10,7 @@ import (
 	"upcall/internal/ossemu"
 )
 
-// TestURLLife uses one URL many times, with another content each time, until it expires
-// by OSS's clock.
+// TestURLLife uses one URL for several contents, until it expires by OSS's clock.
 func TestURLLife(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64 // of the emulator's clock
@@ -25,7 +24,7 @@ func TestURLLife(t *testing.T) {
 	}
 	for _, content := range []string{"first", "second", "", "fourth, and longer"} {
 		if status, body := upload(content); status != http.StatusOK || w.stored(t, "cat.txt") != content {
-			t.Errorf("%q: status %d: %s; stored is %q", content, status, body, w.stored(t, "cat.txt"))
+			t.Errorf("%q: status %d: %s; %q is stored", content, status, body, w.stored(t, "cat.txt"))
 		}
 	}
 	ahead.Store(int64(59 * time.Minute))
@@ -38,11 +37,11 @@ func TestURLLife(t *testing.T) {
 	}
 	ahead.Store(0)
 	if got := w.stored(t, "cat.txt"); got != "in the last minute" {
-		t.Errorf("stored is %q", got)
+		t.Errorf("%q is stored", got)
 	}
 }
 
-// TestURLForbidsOverwrite: the first upload stays.
+// TestURLForbidsOverwrite checks that the first upload is not overwritten.
 func TestURLForbidsOverwrite(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -54,16 +53,16 @@ func TestURLForbidsOverwrite(t *testing.T) {
 		}
 	}
 	if got := w.stored(t, "once.txt"); got != "a" || len(w.receiver.Callbacks()) != 1 {
-		t.Errorf("stored is %q, %d callbacks came", got, len(w.receiver.Callbacks()))
+		t.Errorf("%q is stored, %d callbacks came", got, len(w.receiver.Callbacks()))
 	}
-	// Without the header that forbids it, the URL is worth nothing.
+	// Without the header that forbids it, the signature does not match.
 	delete(u.Headers, "x-oss-forbid-overwrite")
 	if status, _, _ := ask(t, u.Request(), nil); status != http.StatusForbidden {
 		t.Errorf("status %d", status)
 	}
 }
 
-// TestExactLength: OSS takes the signed size and no other.
+// TestExactLength checks that OSS accepts only the signed size.
 func TestExactLength(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -74,7 +73,7 @@ func TestExactLength(t *testing.T) {
 		}
 	}
 	if got := w.stored(t, "exact.txt"); got != "12345" {
-		t.Errorf("stored is %q", got)
+		t.Errorf("%q is stored", got)
 	}
 	empty := put(t, w.env, "--bucket", "demo", "--key", "empty.txt", "--content-length", "0")
 	for content, want := range map[string]int{"": 200, "1": 403} {

@@ -21,7 +21,7 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-// start starts the issuer, to be killed.
+// start starts an issuer for a test to kill.
 func start(t *testing.T, env clitest.Env, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	cmd, output := command(t, env, args...), new(bytes.Buffer)
@@ -32,7 +32,7 @@ func start(t *testing.T, env clitest.Env, args ...string) (*exec.Cmd, *bytes.Buf
 	return cmd, output
 }
 
-// kill ends a program that must not have ended by itself.
+// kill ends a program with SIGKILL and checks that it had not ended by itself.
 func kill(t *testing.T, cmd *exec.Cmd, output *bytes.Buffer) {
 	t.Helper()
 	if err := cmd.Process.Kill(); err != nil {
@@ -44,7 +44,7 @@ func kill(t *testing.T, cmd *exec.Cmd, output *bytes.Buffer) {
 	}
 }
 
-// TestUploadKilled kills the program amid an upload and runs the same command again.
+// TestUploadKilled kills the program during an upload and runs the same command again.
 func TestUploadKilled(t *testing.T) {
 	t.Parallel()
 	object := []string{"--bucket", "demo", "--key", "big.bin", "--part-size", "102400"}
@@ -53,7 +53,7 @@ func TestUploadKilled(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			env := maps.Clone(w.env)
-			paths := inFolder(t, map[string]int{"big.bin": 1_000_000})
+			paths := inDir(t, map[string]int{"big.bin": 1_000_000})
 			callback := []string{"--callback-url", w.receiver.URL}
 			command := slices.Concat([]string{"upload", paths["big.bin"], "--parallel", "2"}, object, callback)
 			if given {
@@ -71,7 +71,7 @@ func TestUploadKilled(t *testing.T) {
 					serve.ServeHTTP(rw, r)
 					return
 				}
-				arrived <- struct{}{} // now both connections wait here, and 1 to 5 are through
+				arrived <- struct{}{} // both connections wait here, after parts 1 to 5 were sent
 				io.Copy(io.Discard, r.Body)
 				<-r.Context().Done()
 			})
@@ -107,26 +107,26 @@ func TestUploadKilled(t *testing.T) {
 	}
 }
 
-// TestUploadKilledAtTheEnd kills the program after OSS was asked to merge the parts, and
-// before it could say that it did.
+// TestUploadKilledAtTheEnd kills the program after OSS completed the upload and before it
+// answers.
 func TestUploadKilledAtTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"big.bin": 250_000})
+	paths := inDir(t, map[string]int{"big.bin": 250_000})
 	command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
 		"--callback-url", w.receiver.URL}
-	merged := make(chan struct{})
+	completed := make(chan struct{})
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 		if r.Method != http.MethodPost || r.URL.Query().Has("uploads") {
 			serve.ServeHTTP(rw, r)
 			return
 		}
 		serve.ServeHTTP(httptest.NewRecorder(), r)
-		close(merged)
+		close(completed)
 		<-r.Context().Done()
 	})
 	cmd, output := start(t, w.env, command...)
-	<-merged
+	<-completed
 	kill(t, cmd, output)
 	w.callback(t, "big.bin") // it was carried out
 
@@ -144,7 +144,7 @@ func TestUploadKilledAtTheEnd(t *testing.T) {
 	}
 }
 
-// expireState lets the manifest in the state be one of long ago.
+// expireState changes the manifest in the state to one that expired long ago.
 func expireState(t *testing.T, w world, _ string) {
 	file := filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0])
 	text, err := os.ReadFile(file)
@@ -170,7 +170,7 @@ func shorten(t *testing.T, _ world, path string) {
 	}
 }
 
-// TestUploadBegunAnew: what the state holds is of no use any more.
+// TestUploadBegunAnew resumes uploads whose state is no longer usable.
 func TestUploadBegunAnew(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -202,7 +202,7 @@ func TestUploadBegunAnew(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			paths := inFolder(t, map[string]int{"big.bin": 250_000})
+			paths := inDir(t, map[string]int{"big.bin": 250_000})
 			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
 				"--parallel", "1", "--callback-url", w.receiver.URL}
 			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
@@ -229,26 +229,25 @@ func TestUploadBegunAnew(t *testing.T) {
 	}
 }
 
-// TestUploadBegunAnewAfterMerge: the parts were merged, but nobody heard of it, and then
-// the upload could not go on. What may be reported already is not reported once more
-// without a word.
-func TestUploadBegunAnewAfterMerge(t *testing.T) {
+// TestUploadBegunAnewAfterCompletion completes an upload, loses the answer, and makes its state
+// unusable. It checks that what may have been reported already is not reported again silently.
+func TestUploadBegunAnewAfterCompletion(t *testing.T) {
 	t.Parallel()
 	const over = "OSS was asked to complete the upload, which is over now"
 	tests := []struct {
 		name     string
 		callback bool
-		merge    bool // false only asks for it
+		complete bool // false: OSS is asked, but does not do it
 		change   func(t *testing.T, w world, path string)
 		abort    int // status of the answer to the abort; 0 is OSS's own
 		status   int
 		says     string
-		state    int // how many are left
+		state    int // how many state files are left
 	}{
 		{"expired", true, true, expireState, 0, 1, "the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ", 0},
-		{"expired, and nobody to call back", false, true, expireState, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
+		{"expired, without a callback", false, true, expireState, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
 		{"another size", true, true, shorten, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
-		{"expired, and not merged", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
+		{"expired, and not completed", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
 		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort: OSS answered 403", 0},
 		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
 	}
@@ -256,7 +255,7 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			paths := inFolder(t, map[string]int{"big.bin": 250_000})
+			paths := inDir(t, map[string]int{"big.bin": 250_000})
 			command := []string{"upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400",
 				"--attempts", "1"}
 			if tt.callback {
@@ -267,7 +266,7 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 					serve.ServeHTTP(rw, r)
 					return
 				}
-				if tt.merge {
+				if tt.complete {
 					serve.ServeHTTP(httptest.NewRecorder(), r)
 				}
 				rw.WriteHeader(http.StatusBadGateway)
@@ -301,7 +300,7 @@ func TestUploadBegunAnewAfterMerge(t *testing.T) {
 			w.gate.Open()
 			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 &&
 				(status != 0 || tt.callback != (stdout == answer+"\n")) {
-				t.Errorf("once more: status %d: %s%s", status, stdout, stderr)
+				t.Errorf("a third run: status %d: %s%s", status, stdout, stderr)
 			}
 		})
 	}

@@ -20,12 +20,12 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-const maxMemory = 64 << 20 // bytes that the program may take, whatever the file's size
+const maxMemory = 64 << 20 // bytes that the program may use, whatever the file's size
 
-// A sink answers as OSS does and keeps nothing. All that it is sent is zeros.
+// A sink answers like OSS and stores nothing. It expects a content of zeros.
 type sink struct {
 	url  string
-	peak atomic.Int64 // bytes of memory that the uploader had at most, by its last request
+	peak atomic.Int64 // memory of the uploader, in bytes, up to its last request
 	pid  atomic.Int64
 }
 
@@ -48,12 +48,12 @@ func newSink(t *testing.T) *sink {
 		case r.Method == http.MethodPost:
 			w.Header().Set("x-oss-hash-crc64ecma", query.Get("crc"))
 		}
-		s.peak.Store(peakMemory(t, s.pid.Load())) // the last request: the program is still there
+		s.peak.Store(peakMemory(t, s.pid.Load())) // the last request: the program still runs
 	}))
 	return s
 }
 
-// crcOfZeros doubles what it knows.
+// crcOfZeros returns the CRC-64 of that many zeros, which it doubles step by step.
 func crcOfZeros(size int64) uint64 {
 	sum, known := uint64(0), int64(0)
 	for bit := int64(1) << 40; bit > 0; bit >>= 1 {
@@ -65,8 +65,8 @@ func crcOfZeros(size int64) uint64 {
 	return sum
 }
 
-// peakMemory is how many bytes of memory a process had at most. It is not what wait4
-// says: that counts what the parent had when it began the process.
+// peakMemory returns the peak memory of a process, in bytes. The value of wait4 would include
+// the memory of the parent when it started the process.
 func peakMemory(t *testing.T, pid int64) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -86,7 +86,7 @@ func peakMemory(t *testing.T, pid int64) int64 {
 	return 0
 }
 
-// manifest is of an upload of zeros.
+// manifest returns the manifest of an upload of zeros.
 func (s *sink) manifest(size, partSize int64) manifest.Multipart {
 	request := func(method, query string) manifest.PresignedRequest {
 		padding := strings.Repeat("s", 500) // as long as presigned URLs are
@@ -104,8 +104,8 @@ func (s *sink) manifest(size, partSize int64) manifest.Multipart {
 	return m
 }
 
-// TestUploadMemory uploads large files with the program as it is released: the race
-// detector takes memory of its own. It runs beside no other test, as it keeps every
+// TestUploadMemory uploads large files with a program built without the race detector, which
+// needs memory itself. It does not run in parallel with other tests, because it keeps every
 // processor busy.
 func TestUploadMemory(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "issuer")
@@ -114,7 +114,7 @@ func TestUploadMemory(t *testing.T) {
 	}
 	tests := []struct {
 		name           string
-		size, partSize int64 // bytes; no part size is a single PUT
+		size, partSize int64 // bytes; a part size of 0 means a single PUT
 	}{
 		{"one PUT", 1 << 30, 0},
 		{"32 parts", 2 << 30, 64 << 20},
@@ -128,7 +128,7 @@ func TestUploadMemory(t *testing.T) {
 			if err := os.WriteFile(file, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Truncate(file, tt.size); err != nil { // a file of nothing but a hole
+			if err := os.Truncate(file, tt.size); err != nil { // a sparse file
 				t.Fatal(err)
 			}
 			var document any = manifest.Upload{Method: "PUT", URL: s.url + "/demo/big.bin?x-oss-signature=s"}

@@ -17,9 +17,9 @@ import (
 	"upcall/internal/testing/receiverfake"
 )
 
-// inFolder writes files into a folder of the test's own and returns their paths. The
-// content of each is its name, as often as it takes.
-func inFolder(t *testing.T, sizes map[string]int) map[string]string {
+// inDir writes files to a new directory and returns their paths. The content of each is its
+// name, repeated.
+func inDir(t *testing.T, sizes map[string]int) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	paths := make(map[string]string)
@@ -32,7 +32,7 @@ func inFolder(t *testing.T, sizes map[string]int) map[string]string {
 	return paths
 }
 
-// states returns the names of the files in the state's folder.
+// states returns the names of the files in the state directory.
 func states(t *testing.T, w world) []string {
 	t.Helper()
 	entries, err := os.ReadDir(w.env["UPCALL_STATE_DIR"])
@@ -50,7 +50,7 @@ func TestUploadOneFile(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 200_000} {
 		w := newWorld(t)
-		paths := inFolder(t, map[string]int{"cat.jpg": size})
+		paths := inDir(t, map[string]int{"cat.jpg": size})
 		stdout, stderr, status := execute(t, w.env, "upload", paths["cat.jpg"], "--bucket", "demo", "--key", "photos/猫.jpg",
 			"--content-type", "image/jpeg", "--callback-url", w.receiver.URL+"/ok", "--var", "uid=42")
 		if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, fmt.Sprintf("uploaded %d bytes; CRC-64 ", size)) {
@@ -62,13 +62,13 @@ func TestUploadOneFile(t *testing.T) {
 			t.Errorf("%+v, %v", callback, w.gate.Puts())
 		}
 		if names := states(t, w); len(names) != 0 {
-			t.Errorf("state is kept of a single PUT: %v", names)
+			t.Errorf("a single PUT left state: %v", names)
 		}
 	}
 }
 
-// TestUploadSeveralFiles prints the answers in the order of the files, whichever is
-// answered first.
+// TestUploadSeveralFiles checks that the answers are printed in the order of the files,
+// whichever comes first.
 func TestUploadSeveralFiles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -76,7 +76,7 @@ func TestUploadSeveralFiles(t *testing.T) {
 		text, _ := json.MarshalIndent(map[string]string{"object": r.PostFormValue("object")}, "", "  ")
 		receiverfake.Respond(rw, http.StatusOK, string(text))
 	}))
-	paths := inFolder(t, map[string]int{"a.bin": 250_000, "b.bin": 10, "c.bin": 0, "d.bin": 102_400})
+	paths := inDir(t, map[string]int{"a.bin": 250_000, "b.bin": 10, "c.bin": 0, "d.bin": 102_400})
 	second := make(chan struct{})
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 		switch {
@@ -104,7 +104,7 @@ func TestUploadSeveralFiles(t *testing.T) {
 	}
 }
 
-// TestUploadSomeFail: the others are uploaded all the same.
+// TestUploadSomeFail checks that the other files are uploaded if one fails.
 func TestUploadSomeFail(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -115,7 +115,7 @@ func TestUploadSomeFail(t *testing.T) {
 		}
 		serve.ServeHTTP(rw, r)
 	})
-	paths := inFolder(t, map[string]int{"a.bin": 10, "b.bin": 10, "c.bin": 10})
+	paths := inDir(t, map[string]int{"a.bin": 10, "b.bin": 10, "c.bin": 10})
 	stdout, stderr, status := execute(t, w.env, "upload", paths["a.bin"], paths["b.bin"], paths["c.bin"],
 		"--bucket", "demo", "--key", "in/", "--callback-url", w.receiver.URL)
 	if status != 1 || stdout != answer+"\n"+answer+"\n" || strings.Count(stderr, "403") != 1 ||
@@ -124,11 +124,11 @@ func TestUploadSomeFail(t *testing.T) {
 	}
 }
 
-// TestUploadByManifest needs no credentials.
+// TestUploadByManifest uploads without credentials.
 func TestUploadByManifest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"cat.jpg": 250_000})
+	paths := inDir(t, map[string]int{"cat.jpg": 250_000})
 	bare := clitest.Env{"UPCALL_STATE_DIR": w.env["UPCALL_STATE_DIR"], "UPCALL_BUCKET": "set-for-other-commands"}
 	object := []string{"--bucket", "demo", "--key", "cat.jpg", "--callback-url", w.receiver.URL}
 	for name, make := range map[string][]string{
@@ -153,7 +153,7 @@ func TestUploadByManifest(t *testing.T) {
 		}
 	}
 
-	// A URL alone, in a file. Without a callback nothing is printed.
+	// A file may hold only a URL. Without a callback nothing is printed.
 	u := put(t, w.env, "--bucket", "demo", "--key", "cat.jpg")
 	file := filepath.Join(t.TempDir(), "url")
 	if err := os.WriteFile(file, []byte(u.URL+"\n"), 0o600); err != nil {
@@ -167,7 +167,7 @@ func TestUploadByManifest(t *testing.T) {
 func TestUploadCallbackFailed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"cat.jpg": 250_000})
+	paths := inDir(t, map[string]int{"cat.jpg": 250_000})
 	for _, partSize := range []string{"250000", "102400"} {
 		stdout, stderr, status := execute(t, w.env, "upload", paths["cat.jpg"], "--bucket", "demo", "--key", "cat.jpg",
 			"--callback-url", w.receiver.URL+receiverfake.RefusePath, "--part-size", partSize)
@@ -182,11 +182,11 @@ func TestUploadCallbackFailed(t *testing.T) {
 	}
 }
 
-// TestUploadNoPlaceForState aborts the upload that could not go on after a kill.
+// TestUploadNoPlaceForState checks that no part is sent if the upload could not be resumed.
 func TestUploadNoPlaceForState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"big.bin": 200_000})
+	paths := inDir(t, map[string]int{"big.bin": 200_000})
 	w.env["UPCALL_STATE_DIR"] = filepath.Join(paths["big.bin"], "state") // a file is in the way
 	_, stderr, status := execute(t, w.env, "upload", paths["big.bin"], "--bucket", "demo", "--key", "big.bin", "--part-size", "102400")
 	if status == 0 || !strings.Contains(stderr, "state of the upload") || slices.Contains(w.gate.Seen(), "PUT 1") {
@@ -194,11 +194,12 @@ func TestUploadNoPlaceForState(t *testing.T) {
 	}
 }
 
-// TestUploadInterrupted: Ctrl-C ends the program in order, and it says how to go on.
+// TestUploadInterrupted checks that Ctrl-C ends the program properly, and that it says how to
+// resume.
 func TestUploadInterrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	paths := inFolder(t, map[string]int{"a.bin": 300_000, "b.bin": 10, "c.bin": 10})
+	paths := inDir(t, map[string]int{"a.bin": 300_000, "b.bin": 10, "c.bin": 10})
 	arrived := make(chan struct{}, 10)
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 		if !strings.HasPrefix(ossfake.Kind(r), "PUT") {
@@ -220,7 +221,7 @@ func TestUploadInterrupted(t *testing.T) {
 	if err := upload.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	upload.Wait() // its status says more
+	upload.Wait() // the status is checked below
 	said, found := strings.CutSuffix(remarks.String(), "issuer: interrupted; run the same command again\n")
 	if status := upload.ProcessState.ExitCode(); status != 1 || !found {
 		t.Errorf("status %d: %s%s", status, said, &remarks)

@@ -28,28 +28,27 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// docs/uploads.md lists in tables what can be done, and in the last cell of a row the
-// commands that do it: each is a code span of its own and one line of POSIX shell. Where
-// a row's first command starts with issuer, after assignments of variables if need be,
-// or with curl, the test runs the row: its commands in their order, all rows in one
-// folder.
+// docs/uploads.md lists tasks in tables. The last cell of a row has the commands for its task,
+// each in its own code span and one line of POSIX shell. If a row's first command starts with
+// issuer, perhaps after assignments of variables, or with curl, the test runs the commands of
+// the row in order. All rows run in one directory.
 //
-// In that folder lie exampleobject.txt, a file of three parts; aliyun.json and
-// .aliyun/config.json with the profiles default and sts; credentials.json; and
-// policies.yaml, which is the page's block of YAML. The bucket, the callback URL and the
-// rest of the environment are set. Every name of OSS and of example.com leads to
-// emulators and to a receiver of this test; nobody listens at down.example.com. At $API
-// issuer serve runs with the same environment.
+// That directory holds exampleobject.txt, a file of three parts; aliyun.json and
+// .aliyun/config.json with the profiles default and sts; credentials.json; and policies.yaml,
+// which is the page's block of YAML. The bucket, the callback URL and the rest of the
+// environment are set. All host names of OSS and example.com lead to emulators and a receiver
+// of this test, except down.example.com, which cannot be reached. issuer serve runs at $API
+// with the same environment.
 //
-// After each command the test does what an uploader does with what was printed, or was
-// written to a file that ends in .json:
-//   - JSON of issuer put or of the API: it sends exampleobject.txt with those headers, twice, and the
-//     second time is refused where overwriting is forbidden;
+// After each command the test uses what was printed, or written to a file that ends in .json,
+// as an uploader would:
+//   - JSON of issuer put or of the API: it sends exampleobject.txt with those headers twice. OSS rejects
+//     the second upload if overwriting is forbidden;
 //   - a manifest of issuer multipart create: it sends the parts;
 //   - text with a curl command: it runs that.
 //
-// To document something more, add a row and count it. A command is right when it ends
-// with 0.
+// To document another task, add a row and increase the number below. Every command must end
+// with the status 0.
 const (
 	uploadsPage    = "../../docs/uploads.md"
 	documented     = 54 // rows
@@ -86,7 +85,7 @@ func documentedRows(t *testing.T) [][]string {
 		}
 	}
 	if len(rows) != documented {
-		t.Fatalf("%s has %d rows with commands, and the test is for %d; is it reading the page rightly?",
+		t.Fatalf("%s has %d rows with commands, but the test expects %d; does it read the page correctly?",
 			uploadsPage, len(rows), documented)
 	}
 	return rows
@@ -123,7 +122,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// A reader tries out what the page says.
+// A reader runs the commands of the page.
 type reader struct {
 	dir      string
 	env      []string
@@ -164,7 +163,7 @@ func newReader(t *testing.T) *reader {
 	return r
 }
 
-// documentedOSS starts an emulator to which every name leads to the receiver.
+// documentedOSS starts an emulator that resolves every host name to the receiver.
 func documentedOSS(t *testing.T, receiver *receiverfake.Receiver, token string) string {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -180,7 +179,7 @@ func documentedOSS(t *testing.T, receiver *receiverfake.Receiver, token string) 
 	})
 }
 
-// fill makes the folder.
+// fill fills the directory.
 func (r *reader) fill(t *testing.T) {
 	t.Helper()
 	end := time.Now().Add(time.Hour)
@@ -258,7 +257,7 @@ func (r *reader) upload(t *testing.T, command string, printed []byte) {
 	}
 }
 
-// send sends the headers that were printed, and no others.
+// send sends a request with the headers that were printed and no others.
 func (r *reader) send(t *testing.T, command string, want int, method, target string, headers map[string]string, body []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, target, bytes.NewReader(body))
@@ -283,8 +282,8 @@ func (r *reader) send(t *testing.T, command string, want int, method, target str
 	}
 }
 
-// toEmulators leads all names to the emulators: which one, the credentials say. It puts
-// the bucket into the path, as a custom domain names it nowhere. Neither is signed.
+// toEmulators sends all requests to the emulators; the credentials decide to which one. It puts
+// the bucket into the path, because a custom domain does not name it. Neither is signed.
 type toEmulators struct{ permanent, temporary string }
 
 func (e toEmulators) RoundTrip(req *http.Request) (*http.Response, error) {

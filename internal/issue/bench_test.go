@@ -12,12 +12,11 @@ import (
 	"upcall/internal/oss"
 )
 
-// BenchmarkIssue measures the whole of an issued upload (callback documents, token,
-// checks, signature) and, on the same machine in the same run, the SDK's own Presign
-// of the same request, for which all of that is given. It reports the ratios of the two
-// as x-sdk-time and x-sdk-allocs. Each upload has its documents, token and signature made
-// anew. What is kept from one to the next are the HMACs of the token keys, which are set
-// up once for a secret.
+// BenchmarkIssue measures issuing an upload (callback documents, token, checks, signature)
+// and, in the same run, the SDK's Presign of the same request, which gets all of that ready
+// made. It reports the ratios of the two as x-sdk-time and x-sdk-allocs. Each upload gets new
+// documents, a new token and a new signature. Only the HMACs of the token keys, which are set
+// up once for each secret, are kept from one upload to the next.
 func BenchmarkIssue(b *testing.B) {
 	issuer, request := newIssuer(b, func(_ *oss.Config, c *issue.Config) { c.NewID = nil }), benchRequest()
 	upload, _, err := issuer.Issue(b.Context(), request)
@@ -56,8 +55,8 @@ func BenchmarkIssue(b *testing.B) {
 			whole(b)
 		}
 	})
-	// In turns, and the median of each, so that whatever else the machine does hurts
-	// none.
+	// They take turns, and the median of each counts, so that other load on the machine
+	// affects both alike.
 	b.Run("ratio", func(b *testing.B) {
 		var ours, theirs []time.Duration
 		for b.Loop() {

@@ -1,7 +1,7 @@
 // Package issue makes one upload ready to be handed out: the callback documents, the
 // upload token inside them, the presigned URL over both, and the upload's row in the
-// ledger. It returns a URL only once that row is committed, so nobody ever holds a URL
-// that the ledger does not know.
+// ledger. It returns a URL only once that row is committed, so nobody ever has a URL
+// that the ledger lacks.
 //
 // It signs through package oss and reads no configuration.
 package issue
@@ -123,8 +123,8 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 	}, signed.ExpiryCause, nil
 }
 
-// prepare makes an upload's row in the ledger, with a new id but without what signing tells,
-// and its callback documents with the upload token in them.
+// prepare returns an upload's row for the ledger, with a new id but without what only signing
+// tells, and its callback documents with the upload token in them.
 func (i *Issuer) prepare(o oss.Object, expires time.Duration, spec *CallbackSpec, apiKeyID string) (
 	eventstore.IssuedUpload, oss.CallbackHeaders, error) {
 	id, err := i.cfg.NewID()

@@ -72,7 +72,7 @@ func TestIssue(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What the headers carry is what the result shows, and OSS would take both.
+	// The headers carry what the result shows, and OSS would accept both.
 	parameter, err := callbackspec.DecodeParameter(upload.Headers["x-oss-callback"], callbackspec.PublicHosts)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestIssue(t *testing.T) {
 		t.Errorf("headers %v, want %v", got, want)
 	}
 
-	// The token is this upload's, and outlives the URL.
+	// The token is for this upload and outlives the URL.
 	claims, err := newKeyring(t).Check(vars["x:upcall_token"], "demo", "photos/cat.jpg", now.Add(25*time.Hour-time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestIssueJSON(t *testing.T) {
 		{"token without variables", func(r *issue.Request) { r.Callback.Vars = nil }, true, "object", "object"},
 		{"neither", func(r *issue.Request) { r.Callback.Vars = nil }, false, "object", "null"},
 		{"no callback", func(r *issue.Request) { r.Callback = nil }, true, "null", "null"},
-		{"nothing at all", func(r *issue.Request) { r.Callback, r.Object.ContentType = nil, "" }, false, "null", "null"},
+		{"neither callback nor content type", func(r *issue.Request) { r.Callback, r.Object.ContentType = nil, "" }, false, "null", "null"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -238,19 +238,19 @@ func TestCallbackDocuments(t *testing.T) {
 		{"no SNI without a scheme", func(c *issue.CallbackSpec) { c.URLs = []string{"example.com/cb"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
 		{"SNI turned off", func(c *issue.CallbackSpec) { c.SNI = &no }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
 		{"host", func(c *issue.CallbackSpec) { c.Host = "receiver.example.com" }, true, func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
-		{"token joins a form", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
+		{"token added to a form", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool {
 				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"
 			}},
-		{"token joins JSON", func(c *issue.CallbackSpec) {
+		{"token added to JSON", func(c *issue.CallbackSpec) {
 			c.Body, c.BodyType = `{"o":${object},"u":${x:uid},"a":${x:album}}`, callbackspec.JSON
 		}, true, func(p callbackspec.Parameter) bool {
 			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` &&
 				p.BodyType == callbackspec.JSON
 		}},
-		{"token that is there stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
+		{"existing token stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool { return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }},
-		{"template as it is without tokens", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
+		{"template unchanged without tokens", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
 			func(p callbackspec.Parameter) bool { return p.Body == "o=${object}&u=${x:uid}&a=${x:album}" }},
 		{"default without tokens", func(*issue.CallbackSpec) {}, false,
 			func(p callbackspec.Parameter) bool { return !strings.Contains(p.Body, "upcall_token") }},
@@ -284,7 +284,7 @@ func TestCallbackDocuments(t *testing.T) {
 	}
 }
 
-// TestReach is the one rule about private callback addresses.
+// TestReach checks which endpoints allow private callback addresses.
 func TestReach(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -317,7 +317,7 @@ func TestReach(t *testing.T) {
 func TestIssuerFailures(t *testing.T) {
 	t.Parallel()
 	if _, err := issue.New(issue.Config{}); err == nil || !strings.Contains(err.Error(), "no OSS") {
-		t.Errorf("an issuer without OSS was made: %v", err)
+		t.Errorf("an issuer was made without OSS: %v", err)
 	}
 	dry := errors.New("no randomness")
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) {
@@ -334,7 +334,7 @@ func TestIssuerFailures(t *testing.T) {
 	}
 }
 
-// TestIDs: ids are UUIDs of version 7 and never the same.
+// TestIDs checks that ids are UUIDs of version 7 and differ.
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	issuer := newIssuer(t, func(_ *oss.Config, c *issue.Config) { c.NewID = nil })

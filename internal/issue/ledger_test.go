@@ -15,7 +15,7 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-// A fakeLedger keeps rows, unless it is to fail.
+// A fakeLedger keeps rows, and fails with err if it is set.
 type fakeLedger struct {
 	rows []eventstore.IssuedUpload
 	err  error
@@ -26,7 +26,7 @@ func (l *fakeLedger) Issue(_ context.Context, row eventstore.IssuedUpload) error
 	return l.err
 }
 
-// TestLedger: the row is in the ledger before the upload is out.
+// TestLedger checks that each upload is entered in the ledger.
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -58,7 +58,8 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// TestLedgerFails: without a row there is no URL, and no upload stays open at OSS.
+// TestLedgerFails checks that without a row there is no URL, and that no upload stays open at
+// OSS.
 func TestLedgerFails(t *testing.T) {
 	t.Parallel()
 	o, full := ossfake.NewGate(t, ossfake.NewEmulator(t)), errors.New("the disk is full")

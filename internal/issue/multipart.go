@@ -12,7 +12,7 @@ import (
 	"upcall/internal/oss"
 )
 
-// abortTimeout limits the abort of an upload that was initiated in vain.
+// abortTimeout limits how long aborting an upload may take.
 const abortTimeout = 15 * time.Second
 
 // renewedFor is how long renewed requests are valid.
@@ -41,7 +41,7 @@ func (r MultipartRequest) Check(hosts callbackspec.Hosts, withToken bool) error 
 
 // IssueMultipart initiates a multipart upload at OSS, presigns all its requests, enters it
 // in the ledger, and says why it expires when it does. If it fails after the first step, it
-// aborts the upload: nobody else knows of it, and OSS bills for parts of open uploads. The
+// aborts the upload: nobody else knows about it, and OSS bills for the parts of open uploads. The
 // error joins all mistakes in r, each a [fault.Fault], in which case nothing was initiated;
 // or it is about OSS, the network or the ledger. If it is the ledger's, the upload has only
 // its ID, for the log.
@@ -69,7 +69,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	return m, cause, nil
 }
 
-// abortInVain aborts an upload that nobody else knows of, even if ctx has ended.
+// abortInVain aborts an upload that nobody else knows about, even if ctx has ended.
 func (i *Issuer) abortInVain(ctx context.Context, ref oss.UploadRef) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()

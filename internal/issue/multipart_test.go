@@ -21,7 +21,7 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-// emulated returns the gate before an emulator, and an issuer for it. source may be nil.
+// emulated returns the gate in front of an emulator, and an issuer for it. source may be nil.
 func emulated(t *testing.T, source oss.Source) (*ossfake.Gate, *issue.Issuer) {
 	t.Helper()
 	gate := ossfake.NewGate(t, ossfake.NewEmulator(t))
@@ -34,10 +34,11 @@ func multipartRequest() issue.MultipartRequest {
 	return issue.MultipartRequest{Object: r.Object, Expires: time.Hour, Size: &size, PartSize: ossrule.MinPart, Callback: nil}
 }
 
-// TestIssueMultipartInVain: whatever fails after the upload was initiated, it is aborted.
+// TestIssueMultipartInVain checks that the upload is aborted whatever fails after it was
+// initiated.
 func TestIssueMultipartInVain(t *testing.T) {
 	t.Parallel()
-	dry := errors.New("no credentials any more")
+	dry := errors.New("no more credentials")
 	good := oss.Credentials{AccessKeyID: ossfake.AccessKeyID, AccessKeySecret: ossfake.AccessKeySecret}
 	t.Run("credentials end", func(t *testing.T) {
 		t.Parallel()
@@ -84,7 +85,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	})
 }
 
-// TestIssueMultipartChecksFirst: OSS is not asked for what cannot be.
+// TestIssueMultipartChecksFirst checks that a bad request does not reach OSS.
 func TestIssueMultipartChecksFirst(t *testing.T) {
 	t.Parallel()
 	o, issuer := emulated(t, nil)
@@ -112,7 +113,7 @@ func TestIssueMultipartChecksFirst(t *testing.T) {
 	}
 }
 
-// TestManifestSurvives: what was printed is read as it was.
+// TestManifestSurvives checks that a manifest is read as it was written.
 func TestManifestSurvives(t *testing.T) {
 	t.Parallel()
 	_, issuer := emulated(t, nil)
@@ -143,8 +144,8 @@ func TestManifestSurvives(t *testing.T) {
 	}
 }
 
-// TestRenew: what is signed again is the same upload, with its callback and what else was
-// to go along with the merge, though that travels in headers now.
+// TestRenew checks that the renewed requests are for the same upload, with its callback and
+// the other settings of its completion, which travel in headers now.
 func TestRenew(t *testing.T) {
 	t.Parallel()
 	_, issuer := emulated(t, nil)
@@ -183,7 +184,7 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// TestRenewBadManifest: OSS is not asked for what cannot be.
+// TestRenewBadManifest checks that a bad manifest does not reach OSS.
 func TestRenewBadManifest(t *testing.T) {
 	t.Parallel()
 	o, issuer := emulated(t, nil)
@@ -207,6 +208,6 @@ func TestRenewBadManifest(t *testing.T) {
 		}
 	}
 	if seen := o.Seen(); len(seen) != 0 {
-		t.Errorf("OSS was asked: %v", seen)
+		t.Errorf("OSS got the requests %v", seen)
 	}
 }

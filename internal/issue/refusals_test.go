@@ -32,7 +32,7 @@ func TestIssueRejections(t *testing.T) {
 		{"host", func(r *issue.Request) { r.Callback.Host = "a b" }, []error{callbackspec.ErrHost}},
 		{"body type", func(r *issue.Request) { r.Callback.BodyType = "text/plain" }, []error{callbackspec.ErrBodyType}},
 		{"lone dollar", func(r *issue.Request) { r.Callback.Body = "a=$b" }, []error{callbackspec.ErrTemplate}},
-		{"variable that would not arrive", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}" }, []error{callbackspec.ErrTemplate}},
+		{"variable missing from the template", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}" }, []error{callbackspec.ErrTemplate}},
 		{"variable without a value", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}&a=${x:album}&b=${x:b}" }, []error{callbackspec.ErrTemplate}},
 		{"no place for the token", func(r *issue.Request) {
 			r.Callback.Body, r.Callback.BodyType = "[${x:uid},${x:album}]", callbackspec.JSON
@@ -46,7 +46,7 @@ func TestIssueRejections(t *testing.T) {
 		}, []error{issue.ErrReserved}},
 		{"name in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"UID": "42"} }, []error{callbackspec.ErrVarName}},
 		{"empty name", func(r *issue.Request) { r.Callback.Vars = map[string]string{"": "42"} }, []error{callbackspec.ErrVarName}},
-		{"value that is no text", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": "\x00"} }, []error{callbackspec.ErrVarValue}},
+		{"value that is not text", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": "\x00"} }, []error{callbackspec.ErrVarValue}},
 		{"variables over 5 KB", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": strings.Repeat("4", 4000)} }, []error{callbackspec.ErrTooLarge}},
 		{"template over 5 KB", func(r *issue.Request) {
 			r.Callback.Vars, r.Callback.Body = nil, "a="+strings.Repeat("4", 4000)

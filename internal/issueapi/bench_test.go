@@ -22,10 +22,10 @@ import (
 	"upcall/internal/testing/servetest"
 )
 
-// clients is how many keep-alive connections ask at once.
+// clients is the number of keep-alive connections.
 const clients = 32
 
-// noLedger is the API without a database: it forgets.
+// noLedger replaces the database and keeps nothing.
 type noLedger struct{}
 
 func (noLedger) Get(context.Context, uuid.UUID) (eventstore.IssuedStatus, error) {
@@ -33,14 +33,14 @@ func (noLedger) Get(context.Context, uuid.UUID) (eventstore.IssuedStatus, error)
 }
 func (noLedger) Revoke(context.Context, uuid.UUID) error { return nil }
 
-// fixedKeys are keys that are in no database.
+// fixedKeys are keys without a database.
 type fixedKeys []eventstore.APIKey
 
 func (k fixedKeys) List(context.Context) ([]eventstore.APIKey, error) { return k, nil }
 
-// BenchmarkServe asks for uploads over HTTP, in turns with the ledger on, in a
-// PostgreSQL that really syncs, and off. It reports both rates, and their ratio.
-// Server, clients and PostgreSQL share the machine.
+// BenchmarkServe requests uploads over HTTP, in turns with a ledger, in a PostgreSQL that
+// syncs to disk, and without one. It reports both rates and their ratio. Server, clients and
+// PostgreSQL share the machine.
 func BenchmarkServe(b *testing.B) {
 	on, rows, token := benchServer(b, true)
 	off, _, offToken := benchServer(b, false)
@@ -48,7 +48,7 @@ func BenchmarkServe(b *testing.B) {
 	var withLedger, without time.Duration
 	n := 0
 	for b.Loop() {
-		// Who goes first takes turns too: a round leaves work behind for PostgreSQL.
+		// The first one alternates, because a round leaves work behind for PostgreSQL.
 		if n%2 == 0 {
 			withLedger += benchRound(b, on, token, round)
 			without += benchRound(b, off, offToken, round)
@@ -67,7 +67,8 @@ func BenchmarkServe(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// benchServer returns the address of a running API, what counts its rows, and a key.
+// benchServer returns the address of a running API, a function that counts its rows, and a
+// key.
 func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, token string) {
 	b.Helper()
 	token, hash, err := apikey.New("web")
@@ -149,7 +150,7 @@ func benchRound(b *testing.B, addr, token string, n int) time.Duration {
 	return time.Since(start)
 }
 
-// readCreated reads an answer with as little work as can be: the client shares the
+// readCreated reads an answer with as little work as possible, because the client shares the
 // processors with what it measures.
 func readCreated(in *bufio.Reader) error {
 	response, err := http.ReadResponse(in, nil)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestBodies are about how a body comes, whatever is in it.
+// TestBodies checks how bodies may be sent, whatever they hold.
 func TestBodies(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -24,14 +24,14 @@ func TestBodies(t *testing.T) {
 		{"form", func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }, 415, "media_type"},
 		{"text", func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, 415, "media_type"},
 		{"no media type", func(r *http.Request) { r.Header.Set("Content-Type", "json;;") }, 415, "media_type"},
-		{"JSON that only looks alike", func(r *http.Request) { r.Header.Set("Content-Type", "application/json-seq") }, 415, "media_type"},
+		{"media type that resembles JSON's", func(r *http.Request) { r.Header.Set("Content-Type", "application/json-seq") }, 415, "media_type"},
 		{"another charset", func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-16") }, 415, "media_type"},
-		{"packed", func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 415, "media_type"},
+		{"compressed", func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 415, "media_type"},
 		{"too large", func(r *http.Request) { r.Body, r.ContentLength = readAll(strings.Repeat(" ", maxBody+1)), maxBody+1 }, 413, "body_size"},
 		{"chunked and too large", func(r *http.Request) {
 			r.Body, r.ContentLength = readAll(strings.Repeat(" ", maxBody+1)), -1
 		}, 413, "body_size"},
-		{"chunked without end", func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(endless{}), -1 }, 413, "body_size"},
+		{"chunked and endless", func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(endless{}), -1 }, 413, "body_size"},
 		{"empty", func(r *http.Request) { r.Body, r.ContentLength = http.NoBody, 0 }, 400, "json"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestCutShort: a body that ends before its length says so.
+// TestCutShort sends a body that ends before its Content-Length.
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

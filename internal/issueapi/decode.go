@@ -53,7 +53,7 @@ type uploadRequest struct {
 }
 
 // decodeUpload reads the body of a request strictly. It refuses misspelt or duplicate fields
-// and wrong types: ignoring one could drop a limit that the application meant to set. The
+// and wrong types, because ignoring them could drop a limit that the application meant to set. The
 // error is a problem with all mistakes.
 func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 	var r uploadRequest
@@ -178,7 +178,7 @@ func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
 func anyTextInto(to *string) func(json.RawMessage) string {
 	return func(raw json.RawMessage) string {
 		if raw[0] != '"' || json.Unmarshal(raw, to) != nil {
-			return "is not a string" // nor is null: to omit a field, leave it out
+			return "is not a string" // null is refused too: to omit a field, leave it out
 		}
 		return ""
 	}

@@ -14,7 +14,7 @@ import (
 	"upcall/internal/event"
 )
 
-// TestPaths: what is not there is refused as the rest is.
+// TestPaths checks that unknown paths and methods are refused with a problem, too.
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -49,7 +49,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// TestDescription holds openapi.yaml against the routes.
+// TestDescription compares openapi.yaml with the routes.
 func TestDescription(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -80,7 +80,7 @@ func TestDescription(t *testing.T) {
 	}
 }
 
-// TestDescribedProblems: every kind of problem and every rule is described.
+// TestDescribedProblems checks that every kind of problem and every rule is described.
 func TestDescribedProblems(t *testing.T) {
 	t.Parallel()
 	schemas := documentOf(t).Components.Schemas
@@ -99,7 +99,7 @@ func TestDescribedProblems(t *testing.T) {
 	}
 }
 
-// TestExamples: the examples in the description are such as the API takes.
+// TestExamples checks that the API accepts the examples in the description.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for path, multipart := range map[string]bool{"/v1/uploads": false, "/v1/uploads/multipart": true} {
@@ -111,7 +111,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestDescribedRequests: the fields that are read are those that are described.
+// TestDescribedRequests checks that the API reads exactly the described fields.
 func TestDescribedRequests(t *testing.T) {
 	t.Parallel()
 	for name, multipart := range map[string]bool{"UploadRequest": false, "MultipartRequest": true} {
@@ -146,7 +146,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestDescribedEvent: an event that gets another column shows it, and says so.
+// TestDescribedEvent checks that the description names every column of an event.
 func TestDescribedEvent(t *testing.T) {
 	t.Parallel()
 	schema := documentOf(t).Components.Schemas["Event"].Value

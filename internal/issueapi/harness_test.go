@@ -34,7 +34,7 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// policies are those of every test.
+// policies are the policies of all tests.
 const policies = `policies:
   photos:
     buckets: [demo]
@@ -67,14 +67,14 @@ type service struct {
 	films  string // a key with the policy films and the id app
 }
 
-// A ledger is both sides of the ledger, what is written and what became of it.
+// A ledger joins both sides of the ledger: writing it and reading it.
 type ledger struct {
 	*eventstore.Ledger
 	*eventstore.Uploads
 }
 
-// forged is key with the last character but one of its secret changed: well formed, and
-// never key itself. The last one would not do, as it has two bits that must be zero.
+// forged returns key with the last character but one of its secret changed, which leaves it
+// well formed. The last one does not do, because two of its bits must be zero.
 func forged(key string) string {
 	at := len(key) - 2
 	other := "A"
@@ -142,7 +142,7 @@ func (m *multiparts) count(r *http.Request) {
 	}
 }
 
-// newIssuer returns an issuer for an emulator of its own. counts may be nil.
+// newIssuer returns an issuer with a new emulator. counts may be nil.
 func newIssuer(t testing.TB, ledger issue.Ledger, counts *multiparts) *issue.Issuer {
 	t.Helper()
 	emulator := ossfake.NewEmulator(t)
@@ -180,7 +180,7 @@ func (s *service) addKey(t testing.TB, id, policy string) string {
 	return text
 }
 
-// rows counts what was issued.
+// rows returns how many uploads were issued.
 func (s *service) rows(t testing.TB) int {
 	t.Helper()
 	var n int
@@ -190,7 +190,7 @@ func (s *service) rows(t testing.TB) int {
 	return n
 }
 
-// An answer is what came back, in all its shapes.
+// An answer is a response, raw and parsed.
 type answer struct {
 	status int
 	header http.Header
@@ -203,7 +203,7 @@ func (a answer) text(name string) string {
 	return text
 }
 
-// a brokenRule is one entry of a problem's errors.
+// A brokenRule is one entry of a problem's errors.
 type brokenRule struct{ Rule, Field string }
 
 func (a answer) broken(t testing.TB) []brokenRule {
@@ -215,7 +215,7 @@ func (a answer) broken(t testing.TB) []brokenRule {
 	return p.Errors
 }
 
-// call sends a request and reads the answer, which must be as the description has it.
+// call sends a request and reads the answer, which must be as described.
 func (s *service) call(t testing.TB, method, path, key, body string) answer {
 	t.Helper()
 	return s.do(t, s.request(t, method, path, key, body))
@@ -257,7 +257,7 @@ func (s *service) do(t testing.TB, r *http.Request) answer {
 	return a
 }
 
-// document is openapi.yaml, read and found valid once.
+// document reads and validates openapi.yaml once.
 var document = sync.OnceValues(func() (*openapi3.T, error) {
 	document, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	if err != nil {
@@ -294,7 +294,7 @@ func marshal(t testing.TB, v any) []byte {
 
 var discard = slog.New(slog.DiscardHandler)
 
-// checkAnswer holds an answer against openapi.yaml.
+// checkAnswer compares an answer with openapi.yaml.
 func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []byte) {
 	t.Helper()
 	router, err := description()
@@ -306,7 +306,7 @@ func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []
 	}
 	route, parameters, err := router.FindRoute(r)
 	if err != nil {
-		return // nothing is described there: the tests of such paths look themselves
+		return // nothing is described for this path; its tests check the answer themselves
 	}
 	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: parameters, Route: route},

@@ -25,7 +25,7 @@ const (
 	listTimeout = 2 * time.Second
 )
 
-// A caller is the owner of the key that a request came with.
+// A caller owns the key that came with a request.
 type caller struct {
 	id, policy string
 	hash       apikey.Hash
@@ -46,7 +46,7 @@ type keyring struct {
 // A snapshot holds all keys that are not revoked, by ID.
 type snapshot struct {
 	at      time.Time
-	callers map[string]*caller // after a failure those of the reading before, for their limiters alone
+	callers map[string]*caller // after a failure, the previous ones, only for their limiters
 	err     error              // why the keys could not be read
 }
 
@@ -130,8 +130,8 @@ func (k *keyring) stale(s *snapshot, id string) bool {
 
 // read reads all keys. It continues when ctx ends, because other requests wait for it.
 //
-// A key keeps its limiter from one reading to the next, through an outage too, so that no
-// caller gets a new rate. Only keys that exist have one, which bounds their number.
+// A key keeps its limiter from one reading to the next, even through an outage, so that its
+// rate is not reset. Only keys that exist have limiters, which bounds their number.
 func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
 	defer cancel()

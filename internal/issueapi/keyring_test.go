@@ -16,7 +16,7 @@ import (
 	"upcall/internal/eventstore"
 )
 
-// A shelf is a store of keys that counts how often it is asked.
+// A shelf is a store of keys that counts how often they are listed.
 type shelf struct {
 	mu    sync.Mutex
 	keys  []eventstore.APIKey
@@ -31,7 +31,7 @@ func (s *shelf) List(context.Context) ([]eventstore.APIKey, error) {
 	return slices.Clone(s.keys), s.err
 }
 
-// add returns the text of a key that it puts into the shelf.
+// add adds a key to the shelf and returns its text.
 func (s *shelf) add(t testing.TB, id string) string {
 	t.Helper()
 	text, hash, err := apikey.New(id)
@@ -50,7 +50,7 @@ func (s *shelf) change(change func(*shelf)) {
 	change(s)
 }
 
-// A clock stands still unless it is moved.
+// A clock advances only when it is moved.
 type clock struct{ atomic.Int64 }
 
 func (c *clock) now() time.Time       { return noon.Add(time.Duration(c.Load())) }
@@ -58,7 +58,7 @@ func (c *clock) move(d time.Duration) { c.Add(int64(d)) }
 
 func header(key string) http.Header { return http.Header{"Authorization": {"Bearer " + key}} }
 
-// kindOf is the kind of problem, or zero if there is none.
+// kindOf returns the kind of problem, or the zero kind for nil.
 func kindOf(err error) kind {
 	if err == nil {
 		return kind{}
@@ -66,7 +66,7 @@ func kindOf(err error) kind {
 	return asProblem(err).kind
 }
 
-// TestRevokedKey: good for up to RevokedWithin, and not a moment longer.
+// TestRevokedKey checks that a revoked key is accepted for RevokedWithin at most.
 func TestRevokedKey(t *testing.T) {
 	t.Parallel()
 	keys, at := &shelf{}, &clock{}
@@ -87,7 +87,7 @@ func TestRevokedKey(t *testing.T) {
 	at.move(time.Nanosecond)
 	for range 3 {
 		if got := check(); got != kindUnauthenticated {
-			t.Errorf("a revoked key is good: %v", got)
+			t.Errorf("a revoked key is accepted: %v", got)
 		}
 	}
 	if keys.lists != 2 {
@@ -95,7 +95,8 @@ func TestRevokedKey(t *testing.T) {
 	}
 }
 
-// TestNewKey: good within a second, however many were asked for that are not there.
+// TestNewKey checks that a new key is accepted within a second, however many unknown keys
+// came before.
 func TestNewKey(t *testing.T) {
 	t.Parallel()
 	keys, at := &shelf{}, &clock{}
@@ -120,8 +121,8 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
-// TestStoreFails: no key is accepted, the caller is not blamed, and the store is asked again
-// once a second.
+// TestStoreFails checks that no key is accepted during an outage, that callers are not blamed
+// for it, and that the keys are listed again once a second.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	keys, at := &shelf{}, &clock{}
@@ -147,7 +148,7 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestSlowFailure: requests do not queue for a database that cannot be reached.
+// TestSlowFailure checks that requests do not queue for an unreachable database.
 func TestSlowFailure(t *testing.T) {
 	t.Parallel()
 	at := &clock{}
@@ -167,7 +168,7 @@ func TestSlowFailure(t *testing.T) {
 	}
 }
 
-// hangingKeys take all the time they get, and fail.
+// hangingKeys time out.
 type hangingKeys struct {
 	clock *clock
 	lists atomic.Int64
@@ -179,8 +180,8 @@ func (k *hangingKeys) List(context.Context) ([]eventstore.APIKey, error) {
 	return nil, event.ErrUnavailable
 }
 
-// TestReadOnce: requests that arrive while the keys are read wait for that reading, or until
-// their own deadline.
+// TestReadOnce checks that requests that arrive while the keys are read wait for that reading,
+// or until their own deadline.
 func TestReadOnce(t *testing.T) {
 	t.Parallel()
 	slow := &slowKeys{arrived: make(chan struct{}), proceed: make(chan struct{})}
@@ -225,7 +226,8 @@ func (k *slowKeys) List(context.Context) ([]eventstore.APIKey, error) {
 	return k.keys, nil
 }
 
-// TestAbandonedRead: reading continues for other requests when the one that began it ends.
+// TestAbandonedRead checks that reading continues for other requests when the one that began
+// it ends.
 func TestAbandonedRead(t *testing.T) {
 	t.Parallel()
 	text, hash, err := apikey.New("web")
@@ -235,18 +237,18 @@ func TestAbandonedRead(t *testing.T) {
 	ring := newKeyring(contextKeys{{ID: "web", Hash: hash[:]}}, 1, 1, time.Now)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _ = ring.check(gone, header(text)) // the reading may have lost against the end of the context
+	_, _ = ring.check(gone, header(text)) // whether the keys were read or ctx ended first
 	if _, err := ring.check(t.Context(), header(text)); err != nil {
 		t.Error(err)
 	}
 }
 
-// contextKeys honour the context.
+// contextKeys fail if the context has ended.
 type contextKeys []eventstore.APIKey
 
 func (k contextKeys) List(ctx context.Context) ([]eventstore.APIKey, error) { return k, ctx.Err() }
 
-// TestBadRows: what no secret opens is not there.
+// TestBadRows checks that a row that no secret can match counts as unknown.
 func TestBadRows(t *testing.T) {
 	t.Parallel()
 	text, hash, err := apikey.New("web")

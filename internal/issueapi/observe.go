@@ -31,8 +31,8 @@ type logEvent struct {
 	key      string
 }
 
-// issued notes an upload, even if its row could not be written. If there is no upload, id
-// is zero.
+// issued notes an upload, even if its row could not be written. The id is zero if there is no
+// upload.
 func (e *logEvent) issued(id uuid.UUID, g policy.Grant) {
 	if id != uuid.Nil {
 		e.uploadID, e.bucket, e.key = id.String(), g.Bucket, g.Key
@@ -84,7 +84,7 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 	)
 }
 
-// writeJSON writes the whole answer at once.
+// writeJSON marshals the answer completely before it writes it.
 func writeJSON(c *gin.Context, status int, contentType string, answer any) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)

@@ -8,13 +8,13 @@ import (
 	"upcall/internal/testing/servetest"
 )
 
-// panicking fails in an unforeseen way.
+// panicking is an Issuer that panics.
 type panicking struct{ cannedIssuer }
 
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Issuer = panicking{} })
-	for range 2 { // the process lives
+	for range 2 { // the process survives
 		got := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
 		if got.status != http.StatusServiceUnavailable || strings.Contains(got.raw, "secret") || strings.Contains(got.raw, "goroutine") {
 			t.Errorf("%d %s", got.status, got.raw)
@@ -44,7 +44,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestLog: one line a request, and no secret in any.
+// TestLog checks that each request gets one log line, without a secret.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -85,6 +85,6 @@ func TestLog(t *testing.T) {
 		}
 	}
 	if strings.Contains(lines[3], `"api_key":`) {
-		t.Errorf("the log names a key that was not proven: %s", lines[3])
+		t.Errorf("the log names a key that was not verified: %s", lines[3])
 	}
 }

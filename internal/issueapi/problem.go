@@ -117,7 +117,7 @@ func unavailable(detail string, cause error) *problem {
 	return p
 }
 
-// noSuchUpload is the same for an upload that does not exist and for one of another key:
+// noSuchUpload is the same for an upload that does not exist and for another key's upload:
 // otherwise anyone with a key could learn which IDs exist.
 func noSuchUpload() *problem {
 	return &problem{kind: kindNotFound, errors: []policy.Violation{{
@@ -125,15 +125,15 @@ func noSuchUpload() *problem {
 	}}}
 }
 
-// policyProblem joins the violations of the policy and the checks of OSS's own limits. Of
-// a field that breaks both, it shows what the policy says, because that is the narrower.
+// policyProblem joins the violations of the policy and the checks of OSS's own limits. If a
+// field breaks both, it shows what the policy says, because the policy is narrower.
 func policyProblem(violations []policy.Violation, checked error) *problem {
 	p := &problem{kind: kindPolicy, errors: violations}
 	said := make(map[string]bool)
 	for _, v := range violations {
 		said[v.Field] = true
 		if v.Rule == policy.RuleKey || v.Rule == policy.RuleKeyTemplates {
-			said["key"] = true // there is none yet
+			said["key"] = true // there is no key yet
 		}
 	}
 	for _, b := range ossRules(checked) {

@@ -29,7 +29,7 @@ func TestRate(t *testing.T) {
 			t.Fatal(p)
 		}
 	}
-	for range 10 { // refused requests cost nothing
+	for range 10 { // refused requests do not count
 		p := request(web)
 		if p == nil || p.kind != kindRate || p.retryAfter != 2*time.Second ||
 			p.Error() != "Rate limit: 0.5 requests/s, burst of 2. Retry in 2 s." {
@@ -37,7 +37,7 @@ func TestRate(t *testing.T) {
 		}
 	}
 	if p := request(app); p != nil {
-		t.Errorf("one key's rate is another's: %v", p)
+		t.Errorf("one key's requests count against another's rate: %v", p)
 	}
 	at.move(2 * time.Second)
 	if p := request(web); p != nil {
@@ -45,8 +45,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestRateOutlivesReading: neither reading the keys again nor an outage gives anybody a
-// new rate.
+// TestRateOutlivesReading checks that neither reading the keys again nor an outage resets a
+// key's rate.
 func TestRateOutlivesReading(t *testing.T) {
 	t.Parallel()
 	keys, at := &shelf{}, &clock{}
@@ -64,7 +64,7 @@ func TestRateOutlivesReading(t *testing.T) {
 	}
 	at.move(RevokedWithin)
 	if !limited() || keys.lists != 2 {
-		t.Errorf("to read the keys again gave a new rate (%d lists)", keys.lists)
+		t.Errorf("reading the keys again reset the rate (%d lists)", keys.lists)
 	}
 	keys.change(func(s *shelf) { s.err = event.ErrUnavailable })
 	at.move(RevokedWithin)
@@ -74,11 +74,11 @@ func TestRateOutlivesReading(t *testing.T) {
 	keys.change(func(s *shelf) { s.err = nil })
 	at.move(newWithin)
 	if !limited() {
-		t.Error("an outage gave a new rate")
+		t.Error("an outage reset the rate")
 	}
 }
 
-// TestRateOverHTTP shows the answer.
+// TestRateOverHTTP checks the answer.
 func TestRateOverHTTP(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *Config) { c.Rate, c.Burst = 0.001, 1 })

@@ -11,16 +11,16 @@ import (
 	"upcall/internal/issue"
 )
 
-// A refusal is what a bad body is answered with.
+// A refusal is a bad body and the answer to it.
 type refusal struct {
 	name   string
 	body   string
 	status int
 	broken []brokenRule
-	detail string // is in the answer
+	detail string // part of the answer
 }
 
-// with changes one thing in the good body.
+// with returns the good body with one change.
 func with(old, new string) string {
 	body := strings.Replace(goodBody, old, new, 1)
 	if body == goodBody {
@@ -45,20 +45,20 @@ func badBodies() []refusal {
 		{"cut short in an object", with(`"vars":{"uid":"42","album":"cats & dogs"},"expires_in":"15m"}`, `"vars":{"uid":`),
 			bad, one("json", ""), "error at byte"},
 		{"two documents", goodBody + goodBody, bad, one("json", ""), "continues after"},
-		{"something behind", goodBody + "x", bad, one("json", ""), "continues after"},
+		{"text after the object", goodBody + "x", bad, one("json", ""), "continues after"},
 		{"comma at the end", with(`"15m"}`, `"15m",}`), bad, one("json", ""), ""},
 		{"comment", with(`{`, `{/**/`), bad, one("json", ""), ""},
 		{"single quotes", `{'bucket':'demo'}`, bad, one("json", ""), ""},
 		{"NaN", with(`11`, `NaN`), bad, one("json", ""), ""},
 		{"not UTF-8", with(`cat.jpg`, "\xff"), bad, one("json", ""), "is not UTF-8"},
 		{"byte order mark", "\ufeff" + goodBody, bad, one("json", ""), ""},
-		{"nested without end", strings.Repeat("[", 20000), bad, one("json", ""), ""},
-		{"a field nested without end", with(`11`, strings.Repeat("[", 15000)+strings.Repeat("]", 15000)), bad, one("json", ""), ""},
+		{"nested deeply", strings.Repeat("[", 20000), bad, one("json", ""), ""},
+		{"field nested deeply", with(`11`, strings.Repeat("[", 15000)+strings.Repeat("]", 15000)), bad, one("json", ""), ""},
 
 		{"unknown field", with(`"size"`, `"length":1,"size"`), bad, one("field", "length"), "is not known here"},
-		{"field of the storage", with(`"size"`, `"acl":"public-read-write","size"`), bad, one("field", "acl"), ""},
-		{"callback of one's own", with(`"size"`, `"callback_urls":["http://evil.example.com"],"size"`), bad, one("field", "callback_urls"), ""},
-		{"key of another", with(`"size"`, `"api_key_id":"app","size"`), bad, one("field", "api_key_id"), ""},
+		{"setting that only OSS has", with(`"size"`, `"acl":"public-read-write","size"`), bad, one("field", "acl"), ""},
+		{"callback URLs in the request", with(`"size"`, `"callback_urls":["http://evil.example.com"],"size"`), bad, one("field", "callback_urls"), ""},
+		{"API key id in the request", with(`"size"`, `"api_key_id":"app","size"`), bad, one("field", "api_key_id"), ""},
 		{"field in capitals", with(`"size"`, `"Size"`), bad, one("field", "Size"), ""},
 		{"field with a long name", with(`"size"`, `"`+strings.Repeat("s", 9000)+`":1,"size"`), bad,
 			one("field", strings.Repeat("s", 80)+"…"), ""},
@@ -69,20 +69,20 @@ func badBodies() []refusal {
 		{"bucket is null", with(`"demo"`, `null`), bad, one("field", "bucket"), "is not a string"},
 		{"bucket is a number", with(`"demo"`, `1`), bad, one("field", "bucket"), ""},
 		{"bucket is a list", with(`"demo"`, `["demo"]`), bad, one("field", "bucket"), ""},
-		{"bucket is another", with(`"demo"`, `"other"`), policy, one("buckets", "bucket"), "demo"},
-		{"bucket is none of OSS's", with(`"demo"`, `"a_b"`), policy, one("buckets", "bucket"), ""},
+		{"another bucket", with(`"demo"`, `"other"`), policy, one("buckets", "bucket"), "demo"},
+		{"bucket that OSS cannot have", with(`"demo"`, `"a_b"`), policy, one("buckets", "bucket"), ""},
 
 		{"key is a number", with(`"photos/web/cat.jpg"`, `7`), bad, one("field", "key"), ""},
 		{"key is half a character", with(`cat.jpg`, `\ud800`), bad, one("field", "key"), "text that was lost"},
 		{"key is under another prefix", with(`photos/web/`, `docs/`), policy, one("key_prefixes", "key"), "photos/${apikey.id}/"},
-		{"key is another's", with(`photos/web/`, `photos/app/`), policy, one("key_prefixes", "key"), ""},
-		{"key climbs", with(`photos/web/cat.jpg`, `photos/web/../app/cat.jpg`), policy, one("key", "key"), ""},
+		{"key is under the prefix of another API key", with(`photos/web/`, `photos/app/`), policy, one("key_prefixes", "key"), ""},
+		{"key with a parent directory", with(`photos/web/cat.jpg`, `photos/web/../app/cat.jpg`), policy, one("key", "key"), ""},
 		{"key holds a line break", with(`cat.jpg`, `cat\n.jpg`), policy, one("key", "key"), ""},
 		{"key holds NUL", with(`cat.jpg`, `cat\u0000.jpg`), policy, one("key", "key"), ""},
 		{"key is too long", with(`cat.jpg`, strings.Repeat("k", 1023)), oss, one("oss", "key"), "1023"},
 		{"key and template", with(`"key"`, `"key_template":"photos/${uuid}","key"`), policy, one("key", "key_template"), ""},
 		{"template is a number", with(`"key":"photos/web/cat.jpg"`, `"key_template":1`), bad, one("field", "key_template"), ""},
-		{"template is another", with(`"key":"photos/web/cat.jpg"`, `"key_template":"docs/${uuid}"`), policy,
+		{"another template", with(`"key":"photos/web/cat.jpg"`, `"key_template":"docs/${uuid}"`), policy,
 			one("key_templates", "key_template"), ""},
 		{"template is broken", with(`"key":"photos/web/cat.jpg"`, `"key_template":"photos/${nobody}"`), policy,
 			one("key", "key_template"), "${nobody}"},
@@ -94,7 +94,7 @@ func badBodies() []refusal {
 		{"content type is null", with(`"image/jpeg"`, `null`), bad, one("field", "content_type"), ""},
 		{"content type is missing", with(`"content_type":"image/jpeg",`, ``), policy, one("content_types", "content_type"),
 			"image/jpeg, image/png"},
-		{"content type is another", with(`image/jpeg`, `text/html`), policy, one("content_types", "content_type"), ""},
+		{"another content type", with(`image/jpeg`, `text/html`), policy, one("content_types", "content_type"), ""},
 		{"content type adds a header", with(`image/jpeg`, `image/jpeg\r\nx-oss-object-acl: public-read`), policy,
 			one("content_types", "content_type"), ""},
 		{"content type with another header in a parameter",
@@ -118,7 +118,7 @@ func badBodies() []refusal {
 		{"variable is null", with(`"42"`, `null`), bad, one("field", "vars.uid"), ""},
 		{"variable is empty", with(`"42"`, `""`), policy, one("required_vars", "vars.uid"), ""},
 		{"variable twice", with(`"uid":"42"`, `"uid":"42","uid":"43"`), bad, one("field", "vars.uid"), "is given twice"},
-		{"variable that nobody allowed", with(`"uid"`, `"admin":"1","uid"`), policy, one("allowed_vars", "vars.admin"), ""},
+		{"variable that is not allowed", with(`"uid"`, `"admin":"1","uid"`), policy, one("allowed_vars", "vars.admin"), ""},
 		{"variable of the token", with(`"uid"`, `"upcall_token":"k1.x","uid"`), policy, one("allowed_vars", "vars.upcall_token"), ""},
 		{"variable in capitals", with(`"album"`, `"Album"`), policy, one("allowed_vars", "vars.Album"), ""},
 		{"variable with NUL", with(`"42"`, `"\u0000"`), oss, one("oss", "vars.uid"), ""},
@@ -138,7 +138,7 @@ func badBodies() []refusal {
 		{"all wrong types at once", `{"bucket":1,"key":2,"filename":3,"content_type":4,"size":"5","vars":6,"expires_in":7,"x":8}`, bad,
 			[]brokenRule{{"field", "bucket"}, {"field", "key"}, {"field", "filename"}, {"field", "content_type"}, {"field", "size"},
 				{"field", "vars"}, {"field", "expires_in"}, {"field", "x"}}, ""},
-		{"all rules at once, OSS's among them", `{"bucket":"b","key":"k","content_type":"text/html","size":99999999,"vars":{"uid":"\u0000","b":"c"},"expires_in":"99999h"}`, policy,
+		{"all rules at once, including OSS's", `{"bucket":"b","key":"k","content_type":"text/html","size":99999999,"vars":{"uid":"\u0000","b":"c"},"expires_in":"99999h"}`, policy,
 			[]brokenRule{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"},
 				{"max_expiry", "expires_in"},
 				{"allowed_vars", "vars.b"}, {"oss", "vars.uid"}}, ""},
@@ -157,12 +157,12 @@ func TestUploadRefusals(t *testing.T) {
 	for _, tt := range refusals {
 		s.refused(t, "/v1/uploads", s.photos, tt)
 	}
-	// With a policy that allows more than one PUT can be.
+	// This policy allows more than one PUT can send.
 	s.refused(t, "/v1/uploads", s.films, refusal{"larger than a PUT", `{"key":"a","size":5368709121}`, 422, one("oss", "size"),
 		"5368709120"})
 	s.refused(t, "/v1/uploads", s.films, refusal{"leading slash", `{"key":"/a","size":1}`, 403, one("key", "key"), ""})
 	if n := s.rows(t); n != 0 {
-		t.Errorf("%d rows were written for what was refused", n)
+		t.Errorf("%d rows were written for refused requests", n)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestMultipartRefusals(t *testing.T) {
 		s.refused(t, "/v1/uploads/multipart", s.films, tt)
 	}
 	if n := s.rows(t); n != 0 || counts.begun.Load() != 0 {
-		t.Errorf("%d rows were written and %d uploads begun for what was refused", n, counts.begun.Load())
+		t.Errorf("%d rows were written and %d uploads begun for refused requests", n, counts.begun.Load())
 	}
 }
 
@@ -205,15 +205,15 @@ func (s *service) refused(t *testing.T, path, key string, want refusal) {
 			t.Errorf("broken rules (-want +got):\n%s\n%s", diff, got.raw)
 		}
 		if !strings.Contains(got.raw, want.detail) {
-			t.Errorf("no word of %q in %s", want.detail, got.raw)
+			t.Errorf("%q is missing in %s", want.detail, got.raw)
 		}
 		if got.text("rule") != want.broken[0].Rule || got.text("field") != want.broken[0].Field ||
 			int(got.json["status"].(float64)) != want.status {
-			t.Errorf("the problem is not that of its first rule: %s", got.raw)
+			t.Errorf("the problem does not name its first rule: %s", got.raw)
 		}
 		for _, detail := range append(details(got), got.text("detail")) {
 			if strings.ContainsFunc(detail, func(r rune) bool { return r < ' ' }) || len(detail) > 500 {
-				t.Errorf("the detail is no short line: %q", detail)
+				t.Errorf("the detail is not a short line: %q", detail)
 			}
 		}
 	})
@@ -227,7 +227,7 @@ func details(a answer) []string {
 	return all
 }
 
-// TestPolicyGone: a key whose policy was taken out of the file may do nothing.
+// TestPolicyGone checks that a key whose policy was removed from the file allows nothing.
 func TestPolicyGone(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)

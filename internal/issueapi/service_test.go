@@ -23,7 +23,7 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// A fakeLedger does what a test says.
+// A fakeLedger calls a function of the test.
 type fakeLedger func() error
 
 func (l fakeLedger) Issue(context.Context, eventstore.IssuedUpload) error { return l() }
@@ -51,14 +51,14 @@ func TestMultipart(t *testing.T) {
 			float64(*row.Size) != issued.json["size"] {
 			t.Errorf("row %+v, %v", row, err)
 		}
-		// The description holds the uploader's program, too.
+		// The answer is a manifest for the uploader.
 		if _, err := manifest.Read(strings.NewReader(issued.raw)); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestMultipartOSSRefuses: OSS knows no such bucket, though the policy does.
+// TestMultipartOSSRefuses uses a bucket that the policy allows but OSS does not have.
 func TestMultipartOSSRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -71,7 +71,8 @@ func TestMultipartOSSRefuses(t *testing.T) {
 	}
 }
 
-// TestLedgerFails: without a row nobody gets a URL, and no upload stays open at OSS.
+// TestLedgerFails checks that without a row there is no URL, and that no upload stays open at
+// OSS.
 func TestLedgerFails(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -96,7 +97,7 @@ func TestLedgerFails(t *testing.T) {
 				}
 				if strings.Contains(got.raw, "signature") || strings.Contains(got.raw, "db.internal") ||
 					strings.Contains(got.raw, "upload_id") {
-					t.Errorf("%s: the answer holds more than it may: %s", path, got.raw)
+					t.Errorf("%s: the answer reveals too much: %s", path, got.raw)
 				}
 			}
 			if counts.begun.Load() != 1 || counts.aborted.Load() != 1 {
@@ -109,7 +110,7 @@ func TestLedgerFails(t *testing.T) {
 	}
 }
 
-// TestAnswerWaitsForCommit: the URL is not out before the row is in.
+// TestAnswerWaitsForCommit checks that the URL is not returned before the row is committed.
 func TestAnswerWaitsForCommit(t *testing.T) {
 	t.Parallel()
 	arrived, commit := make(chan struct{}), make(chan struct{})
@@ -128,7 +129,7 @@ func TestAnswerWaitsForCommit(t *testing.T) {
 		t.Errorf("answered before the commit: %d %s", got.status, got.raw)
 	case <-time.After(50 * time.Millisecond):
 	}
-	// A stopping issuer waits for it, too.
+	// A stopping issuer waits for the commit, too.
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop() }()
 	close(commit)
@@ -140,7 +141,7 @@ func TestAnswerWaitsForCommit(t *testing.T) {
 	}
 }
 
-// TestDatabaseAway: a real PostgreSQL whose tables are gone.
+// TestDatabaseAway uses a PostgreSQL without the issuer's tables.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -162,7 +163,7 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
-// A cannedIssuer fails in one way.
+// A cannedIssuer returns err.
 type cannedIssuer struct{ err error }
 
 func (i cannedIssuer) Issue(context.Context, issue.Request) (manifest.Upload, oss.ExpiryCause, error) {
@@ -172,7 +173,8 @@ func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (m
 	return manifest.Multipart{}, 0, i.err
 }
 
-// TestCredentialsEnd: that is the operator's business, and the caller is told nothing of it.
+// TestCredentialsEnd checks that the end of the credentials is logged for the operator, and
+// that the caller learns nothing about it.
 func TestCredentialsEnd(t *testing.T) {
 	t.Parallel()
 	err := fault.New(oss.ErrCredentials, "credentials", "renew them", "of ak-of-ours have expired")

@@ -13,7 +13,7 @@ var routesWithKey = [][2]string{
 	{"POST", "/v1/uploads"}, {"POST", "/v1/uploads/multipart"}, {"GET", "/v1/uploads/x"}, {"DELETE", "/v1/uploads/x"},
 }
 
-// TestUnauthenticated: every route of the API, and every way to have no key.
+// TestUnauthenticated tries every route of the API without a valid key, in every way.
 func TestUnauthenticated(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -40,7 +40,7 @@ func TestUnauthenticated(t *testing.T) {
 		"no key":               {"Bearer null"},
 		"key of something":     {"Bearer sk_live_0123456789"},
 		"cut short":            {"Bearer " + s.photos[:len(s.photos)-1]},
-		"one more":             {"Bearer " + s.photos + "A"},
+		"one character more":   {"Bearer " + s.photos + "A"},
 		"another secret":       {"Bearer " + forged(s.photos)},
 		"another's secret":     {"Bearer " + same("app")},
 		"unknown id":           {"Bearer " + unknown},
@@ -62,7 +62,7 @@ func TestUnauthenticated(t *testing.T) {
 			answers[name] = got.raw
 		}
 	}
-	// A stranger learns nothing of ids.
+	// A stranger learns nothing about ids.
 	for _, name := range []string{"another's secret", "unknown id", "known secret, new id", "revoked"} {
 		if answers[name] != answers["another secret"] {
 			t.Errorf("%s: %s, and a wrong secret: %s", name, answers[name], answers["another secret"])

@@ -127,7 +127,7 @@ func (s *Server) deleteUpload(ctx context.Context, c *gin.Context, who *caller) 
 func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventstore.IssuedStatus, error) {
 	text := c.Param("id")
 	id, err := uuid.Parse(text)
-	if err != nil || id.String() != text { // only one of the four spellings that uuid reads
+	if err != nil || id.String() != text { // uuid also reads three other spellings
 		return eventstore.IssuedStatus{}, noSuchUpload()
 	}
 	eventOf(c).uploadID = text
@@ -143,7 +143,7 @@ func (s *Server) own(ctx context.Context, c *gin.Context, who *caller) (eventsto
 	return found, nil
 }
 
-// An uploadState is what became of an upload.
+// An uploadState is the status of an upload, as the API shows it.
 type uploadState struct {
 	UploadID  uuid.UUID         `json:"upload_id"`
 	Status    eventstore.Status `json:"status"`

@@ -72,12 +72,12 @@ func TestIssue(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if response.StatusCode != http.StatusNonAuthoritativeInfo { // 203: nobody answers the callback
+	if response.StatusCode != http.StatusNonAuthoritativeInfo { // 203: there is no receiver
 		t.Errorf("the upload is answered with %s", response.Status)
 	}
 }
 
-// TestStates goes through what may become of an upload.
+// TestStates goes through the states of an upload.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -151,7 +151,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestForeignUploads: what is another key's is as if it never was, in every byte.
+// TestForeignUploads checks that the answer for another key's upload is, in every byte, the
+// one for an upload that does not exist.
 func TestForeignUploads(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -167,7 +168,7 @@ func TestForeignUploads(t *testing.T) {
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete} {
 		for name, id := range map[string]string{
-			"another key's": id, "the command line's": commandLine.String(), "no UUID": "cat", "multipart": "multipart",
+			"another key's": id, "the command line's": commandLine.String(), "not a UUID": "cat", "multipart": "multipart",
 			"in capitals": strings.ToUpper(id), "in braces": "%7B" + id + "%7D", "as a URN": "urn:uuid:" + id,
 			"without hyphens": strings.ReplaceAll(id, "-", ""), "nil": uuid.Nil.String(),
 			"NUL": id + "%00", "long": strings.Repeat("a", 4000),

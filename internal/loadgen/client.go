@@ -36,7 +36,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Send sends a request of [Generator.Wire] and returns the answer. The body is good until
+// Send sends a request of [Generator.Wire] and returns the answer. The body is valid until
 // the next call.
 func (c *Client) Send(request []byte) (status int, body []byte, err error) {
 	if c.conn == nil {

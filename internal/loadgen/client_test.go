@@ -14,8 +14,8 @@ import (
 	"upcall/internal/loadgen"
 )
 
-// TestClient: each request arrives as a whole and gets its own answer, on one connection
-// or on one each.
+// TestClient checks that each request arrives whole and gets its own answer, whether the
+// requests share a connection or not.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	generator, err := loadgen.New("https://key.example/")
@@ -62,7 +62,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestClientRefused: what is no answer is an error, and no status.
+// TestClientRefused checks that a missing answer is an error without a status.
 func TestClientRefused(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -85,6 +85,6 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if got, err := loadgen.Metrics(t.Context(), admin, "epth"); err == nil || !strings.Contains(err.Error(), "there is no epth") {
-		t.Errorf("a metric that is not there: %v, %v", got, err)
+		t.Errorf("a missing metric: %v, %v", got, err)
 	}
 }

@@ -50,7 +50,7 @@ func (m *Multipart) Check() error {
 	return cmp.Or(completeErr, abortErr, headErr, o.checkLists(m), o.checkParts(m.Parts), callbackErr)
 }
 
-// oneUpload is the upload that all requests of a manifest must be about.
+// oneUpload is the upload that all requests of a manifest must belong to.
 type oneUpload struct {
 	id       string   // OSS's
 	complete *url.URL // the object's, with another query

@@ -34,7 +34,7 @@ type Upload struct {
 	CallbackVar json.RawMessage `json:"callback_var"`
 }
 
-// Request is the PUT.
+// Request returns the PUT.
 func (u Upload) Request() PresignedRequest {
 	return PresignedRequest{Method: u.Method, URL: u.URL, Headers: u.Headers}
 }
@@ -90,12 +90,12 @@ type PresignedRequest struct {
 	Headers map[string]string `json:"headers"` // to be sent unchanged, by lower-case names; never null
 }
 
-// Lists are the requests that list the parts that OSS has.
+// Lists returns the requests that list the parts that OSS has.
 func (m *Multipart) Lists() []PresignedRequest {
 	return append([]PresignedRequest{m.ListParts}, m.ListPartsNext...)
 }
 
-// CallbackDocuments are Callback and CallbackVar, ready to be sent again. The error wraps
+// CallbackDocuments returns Callback and CallbackVar, ready to be sent again. The error wraps
 // ErrManifest.
 func (m *Multipart) CallbackDocuments() (callback, vars callbackspec.Document, err error) {
 	if present(m.Callback) {

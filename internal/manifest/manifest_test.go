@@ -17,11 +17,11 @@ import (
 	"upcall/internal/manifest"
 )
 
-// document is a manifest as a JSON object, to be made wrong.
+// A document is a manifest as a JSON object, which tests change.
 type document = map[string]any
 
-// sample is what the issuer printed once: put.json, multipart.json, or
-// multipart_counted.json, in which only the number of parts is known.
+// sample returns a manifest that the issuer printed: put, multipart, or multipart_counted, in
+// which only the number of parts is known.
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile("testdata/" + name + ".json")
@@ -40,7 +40,7 @@ func parsed(t testing.TB, text []byte) document {
 	return d
 }
 
-// written is a manifest as the issuer prints it.
+// written returns a manifest as the issuer prints it.
 func written(t testing.TB, m manifest.Manifest) []byte {
 	t.Helper()
 	var document any = m.Put
@@ -56,7 +56,7 @@ func written(t testing.TB, m manifest.Manifest) []byte {
 	return text.Bytes()
 }
 
-// TestRead: what is read is written out again byte for byte.
+// TestRead checks that a manifest that is read and written again has the same bytes.
 func TestRead(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"put", "multipart", "multipart_counted"} {
@@ -68,14 +68,14 @@ func TestRead(t *testing.T) {
 		if diff := cmp.Diff(string(want), string(written(t, m))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		more := bytes.Replace(want, []byte("{"), []byte(`{"status":"issued",`), 1) // as the API adds it, and whatever comes later
+		more := bytes.Replace(want, []byte("{"), []byte(`{"status":"issued",`), 1) // as the API adds it; other fields may follow
 		if m, err = manifest.Read(bytes.NewReader(more)); err != nil || !bytes.Equal(want, written(t, m)) {
 			t.Errorf("%s with a further field: %v", name, err)
 		}
 	}
 }
 
-// TestReadFile reads from a file, whose size is known before.
+// TestReadFile reads from a file, whose size is known beforehand.
 func TestReadFile(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("testdata/multipart.json")
@@ -97,7 +97,7 @@ func TestReadURL(t *testing.T) {
 	}
 }
 
-// manyParts is a manifest whose parts take two lists.
+// manyParts returns a manifest whose parts need two lists.
 func manyParts(t *testing.T) *manifest.Multipart {
 	t.Helper()
 	read, err := manifest.Read(bytes.NewReader(sample(t, "multipart_counted")))
@@ -126,7 +126,7 @@ func TestLists(t *testing.T) {
 	next := func(m document) document { return m["list_parts_next"].([]any)[0].(document) }
 	for name, tt := range map[string]struct {
 		change func(m document)
-		says   string // "" is accepted
+		says   string // "" if it is accepted
 	}{
 		"as issued":         {func(document) {}, ""},
 		"a list is missing": {func(m document) { delete(m, "list_parts_next") }, ""},
@@ -135,9 +135,9 @@ func TestLists(t *testing.T) {
 		"another upload": {func(m document) {
 			next(m)["url"] = strings.Replace(next(m)["url"].(string), "uploadId=", "uploadId=x", 1)
 		}, "list_parts_next 1 is not about the upload"},
-		"with a Host":         {func(m document) { next(m)["headers"] = document{"host": "x"} }, `list_parts_next 1 has a header "host"`},
-		"the first one again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin after part 1000"},
-		"one too many":        {func(m document) { m["list_parts_next"] = []any{next(m), next(m)} }, "2 lists in list_parts_next; 1500 parts take 1"},
+		"with a Host":          {func(m document) { next(m)["headers"] = document{"host": "x"} }, `list_parts_next 1 has a header "host"`},
+		"the first list again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin after part 1000"},
+		"one too many":         {func(m document) { m["list_parts_next"] = []any{next(m), next(m)} }, "2 lists in list_parts_next; 1500 parts take 1"},
 		"swapped": {func(m document) {
 			first := m["list_parts"]
 			m["list_parts"], m["list_parts_next"] = next(m), []any{first}
@@ -157,7 +157,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestBad: what asks for anything but one upload is refused, by whatever way it came.
+// TestBad checks that manifests that ask for anything but one upload are rejected.
 func TestBad(t *testing.T) {
 	t.Parallel()
 	part := func(d document, n int) document { return d["parts"].([]any)[n-1].(document) }
@@ -205,13 +205,13 @@ func TestBad(t *testing.T) {
 		{"no key", func(_, m document) { delete(m, "key") }, "no key"},
 		{"another id", func(_, m document) { m["oss_upload_id"] = "x" }, "not about the upload"},
 		{"no part size", func(_, m document) { delete(m, "part_size") }, "part_size is 0"},
-		{"part size of another sign", func(_, m document) { m["part_size"] = -1 }, "part_size is -1"},
+		{"negative part size", func(_, m document) { m["part_size"] = -1 }, "part_size is -1"},
 		{"parts from 2", func(_, m document) { m["parts"] = m["parts"].([]any)[1:] }, "numbered"},
 		{"parts swapped", func(_, m document) { p := m["parts"].([]any); p[0], p[1] = p[1], p[0] }, "numbered"},
 		{"URLs of parts swapped", func(_, m document) {
 			part(m, 1)["url"], part(m, 2)["url"] = part(m, 2)["url"], part(m, 1)["url"]
 		}, "numbered"},
-		{"a part twice", func(_, m document) { maps.Copy(part(m, 2), part(m, 1)) }, "numbered"},
+		{"a duplicate part", func(_, m document) { maps.Copy(part(m, 2), part(m, 1)) }, "numbered"},
 		{"no list", func(_, m document) { delete(m, "list_parts") }, "list_parts"},
 		{"no abort", func(_, m document) { delete(m, "abort") }, "abort"},
 		{"no complete", func(_, m document) { delete(m, "complete") }, "complete"},
@@ -219,7 +219,7 @@ func TestBad(t *testing.T) {
 		{"complete by PUT", func(_, m document) { request("complete")(m)["method"] = "PUT" }, "must be POST"},
 		{"abort by PUT", func(_, m document) { request("abort")(m)["method"] = "PUT" }, "must be DELETE"},
 		{"list by DELETE", func(_, m document) { request("list_parts")(m)["method"] = "DELETE" }, "must be GET"},
-		{"a further list without need", func(_, m document) {
+		{"an unnecessary list", func(_, m document) {
 			m["list_parts_next"] = []any{request("list_parts")(m)}
 		}, "1 lists in list_parts_next; 3 parts take 0"},
 		{"a list that begins later", func(_, m document) {
@@ -257,7 +257,7 @@ func TestBad(t *testing.T) {
 			t.Parallel()
 			put, multipart := parsed(t, sample(t, "put")), parsed(t, sample(t, "multipart"))
 			tt.change(put, multipart)
-			refused := 0
+			rejected := 0
 			for _, d := range []document{put, multipart} {
 				text, err := json.Marshal(d)
 				if err != nil {
@@ -267,7 +267,7 @@ func TestBad(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				refused++
+				rejected++
 				if !errors.Is(err, manifest.ErrManifest) || !strings.Contains(err.Error(), tt.says) ||
 					strings.Contains(err.Error(), "x-oss-signature") {
 					t.Errorf("error %v", err)
@@ -276,8 +276,8 @@ func TestBad(t *testing.T) {
 					t.Errorf("checked again: %v", err)
 				}
 			}
-			if refused == 0 {
-				t.Error("it is accepted")
+			if rejected == 0 {
+				t.Error("the manifest is accepted")
 			}
 		})
 	}
@@ -288,7 +288,7 @@ func elsewhere(r document) {
 	r["url"] = strings.Replace(r["url"].(string), "127.0.0.1", "evil.example.com", 1)
 }
 
-// TestBadText is about what is no JSON object of either kind.
+// TestBadText reads texts that are not manifests of either kind.
 func TestBadText(t *testing.T) {
 	t.Parallel()
 	text := string(sample(t, "put"))
@@ -312,7 +312,8 @@ func TestBadText(t *testing.T) {
 	}
 }
 
-// FuzzRead: what is accepted is accepted again when it is written out, and says the same.
+// FuzzRead checks that an accepted manifest is accepted again after it is written, and says
+// the same.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`http://oss.example.com/demo/a?x-oss-signature=1`))
 	f.Add([]byte(`{"bucket":"b","key":"k","oss_upload_id":"u","part_size":1,"size":null,"parts":[{"number":1,"size":1,"method":"PUT","url":"http://a/b?uploadId=u&partNumber=1","headers":{}}],` +
@@ -331,7 +332,7 @@ func FuzzRead(f *testing.F) {
 		first := written(t, m)
 		again, err := manifest.Read(bytes.NewReader(first))
 		if err != nil {
-			t.Fatalf("accepted, but not when written out: %v", err)
+			t.Fatalf("accepted, but not after it was written: %v", err)
 		}
 		if diff := cmp.Diff(string(first), string(written(t, again))); diff != "" {
 			t.Error(diff)

@@ -75,7 +75,7 @@ func (c Config) checkRegion() error {
 	case c.Region == "":
 		return fault.New(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
 	case bare == "" || !ossrule.IsName(bare) || strings.Trim(bare, "-") != bare:
-		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is no region", c.Region)
+		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is not a region", c.Region)
 	case bare != c.Region:
 		return fault.New(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
 	}
@@ -122,12 +122,12 @@ func (c Config) checkEndpoint() error {
 	case host == "":
 		return bad("give a host such as oss-cn-hangzhou.aliyuncs.com", "has no host")
 	case strings.HasSuffix(u.Host, ":"), u.Port() != "" && (portErr != nil || port == 0):
-		return bad("use 1 to 65535", "has a port that is no port")
+		return bad("use 1 to 65535", "has an invalid port")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "", strings.ContainsAny(c.Endpoint, "?#"):
-		return bad("give the host alone: bucket and key are settings of their own", "has a path or a query")
+		return bad("give the host alone: bucket and key have their own settings", "has a path or a query")
 	case !c.CName && strings.HasSuffix(host, ossDomain) &&
 		strings.Contains(strings.TrimSuffix(strings.TrimSuffix(host, ossDomain), ".oss"), "."):
-		return bad("leave the bucket out: it is put there by itself", "holds a bucket")
+		return bad("leave the bucket out: it is added automatically", "holds a bucket")
 	case regionOf(host) != "" && regionOf(host) != c.Region && c.checkRegion() == nil:
 		return bad("change one of them", "is in the region %s, but the region is %s", regionOf(host), c.Region)
 	}
@@ -148,10 +148,10 @@ func (c Config) checkStyle() error {
 	exclude(c.Internal && c.Endpoint != "", "internal", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.Accelerate && c.Endpoint != "", "accelerate", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.CName && c.Endpoint == "", "cname", "give the custom domain as the endpoint", "needs an endpoint")
-	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain", "the endpoint is an address and no domain")
+	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain", "the endpoint is an address, not a domain")
 	exclude(c.CName && c.PathStyle, "cname", "leave path-style out", "a custom domain has no bucket in its path")
 	exclude(c.PathStyle && !c.CName && (c.Endpoint == "" || strings.HasSuffix(host, ossDomain)), "path-style",
-		"leave it out, or give the endpoint of an emulator", "is refused by OSS")
+		"leave it out, or give the endpoint of an emulator", "is rejected by OSS")
 	return faults.Err()
 }
 
@@ -167,12 +167,12 @@ func (c Config) checkCredentials() error {
 	return fault.Join(c.static().check(variable), expires)
 }
 
-// static are the credentials of the fields.
+// static returns the credentials in the fields.
 func (c Config) static() Credentials {
 	return Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires}
 }
 
-// source is where the credentials come from.
+// source returns where the credentials come from.
 func (c Config) source() Source {
 	if c.Source == nil {
 		static := c.static()

@@ -36,7 +36,7 @@ func TestEndpoints(t *testing.T) {
 		{"dual stack", func(c *oss.Config) { c.Endpoint = "cn-hangzhou.oss.aliyuncs.com" }, "https://demo.cn-hangzhou.oss.aliyuncs.com/photos/cat.jpg", "cn-hangzhou.oss.aliyuncs.com"},
 		{"plain HTTP", func(c *oss.Config) { c.Endpoint = "http://oss-cn-hangzhou.aliyuncs.com" }, "http://demo.oss-cn-hangzhou.aliyuncs.com/photos/cat.jpg", "oss-cn-hangzhou.aliyuncs.com"},
 		{"custom domain", func(c *oss.Config) { c.Endpoint, c.CName = "files.example.com", true }, "https://files.example.com/photos/cat.jpg", "files.example.com"},
-		{"custom domain that is the bucket's own", func(c *oss.Config) { c.Endpoint, c.CName = "demo.oss-cn-hangzhou.aliyuncs.com", true }, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/cat.jpg", "demo.oss-cn-hangzhou.aliyuncs.com"},
+		{"the bucket's own domain as a custom domain", func(c *oss.Config) { c.Endpoint, c.CName = "demo.oss-cn-hangzhou.aliyuncs.com", true }, "https://demo.oss-cn-hangzhou.aliyuncs.com/photos/cat.jpg", "demo.oss-cn-hangzhou.aliyuncs.com"},
 		{"emulator in path style", func(c *oss.Config) { c.Endpoint, c.PathStyle = "http://OSSEMU:9000", true }, "http://OSSEMU:9000/demo/photos/cat.jpg", "ossemu"},
 		{"emulator by name", func(c *oss.Config) { c.Endpoint = "http://localhost:9000" }, "http://demo.localhost:9000/photos/cat.jpg", "localhost"},
 		{"address implies path style", func(c *oss.Config) { c.Endpoint = "http://127.0.0.1:9000" }, "http://127.0.0.1:9000/demo/photos/cat.jpg", "127.0.0.1"},
@@ -86,7 +86,7 @@ func TestConfigRejections(t *testing.T) {
 		{"endpoint as region", func(c *oss.Config) { c.Region = "oss-cn-hangzhou.aliyuncs.com" }, oss.ErrRegion, "give cn-hangzhou"},
 		{"internal endpoint as region", func(c *oss.Config) { c.Region = "oss-cn-hangzhou-internal.aliyuncs.com" }, oss.ErrRegion, "give cn-hangzhou"},
 		{"region in capitals", func(c *oss.Config) { c.Region = "CN-Hangzhou" }, oss.ErrRegion, "give cn-hangzhou"},
-		{"region of a kind of its own", func(c *oss.Config) { c.Region = "cn hangzhou" }, oss.ErrRegion, "as in cn-hangzhou"},
+		{"region with a space", func(c *oss.Config) { c.Region = "cn hangzhou" }, oss.ErrRegion, "as in cn-hangzhou"},
 		{"region that is a prefix only", func(c *oss.Config) { c.Region = "oss-" }, oss.ErrRegion, "as in cn-hangzhou"},
 		{"region with a line break", func(c *oss.Config) { c.Region = "cn-hangzhou\n" }, oss.ErrRegion, "as in cn-hangzhou"},
 
@@ -101,7 +101,7 @@ func TestConfigRejections(t *testing.T) {
 		{"fragment in the endpoint", func(c *oss.Config) { c.Endpoint = "https://oss-cn-hangzhou.aliyuncs.com#" }, oss.ErrEndpoint, "path or a query"},
 		{"scheme", func(c *oss.Config) { c.Endpoint = "ftp://oss-cn-hangzhou.aliyuncs.com" }, oss.ErrEndpoint, "http or https"},
 		{"no host", func(c *oss.Config) { c.Endpoint = "https://" }, oss.ErrEndpoint, "no host"},
-		{"port that is none", func(c *oss.Config) { c.Endpoint = "http://localhost:0" }, oss.ErrEndpoint, "1 to 65535"},
+		{"port 0", func(c *oss.Config) { c.Endpoint = "http://localhost:0" }, oss.ErrEndpoint, "1 to 65535"},
 		{"port too large", func(c *oss.Config) { c.Endpoint = "http://localhost:65536" }, oss.ErrEndpoint, "1 to 65535"},
 		{"port in words", func(c *oss.Config) { c.Endpoint = "http://localhost:http" }, oss.ErrEndpoint, "cannot be parsed"},
 		{"port left out", func(c *oss.Config) { c.Endpoint = "http://localhost:" }, oss.ErrEndpoint, "1 to 65535"},
@@ -116,10 +116,10 @@ func TestConfigRejections(t *testing.T) {
 		{"internal with an endpoint", func(c *oss.Config) { c.Internal, c.Endpoint = true, "oss.example.com" }, oss.ErrEndpoint, "internal:"},
 		{"accelerated with an endpoint", func(c *oss.Config) { c.Accelerate, c.Endpoint = true, "oss.example.com" }, oss.ErrEndpoint, "accelerate:"},
 		{"custom domain without one", func(c *oss.Config) { c.CName = true }, oss.ErrEndpoint, "custom domain"},
-		{"custom domain that is an address", func(c *oss.Config) { c.CName, c.Endpoint = true, "http://10.0.0.1" }, oss.ErrEndpoint, "no domain"},
+		{"custom domain that is an address", func(c *oss.Config) { c.CName, c.Endpoint = true, "http://10.0.0.1" }, oss.ErrEndpoint, "not a domain"},
 		{"custom domain in path style", func(c *oss.Config) { c.CName, c.PathStyle, c.Endpoint = true, true, "files.example.com" }, oss.ErrEndpoint, "cname:"},
-		{"path style at OSS", func(c *oss.Config) { c.PathStyle = true }, oss.ErrEndpoint, "refused by OSS"},
-		{"path style at an endpoint of OSS", func(c *oss.Config) { c.PathStyle, c.Endpoint = true, "oss-cn-hangzhou.aliyuncs.com" }, oss.ErrEndpoint, "refused by OSS"},
+		{"path style at OSS", func(c *oss.Config) { c.PathStyle = true }, oss.ErrEndpoint, "rejected by OSS"},
+		{"path style at an endpoint of OSS", func(c *oss.Config) { c.PathStyle, c.Endpoint = true, "oss-cn-hangzhou.aliyuncs.com" }, oss.ErrEndpoint, "rejected by OSS"},
 
 		{"no access key id", func(c *oss.Config) { c.AccessKeyID = "" }, oss.ErrCredentials, "OSS_ACCESS_KEY_ID_FILE"},
 		{"no access key secret", func(c *oss.Config) { c.AccessKeySecret = "" }, oss.ErrCredentials, "OSS_ACCESS_KEY_SECRET_FILE"},
@@ -148,8 +148,8 @@ func TestConfigMistakesAtOnce(t *testing.T) {
 		oss.ErrCredentials, oss.ErrCredentials, oss.ErrCredentials)
 }
 
-// checkMistakes asserts that err joins exactly one fault for each rule, in order,
-// each one line long, and that no secret of the tests is in it.
+// checkMistakes checks that err joins exactly one fault for each rule, in order, each one line
+// long, and that it holds none of the tests' secrets.
 func checkMistakes(t *testing.T, err error, says string, rules ...error) {
 	t.Helper()
 	if err == nil {
@@ -161,10 +161,10 @@ func checkMistakes(t *testing.T, err error, says string, rules ...error) {
 	}
 	for i, mistake := range mistakes {
 		if mistake.Field == "" || !errors.Is(mistake, rules[i]) {
-			t.Errorf("mistake %v, want one of the rule %v", mistake, rules[i])
+			t.Errorf("mistake %v, want the rule %v", mistake, rules[i])
 		}
 		if strings.Contains(mistake.Error(), "\n") {
-			t.Errorf("mistake of several lines: %q", mistake)
+			t.Errorf("mistake with several lines: %q", mistake)
 		}
 	}
 	if !strings.Contains(err.Error(), says) {

@@ -24,8 +24,8 @@ type Object struct {
 	Tags            map[string]string // object tags, at most 10
 	ForbidOverwrite bool              // the upload fails if the object exists
 
-	// Headers are other headers: any x-oss-* without a setting of its own, and the
-	// standard ones that OSS stores. Names in any case.
+	// Headers are other headers, by names in any case: any x-oss-* without its own setting,
+	// and the standard ones that OSS stores.
 	Headers map[string]string
 }
 
@@ -40,7 +40,7 @@ const (
 // only if the request lists them.
 var additionalHeaders = append([]string{"content-length"}, ossrule.StoredHeaders...)
 
-// reservedHeaders are part of the signature itself or have a setting of their own. A
+// reservedHeaders are part of the signature itself or have their own setting. A
 // caller who could set x-oss-date, say, would choose the time that is signed.
 var reservedHeaders = map[string]string{
 	"authorization":            "leave it out: the URL carries the signature",
@@ -221,7 +221,7 @@ func (o Object) headers() map[string]string {
 	return headers
 }
 
-// tagging is the value of x-oss-tagging: key=value pairs, URL-encoded.
+// tagging returns the value of x-oss-tagging: key=value pairs, URL-encoded.
 func (o Object) tagging() string {
 	if len(o.Tags) == 0 {
 		return ""

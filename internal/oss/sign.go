@@ -15,7 +15,7 @@ import (
 )
 
 // A Signed is a presigned request. Its headers are the signed headers, by lower-case names.
-// The uploader must send each as it is: a missing or changed one breaks the signature. Host
+// The uploader must send each unchanged: a missing or changed one breaks the signature. Host
 // is not among them, because V4 does not sign it.
 type Signed struct {
 	manifest.PresignedRequest
@@ -37,28 +37,28 @@ const (
 	ExpiryUnknown
 )
 
-// end is when a URL expires that is asked to be valid from start for a time, and why.
+// end returns when a URL expires that should be valid for expires from start, and why.
 func (c *Client) end(ctx context.Context, start time.Time, expires time.Duration) (time.Time, ExpiryCause, error) {
 	credentials, err := c.source(ctx)
 	if err != nil {
 		return time.Time{}, 0, err
 	}
 	asked := start.Add(expires).UTC()
-	their := credentials.Expires.UTC().Truncate(time.Second)
+	theirs := credentials.Expires.UTC().Truncate(time.Second)
 	switch {
 	case credentials.Expires.IsZero() && credentials.SessionToken != "":
 		return asked, ExpiryUnknown, nil
-	case credentials.Expires.IsZero() || !their.Before(asked):
+	case credentials.Expires.IsZero() || !theirs.Before(asked):
 		return asked, ExpiryRequested, nil
-	case their.Sub(start) < ossrule.MinExpiry:
+	case theirs.Sub(start) < ossrule.MinExpiry:
 		return time.Time{}, 0, fault.New(ErrCredentials, "credentials", "get new ones", "have expired at %s",
 			credentials.Expires.UTC().Format(time.RFC3339))
 	}
-	return their, ExpiryOfCredentials, nil
+	return theirs, ExpiryOfCredentials, nil
 }
 
-// sign presigns any request the SDK can presign, to end expires from now, or with the
-// credentials if those end before.
+// sign presigns any request that the SDK can presign. The URL ends expires from now, or with
+// the credentials if they end earlier.
 func (c *Client) sign(ctx context.Context, request sdk.RequestCommonInterface, expires time.Duration) (Signed, error) {
 	for {
 		// x-oss-date counts whole seconds, so the expiry is a whole second too. The SDK

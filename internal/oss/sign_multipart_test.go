@@ -40,15 +40,15 @@ func TestMultipartRejections(t *testing.T) {
 		{"both", func(m *oss.MultipartPlan) { m.Parts = 3 }, "leave one out", []error{oss.ErrPartCount}},
 		{"size 0", size(0), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"size negative", size(-1), "1 to 53687091200000", []error{oss.ErrSize}},
-		{"size over the most", size(ossrule.MaxObject + 1), "1 to 53687091200000", []error{oss.ErrSize}},
-		{"size beyond all", size(1<<63 - 1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"size over the maximum", size(ossrule.MaxObject + 1), "1 to 53687091200000", []error{oss.ErrSize}},
+		{"the largest int64 as the size", size(1<<63 - 1), "1 to 53687091200000", []error{oss.ErrSize}},
 		{"parts negative", count(-1, 0), "1 to 10000", []error{oss.ErrPartCount}},
-		{"parts over the most", count(ossrule.MaxParts+1, 0), "1 to 10000", []error{oss.ErrPartCount}},
-		{"part size under the least", count(1, ossrule.MinPart-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
-		{"part size over the most", count(1, ossrule.MaxPart+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"parts over the maximum", count(ossrule.MaxParts+1, 0), "1 to 10000", []error{oss.ErrPartCount}},
+		{"part size under the minimum", count(1, ossrule.MinPart-1), "102400 to 5368709120", []error{oss.ErrPartSize}},
+		{"part size over the maximum", count(1, ossrule.MaxPart+1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size negative", count(1, -1), "102400 to 5368709120", []error{oss.ErrPartSize}},
 		{"part size of one byte with a size", func(m *oss.MultipartPlan) { m.PartSize = 1 }, "102400 to 5368709120", []error{oss.ErrPartSize}},
-		{"one part too many of a size", func(m *oss.MultipartPlan) {
+		{"size that makes one part too many", func(m *oss.MultipartPlan) {
 			n := int64(ossrule.MaxParts*ossrule.MinPart + 1)
 			m.Size = &n
 		}, "give at least 102401", []error{oss.ErrPartCount}},
@@ -115,7 +115,8 @@ func TestPartSizes(t *testing.T) {
 	}
 }
 
-// FuzzPartSizes: what passes the check adds up, within the limits.
+// FuzzPartSizes checks that the parts of a plan that passes the check add up, within the
+// limits.
 func FuzzPartSizes(f *testing.F) {
 	for _, n := range []int64{0, 1, ossrule.MinPart, ossrule.MaxPart, ossrule.MaxObject, 1<<63 - 1} {
 		f.Add(n, int64(0))
@@ -138,8 +139,7 @@ func FuzzPartSizes(f *testing.F) {
 	})
 }
 
-// TestMultipartSignatures compares every kind of URL with canonical requests that are
-// written out by hand.
+// TestMultipartSignatures compares every kind of URL with canonical requests written by hand.
 func TestMultipartSignatures(t *testing.T) {
 	t.Parallel()
 	const (
@@ -151,7 +151,7 @@ func TestMultipartSignatures(t *testing.T) {
 	inHeaders := goodMultipart()
 	inHeaders.Callback = oss.CallbackHeaders{Callback: document(`{">>?":"??>"}`), CallbackVar: document(`{"~":">?"}`)}
 	inHeaders.Object.ACL, inHeaders.Object.ForbidOverwrite = "private", true
-	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // are OSS's from the beginning
+	inHeaders.Object.ContentType, inHeaders.Object.Meta = "video/mp4", map[string]string{"a": "1"} // sent when the upload is initiated
 	counted := goodMultipart()
 	counted.Size, counted.Parts = nil, 2001
 	type request = func(*testing.T) manifest.PresignedRequest
@@ -227,7 +227,8 @@ func TestMultipartSignatures(t *testing.T) {
 	}
 }
 
-// TestExpiryCause: the shorter of expiry and credentials ends a URL.
+// TestExpiryCause checks that a URL ends with its expiry or the credentials, whichever is
+// earlier.
 func TestExpiryCause(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of a synctest bubble
@@ -243,7 +244,7 @@ func TestExpiryCause(t *testing.T) {
 		rule        error
 	}{
 		{"permanent", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk"}, time.Hour, time.Hour, oss.ExpiryRequested, nil},
-		{"nobody knows", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, oss.ExpiryUnknown, nil},
+		{"unknown", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "t"}, time.Hour, time.Hour, oss.ExpiryUnknown, nil},
 		{"later", at(time.Hour + time.Second), time.Hour, time.Hour, oss.ExpiryRequested, nil},
 		{"at the same time", at(time.Hour), time.Hour, time.Hour, oss.ExpiryRequested, nil},
 		{"within the same second", at(time.Hour + 999*time.Millisecond), time.Hour, time.Hour, oss.ExpiryRequested, nil},
@@ -252,9 +253,9 @@ func TestExpiryCause(t *testing.T) {
 		{"less than a second is left", at(999 * time.Millisecond), time.Hour, 0, 0, oss.ErrCredentials},
 		{"now", at(0), time.Second, 0, 0, oss.ErrCredentials},
 		{"long ago", at(-24 * time.Hour), time.Hour, 0, 0, oss.ErrCredentials},
-		{"too long is too long, whatever the credentials", at(time.Minute), 8 * 24 * time.Hour, 0, 0, oss.ErrExpires},
-		{"a source that gives half", oss.Credentials{AccessKeyID: "ak"}, time.Hour, 0, 0, oss.ErrCredentials},
-		{"a source that gives a line break", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "hunter\n2"}, time.Hour, 0, 0, oss.ErrCredentials},
+		{"expiry over the maximum, though the credentials end before", at(time.Minute), 8 * 24 * time.Hour, 0, 0, oss.ErrExpires},
+		{"source without a secret", oss.Credentials{AccessKeyID: "ak"}, time.Hour, 0, 0, oss.ErrCredentials},
+		{"source with a line break", oss.Credentials{AccessKeyID: "ak", AccessKeySecret: "hunter\n2"}, time.Hour, 0, 0, oss.ErrCredentials},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -299,7 +300,7 @@ func TestExpiryCause(t *testing.T) {
 	}
 }
 
-// TestSourceFails: the reason of the source comes out once, as it is.
+// TestSourceFails checks that the source's error is shown once and unchanged.
 func TestSourceFails(t *testing.T) {
 	t.Parallel()
 	dry := errors.New("no credentials today")
@@ -318,7 +319,8 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// TestMultipartOverBeforeSigned: a manifest whose first URL has ended is none.
+// TestMultipartOverBeforeSigned checks that a manifest that has expired before it is complete
+// is an error.
 func TestMultipartOverBeforeSigned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestPutRejections(t *testing.T) {
 		{"no expiry", func(u *oss.Put) { u.Expires = 0 }, oss.ErrExpires, "1s to 7d"},
 		{"expiry in the past", func(u *oss.Put) { u.Expires = -time.Hour }, oss.ErrExpires, "1s to 7d"},
 		{"expiry over seven days", func(u *oss.Put) { u.Expires = ossrule.MaxExpiry + time.Second }, oss.ErrExpires, "1s to 7d"},
-		{"expiry without end", func(u *oss.Put) { u.Expires = 1<<63 - 1 - (1<<63-1)%time.Second }, oss.ErrExpires, "1s to 7d"},
+		{"the longest time.Duration", func(u *oss.Put) { u.Expires = 1<<63 - 1 - (1<<63-1)%time.Second }, oss.ErrExpires, "1s to 7d"},
 		{"expiry of half a second", func(u *oss.Put) { u.Expires = 500 * time.Millisecond }, oss.ErrExpires, "whole seconds"},
 		{"expiry with a fraction", func(u *oss.Put) { u.Expires = 90*time.Second + 1 }, oss.ErrExpires, "whole seconds"},
 
@@ -92,7 +92,7 @@ func TestPutRejections(t *testing.T) {
 		{"the signed time", func(u *oss.Put) { u.Object.Headers = map[string]string{"X-Oss-Date": "v"} }, oss.ErrHeader, "part of the signature"},
 		{"the signed payload", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-content-sha256": "v"} }, oss.ErrHeader, "part of the signature"},
 		{"the session token", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-security-token": "v"} }, oss.ErrHeader, "OSS_SESSION_TOKEN"},
-		{"a callback past the checks", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-callback": "v"} }, oss.ErrHeader, "use callback-url"},
+		{"a callback as a header", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-callback": "v"} }, oss.ErrHeader, "use callback-url"},
 		{"metadata as a header", func(u *oss.Put) { u.Object.Headers = map[string]string{"x-oss-meta-a": "v"} }, oss.ErrHeader, "use meta"},
 		{"content type as a header", func(u *oss.Put) { u.Object.Headers = map[string]string{"Content-Type": "v"} }, oss.ErrHeader, "use content-type"},
 		{"authorization", func(u *oss.Put) { u.Object.Headers = map[string]string{"Authorization": "v"} }, oss.ErrHeader, "leave it out"},
@@ -128,7 +128,7 @@ func TestPutMistakesAtOnce(t *testing.T) {
 		oss.ErrMeta, oss.ErrMeta, oss.ErrExpires, oss.ErrContentMD5)
 }
 
-// TestSignedHeaders takes every setting there is and asserts what an uploader has to send.
+// TestSignedHeaders uses every setting and checks which headers the uploader must send.
 func TestSignedHeaders(t *testing.T) {
 	t.Parallel()
 	p, err := oss.New(goodConfig())

@@ -38,7 +38,7 @@ func failed(operation string, err error) error {
 	return fmt.Errorf("%s: %w", operation, err)
 }
 
-// Initiate begins a multipart upload. If o has no content type, it follows from the
+// Initiate initiates a multipart upload. If o has no content type, it follows from the
 // extension of the key. The error joins all mistakes in o, or is a [ServiceError] or about
 // the network.
 func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
@@ -61,7 +61,7 @@ func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
 	return UploadRef{Bucket: o.Bucket, Key: o.Key, ID: *result.UploadId}, nil
 }
 
-// Abort ends an upload without storing it: OSS drops its parts.
+// Abort aborts a multipart upload. OSS discards its parts.
 func (c *Client) Abort(ctx context.Context, upload UploadRef) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

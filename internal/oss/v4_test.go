@@ -16,8 +16,8 @@ import (
 	"upcall/internal/oss"
 )
 
-// signature is V4 from its description (Alibaba Cloud, "Add signatures to URLs"), from
-// the canonical request on, without a line of the SDK.
+// signature makes a V4 signature from a canonical request, as described (Alibaba Cloud, "Add
+// signatures to URLs"), without the SDK.
 func signature(secret, region, datetime, canonicalRequest string) string {
 	scope := datetime[:8] + "/" + region + "/oss/aliyun_v4_request"
 	hash := sha256.Sum256([]byte(canonicalRequest))
@@ -31,8 +31,8 @@ func signature(secret, region, datetime, canonicalRequest string) string {
 	return hex.EncodeToString(key)
 }
 
-// TestSignatureOfficial holds the test's own signature against a value that the OSS SDKs
-// for Go and Python publish (TestV4AuthQuery).
+// TestSignatureOfficial compares the test's own signature with a value that the OSS SDKs for
+// Go and Python publish (TestV4AuthQuery).
 func TestSignatureOfficial(t *testing.T) {
 	t.Parallel()
 	canonical := "PUT\n/bucket/1234%2B-/123/1.txt\n" +
@@ -46,8 +46,8 @@ func TestSignatureOfficial(t *testing.T) {
 	}
 }
 
-// document is one whose Base64 the tests know: these have each character in it that must
-// be escaped in a URL.
+// document returns a document whose Base64 the tests know. Together they hold every Base64
+// character that must be escaped in a URL.
 func document(text string) callbackspec.Document {
 	d, err := callbackspec.ReadDocument("test", []byte(text))
 	if err != nil {
@@ -56,8 +56,7 @@ func document(text string) callbackspec.Document {
 	return d
 }
 
-// TestSignatures compares whole URLs, at a fixed time, with canonical requests that are
-// written out by hand.
+// TestSignatures compares whole URLs, at a fixed time, with canonical requests written by hand.
 func TestSignatures(t *testing.T) {
 	t.Parallel()
 	const (
@@ -119,8 +118,8 @@ func TestSignatures(t *testing.T) {
 			headers: "content-type:image/jpeg\nx-oss-callback:eyI+Pj8iOiI/Pz4ifQ==\nx-oss-callback-var:eyJ+IjoiPj8ifQ==\nx-oss-meta-a:1\nx-oss-meta-b:2\n",
 		},
 		{
-			// callback comes before callback-var: by key, though as text the other way
-			// round, as "-" is less than "=".
+			// callback comes before callback-var, because keys are sorted. Sorted as text with
+			// their values, they would be the other way round: "-" is less than "=".
 			name: "callback in the query",
 			put: oss.Put{
 				Object:   oss.Object{Bucket: "demo", Key: "cat.jpg", ContentType: "image/jpeg"},
@@ -161,8 +160,8 @@ func TestSignatures(t *testing.T) {
 			cfg.SessionToken = tt.token
 			canonical := "PUT\n/demo" + tt.path + "\n" + tt.query + "\n" + tt.headers + "\n" + tt.additions + "\nUNSIGNED-PAYLOAD"
 			want := "x-oss-signature=" + signature("sk", "cn-hangzhou", "20000101T000000Z", canonical)
-			// The SDK reads the system's clock, which stands still in here, at the
-			// beginning of the year 2000.
+			// The SDK reads the system's clock, which stands still at the beginning of the
+			// year 2000 here.
 			synctest.Test(t, func(t *testing.T) {
 				p, err := oss.New(cfg)
 				if err != nil {
@@ -212,8 +211,8 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-// TestExpiryAtSecondBoundary signs without a break until the clock's second changes:
-// the URL's own start and length must add up to the expiry that is reported.
+// TestExpiryAtSecondBoundary signs repeatedly until the clock's second changes, and checks that
+// the URL's own start and length add up to the expiry that is reported.
 func TestExpiryAtSecondBoundary(t *testing.T) {
 	t.Parallel()
 	p, err := oss.New(goodConfig())
@@ -238,8 +237,8 @@ func TestExpiryAtSecondBoundary(t *testing.T) {
 	}
 }
 
-// FuzzKey: whatever key passes the checks stands in the URL so that it comes out as it
-// went in, and cannot reach another bucket's host or the query.
+// FuzzKey checks that every key that passes the checks can be read back from the URL, and
+// cannot reach another bucket's host or the query.
 func FuzzKey(f *testing.F) {
 	for _, key := range []string{"cat.jpg", "a/../b", "a//b/", "100%", "a+b c?d#e&f=g", "é猫", `\`, "@evil.example.com/", ".", "..",
 		"\x7f\n"} {

@@ -23,7 +23,7 @@ func TestCheckKey(t *testing.T) {
 		[]string{"", "/a", `\a`, "caf\xe9", strings.Repeat("é", 512)})
 }
 
-// checkAll holds a check against texts that OSS takes and that it does not.
+// checkAll tries a check on texts that OSS accepts and on texts that it rejects.
 func checkAll(t *testing.T, check func(string) error, rule error, good, bad []string) {
 	t.Helper()
 	for _, text := range good {
@@ -34,7 +34,7 @@ func checkAll(t *testing.T, check func(string) error, rule error, good, bad []st
 	for _, text := range bad {
 		err := check(text)
 		if f, ok := errors.AsType[fault.Fault](err); !ok || f.Rule != rule || f.Fix == "" {
-			t.Errorf("%.40q: got %v, want a fault of the rule %q and what to do", text, err, rule)
+			t.Errorf("%.40q: got %v, want a fault with the rule %q and a fix", text, err, rule)
 		}
 	}
 }

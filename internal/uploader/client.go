@@ -28,7 +28,7 @@ const (
 
 const crcHeader = "x-oss-hash-crc64ecma"
 
-// lookBetween says what to do about an answer that is not OSS's.
+// lookBetween says what to do about an answer that is not from OSS.
 const lookBetween = "check the proxies between here and OSS"
 
 // newClient speaks HTTP/1.1, as OSS does, so that parallel parts have a connection each.
@@ -63,7 +63,7 @@ type message struct {
 	patience time.Duration // how long the connection may be idle
 }
 
-// An answer is read to its end.
+// An answer is a response that was read completely.
 type answer struct {
 	status int
 	header http.Header
@@ -125,7 +125,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 		}
 	}
 	request.Header.Set("User-Agent", "upcall")
-	content := new(body) // of nothing
+	content := new(body) // empty
 	if m.piece != nil {
 		if err := s.source.unchanged(); err != nil {
 			return answer{}, err

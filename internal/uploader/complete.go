@@ -15,8 +15,8 @@ var ErrIncomplete = errors.New("the upload is not complete")
 
 // Complete completes an upload from the parts that OSS has, sent by any client, and waits
 // for the callback. It checks first that no part is missing and that they make the CRC-64
-// want, unless that is nil, so that no wrong object replaces another or is called back
-// for. Afterwards it compares the stored object.
+// want, unless that is nil, so that no wrong object replaces another or is reported. Then it
+// compares the stored object.
 //
 // The error is as of [Uploader.Upload], or wraps ErrIncomplete. If the object is stored
 // although something failed, the result has its ETag, and its CRC-64 if OSS sent it.

@@ -17,7 +17,7 @@ import (
 	"upcall/internal/uploader"
 )
 
-// sendParts sends the content by a manifest's requests, but for parts that are left out.
+// sendParts sends the content with a manifest's requests, except for the parts in without.
 func (w *world) sendParts(m *manifest.Multipart, content []byte, without ...int32) {
 	w.t.Helper()
 	skipped := make(map[int32]bool)
@@ -45,10 +45,10 @@ func (w *world) sendParts(m *manifest.Multipart, content []byte, without ...int3
 	}
 }
 
-// A door is what stands between the uploader and OSS.
+// A door stands between the uploader and OSS.
 type door = func(rw http.ResponseWriter, r *http.Request, serve http.Handler)
 
-// rewrite passes a request on and changes the answer to it.
+// rewrite passes requests on and changes the answers to those with a method.
 func rewrite(method string, change func(header http.Header, body string) string) door {
 	return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 		if r.Method != method {
@@ -65,7 +65,7 @@ func rewrite(method string, change func(header http.Header, body string) string)
 	}
 }
 
-// TestComplete disturbs the answers of OSS to somebody who merges parts without the file.
+// TestComplete completes uploads without the file, and disturbs the answers of OSS.
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	const size = 2*partSize + 45_200
@@ -75,7 +75,7 @@ func TestComplete(t *testing.T) {
 	noCRCs := rewrite("GET", func(_ http.Header, body string) string {
 		return regexp.MustCompile(`<HashCrc64ecma>\d+</HashCrc64ecma>`).ReplaceAllString(body, "")
 	})
-	merges := func(answer func(rw http.ResponseWriter, r *http.Request, serve http.Handler)) door {
+	completions := func(answer func(rw http.ResponseWriter, r *http.Request, serve http.Handler)) door {
 		return func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 			if r.Method == "POST" {
 				answer(rw, r, serve)
@@ -95,14 +95,14 @@ func TestComplete(t *testing.T) {
 	}
 	through := func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) }
 	tests := []struct {
-		name     string
-		between  func(w *world) door
-		expect   *uint64
-		callback bool
-		is       error // nil is success
-		says     string
-		merges   int  // requests to merge
-		stored   bool // and known to be
+		name      string
+		between   func(w *world) door
+		expect    *uint64
+		callback  bool
+		is        error // nil means success
+		says      string
+		completes int  // requests to complete
+		stored    bool // and the result says so
 	}{
 		{"as expected", nil, &want, false, nil, "", 1, true},
 		{"nothing expected", nil, nil, false, nil, "", 1, true},
@@ -112,35 +112,35 @@ func TestComplete(t *testing.T) {
 		{"parts without a CRC-64, nothing expected", func(*world) door { return noCRCs }, nil, false, nil, "", 1, true},
 		{"parts without a CRC-64, other object", func(*world) door { return noCRCs }, &other, false,
 			uploader.ErrChecksum, fmt.Sprintf("OSS has stored %d instead of %d", want, other), 1, true},
-		{"merged wrongly", func(*world) door {
+		{"another object completed", func(*world) door {
 			return rewrite("POST", func(h http.Header, body string) string {
 				h.Set("x-oss-hash-crc64ecma", "7")
 				return body
 			})
 		}, nil, false, uploader.ErrChecksum, "OSS has stored 7 instead", 1, true},
-		{"CRC-64 that is none", func(*world) door {
+		{"invalid CRC-64", func(*world) door {
 			return rewrite("POST", func(h http.Header, body string) string {
 				h.Set("x-oss-hash-crc64ecma", "many")
 				return body
 			})
 		}, &want, false, uploader.ErrNotOSS, "no x-oss-hash-crc64ecma", 1, true},
 		{"busy", func(*world) door {
-			return merges(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			return completions(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 				refuse(rw, 503, "ServiceBusy", "later,\nplease")
 			})
 		}, &want, false, errStatus, "completion: OSS answered 503 ServiceBusy: later, please", 3, false},
 		{"connection cut", func(*world) door {
-			return merges(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
+			return completions(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) { cut(t, rw) })
 		}, &want, false, uploader.ErrNetwork, "completion: no answer", 3, false},
 		{"203 without a callback", func(*world) door {
-			return merges(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			return completions(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 				rw.Header().Set("ETag", `"E"`)
 				rw.WriteHeader(http.StatusNonAuthoritativeInfo)
 				io.WriteString(rw, "no XML")
 			})
 		}, nil, false, uploader.ErrCallbackFailed, "it does not say why", 1, true},
 		{"answer lost", func(w *world) door { return lose(w, through) }, nil, false, nil, "", 2, true},
-		{"answer lost, nothing known", func(w *world) door { return lose(w, noCRCs) }, nil, false, nil, "", 2, true},
+		{"answer lost, parts without a CRC-64", func(w *world) door { return lose(w, noCRCs) }, nil, false, nil, "", 2, true},
 		{"answer lost, another object", func(w *world) door {
 			return lose(w, func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 				if r.Method == "HEAD" {
@@ -175,8 +175,8 @@ func TestComplete(t *testing.T) {
 			if !errors.Is(err, tt.is) || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want %v: %q", err, tt.is, tt.says)
 			}
-			if got := w.gate.Count("POST"); got != tt.merges {
-				t.Errorf("merged %d times, want %d", got, tt.merges)
+			if got := w.gate.Count("POST"); got != tt.completes {
+				t.Errorf("%d requests to complete, want %d", got, tt.completes)
 			}
 			if (done.ETag != "") != tt.stored || tt.stored && (done.Parts != 3 || done.Size != size) || err == nil && done.CRC64 != want {
 				t.Errorf("completed %+v", done)
@@ -188,10 +188,10 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// errStatus stands for a [uploader.StatusError].
-var errStatus = errors.New("an answer of OSS that is no success")
+// errStatus stands for an [uploader.StatusError].
+var errStatus = errors.New("an answer of OSS other than success")
 
-// TestIncomplete: OSS would merge these, and make another object of them.
+// TestIncomplete tries uploads that OSS would complete to a wrong object.
 func TestIncomplete(t *testing.T) {
 	t.Parallel()
 	content := someBytes(3*partSize - 5)
@@ -221,13 +221,13 @@ func TestIncomplete(t *testing.T) {
 			done, err := newUploader(t).Complete(t.Context(), m, nil, new(log))
 			if !errors.Is(err, uploader.ErrIncomplete) || !strings.Contains(err.Error(), tt.says) || done.ETag != "" ||
 				w.gate.Count("POST") != 0 {
-				t.Errorf("error %v; completed %+v, merged %d times", err, done, w.gate.Count("POST"))
+				t.Errorf("error %v; completed %+v, %d requests to complete", err, done, w.gate.Count("POST"))
 			}
 		})
 	}
 }
 
-// TestIncompleteLists: more parts are there than the manifest has lists for.
+// TestIncompleteLists completes an upload with more parts than the manifest has lists for.
 func TestIncompleteLists(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -237,11 +237,11 @@ func TestIncompleteLists(t *testing.T) {
 		writeList(t, rw, r, someBytes(manyParts), 0)
 	})
 	if _, err := newUploader(t).Complete(t.Context(), m, nil, new(log)); !errors.Is(err, uploader.ErrIncomplete) || w.gate.Count("POST") != 0 {
-		t.Errorf("error %v, merged %d times", err, w.gate.Count("POST"))
+		t.Errorf("error %v, %d requests to complete", err, w.gate.Count("POST"))
 	}
 }
 
-// TestCompleteBadManifest: nothing is sent by a manifest that nobody has checked.
+// TestCompleteBadManifest checks that nothing is sent with a bad manifest.
 func TestCompleteBadManifest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -2,7 +2,7 @@ package uploader
 
 import "hash/crc64"
 
-// crcTable is that of the CRC-64 in OSS's header x-oss-hash-crc64ecma.
+// crcTable is the table of the CRC-64 in OSS's header x-oss-hash-crc64ecma.
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
 // combineCRC returns the CRC-64 of two adjacent pieces from the CRC-64 of each and the

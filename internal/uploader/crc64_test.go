@@ -18,7 +18,7 @@ func FuzzCombineCRC(f *testing.F) {
 		if got := combineCRC(sum(a), sum(b), int64(len(b))); got != both {
 			t.Errorf("%x and %x make %d, want %d", a, b, got, both)
 		}
-		// Of sizes that nobody computes in a test, the SDK's own reckoning.
+		// For sizes too large to compute in a test, the SDK's result counts.
 		if size = max(size, 0); size > 0 {
 			if got, want := combineCRC(both, sum(b), size), sdk.CRC64Combine(both, sum(b), uint64(size)); got != want {
 				t.Errorf("%d bytes: %d, want %d", size, got, want)

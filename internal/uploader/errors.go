@@ -24,11 +24,11 @@ var (
 	// ErrAnswerLost means that the object may be stored and reported, but that the answer
 	// never came.
 	ErrAnswerLost = errors.New("the answer was lost")
-	// ErrChecksum means that OSS stored something other than was sent.
+	// ErrChecksum means that OSS stored something other than what was sent.
 	ErrChecksum = errors.New("the CRC-64 does not match")
 	// ErrNotOSS means an answer that OSS does not give: without a CRC-64, before the
 	// file was read, or without the receiver's JSON.
-	ErrNotOSS = errors.New("the answer is not OSS's")
+	ErrNotOSS = errors.New("the answer is not from OSS")
 	// ErrNetwork means that no answer came. The request is retried.
 	ErrNetwork = errors.New("no answer")
 )
@@ -131,7 +131,8 @@ func retryable(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.retryable()
 	}
-	// A server that cannot prove to be OSS is not asked again, so that it is not trusted by accident.
+	// A server that cannot prove that it is OSS is not asked again, so that it is not trusted
+	// by accident.
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return false
 	}

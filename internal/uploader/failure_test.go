@@ -19,7 +19,7 @@ import (
 	"upcall/internal/uploader"
 )
 
-// TestNotRetried answers each request once with what no second attempt would change.
+// TestNotRetried answers with errors that a second attempt would not change.
 func TestNotRetried(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
@@ -53,7 +53,7 @@ func TestNotRetried(t *testing.T) {
 		{"411", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(411) }, nil, "411"},
 		{"501", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 501, "NotImplemented", "no") }, nil, "501"},
 		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, nil, "204"},
-		{"many lines that move the cursor", func(w http.ResponseWriter, _ *http.Request) {
+		{"several lines and a control sequence", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, 400, "A&#10;B", "x&#10;y\n\u009b2J"+strings.Repeat("z", 1<<20))
 		}, nil, "400 A B: x y 2Jzzz"},
 		{"a login page", func(w http.ResponseWriter, r *http.Request) {
@@ -105,7 +105,7 @@ func TestNotRetried(t *testing.T) {
 	}
 }
 
-// TestRetried has each kind of trouble twice, and then none.
+// TestRetried makes each kind of request fail twice, and then succeed.
 func TestRetried(t *testing.T) {
 	t.Parallel()
 	status := func(status int) func(*testing.T, http.ResponseWriter, *http.Request) {
@@ -120,11 +120,11 @@ func TestRetried(t *testing.T) {
 	}{
 		{"408", status(408)}, {"429", status(429)}, {"500", status(500)}, {"502", status(502)}, {"503", status(503)}, {"504", status(504)},
 		{"connection cut at once", func(t *testing.T, w http.ResponseWriter, _ *http.Request) { cut(t, w) }},
-		{"connection cut amid the content", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
+		{"connection cut during the content", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
 			io.CopyN(io.Discard, r.Body, 50_000)
 			cut(t, w)
 		}},
-		{"connection cut amid the answer", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
+		{"connection cut during the answer", func(t *testing.T, w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, "{")
@@ -196,7 +196,7 @@ func TestRetriesEnd(t *testing.T) {
 	}
 }
 
-// TestStalled: nobody reads and nobody answers.
+// TestStalled uploads to a server that never answers.
 func TestStalled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -214,7 +214,7 @@ func TestStalled(t *testing.T) {
 
 func TestUnknownCertificate(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("something was sent") }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -228,7 +228,7 @@ func TestUnknownCertificate(t *testing.T) {
 	}
 }
 
-// TestCallbackFailed has a receiver that refuses, for both kinds of upload.
+// TestCallbackFailed uploads, by PUT and in parts, with a receiver that refuses.
 func TestCallbackFailed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -259,7 +259,7 @@ func TestCallbackFailed(t *testing.T) {
 	}
 }
 
-// TestNoReceiverAnswer: with a callback, a 200 without JSON is no success.
+// TestNoReceiverAnswer checks that, with a callback, a 200 without JSON is not a success.
 func TestNoReceiverAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -278,11 +278,11 @@ func TestNoReceiverAnswer(t *testing.T) {
 	}
 }
 
-// TestFileChanges changes the file while OSS reads it: OSS never gets the last byte of
-// a mixture.
+// TestFileChanges changes the file while OSS reads it, and checks that OSS never gets the last
+// byte of a mixture.
 func TestFileChanges(t *testing.T) {
 	t.Parallel()
-	const size = 12 << 20 // more than the sockets between hold
+	const size = 12 << 20 // more than the buffers of the sockets hold
 	changes := map[string]func(path string) error{
 		"cut short": func(path string) error { return os.Truncate(path, size/2) },
 		"emptied":   func(path string) error { return os.Truncate(path, 0) },
@@ -294,7 +294,7 @@ func TestFileChanges(t *testing.T) {
 			_, err = f.WriteString("more")
 			return errors.Join(err, f.Close())
 		},
-		"written over": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+		"overwritten": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestFileChanges(t *testing.T) {
 	}
 }
 
-// TestInterrupted ends the context while the file is on its way.
+// TestInterrupted ends the context while the file is being sent.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -29,13 +29,13 @@ import (
 
 const partSize = ossrule.MinPart
 
-// A world is an emulator behind a gate, a receiver of its callbacks, and an issuer of
-// manifests for it.
+// A world is an emulator behind a gate, a receiver of its callbacks, and an issuer of its
+// manifests.
 type world struct {
 	t        *testing.T
 	gate     *ossfake.Gate
 	issuer   *issue.Issuer
-	client   *sdk.Client // does not go through the gate: looking at what is stored is no upload
+	client   *sdk.Client // does not go through the gate
 	receiver *receiverfake.Receiver
 }
 
@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// callback is one to the receiver.
+// callback returns a callback to the receiver.
 func (w *world) callback() *issue.CallbackSpec {
 	return &issue.CallbackSpec{URLs: []string{w.receiver.URL + "/oss/callback"}}
 }
@@ -111,11 +111,11 @@ func (w *world) stored() []byte {
 func (w *world) wantStored(want []byte) {
 	w.t.Helper()
 	if got := w.stored(); got == nil || !bytes.Equal(got, want) {
-		w.t.Errorf("stored are %d bytes, want these %d", len(got), len(want))
+		w.t.Errorf("%d bytes are stored, want the %d of the file", len(got), len(want))
 	}
 }
 
-// someBytes are always the same.
+// someBytes returns n bytes, always the same ones.
 func someBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(b) // never fails
@@ -141,7 +141,7 @@ func open(t *testing.T, path string) *uploader.Source {
 	return source
 }
 
-// newUploader does not wait long.
+// newUploader returns an uploader with short pauses.
 func newUploader(t *testing.T, change ...func(*uploader.Config)) *uploader.Uploader {
 	t.Helper()
 	cfg := uploader.Config{Parallel: 4, Attempts: 3, Pause: time.Millisecond}
@@ -155,7 +155,7 @@ func newUploader(t *testing.T, change ...func(*uploader.Config)) *uploader.Uploa
 	return u
 }
 
-// A log is a Watcher that remembers.
+// A log is a Watcher that keeps what it is told.
 type log struct {
 	mu      sync.Mutex
 	sent    int64
@@ -184,7 +184,7 @@ func cut(t *testing.T, w http.ResponseWriter) {
 	conn.Close()
 }
 
-// answerLost does what is asked and then ends the connection without an answer.
+// answerLost carries out the request and ends the connection without an answer.
 func answerLost(t *testing.T, w http.ResponseWriter, r *http.Request, serve http.Handler) {
 	serve.ServeHTTP(httptest.NewRecorder(), r)
 	cut(t, w)

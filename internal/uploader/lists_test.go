@@ -13,16 +13,17 @@ import (
 	"upcall/internal/uploader"
 )
 
-// manyParts is a manifest whose parts take two lists.
+// manyParts is the number of parts of a manifest that needs two lists.
 const manyParts = 1500
 
 func (w *world) manyParts() manifest.Manifest {
 	m := w.multipart(0, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, manyParts })
-	m.Multipart.PartSize = 1 // OSS would not merge such, but these need not be merged
+	m.Multipart.PartSize = 1 // OSS would not complete such an upload, but the test does not ask it to
 	return m
 }
 
-// TestResumeOverLists: OSS has all parts but one, and says so a thousand parts at a time.
+// TestResumeOverLists resumes an upload of which OSS has all parts but one, which it lists a
+// thousand at a time.
 func TestResumeOverLists(t *testing.T) {
 	t.Parallel()
 	const missing = 1200
@@ -60,7 +61,7 @@ func TestResumeOverLists(t *testing.T) {
 	}
 }
 
-// writeList lists every byte of the content as a part, but one.
+// writeList lists every byte of the content as a part, except the missing one.
 func writeList(t *testing.T, rw http.ResponseWriter, r *http.Request, content []byte, missing int) {
 	type part struct {
 		PartNumber    int
@@ -74,7 +75,7 @@ func writeList(t *testing.T, rw http.ResponseWriter, r *http.Request, content []
 		IsTruncated bool
 		Part        []part
 	}{UploadId: r.URL.Query().Get("uploadId")}
-	after, _ := strconv.Atoi(r.URL.Query().Get("part-number-marker")) // none is 0
+	after, _ := strconv.Atoi(r.URL.Query().Get("part-number-marker")) // 0 if there is none
 	for number := after + 1; number <= len(content) && !list.IsTruncated; number++ {
 		if number == missing {
 			continue

@@ -33,9 +33,9 @@ type content struct {
 	crc  func(context.Context) (*uint64, error) // nil if it is not known
 }
 
-// answerLost finds out what became of the object. It succeeds if the object is as it
-// should be and there was no callback. Otherwise the error says what is known and what
-// to do. The upload is not over if the next run may find out.
+// answerLost finds out whether the object is stored. It succeeds if the object is right and
+// there was no callback. Otherwise the error says what is known and what to do. The upload is
+// not over if the next run may find out.
 func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	if l.head == nil {
 		return s.neverKnown(ctx, l, "")
@@ -73,10 +73,10 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	return Result{ETag: there.etag, CRC64: there.crc}, nil
 }
 
-// lookAndRepeat says what to do about another object.
+// lookAndRepeat says what to do if another object is stored.
 const lookAndRepeat = "check what else is stored by this key, then upload the file again"
 
-// neverKnown is for an object that cannot be asked for here.
+// neverKnown returns the error for an object that this program cannot ask for.
 func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, error) {
 	crc, err := s.want.crc(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *session) neverKnown(ctx context.Context, l lost, why string) (Result, e
 	return l.fail("so the object is most likely stored%s; check whether %s, or upload it again", why, find)
 }
 
-// fileCRC reads the file.
+// fileCRC returns the CRC-64 of the file, which it reads.
 func (s *session) fileCRC(ctx context.Context) (*uint64, error) {
 	_, crc, err := s.source.digest(ctx, piece{size: s.source.Size()})
 	if ctx.Err() != nil {

@@ -19,8 +19,8 @@ import (
 	"upcall/internal/uploader"
 )
 
-// TestAnswerLost: a completion was carried out, but nobody heard of it. What the object
-// is then decides, whether the same run asks or the next one.
+// TestAnswerLost loses the answer to a completion that was carried out. The stored object then
+// decides the result, whether the same run asks for it or the next one.
 func TestAnswerLost(t *testing.T) {
 	t.Parallel()
 	const size = 2 * partSize
@@ -31,16 +31,16 @@ func TestAnswerLost(t *testing.T) {
 		name     string
 		callback bool
 		change   func(m *manifest.Multipart)
-		meantime func(w *world)                                                    // between the merge and the next request
-		head     func(rw http.ResponseWriter, r *http.Request, serve http.Handler) // nil answers as OSS does
-		says     []string                                                          // nil is success
+		meantime func(w *world)                                                    // between the completion and the next request
+		head     func(rw http.ResponseWriter, r *http.Request, serve http.Handler) // nil answers like OSS
+		says     []string                                                          // nil means success
 		heads    int
 		kept     bool // the state, so that the next run asks again
 	}{
 		{name: "as in the file", callback: true, says: []string{"stored as in the file (" + known, "the row whose upload_id is "}, heads: 1},
 		{name: "as in the file, without an upload id", callback: true, change: func(m *manifest.Multipart) { m.ID = uuid.Nil },
 			says: []string{"stored as in the file (" + known, "the upload's row"}, heads: 1},
-		{name: "as in the file, and nobody to call back", heads: 1},
+		{name: "as in the file, without a callback", heads: 1},
 		{name: "overwritten", callback: true, meantime: func(w *world) { w.store([]byte("other")) },
 			says: []string{"not the file: it has 5 bytes", "upload the file again"}, heads: 1},
 		{name: "overwritten by as many bytes", meantime: func(w *world) { w.store(make([]byte, size)) },
@@ -50,13 +50,13 @@ func TestAnswerLost(t *testing.T) {
 			rw.WriteHeader(http.StatusForbidden)
 		}, says: []string{"did not say what is there (look at the object: OSS answered 403",
 			likely + " and whether the upload was recorded"}, heads: 1},
-		{name: "not allowed to ask, and nobody to call back", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		{name: "not allowed to ask, without a callback", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusForbidden)
 		}, says: []string{likely + ", or upload it again"}, heads: 1},
-		{name: "nobody answers", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		{name: "no answer", head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			rw.WriteHeader(http.StatusServiceUnavailable)
 		}, says: []string{"gave up after 3 attempts", "upload again later"}, heads: 3, kept: true},
-		{name: "what answers speaks no HTTP", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		{name: "answer that is not HTTP", callback: true, head: func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			connection, _, err := rw.(http.Hijacker).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -69,8 +69,8 @@ func TestAnswerLost(t *testing.T) {
 			answer := httptest.NewRecorder()
 			serve.ServeHTTP(answer, r)
 			rw.Header().Set("Content-Length", answer.Header().Get("Content-Length"))
-		}, says: []string{"the answer is not OSS's", likely}, heads: 1},
-		{name: "a manifest of old", callback: true, change: func(m *manifest.Multipart) { m.Head = nil },
+		}, says: []string{"the answer is not from OSS", likely}, heads: 1},
+		{name: "an old manifest", callback: true, change: func(m *manifest.Multipart) { m.Head = nil },
 			says: []string{"most likely stored; " + likely}},
 	}
 	for _, tt := range tests {
@@ -142,7 +142,8 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
-// TestAnswerLostUnread: a file is not read to learn that there is no object, or another.
+// TestAnswerLostUnread checks that the file is not read if there is no object, or one of
+// another size.
 func TestAnswerLostUnread(t *testing.T) {
 	t.Parallel()
 	for says, meantime := range map[string]func(w *world){
@@ -172,8 +173,8 @@ func TestAnswerLostUnread(t *testing.T) {
 	}
 }
 
-// TestAnswerLostAndKilled: who is stopped while he asks what is there asks again the
-// next time.
+// TestAnswerLostAndKilled stops a run while it asks for the object, and checks that the next
+// run asks again.
 func TestAnswerLostAndKilled(t *testing.T) {
 	t.Parallel()
 	w, content, state := newWorld(t), someBytes(2*partSize), stateIn(t)
@@ -206,8 +207,7 @@ func TestAnswerLostAndKilled(t *testing.T) {
 	state.wantGone()
 }
 
-// TestAnswerLostKeyTaken: the object must not be overwritten, so that asking again shows
-// only that something is there.
+// TestAnswerLostKeyTaken forbids overwriting, so that a retry shows only that the key is taken.
 func TestAnswerLostKeyTaken(t *testing.T) {
 	t.Parallel()
 	content := someBytes(2 * partSize)
@@ -255,7 +255,7 @@ func TestAnswerLostKeyTaken(t *testing.T) {
 	})
 }
 
-// store puts another object by the key.
+// store overwrites the object.
 func (w *world) store(content []byte) {
 	_, err := w.client.PutObject(w.t.Context(),
 		&sdk.PutObjectRequest{Bucket: sdk.Ptr("demo"), Key: sdk.Ptr("a b/猫.bin"), Body: bytes.NewReader(content)})

@@ -29,7 +29,7 @@ func (s *session) multipart(ctx context.Context, m *manifest.Multipart, pieces [
 	return result, err
 }
 
-// completed is what is known of an upload that is gone after OSS was asked to complete it.
+// completed says what is known about an upload that is gone after OSS was asked to complete it.
 const completed = "OSS was asked to complete the upload, which is over now"
 
 func lostCompletion(m *manifest.Multipart, known string) lost {

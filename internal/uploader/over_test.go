@@ -13,8 +13,8 @@ import (
 	"upcall/internal/uploader"
 )
 
-// TestUploadGone: somebody aborted the upload. Nobody asked for it to be completed, so
-// nothing can have been stored.
+// TestUploadGone aborts the upload while it runs. OSS was not asked to complete it, so nothing
+// can have been stored.
 func TestUploadGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -41,7 +41,7 @@ func TestUploadGone(t *testing.T) {
 	}
 }
 
-// A stateFile is where the state of one upload is.
+// A stateFile is the file with the state of one upload.
 type stateFile struct {
 	t    *testing.T
 	path string
@@ -77,7 +77,7 @@ func TestState(t *testing.T) {
 		t.Errorf("a new state is %+v", state)
 	}
 	state.Manifest, state.Completing = m, true
-	for range 2 { // the second time over the first
+	for range 2 { // the second state replaces the first
 		if err := state.Save(); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What was not written by this program is as good as nothing.
+	// A file that this program did not write counts as no state.
 	for _, broken := range [][]byte{nil, text[:len(text)/2], []byte("[]"), []byte(`{"manifest":{},"completing":true}`),
 		slices.Concat(text, []byte("x")), []byte(strings.Replace(string(text), `"method":"POST"`, `"method":"GET"`, 1))} {
 		if err := os.WriteFile(file.path, broken, 0o600); err != nil {
@@ -110,6 +110,6 @@ func TestState(t *testing.T) {
 	}
 	file.wantGone()
 	if _, err := uploader.LoadState(t.TempDir()); !errors.Is(err, syscall.EISDIR) {
-		t.Errorf("a folder is read: %v", err)
+		t.Errorf("a directory is read: %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"upcall/internal/uploader"
 )
 
-// TestBadManifest: nothing is sent by a manifest that nobody has checked.
+// TestBadManifest checks that nothing is sent with a bad manifest.
 func TestBadManifest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -61,7 +61,7 @@ func TestSizes(t *testing.T) {
 		{"parts are fewer than the size", multipart(func(m *manifest.Multipart) { m.Parts = m.Parts[:2] }), 2*partSize + 5, false},
 		{"parts are more than the size", multipart(func(m *manifest.Multipart) { m.Size = number(partSize) }), partSize, false},
 		{"a part of another size", multipart(func(m *manifest.Multipart) { m.Parts[1].Size = number(5) }), 2*partSize + 5, false},
-		{"a part of no size", multipart(func(m *manifest.Multipart) { unsigned(m); m.Parts[1].Size = number(0) }), 2*partSize + 5, false},
+		{"an empty part", multipart(func(m *manifest.Multipart) { unsigned(m); m.Parts[1].Size = number(0) }), 2*partSize + 5, false},
 		{"a part of negative size", multipart(func(m *manifest.Multipart) {
 			unsigned(m)
 			m.Parts[0].Size, m.Parts[1].Size = number(3*partSize), number(-partSize)

@@ -105,8 +105,8 @@ func newBody(s *Source, p piece, moved func(int64)) *body {
 	return &body{source: s, section: io.NewSectionReader(s.file, p.offset, p.size), moved: moved}
 }
 
-// Read hands out the last bytes only if the file has not changed, so that OSS never gets a
-// whole section that mixes two versions of the file, and stores and reports none.
+// Read returns the last bytes only if the file has not changed, so that OSS never gets, stores
+// or reports a whole section that mixes two versions of the file.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"upcall/internal/manifest"
 )
 
-// A State is what must be remembered of a multipart upload until it is over, in case the
+// A State is what must be remembered about a multipart upload until it is over, in case the
 // program is killed. OSS remembers which parts it has.
 type State struct {
 	// Manifest is the one that was made for the upload; nil if it was given.

@@ -55,12 +55,12 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// TestPutWithoutCallback: what OSS answers is not taken for a receiver's answer.
+// TestPutWithoutCallback checks that OSS's own answer is not taken for a receiver's.
 func TestPutWithoutCallback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, source := fileOf(t, []byte("hello"))
-	m, err := manifest.Read(strings.NewReader("\n" + w.put().Put.URL + "\n")) // a URL alone will do
+	m, err := manifest.Read(strings.NewReader("\n" + w.put().Put.URL + "\n")) // a URL alone is enough
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestMultipart(t *testing.T) {
 		{"one part", partSize, 1, nil},
 		{"two parts, the last of one byte", partSize + 1, 2, nil},
 		{"many parts", 23*partSize + 17, 24, nil},
-		{"more parts than there are connections", 9 * partSize, 9, nil},
+		{"more parts than connections", 9 * partSize, 9, nil},
 		{"counted, as many as needed", 3 * partSize, 3, counted(3)},
 		{"counted, more than needed", 2*partSize + 1, 3, counted(10)},
 		{"counted, too few of the smallest size", 10*partSize + 5, 3, counted(3)},
@@ -127,23 +127,23 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
-// TestResume sends only what is missing or not the same.
+// TestResume checks that only missing or different parts are sent.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	const size = 5*partSize + 100
 	tests := []struct {
 		name string
-		// between makes a difference after parts 1 to 5 of 6 were sent
+		// change is called after parts 1 to 5 of 6 were sent
 		change func(t *testing.T, path string, content []byte, m *manifest.Multipart)
 		kept   int
 	}{
-		{"as it was", func(*testing.T, string, []byte, *manifest.Multipart) {}, 5},
-		{"a part at OSS is another one's", func(t *testing.T, _ string, content []byte, m *manifest.Multipart) {
+		{"unchanged", func(*testing.T, string, []byte, *manifest.Multipart) {}, 5},
+		{"a part at OSS is different", func(t *testing.T, _ string, content []byte, m *manifest.Multipart) {
 			other := bytes.Clone(content[partSize : 2*partSize])
 			other[7] ^= 1
 			sendTo(t, m.Parts[1].PresignedRequest, other)
 		}, 4},
-		{"a byte of the file changed since", func(t *testing.T, path string, content []byte, _ *manifest.Multipart) {
+		{"a byte of the file has changed", func(t *testing.T, path string, content []byte, _ *manifest.Multipart) {
 			content[2*partSize+7] ^= 1
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
@@ -158,7 +158,7 @@ func TestResume(t *testing.T) {
 			path, source := fileOf(t, content)
 			callback := w.callback()
 			m := w.multipart(size, func(r *issue.MultipartRequest) { r.Callback = callback })
-			// Part 6 is refused for good.
+			// Part 6 is rejected.
 			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 				if r.URL.Query().Get("partNumber") == "6" {
 					refuse(rw, 403, "AccessDenied", "no")
@@ -166,11 +166,11 @@ func TestResume(t *testing.T) {
 				}
 				serve.ServeHTTP(rw, r)
 			})
-			// One connection, so that parts 1 to 5 are through.
+			// With one connection, parts 1 to 5 are sent before part 6.
 			one := newUploader(t, func(c *uploader.Config) { c.Parallel = 1 })
 			_, err := one.Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 			if status, ok := errors.AsType[*uploader.StatusError](err); !ok || status.Status != 403 {
-				t.Fatalf("part 6 was not refused: %v", err)
+				t.Fatalf("part 6 was not rejected: %v", err)
 			}
 			tt.change(t, path, content, m.Multipart)
 			w.gate.Open()
@@ -199,7 +199,7 @@ func TestManyPages(t *testing.T) {
 	content := someBytes(parts * 10)
 	_, source := fileOf(t, content)
 	m := w.multipart(parts, func(r *issue.MultipartRequest) { r.Size, r.Parts = nil, parts })
-	m.Multipart.PartSize = 10 // smaller than OSS merges: it is the listing that counts
+	m.Multipart.PartSize = 10 // too small for OSS to complete; the test is about the lists
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(rw, r) })
 	_, err := newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
 	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != parts {
@@ -210,7 +210,7 @@ func TestManyPages(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "EntityTooSmall") || w.gate.Count("PUT *") != 0 || w.gate.Count("GET") != 2 {
 		t.Errorf("%d parts sent, %d pages: %v", w.gate.Count("PUT *"), w.gate.Count("GET"), err)
 	}
-	// Without the further pages nobody knows of the other parts: they are sent again.
+	// Without the second page the other parts are unknown, so they are sent again.
 	m.Multipart.ListPartsNext = nil
 	w.gate.Open()
 	_, err = newUploader(t).Upload(t.Context(), uploader.Task{Source: source, Manifest: m, Watcher: new(log)})
@@ -246,7 +246,7 @@ func TestOpenSource(t *testing.T) {
 			source.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), path+": ") || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want one that says %s", path, err, want)
+			t.Errorf("%s: got %v, want an error that says %s", path, err, want)
 		}
 	}
 }

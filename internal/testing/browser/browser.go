@@ -9,8 +9,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// Start returns a context in which chromedp has a tab, for two minutes at most. The test
-// has asked package toolchain for chromium.
+// Start returns a context in which chromedp has a tab, for two minutes at most. The test must
+// first ask package toolchain for chromium.
 func Start(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -1,4 +1,4 @@
-// Package clitest runs a program under cmd within a test, as its main function would.
+// Package clitest runs a program of cmd within a test, as its main function would.
 package clitest
 
 import (
@@ -26,13 +26,13 @@ type Env map[string]string
 // Get looks a variable up; it is a [cli.Env].
 func (e Env) Get(name string) string { return e[name] }
 
-// Execute runs the program to its end, with nothing to read.
+// Execute runs the program to its end with an empty standard input.
 func (p Program) Execute(t testing.TB, env Env, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	return p.Feed(t, env, "", args...)
 }
 
-// Feed runs the program to its end, with stdin to read.
+// Feed runs the program to its end with stdin as its standard input.
 func (p Program) Feed(t testing.TB, env Env, stdin string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, remarks bytes.Buffer
@@ -40,14 +40,14 @@ func (p Program) Feed(t testing.TB, env Env, stdin string, args ...string) (stdo
 	return out.String(), remarks.String(), err
 }
 
-// IntoBrokenPipe runs the program with a standard output that nobody reads, and returns
+// IntoBrokenPipe runs the program with a standard output that cannot be written, and returns
 // the error, which should be [ErrBrokenPipe].
 func (p Program) IntoBrokenPipe(t testing.TB, env Env, args ...string) error {
 	t.Helper()
 	return p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(""), Out: brokenPipe{}, Err: io.Discard})
 }
 
-// ErrBrokenPipe is what writing into a broken pipe returns.
+// ErrBrokenPipe is the error of writing to that standard output.
 var ErrBrokenPipe = errors.New("broken pipe")
 
 type brokenPipe struct{}
@@ -81,11 +81,11 @@ func (p Program) Error(t testing.TB, env Env, args ...string) error {
 type Running struct {
 	cancel context.CancelFunc
 	wait   func() error
-	asked  atomic.Bool // for its error
+	asked  atomic.Bool // the test asked for the error
 
 	mu    sync.Mutex
 	news  *sync.Cond
-	lines []string // of both streams, that Line has not passed over
+	lines []string // of both streams, not yet passed over by Line
 	ended bool
 }
 
@@ -129,8 +129,8 @@ func (r *Running) read(printed io.Reader) {
 	}
 }
 
-// Line returns the next line of which is holds, and passes over those before. It fails
-// the test if the program ends without one.
+// Line returns the next line for which is returns true, and passes over those before it. It
+// fails the test if the program ends without such a line.
 func (r *Running) Line(t testing.TB, is func(line string) bool) string {
 	t.Helper()
 	r.mu.Lock()
@@ -144,7 +144,7 @@ func (r *Running) Line(t testing.TB, is func(line string) bool) string {
 		}
 		r.lines = nil
 		if r.ended {
-			t.Fatalf("the program ended before it said so: %v", r.Wait())
+			t.Fatalf("the program ended without the line: %v", r.Wait())
 		}
 		r.news.Wait()
 	}
@@ -162,7 +162,7 @@ func (r *Running) Stop() error {
 	return r.Wait()
 }
 
-// WriteFile returns the path of a file of the test's own.
+// WriteFile writes a file in a new directory and returns its path.
 func WriteFile(t testing.TB, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

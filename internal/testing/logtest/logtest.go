@@ -1,4 +1,4 @@
-// Package logtest keeps what a program logs, for a test to read meanwhile.
+// Package logtest keeps what a program logs, so that a test can read it while the program runs.
 package logtest
 
 import (

@@ -1,4 +1,4 @@
-// Package ossclient is the official OSS client for tests, to hold our code against.
+// Package ossclient is the official OSS client, with which tests compare this module.
 package ossclient
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 )
 
-// New returns a client for an emulator at the endpoint. It tries once.
+// New returns a client for an emulator at the endpoint. It does not retry.
 func New(endpoint, region, accessKeyID, accessKeySecret string) *oss.Client {
 	return oss.NewClient(oss.NewConfig().WithRegion(region).WithEndpoint(endpoint).WithUsePathStyle(true).WithRetryMaxAttempts(1).
 		WithCredentialsProvider(credentials.NewStaticCredentialsProvider(accessKeyID, accessKeySecret)))

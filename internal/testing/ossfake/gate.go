@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// A Pass is what happens to a request at a gate: serve is the emulator.
+// A Pass handles a request at a gate; serve is the emulator.
 type Pass func(w http.ResponseWriter, r *http.Request, serve http.Handler)
 
-// A Gate stands before an emulator and notes each request.
+// A Gate stands in front of an emulator and notes each request.
 type Gate struct {
 	*httptest.Server
 
@@ -33,17 +33,17 @@ func NewGate(t testing.TB, emulator http.Handler) *Gate {
 
 func through(w http.ResponseWriter, r *http.Request, serve http.Handler) { serve.ServeHTTP(w, r) }
 
-// Between sets what happens to requests from now on, and forgets those before.
+// Between sets what happens to requests from now on, and forgets earlier ones.
 func (g *Gate) Between(pass Pass) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.pass, g.seen = pass, nil
 }
 
-// Open lets everything through from now on, and forgets what came before.
+// Open lets everything through from now on, and forgets earlier requests.
 func (g *Gate) Open() { g.Between(through) }
 
-// Kind is how a gate notes a request: "PUT 3" for part 3, else the method alone.
+// Kind returns how a gate notes a request: "PUT 3" for part 3, otherwise the method alone.
 func Kind(r *http.Request) string {
 	return strings.TrimSpace(r.Method + " " + r.URL.Query().Get("partNumber"))
 }

@@ -1,5 +1,5 @@
-// Package ossfake plays OSS for a test: its storage, by the emulator over real HTTP, and
-// its signed callbacks.
+// Package ossfake plays OSS in a test: its storage, with the emulator over real HTTP, and its
+// signed callbacks.
 package ossfake
 
 import (
@@ -15,8 +15,8 @@ import (
 	"upcall/internal/ossemu"
 )
 
-// What an emulator has unless its configuration is changed. The secret holds the word
-// that tests look for in everything that a program prints.
+// The default configuration of an emulator. The secret holds the word that tests look for in
+// everything that a program prints.
 const (
 	AccessKeyID     = "ak"
 	AccessKeySecret = "hunter-sk"
@@ -24,7 +24,7 @@ const (
 	Bucket          = "demo"
 )
 
-// NewEmulator returns an emulator that is closed at the test's end.
+// NewEmulator returns an emulator that is closed when the test ends.
 func NewEmulator(t testing.TB, change ...func(*ossemu.Config)) *ossemu.Server {
 	t.Helper()
 	cfg := ossemu.Config{AccessKeyID: AccessKeyID, AccessKeySecret: AccessKeySecret, Region: Region, Buckets: []string{Bucket},
@@ -46,7 +46,7 @@ func Start(t testing.TB, change ...func(*ossemu.Config)) string {
 	return Serve(t, NewEmulator(t, change...))
 }
 
-// Serve serves a handler until the test's end and returns its URL.
+// Serve serves a handler until the test ends, and returns its URL.
 func Serve(t testing.TB, handler http.Handler) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -54,7 +54,7 @@ func Serve(t testing.TB, handler http.Handler) string {
 	return server.URL
 }
 
-// KeyURL serves the public key that [Callback] signs for, and returns its URL.
+// KeyURL serves the public key for the callbacks that [Callback] signs, and returns its URL.
 func KeyURL(t testing.TB) string {
 	t.Helper()
 	server := loadgen.NewKeyServer()

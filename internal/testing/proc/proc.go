@@ -1,5 +1,5 @@
-// Package proc runs parts of a test in child processes, which can be killed. A child is
-// the test binary itself, run as one of the children that its TestMain knows by name.
+// Package proc runs parts of a test in child processes, which can be killed. A child runs the
+// test binary, whose TestMain knows the children by name.
 package proc
 
 import (
@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// variable holds the name of the child to be.
+	// variable holds the name of the child.
 	variable = "UPCALL_TEST_CHILD"
-	// tied is set for a child that is to end when its standard input does.
+	// tied is set for a child that must end when its standard input does.
 	tied = "UPCALL_TEST_CHILD_TIED"
 )
 
-// Main is for TestMain, before it runs the tests: in a child it runs the function of
-// that name and ends the process, else it returns. os.Args[1:] are the child's arguments.
+// Main is called by TestMain before it runs the tests. In a child it runs the function of that
+// name and ends the process; otherwise it returns. os.Args[1:] are the child's arguments.
 func Main(children map[string]func()) {
 	name := os.Getenv(variable)
 	if name == "" {
@@ -42,8 +42,8 @@ func Main(children map[string]func()) {
 	os.Exit(0)
 }
 
-// Serve is for a child that is a server until it is killed: it prints the address of the
-// public listener and serves on it, and on another. When serve returns, the child ends.
+// Serve runs a server in a child until it is killed. It prints the address of the public
+// listener, and passes it and an admin listener to serve. The child ends if serve returns.
 func Serve(serve func(ctx context.Context, public, admin net.Listener) error) {
 	public, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,12 +58,12 @@ func Serve(serve func(ctx context.Context, public, admin net.Listener) error) {
 	os.Exit(1)
 }
 
-// QuickExit is an environment, NAME=value, in which a program with the race detector ends
-// when it does, and not a second later.
+// QuickExit is an environment variable, NAME=value, with which a program with the race detector
+// exits at once, and not a second later.
 const QuickExit = "GORACE=atexit_sleep_ms=0"
 
-// Command returns a command that runs a child, with an empty environment but for what
-// makes it one. It is killed when the context ends.
+// Command returns a command that runs a child, whose environment holds only what makes it one.
+// It is killed when the context ends.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = []string{variable + "=" + name, QuickExit}
@@ -76,8 +76,8 @@ type Child struct {
 	lines *bufio.Scanner
 }
 
-// Start starts a child with this process's environment and standard error. It does not
-// outlive the test, nor this process, however that ends.
+// Start starts a child with this process's environment and standard error. The child outlives
+// neither the test nor this process, however that ends.
 func Start(t testing.TB, name string, args ...string) *Child {
 	t.Helper()
 	cmd := Command(t.Context(), name, args...)
@@ -111,13 +111,13 @@ func (c *Child) FirstLine(t testing.TB) string {
 	t.Helper()
 	line, ok := c.Line()
 	if !ok {
-		t.Fatalf("the child ended without a word: %v", c.Wait())
+		t.Fatalf("the child ended without output: %v", c.Wait())
 	}
 	return line
 }
 
-// Kill ends the child by SIGKILL and waits for its end. It fails the test if the child
-// had ended by itself. What the child wrote can no longer be read.
+// Kill kills the child with SIGKILL and waits until it has ended. It fails the test if the child
+// had ended by itself. The output of the child can no longer be read.
 func (c *Child) Kill(t testing.TB) {
 	t.Helper()
 	c.end()
@@ -126,7 +126,7 @@ func (c *Child) Kill(t testing.TB) {
 	}
 }
 
-// end kills the child, if it runs, and waits for its end, if nobody has.
+// end kills the child if it runs, and waits for it unless that was done before.
 func (c *Child) end() {
 	_ = c.Process.Kill()
 	_ = c.Wait()

@@ -1,4 +1,4 @@
-// Package receiverfake plays a receiver of callbacks, which takes them as they are.
+// Package receiverfake plays a receiver that accepts callbacks without checking them.
 package receiverfake
 
 import (
@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// Answer is what a receiver says unless it is told otherwise, and an uploader must see.
+	// Answer is the default answer of a receiver, which an uploader must get.
 	Answer = `{"status":"ok"}`
-	// RefusePath is where it answers 403 instead.
+	// RefusePath is the path at which it answers 403 instead.
 	RefusePath = "/refuse"
 )
 
-// A Callback is one request that came.
+// A Callback is one request to the receiver.
 type Callback struct {
 	Method, Target, Host string
 	Header               http.Header
 	Body                 string
 }
 
-// A Receiver keeps what it was sent.
+// A Receiver keeps the callbacks that it gets.
 type Receiver struct {
 	*httptest.Server
 
@@ -56,22 +56,22 @@ func NewUnstarted(t testing.TB) *Receiver {
 	return r
 }
 
-// AnswerWith sets what answers from now on. The request's body has been read.
+// AnswerWith sets the handler that answers from now on, after the request's body was read.
 func (r *Receiver) AnswerWith(answer http.HandlerFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = answer
 }
 
-// Callbacks returns those that came.
+// Callbacks returns the callbacks that came.
 func (r *Receiver) Callbacks() []Callback {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]Callback(nil), r.came...)
 }
 
-// One returns the one callback that came since the last call, and fails the test if
-// there is none or more.
+// One returns the only callback since the last call, and fails the test if there is none or
+// more than one.
 func (r *Receiver) One(t testing.TB) Callback {
 	t.Helper()
 	r.mu.Lock()
@@ -87,7 +87,7 @@ func (r *Receiver) One(t testing.TB) Callback {
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	body, err := io.ReadAll(request.Body)
 	if err != nil {
-		return // cut off: it is no callback
+		return // cut off, so it is not a callback
 	}
 	r.mu.Lock()
 	r.came = append(r.came, Callback{request.Method, request.RequestURI, request.Host, request.Header.Clone(), string(body)})

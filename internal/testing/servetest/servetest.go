@@ -1,5 +1,5 @@
-// Package servetest runs a server of this module within a test, on free ports of the
-// loopback, and asks it things.
+// Package servetest runs a server of this module within a test, on free ports of the loopback,
+// and sends it requests.
 package servetest
 
 import (
@@ -21,10 +21,10 @@ type Service struct {
 
 	cancel context.CancelFunc
 	wait   func() error
-	asked  atomic.Bool // for what serve returned
+	asked  atomic.Bool // the test asked for the error
 }
 
-// Start runs serve. What it returns fails the test, unless the test asked for it.
+// Start runs serve. The error of serve fails the test, unless the test asks for it.
 func Start(t testing.TB, serve func(ctx context.Context, public, admin net.Listener) error) *Service {
 	t.Helper()
 	public, admin := Listen(t), Listen(t)
@@ -74,7 +74,7 @@ func (s *Service) Metric(t testing.TB, name string) float64 {
 	return 0
 }
 
-// Listen returns a listener on a free port, until the test's end.
+// Listen returns a listener on a free port, which is closed when the test ends.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

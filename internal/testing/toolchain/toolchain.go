@@ -1,5 +1,5 @@
-// Package toolchain lists what the tests run besides Go, and skips a test where that is
-// missing. Only tests and the program that make test asks import it.
+// Package toolchain lists the tools that the tests need besides Go, and skips a test if its tool
+// is missing. Only tests and the program that make test runs import it.
 package toolchain
 
 import (
@@ -13,28 +13,30 @@ import (
 )
 
 const (
-	// VariableAll is set to 1 where a missing tool must fail the tests that need it.
+	// VariableAll is set to 1 if a missing tool must fail the tests that need it.
 	VariableAll = "UPCALL_TEST_ALL"
-	// VariableMissing names the tools that make test has found missing. Without it each
-	// test looks for itself. A cached result of go test is one for the same list only.
+	// VariableMissing names the tools that make test found missing. Without it each test
+	// checks for itself. Because it is a variable, go test does not reuse results that were
+	// cached with other tools.
 	VariableMissing = "UPCALL_TEST_MISSING"
 )
 
 // A Tool is a program, library or right that tests need.
 type Tool struct {
 	Name     string
-	What     string // does not run without it; empty if something else stands in for it
-	Packages string // of Debian, which bring it; empty if none does
-	probe    string // a shell command that succeeds where it is there
+	What     string // what does not run without it; "" if there is a substitute
+	Packages string // Debian packages with it; "" if there are none
+	probe    string // a shell command that succeeds if the tool is there
 }
 
 // Tools returns the list.
 func Tools() []Tool {
 	return []Tool{
-		// The build is what go test -race needs: cgo, a C compiler, its headers, and a platform that has it.
+		// This build succeeds if go test -race does: it needs cgo, a C compiler, its headers, and a
+		// platform that supports it.
 		{"race", "the race detector", "gcc libc6-dev", "go build -race -o /dev/null upcall/cmd/testdeps"},
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
-		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"},          // fails outside a clone, too
+		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"},          // also fails outside a clone
 		{"curl", "curl commands (cmd/ossemu, internal/e2e, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md (internal/e2e)", "jq", "command -v jq"},
 		{"openssl", "the commands of docs/uploads.md (internal/e2e)", "openssl", "command -v openssl"},
@@ -52,7 +54,7 @@ func Tools() []Tool {
 	}
 }
 
-// String says what was not run, and what would change that.
+// String says what was not run, and how to run it.
 func (tool Tool) String() string {
 	if tool.Packages == "" {
 		return "not run: " + tool.What
@@ -71,7 +73,7 @@ func (tool Tool) missing(ctx context.Context) bool {
 	return exec.CommandContext(ctx, "sh", "-c", tool.probe).Run() != nil
 }
 
-// Missing returns the tools that are not here.
+// Missing returns the missing tools.
 func Missing(ctx context.Context) []Tool {
 	return slices.DeleteFunc(Tools(), func(tool Tool) bool { return !tool.missing(ctx) })
 }

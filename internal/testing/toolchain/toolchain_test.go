@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestNothingIsMissing fails where everything is to be tested and cannot be.
+// TestNothingIsMissing fails if a tool is missing though everything must be tested.
 func TestNothingIsMissing(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(VariableAll) != "1" {
@@ -21,7 +21,7 @@ func TestNothingIsMissing(t *testing.T) {
 	}
 }
 
-// A recorder is a test that goes on after it has ended.
+// A recorder is a test that continues after Skip or Fatal.
 type recorder struct {
 	testing.TB
 	ended string
@@ -57,7 +57,7 @@ func TestNeed(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	t.Setenv(VariableMissing, "") // so that it is put back
+	t.Setenv(VariableMissing, "") // so that it is restored
 	if err := os.Unsetenv(VariableMissing); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestTools holds that the tests of each place that the list names ask for the tool.
+// TestTools checks that the tests of each directory in the list ask for the tool.
 func TestTools(t *testing.T) {
 	t.Parallel()
 	place := regexp.MustCompile(`(?:cmd|internal)/[\w/]+`)

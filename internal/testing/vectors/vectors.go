@@ -1,5 +1,5 @@
-// Package vectors reads the test vectors of package verify: genuine callbacks of OSS,
-// and forged ones. testdata/README.md there says what is in a vector.
+// Package vectors reads the test vectors of package verify: genuine and forged callbacks. The
+// README.md in its testdata describes a vector.
 package vectors
 
 import (
@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// Dir is where they are, seen from a package of internal.
+// Dir is the directory of the vectors, relative to a package of internal.
 const Dir = "../verify/testdata/"
 
-// A Vector is one file.
+// A Vector is the content of one file.
 type Vector struct {
 	ID               string            `json:"id"`
 	Why              string            `json:"why"`
@@ -34,7 +34,7 @@ type Vector struct {
 	KeyServer        *KeyServer        `json:"key_server"`
 }
 
-// A KeyServer serves [PublicKey]. The fields say what is different about its /key.pem.
+// A KeyServer serves [PublicKey]. The fields say how its answer for /key.pem differs.
 type KeyServer struct {
 	Status    int     `json:"status"`
 	Location  string  `json:"location"`
@@ -67,7 +67,7 @@ func Load(t testing.TB) map[string]Vector {
 	return all
 }
 
-// File returns a file beside the vectors.
+// File returns a file of [Dir].
 func File(t testing.TB, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(Dir + name)
@@ -77,14 +77,14 @@ func File(t testing.TB, name string) []byte {
 	return text
 }
 
-// PublicKey returns the PEM file of the key that the vectors are signed with, but for
-// those of OSS itself.
+// PublicKey returns the PEM file of the key that signed the vectors, except those from OSS
+// itself.
 func PublicKey(t testing.TB) []byte {
 	t.Helper()
 	return File(t, "testkey_512.pub.pem")
 }
 
-// Start runs the key server and returns the URL of its key and the count of its requests.
+// Start runs the key server. It returns the URL of the key and a counter of requests.
 func (s *KeyServer) Start(t testing.TB) (url string, requests *atomic.Int64) {
 	t.Helper()
 	key := PublicKey(t)

@@ -1,4 +1,4 @@
-// Package wait lets a test poll for what sends no event, up to a deadline.
+// Package wait lets a test poll, up to a deadline, for a condition that sends no event.
 package wait
 
 import (
@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// limit is generous: beside other tests, on a slow machine, everything takes long.
+// limit is generous, because everything takes long beside other tests on a slow machine.
 const limit = 2 * time.Minute
 
-// Until returns when holds does return true. If it takes two minutes, the test fails and
-// says what did not come true.
+// Until returns when holds returns true. After two minutes it fails the test and says what did
+// not come true.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
