@@ -55,14 +55,12 @@ func (k *Keyring) String() string { return fmt.Sprintf("keyring of %d", len(k.ke
 func ParseKeys(s string) (*Keyring, error) {
 	var ring Keyring
 	var faults fault.List
-	place := 0
-	for entry := range strings.SplitSeq(s, ",") {
-		place++
+	for i, entry := range strings.Split(s, ",") {
 		id, secret, ok := strings.Cut(strings.TrimSpace(entry), ":")
-		key := fmt.Sprintf("key %d", place)
+		key := fmt.Sprintf("key %d", i+1)
 		switch {
 		case !ok || secret == "":
-			faults.AddAt("", "key %d is not kid:secret", place)
+			faults.AddAt("", "%s is not kid:secret", key)
 		case id == "" || len(id) > maxKeyID || !ossrule.IsName(strings.ReplaceAll(id, "_", "-")):
 			faults.AddAt(key, "the key id is not 1 to %d lower-case letters, digits, hyphens or underscores", maxKeyID)
 		case ring.find(id) != nil:

@@ -78,7 +78,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"key id of another key", "k1." + blob, claims.Bucket, claims.Object, now, ErrForged},
 		{"upper-case key id", "K2." + blob, claims.Bucket, claims.Object, now, ErrForged},
 		{"cut short", token[:len(token)-1], claims.Bucket, claims.Object, now, ErrForged},
-		{"longer", token + "A", claims.Bucket, claims.Object, now, ErrForged},
+		{"one letter too many", token + "A", claims.Bucket, claims.Object, now, ErrForged},
 		{"padded", token + "=", claims.Bucket, claims.Object, now, ErrForged},
 		{"line break inside", token[:40] + "\n" + token[40:], claims.Bucket, claims.Object, now, ErrForged},
 		{"line break for a letter", token[:40] + "\n" + token[41:], claims.Bucket, claims.Object, now, ErrForged},
@@ -92,7 +92,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"foreign bucket", token, "prod", claims.Object, now, ErrForeignBucket},
 		{"bucket in another case", token, "Demo", claims.Object, now, ErrForeignBucket},
 		{"foreign key", token, claims.Bucket, "photos/other.jpg", now, ErrForeignKey},
-		{"bucket and key run together", token, "demop", "hotos/2026/a b+c~é.jpg", now, ErrForeignBucket},
+		{"boundary of bucket and key moved", token, "demop", "hotos/2026/a b+c~é.jpg", now, ErrForeignBucket},
 		{"key tag of another token", "k2." + encoding.EncodeToString(mixed), claims.Bucket, other.Object, now, ErrForeignKey},
 		{"expired this second", token, claims.Bucket, claims.Object, claims.Expires, ErrExpired},
 		{"expired long ago", token, claims.Bucket, claims.Object, now.AddDate(1, 0, 0), ErrExpired},
@@ -189,7 +189,7 @@ func TestParseKeysRefuses(t *testing.T) {
 			t.Errorf("ParseKeys(%q): %v, want %s", in, err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("ParseKeys(%q): the error holds the secret", in)
+			t.Errorf("ParseKeys(%q): the error contains the secret", in)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func TestKeyringHidesSecrets(t *testing.T) {
 	}
 }
 
-// FuzzCheck looks for a token that is accepted although Mint did not write it so.
+// FuzzCheck looks for a token that is accepted although Mint did not write it.
 func FuzzCheck(f *testing.F) {
 	k := ring(f, "k2:second-secret-0123456789,k1:first-secret-0123456789")
 	token := mint(f, k, claims)

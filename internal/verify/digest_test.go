@@ -11,9 +11,9 @@ import (
 	"upcall/internal/testing/vectors"
 )
 
-// TestDigest holds, for every vector whose key is at hand, that Digest and Verify agree:
-// a digest comes out if the signature is one of the key's, and it is that of the string
-// to sign if the callback is genuine.
+// TestDigest checks that Digest and Verify agree about every vector whose key is known:
+// there is a digest if the key made the signature, and it is that of the string to sign if
+// the callback is genuine.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	file := vectors.PublicKey(t)
@@ -49,11 +49,11 @@ func TestDigest(t *testing.T) {
 				t.Fatal(err)
 			}
 			if digest != md5.Sum(signed) {
-				t.Errorf("%s: the signature holds %x", id, digest)
+				t.Errorf("%s: the signature contains %x", id, digest)
 			}
 		}
 		if want, known := genuine[id]; known && want != hex.EncodeToString(digest[:]) {
-			t.Errorf("%s: the signature holds %x", id, digest)
+			t.Errorf("%s: the signature contains %x", id, digest)
 		}
 	}
 	if opened < 20 {

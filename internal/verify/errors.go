@@ -74,8 +74,8 @@ var (
 	// ErrKeyUnreachable means that the key server did not answer in time, or at all.
 	ErrKeyUnreachable = &Failure{CannotCheck, "key_unreachable", "the key server cannot be reached"}
 	// ErrKeyRedirect means that it answered with a redirect, which is never followed.
-	ErrKeyRedirect = &Failure{CannotCheck, "key_redirect", "the key server redirects: trust the URL that holds the key itself"}
-	// ErrKeyStatus means that it answered with another status than 200.
+	ErrKeyRedirect = &Failure{CannotCheck, "key_redirect", "the key server redirects: trust the URL of the key itself"}
+	// ErrKeyStatus means that it answered with a status other than 200.
 	ErrKeyStatus = &Failure{CannotCheck, "key_status", "the key server does not answer 200"}
 	// ErrKeySize means that its answer is larger than 16 KiB.
 	ErrKeySize = &Failure{CannotCheck, "key_size", "the key server's answer is larger than 16 KiB"}

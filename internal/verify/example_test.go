@@ -8,7 +8,7 @@ import (
 	"upcall/internal/verify"
 )
 
-// A callback from OSS's documentation, first as it was, then with another body.
+// A callback from OSS's documentation, first unchanged, then with another body.
 func ExampleVerifier_Verify() {
 	verifier, err := verify.New(verify.Config{})
 	if err != nil {

@@ -20,15 +20,16 @@ func TestPinnedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// n as it stands in public copies of the file.
-	const n = "ab3f2411b3c1407669586de1cac1c77a083c12cdb231ac0b47d35effa7be59a496f91ca25be9bd72d38dac541d1dd6f4b5f14361075c025f081fba1f6605d64f"
+	// n from public copies of the file.
+	const n = "ab3f2411b3c1407669586de1cac1c77a083c12cdb231ac0b47d35effa7be59a4" +
+		"96f91ca25be9bd72d38dac541d1dd6f4b5f14361075c025f081fba1f6605d64f"
 	if got := key.n.Text(16); got != n || key.e.Int64() != 65537 || key.size != 64 {
 		t.Errorf("n = %s, e = %s, %d bytes", got, key.e, key.size)
 	}
 }
 
-// TestCryptoRSARefusesThePinnedKey is why this package has a check of its own. Should it
-// fail, somebody has turned the library's minimum off for the whole process.
+// TestCryptoRSARefusesThePinnedKey shows why this package has its own check. If it fails,
+// something has turned off the library's minimum for the whole process.
 func TestCryptoRSARefusesThePinnedKey(t *testing.T) {
 	t.Parallel()
 	key, err := parsePublicKey(pinnedPEM)
@@ -51,8 +52,8 @@ func TestCryptoRSARefusesThePinnedKey(t *testing.T) {
 	}
 }
 
-// TestNoGODEBUG searches the module for the directives that would bring short keys back,
-// and weaken TLS with them.
+// TestNoGODEBUG searches the module for directives that would allow short keys again, and
+// weaken TLS with them.
 func TestNoGODEBUG(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(".")

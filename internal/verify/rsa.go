@@ -16,7 +16,7 @@ import (
 const (
 	minKeyBits = 512
 	maxKeyBits = 8192
-	// stdKeyBits is the smallest key that crypto/rsa takes (since Go 1.24).
+	// stdKeyBits is the smallest key that crypto/rsa accepts (since Go 1.24).
 	stdKeyBits = 1024
 )
 
@@ -102,8 +102,8 @@ func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
 	if err != nil {
 		return err
 	}
-	// Nothing here is secret, but a constant-time comparison leaves nothing to think
-	// about. The library's refusal is final.
+	// Nothing here is secret, but a constant-time comparison raises no questions. The
+	// library's refusal is final.
 	if subtle.ConstantTimeCompare(signed[:], digest[:]) != 1 || k.std != nil {
 		return ErrDigestMismatch
 	}
@@ -123,7 +123,7 @@ func (k *publicKey) digest(signature []byte) ([md5.Size]byte, error) {
 	}
 	// The whole block is compared, its head here and its digest by the caller, and its
 	// padding never parsed. A parser that skips the padding and then reads a digest
-	// accepts blocks with something after the digest, or too few FFs, which anybody can
+	// accepts blocks with something after the digest, or too few FFs, which anyone can
 	// make for a key with e = 3 by taking a cube root (Bleichenbacher, CRYPTO 2006;
 	// CVE-2006-4339).
 	digest, ok := bytes.CutPrefix(block, k.head)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A key that crypto/rsa takes is checked both ways here, so that the own check for the
-// keys that it refuses is held to the library's word.
+// bothWays returns a key that crypto/rsa accepts, to be checked both ways, so that our own
+// check is compared with the library.
 func bothWays(t testing.TB) (private *rsa.PrivateKey, own, std *publicKey) {
 	t.Helper()
 	private = privateKey(t, "testkey_1024.pem")
@@ -75,8 +75,8 @@ func TestCheckAgreesWithCryptoRSA(t *testing.T) {
 	}
 }
 
-// TestKeyRefusedByCryptoRSA makes a key that crypto/rsa does not work with; that says
-// nothing about the signature.
+// TestKeyRefusedByCryptoRSA uses a key that crypto/rsa does not accept, which says nothing
+// about the signature.
 func TestKeyRefusedByCryptoRSA(t *testing.T) {
 	t.Parallel()
 	_, _, std := bothWays(t)
@@ -87,8 +87,8 @@ func TestKeyRefusedByCryptoRSA(t *testing.T) {
 	}
 }
 
-// FuzzCheck compares the own check with crypto/rsa on signatures that hold a good block
-// with some bytes changed, and on arbitrary ones.
+// FuzzCheck compares our own check with crypto/rsa on signatures of a good block with some
+// bytes changed, and on arbitrary ones.
 func FuzzCheck(f *testing.F) {
 	private, own, std := bothWays(f)
 	plain := make([]byte, own.size)

@@ -64,7 +64,7 @@ func splitTarget(target string) (path, query string, err error) {
 	if err != nil {
 		return "", "", ErrTarget.with("%v", err)
 	}
-	// Only the first LF of what is signed tells where the target ends and the body begins.
+	// Only the first LF in the string to sign shows where the target ends and the body begins.
 	// An escaped LF in the path would let a genuine signature over a body of several lines
 	// be replayed with its first line moved into the path.
 	if i := strings.IndexFunc(path, isControl); i >= 0 {

@@ -68,7 +68,7 @@ var (
 	controlByte  = regexp.MustCompile(`[\x00-\x1f\x7f]`)
 )
 
-// plainStringToSign is StringToSign with the library's means, and no care for speed.
+// plainStringToSign is StringToSign by means of the library, without regard to speed.
 func plainStringToSign(target, body string) (string, bool) {
 	if controlByte.MatchString(target) || strings.Contains(target, " ") {
 		return "", false

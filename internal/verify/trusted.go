@@ -21,8 +21,7 @@ const (
 	keyRetry = 3 * time.Second
 )
 
-// trust makes the table of the keys that the operator trusts, by the value of
-// x-oss-pub-key-url for each. The error lists all mistakes.
+// trust returns the keys that the operator trusts, by their values of x-oss-pub-key-url. The error lists all mistakes.
 func trust(urls []string, now func() time.Time) (map[string]*trustedKey, error) {
 	client := newKeyClient()
 	keys := make(map[string]*trustedKey, len(urls))
@@ -61,12 +60,12 @@ func checkTrustURL(raw string) error {
 	return nil
 }
 
-// isOfficialHost compares as DNS does: neither case nor a final dot makes another host.
+// isOfficialHost compares as DNS does: case and a final dot make no difference.
 func isOfficialHost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), officialHost)
 }
 
-// A trustedKey is a key that is fetched when it is first asked for, and kept.
+// A trustedKey is a key that is fetched when it is first needed, and kept.
 type trustedKey struct {
 	fetch func() (*publicKey, error)
 	now   func() time.Time
@@ -103,8 +102,8 @@ func (t *trustedKey) get(ctx context.Context) (*publicKey, error) {
 	return t.key, t.err
 }
 
-// refresh fetches the key. If that fails, an old key stays in use: an outage of its
-// server does not make it a worse key.
+// refresh fetches the key. If that fails, an old key stays in use: an outage of its server
+// does not make it less trustworthy.
 func (t *trustedKey) refresh() {
 	key, err := t.fetch()
 	t.mu.Lock()

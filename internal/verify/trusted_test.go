@@ -19,7 +19,8 @@ import (
 func TestNewRefusesTrustedURLs(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"":                       `trusted key URL 1: "" is not an absolute http or https URL: give the whole URL of the PEM file, such as https://host/key.pem`,
+		"": `trusted key URL 1: "" is not an absolute http or https URL: ` +
+			`give the whole URL of the PEM file, such as https://host/key.pem`,
 		"host/key.pem":           "not an absolute http or https URL",
 		"//host/key.pem":         "not an absolute http or https URL",
 		"ftp://host/key.pem":     "not an absolute http or https URL",
@@ -51,7 +52,7 @@ func TestNewRefusesTrustedURLs(t *testing.T) {
 	}
 	_, err := New(Config{TrustKeyURLs: []string{"a", "https://host/key.pem", "b"}})
 	if err == nil || !strings.Contains(err.Error(), "URL 1: ") || !strings.Contains(err.Error(), "URL 3: ") {
-		t.Errorf("not all mistakes at once: %v", err)
+		t.Errorf("the error does not list all mistakes: %v", err)
 	}
 	if _, err := New(Config{TrustKeyURLs: []string{
 		"http://127.0.0.1:9000/_ossemu/callback_pub_key.pem",
@@ -62,8 +63,8 @@ func TestNewRefusesTrustedURLs(t *testing.T) {
 	}
 }
 
-// TestOtherSpellingsOfATrustedURL asks for a trusted key by other names; each is
-// refused, and the server not asked.
+// TestOtherSpellingsOfATrustedURL names a trusted key by other spellings: each is refused,
+// and nothing is fetched.
 func TestOtherSpellingsOfATrustedURL(t *testing.T) {
 	t.Parallel()
 	url, requests := new(vectors.KeyServer).Start(t)
@@ -107,11 +108,11 @@ func TestOtherSpellingsOfATrustedURL(t *testing.T) {
 	}
 	r.PubKeyURL = base64.StdEncoding.EncodeToString([]byte(url))
 	if err := verifier.Verify(t.Context(), r); err != nil {
-		t.Errorf("its own spelling: %v", err)
+		t.Errorf("the trusted spelling: %v", err)
 	}
 }
 
-// TestMalformedRequestsFetchNothing sends what is wrong in itself under a trusted URL.
+// TestMalformedRequestsFetchNothing sends malformed requests that name a trusted URL.
 func TestMalformedRequestsFetchNothing(t *testing.T) {
 	t.Parallel()
 	url, requests := new(vectors.KeyServer).Start(t)
@@ -142,7 +143,7 @@ func TestFetchGivesUp(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
 		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"no end": func(w http.ResponseWriter, r *http.Request) {
+		"endless answer": func(w http.ResponseWriter, r *http.Request) {
 			w.Write([]byte("-----BEGIN PUBLIC KEY-----\n"))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
@@ -151,7 +152,7 @@ func TestFetchGivesUp(t *testing.T) {
 			w.Header().Set("Content-Length", "300")
 			w.Write([]byte("-----BEGIN PUBLIC KEY-----\n"))
 		},
-		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"connection closed": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"endless headers": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("a", 1<<20))
 		},
@@ -172,15 +173,15 @@ func TestFetchGivesUp(t *testing.T) {
 	}
 }
 
-// TestFetchIgnoresProxies sets the variables that http.DefaultTransport obeys; it runs
-// alone, because they are the process's.
+// TestFetchIgnoresProxies sets the variables that http.DefaultTransport obeys. It does not
+// run in parallel, because they belong to the process.
 func TestFetchIgnoresProxies(t *testing.T) {
 	proxied := new(atomic.Int64)
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { proxied.Add(1) }))
 	t.Cleanup(proxy.Close)
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("http_proxy", proxy.URL)
-	// Not a loopback address, for which the variables do not count; RFC 2606 reserves it.
+	// Not a loopback address, for which the variables are ignored; RFC 2606 reserves the name.
 	client := newKeyClient()
 	client.Timeout = 100 * time.Millisecond
 	if _, err := fetchKey(client, "http://keys.invalid/key.pem"); !errors.Is(err, ErrKeyUnreachable) {
@@ -203,7 +204,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 			return want, nil
 		}}
 		impatient, giveUp := context.WithCancelCause(t.Context())
-		cause := errors.New("went home")
+		cause := errors.New("caller gave up")
 		var gaveUp error
 		go func() { _, gaveUp = key.get(impatient) }()
 		results := make(chan *publicKey, 50)
@@ -216,7 +217,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 				results <- got
 			}()
 		}
-		synctest.Wait() // all of them wait
+		synctest.Wait() // until all of them wait
 		giveUp(cause)
 		synctest.Wait()
 		if reason(t, gaveUp) != ErrCanceled.Reason() || !errors.Is(gaveUp, cause) {
@@ -234,8 +235,8 @@ func TestCallersShareOneFetch(t *testing.T) {
 	})
 }
 
-// TestKeyAges walks a key through its life. get waits for the fetch that it starts, so
-// that each step has ended when the next begins.
+// TestKeyAges fetches a key again and again over time. get waits for the fetch that it
+// starts, so each step has ended when the next begins.
 func TestKeyAges(t *testing.T) {
 	t.Parallel()
 	var (
@@ -259,7 +260,7 @@ func TestKeyAges(t *testing.T) {
 		fetches int // so far
 	}{
 		{0, nil, problem, nil, ErrKeyStatus, 1},
-		{keyRetry - 1, first, nil, nil, ErrKeyStatus, 1}, // a failure stands for a while
+		{keyRetry - 1, first, nil, nil, ErrKeyStatus, 1}, // a failure is remembered for a while
 		{1, first, nil, first, nil, 2},
 		{keyFresh - 1, second, nil, first, nil, 2},
 		{1, second, nil, second, nil, 3},
@@ -278,8 +279,8 @@ func TestKeyAges(t *testing.T) {
 	}
 }
 
-// TestWaitEndsWithTheCaller lets a caller go through the front door while the key
-// server hangs.
+// TestWaitEndsWithTheCaller calls Verify with a context that ends while the key server
+// hangs.
 func TestWaitEndsWithTheCaller(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})

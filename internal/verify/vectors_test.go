@@ -28,8 +28,8 @@ func request(v vectors.Vector) Request {
 	}
 }
 
-// genuine are the callbacks that OSS itself has signed, with the MD5 of what it signed,
-// so that nobody fixes a vector until it fits.
+// genuine are the callbacks that OSS itself signed, with the MD5 of what it signed, so that
+// nobody can change a vector to make a test pass.
 var genuine = map[string]string{
 	"docs-2015-query":       "5b74fc97cc385b45c6c8b7782d5a2140",
 	"docs-2018-capture":     "5897305f560d80dd5cdcd3b116d584fa",
@@ -76,7 +76,7 @@ func privateKey(t testing.TB, name string) *rsa.PrivateKey {
 	return key.(*rsa.PrivateKey)
 }
 
-// encodeBlock puts block into a signature, whatever is in it.
+// encodeBlock makes a signature that contains block, valid or not.
 func encodeBlock(key *rsa.PrivateKey, block []byte) []byte {
 	m := new(big.Int).SetBytes(block)
 	return m.Exp(m, key.D, key.N).FillBytes(make([]byte, key.Size()))
@@ -124,7 +124,7 @@ func TestVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // the second time from the cache
+			for range 2 { // the second key comes from the cache
 				if got := reason(t, verifier.Verify(t.Context(), r)); got != v.Expect {
 					t.Errorf("%s\ngot %s, want %s", v.Why, got, v.Expect)
 				}
@@ -139,13 +139,13 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsSayWhatTheyHold checks the fields that are there for the reader.
-func TestVectorsSayWhatTheyHold(t *testing.T) {
+// TestVectorsAreConsistent checks the fields that are for readers only.
+func TestVectorsAreConsistent(t *testing.T) {
 	t.Parallel()
 	key := privateKey(t, "testkey_512.pem")
 	for id, v := range loadVectors(t) {
 		if v.KeyURL != "" && base64.StdEncoding.EncodeToString([]byte(v.KeyURL)) != v.PubKeyURL {
-			t.Errorf("%s: pub_key_url does not say key_url", id)
+			t.Errorf("%s: pub_key_url does not encode key_url", id)
 		}
 		if v.Block == "" {
 			continue
@@ -160,7 +160,7 @@ func TestVectorsSayWhatTheyHold(t *testing.T) {
 			s.Add(s, key.N).FillBytes(signature)
 		}
 		if base64.StdEncoding.EncodeToString(signature) != v.Authorization {
-			t.Errorf("%s: authorization does not hold block", id)
+			t.Errorf("%s: authorization does not contain block", id)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestEveryFailureHasItsOwnReasonAndVector(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(regexp.MustCompile(`(?m)^\tErr\w+ += &Failure`).FindAll(source, -1)); n != len(failures) {
-		t.Errorf("errors.go has %d sentinels, the tests know %d", n, len(failures))
+		t.Errorf("errors.go has %d sentinels, the tests have %d", n, len(failures))
 	}
 	covered := map[string]bool{
 		ErrCanceled.Reason(): true, // TestCallersShareOneFetch
@@ -183,7 +183,7 @@ func TestEveryFailureHasItsOwnReasonAndVector(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range failures {
 		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(f.Reason()) || seen[f.Reason()] {
-			t.Errorf("reason %q is not in snake_case or stands twice", f.Reason())
+			t.Errorf("reason %q is not in snake_case or appears twice", f.Reason())
 		}
 		seen[f.Reason()] = true
 		if f.Kind() < NotSigned || f.Kind() > CannotCheck {

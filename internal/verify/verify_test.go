@@ -10,8 +10,8 @@ import (
 	"upcall/internal/testing/vectors"
 )
 
-// FuzzVerify never panics, gives each failure one sentinel, and accepts a signature
-// over nothing but the content that it was made for, in no other spelling.
+// FuzzVerify: Verify never panics, gives each failure one sentinel, and accepts a signature
+// only in its one spelling and only over the content that it was made for.
 func FuzzVerify(f *testing.F) {
 	url, _ := new(vectors.KeyServer).Start(f)
 	verifier, err := New(Config{TrustKeyURLs: []string{url}})
@@ -56,7 +56,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		signed, err := StringToSign(target, body)
 		if err != nil {
-			t.Fatalf("accepted a target that is refused: %v", err)
+			t.Fatalf("accepted a target that StringToSign refuses: %v", err)
 		}
 		if want := signedBy[byTestKey][md5.Sum(signed)]; want == "" || want != authorization {
 			t.Errorf("accepted %q under %q, for which it was not made", signed, authorization)
