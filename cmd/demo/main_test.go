@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestStay: everything stays up until it is told to stop, and the data is there the
+// TestStay: everything stays up until it is told to stop, and the data is still there the
 // next time.
 func TestStay(t *testing.T) {
 	t.Parallel()

@@ -31,7 +31,7 @@ func CheckHealth(ctx context.Context, address, path string, timeout time.Duratio
 	if err != nil {
 		return Usage(fmt.Errorf("address %q is not host:port", address))
 	}
-	request.Close = true // so that the program may stop right after it
+	request.Close = true // so that the program can stop right after it
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return fmt.Errorf("check health: %w", err)

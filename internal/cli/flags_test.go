@@ -34,7 +34,7 @@ func TestFlags(t *testing.T) {
 			sample{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
 		{"an empty flag wins too", env, []string{"--name="},
 			sample{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
-		{"no switch", map[string]string{"APP_LOUD": "maybe"}, nil, sample{}, "--loud"},
+		{"not a boolean", map[string]string{"APP_LOUD": "maybe"}, nil, sample{}, "--loud"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

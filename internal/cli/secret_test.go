@@ -26,7 +26,7 @@ func TestSecret(t *testing.T) {
 	}{
 		{name: "not set"},
 		{name: "variable", value: "hunter2", want: "hunter2"},
-		{name: "variable as it is", value: " hunter2\n", want: " hunter2\n"},
+		{name: "variable is not trimmed", value: " hunter2\n", want: " hunter2\n"},
 		{name: "file", path: file("plain", "hunter2"), want: "hunter2"},
 		{name: "file ends with a line break", path: file("lf", "hunter2\n"), want: "hunter2"},
 		{name: "file ends with a DOS line break", path: file("crlf", "hunter2\r\n"), want: "hunter2"},
@@ -35,7 +35,7 @@ func TestSecret(t *testing.T) {
 
 		{name: "both", value: "hunter2", path: file("both", "hunter2"), wantErr: ErrBoth},
 		{name: "no such file", path: filepath.Join(dir, "absent"), wantErr: ErrUnreadable},
-		{name: "no such file is visible", path: filepath.Join(dir, "absent"), wantErr: os.ErrNotExist},
+		{name: "no such file keeps its cause", path: filepath.Join(dir, "absent"), wantErr: os.ErrNotExist},
 		{name: "folder", path: dir, wantErr: ErrUnreadable},
 		{name: "empty", path: file("empty", ""), wantErr: ErrEmpty},
 		{name: "a line break only", path: file("blank", "\n"), wantErr: ErrEmpty},
@@ -43,7 +43,7 @@ func TestSecret(t *testing.T) {
 		{name: "two lines", path: file("lines", "hunter2\nhunter3\n"), wantErr: ErrNotText},
 		{name: "binary", path: file("binary", "hunter2\x00"), wantErr: ErrNotText},
 		{name: "not UTF-8", path: file("latin1", "hunter2\xe9"), wantErr: ErrNotText},
-		{name: "without end", path: "/dev/zero", wantErr: ErrTooLong},
+		{name: "endless file", path: "/dev/zero", wantErr: ErrTooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,14 +10,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeBinaries makes a directory whose postgres tells a version.
+// fakeBinaries makes a directory with programs that print a version.
 func fakeBinaries(t *testing.T, version string, names ...string) string {
 	t.Helper()
 	dir := reachableDir(t)
 	for _, name := range names {
 		script := "#!/bin/sh\necho 'postgres (PostgreSQL) " + version + "'\n"
-		// A process that another test forks meanwhile would have the file open for writing,
-		// and nobody can run it then.
+		// If another test forked a process now, that process would have the file open for
+		// writing, and the file could not be run.
 		syscall.ForkLock.RLock()
 		err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755)
 		syscall.ForkLock.RUnlock()
@@ -35,12 +35,12 @@ func TestFindBinaries(t *testing.T) {
 	v17 := fakeBinaries(t, "17beta1 (Some 17~beta1-1)", "postgres", "initdb")
 	clientOnly := fakeBinaries(t, "18.0", "psql")
 	noInitdb := fakeBinaries(t, "18.0", "postgres")
-	mute := fakeBinaries(t, "", "postgres", "initdb")
+	silent := fakeBinaries(t, "", "postgres", "initdb")
 	user, err := serverUser()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := findBinaries(t.Context(), []string{v9, v14, clientOnly, noInitdb, mute, v17, v14, "/no/such"}, user)
+	got := findBinaries(t.Context(), []string{v9, v14, clientOnly, noInitdb, silent, v17, v14, "/no/such"}, user)
 	want := []binaries{{v17, 17, "17beta1"}, {v14, 14, "14.3"}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(binaries{})); diff != "" {
 		t.Error(diff)
@@ -71,10 +71,10 @@ func TestCanEnter(t *testing.T) {
 			t.Errorf("canEnter(%s) = %t, want %t", path, got, want)
 		}
 		if moved := strings.HasPrefix(stranger.place(path), varDir+"/"); moved == want {
-			t.Errorf("place(%s) moved it: %t", path, moved)
+			t.Errorf("place(%s) moved the path: %t", path, moved)
 		}
 	}
 	if !(runAs{}).canEnter(closed) {
-		t.Error("who does not switch users can enter what he can enter")
+		t.Error("a process that does not switch users cannot enter its own directory")
 	}
 }

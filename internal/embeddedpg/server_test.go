@@ -20,7 +20,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// TestMain lets the test binary play the owner that gets killed.
+// TestMain lets the test binary act as the owner that is killed.
 func TestMain(m *testing.M) {
 	proc.Main(map[string]func(){"owner": func() { beOwner(os.Args[1]) }})
 	os.Exit(m.Run())
@@ -40,7 +40,7 @@ func beOwner(dir string) {
 func start(t *testing.T, config Config) *Server {
 	t.Helper()
 	config.NoFsync = true
-	config.StartTimeout = 2 * time.Minute // beside other tests, on a slow machine
+	config.StartTimeout = 2 * time.Minute // for a slow machine that also runs other tests
 	s, err := Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +53,8 @@ func start(t *testing.T, config Config) *Server {
 	return s
 }
 
-// reachableDir is a temporary directory that the server's user can enter, too;
-// t.TempDir is closed to him when the test runs as root.
+// reachableDir returns a temporary directory that the server's user can enter. If the test
+// runs as root, that user cannot enter t.TempDir.
 func reachableDir(t *testing.T) string {
 	t.Helper()
 	user, err := serverUser()
@@ -109,7 +109,7 @@ func TestThrowaway(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !ended(pid) {
-		t.Error("the server runs after Stop")
+		t.Error("the server still runs after Stop")
 	}
 	if _, err := os.Stat(s.DataDir()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("throwaway data is still there: %v", err)
@@ -212,12 +212,12 @@ func TestFailedStartSaysWhy(t *testing.T) {
 	dir := reachableDir(t)
 	_, err := Start(t.Context(), Config{DataDir: dir, NoFsync: true, Port: taken.Addr().(*net.TCPAddr).Port})
 	if err == nil || !strings.Contains(err.Error(), "Address already in use") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("got %v, want PostgreSQL's words in one line", err)
+		t.Errorf("got %v, want PostgreSQL's message on one line", err)
 	}
-	start(t, Config{DataDir: dir}) // nothing is held any more
+	start(t, Config{DataDir: dir}) // the failed start has released everything
 }
 
-func TestNothingIsLeftWhenTheOwnerIsKilled(t *testing.T) {
+func TestKilledOwnerLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for name, dir := range map[string]string{"throwaway": "", "kept": reachableDir(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -230,11 +230,11 @@ func TestNothingIsLeftWhenTheOwnerIsKilled(t *testing.T) {
 				t.Fatalf("owner said %q: %v", line, err)
 			}
 			if ended(pid) {
-				t.Fatal("the server does not run")
+				t.Fatal("the server is not running")
 			}
 			owner.Kill(t)
 			if dir != "" {
-				// A new owner need not wait for the old server itself.
+				// Start waits for the old server to end.
 				start(t, Config{DataDir: dir})
 			}
 			wait.Until(t, "the server has ended", func() bool { return ended(pid) })

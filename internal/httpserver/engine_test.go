@@ -15,7 +15,8 @@ import (
 
 type noted struct{ key, nothing string }
 
-// TestObserve: a request has one line, a panic too, and what is empty is left out of it.
+// TestObserve: each request has one log line, even after a panic, and the line has no empty
+// strings.
 func TestObserve(t *testing.T) {
 	t.Parallel()
 	logger, log := logtest.New()
@@ -41,7 +42,7 @@ func TestObserve(t *testing.T) {
 		`"msg":"panic","panic":"a secret state","stack":"`: 1,
 	} {
 		if got := strings.Count(text, want); got != times {
-			t.Errorf("%d times %s, want %d:\n%s", got, want, times, text)
+			t.Errorf("got %d times %s, want %d:\n%s", got, want, times, text)
 		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// NewRegistry returns a registry for a program's /metrics, with those of the Go runtime and
-// the process. Each component adds its own. None may read a table.
+// NewRegistry returns a registry for a program's /metrics, with the metrics of the Go runtime
+// and the process. Each component adds its own, which must not read a table.
 func NewRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -25,8 +25,7 @@ func (s Site) get(t *testing.T, path string) (int, string) {
 	return servetest.Get(t, "http://"+s.Listener.Addr().String()+path)
 }
 
-// TestServe: what was accepted is answered, and the last site is there as long as that
-// takes.
+// TestServe: accepted requests are answered, and the last site works until then.
 func TestServe(t *testing.T) {
 	t.Parallel()
 	accepted, finish := make(chan struct{}), make(chan struct{})
@@ -41,7 +40,7 @@ func TestServe(t *testing.T) {
 	}()
 	<-accepted
 	stop()
-	for { // until the first takes no further connections
+	for { // until the first site accepts no more connections
 		conn, err := net.Dial("tcp", first.Listener.Addr().String())
 		if err != nil {
 			break
@@ -60,7 +59,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestDrain: what takes too long is cut.
+// TestDrain: a request that takes too long is cut off.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	accepted, cut := make(chan struct{}), make(chan struct{})
@@ -84,7 +83,7 @@ func TestDrain(t *testing.T) {
 	<-cut
 }
 
-// TestBrokenListener: one listener without the others is of no use.
+// TestBrokenListener: if one listener fails, all stop.
 func TestBrokenListener(t *testing.T) {
 	t.Parallel()
 	good, broken := site(t, http.NotFoundHandler()), site(t, http.NotFoundHandler())

@@ -58,7 +58,7 @@ func ask(t *testing.T, method, url, key, body string) (int, string) {
 	return servetest.Do(t, request)
 }
 
-// TestRun: an issuer whose schema is there hands out an upload and has its row.
+// TestRun: with a schema, an issuer issues an upload and records it.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	cfg := config(t, dbtest.URL(t))
@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 	}
 	var rows int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&rows); err != nil || rows != 1 {
-		t.Errorf("there are %d rows (%v)", rows, err)
+		t.Errorf("got %d rows (%v), want 1", rows, err)
 	}
 	for url, want := range map[string]string{
 		base + "/":             "<!doctype html>",

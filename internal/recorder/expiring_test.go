@@ -13,8 +13,8 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// TestExpiringMonth: while a month is being dropped, and a reader holds that up, an event
-// of it that waited in the spool holds nobody up. It can be recorded later.
+// TestExpiringMonth: a reader delays the drop of a month. A spooled event of that month does
+// not block other events, and can be recorded later.
 func TestExpiringMonth(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -22,7 +22,7 @@ func TestExpiringMonth(t *testing.T) {
 	f := patient(store, queue)
 	late, other := newEvent(), newEvent()
 	late.ReceivedAt = time.Date(late.ReceivedAt.Year()-1, late.ReceivedAt.Month(), 15, 0, 0, 0, 0, time.UTC)
-	// The first of these months is the late one's.
+	// The first call makes the month of the late event.
 	for _, ahead := range []time.Time{late.ReceivedAt.AddDate(0, 1, 0), other.ReceivedAt} {
 		if err := eventstore.EnsurePartitions(t.Context(), pool, ahead); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestExpiringMonth(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var dropping sync.WaitGroup
 	dropping.Go(func() {
-		for ctx.Err() == nil { // each time a month, or none
+		for ctx.Err() == nil { // each call drops one month at most
 			eventstore.DropExpired(ctx, pool, time.Now(), 300)
 		}
 	})
@@ -58,9 +58,9 @@ func TestExpiringMonth(t *testing.T) {
 	record(t, f, other, spooled)
 	store.set(nil)
 	drains(t, f)
-	wait.Until(t, "nothing waits", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
+	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	if got := queue.Stats().DeadLetters; got != 1 || rows(t, pool, other.ID) != 1 || pending() != 1 {
-		t.Errorf("%d set aside, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
+		t.Errorf("%d dead letters, %d rows of the other, %d months being detached", got, rows(t, pool, other.ID), pending())
 	}
 	record(t, f, newEvent(), committed)
 
@@ -74,5 +74,5 @@ func TestExpiringMonth(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wake()
-	wait.Until(t, "the late one is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
+	wait.Until(t, "the late event is recorded", func() bool { return rows(t, pool, late.ID) == 1 })
 }

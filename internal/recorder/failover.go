@@ -15,50 +15,51 @@ import (
 
 const (
 	// moveAtOnce is how many events of the fallback go to PostgreSQL at once. They wait in
-	// the same queue as those that just arrived, and so delay these by less than one commit.
+	// the same queue as new events, and delay those by less than one commit.
 	moveAtOnce = 256
-	// moveTimeout bounds one attempt to reach PostgreSQL.
+	// moveTimeout limits one attempt to reach PostgreSQL.
 	moveTimeout = 5 * time.Second
-	// firstPause and longestPause are between attempts to reach PostgreSQL.
+	// firstPause and longestPause limit the pauses between attempts to reach PostgreSQL.
 	firstPause, longestPause = 50 * time.Millisecond, time.Second
 )
 
-// Config says how a [Failover] works.
+// Config configures a [Failover].
 type Config struct {
-	// PrimaryTimeout is what PostgreSQL gets of an event's time when there is a fallback,
-	// which needs the rest; at most half of what is left. Required with a fallback.
+	// PrimaryTimeout is how long PostgreSQL may take for an event if there is a fallback,
+	// but at most half of the event's time: the fallback needs the rest. Required with a
+	// fallback.
 	PrimaryTimeout time.Duration
-	// Logger hears when PostgreSQL goes away and comes back. Required.
+	// Logger logs when PostgreSQL goes away and comes back. Required.
 	Logger *slog.Logger
 }
 
-// A Failover decides what keeps an event: PostgreSQL, or the fallback when PostgreSQL does
-// not take it in time, or nothing.
+// A Failover stores an event in PostgreSQL, or in the fallback if PostgreSQL does not accept
+// the event in time.
 //
-// After a failure PostgreSQL counts as away, and no event waits for it; [Failover.Run]
-// finds out when it is back.
+// After a failure PostgreSQL counts as away, and events do not wait for it until
+// [Failover.Run] finds that it is back.
 type Failover struct {
 	primary  Primary
-	fallback Fallback // nil: there is none
+	fallback Fallback // nil if there is none
 	config   Config
 
 	away   atomic.Bool
-	awaken chan struct{} // has room for one: there is work for Run
+	awaken chan struct{} // tells Run that there is work; has room for one message
 }
 
 // New returns a Failover. A nil fallback means none.
 func New(primary Primary, fallback Fallback, config Config) *Failover {
 	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1)}
-	f.wake() // an earlier process may have left something
+	f.wake() // an earlier process may have left events
 	return f
 }
 
 var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
 
-// Record keeps an event. An error wraps the primary's and, where the fallback was tried,
-// the fallback's.
+// Record stores an event. An error wraps the primary's and, if the fallback was tried, the
+// fallback's.
 //
-// An event may end up in both: PostgreSQL can commit it after its time. Then moving it
+// An event may end up in both, because PostgreSQL can commit it too late. Moving it then
 // finds a duplicate.
 func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
 	if f.fallback != nil && f.fallback.Has(e.ID) {
@@ -79,8 +80,8 @@ func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) 
 	return Outcome{Durable: InSpool, Duplicate: duplicate}, nil
 }
 
-// Find tells where an event was recorded before; "" if it was not. A dead letter was
-// acknowledged, too, and is in the fallback still.
+// Find returns where an event is stored, or "" if it is not. A dead letter was acknowledged,
+// too, and is still in the fallback.
 func (f *Failover) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error) {
 	if f.fallback != nil && (f.fallback.Has(id) || f.fallback.HasDeadLetter(id)) {
 		return InSpool, nil
@@ -95,7 +96,7 @@ func (f *Failover) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID)
 	return InPostgres, nil
 }
 
-// commit records an event in PostgreSQL, in PostgreSQL's share of the time.
+// commit records an event in PostgreSQL, within PostgreSQL's share of the time.
 func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, err error) {
 	if f.away.Load() {
 		return false, errAway
@@ -111,8 +112,8 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 		defer cancel()
 	}
 	duplicate, err = f.primary.Record(bounded, e)
-	// A full queue says that too much came at once, and a caller who went away says
-	// nothing of PostgreSQL.
+	// A full queue means that too much arrived at once, and a caller that went away says
+	// nothing about PostgreSQL.
 	if errors.Is(err, event.ErrUnavailable) && !errors.Is(err, event.ErrQueueFull) && !errors.Is(err, context.Canceled) {
 		f.failOver(ctx, err)
 	}
@@ -121,7 +122,8 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 
 func (f *Failover) failOver(ctx context.Context, err error) {
 	if f.away.CompareAndSwap(false, true) {
-		f.config.Logger.WarnContext(ctx, "database is away", slog.Bool("spool", f.fallback != nil), slog.String("error", err.Error()))
+		f.config.Logger.WarnContext(ctx, "database is away",
+			slog.Bool("spool", f.fallback != nil), slog.String("error", err.Error()))
 		f.wake()
 	}
 }
@@ -139,9 +141,9 @@ func (f *Failover) wake() {
 	}
 }
 
-// Run moves what the fallback holds to PostgreSQL, oldest first, and finds out when
-// PostgreSQL is back, until ctx ends. The two are one: the first event to move is the
-// attempt.
+// Run moves the events of the fallback to PostgreSQL, oldest first, and finds out when
+// PostgreSQL is back, until ctx ends. It does both at once: moving the first event shows
+// whether PostgreSQL is back.
 func (f *Failover) Run(ctx context.Context) {
 	pause, most, total := firstPause, 1, 0
 	for {
@@ -169,13 +171,13 @@ func (f *Failover) Run(ctx context.Context) {
 			return
 		case err != nil:
 			f.config.Logger.DebugContext(ctx, "database was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
-			// One at a time, so that an event that brings down what it is in is alone.
+			// Continue with single events, so that a bad one cannot fail a whole commit.
 			most, rest, pause = 1, pause, min(2*pause, longestPause)
 		case !waiting:
 			pause, rest = firstPause, firstPause
 		default:
 			pause, most = firstPause, min(2*most, moveAtOnce)
-			if f.primary.Depth() > 0 { // half of the time is for what arrives
+			if f.primary.Depth() > 0 { // leave half of the time to new events
 				rest = time.Since(started)
 			}
 		}
@@ -187,7 +189,7 @@ func (f *Failover) Run(ctx context.Context) {
 	}
 }
 
-// try moves the oldest of what waits in the fallback, or just asks PostgreSQL.
+// try moves the oldest events of the fallback or, if none wait, only pings PostgreSQL.
 func (f *Failover) try(ctx context.Context, waiting bool, most int) (moved int, err error) {
 	bounded, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()

@@ -22,10 +22,10 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// A faulty store is PostgreSQL whose answers are late or missing.
+// A faulty store is PostgreSQL with late or missing answers.
 type faulty struct {
 	*eventstore.Recorder
-	fault atomic.Pointer[func(context.Context, *event.Event) error] // nil: none
+	fault atomic.Pointer[func(context.Context, *event.Event) error] // nil for none
 	asked atomic.Int64
 }
 
@@ -85,7 +85,7 @@ func openSpool(t *testing.T, dir string, change func(*spool.Config)) *spool.Spoo
 	return s
 }
 
-// patient gives PostgreSQL time: beside other tests, on a slow machine, it may need more
+// patient gives PostgreSQL much time. With other tests on a slow machine, it may need more
 // than a callback has.
 func patient(primary Primary, fallback Fallback) *Failover {
 	return New(primary, fallback, Config{PrimaryTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
@@ -136,7 +136,7 @@ var (
 	spooledTwice   = Outcome{Durable: InSpool, Duplicate: true}
 )
 
-// TestRepeats: a repeat is a duplicate wherever the first is by now, and one row.
+// TestRepeats: a repeat is a duplicate wherever the first event is, and there is one row.
 func TestRepeats(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -161,7 +161,7 @@ func TestRepeats(t *testing.T) {
 	if _, err := f.Find(t.Context(), uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("find while PostgreSQL is away: %v", err)
 	}
-	record(t, f, first, spooled) // nobody can tell that it is a repeat
+	record(t, f, first, spooled) // only PostgreSQL knows that it is a repeat
 
 	asked := store.asked.Load()
 	record(t, f, newEvent(), spooled)
@@ -170,7 +170,7 @@ func TestRepeats(t *testing.T) {
 	}
 
 	store.set(nil)
-	record(t, f, second, spooledTwice) // nothing has moved yet
+	record(t, f, second, spooledTwice) // it has not moved yet
 	drains(t, f)
 	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	record(t, f, second, committedTwice)
@@ -183,7 +183,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestLateCommit: PostgreSQL commits, and its answer comes after its share of the time.
+// TestLateCommit: PostgreSQL commits, but answers after its share of the time.
 func TestLateCommit(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -204,7 +204,7 @@ func TestLateCommit(t *testing.T) {
 	record(t, f, e, spooled)
 	f.config.PrimaryTimeout = time.Minute
 	if n := rows(t, pool, e.ID); n != 1 {
-		t.Fatalf("%d rows: the commit was to happen", n)
+		t.Fatalf("%d rows, want 1 from the late commit", n)
 	}
 	record(t, f, e, spooledTwice)
 	store.set(nil)
@@ -216,8 +216,7 @@ func TestLateCommit(t *testing.T) {
 	}
 }
 
-// TestInsertInFlight: the event is spooled and moved while its first insert is still
-// under way.
+// TestInsertInFlight: the event is spooled and moved before its first insert ends.
 func TestInsertInFlight(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -252,7 +251,7 @@ func TestInsertInFlight(t *testing.T) {
 	}
 }
 
-// TestTwoSpools: OSS's second URL leads to another receiver, which spools the same.
+// TestTwoSpools: OSS's second URL leads to another receiver, which spools the same events.
 func TestTwoSpools(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -279,8 +278,8 @@ func TestTwoSpools(t *testing.T) {
 	}
 }
 
-// TestRevokedMeanwhile: the upload was revoked after its callback was acknowledged.
-// What was acknowledged is recorded.
+// TestRevokedMeanwhile: a callback is recorded even if the upload is revoked after the
+// acknowledgement.
 func TestRevokedMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -297,13 +296,13 @@ func TestRevokedMeanwhile(t *testing.T) {
 	drains(t, f)
 	wait.Until(t, "the spool is empty", func() bool { return queue.Stats().Queued == 0 && !f.away.Load() })
 	if got := queue.Stats().DeadLetters; got != 0 || rows(t, pool, revoked.ID) != 1 || rows(t, pool, other.ID) != 1 {
-		t.Errorf("%d refused, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
+		t.Errorf("%d dead letters, %d and %d rows", got, rows(t, pool, revoked.ID), rows(t, pool, other.ID))
 	}
 }
 
-// TestFindsRefused: what was acknowledged is found while PostgreSQL, which refused it when
-// its turn came, has no row of it, and is not asked when it is away.
-func TestFindsRefused(t *testing.T) {
+// TestFindsDeadLetter: a dead letter has no row but was acknowledged, so it is found, even
+// while PostgreSQL is away.
+func TestFindsDeadLetter(t *testing.T) {
 	t.Parallel()
 	store, queue := newFaulty(t, dbtest.Pool(t, eventstore.Open)), openSpool(t, t.TempDir(), nil)
 	f := patient(store, queue)
@@ -312,7 +311,7 @@ func TestFindsRefused(t *testing.T) {
 	record(t, f, e, spooled)
 	store.set(func(context.Context, *event.Event) error { return event.ErrUnstorable })
 	if _, err := queue.Move(t.Context(), store.Record, 1); err != nil || queue.Stats().DeadLetters != 1 {
-		t.Fatalf("it was not refused: %v", err)
+		t.Fatalf("it is not a dead letter: %v", err)
 	}
 	for _, isAway := range []bool{true, false} {
 		f.away.Store(isAway)
@@ -321,17 +320,17 @@ func TestFindsRefused(t *testing.T) {
 		}
 	}
 	if got, err := f.Find(t.Context(), uuid.New(), e.UploadID); got != "" || err != nil {
-		t.Errorf("another was found %q, %v", got, err)
+		t.Errorf("another event was found: %q, %v", got, err)
 	}
 	if err := queue.Discard([]uuid.UUID{e.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := f.Find(t.Context(), e.ID, e.UploadID); got != "" || err != nil {
-		t.Errorf("when it is discarded: found %q, %v", got, err)
+		t.Errorf("after it was discarded: found %q, %v", got, err)
 	}
 }
 
-// TestErrors: what no spool can help with.
+// TestErrors: errors that a spool cannot prevent.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, eventstore.Open)
@@ -350,7 +349,7 @@ func TestErrors(t *testing.T) {
 		return fmt.Errorf("%w: %w", event.ErrUnavailable, ctx.Err())
 	})
 	if _, err := f.Record(gone, newEvent()); !errors.Is(err, context.Canceled) || f.away.Load() {
-		t.Errorf("a sender that is gone: %v, away %v", err, f.away.Load())
+		t.Errorf("a sender that has left: %v, away %v", err, f.away.Load())
 	}
 	store.set(func(context.Context, *event.Event) error { return event.ErrQueueFull })
 	if _, err := f.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(err, event.ErrUnavailable) ||
@@ -362,7 +361,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("away and full: %v, away %v", err, f.away.Load())
 	}
 
-	// Without a spool: refused at once while PostgreSQL is away, until it is back.
+	// Without a spool, events are refused at once until PostgreSQL is back.
 	f = patient(store, nil)
 	for range 2 {
 		if _, err := f.Record(t.Context(), newEvent()); !errors.Is(err, event.ErrUnavailable) {

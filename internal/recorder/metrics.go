@@ -2,7 +2,7 @@ package recorder
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Collectors returns what /metrics shows of the way to PostgreSQL.
+// Collectors returns the metrics of the path to PostgreSQL.
 func (f *Failover) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

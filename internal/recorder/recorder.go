@@ -1,5 +1,5 @@
-// Package recorder keeps events: in PostgreSQL or, while PostgreSQL takes none, in a
-// fallback, from which they move to PostgreSQL later.
+// Package recorder stores events in PostgreSQL. While PostgreSQL accepts none, it stores them
+// in a fallback, from which they move to PostgreSQL later.
 package recorder
 
 import (
@@ -10,46 +10,46 @@ import (
 	"upcall/internal/event"
 )
 
-// Durable is where an event is that was acknowledged.
+// Durable is where an acknowledged event is stored.
 type Durable string
 
 const (
 	InPostgres Durable = "postgres" // committed
-	InSpool    Durable = "spool"    // on the receiver's disk, and to be moved to PostgreSQL
+	InSpool    Durable = "spool"    // on the receiver's disk, until it moves to PostgreSQL
 )
 
-// An Outcome is what became of an event that is kept.
+// An Outcome says what happened to a stored event.
 type Outcome struct {
 	Durable   Durable
-	Duplicate bool // it was there before
+	Duplicate bool // it was already there
 }
 
-// A Primary is PostgreSQL: an eventstore.Recorder. It is an interface so that tests can
-// have an answer come late.
+// A Primary is PostgreSQL: an eventstore.Recorder. It is an interface so that tests can delay
+// an answer.
 type Primary interface {
 	// Record returns when the event is committed. An error wraps one of package event.
 	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
-	// Find says whether an event, of this upload, is committed.
+	// Find reports whether an event of this upload is committed.
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
-	// Ping says whether PostgreSQL answers.
+	// Ping returns an error if PostgreSQL does not answer.
 	Ping(ctx context.Context) error
 	// Depth is how many events wait for a commit.
 	Depth() int
 }
 
-// A Fallback holds events until the primary takes them. A spool.Spool is one; a
-// replicated log can be another.
+// A Fallback holds events until the primary accepts them: a spool.Spool or, for example, a
+// replicated log.
 type Fallback interface {
 	// Put returns when the event is durable. An error wraps event.ErrSpoolFull,
 	// event.ErrSpoolUnwritable or event.ErrUnstorable.
 	Put(ctx context.Context, e *event.Event) (duplicate bool, err error)
-	// Has says whether the event waits to be moved.
+	// Has reports whether the event waits to be moved.
 	Has(id uuid.UUID) bool
-	// HasDeadLetter says whether the event was taken and then could not be moved.
+	// HasDeadLetter reports whether the event was accepted and then could not be moved.
 	HasDeadLetter(id uuid.UUID) bool
 	// Depth is how many events wait to be moved.
 	Depth() int
-	// Move has record take the oldest events, at most that many, all at once, and
-	// returns how many of them are recorded.
+	// Move calls record for the oldest events, up to most of them, all at once, and
+	// returns how many are recorded.
 	Move(ctx context.Context, record func(context.Context, *event.Event) (duplicate bool, err error), most int) (moved int, err error)
 }

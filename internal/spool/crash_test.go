@@ -10,8 +10,8 @@ import (
 	"upcall/internal/testing/proc"
 )
 
-// putter is a child that puts events into the directory os.Args[1], numbered from
-// os.Args[2], and prints the number of each that was taken, until it is killed.
+// putter is a child process that puts events into the directory os.Args[1], numbered from
+// os.Args[2], and prints the number of each accepted event, until it is killed.
 func putter() {
 	dir := os.Args[1]
 	first, err := strconv.Atoi(os.Args[2])
@@ -37,7 +37,7 @@ func putter() {
 	select {}
 }
 
-// TestKilled: what was acknowledged is there after SIGKILL.
+// TestKilled: no acknowledged event is lost by SIGKILL.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -56,7 +56,7 @@ func TestKilled(t *testing.T) {
 			}
 			acknowledged[n] = true
 			if lines == 200+50*round {
-				child.Process.Kill() // what it has written is still read
+				child.Process.Kill() // the loop still reads what it has written
 			}
 		}
 		child.Kill(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// damaged returns a directory with the content of a spool file that change has changed.
+// damaged returns a directory with a spool file whose content change has modified.
 func damaged(t *testing.T, content []byte, change func([]byte) []byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -24,7 +24,7 @@ func damaged(t *testing.T, content []byte, change func([]byte) []byte) string {
 	return dir
 }
 
-// image returns a spool file with so many events waiting, of which some more were there.
+// image returns the content of a spool file in which events wait.
 func image(t *testing.T, waiting int) []byte {
 	t.Helper()
 	c, _ := config(t.TempDir())
@@ -38,8 +38,8 @@ func image(t *testing.T, waiting int) []byte {
 	return content
 }
 
-// TestDamage: whatever is wrong with the file, the spool opens, works, and holds what is
-// intact. The file is kept, named and counted.
+// TestDamage: however the file is damaged, the spool opens, works, and holds the intact
+// records. It keeps the damaged file, and logs and counts it.
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	const waiting = 300
@@ -49,7 +49,7 @@ func TestDamage(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		change func([]byte) []byte
-		least  int // intact
+		least  int // intact records
 	}{
 		"empty":             {func(b []byte) []byte { return nil }, 0},
 		"one byte":          {func(b []byte) []byte { return b[:1] }, 0},
@@ -69,7 +69,7 @@ func TestDamage(t *testing.T) {
 			s := open(t, c)
 			stats := s.Stats()
 			if name == "cut by a byte" && stats.Damaged == 0 && stats.Queued == waiting {
-				return // the last page was not in use
+				return // the last page was not used
 			}
 			if stats.Damaged != 1 || stats.Queued < tt.least {
 				t.Errorf("stats %+v, want one damaged file and %d callbacks", stats, tt.least)
@@ -91,7 +91,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestFlippedBits: a flipped bit, or a page of zeros, costs at most the records it is in.
+// TestFlippedBits: a flipped bit or a page of zeros destroys only the records that it hits.
 func TestFlippedBits(t *testing.T) {
 	t.Parallel()
 	const waiting = 100
@@ -104,7 +104,7 @@ func TestFlippedBits(t *testing.T) {
 		if page {
 			at = at / pageSize * pageSize
 		} else if round%3 == 0 {
-			at = at/pageSize*pageSize + dice.IntN(64) // headers matter most
+			at = at/pageSize*pageSize + dice.IntN(64) // page headers matter most
 		}
 		name := fmt.Sprintf("round %d: bit %d of byte %d, whole page %v", round, bit, at, page)
 		dir := damaged(t, content, func(b []byte) []byte {
@@ -128,7 +128,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		most := 1
 		if page {
-			most = 10 // a page holds some
+			most = 10 // a page holds several
 		}
 		if stats := s.Stats(); missing > most || missing > 0 && stats.Damaged == 0 {
 			t.Errorf("%s: %d are missing, stats %+v", name, missing, stats)
@@ -149,8 +149,8 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestInterruptedSalvage: whenever the process is killed on the way from a damaged file to
-// a new one, the next takes over what is intact, once, and overwrites no other file.
+// TestInterruptedSalvage: if the process is killed at any point between the damaged file and
+// the new one, the next process recovers the intact records once and overwrites no other file.
 func TestInterruptedSalvage(t *testing.T) {
 	t.Parallel()
 	const waiting = 50
@@ -158,18 +158,18 @@ func TestInterruptedSalvage(t *testing.T) {
 	bad := bytes.Clone(intact)
 	clear(bad[:pageSize])
 	empty := image(t, 0)
-	const first = damagedName + "20261122T130000Z" // the name of the test's time
+	const first = damagedName + "20261122T130000Z" // the name for the test's time
 	for name, tt := range map[string]struct {
 		files   map[string][]byte
 		damaged int
 	}{
-		"before":                        {map[string][]byte{fileName: bad}, 1},
-		"before, and another was there": {map[string][]byte{fileName: bad, first: empty}, 2},
-		"set aside":                     {map[string][]byte{first + unreadName: bad}, 1},
-		"while a file is built":         {map[string][]byte{first + unreadName: bad, newFileName: bad[:len(bad)/2]}, 1},
-		"built":                         {map[string][]byte{first + unreadName: bad, fileName: intact}, 1},
-		"no room, and then there is":    {map[string][]byte{first + unreadName: bad, fileName: empty}, 1},
-		"damaged again":                 {map[string][]byte{first + unreadName: bad, fileName: bad}, 2},
+		"before":                     {map[string][]byte{fileName: bad}, 1},
+		"before, with an older file": {map[string][]byte{fileName: bad, first: empty}, 2},
+		"set aside":                  {map[string][]byte{first + unreadName: bad}, 1},
+		"while a file is built":      {map[string][]byte{first + unreadName: bad, newFileName: bad[:len(bad)/2]}, 1},
+		"built":                      {map[string][]byte{first + unreadName: bad, fileName: intact}, 1},
+		"no room, and later enough":  {map[string][]byte{first + unreadName: bad, fileName: empty}, 1},
+		"damaged again":              {map[string][]byte{first + unreadName: bad, fileName: bad}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,7 +186,7 @@ func TestInterruptedSalvage(t *testing.T) {
 			}
 			if content, there := tt.files[first]; there {
 				if now, err := os.ReadFile(s.path(first)); err != nil || !bytes.Equal(now, content) {
-					t.Errorf("the other file was changed: %v", err)
+					t.Errorf("the damaged file was changed: %v", err)
 				}
 			}
 			m := new(memory)
@@ -195,7 +195,7 @@ func TestInterruptedSalvage(t *testing.T) {
 				t.Errorf("%d moved", len(m.order))
 			}
 			s.Close()
-			s = open(t, c) // all is read
+			s = open(t, c) // all records have been recovered
 			wantStats(t, s, 0, 0)
 			if got := s.Stats().Damaged; got != tt.damaged {
 				t.Errorf("%d damaged files after a restart, want %d", got, tt.damaged)
@@ -204,9 +204,9 @@ func TestInterruptedSalvage(t *testing.T) {
 	}
 }
 
-// TestCarveLeavesOldOnes: what may have been moved so long ago that PostgreSQL has
-// forgotten its ID is not recorded again.
-func TestCarveLeavesOldOnes(t *testing.T) {
+// TestCarveSkipsOldRecords: a record is not recovered if it may have been moved so long ago
+// that PostgreSQL no longer has its ID.
+func TestCarveSkipsOldRecords(t *testing.T) {
 	t.Parallel()
 	c, _ := config(damaged(t, image(t, 20), func(b []byte) []byte { clear(b[:pageSize]); return b }))
 	c.Now = func() time.Time { return numbered(9).ReceivedAt.Add(carveAge) }
@@ -215,7 +215,7 @@ func TestCarveLeavesOldOnes(t *testing.T) {
 	}
 }
 
-// TestNoRoomForCopy: a file that cannot be copied is worked with as it is.
+// TestNoRoomForCopy: the spool uses a file that it cannot copy.
 func TestNoRoomForCopy(t *testing.T) {
 	t.Parallel()
 	dir := damaged(t, image(t, 20), func(b []byte) []byte { return b })

@@ -13,8 +13,8 @@ import (
 	"upcall/internal/event"
 )
 
-// deadLetters returns a spool in which the first events, so many, are dead letters, and as many
-// others wait.
+// deadLetters returns a spool in which the first events are dead letters and as many others
+// wait.
 func deadLetters(t *testing.T, c Config, dead int) *Spool {
 	t.Helper()
 	s := open(t, c)
@@ -32,7 +32,7 @@ func ids(numbers ...int) []uuid.UUID {
 	return ids
 }
 
-// contents returns the IDs that a spool's file holds: those that wait, then the dead letters.
+// contents returns the IDs in a spool's file.
 func contents(t *testing.T, dir string) (waiting, dead []uuid.UUID) {
 	t.Helper()
 	err := readFile(filepath.Join(dir, fileName), func(h head, _ []byte) error {
@@ -65,10 +65,10 @@ func TestRetry(t *testing.T) {
 	}
 	wantStats(t, s, 6, 2)
 	if duplicate, err := s.Put(t.Context(), numbered(2)); err != nil || !duplicate {
-		t.Errorf("a repeat of one that waits again: duplicate %v, %v", duplicate, err)
+		t.Errorf("a repeat of a retried event: duplicate %v, %v", duplicate, err)
 	}
 	s.Close()
-	s = open(t, c) // the file holds what memory does
+	s = open(t, c) // the file and the memory agree
 	wantStats(t, s, 6, 2)
 	m := new(memory)
 	moveAll(t, s, m, 1)
@@ -77,19 +77,19 @@ func TestRetry(t *testing.T) {
 	}
 	if e := m.events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged ||
 		!e.ReceivedAt.Equal(numbered(2).ReceivedAt) {
-		t.Errorf("it came as %+v", e)
+		t.Errorf("it was moved as %+v", e)
 	}
-	// The first that waits again is the oldest.
+	// In an empty queue, the retried event is the oldest.
 	if err := s.Retry(ids(3)); err != nil || !s.Stats().Oldest.Equal(numbered(3).ReceivedAt) {
 		t.Errorf("oldest %s, %v", s.Stats().Oldest, err)
 	}
-	// And may be a dead letter again.
+	// It can become a dead letter again.
 	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 1)
 	wantStats(t, s, 0, 2)
 }
 
-// TestRetryOfOneThatWaits: it was a dead letter, came once more, and waits once.
-func TestRetryOfOneThatWaits(t *testing.T) {
+// TestRetryOfWaitingEvent: a dead letter that arrived again waits only once.
+func TestRetryOfWaitingEvent(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
 	s := deadLetters(t, c, 1)
@@ -112,7 +112,7 @@ func TestDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStats(t, s, 3, 2)
-	for n, want := range []bool{true, false, true, false} { // the second is discarded, the fourth waits
+	for n, want := range []bool{true, false, true, false} { // 1 was discarded, 3 waits
 		if got := s.HasDeadLetter(numbered(n).ID); got != want {
 			t.Errorf("%d is a dead letter: %v, want %v", n, got, want)
 		}
@@ -122,7 +122,7 @@ func TestDiscard(t *testing.T) {
 	}
 	wantStats(t, s, 3, 0)
 	if s.HasDeadLetter(numbered(0).ID) {
-		t.Error("a discarded one is a dead letter")
+		t.Error("a discarded event is a dead letter")
 	}
 	s.Close()
 	if waiting, dead := contents(t, c.Dir); !slices.Equal(waiting, ids(3, 4, 5)) || len(dead) != 0 {
@@ -131,8 +131,8 @@ func TestDiscard(t *testing.T) {
 	wantStats(t, open(t, c), 3, 0)
 }
 
-// TestDeadLettersOnly: whatever is asked for that is no dead letter, nothing changes, neither
-// for it nor for what stands beside it.
+// TestDeadLettersOnly: if one ID is not that of a dead letter, nothing changes, not even for
+// the other IDs.
 func TestDeadLettersOnly(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -143,7 +143,7 @@ func TestDeadLettersOnly(t *testing.T) {
 		"waits":           {ids(0, 2), nil, ErrNoDeadLetter},
 		"unknown":         {ids(0, 99), nil, ErrNoDeadLetter},
 		"nil":             {[]uuid.UUID{numbered(0).ID, uuid.Nil}, nil, ErrNoDeadLetter},
-		"named twice":     {ids(0, 1, 0), nil, ErrNoDeadLetter},
+		"repeated":        {ids(0, 1, 0), nil, ErrNoDeadLetter},
 		"disk has failed": {ids(0), func(s *Spool) { s.fail(os.ErrInvalid) }, event.ErrSpoolUnwritable},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestDeadLettersOnly(t *testing.T) {
 	}
 }
 
-// TestRetryInFullSpool: what is in the spool already may wait in a full one.
+// TestRetryInFullSpool: a dead letter can be retried in a full spool, which already holds it.
 func TestRetryInFullSpool(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())

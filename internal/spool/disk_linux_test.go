@@ -15,7 +15,7 @@ import (
 	"upcall/internal/testing/toolchain"
 )
 
-// smallDisk mounts a disk of so many bytes.
+// smallDisk mounts a disk with size bytes.
 func smallDisk(t *testing.T, size int) string {
 	t.Helper()
 	toolchain.Need(t, "mount")
@@ -27,7 +27,7 @@ func smallDisk(t *testing.T, size int) string {
 	return dir
 }
 
-// TestDiskFull fills a small disk: that is no damage, and goes on when there is room.
+// TestDiskFull: a full disk damages nothing, and the spool works again when there is room.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 1<<20)
@@ -63,12 +63,12 @@ func TestDiskFull(t *testing.T) {
 	}
 	group.Wait()
 	if len(taken) < 100 {
-		t.Errorf("%d taken", len(taken))
+		t.Errorf("%d accepted", len(taken))
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	for n := 1_000_000; ; n++ { // it works again when the pause is over
+	for n := 1_000_000; ; n++ { // it works again after the pause
 		if _, err := s.Put(t.Context(), numbered(n)); err == nil {
 			break
 		} else if strings.Contains(err.Error(), "start") || t.Context().Err() != nil {
@@ -84,8 +84,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestNoRoomForSalvage: where there is no room for what is intact in a damaged file, the
-// spool opens and works without, and a later start takes it over.
+// TestNoRoomForSalvage: without room for the intact records of a damaged file, the spool
+// works without them, and a later start recovers them.
 func TestNoRoomForSalvage(t *testing.T) {
 	t.Parallel()
 	const waiting = 1000
@@ -125,10 +125,9 @@ func TestNoRoomForSalvage(t *testing.T) {
 	}
 }
 
-// failSyncs has writes to a file that this process has open succeed, and each fsync fail,
-// as on a disk that is about to die: in the file's place is /dev/null, which takes
-// whatever is written and cannot be synced. mend puts the file back.
-func failSyncs(t *testing.T, path string) (mend func()) {
+// failSyncs replaces a file that this process has open by /dev/null. Writes still succeed, but
+// each fsync fails, as on a failing disk. restore puts the file back.
+func failSyncs(t *testing.T, path string) (restore func()) {
 	t.Helper()
 	links, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
@@ -142,7 +141,7 @@ func failSyncs(t *testing.T, path string) (mend func()) {
 		if _, err := fmt.Sscan(filepath.Base(link), &fd); err != nil {
 			t.Fatal(err)
 		}
-		file, err := syscall.Dup(fd) // holds bbolt's lock meanwhile
+		file, err := syscall.Dup(fd) // keeps bbolt's lock
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,16 +156,16 @@ func failSyncs(t *testing.T, path string) (mend func()) {
 			}
 		}
 		replace(int(null.Fd()))
-		mend = sync.OnceFunc(func() { replace(file); syscall.Close(file) })
-		t.Cleanup(mend)
-		return mend
+		restore = sync.OnceFunc(func() { replace(file); syscall.Close(file) })
+		t.Cleanup(restore)
+		return restore
 	}
 	t.Fatalf("%s is not open", path)
 	return nil
 }
 
-// TestFailedSync: after an fsync that failed nothing is promised any more, not even when
-// the next one would succeed: that may say nothing of what the first was to write.
+// TestFailedSync: after a failed fsync the spool accepts nothing more, not even when the next
+// fsync would succeed, because that would not cover what the first one had to write.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	c, l := config(t.TempDir())
@@ -174,39 +173,39 @@ func TestFailedSync(t *testing.T) {
 	c.Now = func() time.Time { return now } // called under the spool's locks, or by this test
 	s := open(t, c)
 	fill(t, s, 0, 40)
-	if _, err := s.Move(t.Context(), new(memory).Record, 20); err != nil { // there are free pages
+	if _, err := s.Move(t.Context(), new(memory).Record, 20); err != nil { // this leaves free pages
 		t.Fatal(err)
 	}
-	mend := failSyncs(t, filepath.Join(c.Dir, fileName))
-	refused := func(n int, when string) {
+	restore := failSyncs(t, filepath.Join(c.Dir, fileName))
+	refuses := func(n int, when string) {
 		t.Helper()
-		// The cause is the sync's own, and not that of a write or of the file's growth.
+		// The cause is the fsync, not a write or the growth of the file.
 		if _, err := s.Put(t.Context(), numbered(n)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) ||
 			errors.As(err, new(*os.PathError)) {
 			t.Errorf("put %s: %v", when, err)
 		}
 		if s.Has(numbered(n).ID) {
-			t.Errorf("put %s: it counts as kept", when)
+			t.Errorf("put %s: the spool claims to have it", when)
 		}
 		if err := s.Ready(); !errors.Is(err, event.ErrSpoolUnwritable) {
 			t.Errorf("ready %s: %v", when, err)
 		}
 	}
-	refused(100, "while the sync fails")
+	refuses(100, "while the sync fails")
 	if !strings.Contains(l.String(), "level=ERROR") || !strings.Contains(l.String(), "restart the receiver") {
 		t.Errorf("log: %s", l)
 	}
-	mend()
-	refused(100, "when it would succeed again")
-	refused(101, "when it would succeed again")
+	restore()
+	refuses(100, "when it would succeed again")
+	refuses(101, "when it would succeed again")
 	now = now.Add(24 * time.Hour)
-	refused(102, "a day later")
+	refuses(102, "a day later")
 	if err := s.Retry(nil); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("another write: %v", err)
 	}
 	m := new(memory)
 	if _, err := s.Move(t.Context(), m.Record, 10); !errors.Is(err, event.ErrSpoolUnwritable) || len(m.order) != 10 {
-		t.Errorf("what waits goes to PostgreSQL all the same, and is not taken out: %d, %v", len(m.order), err)
+		t.Errorf("move: %d recorded, %v; want 10 recorded and none removed", len(m.order), err)
 	}
 	if stats := s.Stats(); stats.Queued != 20 {
 		t.Errorf("stats %+v", stats)
@@ -215,7 +214,7 @@ func TestFailedSync(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The next process reads what is really there.
+	// The next process reads what is really on the disk.
 	s = open(t, c)
 	for n := 20; n < 40; n++ {
 		if !s.Has(numbered(n).ID) {
@@ -227,21 +226,21 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-// TestFailedSyncOfDirectory: a new file took the old one's place, and that may not be on
-// the disk. So nothing more is promised, and what is written goes to the file with a name.
+// TestFailedSyncOfDirectory: a new file has replaced the old one, but perhaps not on the disk.
+// The spool accepts nothing more, and uses the new file, which has a name.
 func TestFailedSyncOfDirectory(t *testing.T) {
 	t.Parallel()
 	c, l := config(t.TempDir())
 	s := open(t, c)
 	fillLarge(t, s)
-	mend := failSyncs(t, c.Dir)
+	restore := failSyncs(t, c.Dir)
 	moveAll(t, s, new(memory), 100)
-	mend()
+	restore()
 	if named, err := os.Stat(s.path(fileName)); err != nil || named.Size() > 1<<20 {
 		t.Errorf("the file was not replaced: %v, %v", named, err)
 	}
 	if stats := s.Stats(); stats.Bytes > 1<<20 {
-		t.Errorf("the spool works on with the old file: %+v", stats)
+		t.Errorf("the spool still uses the old file: %+v", stats)
 	}
 	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, event.ErrSpoolUnwritable) || !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("put: %v", err)
@@ -259,7 +258,7 @@ func TestFailedSyncOfDirectory(t *testing.T) {
 	wantStats(t, open(t, c), 3, 0)
 }
 
-// TestShrinkNotPossible: without room for a new file the old one goes on.
+// TestShrinkNotPossible: without room for a new file, the spool keeps the old one.
 func TestShrinkNotPossible(t *testing.T) {
 	t.Parallel()
 	c, l := config(t.TempDir())

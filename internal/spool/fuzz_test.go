@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzFindFrames: whatever stands around a record, it is found where it is.
+// FuzzFindFrames: a record is found whatever is before and after it.
 func FuzzFindFrames(f *testing.F) {
 	frame, err := encode(&record{Event: *numbered(1)})
 	if err != nil {

@@ -45,8 +45,8 @@ func numbered(n int) *event.Event {
 	}
 }
 
-// config waits for a lock that was just given up: a process that another test forks holds
-// it, too, until it is another program.
+// config has a long LockTimeout because a process that another test forks also holds the lock
+// until it calls exec.
 func config(dir string) (Config, *logtest.Buffer) {
 	l := new(logtest.Buffer)
 	return Config{Dir: dir, MinFreeBytes: -1, LockTimeout: time.Minute,
@@ -54,7 +54,7 @@ func config(dir string) (Config, *logtest.Buffer) {
 		Now:    func() time.Time { return epoch.Add(time.Hour) }}, l
 }
 
-// open opens a spool for the test, and closes it at its end.
+// open opens a spool, and closes it when the test ends.
 func open(t testing.TB, c Config) *Spool {
 	t.Helper()
 	s, err := Open(t.Context(), c)
@@ -79,12 +79,12 @@ func fill(t testing.TB, s *Spool, from, to int) {
 	}
 }
 
-// memory is a store, and what it was told in order.
+// memory is a store that notes the order of its events.
 type memory struct {
 	mu     sync.Mutex
 	order  []uuid.UUID
 	events map[uuid.UUID]event.Event
-	fail   func(*event.Event) error // nil: never
+	fail   func(*event.Event) error // nil means never
 }
 
 func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
@@ -106,7 +106,7 @@ func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
 	return false, nil
 }
 
-// moveAll moves until nothing waits.
+// moveAll moves events until none wait.
 func moveAll(t testing.TB, s *Spool, m *memory, most int) {
 	t.Helper()
 	for s.Stats().Queued > 0 {

@@ -46,11 +46,11 @@ func TestRead(t *testing.T) {
 			t.Errorf("the first is %+v", e)
 		}
 	}
-	check() // while it is in use
+	check() // while the spool is open
 	s.Close()
 	check()
 
-	// What was set aside can be read as well.
+	// A damaged file can be read, too.
 	path := filepath.Join(t.TempDir(), "aside")
 	copyFile(t, filepath.Join(c.Dir, fileName), path)
 	if err := os.Truncate(path, 3*pageSize); err != nil {
@@ -64,7 +64,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestReadWhileWriting: what is shown is a moment of the spool, or an error.
+// TestReadWhileWriting: Read shows a snapshot of the spool, or returns an error.
 func TestReadWhileWriting(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
@@ -102,5 +102,5 @@ func TestReadWhileWriting(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	t.Logf("%d of 10 looks were shown", shown)
+	t.Logf("%d of 10 reads succeeded", shown)
 }

@@ -2,7 +2,7 @@ package spool
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Collectors returns what /metrics shows of the spool. None of it reads the disk.
+// Collectors returns the metrics of the spool. They do not read the disk.
 func (s *Spool) Collectors() []prometheus.Collector {
 	gauge := func(name, help string, value func(Stats) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(s.Stats()) })

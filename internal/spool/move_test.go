@@ -40,7 +40,7 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 	if got := strings.Count(l.String(), "is a dead letter"); got != 2 || !strings.Contains(l.String(), numbered(4).ID.String()) {
 		t.Errorf("log: %s", l)
 	}
-	// The same again is one dead letter, and that survives a restart.
+	// A repeat does not add a dead letter, and dead letters survive a restart.
 	fill(t, s, 4, 5)
 	away = nil
 	moveAll(t, s, m, 8)
@@ -50,15 +50,15 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 		t.Errorf("stats after a restart %+v", stats)
 	}
 	if s.Has(numbered(4).ID) {
-		t.Error("a dead letter counts as one that waits")
+		t.Error("a dead letter counts as waiting")
 	}
 	if len(m.order) != 8 {
 		t.Errorf("%d moved", len(m.order))
 	}
 }
 
-// TestInterruptedMove: the process ends between the store's commit and ours. The next
-// one moves the same again, which the store knows.
+// TestInterruptedMove: the process ends between the store's commit and the spool's. The next
+// process moves the same events again, and the store recognizes them.
 func TestInterruptedMove(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
@@ -112,8 +112,8 @@ func TestMoveStopped(t *testing.T) {
 	}
 }
 
-// TestPutAndMoveAtOnce: many put, with repeats, while others move. Nothing is lost, and
-// nothing but repeats is put twice.
+// TestPutAndMoveAtOnce: many clients put events, with repeats, while another moves them. No
+// event is lost.
 func TestPutAndMoveAtOnce(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
@@ -138,7 +138,7 @@ func TestPutAndMoveAtOnce(t *testing.T) {
 	for client := range clients {
 		putters.Go(func() {
 			for i := range each {
-				n := client/2*each + i // two clients put the same
+				n := client/2*each + i // two clients put the same events
 				if _, err := s.Put(t.Context(), numbered(n)); err != nil {
 					t.Error(err)
 				}

@@ -12,7 +12,7 @@ import (
 	"upcall/internal/event"
 )
 
-// TestRecordHoldsWholeEvent fails, too, when an event gets a field that records lack.
+// TestRecordHoldsWholeEvent also fails when an event gets a field that records lack.
 func TestRecordHoldsWholeEvent(t *testing.T) {
 	t.Parallel()
 	e := numbered(7)
@@ -23,7 +23,7 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 			}
 		}
 	}
-	e.Acknowledged = true // what comes out of the spool always was
+	e.Acknowledged = true // as all events from a spool
 	withToken := *e
 	withToken.Acknowledged = false
 	withToken.Callback.Token = "secret"

@@ -20,7 +20,7 @@ import (
 
 var sameEvent = cmp.Options{cmpopts.EquateComparable(numbered(0).SourceAddr)}
 
-// TestKeepsOrderAcrossRestarts: what one process leaves the next one moves, in order.
+// TestKeepsOrderAcrossRestarts: a process moves the events that the last one left, in order.
 func TestKeepsOrderAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	c, l := config(t.TempDir())
@@ -51,7 +51,7 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 		t.Fatalf("moved %d: %v", moved, err)
 	}
 	if s.Has(numbered(0).ID) || !s.Has(numbered(1).ID) {
-		t.Error("the first is there, or the second is not")
+		t.Error("the first still waits, or the second does not")
 	}
 	if got := s.Stats().Oldest; !got.Equal(numbered(1).ReceivedAt) {
 		t.Errorf("oldest %s", got)
@@ -109,7 +109,7 @@ func TestLimits(t *testing.T) {
 	c.MinFreeBytes = math.MaxInt64 / 2
 	s = open(t, c)
 	if _, err := s.Put(t.Context(), numbered(1)); !errors.Is(err, event.ErrSpoolFull) || !errors.Is(s.Ready(), event.ErrSpoolFull) {
-		t.Errorf("a disk that is to stay free: put %v, ready %v", err, s.Ready())
+		t.Errorf("no free disk space allowed: put %v, ready %v", err, s.Ready())
 	}
 }
 
@@ -154,7 +154,7 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 	}
 }
 
-// TestMakesDirectory: with those above it, for this user alone, also by a relative path.
+// TestMakesDirectory: the spool creates its directory and the parents for this user only.
 func TestMakesDirectory(t *testing.T) {
 	here := t.TempDir()
 	t.Chdir(here)
@@ -167,7 +167,7 @@ func TestMakesDirectory(t *testing.T) {
 	}
 }
 
-// TestShrinks: after an outage the disk gets its space back.
+// TestShrinks: an empty spool frees its disk space.
 func TestShrinks(t *testing.T) {
 	t.Parallel()
 	c, _ := config(t.TempDir())
@@ -185,7 +185,7 @@ func TestShrinks(t *testing.T) {
 	}
 }
 
-// fillLarge fills a spool until its file is one that shrinks.
+// fillLarge fills a spool until its file is large enough to shrink.
 func fillLarge(t *testing.T, s *Spool) {
 	t.Helper()
 	var group sync.WaitGroup
@@ -205,9 +205,9 @@ func fillLarge(t *testing.T, s *Spool) {
 	}
 }
 
-// BenchmarkPut is durable puts by 128 clients.
+// BenchmarkPut measures durable puts by 128 clients.
 func BenchmarkPut(b *testing.B) {
-	dir, err := os.MkdirTemp(".", "bench-") // a disk: /tmp may be none
+	dir, err := os.MkdirTemp(".", "bench-") // on a disk, which /tmp may not be
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"upcall/internal/event"
 )
 
-// version1 is a directory as receivers left it that wrote records of version 1.
+// version1 returns a directory from a receiver that wrote records of version 1.
 func version1(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile("testdata/v1/spool.db")
@@ -29,7 +29,7 @@ func version1(t *testing.T) string {
 	return dir
 }
 
-// version1Events are the events in it: those that wait, in order, and the dead letter.
+// version1Events returns the events in it: those that wait, in order, and the dead letter.
 func version1Events() (waiting []event.Event, dead event.Event) {
 	id := func(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)) }
 	waiting = []event.Event{{
@@ -76,7 +76,7 @@ func version1Events() (waiting []event.Event, dead event.Event) {
 	}
 }
 
-// TestVersion1 reads what was spooled before: nothing of it may be lost by an upgrade.
+// TestVersion1: an upgrade does not lose spooled events.
 func TestVersion1(t *testing.T) {
 	t.Parallel()
 	dir := version1(t)
@@ -111,7 +111,7 @@ func TestVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	moveAll(t, s, m, 1)
-	dead.ReceivedAt = epoch // it was written anew, with microseconds
+	dead.ReceivedAt = epoch // Retry writes it again, with microseconds
 	var got []event.Event
 	for _, id := range m.order {
 		got = append(got, m.events[id])

@@ -15,7 +15,7 @@ import (
 	"upcall/internal/event"
 )
 
-// A put is an event and the caller that waits for it.
+// A put is an event and the channel to the caller that waits for it.
 type put struct {
 	id     uuid.UUID
 	frame  []byte
