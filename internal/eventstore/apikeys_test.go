@@ -36,7 +36,7 @@ func TestAPIKeys(t *testing.T) {
 	}
 	first := findKey(t, keys, "web")
 	if first.RevokedAt.IsZero() || first.Policy != "photos" {
-		t.Errorf("got %v; want it with the time when it was revoked", first)
+		t.Errorf("got %v; want its RevokedAt", first)
 	}
 	if err := keys.Revoke(t.Context(), "web"); err != nil {
 		t.Fatal(err)
@@ -44,12 +44,12 @@ func TestAPIKeys(t *testing.T) {
 	if again := findKey(t, keys, "web"); !again.RevokedAt.Equal(first.RevokedAt) {
 		t.Errorf("revoked at %v and again at %v; want the first", first.RevokedAt, again.RevokedAt)
 	}
-	// Its id is not free again, and whoever tries does not bring it back to life.
+	// Its id cannot be used again, and the attempt does not restore the key.
 	if err := keys.Add(t.Context(), web); !errors.Is(err, ErrExists) {
 		t.Errorf("add a revoked key: got %v, want ErrExists", err)
 	}
 	if again := findKey(t, keys, "web"); again.RevokedAt.IsZero() {
-		t.Errorf("got %v; want it revoked still", again)
+		t.Errorf("got %v; want it still revoked", again)
 	}
 }
 
@@ -99,6 +99,6 @@ func TestAPIKeyIsAddedOnce(t *testing.T) {
 	}
 	group.Wait()
 	if n := added.Load(); n != 1 {
-		t.Errorf("%d were added", n)
+		t.Errorf("added %d times", n)
 	}
 }

@@ -10,26 +10,26 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// barrier is the condition of a statement whose result is told to someone. It is never true,
-// and evaluating it writes a WAL record, so that the commit waits for the synchronous
-// standby to have everything up to that point.
+// barrier is a condition for statements whose result a caller relies on. It is never true, but
+// evaluating it writes a WAL record, so that the commit waits until the synchronous standby
+// has everything up to that record.
 //
-// A transaction that writes nothing waits for nobody. Without the barrier a batch of repeats
-// would call a row recorded whose own commit was cut short while it waited: it is visible
-// here, but not on the standby that is promoted next. The function must stand where
-// PostgreSQL cannot skip it; a query in WITH that nothing reads is not run.
+// Without it, a transaction that writes nothing does not wait. A batch of repeats would then
+// call a row recorded whose own commit was interrupted while it waited: the row is visible
+// here, but perhaps not on the standby that is promoted next. PostgreSQL must not be able to
+// skip the function: it does not run a query in WITH that nothing reads.
 const barrier = "pg_logical_emit_message(true, 'upcall', '') IS NULL"
 
-// errNotReplicated says that a transaction was committed on this server alone.
+// errNotReplicated says that a transaction may be committed on this server only.
 var errNotReplicated = errors.New("committed, but possibly not on the synchronous standby")
 
-// notReplicated is where [noteWarning] leaves a mark on the connection.
+// notReplicated is the mark that [noteWarning] leaves on the connection.
 const notReplicated = "upcall_not_replicated"
 
-// noteWarning marks a connection whose commit did not wait for the standby to the end:
-// PostgreSQL says so in a warning only, and answers as if nothing had happened. It is known by
-// the function that raised it, because its text is translated and its SQLSTATE is that of any
-// warning (SyncRepWaitForLSN in src/backend/replication/syncrep.c).
+// noteWarning marks a connection whose commit did not wait until the standby had it. PostgreSQL
+// only warns, and otherwise answers as usual. The warning is known by the function that raised
+// it, because its text is translated and its SQLSTATE is that of any warning
+// (SyncRepWaitForLSN in src/backend/replication/syncrep.c).
 func noteWarning(conn *pgconn.PgConn, warning *pgconn.Notice) {
 	if warning.Routine == "SyncRepWaitForLSN" {
 		conn.CustomData()[notReplicated] = true
@@ -39,7 +39,7 @@ func noteWarning(conn *pgconn.PgConn, warning *pgconn.Notice) {
 // replicated returns errNotReplicated if what run has just committed was not replicated.
 func replicated(conn *pgx.Conn, run func() error) error {
 	marks := conn.PgConn().CustomData()
-	delete(marks, notReplicated) // of a statement that nobody asked about
+	delete(marks, notReplicated) // of an earlier statement
 	if err := run(); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func replicated(conn *pgx.Conn, run func() error) error {
 	return nil
 }
 
-// queryRow scans the one row of a statement that holds a barrier.
+// queryRow scans the only row of a statement with a barrier.
 func queryRow(ctx context.Context, pool *pgxpool.Pool, found *bool, sql string, args ...any) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// A pair is a primary whose synchronous standby can be missing.
+// A pair is a primary that can be made to wait for a missing synchronous standby.
 type pair struct{ pool *pgxpool.Pool } // of a superuser
 
 func newPair(t *testing.T, url string) *pair {
@@ -28,7 +28,7 @@ func (p *pair) exec(t *testing.T, sql string) {
 	}
 }
 
-// standby says whether the primary is to wait for a standby, which is not there.
+// standby makes the primary wait for a missing standby, or stops that if names is empty.
 func (p *pair) standby(t *testing.T, names string) {
 	t.Helper()
 	p.exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
@@ -36,7 +36,7 @@ func (p *pair) standby(t *testing.T, names string) {
 	if names == "" {
 		return
 	}
-	// It holds once the checkpointer has read it, which only a commit can tell.
+	// The setting applies once the checkpointer has read it, which only a commit can show.
 	wait.Until(t, "commits wait for the standby", func() bool {
 		done := make(chan error, 1)
 		go func() {
@@ -55,7 +55,7 @@ func (p *pair) standby(t *testing.T, names string) {
 	})
 }
 
-// waiters returns how many commits wait for the standby, and ends their wait if told to.
+// waiters returns how many commits wait for the standby, and optionally ends their wait.
 func (p *pair) waiters(t *testing.T, cancel bool) (n int) {
 	t.Helper()
 	err := p.pool.QueryRow(t.Context(), `
@@ -67,8 +67,8 @@ func (p *pair) waiters(t *testing.T, cancel bool) (n int) {
 	return n
 }
 
-// TestNotReplicated takes the synchronous standby away. A commit whose wait for it is cut
-// short is not a success, nor is a repeat of what was committed in that way.
+// TestNotReplicated runs without the synchronous standby. A commit whose wait for it is
+// interrupted must fail, and so must a repeat of that commit.
 func TestNotReplicated(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)
@@ -112,7 +112,7 @@ func TestNotReplicated(t *testing.T) {
 			go func() { done <- step.work() }()
 			wait.Until(t, step.name+" waits for the standby", func() bool { return len(done) > 0 || pair.waiters(t, false) > 0 })
 			if len(done) > 0 {
-				t.Fatalf("%s, and does not wait for the standby: %v", step.name, <-done)
+				t.Fatalf("%s does not wait for the standby: %v", step.name, <-done)
 			}
 			if cut {
 				pair.waiters(t, true)
@@ -120,11 +120,11 @@ func TestNotReplicated(t *testing.T) {
 				pair.standby(t, "")
 			}
 			if err := <-done; cut && !errors.Is(err, event.ErrUnavailable) || !cut && err != nil {
-				t.Errorf("%s, with its wait cut short: %t: %v", step.name, cut, err)
+				t.Errorf("%s, wait interrupted %t: %v", step.name, cut, err)
 			}
 		}
 	}
 	if duplicate, err := recorder.Record(ctx, e); !duplicate || err != nil {
-		t.Errorf("recorded again with the standby there: duplicate %t, %v", duplicate, err)
+		t.Errorf("recorded again with the standby: duplicate %t, %v", duplicate, err)
 	}
 }

@@ -54,7 +54,7 @@ func benchPool(b *testing.B, url string, conns int) *pgxpool.Pool {
 	return pool
 }
 
-// drive has commit called by many at once, b.N times in all, and reports the rate.
+// drive calls commit b.N times, from many goroutines at once, and reports the rate.
 func drive(b *testing.B, commit func() error, unit string) {
 	b.Helper()
 	b.ReportAllocs()
@@ -75,8 +75,8 @@ func drive(b *testing.B, commit func() error, unit string) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), unit)
 }
 
-// BenchmarkRecord compares the recorder with a statement for each request. Both commit
-// durably into the same tables; the ratio of their events/s is what group commit is worth.
+// BenchmarkRecord compares the recorder with one statement for each request. Both commit durably
+// to the same tables; the ratio of their events/s is the gain of group commit.
 func BenchmarkRecord(b *testing.B) {
 	url := dbtest.NewServer(b).URL()
 	b.Run("group commit", func(b *testing.B) {
@@ -110,8 +110,8 @@ func BenchmarkRecord(b *testing.B) {
 	})
 }
 
-// insertEvent is the same tables and columns as the recorder's, in one statement for one
-// event, whose columns it takes in their order.
+// insertEvent records one event in the recorder's tables. Its parameters are the event's columns
+// in order.
 var insertEvent = func() string {
 	values := make([]string, len(event.Columns))
 	number := make(map[string]string)
@@ -143,7 +143,7 @@ func oneRow(e *event.Event) []any {
 	return values
 }
 
-// insertOne is what a handler without group commit would do.
+// insertOne does what a handler without group commit would do.
 func insertOne(ctx context.Context, pool *pgxpool.Pool, e *event.Event) error {
 	_, err := pool.Exec(ctx, insertEvent, oneRow(e)...)
 	return err

@@ -12,8 +12,8 @@ import (
 )
 
 // A column collects the values of one column as a one-dimensional array in PostgreSQL's
-// binary format (array_recv in src/backend/utils/adt/arrayfuncs.c). Encoding by hand
-// spares one allocation or more for each value, on the path that every event takes.
+// binary format (array_recv in src/backend/utils/adt/arrayfuncs.c). Encoding by hand saves at
+// least one allocation for each value of each event.
 type column struct {
 	element uint32 // OID of the element type
 	rows    int
@@ -29,7 +29,7 @@ func (c *column) reset() {
 	c.buffer = append(c.buffer[:0], make([]byte, arrayHeader)...)
 }
 
-// bytes returns the array. It is good until the next reset.
+// bytes returns the array, which is valid until the next reset.
 func (c *column) bytes() []byte {
 	binary.BigEndian.PutUint32(c.buffer[0:], 1)
 	if c.nulls {
@@ -41,10 +41,10 @@ func (c *column) bytes() []byte {
 	return c.buffer
 }
 
-// year2000 is PostgreSQL's beginning of time, in microseconds since 1970.
+// year2000 is PostgreSQL's epoch, in microseconds since 1970.
 const year2000 = 946_684_800_000_000
 
-// add adds a value by a pointer to it, whose type is one of those in [typeOf].
+// add adds a value by a pointer to it, of one of the types in [typeOf].
 func (c *column) add(pointer any) {
 	var scratch [64]byte
 	wire := scratch[:0]
@@ -95,17 +95,17 @@ func (c *column) add(pointer any) {
 	c.buffer = append(c.buffer, 0xff, 0xff, 0xff, 0xff) // length -1
 }
 
-// value adds one, by its binary form.
+// value adds a value in its binary form.
 func value[T string | []byte](c *column, v T) {
 	c.rows++
 	c.buffer = binary.BigEndian.AppendUint32(c.buffer, uint32(len(v)))
 	c.buffer = append(c.buffer, v...)
 }
 
-// binaryFormat asks for that format, of all parameters and all results.
+// binaryFormat selects that format for all parameters and results.
 var binaryFormat = []int16{1}
 
-// columns are the parameters of a statement. They are used for many batches.
+// columns are the parameters of a statement, which are reused for many batches.
 type columns []column
 
 func (c columns) reset() {
@@ -114,7 +114,7 @@ func (c columns) reset() {
 	}
 }
 
-// parameters are good until the next reset.
+// parameters are valid until the next reset.
 func (c columns) parameters() [][]byte {
 	parameters := make([][]byte, len(c))
 	for i := range c {
@@ -123,14 +123,14 @@ func (c columns) parameters() [][]byte {
 	return parameters
 }
 
-// A reservation is not a message: it makes space for one of so many bytes. pgx's buffer
-// starts small with each statement, and growing to the size of a batch a quarter at a time
-// allocated five times as much, more than all else that is done for a row.
+// A reservation poses as a message to make space for one of that many bytes. pgx's buffer starts
+// small for each statement, and growing it by a quarter at a time to the size of a batch
+// allocated five times as much, more than everything else that is done for a row.
 type reservation int
 
 // reserveFor returns a reservation for a statement with these parameters.
 func reserveFor(parameters [][]byte) reservation {
-	size := 512 // for names, formats and the messages around
+	size := 512 // for names, formats and other messages
 	for _, p := range parameters {
 		size += 4 + len(p)
 	}

@@ -1,12 +1,11 @@
-// Package eventstore keeps upload events and issued uploads in PostgreSQL: the [Recorder]
-// and the [Ledger], which write them by one and the same group commit, the partitions
-// that events are written to, the keys of the issuer's API, and the queries.
+// Package eventstore keeps upload events and issued uploads in PostgreSQL: the [Recorder] and
+// the [Ledger], which share a group commit, the partitions of events, the keys of the
+// issuer's API, and the queries.
 //
-// An event belongs to the issued upload whose id its token carries. Neither needs the
-// other: a callback may come before the ledger's row is visible, and of uploads that the
-// ledger does not hold.
+// An event belongs to the issued upload whose id is in its token. Neither needs the other: a
+// callback may come before the ledger's row is visible, and for uploads that are not in the
+// ledger.
 //
-// The schema is in package migrations. [Open], [OpenReader] and [OpenRecorder] make pools
-// with the settings that the promises here rest on; a pool made otherwise must see to
-// synchronous_commit itself.
+// The schema is in package migrations. Use pools of [Open], [OpenReader] and [OpenRecorder]:
+// the promises here depend on their settings, above all on synchronous_commit.
 package eventstore

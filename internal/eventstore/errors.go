@@ -8,10 +8,10 @@ import (
 )
 
 var (
-	// ErrClosed is event.ErrUnavailable, too: the recorder or ledger takes nothing more.
+	// ErrClosed is event.ErrUnavailable, too: the recorder or ledger accepts no more rows.
 	ErrClosed = fmt.Errorf("%w: it is being closed", event.ErrUnavailable)
 	// ErrNotFound says that there is no such row.
 	ErrNotFound = errors.New("not found")
-	// ErrExists says that there is such a row already.
+	// ErrExists says that the row already exists.
 	ErrExists = errors.New("exists already")
 )

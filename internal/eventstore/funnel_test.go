@@ -13,7 +13,7 @@ import (
 	"upcall/internal/dbtest"
 )
 
-// lines returns the rows of a query for one text.
+// lines returns the rows of a query with one text column.
 func lines(t *testing.T, pool *pgxpool.Pool, sql string) []string {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), sql)
@@ -34,7 +34,7 @@ func TestUploadFunnel(t *testing.T) {
 	const counts = `SELECT concat_ws(' ', day, bucket, issued, uploaded, pending, expired_unused, revoked, overwritten, unissued,
 		median_time_to_upload, p95_time_to_upload) FROM upcall.upload_funnel`
 	if got := lines(t, pool, counts+" ORDER BY day"); len(got) != 0 {
-		t.Errorf("with nothing there: got %q", got)
+		t.Errorf("without rows: got %q", got)
 	}
 
 	late := time.Date(2026, 11, 21, 23, 59, 59, 0, time.UTC)
@@ -49,10 +49,9 @@ func TestUploadFunnel(t *testing.T) {
 		e.ReceivedAt = u.IssuedAt.Add(after)
 		record(t, r, e, false)
 	}
-	// On the first day: one, which is used on the second, and counts for the first.
+	// The upload of the first day is used on the second, and counts for the first.
 	use(upload(late, far, "late"), 2*time.Second)
-	// On the second: pending, expired, revoked unused, used, used when it had expired,
-	// used and revoked, used twice.
+	// The uploads of the second day.
 	upload(at, far, "pending")
 	upload(at, past, "expired")
 	revoke(t, l, upload(at, far, "revoked").ID)
@@ -64,14 +63,14 @@ func TestUploadFunnel(t *testing.T) {
 	u = upload(at, far, "used twice")
 	use(u, time.Hour)
 	use(u, 40*time.Second)
-	// Two uploads to one object, of which the second overwrites the first; one to the
-	// same key elsewhere, which does not.
+	// Two uploads to one object: the second overwrites the first. An upload to the same key in
+	// another bucket does not.
 	use(upload(at, far, "same"), 50*time.Second)
 	use(upload(at, far, "same"), 60*time.Second)
 	u = IssuedUpload{ID: uuid.New(), IssuedAt: at, ExpiresAt: far, Bucket: "other", Object: "same"}
 	issue(t, l, u)
 	use(u, 70*time.Second)
-	// Of nobody's uploads.
+	// Events without an issued upload.
 	record(t, r, smallEvent(), false)
 	use(IssuedUpload{ID: uuid.New(), IssuedAt: at, Bucket: "demo", Object: "same"}, time.Minute)
 	bare := smallEvent()

@@ -11,7 +11,7 @@ import (
 	"upcall/internal/dbtest"
 )
 
-// TestLedgerFollowsEvents: an issued upload goes with its events, and not before them.
+// TestLedgerFollowsEvents checks that issued uploads are deleted with their events, not before.
 func TestLedgerFollowsEvents(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -29,9 +29,9 @@ func TestLedgerFollowsEvents(t *testing.T) {
 		e.ReceivedAt = at
 		record(t, r, e, false)
 	}
-	uploaded(issued("used in a month that goes", monthsAgo(5)), monthsAgo(5).Add(time.Hour))
-	uploaded(issued("used in the next", monthsAgo(4)), monthsAgo(4).Add(time.Hour))
-	uploaded(issued("used in a month that stays", monthsAgo(4)), monthsAgo(1))
+	uploaded(issued("used in a dropped month", monthsAgo(5)), monthsAgo(5).Add(time.Hour))
+	uploaded(issued("used in the next month", monthsAgo(4)), monthsAgo(4).Add(time.Hour))
+	uploaded(issued("used in a kept month", monthsAgo(4)), monthsAgo(1))
 	uploaded(issued("used since", monthsAgo(1)), monthsAgo(1))
 	issued("never used", monthsAgo(5))
 	revoke(t, l, issued("revoked", monthsAgo(5)).ID)
@@ -49,29 +49,29 @@ func TestLedgerFollowsEvents(t *testing.T) {
 		return got
 	}
 	want := map[string]bool{
-		"used in the next": true, "used in a month that stays": true, "used since": true, "never used since": true, "revoked since": true,
+		"used in the next month": true, "used in a kept month": true, "used since": true, "never used since": true, "revoked since": true,
 	}
 	if d := dropped(t, pool, time.Now(), 90, 5); d.Issued != 3 {
-		t.Errorf("%d issued uploads went, want 3", d.Issued)
+		t.Errorf("deleted %d issued uploads, want 3", d.Issued)
 	}
 	if diff := cmp.Diff(want, left()); diff != "" {
-		t.Errorf("left after a month (-want +got):\n%s", diff)
+		t.Errorf("left after one month (-want +got):\n%s", diff)
 	}
-	delete(want, "used in the next")
+	delete(want, "used in the next month")
 	dropped(t, pool, time.Now(), 90, 4)
 	if diff := cmp.Diff(want, left()); diff != "" {
-		t.Errorf("left after two (-want +got):\n%s", diff)
+		t.Errorf("left after two months (-want +got):\n%s", diff)
 	}
 	dropped(t, pool, time.Now(), 90)
 	if diff := cmp.Diff(want, left()); diff != "" {
-		t.Errorf("left when there is no more to do (-want +got):\n%s", diff)
+		t.Errorf("left at the end (-want +got):\n%s", diff)
 	}
 	if n := number(t, pool, "SELECT count(*) FROM upcall.revoked_uploads"); n != 1 {
-		t.Errorf("%d revoked uploads, want that since", n)
+		t.Errorf("%d revoked uploads, want only the recent one", n)
 	}
 }
 
-// TestLedgerInSteps: more than one statement deletes.
+// TestLedgerInSteps deletes more than one statement does.
 func TestLedgerInSteps(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -79,6 +79,6 @@ func TestLedgerInSteps(t *testing.T) {
 		SELECT gen_random_uuid(), now() - interval '200 days', now() - interval '199 days', 'demo', 'a.txt'
 		FROM generate_series(1, %d)`, 2*trimStep+1))
 	if d := dropped(t, pool, time.Now(), 90); d.Issued != 2*trimStep+1 {
-		t.Errorf("%d issued uploads went, want %d", d.Issued, 2*trimStep+1)
+		t.Errorf("deleted %d issued uploads, want %d", d.Issued, 2*trimStep+1)
 	}
 }

@@ -18,11 +18,10 @@ import (
 	"upcall/internal/event"
 )
 
-// far is when uploads of these tests expire, unless they say otherwise: PostgreSQL's
-// clock is the real one.
+// far is when uploads of these tests expire by default, because PostgreSQL has the real time.
 var far = time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// A testLedger is both sides of the ledger, each with the settings that it has in a program.
+// A testLedger is both sides of the ledger, each with the settings of the programs.
 type testLedger struct {
 	*Ledger
 	*Uploads
@@ -44,7 +43,7 @@ func smallUpload() IssuedUpload {
 	return IssuedUpload{ID: uuid.New(), IssuedAt: at, ExpiresAt: far, Bucket: "demo", Object: "a.txt"}
 }
 
-// issue has uploads in the ledger.
+// issue puts uploads into the ledger.
 func issue(t *testing.T, l testLedger, uploads ...IssuedUpload) {
 	t.Helper()
 	for _, u := range uploads {
@@ -63,7 +62,7 @@ func get(t *testing.T, l testLedger, id uuid.UUID) IssuedStatus {
 	return s
 }
 
-// eventOf is a callback of an upload.
+// eventOf returns an event of an upload.
 func eventOf(u IssuedUpload) *event.Event {
 	e := smallEvent()
 	e.UploadID = uuid.NullUUID{UUID: u.ID, Valid: true}
@@ -156,7 +155,7 @@ func TestBadUploadIsRefused(t *testing.T) {
 		"bad UTF-8 in a variable":  func(u *IssuedUpload) { u.Vars = map[string]string{"a": "\xff"} },
 		"NUL in a variable":        func(u *IssuedUpload) { u.Vars = map[string]string{"a": "\x00"} },
 		"NUL in a variable's name": func(u *IssuedUpload) { u.Vars = map[string]string{"\x00": "a"} },
-		// PostgreSQL itself says so: its time begins later.
+		// Only PostgreSQL notices: its time begins later.
 		"an expiry in 5001 BC": func(u *IssuedUpload) { u.ExpiresAt = time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	}
 	var group sync.WaitGroup
@@ -170,7 +169,7 @@ func TestBadUploadIsRefused(t *testing.T) {
 		})
 		group.Go(func() {
 			if err := l.Issue(t.Context(), smallUpload()); err != nil {
-				t.Errorf("beside %s: %v", name, err)
+				t.Errorf("in a batch with %s: %v", name, err)
 			}
 		})
 	}
@@ -182,21 +181,21 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
-	past := at.AddDate(-1, 0, 0) // before PostgreSQL's now, whenever that is
+	past := at.AddDate(-1, 0, 0) // before PostgreSQL's time
 	for name, test := range map[string]struct {
 		expires        time.Time
 		events         int
 		revoke, expect bool // expect an event
 		want           Status
 	}{
-		"issued":                          {far, 0, false, false, StatusIssued},
-		"expired":                         {past, 0, false, false, StatusExpired},
-		"uploaded":                        {far, 1, false, true, StatusUploaded},
-		"uploaded twice":                  {far, 2, false, true, StatusUploaded},
-		"uploaded, expired":               {past, 1, false, true, StatusUploaded},
-		"revoked":                         {far, 0, true, false, StatusRevoked},
-		"revoked, expired":                {past, 0, true, false, StatusRevoked},
-		"uploaded, and revoked after all": {far, 1, true, true, StatusRevoked},
+		"issued":                 {far, 0, false, false, StatusIssued},
+		"expired":                {past, 0, false, false, StatusExpired},
+		"uploaded":               {far, 1, false, true, StatusUploaded},
+		"uploaded twice":         {far, 2, false, true, StatusUploaded},
+		"uploaded, expired":      {past, 1, false, true, StatusUploaded},
+		"revoked":                {far, 0, true, false, StatusRevoked},
+		"revoked, expired":       {past, 0, true, false, StatusRevoked},
+		"uploaded, then revoked": {far, 1, true, true, StatusRevoked},
 	} {
 		u := smallUpload()
 		u.ExpiresAt = test.expires
@@ -220,21 +219,21 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s: got event %v, want the last", name, got.Event.ID)
 		}
 	}
-	// What is of no upload is nobody's.
+	// An event without an upload changes nothing.
 	record(t, r, smallEvent(), false)
 	if _, err := l.Get(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) || errors.Is(err, event.ErrUnavailable) {
 		t.Errorf("unknown upload: got %v, want ErrNotFound", err)
 	}
 }
 
-// The callback may be quicker than the ledger: it is neither lost nor refused.
+// TestCallbackBeforeLedgerRow checks that a callback that is quicker than the ledger is recorded.
 func TestCallbackBeforeLedgerRow(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	l, r := newLedger(t, Config{Pool: pool}), newRecorder(t, Config{Pool: pool})
 	u := smallUpload()
 
-	// The row is written and not committed.
+	// The row is written but not committed.
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +259,8 @@ func TestCallbackBeforeLedgerRow(t *testing.T) {
 	record(t, r, e, true)
 }
 
-// Many uploads, each issued and called back at the same moment, by two of each kind.
+// TestIssueRacesWithCallback issues and records many uploads at the same time, with two ledgers
+// and two recorders.
 func TestIssueRacesWithCallback(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

@@ -9,8 +9,8 @@ import (
 // Batches counts group commits for /metrics: its Observe is a [Config.OnBatch].
 type Batches struct{ rows, seconds prometheus.Histogram }
 
-// NewBatches names the metrics prefix_batch_rows and prefix_commit_seconds. What says
-// what the rows are.
+// NewBatches names the metrics prefix_batch_rows and prefix_commit_seconds. What describes the
+// rows.
 func NewBatches(prefix, what string) *Batches {
 	return &Batches{
 		rows: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -32,7 +32,7 @@ func (b *Batches) Observe(rows int, took time.Duration) {
 	b.seconds.Observe(took.Seconds())
 }
 
-// Collectors returns what /metrics shows of it.
+// Collectors returns the metrics for a registry.
 func (b *Batches) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{b.rows, b.seconds}
 }

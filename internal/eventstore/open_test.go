@@ -13,8 +13,7 @@ import (
 	"upcall/migrations"
 )
 
-// settings are those that the ways to open a database differ in, and those that the promises
-// here rest on, as PostgreSQL has them.
+// settings returns PostgreSQL's view of the settings that this package makes.
 func settings(t *testing.T, databaseURL string, open dbtest.Opener) map[string]string {
 	t.Helper()
 	pool, err := open(t.Context(), databaseURL)

@@ -19,8 +19,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// A proxy forwards TCP connections until it is stalled: then connections stay open, and
-// nothing comes through.
+// A proxy forwards TCP connections. While it is stalled, they stay open but transfer nothing.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -30,7 +29,7 @@ type proxy struct {
 	conns    []net.Conn
 }
 
-// newProxy returns a proxy before the database and the URL through it.
+// newProxy returns a proxy for the database, and the URL through it.
 func newProxy(t *testing.T, databaseURL string) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -119,7 +118,7 @@ func TestQueueFull(t *testing.T) {
 			outcomes <- err
 		}()
 	}
-	// One is under way and one waits; at least eight are refused at once.
+	// One is being committed and one waits; at least eight are refused at once.
 	for range many - 2 {
 		if err := <-outcomes; !errors.Is(err, event.ErrQueueFull) || !errors.Is(err, event.ErrUnavailable) {
 			t.Errorf("got %v, want event.ErrQueueFull", err)
@@ -136,7 +135,7 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// The caller who goes away is told that nothing is certain; the event is recorded.
+// TestCallerGoesAway checks that the caller gets ErrUnavailable, and that the event is recorded.
 func TestCallerGoesAway(t *testing.T) {
 	t.Parallel()
 	direct := dbtest.URL(t)
@@ -158,7 +157,7 @@ func TestCallerGoesAway(t *testing.T) {
 	record(t, r, e, true)
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestRecorderWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	r := newRecorder(t, Config{Pool: dbtest.Open(t, "postgres://nobody:secret@127.0.0.1:1/none", Open)})
 	_, errRecord := r.Record(t.Context(), smallEvent())
@@ -212,7 +211,7 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 
 	acknowledged.Range(func(id, _ any) bool {
 		if found, err := r.Find(t.Context(), id.(uuid.UUID), uuid.NullUUID{}); err != nil || !found {
-			t.Errorf("acknowledged and lost: %v, %v", id, err)
+			t.Errorf("acknowledged but lost: %v, %v", id, err)
 			return false
 		}
 		return true

@@ -35,7 +35,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 	var group sync.WaitGroup
 	for range 10 {
 		group.Go(func() {
-			// Already December where the clock hangs, still November in UTC.
+			// December in the local time zone, November in UTC.
 			now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.FixedZone("", 8*3600))
 			if err := EnsurePartitions(t.Context(), pool, now); err != nil {
 				t.Error(err)
@@ -47,7 +47,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 	if diff := cmp.Diff(want, partitions(t, pool)); diff != "" {
 		t.Error(diff)
 	}
-	// One month on, one more; with all that the others have.
+	// A month later there is one more, with all indexes.
 	if err := EnsurePartitions(t.Context(), pool, time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestMissingPartitionIsMade(t *testing.T) {
 	if diff := cmp.Diff([]string{"upload_events_2026_11", "upload_events_2026_12"}, partitions(t, pool)); diff != "" {
 		t.Error(diff)
 	}
-	// The next month, and the same callback again.
+	// The same callback again in another month.
 	again := *before
 	again.ReceivedAt = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	if diff := cmp.Diff([]string{"duplicate"}, answersOf(w, requests(t, &again))); diff != "" {
@@ -90,7 +90,8 @@ func TestMissingPartitionIsMade(t *testing.T) {
 	wantCount(t, pool, 2)
 }
 
-// Neither waits for the other: making a partition, and recording.
+// TestPartitionsAreMadeBesideInserts checks that making a partition and recording do not block
+// each other.
 func TestPartitionsAreMadeBesideInserts(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -114,6 +115,6 @@ func TestPartitionsAreMadeBesideInserts(t *testing.T) {
 	if err := makePartition(t.Context(), making, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil {
 		t.Errorf("make a partition beside an insert: %v", err)
 	}
-	// Both are open still; lock_timeout would end a wait.
+	// Both transactions are still open; lock_timeout would end a wait.
 	record(t, newRecorder(t, Config{Pool: pool}), smallEvent(), false)
 }

@@ -9,9 +9,8 @@ import (
 	"upcall/internal/dbtest"
 )
 
-// TestPlan: PostgreSQL plans the statements of the writers once, whatever the tables hold
-// then, and uses these plans when there are millions of rows. They must read no table from
-// end to end.
+// TestPlan checks that the plans of the writers' statements do not scan whole tables. PostgreSQL
+// plans them once, perhaps with few rows, and uses the plans for millions of rows.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	statements := []statement{eventKind.insert, issuedKind.insert}
@@ -21,7 +20,7 @@ func TestPlan(t *testing.T) {
 		if err := EnsurePartitions(t.Context(), pool, at); err != nil {
 			t.Fatal(err)
 		}
-		if few { // on one page of each table it looks cheap to read them whole
+		if few { // with one page in each table, scans look cheap
 			r := newRecorder(t, Config{Pool: pool})
 			for range 20 {
 				record(t, r, smallEvent(), false)

@@ -12,9 +12,8 @@ import (
 	"upcall/internal/event"
 )
 
-// BenchmarkProtocols compares the protocols by which to commit 64 events in one transaction on one connection:
-// the recorder's arrays, a pipeline of one statement for each event, and COPY into a
-// temporary table that a statement then reads.
+// BenchmarkProtocols compares ways to commit 64 events in one transaction: the recorder's arrays,
+// a pipeline of one statement for each event, and COPY to a temporary table.
 func BenchmarkProtocols(b *testing.B) {
 	const size = 64
 	pool := benchPool(b, dbtest.NewServer(b).URL(), 2)

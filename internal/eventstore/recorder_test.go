@@ -25,10 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// at is when events of these tests are received, unless they say otherwise.
+// at is when events of these tests are received by default.
 var at = time.Date(2026, 11, 22, 10, 30, 0, 123456000, time.UTC)
 
-// patient makes a recorder as patient as the pools of tests, unless the test says how patient.
+// patient sets a long CommitTimeout, like the timeouts of the tests' pools, unless it is set.
 func patient(c Config) Config {
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = time.Minute
@@ -147,7 +147,7 @@ func TestOneEventInOneBatch(t *testing.T) {
 	wantCount(t, pool, 2)
 	for _, e := range recorded(t, pool) {
 		if !e.ReceivedAt.Equal(at) {
-			t.Errorf("got %v; want the event that came first", e)
+			t.Errorf("got %v; want the first event", e)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func requests(t *testing.T, events ...*event.Event) []*request[eventRow] {
 	return batch
 }
 
-// answersOf records a batch and says what became of each request, in the given order.
+// answersOf records a batch and returns the answer to each request, in order.
 func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
 	w.record(slices.Clone(batch))
 	var texts []string
@@ -199,11 +199,11 @@ func TestBadRowHurtsOnlyItself(t *testing.T) {
 		e := smallEvent()
 		outcome := "new"
 		switch i {
-		case 17: // jsonb knows no NUL
+		case 17: // jsonb cannot hold NUL
 			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\u0000"`)}, "rejected"
 		case 60: // half a surrogate pair
 			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\ud800"`)}, "rejected"
-		case 61: // more digits than numeric has
+		case 61: // more digits than numeric can have
 			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`1e200000`)}, "rejected"
 		case 99:
 			e, outcome = events[98], "duplicate"
@@ -226,7 +226,7 @@ func TestBadTextIsRefusedBeforehand(t *testing.T) {
 		"bad UTF-8 in bucket":   func(e *event.Event) { e.Callback.Bucket = "\xc0\x80" },
 		"surrogate in type":     func(e *event.Event) { e.Callback.MimeType = "\xed\xa0\x80" },
 		"bad UTF-8 in variable": func(e *event.Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage("\"\xff\"")} },
-		"variable is no JSON":   func(e *event.Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage(`{`)} },
+		"variable is not JSON":  func(e *event.Event) { e.Callback.Vars = map[string]json.RawMessage{"a": json.RawMessage(`{`)} },
 		"bad source":            func(e *event.Event) { e.Source = "\x00" },
 	} {
 		e := smallEvent()
@@ -237,8 +237,8 @@ func TestBadTextIsRefusedBeforehand(t *testing.T) {
 	}
 }
 
-// Two receivers, thousands of copies, in orders of their own: one row each, one "new"
-// each, and nobody waits for somebody who waits for him.
+// TestManyCopiesThroughTwoRecorders sends thousands of copies in different orders. Each event has
+// one row and one "new" answer, and there are no deadlocks.
 func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

@@ -74,7 +74,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	}
 }
 
-// TestClaims: whatever a stranger sends is held, and no more than so much of it.
+// TestClaims checks that any text is kept, up to the limit.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
@@ -100,7 +100,7 @@ func TestClaims(t *testing.T) {
 		RequestID: bad})
 	if n := number(t, pool, `SELECT count(*) FROM upcall.refused_callbacks
 		WHERE bucket = '?' AND object_key = '?' AND request_id = '?'`); n != 1 {
-		t.Error("it was not held")
+		t.Error("the refusal was not kept")
 	}
 }
 
@@ -117,8 +117,8 @@ func FuzzClaim(f *testing.F) {
 	})
 }
 
-// TestRefusalsStayBounded: by many receivers at once, and so that a flood of one reason
-// leaves the rows of others.
+// TestRefusalsStayBounded writes from several receivers at once, and checks that a flood of one
+// reason does not push out the others.
 func TestRefusalsStayBounded(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -150,7 +150,7 @@ func TestRefusalsStayBounded(t *testing.T) {
 		t.Errorf("%d rows, want %d", n, most)
 	}
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'rare'"); n != 1 {
-		t.Error("the flood washed the other away")
+		t.Error("the flood pushed out the other refusal")
 	}
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks WHERE reason = 'flood' AND refused_at < $1",
 		at.Add(500*time.Second)); n != 0 {
@@ -164,7 +164,7 @@ func TestRefusalsStayBounded(t *testing.T) {
 	}
 }
 
-// TestTrimManyReasons: down to fewer rows than there are reasons, and by more than a step.
+// TestTrimManyReasons trims to fewer rows than there are reasons, in more than one step.
 func TestTrimManyReasons(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -181,7 +181,7 @@ func TestTrimManyReasons(t *testing.T) {
 	for _, most := range []int{-1, 0} {
 		_, err := NewRefusals(pool, most)
 		if err == nil || !strings.Contains(err.Error(), "a positive number of rows") {
-			t.Errorf("%d rows were taken for a bound: %v", most, err)
+			t.Errorf("%d rows: %v", most, err)
 		}
 	}
 }

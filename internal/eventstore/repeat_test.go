@@ -15,8 +15,8 @@ func withUpload(e *event.Event) *event.Event {
 	return e
 }
 
-// TestRepeatOfBeforeTokens: what was recorded while tokens were not looked at, or by a
-// program that knew no uploads in callback_ids, is known again when they are.
+// TestRepeatOfBeforeTokens checks that events that were recorded without an upload id in
+// callback_ids, because tokens were off or the program was older, are still found.
 func TestRepeatOfBeforeTokens(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -33,7 +33,7 @@ func TestRepeatOfBeforeTokens(t *testing.T) {
 		}
 	}
 
-	// A revoked upload does not make a repeat of it a refusal.
+	// A repeat is not refused, although its upload is revoked.
 	l := newLedger(t, Config{Pool: pool})
 	u := smallUpload()
 	u.ID = again.UploadID.UUID
@@ -43,8 +43,8 @@ func TestRepeatOfBeforeTokens(t *testing.T) {
 	wantRefused(t, pool, 0)
 }
 
-// TestFoldKeepsAcknowledgement: a callback that waits for a writer still when it comes
-// again out of the spool counts as acknowledged, whichever came first.
+// TestFoldKeepsAcknowledgement checks that a callback in one batch with its copy from the spool
+// counts as acknowledged, whichever came first.
 func TestFoldKeepsAcknowledgement(t *testing.T) {
 	t.Parallel()
 	spooled, other := smallEvent(), smallEvent()

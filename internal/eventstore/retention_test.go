@@ -18,7 +18,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// monthsAgo returns the middle of a month in the past, by the clock that PostgreSQL has.
+// monthsAgo returns the middle of a past month, by the real time, which PostgreSQL has.
 func monthsAgo(n int) time.Time { return monthOf(time.Now()).AddDate(0, -n, 14) }
 
 // monthNames returns the partitions of these months.
@@ -87,7 +87,7 @@ func TestMonthsAreDropped(t *testing.T) {
 	for range 3 {
 		record(t, recorder, oldest, true)
 		if d := dropped(t, pool, time.Now(), 3650); d.Refusals != 0 || d.IDs != 0 {
-			t.Errorf("nothing is that old, and it dropped %+v", d)
+			t.Errorf("dropped %+v, but nothing is that old", d)
 		}
 	}
 	// One month each time, the oldest first.
@@ -103,20 +103,20 @@ func TestMonthsAreDropped(t *testing.T) {
 	wantCount(t, pool, 1)
 	record(t, recorder, kept, true)
 	if n := number(t, pool, "SELECT count(*) FROM upcall.callback_ids"); n != 1 {
-		t.Errorf("%d ids, want that of the event that is kept", n)
+		t.Errorf("%d ids, want only that of the kept event", n)
 	}
 
-	// What waited in a spool, or came by a clock that was set back, makes its month again.
+	// A late event, for example from a spool, makes its month again.
 	late := eventAt(monthsAgo(5))
 	record(t, recorder, late, false)
 	record(t, recorder, late, true)
 	wantPartitions(t, pool, 5, 1)
 	wantCount(t, pool, 2)
-	dropped(t, pool, time.Now(), 90, 5) // and that is over the retention, too
+	dropped(t, pool, time.Now(), 90, 5) // because that has expired, too
 	wantCount(t, pool, 1)
 }
 
-// TestMonthsEnd: a month goes when its last instant is old enough, and no sooner.
+// TestMonthsEnd checks that a month is dropped when its last instant is old enough, no sooner.
 func TestMonthsEnd(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -138,11 +138,11 @@ func TestClocks(t *testing.T) {
 	record(t, recorder, future, false)
 	all := partitions(t, pool)
 
-	dropped(t, pool, time.Now().AddDate(-30, 0, 0), MinRetention) // backward: nothing
+	dropped(t, pool, time.Now().AddDate(-30, 0, 0), MinRetention) // a clock behind drops nothing
 	if diff := cmp.Diff(all, partitions(t, pool)); diff != "" {
 		t.Error(diff)
 	}
-	dropped(t, pool, time.Now().AddDate(30, 0, 0), 90, 5) // forward: what is too old by PostgreSQL's clock
+	dropped(t, pool, time.Now().AddDate(30, 0, 0), 90, 5) // a clock ahead drops what has expired by PostgreSQL's clock
 	dropped(t, pool, time.Now().AddDate(30, 0, 0), 90)
 	if diff := cmp.Diff(all[1:], partitions(t, pool)); diff != "" {
 		t.Error(diff)
@@ -170,12 +170,12 @@ func TestClocks(t *testing.T) {
 	for _, days := range []int{-1, 0, MinRetention - 1} {
 		_, err := DropExpired(t.Context(), pool, time.Now(), days)
 		if want := fmt.Sprintf("%d days are less than %d", days, MinRetention); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%d days were taken: %v", days, err)
+			t.Errorf("%d days: %v", days, err)
 		}
 	}
 }
 
-// TestStrangersTablesStay: what somebody detached or made is not ours to drop.
+// TestStrangersTablesStay checks that tables that someone else detached or made are kept.
 func TestStrangersTablesStay(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -192,10 +192,9 @@ func TestStrangersTablesStay(t *testing.T) {
 	}
 }
 
-// TestNobodyWaits: callbacks and new months go on while a detach waits for a reader, a
-// late event waits for nothing but is told to come again, and what was cut short then
-// goes on.
-func TestNobodyWaits(t *testing.T) {
+// TestDetachBlocksNothing makes a detach wait for a reader. Meanwhile callbacks are recorded, new
+// months are made, and a late event gets ErrExpiring at once. The interrupted detach is resumed.
+func TestDetachBlocksNothing(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	recorder := newRecorder(t, Config{Pool: pool, MaxBatch: 8})
@@ -216,7 +215,7 @@ func TestNobodyWaits(t *testing.T) {
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
 		if _, err := DropExpired(ctx, pool, time.Now(), 90); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v while a reader is there, want that it waits", err)
+			t.Errorf("got %v, want a wait for the reader", err)
 		}
 	})
 	const isPending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"
@@ -234,7 +233,7 @@ func TestNobodyWaits(t *testing.T) {
 		})
 	}
 	late := eventAt(monthsAgo(5))
-	group.Go(func() { // in batches with others, who must not suffer
+	group.Go(func() { // in batches with other events, which must be recorded
 		for range 20 {
 			if _, err := recorder.Record(t.Context(), late); !errors.Is(err, event.ErrExpiring) || !errors.Is(err, event.ErrUnavailable) ||
 				errors.Is(err, event.ErrUnstorable) {
@@ -246,20 +245,20 @@ func TestNobodyWaits(t *testing.T) {
 	if err := EnsurePartitions(t.Context(), pool, time.Now().AddDate(1, 0, 0)); err != nil {
 		t.Errorf("months ahead: %v", err)
 	}
-	dropped(t, pool, time.Now(), 90)                                                   // another receiver: one is at it already
-	if n := number(t, pool, "SELECT count(*) FROM upcall.upload_events"); n != 1+320 { // the pending month is out of it
+	dropped(t, pool, time.Now(), 90)                                                   // another receiver does nothing meanwhile
+	if n := number(t, pool, "SELECT count(*) FROM upcall.upload_events"); n != 1+320 { // without the pending month
 		t.Errorf("%d events, want 321", n)
 	}
 
 	cancel()
 	waiting.Wait()
 	if n := number(t, pool, isPending); n != 1 {
-		t.Fatalf("%d partitions are pending, want the one that was cut short", n)
+		t.Fatalf("%d partitions are pending, want the interrupted one", n)
 	}
 	if err := reading.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// The cut connection may hold its lock for a moment yet.
+	// The closed connection may hold its lock for another moment.
 	wait.Until(t, "it is dropped", func() bool {
 		d, err := DropExpired(t.Context(), pool, time.Now(), 90)
 		if err != nil {
@@ -273,20 +272,20 @@ func TestNobodyWaits(t *testing.T) {
 
 func smallEventNow() *event.Event { return eventAt(time.Now()) }
 
-// TestGoesOn: whatever step it was cut short at, the next run finishes. An id that came
-// again in the meantime stays.
-func TestGoesOn(t *testing.T) {
+// TestResumes checks that the next run finishes after an interruption at any step. An id that
+// came again in the meantime stays.
+func TestResumes(t *testing.T) {
 	t.Parallel()
 	name, expired := partitionName(monthsAgo(5)), month{begins: monthOf(monthsAgo(5))}.expiredName()
 	mark := "COMMENT ON TABLE upcall." + name + " IS '" + expiredMark + "'"
 	detach := "ALTER TABLE upcall.upload_events DETACH PARTITION upcall." + name
 	rename := "ALTER TABLE upcall." + name + " RENAME TO " + expired
 	for what, steps := range map[string][]string{
-		"marked":                         {mark},
-		"detached":                       {mark, detach},
-		"renamed":                        {mark, detach, rename},
-		"there is a default":             {"CREATE TABLE upcall.other PARTITION OF upcall.upload_events DEFAULT"},
-		"marked, and there is a default": {"CREATE TABLE upcall.other PARTITION OF upcall.upload_events DEFAULT", mark},
+		"marked":                 {mark},
+		"detached":               {mark, detach},
+		"renamed":                {mark, detach, rename},
+		"with a default":         {"CREATE TABLE upcall.other PARTITION OF upcall.upload_events DEFAULT"},
+		"marked, with a default": {"CREATE TABLE upcall.other PARTITION OF upcall.upload_events DEFAULT", mark},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -302,7 +301,7 @@ func TestGoesOn(t *testing.T) {
 			again.ReceivedAt = time.Now()
 			record(t, recorder, again, false)
 			if d := dropped(t, pool, time.Now(), 90, 5); d.IDs != 1 {
-				t.Errorf("%d ids went, want 1", d.IDs)
+				t.Errorf("deleted %d ids, want 1", d.IDs)
 			}
 			record(t, recorder, again, true)
 			wantCount(t, pool, 1)
@@ -313,7 +312,7 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
-// TestLateEventMeanwhile: the month comes again before the old one is gone, and both go.
+// TestLateEventMeanwhile makes a month again before the old one is dropped, and then drops both.
 func TestLateEventMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -323,7 +322,7 @@ func TestLateEventMeanwhile(t *testing.T) {
 	execute(t, pool, "COMMENT ON TABLE upcall."+name+" IS '"+expiredMark+"'")
 	execute(t, pool, "ALTER TABLE upcall.upload_events DETACH PARTITION upcall."+name)
 	late := eventAt(monthsAgo(5))
-	record(t, recorder, late, false) // attaches the old one again: nothing is lost
+	record(t, recorder, late, false) // attaches the old one again, so nothing is lost
 	wantCount(t, pool, 2)
 	execute(t, pool, "ALTER TABLE upcall.upload_events DETACH PARTITION upcall."+name)
 	execute(t, pool, "ALTER TABLE upcall."+name+" RENAME TO "+month{begins: monthOf(monthsAgo(5))}.expiredName())
@@ -339,7 +338,7 @@ func TestLateEventMeanwhile(t *testing.T) {
 	wantPartitions(t, pool)
 }
 
-// TestManyIDs: more than a step of them, by two receivers at once, with the same instant.
+// TestManyIDs deletes more than one step of ids with the same time, from several receivers at once.
 func TestManyIDs(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -373,7 +372,7 @@ func TestManyIDs(t *testing.T) {
 	}
 	group.Wait()
 	if ids != rows || months != 1 {
-		t.Errorf("%d ids and %d months went, want %d and 1", ids, months, rows)
+		t.Errorf("dropped %d ids and %d months, want %d and 1", ids, months, rows)
 	}
 	if n := number(t, pool, "SELECT count(*) FROM upcall.callback_ids JOIN upcall.upload_events USING (id, received_at)"); n != rows {
 		t.Errorf("%d events with their ids are left, want %d", n, rows)

@@ -32,7 +32,7 @@ func wantRevoked(t *testing.T, r *Recorder, e *event.Event) {
 	}
 }
 
-// wantRefused says how many refusals there are, and that none of them is an event.
+// wantRefused checks the number of refusals, and that none of them is an event.
 func wantRefused(t *testing.T, pool *pgxpool.Pool, want int) {
 	t.Helper()
 	wantRow(t, pool, want, "SELECT count(*)::int FROM upcall.refused_callbacks WHERE reason = 'token_revoked'")
@@ -65,15 +65,15 @@ func TestRevoke(t *testing.T) {
 		`SELECT concat_ws(' ', digest, host(source_addr), bucket, object_key, upload_id, refused_at = $1)
 		FROM upcall.refused_callbacks`, at)
 
-	// It is about this upload alone.
+	// Other uploads are not affected.
 	record(t, r, eventOf(smallUpload()), false)
 	record(t, r, smallEvent(), false)
 	if found, err := r.Find(t.Context(), e.ID, e.UploadID); err != nil || found {
-		t.Errorf("found %t, %v; what is refused is not recorded", found, err)
+		t.Errorf("found %t, %v; want the refused event not recorded", found, err)
 	}
 }
 
-// The batch's other events do not suffer.
+// TestRevokedInABatch checks that the batch's other events are recorded.
 func TestRevokedInABatch(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -95,7 +95,7 @@ func TestRevokedInABatch(t *testing.T) {
 	if diff := cmp.Diff(want, answersOf(w, batch)); diff != "" {
 		t.Error(diff)
 	}
-	// What was acknowledged stays so, whether it says so again or not.
+	// An acknowledged event stays recorded, even if it comes again as not acknowledged.
 	acknowledged.Acknowledged = false
 	if diff := cmp.Diff([]string{"duplicate"}, answersOf(w, requests(t, acknowledged))); diff != "" {
 		t.Error(diff)
@@ -105,7 +105,7 @@ func TestRevokedInABatch(t *testing.T) {
 	wantRow(t, pool, 3, `SELECT num_nulls(bucket, object_key, source_addr) FROM upcall.refused_callbacks WHERE digest = $1`, bare.ID)
 }
 
-// One upload fills no disk, however often OSS takes it.
+// TestRefusalsAreBounded checks that one upload cannot fill the disk.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -125,13 +125,14 @@ func TestRefusalsAreBounded(t *testing.T) {
 	var kept int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.refused_callbacks WHERE upload_id = $1",
 		u.ID).Scan(&kept); err != nil || kept < 100 || kept >= 110 {
-		t.Errorf("%d refusals are kept, %v; want 100, and less than a batch above", kept, err)
+		t.Errorf("%d refusals are kept, %v; want 100 to 109", kept, err)
 	}
 	wantRow(t, pool, "1024 1024", `SELECT concat_ws(' ', length(bucket), length(object_key))
 		FROM upcall.refused_callbacks WHERE upload_id = $1`, other.ID)
 }
 
-// A callback whose statement has begun is recorded; Revoke does not wait for it.
+// TestRevokeAfterStatementHasBegun checks that the callback is recorded, and that Revoke does not
+// wait for it.
 func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -139,8 +140,8 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	u := smallUpload()
 	issue(t, l, u)
 	e := eventOf(u)
-	record(t, r, smallEvent(), false) // there is a partition
-	// Another receiver is about to commit the same callback, and then does not.
+	record(t, r, smallEvent(), false) // makes the partition
+	// Another receiver is about to commit the same callback, but rolls back.
 	tx := aboutToCommit(t, pool, e)
 	outcome := make(chan error)
 	go func() {
@@ -163,7 +164,7 @@ func TestRevokeAfterStatementHasBegun(t *testing.T) {
 	wantRefused(t, pool, 1)
 }
 
-// A callback that the recorder has, and PostgreSQL has not, is refused.
+// TestRevokeBeforeStatementBegins refuses a callback that has not reached PostgreSQL yet.
 func TestRevokeBeforeStatementBegins(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
@@ -173,7 +174,7 @@ func TestRevokeBeforeStatementBegins(t *testing.T) {
 	r := newRecorder(t, Config{Pool: dbtest.Open(t, through, Open), CommitTimeout: time.Minute})
 	u := smallUpload()
 	issue(t, l, u)
-	record(t, r, eventOf(u), false) // the connection stands, and the statement is prepared
+	record(t, r, eventOf(u), false) // connects and prepares the statement
 	p.gate.Lock()
 	outcome := make(chan error)
 	go func() {
@@ -189,7 +190,8 @@ func TestRevokeBeforeStatementBegins(t *testing.T) {
 	wantRefused(t, pool, 1)
 }
 
-// Whoever comes first, each callback is recorded or refused, and its sender told which.
+// TestRevokeRacesWithCallbacks checks that each callback is recorded or refused, as its sender is
+// told.
 func TestRevokeRacesWithCallbacks(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

@@ -13,7 +13,7 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// aboutToCommit returns the transaction of another receiver that records the event.
+// aboutToCommit returns another receiver's transaction that records the event.
 func aboutToCommit(t *testing.T, pool *pgxpool.Pool, e *event.Event) pgx.Tx {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
@@ -39,8 +39,8 @@ func waitsForLock(t *testing.T, pool *pgxpool.Pool) {
 	})
 }
 
-// A duplicate is reported only when the other is committed.
-func TestWaitsForWhoIsAboutToCommit(t *testing.T) {
+// TestWaitsForOtherCommit checks that a duplicate is reported only when the other is committed.
+func TestWaitsForOtherCommit(t *testing.T) {
 	t.Parallel()
 	for _, commit := range []bool{true, false} {
 		t.Run(fmt.Sprint("commit=", commit), func(t *testing.T) {

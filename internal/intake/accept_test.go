@@ -19,7 +19,7 @@ import (
 	"upcall/internal/testing/vectors"
 )
 
-// TestRecords holds the answer and the row against the contract, for both body types.
+// TestRecords checks the answer and the row, for both body types.
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -66,7 +66,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestRecordsWithoutBucketOrObject: what is verified is not dropped.
+// TestRecordsWithoutBucketOrObject checks that a verified callback is recorded without them.
 func TestRecordsWithoutBucketOrObject(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -97,7 +97,7 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 	}
 }
 
-// TestGenuineVectors sends callbacks that OSS really signed through a running service.
+// TestGenuineVectors sends callbacks that OSS signed to a running service.
 func TestGenuineVectors(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -106,16 +106,16 @@ func TestGenuineVectors(t *testing.T) {
 	for _, v := range vectors.Load(t) {
 		callbackPath, _, _ := strings.Cut(v.Target, "?")
 		if v.KeyServer != nil || (admission.Config{CallbackPath: callbackPath, TokenPolicy: admission.TokenOff}).Check() != nil {
-			continue // not OSS's key, or a path where no receiver could be told to listen
+			continue // not OSS's key, or a path that receivers cannot be configured with
 		}
 		blank := func(s string) bool { return strings.TrimSpace(s) != s }
 		if slices.ContainsFunc([]string{v.Authorization, v.PubKeyURL, v.SignatureVersion}, blank) {
-			continue // HTTP takes the blanks around a value away
+			continue // HTTP trims spaces around a value
 		}
 		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy, c.Admission.CallbackPath = admission.TokenOff, callbackPath })
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Public+v.Target, strings.NewReader(v.Body))
 		if err != nil {
-			continue // the target is one that no client sends
+			continue // clients do not send such a target
 		}
 		for name, value := range v.Headers {
 			r.Header.Set(name, value)
@@ -126,7 +126,7 @@ func TestGenuineVectors(t *testing.T) {
 		r.Header.Set("X-Oss-Signature-Version", v.SignatureVersion)
 		response, err := http.DefaultClient.Do(r)
 		if err != nil {
-			continue // so is the header
+			continue // clients do not send such a header
 		}
 		switch got := readAnswer(t, response); {
 		case (v.Expect == "ok") != (got.Code == 200):
@@ -145,7 +145,7 @@ func TestGenuineVectors(t *testing.T) {
 	}
 }
 
-// TestParallelCopies: one signed callback is one row, through however many receivers.
+// TestParallelCopies checks that copies of a callback through several receivers have one row.
 func TestParallelCopies(t *testing.T) {
 	t.Parallel()
 	const copies = 2000
@@ -153,8 +153,8 @@ func TestParallelCopies(t *testing.T) {
 	pool := dbtest.Pool(t, eventstore.Open)
 	services := []*service{serve(t, o, pool, nil), serve(t, o, pool, nil)}
 	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
-	// A connection for each request, as OSS has. The machine may be slow: what is
-	// promised is one row and one answer, so 503 is no failure but asked again.
+	// One connection for each request, as with OSS. A 503 is retried because the machine may
+	// be slow.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answers := make([]answered, copies)
 	places := make(chan struct{}, 64)
@@ -186,11 +186,11 @@ func TestParallelCopies(t *testing.T) {
 		}
 	}
 	if n := count(t, pool); n != 1 || first != 1 {
-		t.Errorf("%d rows, and %d answers say that they were first; want 1 and 1", n, first)
+		t.Errorf("%d rows, %d answers without duplicate; want 1 and 1", n, first)
 	}
 }
 
-// TestLateRepeat: a repeat that comes when the token is over gets the first answer.
+// TestLateRepeat checks that a repeat after the token has expired gets the first answer.
 func TestLateRepeat(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -204,7 +204,7 @@ func TestLateRepeat(t *testing.T) {
 	}
 }
 
-// TestBehindProxy: the signature covers the path that OSS asked for.
+// TestBehindProxy checks that the signature covers the path that OSS requested.
 func TestBehindProxy(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)

@@ -19,8 +19,7 @@ import (
 	"upcall/internal/verify"
 )
 
-// BenchmarkCallback is the path of one callback without network and database: the
-// handler, from the request to the answer.
+// BenchmarkCallback measures the handler, without network and database.
 func BenchmarkCallback(b *testing.B) {
 	o := newOSS(b)
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{o.keyURL}})
@@ -55,7 +54,7 @@ func BenchmarkCallback(b *testing.B) {
 	}
 }
 
-// instant is a recorder that keeps nothing.
+// instant is a recorder that stores nothing.
 type instant struct{}
 
 func (instant) Record(context.Context, *event.Event) (recorder.Outcome, error) {

@@ -27,7 +27,7 @@ import (
 	"upcall/internal/verify"
 )
 
-// noon is the time of every test that does not need the real one.
+// noon is the time of every test that does not need the real time.
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 const testKeys = "k1:a test secret of 32 bytes or so"
@@ -41,7 +41,7 @@ func keyring(t testing.TB) *uploadtoken.Keyring {
 	return keys
 }
 
-// oss plays OSS: it signs with the emulator's test key and serves the public half.
+// oss simulates OSS: it signs with the emulator's test key and serves the public key.
 type oss struct{ keyURL string }
 
 func newOSS(t testing.TB) *oss { return &oss{ossfake.KeyURL(t)} }
@@ -56,7 +56,7 @@ func (o *oss) request(t testing.TB, base, target, contentType, body string) *htt
 	return r
 }
 
-// upload is what one callback says, in the default template.
+// upload holds the values of a callback with the default template.
 type upload struct {
 	bucket, object, reqID string
 	token                 string // "" leaves it out
@@ -96,21 +96,21 @@ func mint(t testing.TB, bucket, object string, expires time.Time) (uuid.UUID, st
 	return id, token
 }
 
-// issued returns an upload with a token that is good at noon.
+// issued returns an upload with a token that is valid at noon.
 func issued(t testing.TB, object, reqID string) upload {
 	t.Helper()
 	_, token := mint(t, "demo", object, noon.Add(time.Hour))
 	return upload{bucket: "demo", object: object, reqID: reqID, token: token}
 }
 
-// a service is a receiver's HTTP side on a real database and real listeners.
+// A service is a receiver's HTTP side on a real database and real listeners.
 type service struct {
 	*servetest.Service
 	pool *pgxpool.Pool
 	log  *logtest.Buffer
 }
 
-// serve starts a service for the test. pool may be nil for a database of its own.
+// serve starts a service for the test. If pool is nil, it has a separate database.
 func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *service {
 	t.Helper()
 	if pool == nil {
@@ -153,7 +153,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	return &service{running, pool, log}
 }
 
-// answered is an answer of the contract.
+// answered is an answer of the receiver.
 type answered struct {
 	Code      int                            `json:"-"`
 	Raw       string                         `json:"-"`

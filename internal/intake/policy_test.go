@@ -37,8 +37,8 @@ func TestTokenPolicies(t *testing.T) {
 	}
 }
 
-// TestTokensTurnedOn: what was recorded before is known again, while its token lives and
-// when it is over.
+// TestTokensTurnedOn checks that callbacks recorded before are found again, before and after
+// their token expires.
 func TestTokensTurnedOn(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)

@@ -27,8 +27,8 @@ import (
 
 const form = string(callbackspec.Form)
 
-// TestRefusalsAreKept: what is refused for what it is becomes a row, with what it claims
-// and no secret; what is no callback, or no fault of the callback, does not.
+// TestRefusalsAreKept checks that refused callbacks become rows with their claims and without
+// secrets, and that requests that are not callbacks do not.
 func TestRefusalsAreKept(t *testing.T) {
 	t.Parallel()
 	o, pool := newOSS(t), dbtest.Pool(t, eventstore.Open)
@@ -62,7 +62,7 @@ func TestRefusalsAreKept(t *testing.T) {
 		o.request(t, s.Public, path, form, strings.Repeat("a", admission.MaxBody+1)),
 		o.request(t, s.Public, path, form, strings.Repeat("b", admission.MaxBody+1)),
 	}
-	for range 2 { // the same again is no other row
+	for range 2 { // a repeat adds no row
 		for _, r := range requests {
 			again := r.Clone(t.Context())
 			if r.GetBody != nil {
@@ -75,7 +75,7 @@ func TestRefusalsAreKept(t *testing.T) {
 			}
 		}
 	}
-	if err := s.Stop(); err != nil { // and what waits is written
+	if err := s.Stop(); err != nil { // writes the waiting refusals
 		t.Fatal(err)
 	}
 
@@ -89,9 +89,9 @@ func TestRefusalsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	const header = "5C3D9175B6FC201293AD0001"     // x-oss-request-id of every request
-	unread := "127.0.0.1 demo - " + header + " t" // so that the headers speak
+	unread := "127.0.0.1 demo - " + header + " t" // from the headers
 	want := []string{
-		"body " + unread, "body " + unread, "body " + unread, // its texts cannot be read, or it is too large
+		"body " + unread, "body " + unread, "body " + unread, // malformed or too large
 		"bucket_conflict 127.0.0.1 demo a.txt R1 t",
 		"content_encoding " + unread,
 		"content_type " + unread,
@@ -119,11 +119,11 @@ func TestRefusalsAreKept(t *testing.T) {
 	}
 }
 
-// A stuck store does not return before it is let go.
+// A stuck store blocks until it is released.
 type stuck struct {
-	called chan struct{}
-	letGo  chan struct{}
-	err    error
+	called  chan struct{}
+	release chan struct{}
+	err     error
 }
 
 func (s *stuck) Keep(context.Context, []event.RefusedCallback) error {
@@ -131,15 +131,15 @@ func (s *stuck) Keep(context.Context, []event.RefusedCallback) error {
 	case s.called <- struct{}{}:
 	default:
 	}
-	<-s.letGo
+	<-s.release
 	return s.err
 }
 
-// TestRefusalsNeverWait: a flood, and a store that hangs, cost rows and no answers.
-func TestRefusalsNeverWait(t *testing.T) {
+// TestRefusalsDoNotBlock checks that a flood and a blocked store cost rows but not answers.
+func TestRefusalsDoNotBlock(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
-	store := &stuck{make(chan struct{}, 1), make(chan struct{}), errors.New("pulled out")}
+	store := &stuck{make(chan struct{}, 1), make(chan struct{}), errors.New("broken")}
 	s := serve(t, o, nil, func(c *Config) { c.Refusals = store })
 	refuse := func(n int, change func(*http.Request)) {
 		t.Helper()
@@ -156,31 +156,31 @@ func TestRefusalsNeverWait(t *testing.T) {
 		group.Wait()
 	}
 	refuse(1, func(*http.Request) {})
-	<-store.called // and there it hangs
+	<-store.called // and blocks
 	for i := range 5 {
 		refuse(12, func(r *http.Request) { r.Header.Del("Authorization") })
 		body := issued(t, "a.txt", fmt.Sprint("G", i)).body(t, callbackspec.Form)
 		if got := do(t, o.request(t, s.Public, path, form, body)); got.Code != 200 {
-			t.Errorf("a genuine one: %d %s", got.Code, got.Raw)
+			t.Errorf("a genuine callback got %d %s", got.Code, got.Raw)
 		}
 	}
-	// 50 of a reason at once, by a clock that stands still.
+	// 50 for each reason at once, because the clock stands still.
 	if got := s.Metric(t, `upcall_refusals_dropped_total{cause="rate"}`); got != 10 {
 		t.Errorf("%v were dropped for the rate, want 10", got)
 	}
 	if got := s.Metric(t, `upcall_refusals_total{reason="signature_missing"}`); got != 60 {
 		t.Errorf("%v were counted, want 60", got)
 	}
-	close(store.letGo)
+	close(store.release)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if log := s.log.String(); !strings.Contains(log, "refusals were not kept") || !strings.Contains(log, "pulled out") {
-		t.Error("the log does not say so")
+	if log := s.log.String(); !strings.Contains(log, "refusals were not kept") || !strings.Contains(log, "broken") {
+		t.Error("the log does not have the error")
 	}
 }
 
-// TestRefusalLimits: each reason has its share, and all together have one.
+// TestRefusalLimits checks the limits for each reason and for all together.
 func TestRefusalLimits(t *testing.T) {
 	t.Parallel()
 	f := newRefusals(Config{})
@@ -197,10 +197,10 @@ func TestRefusalLimits(t *testing.T) {
 		after  time.Duration
 		want   int
 	}{
-		{"a", 0, 50}, {"b", 0, 50}, {"c", 0, 0}, // c has its own, but there are 100 in all
+		{"a", 0, 50}, {"b", 0, 50}, {"c", 0, 0}, // 100 for all together
 		{"a", time.Second, 5}, {"b", time.Second, 5},
-		{"a", -time.Hour, 0},      // a clock that is set back gives nothing
-		{"a", 24 * time.Hour, 50}, // and one that jumps no more than ever
+		{"a", -time.Hour, 0},      // a clock that is set back allows none
+		{"a", 24 * time.Hour, 50}, // a clock that jumps ahead allows no more than usual
 		{"x", 24 * time.Hour, 50},
 	} {
 		if got := allowed(tt.reason, 1000, noon.Add(tt.after)); got != tt.want {
@@ -209,7 +209,7 @@ func TestRefusalLimits(t *testing.T) {
 	}
 }
 
-// TestRefusalQueue: what there is no room for is counted, at once.
+// TestRefusalQueue checks that refusals beyond the queue are counted at once.
 func TestRefusalQueue(t *testing.T) {
 	t.Parallel()
 	metrics := NewMetrics()
@@ -241,8 +241,8 @@ func TestRefusalQueue(t *testing.T) {
 	}
 }
 
-// TestDescribe: digests tell requests apart where no body was read, and agree with the
-// event's identity where one was.
+// TestDescribe checks that digests differ for requests without a body, and are the event's
+// identity for requests with one.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 	f := newRefusals(Config{})
@@ -278,7 +278,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestConflicts are counted by reason, and the one that is no refusal is recorded.
+// TestConflicts checks that conflicts are counted by reason, and that a reused request ID is
+// recorded.
 func TestConflicts(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -295,7 +296,7 @@ func TestConflicts(t *testing.T) {
 	}
 	first, second := issued(t, "a.txt", "R1"), issued(t, "b.txt", "R1")
 	send(first, nil, 200)
-	send(first, nil, 200) // a repeat is none
+	send(first, nil, 200) // a repeat is not a conflict
 	send(issued(t, "a.txt", "R2"), nil, 200)
 	want := func(reason string, n float64) {
 		t.Helper()
@@ -307,7 +308,7 @@ func TestConflicts(t *testing.T) {
 	want("bucket_conflict", 0)
 	send(second, nil, 200)
 	want("request_id_reused", 1)
-	send(upload{bucket: "demo", object: "c.txt", reqID: "R1", token: "forged"}, nil, 403) // no news from a stranger
+	send(upload{bucket: "demo", object: "c.txt", reqID: "R1", token: "forged"}, nil, 403) // a refused callback does not count
 	send(first, func(r *http.Request) { r.Header.Set("X-Oss-Bucket", "other") }, 403)
 	want("request_id_reused", 1)
 	want("bucket_conflict", 1)
@@ -318,22 +319,22 @@ func TestConflicts(t *testing.T) {
 		t.Errorf("%d rows, want 3", n)
 	}
 	if !regexp.MustCompile(`"conflict":"request_id_reused"[^\n]*"request_id":"R1"`).MatchString(s.log.String()) {
-		t.Error("the log does not name it")
+		t.Error("the log does not show the conflict")
 	}
 }
 
-// TestRecent: it remembers two generations, and never more.
+// TestRecent checks that exactly two generations are remembered.
 func TestRecent(t *testing.T) {
 	t.Parallel()
 	r := newRecent()
 	one, other := uuid.New(), uuid.New()
 	for range 2 {
 		if r.conflicts("", one) || r.conflicts("", other) {
-			t.Error("no request id conflicts")
+			t.Error("an empty request id conflicts")
 		}
 	}
 	if r.conflicts("first", one) || r.conflicts("first", one) {
-		t.Error("the same conflicts")
+		t.Error("the same callback conflicts")
 	}
 	for i := range recentIDs {
 		if r.conflicts(fmt.Sprint(i), uuid.New()) {
@@ -341,16 +342,16 @@ func TestRecent(t *testing.T) {
 		}
 	}
 	if !r.conflicts("first", other) || !r.conflicts("first", one) {
-		t.Error("another content does not conflict")
+		t.Error("different content does not conflict")
 	}
 	for i := range 3 * recentIDs {
 		r.conflicts(fmt.Sprint("more", i), one)
 	}
 	if r.conflicts("first", other) {
-		t.Error("it did not forget")
+		t.Error("the oldest request id is not forgotten")
 	}
 	if n := len(r.now) + len(r.old); n > 2*recentIDs {
-		t.Errorf("it remembers %d", n)
+		t.Errorf("%d request ids are remembered", n)
 	}
 }
 
@@ -362,7 +363,7 @@ func BenchmarkRecent(b *testing.B) {
 	}
 }
 
-// TestRefusalOfPanic: a mistake of ours in what a stranger can reach costs a row.
+// TestRefusalOfPanic checks that a panic while a refusal is described costs only its row.
 func TestRefusalOfPanic(t *testing.T) {
 	t.Parallel()
 	f := newRefusals(Config{})

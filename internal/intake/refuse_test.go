@@ -18,8 +18,8 @@ import (
 
 const path = "/oss/callback"
 
-// TestRefuses holds each code of the contract against a running service, and that nothing
-// is recorded and the process lives. The rules themselves are tested in package admission.
+// TestRefuses provokes each error code of a running service, and checks that nothing is recorded
+// and the process keeps running. Package admission tests the rules themselves.
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -29,7 +29,7 @@ func TestRefuses(t *testing.T) {
 	genuine := func(t *testing.T) *http.Request {
 		return o.request(t, s.Public, path, form, good.body(t, callbackspec.Form))
 	}
-	// signed is a body that OSS has signed for anyone who chose it.
+	// signed returns a request with any body, signed by OSS.
 	signed := func(contentType, body string) func(*testing.T) *http.Request {
 		return func(t *testing.T) *http.Request { return o.request(t, s.Public, path, contentType, body) }
 	}
@@ -73,7 +73,7 @@ func TestRefuses(t *testing.T) {
 		{"token of 1 MB", signed(form, "bucket=demo&object=a.txt&upcall_token="+strings.Repeat("A", 1<<20)), 413, admission.TooLarge},
 		{"token of 1 MB in a header", with("Authorization", strings.Repeat("A", 1<<20)), 413, admission.TooLarge},
 		{"bucket not allowed in the header", with("X-Oss-Bucket", "secret"), 403, admission.WrongBucket},
-		{"bucket that no text can hold", func(t *testing.T) *http.Request {
+		{"bucket not UTF-8", func(t *testing.T) *http.Request {
 			r := signed(form, "object=a.txt")(t)
 			r.Header.Set("X-Oss-Bucket", "demo\xff")
 			return r
@@ -83,7 +83,7 @@ func TestRefuses(t *testing.T) {
 		{"plain text", signed("text/plain", "bucket=demo&object=a.txt"), 415, admission.UnsupportedType},
 
 		{"10 MB", signed(form, strings.Repeat("a", 10<<20)), 413, admission.TooLarge},
-		{"chunked without end", func(t *testing.T) *http.Request {
+		{"endless chunked body", func(t *testing.T) *http.Request {
 			r := genuine(t)
 			r.Body, r.ContentLength = io.NopCloser(endless{}), -1
 			return r
@@ -136,7 +136,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBrokenTransport sends what no HTTP client sends.
+// TestBrokenTransport sends messages that HTTP clients do not send.
 func TestBrokenTransport(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -200,13 +200,13 @@ func TestBrokenTransport(t *testing.T) {
 			"no host":  {"POST " + path + " HTTP/1.1\r\n\r\n", 400, admission.Malformed},
 			"two lengths": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
 				400, admission.Malformed},
-			"unknown transfer code": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400, admission.Malformed},
-			"headers of 3 MB":       {"POST " + path + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 3<<20), 413, admission.TooLarge},
+			"unknown transfer encoding": {"POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400, admission.Malformed},
+			"headers of 3 MB":           {"POST " + path + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 3<<20), 413, admission.TooLarge},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				conn := dial(t)
-				go conn.Write([]byte(tt.message)) // the answer comes before the end of the largest
+				go conn.Write([]byte(tt.message)) // the answer may come before all is sent
 				if got := answerOn(t, conn); got.Code != tt.status || got.Error.Code != string(tt.code) {
 					t.Errorf("got %d %s", got.Code, got.Raw)
 				}
@@ -230,7 +230,7 @@ func TestBrokenTransport(t *testing.T) {
 				t.Errorf("got %d %s", got.Code, got.Raw)
 			}
 		})
-		t.Run("one connection a request", func(t *testing.T) {
+		t.Run("one connection for each request", func(t *testing.T) {
 			t.Parallel()
 			r := genuine(t, "R6")
 			r.Close = true // as OSS does
@@ -252,7 +252,7 @@ func TestBrokenTransport(t *testing.T) {
 	}
 }
 
-// TestCannotCheck: a key that cannot be had says nothing about the callback.
+// TestCannotCheck checks the answer if the key cannot be fetched.
 func TestCannotCheck(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -284,12 +284,12 @@ func TestNewRefuses(t *testing.T) {
 		"parts":  {Config{Verifier: verifier, Admission: admission.Config{Tokens: keyring(t)}}, "are required"},
 	} {
 		if _, err := New(tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want it to hold %q", name, err, tt.want)
+			t.Errorf("%s: %v, want %q in it", name, err, tt.want)
 		}
 	}
 }
 
-// get returns the body of an answer of the admin listener.
+// get returns the body of an answer.
 func get(t testing.TB, url string) string {
 	t.Helper()
 	_, body := servetest.Get(t, url)

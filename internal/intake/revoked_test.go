@@ -13,8 +13,8 @@ import (
 	"upcall/internal/eventstore"
 )
 
-// TestRevoked: callbacks of a revoked upload are refused, and that they came is kept,
-// without the token. What was recorded before keeps its answer.
+// TestRevoked checks that callbacks of a revoked upload are refused, and that the refusals are
+// kept without the token. A callback recorded before keeps its answer.
 func TestRevoked(t *testing.T) {
 	t.Parallel()
 	o, pool := newOSS(t), dbtest.Pool(t, eventstore.Open)
@@ -77,6 +77,6 @@ func TestRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if log := s.log.String(); !strings.Contains(log, `"reason":"token_revoked"`) || strings.Contains(log, token) {
-		t.Errorf("the log is to say token_revoked, and not the token: %s", log)
+		t.Errorf("want token_revoked but not the token in the log: %s", log)
 	}
 }

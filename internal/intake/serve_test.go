@@ -15,9 +15,9 @@ import (
 	"upcall/internal/recorder"
 )
 
-// TestDatabaseAway: a callback that cannot be recorded is refused in time, and the
-// service recovers by itself.
-func TestDatabaseAway(t *testing.T) {
+// TestDatabaseStalls checks that a callback that cannot be recorded is refused in time, and that
+// the service recovers by itself.
+func TestDatabaseStalls(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
 	away := &switchable{}
@@ -61,7 +61,7 @@ func (s *switchable) Record(ctx context.Context, e *event.Event) (recorder.Outco
 	return s.Recorder.Record(ctx, e)
 }
 
-// TestDrain: what was accepted before the stop is answered.
+// TestDrain checks that a request accepted before the stop is answered.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -74,7 +74,7 @@ func TestDrain(t *testing.T) {
 	<-gate.entered
 	stopped := make(chan error)
 	go func() { stopped <- s.Stop() }()
-	// The listener is closed before the request is let go on.
+	// Wait until the listener is closed, then release the request.
 	for {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.Public, "http://"))
 		if err != nil {
@@ -91,7 +91,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// gated is a recorder that holds its first event until it is let go.
+// gated is a recorder that blocks until it is opened.
 type gated struct {
 	Recorder
 	entered, open chan struct{}
@@ -103,7 +103,7 @@ func (g *gated) Record(ctx context.Context, e *event.Event) (recorder.Outcome, e
 	return g.Recorder.Record(ctx, e)
 }
 
-// TestPanic: the process lives and the sender learns nothing of it.
+// TestPanic checks that the process keeps running, and that the sender does not learn the reason.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)
@@ -120,7 +120,7 @@ type panicking struct{ Recorder }
 
 func (panicking) Record(context.Context, *event.Event) (recorder.Outcome, error) { panic("secret") }
 
-// TestOneLogEvent: each request is one line, and it holds neither token nor signature.
+// TestOneLogEvent checks that each request has one log line, without its token.
 func TestOneLogEvent(t *testing.T) {
 	t.Parallel()
 	o := newOSS(t)

@@ -11,8 +11,8 @@ import (
 	"upcall/internal/testing/ossfake"
 )
 
-// TestFailedSync: when an fsync has failed, callbacks are refused until the receiver is
-// started again, also when the next one would succeed. What was acknowledged is there.
+// TestFailedSync checks that after a failed fsync, callbacks are refused until the receiver is
+// restarted, even if the next fsync would succeed. Acknowledged callbacks are kept.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	keyURL, dir := ossfake.KeyURL(t), t.TempDir()
@@ -29,7 +29,7 @@ func TestFailedSync(t *testing.T) {
 		send(n, 200)
 	}
 
-	// /dev/null takes whatever is written and cannot be synced.
+	// /dev/null accepts all writes but cannot be synced.
 	fd := descriptorOf(t, filepath.Join(dir, "spool.db"))
 	file, err := syscall.Dup(fd) // holds the file's lock meanwhile
 	if err != nil {
@@ -54,7 +54,7 @@ func TestFailedSync(t *testing.T) {
 		t.Errorf("readyz: %d", got)
 	}
 	if got := receiver.Metric(t, "upcall_spool_depth"); got != 10 {
-		t.Errorf("%v wait, want the 10 that were acknowledged", got)
+		t.Errorf("%v waiting, want the 10 that were acknowledged", got)
 	}
 	if err := receiver.Stop(); err != nil {
 		t.Error(err)
@@ -63,11 +63,11 @@ func TestFailedSync(t *testing.T) {
 	receiver = start(t, cfg)
 	send(10, 200)
 	if got := receiver.Metric(t, "upcall_spool_depth"); got != 11 {
-		t.Errorf("%v wait, want 11", got)
+		t.Errorf("%v waiting, want 11", got)
 	}
 }
 
-// descriptorOf returns the descriptor by which this process has a file open.
+// descriptorOf returns this process's descriptor of an open file.
 func descriptorOf(t *testing.T, path string) int {
 	t.Helper()
 	links, err := filepath.Glob("/proc/self/fd/*")

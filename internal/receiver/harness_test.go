@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-// start starts a receiver that asks for no tokens.
+// start starts a receiver that ignores tokens.
 func start(t *testing.T, cfg Config) *servetest.Service {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
@@ -40,7 +40,7 @@ func start(t *testing.T, cfg Config) *servetest.Service {
 	return servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
-// beReceiver is a child that is a receiver until it is killed. Its arguments are the
+// beReceiver is a child process that runs a receiver until it is killed. Its arguments are the
 // database's URL, the spool's directory and the key's URL. It prints its address.
 func beReceiver() {
 	cfg := Config{
@@ -50,12 +50,12 @@ func beReceiver() {
 	proc.Serve(func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
-// A reply is what came of a callback.
+// A reply is the result of a callback.
 type reply struct {
 	code int
 	body string
 	took time.Duration
-	err  error // no answer came
+	err  error // if there was no answer
 }
 
 // call sends a signed callback.
@@ -74,10 +74,10 @@ func call(client *http.Client, base, keyURL, body string) reply {
 	return reply{response.StatusCode, string(answer), time.Since(started), err}
 }
 
-// unavailable reports whether the sender is told to try again.
+// unavailable reports whether the answer tells the sender to retry.
 func (r reply) unavailable() bool { return r.code == 503 && strings.Contains(r.body, `"unavailable"`) }
 
-// late reports whether a slow machine has kept the callback until the receiver's deadline.
+// late reports whether the receiver's deadline has passed, because of a slow machine.
 func (r reply) late() bool { return r.code == 503 && r.took >= intake.Deadline }
 
 func status(t *testing.T, url string) int {
@@ -86,8 +86,8 @@ func status(t *testing.T, url string) int {
 	return code
 }
 
-// wantRows checks that the events are in the database, once each, and of others at most
-// so many.
+// wantRows checks that each event has one row in the database, and that there are at most that
+// many other rows.
 func wantRows(t *testing.T, databaseURL string, ids map[uuid.UUID]bool, others int) {
 	t.Helper()
 	pool, err := eventstore.Open(t.Context(), databaseURL)
@@ -107,7 +107,7 @@ func wantRows(t *testing.T, databaseURL string, ids map[uuid.UUID]bool, others i
 			t.Fatal(err)
 		}
 		if seen[id] {
-			t.Errorf("%s is there twice", id)
+			t.Errorf("%s has two rows", id)
 		}
 		seen[id] = true
 	}
@@ -126,26 +126,25 @@ func wantRows(t *testing.T, databaseURL string, ids map[uuid.UUID]bool, others i
 	}
 }
 
-// tooSlow is what an answer takes that waits for something without a limit. On a slow
-// machine, beside other tests, an answer may well take longer than the five seconds that
-// OSS waits; make chaos holds the receiver to these.
+// tooSlow is how long an answer takes that waits without a limit. On a slow, busy machine, an
+// answer may take longer than the five seconds that OSS waits; make chaos checks those.
 const tooSlow = 15 * time.Second
 
-// A load is clients that send callbacks, some of them twice.
+// A load is a group of clients that send callbacks, some of them twice.
 type load struct {
 	mu      sync.Mutex
 	ids     map[uuid.UUID]bool // of the events that were answered 200
 	where   map[string]int     // answers 200 by durable
-	refused int                // other outcomes, which may be rows or not
+	refused int                // other outcomes, whose callbacks may have rows
 	slowest time.Duration
 	stop    func()
 }
 
-// startLoad sends until stop. An outcome other than 200 must be one that is expected; a
-// client whose callback got no answer sends no more.
+// startLoad sends until stop. Outcomes other than 200 must be expected. A client that gets no
+// answer stops.
 func startLoad(t *testing.T, base, keyURL string, clients int, expected func(reply) bool) *load {
 	l := &load{ids: make(map[uuid.UUID]bool), where: make(map[string]int)}
-	name := uuid.NewString() // so that no two loads send the same callback
+	name := uuid.NewString() // so that loads send different callbacks
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	for c := range clients {

@@ -12,8 +12,8 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// TestReceiverKilled: receivers are killed with SIGKILL while they spool, and while they
-// drain. The next one goes on, and in the end all that was acknowledged is a row.
+// TestReceiverKilled kills receivers with SIGKILL while they spool and while they drain. The next
+// receiver resumes, and in the end each acknowledged callback has a row.
 func TestReceiverKilled(t *testing.T) {
 	t.Parallel()
 	database, keyURL, dir := dbtest.NewServer(t), ossfake.KeyURL(t), t.TempDir()

@@ -1,5 +1,5 @@
-// Package receiver puts a receiver together, from the database to the listeners, and
-// runs it until it is told to stop. The program and the demo run the same one.
+// Package receiver assembles a receiver, from the database to the listeners, and runs it. The
+// program and the demo run the same one.
 package receiver
 
 import (
@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// primaryTimeout is what PostgreSQL gets of a callback's time when there is a spool to
-	// turn to, so that the disk gets the other half.
+	// primaryTimeout is PostgreSQL's share of a callback's time if there is a spool, which
+	// gets the other half.
 	primaryTimeout = intake.Deadline / 2
-	// schemaTimeout bounds the question what schema the database has.
+	// schemaTimeout bounds the check of the schema.
 	schemaTimeout = 5 * time.Second
 )
 
-// Config says what receiver to run.
+// Config configures a receiver.
 type Config struct {
 	// DatabaseURL of PostgreSQL. Required.
 	DatabaseURL string
@@ -42,17 +42,17 @@ type Config struct {
 	// Admission says which callbacks are acceptable. It is as in intake.Config.
 	Admission admission.Config
 
-	// SpoolDir is where callbacks wait while PostgreSQL is away. Default none: they are
-	// refused then.
+	// SpoolDir is where callbacks wait while PostgreSQL is unavailable. Default none: they are
+	// refused.
 	SpoolDir string
 	// These are as in spool.Config.
 	SpoolMaxBytes     int64
 	SpoolMinFreeBytes int64
 
-	// RetentionDays is how long events are kept, whole months at a time; at least
-	// eventstore.MinRetention. Default 0: all are kept.
+	// RetentionDays is how long events are kept, at least eventstore.MinRetention; whole
+	// months are dropped. Default 0: all are kept.
 	RetentionDays int
-	// MaxRefusals is how many refused callbacks are kept at most. Default
+	// MaxRefusals is the most refused callbacks to keep. Default
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.
 	MaxRefusals int
 
@@ -62,7 +62,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Check returns all mistakes in what people set, joined, without connecting anywhere.
+// Check returns all mistakes in the settings, without connecting anywhere.
 func (cfg Config) Check() error {
 	_, trustErr := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	var spoolErr error
@@ -72,14 +72,13 @@ func (cfg Config) Check() error {
 	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
 }
 
-// Run serves callbacks on public and health and metrics on admin until ctx ends, then
-// answers what it has accepted and returns.
+// Run serves callbacks on public and health and metrics on admin until ctx ends, then answers
+// the callbacks it has accepted and returns.
 //
-// It refuses to serve on a schema that is too old, with an error that wraps
-// migrations.ErrTooOld, and with a spool that another process has (spool.ErrInUse). A
-// database that cannot be reached is no error: it may come back, and until then callbacks
-// wait in the spool. Without one the receiver is not ready and answers with 503, so that
-// OSS tries its next URL.
+// It returns an error that wraps migrations.ErrTooOld if the schema is too old, and
+// spool.ErrInUse if another process uses the spool. An unreachable database is not an error:
+// until it can be reached, callbacks wait in the spool. Without a spool the receiver is not
+// ready and answers with 503, so that OSS tries its next URL.
 func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -100,8 +99,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	case err != nil:
 		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
-	default: // before the first callback, which would have to wait for its month
-		_ = janitor.MakePartitions(ctx) // it tries again, and says why it could not
+	default: // now, so that the first callback need not wait for its month
+		_ = janitor.MakePartitions(ctx) // janitor.Run retries, and logs the error
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -124,7 +123,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if queue != nil {
 		fallback = queue
 		registry.MustRegister(queue.Collectors()...)
-		storeConfig.CommitTimeout = primaryTimeout // nothing waits longer
+		storeConfig.CommitTimeout = primaryTimeout // callers wait no longer
 	}
 	store, err := eventstore.NewRecorder(storeConfig)
 	if err != nil {
@@ -145,7 +144,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
-	// They work until the last callback is answered.
+	// The workers stop after the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, work := range []func(context.Context){failover.Run, janitor.Run} {
@@ -157,7 +156,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	return server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
 }
 
-// openSpool returns the spool, or nil where there is to be none, and what to do at the end.
+// openSpool returns the spool, nil if there is none, and the function that closes it.
 func (cfg Config) openSpool(ctx context.Context) (*spool.Spool, func(), error) {
 	if cfg.SpoolDir == "" {
 		return nil, func() {}, nil
@@ -169,12 +168,12 @@ func (cfg Config) openSpool(ctx context.Context) (*spool.Spool, func(), error) {
 	}
 	return queue, func() {
 		if err := queue.Close(); err != nil {
-			cfg.Logger.ErrorContext(ctx, "spool was not closed well", slog.String("error", err.Error()))
+			cfg.Logger.ErrorContext(ctx, "spool was not closed cleanly", slog.String("error", err.Error()))
 		}
 	}, nil
 }
 
-// ready tells why no callbacks should come: PostgreSQL cannot take them, nor the spool.
+// ready returns an error if neither PostgreSQL nor the spool can take callbacks.
 func ready(ctx context.Context, db migrations.Querier, queue *spool.Spool) error {
 	err := checkSchema(ctx, db)
 	if err == nil || isSchemaError(err) || queue == nil {

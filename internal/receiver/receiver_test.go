@@ -14,8 +14,9 @@ import (
 	"upcall/migrations"
 )
 
-// TestPostgresStopsUnderLoad: callbacks are refused in time while PostgreSQL is away,
-// the receiver recovers by itself, and what was answered 200 is a row.
+// TestPostgresStopsUnderLoad checks that callbacks are refused in time while PostgreSQL is
+// unavailable, that the receiver recovers by itself, and that each callback answered 200 has a
+// row.
 func TestPostgresStopsUnderLoad(t *testing.T) {
 	t.Parallel()
 	database, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
@@ -29,7 +30,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	}
 	database.Restart(t)
 	before := l.answers("postgres")
-	wait.Until(t, "it recovers by itself", func() bool { return l.answers("postgres") > before })
+	wait.Until(t, "callbacks are accepted again", func() bool { return l.answers("postgres") > before })
 	l.stop()
 	if err := receiver.Stop(); err != nil {
 		t.Error(err)
@@ -37,8 +38,8 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	if l.slowest > tooSlow {
 		t.Errorf("the slowest answer took %s", l.slowest)
 	}
-	// A callback whose answer was 503 may be a row all the same: the commit can have
-	// been on its way when PostgreSQL stopped. One that was answered 200 must be.
+	// A callback answered 503 may have a row, because it may have been committed just before
+	// PostgreSQL stopped. A callback answered 200 must have one.
 	wantRows(t, database.URL(), l.ids, l.refused)
 }
 
@@ -51,7 +52,7 @@ func TestRefusesOldSchema(t *testing.T) {
 	}
 }
 
-// TestStartsWithoutDatabase: the receiver is up, not ready, and refuses callbacks.
+// TestStartsWithoutDatabase checks that the receiver is live, not ready, and refuses callbacks.
 func TestStartsWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	keyURL := ossfake.KeyURL(t)

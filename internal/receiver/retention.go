@@ -8,10 +8,10 @@ import (
 	"upcall/internal/eventstore"
 )
 
-// maxRetention is in days. More is a mistake, and near what a calendar can hold.
+// maxRetention is in days. Anything longer is a mistake.
 const maxRetention = 36_500
 
-// ParseRetention reads a number of days, as "400d". "" is 0: events are kept.
+// ParseRetention reads a number of days such as "400d". "" is 0: events are never dropped.
 func ParseRetention(s string) (days int, err error) {
 	if s == "" {
 		return 0, nil
@@ -32,7 +32,7 @@ func ParseRetention(s string) (days int, err error) {
 
 func checkRetention(days int) error {
 	if days != 0 && (days < eventstore.MinRetention || days > maxRetention) {
-		return fmt.Errorf("a retention of %d days is not between %d, for which callbacks are known again, and %d",
+		return fmt.Errorf("a retention of %d days is not between %d, the longest that a callback can repeat, and %d",
 			days, eventstore.MinRetention, maxRetention)
 	}
 	return nil

@@ -40,8 +40,8 @@ func TestParseRetention(t *testing.T) {
 	}
 }
 
-// TestRunExpiresAndKeepsRefusals: a running receiver drops what is too old, whatever its
-// own clock says, takes callbacks meanwhile, and keeps what it refuses.
+// TestRunExpiresAndKeepsRefusals checks that a running receiver whose clock is wrong drops expired
+// events, records callbacks meanwhile, and keeps refusals.
 func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	t.Parallel()
 	url, keyURL := dbtest.URL(t), ossfake.KeyURL(t)
@@ -66,7 +66,7 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	before := count(months)
 	jumped := func() time.Time { return time.Now().AddDate(40, 0, 0) }
 	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, RetentionDays: 60, MaxRefusals: 10, Now: jumped})
-	wait.Until(t, "a callback is taken", func() bool {
+	wait.Until(t, "a callback is recorded", func() bool {
 		return call(http.DefaultClient, receiver.Public, keyURL, "bucket=demo&object=a&reqId=1").code == 200
 	})
 	for i := range 20 {
@@ -82,20 +82,20 @@ func TestRunExpiresAndKeepsRefusals(t *testing.T) {
 	if err := receiver.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// The clock has made four months ahead of its own, and only one went.
+	// The wrong clock has made four partitions, and only one was dropped.
 	if n := count(months); n != before+4-1 {
 		t.Errorf("%d months, want %d", n, before+3)
 	}
 	if n := count(`SELECT count(*) FROM upcall.refused_callbacks
 		WHERE reason = 'key_url_untrusted' AND request_id IS NOT NULL AND bucket = 'demo'`); n != 10 {
-		t.Errorf("%d refusals, want the 10 that there may be", n)
+		t.Errorf("%d refusals, want at most 10", n)
 	}
 	if n := count("SELECT count(*) FROM upcall.upload_events"); n != 1 {
 		t.Errorf("%d events", n)
 	}
 }
 
-// TestNoRefusals: they can be off, and nothing expires unless it is asked for.
+// TestNoRefusals checks that refusals can be off, and that nothing expires by default.
 func TestNoRefusals(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

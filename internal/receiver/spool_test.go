@@ -16,8 +16,8 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// TestSpoolBridgesOutage: PostgreSQL is killed under load and comes back; every callback
-// is answered 200 in time, and is one row in the end.
+// TestSpoolBridgesOutage kills and restarts PostgreSQL under load. Every callback is answered 200
+// in time, and has one row in the end.
 func TestSpoolBridgesOutage(t *testing.T) {
 	t.Parallel()
 	database, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
@@ -25,7 +25,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	l := startLoad(t, receiver.Public, keyURL, 16, reply.late)
 	for round := range 2 {
 		before := l.answers("postgres")
-		wait.Until(t, "PostgreSQL takes callbacks", func() bool { return l.answers("postgres") >= before+300 })
+		wait.Until(t, "PostgreSQL records callbacks", func() bool { return l.answers("postgres") >= before+300 })
 		database.Kill(t)
 		before = l.answers("spool")
 		wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= before+300 })
@@ -38,7 +38,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 		database.Restart(t)
 	}
 	before := l.answers("postgres")
-	wait.Until(t, "PostgreSQL takes callbacks again, and has the spool's", func() bool {
+	wait.Until(t, "PostgreSQL records callbacks again, and the spool is drained", func() bool {
 		return l.answers("postgres") >= before+300 && receiver.Metric(t, "upcall_spool_depth") == 0
 	})
 	l.stop()
@@ -47,7 +47,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	}
 	for _, name := range []string{"upcall_spool_depth", "upcall_spool_rejected", "upcall_spool_damaged_files",
 		"upcall_spool_oldest_seconds", "upcall_database_away"} {
-		// A commit that was slow may have sent the last ones to the spool once more.
+		// A slow commit may have sent the last callbacks to the spool again.
 		wait.Until(t, name+" is 0 at the end", func() bool { return receiver.Metric(t, name) == 0 })
 	}
 	if err := receiver.Stop(); err != nil {
@@ -56,7 +56,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	wantRows(t, database.URL(), l.ids, l.refused)
 }
 
-// TestSilentPostgres: connections to PostgreSQL are accepted, and nothing comes back.
+// TestSilentPostgres has a PostgreSQL that accepts connections but never answers.
 func TestSilentPostgres(t *testing.T) {
 	t.Parallel()
 	silent := servetest.Listen(t)
@@ -78,7 +78,7 @@ func TestSilentPostgres(t *testing.T) {
 	keyURL := ossfake.KeyURL(t)
 	receiver := start(t, Config{DatabaseURL: "postgres://nobody@" + silent.Addr().String() + "/none?sslmode=disable",
 		TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
-	status(t, receiver.Admin+"/livez") // it serves: it asked for the schema first
+	status(t, receiver.Admin+"/livez") // waits until it serves, after its check of the schema
 	l := startLoad(t, receiver.Public, keyURL, 8, reply.late)
 	wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= 200 })
 	l.stop()
@@ -118,7 +118,7 @@ func TestSpoolInUse(t *testing.T) {
 		receiver := start(t, cfg)
 		go func() { ended <- receiver.Wait() }()
 	}
-	// One of the two serves, whichever was first; the other says why it does not.
+	// The first serves; the other returns ErrInUse.
 	err := <-ended
 	if !errors.Is(err, spool.ErrInUse) || !strings.Contains(err.Error(), cfg.SpoolDir) {
 		t.Errorf("got %v", err)
