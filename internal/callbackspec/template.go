@@ -24,7 +24,7 @@ func eachVariable(start, separator string, field func(name string) string) strin
 	return start + strings.Join(fields, separator)
 }
 
-// The upload token travels as a custom variable and arrives in a field of its own.
+// The upload token travels as a custom variable and arrives in its own field.
 const (
 	TokenField = "upcall_token"
 	TokenVar   = VarPrefix + TokenField

@@ -137,7 +137,7 @@ func recode(b string) []string {
 }
 
 // oneByteMore returns a body without its last byte with each byte that may have been
-// there. If more is missing, nobody can tell what it was.
+// there. If more is missing, it cannot be guessed.
 func oneByteMore(b string, length int) []string {
 	if length >= 0 && length != len(b)+1 {
 		return nil

@@ -4,8 +4,8 @@
 // OSS signs a callback with RSASSA-PKCS1-v1_5 and MD5 over the path, the query and the
 // body (see [StringToSign]) and sends the signature, in Base64, as Authorization. It signs
 // nothing else: no method, no other header, no time, no customer. A nil error therefore
-// means that OSS sent this content to this path once, for somebody; package uploadtoken
-// tells for whom.
+// means that OSS sent this content to this path once, for someone; package uploadtoken
+// says for whom.
 //
 // The key of OSS is compiled in. It has 512 bits, which crypto/rsa has refused since Go
 // 1.24, so this package checks keys below 1024 bits with its own public operation. A
