@@ -114,7 +114,8 @@ var fakes = map[string][]string{
 var layers = [][]string{
 	{"internal/fault", "internal/filelock"},
 	{"internal/ossrule"},
-	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg", "internal/httpserver", "internal/issueapi/page", "migrations"},
+	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg",
+		"internal/httpserver", "internal/issueapi/page", "migrations"},
 	{"internal/event", "internal/manifest"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen"},

@@ -244,11 +244,15 @@ func TestUploadBegunAnewAfterCompletion(t *testing.T) {
 		says     string
 		state    int // how many state files are left
 	}{
-		{"expired", true, true, expireState, 0, 1, "the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ", 0},
-		{"expired, without a callback", false, true, expireState, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
+		{"expired", true, true, expireState, 0, 1,
+			"the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ",
+			0},
+		{"expired, without a callback", false, true, expireState, 0, 0,
+			over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
 		{"another size", true, true, shorten, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
 		{"expired, and not completed", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
-		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1, "does not say whether it did (abort: OSS answered 403", 0},
+		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1,
+			"does not say whether it did (abort: OSS answered 403", 0},
 		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
 	}
 	for _, tt := range tests {

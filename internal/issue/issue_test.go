@@ -232,12 +232,18 @@ func TestCallbackDocuments(t *testing.T) {
 		check  func(callbackspec.Parameter) bool
 	}{
 		{"SNI for https", func(*issue.CallbackSpec) {}, true, func(p callbackspec.Parameter) bool { return p.SNI }},
-		{"SNI for HTTPS", func(c *issue.CallbackSpec) { c.URLs = []string{"HTTPS://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI }},
-		{"SNI if any URL is https", func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/", "https://example.com/"} }, true, func(p callbackspec.Parameter) bool { return p.SNI && len(p.URLs) == 2 }},
-		{"no SNI for http", func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
-		{"no SNI without a scheme", func(c *issue.CallbackSpec) { c.URLs = []string{"example.com/cb"} }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"SNI for HTTPS", func(c *issue.CallbackSpec) { c.URLs = []string{"HTTPS://example.com/"} }, true,
+			func(p callbackspec.Parameter) bool { return p.SNI }},
+		{"SNI if any URL is https",
+			func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/", "https://example.com/"} }, true,
+			func(p callbackspec.Parameter) bool { return p.SNI && len(p.URLs) == 2 }},
+		{"no SNI for http", func(c *issue.CallbackSpec) { c.URLs = []string{"http://example.com/"} }, true,
+			func(p callbackspec.Parameter) bool { return !p.SNI }},
+		{"no SNI without a scheme", func(c *issue.CallbackSpec) { c.URLs = []string{"example.com/cb"} }, true,
+			func(p callbackspec.Parameter) bool { return !p.SNI }},
 		{"SNI turned off", func(c *issue.CallbackSpec) { c.SNI = &no }, true, func(p callbackspec.Parameter) bool { return !p.SNI }},
-		{"host", func(c *issue.CallbackSpec) { c.Host = "receiver.example.com" }, true, func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
+		{"host", func(c *issue.CallbackSpec) { c.Host = "receiver.example.com" }, true,
+			func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
 		{"token added to a form", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool {
 				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"

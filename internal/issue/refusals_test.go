@@ -33,21 +33,30 @@ func TestIssueRejections(t *testing.T) {
 		{"body type", func(r *issue.Request) { r.Callback.BodyType = "text/plain" }, []error{callbackspec.ErrBodyType}},
 		{"lone dollar", func(r *issue.Request) { r.Callback.Body = "a=$b" }, []error{callbackspec.ErrTemplate}},
 		{"variable missing from the template", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}" }, []error{callbackspec.ErrTemplate}},
-		{"variable without a value", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}&a=${x:album}&b=${x:b}" }, []error{callbackspec.ErrTemplate}},
+		{"variable without a value", func(r *issue.Request) { r.Callback.Body = "u=${x:uid}&a=${x:album}&b=${x:b}" },
+			[]error{callbackspec.ErrTemplate}},
 		{"no place for the token", func(r *issue.Request) {
 			r.Callback.Body, r.Callback.BodyType = "[${x:uid},${x:album}]", callbackspec.JSON
 		}, []error{callbackspec.ErrTemplate}},
-		{"name of a default field", func(r *issue.Request) { r.Callback.Vars = map[string]string{"bucket": "b"} }, []error{callbackspec.ErrVarName}},
-		{"names of two default fields", func(r *issue.Request) { r.Callback.Vars = map[string]string{"etag": "b", "size": "1"} }, []error{callbackspec.ErrVarName, callbackspec.ErrVarName}},
-		{"name of a default field in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"mimeType": "b"} }, []error{callbackspec.ErrVarName}},
+		{"name of a default field", func(r *issue.Request) { r.Callback.Vars = map[string]string{"bucket": "b"} },
+			[]error{callbackspec.ErrVarName}},
+		{"names of two default fields",
+			func(r *issue.Request) { r.Callback.Vars = map[string]string{"etag": "b", "size": "1"} },
+			[]error{callbackspec.ErrVarName, callbackspec.ErrVarName}},
+		{"name of a default field in capitals",
+			func(r *issue.Request) { r.Callback.Vars = map[string]string{"mimeType": "b"} },
+			[]error{callbackspec.ErrVarName}},
 		{"name of the token", func(r *issue.Request) { r.Callback.Vars = map[string]string{"upcall_token": "b"} }, []error{issue.ErrReserved}},
 		{"name of the token in a template", func(r *issue.Request) {
 			r.Callback.Vars, r.Callback.Body = map[string]string{"upcall_token": "b"}, "t=${x:upcall_token}"
 		}, []error{issue.ErrReserved}},
 		{"name in capitals", func(r *issue.Request) { r.Callback.Vars = map[string]string{"UID": "42"} }, []error{callbackspec.ErrVarName}},
 		{"empty name", func(r *issue.Request) { r.Callback.Vars = map[string]string{"": "42"} }, []error{callbackspec.ErrVarName}},
-		{"value that is not text", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": "\x00"} }, []error{callbackspec.ErrVarValue}},
-		{"variables over 5 KB", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": strings.Repeat("4", 4000)} }, []error{callbackspec.ErrTooLarge}},
+		{"value that is not text", func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": "\x00"} },
+			[]error{callbackspec.ErrVarValue}},
+		{"variables over 5 KB",
+			func(r *issue.Request) { r.Callback.Vars = map[string]string{"uid": strings.Repeat("4", 4000)} },
+			[]error{callbackspec.ErrTooLarge}},
 		{"template over 5 KB", func(r *issue.Request) {
 			r.Callback.Vars, r.Callback.Body = nil, "a="+strings.Repeat("4", 4000)
 		}, []error{callbackspec.ErrTooLarge}},

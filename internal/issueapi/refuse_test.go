@@ -57,7 +57,8 @@ func badBodies() []refusal {
 
 		{"unknown field", with(`"size"`, `"length":1,"size"`), bad, one("field", "length"), "is not known here"},
 		{"setting that only OSS has", with(`"size"`, `"acl":"public-read-write","size"`), bad, one("field", "acl"), ""},
-		{"callback URLs in the request", with(`"size"`, `"callback_urls":["http://evil.example.com"],"size"`), bad, one("field", "callback_urls"), ""},
+		{"callback URLs in the request", with(`"size"`, `"callback_urls":["http://evil.example.com"],"size"`), bad,
+			one("field", "callback_urls"), ""},
 		{"API key id in the request", with(`"size"`, `"api_key_id":"app","size"`), bad, one("field", "api_key_id"), ""},
 		{"field in capitals", with(`"size"`, `"Size"`), bad, one("field", "Size"), ""},
 		{"field with a long name", with(`"size"`, `"`+strings.Repeat("s", 9000)+`":1,"size"`), bad,

@@ -192,9 +192,11 @@ func TestMultipartSignatures(t *testing.T) {
 				scope, "content-type:application/xml\n", ""},
 		{"complete without a callback", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.Complete }), "POST",
 			"uploadId=U%2F1&" + scope, "content-type:application/xml\n", ""},
-		{"abort", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Abort }), "DELETE", "uploadId=U%2F1&" + scope, "", ""},
+		{"abort", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.Abort }), "DELETE",
+			"uploadId=U%2F1&" + scope, "", ""},
 		{"head", signed(inQuery, func(m manifest.Multipart) manifest.PresignedRequest { return *m.Head }), "HEAD", scope, "", ""},
-		{"list", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.ListParts }), "GET", "uploadId=U%2F1&" + scope, "", ""},
+		{"list", signed(inHeaders, func(m manifest.Multipart) manifest.PresignedRequest { return m.ListParts }), "GET",
+			"uploadId=U%2F1&" + scope, "", ""},
 		{"third list", signed(counted, func(m manifest.Multipart) manifest.PresignedRequest { return m.ListPartsNext[1] }), "GET",
 			"part-number-marker=2000&uploadId=U%2F1&" + scope, "", ""},
 	}

@@ -205,7 +205,8 @@ func TestIncomplete(t *testing.T) {
 		{"the first part is missing", []int32{1}, nil, "part 1 of 3 was not uploaded"},
 		{"the last part is missing", []int32{3}, nil, "part 3 of 3 was not uploaded"},
 		{"a gap in counted parts", []int32{2}, func(m *manifest.Multipart) { m.Size = nil }, "part 2 of 2 was not uploaded"},
-		{"a part of another size", nil, func(m *manifest.Multipart) { *m.Parts[1].Size-- }, fmt.Sprintf("part 2 has %d bytes instead of %d", partSize, partSize-1)},
+		{"a part of another size", nil, func(m *manifest.Multipart) { *m.Parts[1].Size-- },
+			fmt.Sprintf("part 2 has %d bytes instead of %d", partSize, partSize-1)},
 		{"a part beyond the manifest", nil, func(m *manifest.Multipart) { m.Parts = m.Parts[:2] }, "parts beyond the 2 of the manifest"},
 	}
 	for _, tt := range tests {

@@ -36,18 +36,21 @@ func TestNotRetried(t *testing.T) {
 			refuse(w, 203, "CallbackFailed", "Error status : 502.")
 		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, " +
 			"and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed"},
-		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) }, uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
+		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) },
+			uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},
 		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, nil, "redirects are not followed"},
 		{"308", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 308) }, nil, "redirects are not followed"},
-		{"400", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "InvalidDigest", "no") }, nil, "400 InvalidDigest: no (request 65A0)"},
+		{"400", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, "InvalidDigest", "no") }, nil,
+			"400 InvalidDigest: no (request 65A0)"},
 		{"403 expired", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, 403, "AccessDenied", "Request has expired.")
 		}, nil, "get a new URL or manifest that is valid for longer"},
 		{"403 not yet", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, 403, "AccessDenied", "Request is not yet valid.")
 		}, nil, "correct the clock"},
-		{"403 signature", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "SignatureDoesNotMatch", "no") }, nil, "send exactly what was signed"},
+		{"403 signature", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "SignatureDoesNotMatch", "no") },
+			nil, "send exactly what was signed"},
 		{"404", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "NoSuchBucket", "no") }, nil, "404 NoSuchBucket"},
 		{"409", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "FileAlreadyExists", "no") }, nil, "choose another key"},
 		{"411", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(411) }, nil, "411"},
@@ -69,7 +72,9 @@ func TestNotRetried(t *testing.T) {
 			w.Header().Set("x-oss-hash-crc64ecma", "1")
 			w.WriteHeader(203)
 		}, uploader.ErrChecksum, "not recorded"},
-		{"an answer before the content", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-oss-hash-crc64ecma", "0") }, uploader.ErrNotOSS, "before all content was sent"},
+		{"an answer before the content",
+			func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-oss-hash-crc64ecma", "0") }, uploader.ErrNotOSS,
+			"before all content was sent"},
 		{"an endless answer", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			for block := make([]byte, 1<<20); ; {
