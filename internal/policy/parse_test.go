@@ -260,7 +260,8 @@ func TestReach(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(good)
-	f.Add("policies: {a: {buckets: [abc], key_prefixes: ['*'], content_types: ['*/*'], max_size: 1, max_expiry: 1s, callback_urls: [http://a.example.com]}}")
+	f.Add("policies: {a: {buckets: [abc], key_prefixes: ['*'], content_types: ['*/*'], max_size: 1, max_expiry: 1s, " +
+		"callback_urls: [http://a.example.com]}}")
 	f.Add("a: &a [*a]")
 	f.Add("policies:\n  <<: {a: b}\n---\n")
 	f.Fuzz(func(t *testing.T, file string) {
