@@ -10,7 +10,8 @@ func helpTexts() kong.Vars {
 		"buckets":      "Accept callbacks for these buckets only, separated by commas. Default any.",
 		"database_url_help": "PostgreSQL, or embedded for a private server in the data directory. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
-		"fields":       "Names in another issuer's template: filename=object,height=imageInfo.height.",
+		"fields": "Names in another issuer's template: filename=object,height=imageInfo.height. " +
+			"A variable may have several: object=object,filename=object.",
 		"listen":       "Public listener: the callback path and nothing else.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
 		"public_url":   "The callback URL as OSS sees it, if a proxy changes the path.",

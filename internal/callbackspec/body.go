@@ -3,6 +3,7 @@ package callbackspec
 import (
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -15,12 +16,17 @@ import (
 type parser struct {
 	callback Callback
 	fields   Fields
-	seen     uint32 // a bit for each variable that was set, in the order of SystemVariables
 
-	// percentEncoded means that the text inside the quotes of a JSON-shaped body is
-	// percent-encoded, because the body's type is that of a form. The parts of objects and
-	// arrays that are kept stay as they were sent.
+	// sources are the names under which TokenField and then each of SystemVariables came;
+	// further are more names of the same variables.
+	sources [maxVariables]string
+	further []string
+
+	// percentEncoded means that the text in a JSON-shaped body is percent-encoded, because
+	// the body's type is that of a form.
 	percentEncoded bool
+	// quoteBare means that its values may lack quotes, too.
+	quoteBare bool
 }
 
 // text stores a field that arrived as text.
@@ -39,7 +45,7 @@ func (p *parser) text(name, value string) error {
 func (p *parser) encoded(name, value string) error {
 	text, err := url.QueryUnescape(value)
 	if _, system := p.fields[name]; err != nil && system {
-		return malformed("field %s is not percent-encoded text", fault.Name(name))
+		return malformedTemplate("write a % of the template as %25", "field %s is not percent-encoded text", fault.Name(name))
 	}
 	if err != nil {
 		text = value
@@ -59,14 +65,22 @@ func (p *parser) value(name, raw string) error {
 	case kind == "object" && !system:
 		return p.nested(name, raw)
 	case !system:
-		return p.keep(name, json.RawMessage(raw))
+		return p.keep(name, p.part(raw))
 	case kind == "number":
 		return p.set(variable, name, raw)
 	case kind == "null":
 		return p.set(variable, name, "")
 	default:
-		return malformed("field %s holds a JSON %s", fault.Name(name), kind)
+		return malformedTemplate(useVariable(variable), "field %s holds a JSON %s", fault.Name(name), kind)
 	}
+}
+
+// part returns an object, an array or a literal as it is kept.
+func (p *parser) part(raw string) json.RawMessage {
+	if !p.percentEncoded {
+		return json.RawMessage(raw)
+	}
+	return decodeTexts(raw)
 }
 
 // nested takes system fields out of an object, so that the template
@@ -82,40 +96,54 @@ func (p *parser) nested(name, raw string) error {
 		}
 		rest = append(rest, "{,"[min(len(rest), 1)])
 		rest = append(append(rest, quote(inner)...), ':')
-		rest = append(rest, value...)
+		rest = append(rest, p.part(value)...)
 		return nil
 	})
 	switch {
 	case err != nil:
 		return err
 	case lifted == 0:
-		return p.keep(name, json.RawMessage(raw))
+		return p.keep(name, p.part(raw))
 	case len(rest) == 0:
 		return nil
 	}
 	return p.keep(name, append(rest, '}'))
 }
 
-// set stores a system variable, once. A signed body with two values for one name means
-// one thing to a reader that takes the first and another to one that takes the last; an
-// attacker who can choose a template could exploit that.
+// set stores a system variable, once for each name. A signed body with two values for one
+// name means one thing to a reader that takes the first and another to one that takes the
+// last; an attacker who can choose a template could exploit that. So several names of one
+// variable must agree, too.
 func (p *parser) set(variable, name, text string) error {
-	n, field := slices.Index(SystemVariables, variable), any(&p.callback.Token)
-	if n >= 0 {
-		field = systemVariables[n].field(&p.callback)
+	n := slices.Index(SystemVariables, variable) + 1 // TokenField is 0
+	switch source := &p.sources[n]; {
+	case *source == "":
+		*source = name
+		return p.callback.set(variableField(&p.callback, n), variable, name, text)
+	case *source == name || slices.Contains(p.further, name):
+		return fieldTwice(name)
 	}
-	bit := uint32(1) << (n + 1) // TokenField is bit 0
-	if p.seen&bit != 0 {
-		return malformed("field %s appears twice", fault.Name(name))
+	p.further = append(p.further, name)
+	var second Callback
+	field := variableField(&second, n)
+	if err := second.set(field, variable, name, text); err != nil {
+		return err
 	}
-	p.seen |= bit
-	return p.callback.set(field, variable, name, text)
+	first := reflect.ValueOf(variableField(&p.callback, n)).Elem()
+	switch value := reflect.ValueOf(field).Elem(); {
+	case first.IsZero():
+		first.Set(value) // the other name had no value
+	case !value.IsZero() && !reflect.DeepEqual(first.Interface(), value.Interface()):
+		return malformedTemplate("send each variable once, or the same one under all names that UPCALL_FIELDS gives it",
+			"fields %s and %s hold different values of %s", fault.Name(p.sources[n]), fault.Name(name), variable)
+	}
+	return nil
 }
 
 // keep stores a field that is not a system variable, once.
 func (p *parser) keep(name string, raw json.RawMessage) error {
 	if _, twice := p.callback.Vars[name]; twice {
-		return malformed("field %s appears twice", fault.Name(name))
+		return fieldTwice(name)
 	}
 	if p.callback.Vars == nil {
 		p.callback.Vars = make(map[string]json.RawMessage)
@@ -124,14 +152,20 @@ func (p *parser) keep(name string, raw json.RawMessage) error {
 	return nil
 }
 
+// blanks are what JSON allows between its parts. OSS percent-encodes them in a form's
+// values, so those that are sent as they are belong to the template, as the line break at
+// the end of a file or a here-document does.
+const blanks = " \t\r\n"
+
 // form reads name=value&name=value. It accepts both spellings of a space, + and %20: the
 // documentation does not say which one OSS uses.
 func (p *parser) form(body string) error {
 	for pair := range strings.SplitSeq(body, "&") {
-		if pair == "" {
+		rawName, value, _ := strings.Cut(pair, "=")
+		rawName, value = strings.Trim(rawName, blanks), strings.Trim(value, blanks)
+		if rawName == "" && value == "" {
 			continue
 		}
-		rawName, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
 			name = rawName // a constant of the template, sent as written
@@ -145,13 +179,16 @@ func (p *parser) form(body string) error {
 
 // object reads {"name":value,…}.
 func (p *parser) object(body []byte) error {
+	if p.quoteBare {
+		body = quoteBare(body)
+	}
 	var inner error // says already that the body is malformed
 	err := EachMember(body, func(name, value string) error {
 		inner = p.value(name, value)
 		return inner
 	})
 	if err != nil && inner == nil {
-		return malformed("the body is not one JSON object: %v", err)
+		return malformedTemplate(jsonAdvice(body, err), "the body is not one JSON object: %v", err)
 	}
 	return inner
 }
@@ -163,10 +200,11 @@ func (p *parser) jsonPairs(body string) error {
 	if !utf8.ValidString(body) || !strings.Contains(body, "=") {
 		return malformed("the body is neither a JSON object nor name=value pairs")
 	}
-	for rest := strings.Trim(body, " \t\r\n"); rest != ""; {
+	for rest := body; rest != ""; {
 		var pair string
 		pair, rest = cutPair(rest)
 		name, value, _ := strings.Cut(pair, "=")
+		name, value = strings.Trim(name, blanks), strings.Trim(value, blanks)
 		if name+value == "" {
 			continue
 		}
@@ -188,7 +226,8 @@ func (p *parser) pair(name, value string) error {
 	// Text that OSS filled in has quotes. If they are not at the ends of the value, an
 	// uploader's object key could look like further fields.
 	if strings.Contains(name, `"`) || strings.Contains(value, `"`) {
-		return malformed("field %s is neither a JSON value nor bare text", fault.Name(name))
+		return malformedTemplate("write each variable without quotes around it and without text beside it",
+			"field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
 	return p.text(name, value)
 }

@@ -74,6 +74,18 @@ var SystemVariables = func() (names []string) {
 	return names
 }()
 
+// maxVariables is how many bodies may have: TokenField and SystemVariables.
+const maxVariables = 1 + 14
+
+// variableField returns the field of the n-th of SystemVariables, counted from 1, or that of
+// TokenField for 0.
+func variableField(c *Callback, n int) any {
+	if n == 0 {
+		return &c.Token
+	}
+	return systemVariables[n-1].field(c)
+}
+
 // numeric variables are not quoted in a JSON body.
 func numeric(variable string) bool {
 	i := slices.Index(SystemVariables, variable)
@@ -101,35 +113,39 @@ func identityFields() Fields {
 }
 
 // ParseFields reads "filename=object,height=imageInfo.height": names in the template on
-// the left, system variables (or upcall_token) on the right. Variables that are not
-// mentioned keep their own names.
+// the left, system variables (or upcall_token) on the right. A variable may have several
+// names, as the templates of several issuers may. Variables that are not mentioned keep
+// their own names.
 func ParseFields(s string) (Fields, error) {
 	fields := identityFields()
 	if strings.TrimSpace(s) == "" {
 		return fields, nil
 	}
-	mapped := make(map[string]string) // variable -> name
+	named := make(map[string]string)
 	for entry := range strings.SplitSeq(s, ",") {
 		name, variable, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		other, twice := named[name]
 		switch {
 		case !ok || name == "" || variable == "":
 			return nil, fmt.Errorf("%q is not name=variable, as in filename=object", entry)
 		case variable != TokenField && !slices.Contains(SystemVariables, variable):
 			return nil, fmt.Errorf("%q names no system variable: use one of %s, %s",
 				entry, strings.Join(SystemVariables, ", "), TokenField)
-		case mapped[variable] != "":
-			return nil, fmt.Errorf("%s is mapped twice, from %s and from %s", variable, mapped[variable], name)
-		}
-		mapped[variable] = name
-	}
-	for variable := range mapped {
-		delete(fields, variable)
-	}
-	for variable, name := range mapped {
-		if other, taken := fields[name]; taken {
+		case twice && other == variable:
+			return nil, fmt.Errorf("%s=%s is given twice", name, variable)
+		case twice:
 			return nil, fmt.Errorf("%s holds both %s and %s", name, other, variable)
 		}
-		fields[name] = variable
+		named[name] = variable
+	}
+	for _, variable := range named {
+		delete(fields, variable)
+	}
+	for _, name := range sortedKeys(named) {
+		if other, taken := fields[name]; taken {
+			return nil, fmt.Errorf("%s holds both %s and %s", name, other, named[name])
+		}
+		fields[name] = named[name]
 	}
 	return fields, nil
 }
@@ -149,6 +165,8 @@ func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
 	p := parser{fields: fields, percentEncoded: t == Form}
 	switch object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); {
 	case object:
+		// JSON without a type was sent as JSON: OSS sends one, so a proxy has dropped it.
+		p.quoteBare = t == Form && (contentType != "" || !json.Valid(body))
 		err = p.object(body)
 	case t == JSON:
 		err = p.jsonPairs(string(body))
@@ -182,8 +200,8 @@ func (c *Callback) set(field any, variable, name, text string) error {
 		return nil
 	}
 	if literal(variable, text) {
-		return malformed("field %s holds the text of its variable: the template was percent-encoded before OSS saw it",
-			fault.Name(name))
+		return malformedTemplate(plainTemplate,
+			"field %s holds the text of its variable: the template was percent-encoded before OSS saw it", fault.Name(name))
 	}
 	var err error
 	switch field := field.(type) {
@@ -202,7 +220,7 @@ func (c *Callback) set(field any, variable, name, text string) error {
 		c.ETag = strings.Trim(text, `"`)
 	}
 	if err != nil {
-		return malformed("field %s does not hold a valid %s", fault.Name(name), variable)
+		return malformedTemplate(useVariable(variable), "field %s does not hold a valid %s", fault.Name(name), variable)
 	}
 	return nil
 }

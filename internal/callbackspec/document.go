@@ -72,8 +72,7 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 	// encoding/base64 skips line breaks; a header value cannot contain any.
 	doc, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, fault.New(ErrNotBase64, field, "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding",
-			"is not standard Base64")
+		return nil, notBase64(field, encoded)
 	}
 	members := make(map[string]string)
 	err = EachMember(doc, func(name, value string) error {
@@ -84,6 +83,29 @@ func decodeDocument(field, encoded string) (map[string]string, error) {
 		return nil, notJSON(field, err)
 	}
 	return members, nil
+}
+
+// notBase64 says what is wrong, as far as one character shows it.
+func notBase64(field, encoded string) error {
+	problem, fix := "", "encode the JSON with the alphabet A-Z a-z 0-9 + / and padding"
+	switch has := func(chars string) bool { return strings.ContainsAny(encoded, chars) }; {
+	case has("{\""):
+		problem, fix = ": it is the JSON itself", "encode it with the alphabet A-Z a-z 0-9 + / and padding"
+	case has("\r\n"):
+		problem = ": it has line breaks"
+		fix = "encode without them: base64 -w0, Base64.NO_WRAP in Java for Android, strict_encode64 in Ruby; " +
+			"the alphabet is A-Z a-z 0-9 + / and padding"
+	case has("%"):
+		problem, fix = ": it is percent-encoded", "give the Base64 itself, with + / and the padding = as they are"
+	case has("-_"):
+		problem, fix = ": it is Base64 for URLs", "use the standard alphabet, with + / in place of - _, and padding"
+	case has(" \t"):
+		problem = ": it has spaces"
+		fix = "leave them out; where they stand for +, percent-encode + / = in the query or form: the alphabet is A-Z a-z 0-9 + / and padding"
+	case len(encoded)%4 != 0:
+		problem, fix = ": its padding is missing, or it was cut off", "keep the padding: = up to a multiple of four characters"
+	}
+	return fault.New(ErrNotBase64, field, fix, "is not standard Base64%s", problem)
 }
 
 // kinds are the types of JSON values by their first bytes; all others begin numbers.

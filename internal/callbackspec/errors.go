@@ -3,6 +3,8 @@ package callbackspec
 import (
 	"errors"
 	"fmt"
+
+	"upcall/internal/fault"
 )
 
 // The rules that OSS applies to the two documents. A [fault.Fault] of a document has one,
@@ -37,6 +39,35 @@ var (
 	ErrMalformed = errors.New("malformed callback body")
 )
 
+// A bodyError is an error of [Parse] that wraps ErrMalformed.
+type bodyError struct{ problem, fix string }
+
+func (e *bodyError) Error() string { return ErrMalformed.Error() + ": " + e.problem }
+func (e *bodyError) Unwrap() error { return ErrMalformed }
+
+// Fix says what to change in the template if [Parse] refuses what OSS makes of it.
+func Fix(err error) string {
+	if e, ok := errors.AsType[*bodyError](err); ok {
+		return e.fix
+	}
+	return anyTemplate
+}
+
 func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+	return malformedTemplate(anyTemplate, format, args...)
+}
+
+func malformedTemplate(fix, format string, args ...any) error {
+	return &bodyError{fmt.Sprintf(format, args...), fix}
+}
+
+func fieldTwice(name string) error {
+	return malformedTemplate("name each field once", "field %s appears twice", fault.Name(name))
+}
+
+func useVariable(variable string) string {
+	if variable == TokenField {
+		variable = TokenVar
+	}
+	return "let the field hold ${" + variable + "} and nothing else, or give it another name"
 }

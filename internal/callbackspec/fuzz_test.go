@@ -170,7 +170,8 @@ func mustBeFaults(t *testing.T, err error) {
 }
 
 // FuzzExpandParse: Parse recovers the values from what OSS would send for the default
-// template of either type.
+// template of either type, for one over several lines, and for JSON whose type was forgotten.
+// So no value becomes another field, whatever the uploader chooses.
 func FuzzExpandParse(f *testing.F) {
 	f.Add("demo", "a/b c&d.jpg", "AB", "image/png", "tok", "42", int64(5), int32(3), uint64(1<<63), []byte{1, 2, 3, 4}, true)
 	f.Add("", "a${x}\"\\\u2028😀", "", "", "", "", int64(0), int32(0), uint64(0), []byte{}, false)
@@ -196,12 +197,21 @@ func FuzzExpandParse(f *testing.F) {
 		}
 		values := valuesOf(want)
 		values["x:uid"] = uid
-		for _, bodyType := range []spec.BodyType{spec.Form, spec.JSON} {
-			template, err := spec.DefaultBody(bodyType, []string{"uid"}, true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := spec.Expand(template, bodyType, values)
+		text, err := spec.DefaultBody(spec.Form, []string{"uid"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		braces, err := spec.DefaultBody(spec.JSON, []string{"uid"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.NewReplacer("=", "\t= ", "&", " &\r\n").Replace(text) + "\n"
+		for _, tt := range []struct {
+			template string
+			bodyType spec.BodyType
+		}{{text, spec.Form}, {lines, spec.Form}, {braces, spec.JSON}, {braces, spec.Form}} {
+			bodyType := tt.bodyType
+			body, err := spec.Expand(tt.template, bodyType, values)
 			if err != nil {
 				t.Fatal(err)
 			}

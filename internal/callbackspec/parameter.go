@@ -18,6 +18,17 @@ const (
 	JSON BodyType = "application/json"
 )
 
+// ParseBodyType reads form or json, or the type as OSS writes it.
+func ParseBodyType(s string) (t BodyType, ok bool) {
+	switch strings.ToLower(s) {
+	case "form", string(Form):
+		return Form, true
+	case "json", string(JSON):
+		return JSON, true
+	}
+	return "", false
+}
+
 // Limits of the two documents (Callback reference, 2021 edition).
 const (
 	MaxURLs              = 5

@@ -223,9 +223,12 @@ func TestDecodeParameterRefuses(t *testing.T) {
 		field, says   string
 	}{
 		{"not Base64", "{}", spec.ErrNotBase64, "callback", "A-Z a-z 0-9 + /"},
-		{"URL-safe Base64", urlSafe, spec.ErrNotBase64, "callback", "+ /"},
+		{"URL-safe Base64", urlSafe, spec.ErrNotBase64, "callback", "in place of - _"},
+		{"JSON", good, spec.ErrNotBase64, "callback", "the JSON itself"},
+		{"cut off", encoded[:len(encoded)-2], spec.ErrNotBase64, "callback", "was cut off"},
 		{"percent-encoded Base64", strings.ReplaceAll(encoded, "=", "%3D") + "%3D", spec.ErrNotBase64, "callback", "+ /"},
-		{"line break inside", encoded[:8] + "\n" + encoded[8:], spec.ErrNotBase64, "callback", "+ /"},
+		{"line break inside", encoded[:8] + "\n" + encoded[8:], spec.ErrNotBase64, "callback", "base64 -w0"},
+		{"line breaks of MIME", encoded[:76] + "\r\n" + encoded[76:], spec.ErrNotBase64, "callback", "NO_WRAP"},
 		{"line break at the end", encoded + "\r\n", spec.ErrNotBase64, "callback", "+ /"},
 		{"space at the end", encoded + " ", spec.ErrNotBase64, "callback", "+ /"},
 		{"without padding", strings.TrimRight(b64(good+" "), "=")[1:], spec.ErrNotBase64, "callback", "padding"},

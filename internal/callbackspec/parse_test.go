@@ -2,6 +2,7 @@ package callbackspec_test
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"net/netip"
 	"strconv"
@@ -127,6 +128,12 @@ func TestParseAccepts(t *testing.T) {
 		{"crc64 beyond the precision of a float", js, `{"crc64":16720571837072852001}`, spec.Callback{CRC64: ptr[uint64](16720571837072852001)}},
 		{"crc64 as text", js, `{"crc64":"18446744073709551615"}`, spec.Callback{CRC64: ptr[uint64](math.MaxUint64)}},
 
+		{"line break at the end of the template", form, "object=a%2Fb&size=5\n", spec.Callback{Object: "a/b", Size: ptr[int64](5)}},
+		{"line break before the template", form, "\r\nobject=a&size=5", spec.Callback{Object: "a", Size: ptr[int64](5)}},
+		{"template over several lines", form, "bucket=b&\r\n  object=a%0A&\r\n\tsize = 5 &\nuid=\n", spec.Callback{
+			Bucket: "b", Object: "a\n", Size: ptr[int64](5), Vars: rawVars{"uid": raw(`""`)}}},
+		{"nothing but blanks", form, " \n& \t&\r\n", spec.Callback{}},
+		{"blanks around constants", form, " note = a b \n&object=+a%20", spec.Callback{Object: " a ", Vars: rawVars{"note": raw(`"a b"`)}}},
 		{"no image, form", form, "imageInfo.height=&imageInfo.width=&imageInfo.format=", spec.Callback{}},
 		{"no image, form, zero", form, "imageInfo.height=0", spec.Callback{ImageHeight: ptr[int32](0)}},
 		{"no image, null", js, `{"imageInfo.height":null,"imageInfo.width":null,"imageInfo.format":null,"vpcId":null}`, spec.Callback{}},
@@ -158,6 +165,18 @@ func TestParseAccepts(t *testing.T) {
 		{"pairs of JSON with constants", js, `type=avatar&&flag&empty=&wh=810,539&vpcId=null&o={"a":"&="}&imageInfo={"width":3}&`, spec.Callback{
 			ImageWidth: ptr[int32](3), Vars: rawVars{"type": raw(`"avatar"`), "flag": raw(`""`), "empty": raw(`""`),
 				"wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
+		{"pairs of JSON over several lines", js, "object=\" a \" &\r\n\tsize = 5385 \n&note= x y \n", spec.Callback{
+			Object: " a ", Size: ptr[int64](5385), Vars: rawVars{"note": raw(`"x y"`)}}},
+		{"JSON of form type, bare", form, `{"bucket":demo,"object":a2%2F1%2C%22%7D.txt,"mimeType":text%2Fplain,"size":5,"vpcId":,"uid":4%262}`, spec.Callback{
+			Bucket: "demo", Object: `a2/1,"}.txt`, MimeType: "text/plain", Size: ptr[int64](5), Vars: rawVars{"uid": raw(`"4&2"`)}}},
+		{"JSON of form type, bare, over several lines", form, "\n{ \"bucket\" : demo ,\r\n\t\"imageInfo\" : { \"height\" : 1 , \"width\" : , \"x\" : a+b } }\n",
+			spec.Callback{Bucket: "demo", ImageHeight: ptr[int32](1), Vars: rawVars{"imageInfo": raw(`{"x":"a b"}`)}}},
+		{"JSON of form type, bare keys that look like JSON", form, `{"object":null,"etag":12,"bucket":true,"uid":1e999999,"v":false}`, spec.Callback{
+			Object: "null", ETag: "12", Bucket: "true", Vars: rawVars{"uid": raw(`"1e999999"`), "v": raw(`"false"`)}}},
+		{"JSON of form type, bare in arrays and objects", form, `{"a":[x%2Cy,,{"b":},[]],"c":{"%61":"%00","d":"%2F"},"e":http://h/a%2Fb}`, spec.Callback{
+			Vars: rawVars{"a": raw(`["x,y","",{"b":""},[]]`), "c": raw(`{"%61":"%00","d":"/"}`), "e": raw(`"http://h/a/b"`)}}},
+		{"JSON whose type was lost", "", `{"object":"a","vpcId":null,"imageInfo.height":null,"uid":4}`, spec.Callback{
+			Object: "a", Vars: rawVars{"uid": raw("4")}}},
 		{"JSON of form type", form, `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
 			Object: "a/b c", Size: ptr[int64](12), Vars: rawVars{"uid": raw(`"4&2"`)}}},
 	}
@@ -220,13 +239,52 @@ func TestParseFields(t *testing.T) {
 		{"filename=key", "names no system variable"},
 		{"filename=Object", "names no system variable"},
 		{"filename=x:upcall_token", "names no system variable"},
-		{"a=object,b=object", "object is mapped twice"},
+		{"a=object,a=object", "a=object is given twice"},
+		{"a=object,size=object", "size holds both size and object"},
 		{"a=object,a=etag", "a holds both"},
 		{"size=object", "size holds both size and object"},
 	} {
 		fields, err := spec.ParseFields(tt.fields)
 		if err == nil || fields != nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q gave %v, %v", tt.fields, fields, err)
+		}
+	}
+}
+
+// TestParseSeveralNames: one receiver takes the templates of several issuers.
+func TestParseSeveralNames(t *testing.T) {
+	t.Parallel()
+	fields := mustFields(t, "object=object,filename=object,key=object,bytes=size,size=size,ip=clientIp,from=clientIp,t=upcall_token,token=upcall_token")
+	addr := netip.MustParseAddr("203.0.113.9")
+	for _, tt := range []struct {
+		body, says string // says is "" if it is accepted
+		want       spec.Callback
+	}{
+		{"object=a&size=5", "", spec.Callback{Object: "a", Size: ptr[int64](5)}},
+		{"filename=a&bytes=5", "", spec.Callback{Object: "a", Size: ptr[int64](5)}},
+		{"key=a&object=a&filename=a&bytes=5&size=05", "", spec.Callback{Object: "a", Size: ptr[int64](5)}},
+		{"key=&object=a&filename=", "", spec.Callback{Object: "a"}},
+		{"ip=203.0.113.9&from=%3A%3Affff%3A203.0.113.9&t=x&token=x", "", spec.Callback{ClientIP: addr, Token: "x"}},
+		{`{"key":"a","object":null,"bytes":5,"size":"5"}`, "", spec.Callback{Object: "a", Size: ptr[int64](5)}},
+		{"object=a&key=b", "fields object and key hold different values of object", spec.Callback{}},
+		{"object=&key=a&filename=b", "fields object and filename hold different values of object", spec.Callback{}},
+		{"bytes=5&size=6", "different values of size", spec.Callback{}},
+		{"t=x&token=y", "different values of upcall_token", spec.Callback{}},
+		{"ip=203.0.113.9&from=203.0.113.10", "different values of clientIp", spec.Callback{}},
+		{"object=a&object=a", "field object appears twice", spec.Callback{}},
+		{"object=a&key=a&key=a", "field key appears twice", spec.Callback{}},
+		{"size=5&bytes=x", "field bytes does not hold a valid size", spec.Callback{}},
+	} {
+		contentType := string(spec.Form)
+		if strings.HasPrefix(tt.body, "{") {
+			contentType = string(spec.JSON)
+		}
+		got, err := spec.Parse(contentType, []byte(tt.body), fields)
+		switch {
+		case tt.says != "" && (!errors.Is(err, spec.ErrMalformed) || !strings.Contains(err.Error(), tt.says)), tt.says == "" && err != nil:
+			t.Errorf("%s: %v", tt.body, err)
+		case diffCallback(tt.want, got) != "":
+			t.Errorf("%s: %s", tt.body, diffCallback(tt.want, got))
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package callbackspec
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -91,29 +90,28 @@ func WithToken(body string, t BodyType) (string, error) {
 		return "", wrongTemplate("rename that field or give it the variable",
 			"names %s but does not hold ${%s}", TokenField, TokenVar)
 	}
-	const space = " \t\r\n"
-	trimmed := strings.Trim(body, space)
+	trimmed := strings.Trim(body, blanks)
 	// A template may end with the brace of a variable; only a constant closes an object.
-	closed := len(pieces) > 0 && strings.HasSuffix(strings.TrimRight(pieces[len(pieces)-1].constant, space), "}")
+	closed := len(pieces) > 0 && strings.HasSuffix(strings.TrimRight(pieces[len(pieces)-1].constant, blanks), "}")
 	switch {
 	case strings.HasPrefix(trimmed, "{") && closed:
 		value := "${" + TokenVar + "}"
 		if t != JSON {
 			value = `"` + value + `"`
 		}
-		open := strings.TrimRight(strings.TrimSuffix(trimmed, "}"), space)
+		open := strings.TrimRight(strings.TrimSuffix(trimmed, "}"), blanks)
 		if open != "{" {
 			open += ","
 		}
 		return open + `"` + TokenField + `":` + value + "}", nil
 	case strings.HasPrefix(trimmed, "{"),
 		t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
-		return "", wrongTemplate(`write a template such as {"object":${object}} for JSON, or object=${object} for a form`,
+		return "", wrongTemplate(anyTemplate,
 			"is neither a JSON object nor name=value pairs, so the upload token has no place in it")
 	case trimmed == "":
 		return TokenField + "=${" + TokenVar + "}", nil
 	default:
-		return body + "&" + TokenField + "=${" + TokenVar + "}", nil
+		return trimmed + "&" + TokenField + "=${" + TokenVar + "}", nil
 	}
 }
 
@@ -164,32 +162,6 @@ func cutBeginning(body string) (escaped, rest string) {
 		}
 	}
 	return "", body
-}
-
-// CheckBody returns a [fault.Fault] if every callback of a template would be refused,
-// because the body that OSS makes of it cannot be parsed: quotes around a variable in a
-// JSON body, to which OSS adds its own, or a duplicate name. It does not check what the
-// fields mean to the receiver.
-func CheckBody(body string, t BodyType) error {
-	pieces, err := parseTemplate(body)
-	if err != nil {
-		return err
-	}
-	values := make(Values)
-	for _, p := range pieces {
-		if values[p.variable] = "v"; numeric(p.variable) {
-			values[p.variable] = "1"
-		}
-	}
-	expanded, err := Expand(body, t, values)
-	if err != nil {
-		return err
-	}
-	if _, err := Parse(string(cmp.Or(t, Form)), []byte(expanded), Fields{}); err != nil {
-		return wrongTemplate("in a JSON body write ${object} without quotes around it, and name each field once",
-			"makes a body that cannot be read, %s", err)
-	}
-	return nil
 }
 
 // A piece of a template is a constant or a variable.

@@ -1,6 +1,7 @@
 package issue
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -82,7 +83,9 @@ func (c *CallbackSpec) parameter(hosts callbackspec.Hosts, vars callbackspec.Var
 	switch {
 	case c.Body == "" && unfit != nil:
 		unfit = c.checkNames(names) // finds all of them
-	case c.Body != "" && unfit == nil && !errors.Is(broken, callbackspec.ErrTemplate):
+	case c.Body != "" && unfit != nil: // the token has no place; that may be part of a larger mistake
+		unfit = cmp.Or(callbackspec.CheckBody(c.Body, c.BodyType), unfit)
+	case c.Body != "" && !errors.Is(broken, callbackspec.ErrTemplate):
 		unfit = fault.Join(vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
 	}
 	if c.Body != "" {
