@@ -51,7 +51,7 @@ type callbackFlags struct {
 	CallbackURL      []string `name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"${callback_url}"`
 	CallbackHost     string   `placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"${callback_host}"`
 	CallbackSNI      *bool    `name:"callback-sni" negatable:"" setting:"UPCALL_CALLBACK_SNI" help:"${callback_sni}"`
-	CallbackBodyType string   `default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json."`
+	CallbackBodyType string   `default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json, or the type as OSS writes it."`
 	Var              []string `sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_VAR" help:"${var}"`
 	Carry            string   `default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"How the callback travels: header or query."`
 
@@ -61,21 +61,33 @@ type callbackFlags struct {
 // callback returns nil without a URL. The error is about flags that cannot be read or have
 // no effect; the callback holds the others, for its own checks.
 func (f *callbackFlags) callback() (*issue.CallbackSpec, error) {
-	vars, varErr := parsePairs("--var", f.Var)
-	unread := fault.Join(varErr,
-		oneOf("--callback-body-type", f.CallbackBodyType, "form", "json"),
-		oneOf("--carry", f.Carry, "header", "query"))
+	vars, varErr := parsePairs("--var", withoutPrefix(f.Var))
+	bodyType, known := callbackspec.ParseBodyType(f.CallbackBodyType)
+	var typeErr error
+	if !known { // then it is not checked whether type and template fit
+		typeErr = oneOf("--callback-body-type", f.CallbackBodyType, "form", "json")
+		if bodyType = callbackspec.Form; strings.HasPrefix(strings.TrimSpace(f.CallbackBody), "{") {
+			bodyType = callbackspec.JSON
+		}
+	}
+	unread := fault.Join(varErr, typeErr, oneOf("--carry", f.Carry, "header", "query"))
 	if len(f.CallbackURL) == 0 {
 		return nil, fault.Join(unread, f.checkNoCallback())
 	}
 	c := &issue.CallbackSpec{
 		URLs: f.CallbackURL, Host: f.CallbackHost, SNI: f.CallbackSNI, Body: f.CallbackBody, Vars: vars,
-		BodyType: callbackspec.Form, InQuery: f.Carry == "query",
-	}
-	if f.CallbackBodyType == "json" {
-		c.BodyType = callbackspec.JSON
+		BodyType: bodyType, InQuery: f.Carry == "query",
 	}
 	return c, unread
+}
+
+// withoutPrefix takes x: from the names of variables, which OSS's documentation writes.
+func withoutPrefix(entries []string) []string {
+	bare := make([]string, len(entries))
+	for i, entry := range entries {
+		bare[i] = strings.TrimPrefix(entry, callbackspec.VarPrefix)
+	}
+	return bare
 }
 
 // checkNoCallback rejects settings of a callback that would never be sent.

@@ -15,7 +15,7 @@ func helpTexts() kong.Vars {
 		"size":         "Exact size of the object, up to 48.8 TB. OSS then rejects parts of other sizes.",
 		"split_size": "Upload files larger than this in parts of this size. " +
 			"By default, files over 64 MiB go in parts of a suitable size.",
-		"var":           "A custom variable, x:NAME in a template. Repeatable.",
+		"var":           "A custom variable, x:NAME in a template; NAME may be written with x:. Repeatable.",
 		"storage_class": "Standard, IA, Archive, ColdArchive or DeepColdArchive.",
 		"uploaded_file": "The uploaded file, to compute the expected CRC-64 from.",
 
