@@ -70,6 +70,15 @@ func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	return s, nil
 }
 
+const revokeUpload = `
+	WITH upload AS (
+		SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
+	), revoked AS (
+		INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
+		ON CONFLICT DO NOTHING
+	)
+	SELECT EXISTS (SELECT FROM upload) AND NOT ` + barrier
+
 // Revoke makes every receiver refuse callbacks of the upload from now on; one that is being
 // committed at this moment may still be recorded. OSS does not know, and accepts the upload
 // until it expires. Revoking it again changes nothing.
@@ -77,14 +86,7 @@ func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 // An error wraps [ErrNotFound] or [event.ErrUnavailable].
 func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
 	var found bool
-	err := queryRow(ctx, u.pool, &found, `
-		WITH upload AS (
-			SELECT upload_id FROM upcall.issued_uploads WHERE upload_id = $1
-		), revoked AS (
-			INSERT INTO upcall.revoked_uploads (upload_id, revoked_at) SELECT upload_id, now() FROM upload
-			ON CONFLICT DO NOTHING
-		)
-		SELECT EXISTS (SELECT FROM upload) AND NOT `+barrier, id)
+	err := queryRow(ctx, u.pool, &found, revokeUpload, id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("revoke upload: %w", unavailable(err))

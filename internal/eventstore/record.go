@@ -27,15 +27,22 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // events that are not returned are committed. The SELECT of fresh reads ids in the order of
 // the array: all writers sort them, so that no two wait for each other. Events are joined to
 // what fresh returned, not to the table, because a statement does not see its own rows.
+//
+// It is planned once for each connection, from statistics that may be wrong: after a time
+// with tokens they say that upload_id is unique, and so that noUpload has one row. So it
+// leaves the planner no choice that they could spoil: every look at a table is by the first
+// column of an index alone, or by all of its columns (OFFSET 0 keeps it so). In before that
+// takes a look-up for each row, which is done only where there are rows with noUpload, and
+// only for callbacks with an upload: ON CONFLICT finds the others.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
 	SELECT upload_id, id FROM unnest({id}, {judged}) AS given (id, upload_id)
-	JOIN upcall.revoked_uploads USING (upload_id)
+	WHERE upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.revoked_uploads WHERE upload_id = ANY ({judged})))
 ), revoked AS MATERIALIZED (
 	SELECT id FROM suspect
 	WHERE NOT EXISTS (
 		SELECT FROM upcall.callback_ids there
-		WHERE there.upload_id IN (suspect.upload_id, ` + noUpload + `) AND there.id = suspect.id
+		WHERE there.upload_id IN (suspect.upload_id, ` + noUpload + `) AND there.id = suspect.id OFFSET 0
 	)
 ), refused AS (
 	INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, upload_id)
@@ -43,15 +50,21 @@ WITH suspect AS MATERIALIZED (
 	FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {source_addr})
 		AS given (id, received_at, bucket, object_key, upload_id, source_addr)
 	WHERE id = ANY (ARRAY(SELECT id FROM revoked))
-		AND (SELECT count(*) FROM upcall.refused_callbacks there WHERE there.upload_id = given.upload_id) < 100
+		AND (SELECT count(*) FROM (
+			SELECT FROM upcall.refused_callbacks there WHERE there.upload_id = given.upload_id LIMIT 100
+		) AS kept) < 100
 	ON CONFLICT DO NOTHING
+), before AS MATERIALIZED (
+	SELECT given.id FROM unnest({id}, {upload_id}) AS given (id, upload_id)
+	CROSS JOIN LATERAL (
+		SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0
+	) AS there
+	WHERE given.upload_id IS NOT NULL AND EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 	SELECT coalesce(upload_id, ` + noUpload + `), id, received_at
 	FROM unnest({id}, {received_at}, {upload_id}) AS given (id, received_at, upload_id)
-	WHERE (id = ANY (ARRAY(
-		SELECT id FROM revoked UNION ALL SELECT id FROM upcall.callback_ids WHERE upload_id = ` + noUpload + ` AND id = ANY ({id})
-	))) IS NOT TRUE
+	WHERE (id = ANY (ARRAY(SELECT id FROM revoked UNION ALL SELECT id FROM before))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id
 ), recorded AS (

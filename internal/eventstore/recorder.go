@@ -52,11 +52,12 @@ func (r *Recorder) Depth() int { return r.group.depth() }
 // Close accepts no more events, and returns when those it accepted are answered.
 func (r *Recorder) Close() { r.group.close() }
 
+const findEvent = "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id IN ($2, " + noUpload + ") AND id = $1) AND NOT " + barrier
+
 // Find reports whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
 	var found bool
-	err := queryRow(ctx, r.group.config.Pool, &found,
-		"SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id IN ($2, "+noUpload+") AND id = $1) AND NOT "+barrier, id, upload.UUID)
+	err := queryRow(ctx, r.group.config.Pool, &found, findEvent, id, upload.UUID)
 	if err != nil {
 		return false, fmt.Errorf("find event: %w", unavailable(err))
 	}
