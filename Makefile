@@ -34,8 +34,9 @@ bench: ## measure receiver and issuer against what a user would run instead
 versus: ## compare the CPU time of a callback with that of an earlier commit, BEFORE
 	go run ./cmd/bench versus --before $(or $(BEFORE),HEAD~1)
 
-growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk)
+growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), and without tokens
 	go run ./cmd/bench growth --rows 0,10000000,50000000
+	go run ./cmd/bench growth --rows 0,200000,1000000 --tokens-off
 
 soak: ## keep the receiver at full load for ten minutes and watch its memory
 	go run ./cmd/bench soak

@@ -21,10 +21,13 @@ type child struct {
 
 // startChild starts this program, or the one of another commit, as the receiver of a
 // variant.
-func startChild(ctx context.Context, program string, v variant, databaseURL, keyURL, profile string) (*child, error) {
+func startChild(ctx context.Context, program string, v variant, databaseURL, keyURL, profile string, tokensOff bool) (*child, error) {
 	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
 	if profile != "" {
 		args = append(args, "--profile", profile)
+	}
+	if tokensOff {
+		args = append(args, "--tokens-off")
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), databaseURLVariable+"="+databaseURL)

@@ -23,7 +23,12 @@ type growthCommand struct {
 	Clients  int   `default:"128" help:"Keep-alive clients."`
 	Requests int   `default:"100000" help:"Callbacks in each run, after a tenth as many to warm up."`
 	Rounds   int   `default:"3" help:"Runs at each size; the median counts."`
+
+	TokensOff bool `help:"Ignore tokens, after 100,000 callbacks with tokens that PostgreSQL has analyzed."`
 }
+
+// tokensBefore is how many callbacks with tokens come first with --tokens-off.
+const tokensBefore = 100_000
 
 // Run measures the receiver on tables of growing size.
 func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
@@ -40,13 +45,19 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 		l.postgres.Version(), cmd.Clients, cmd.Requests, cmd.Rounds)
 	table := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "rows before\tcallbacks/s\tratio\tp50\tp99\tp99.9\tPostgreSQL CPU\t")
-	there, first := 0, 0.0
+	there, base, first := 0, 0, 0.0
+	if cmd.TokensOff {
+		if err := l.turnTokensOff(ctx); err != nil {
+			return err
+		}
+		there, base = tokensBefore, tokensBefore
+	}
 	for _, rows := range cmd.Rows {
-		if rows > there {
-			if err := l.fill(ctx, there, rows, cmd.Rows[len(cmd.Rows)-1]); err != nil {
+		if base+rows > there {
+			if err := l.fill(ctx, there, base+rows, base+cmd.Rows[len(cmd.Rows)-1]); err != nil {
 				return err
 			}
-			there = rows
+			there = base + rows
 		}
 		if err := l.settle(ctx); err != nil {
 			return err
@@ -58,7 +69,7 @@ func (cmd *growthCommand) Run(ctx context.Context, std cli.Stdio) error {
 		if first == 0 {
 			first = r.rate()
 		}
-		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t\n", there, r.rate(), r.rate()/first,
+		fmt.Fprintf(table, "%d\t%.0f\t%.2f\t%s\t%s\t\n", there-base, r.rate(), r.rate()/first,
 			r.percentiles(), r.each(r.postgresCPU).Round(time.Microsecond))
 		there = after
 	}
@@ -85,17 +96,19 @@ func (cmd *growthCommand) atSize(ctx context.Context, l *lab, there int) (result
 	return median(results), there, nil
 }
 
-// insertFill inserts $2 rows, from number $1 of the $3 rows of the current month. The {values}
-// of their {columns} are those of an event's JSON, $4, except those that differ in each row.
+// insertFill inserts $2 rows, from number $1 of the $3 rows of the current month, with an
+// upload if $5 is true. The {values} of their {columns} are those of an event's JSON, $4,
+// except those that differ in each row.
 const insertFill = `
 	WITH given AS MATERIALIZED (
 		SELECT gen_random_uuid() AS id, i, at AS received_at,
-			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
-				|| right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid AS upload_id
+			CASE WHEN $5 THEN (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
+				|| right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid END AS upload_id
 		FROM generate_series(1, $2::int) AS i,
 			LATERAL (SELECT date_trunc('month', now()) + (now() - date_trunc('month', now())) * (($1::float8 + i) / $3::float8) AS at) AS month
 	), ids AS (
-		INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT upload_id, id, received_at FROM given
+		INSERT INTO upcall.callback_ids (upload_id, id, received_at)
+		SELECT coalesce(upload_id, '00000000-0000-0000-0000-000000000000'), id, received_at FROM given
 	)
 	INSERT INTO upcall.upload_events ({columns}) SELECT {values}
 	FROM given, jsonb_populate_record(NULL::upcall.upload_events, $4::jsonb) AS sample`
@@ -127,7 +140,7 @@ func (l *lab) fill(ctx context.Context, there, want, all int) error {
 	group.SetLimit(runtime.NumCPU())
 	for done := there; done < want; done += step {
 		group.Go(func() error {
-			_, err := l.pool.Exec(ctx, statement, done, min(step, want-done), all, sample)
+			_, err := l.pool.Exec(ctx, statement, done, min(step, want-done), all, sample, !l.tokensOff)
 			return err
 		})
 	}
@@ -154,7 +167,20 @@ func (l *lab) sample() ([]byte, error) {
 	return (&event.Event{Callback: callback}).AppendJSON(nil)
 }
 
+// turnTokensOff fills the tables with callbacks that had tokens. From then on there are none,
+// and PostgreSQL does not learn of it.
+func (l *lab) turnTokensOff(ctx context.Context) error {
+	if err := l.fill(ctx, 0, tokensBefore, tokensBefore); err != nil {
+		return err
+	}
+	l.tokensOff = true
+	return l.exec(ctx, "ANALYZE upcall.callback_ids", "ALTER TABLE upcall.callback_ids SET (autovacuum_enabled = false)")
+}
+
 // settle makes PostgreSQL do its maintenance now, not during a measurement.
 func (l *lab) settle(ctx context.Context) error {
+	if l.tokensOff {
+		return l.exec(ctx, "VACUUM upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
+	}
 	return l.exec(ctx, "VACUUM (ANALYZE) upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
 }

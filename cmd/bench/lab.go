@@ -27,6 +27,7 @@ type lab struct {
 	pool        *pgxpool.Pool
 	keys        *loadgen.KeyServer
 	program     string // its command serve runs the receivers
+	tokensOff   bool   // the receivers ignore tokens
 }
 
 func newLab(ctx context.Context) (*lab, error) {
@@ -120,7 +121,7 @@ func (l *lab) measure(ctx context.Context, v variant, warmUp, requests [][]byte,
 		// is 4 on a small machine, would make Upcall look better than it is.
 		databaseURL += "&pool_max_conns=32"
 	}
-	child, err := startChild(ctx, l.program, v, databaseURL, l.keys.KeyURL, profile)
+	child, err := startChild(ctx, l.program, v, databaseURL, l.keys.KeyURL, profile, l.tokensOff)
 	if err != nil {
 		return result{}, err
 	}

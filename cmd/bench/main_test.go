@@ -81,8 +81,10 @@ func TestVersusFails(t *testing.T) {
 
 func TestGrowth(t *testing.T) {
 	t.Parallel()
-	text := output(t, "growth", "--rows", "0,2000", "--clients", "2", "--requests", "40", "--rounds", "2")
-	expectLines(t, text, map[string]int{`^ *(0|2000) +[1-9]\d* +\d+\.\d\d( +[\d.]+(µs|ms|s)){4} *$`: 2})
+	for _, more := range [][]string{nil, {"--tokens-off"}} {
+		text := output(t, append([]string{"growth", "--rows", "0,2000", "--clients", "2", "--requests", "40", "--rounds", "2"}, more...)...)
+		expectLines(t, text, map[string]int{`^ *(0|2000) +[1-9]\d* +\d+\.\d\d( +[\d.]+(µs|ms|s)){4} *$`: 2})
+	}
 }
 
 func TestSoak(t *testing.T) {

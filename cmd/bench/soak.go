@@ -26,7 +26,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer l.close()
-	child, err := startChild(ctx, l.program, variantNamed(upcallName), l.databaseURL, l.keys.KeyURL, "")
+	child, err := startChild(ctx, l.program, variantNamed(upcallName), l.databaseURL, l.keys.KeyURL, "", false)
 	if err != nil {
 		return err
 	}
