@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -38,8 +39,12 @@ import (
 // fail.
 type site struct {
 	url, apiKey string
-	fail        atomic.Bool // callbacks
-	spools      atomic.Bool // callbacks, like a receiver that cannot reach its database
+	database    string
+	oss         *ossfake.Gate                // in front of the emulator
+	issuer      atomic.Pointer[ossfake.Pass] // in front of the issuer; nil lets everything through
+	fail        atomic.Bool                  // callbacks
+	failsLate   atomic.Bool                  // callbacks, after the receiver has recorded them
+	spools      atomic.Bool                  // callbacks, like a receiver that cannot reach its database
 }
 
 func newSite(t *testing.T) *site {
@@ -48,7 +53,9 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, database, endpoint := new(site), dbtest.URL(t), ossfake.Start(t)
+	s, database := new(site), dbtest.URL(t)
+	s.database, s.oss = database, ossfake.NewGate(t, ossfake.NewEmulator(t))
+	endpoint := s.oss.URL
 	received := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
 		return receiver.Run(ctx, receiver.Config{
 			DatabaseURL: database, Admission: admission.Config{Tokens: tokens},
@@ -64,6 +71,9 @@ func newSite(t *testing.T) *site {
 		switch {
 		case s.fail.Load():
 			w.WriteHeader(http.StatusInternalServerError)
+		case s.failsLate.Load():
+			proxy.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusInternalServerError)
 		case s.spools.Load():
 			receiverfake.Respond(w, http.StatusOK, `{"status":"ok","event_id":"5c3d9175-0000-4000-8000-000000000000",`+
 				`"upload_id":null,"duplicate":false,"durable":"spool"}`)
@@ -72,7 +82,8 @@ func newSite(t *testing.T) *site {
 		}
 	}))
 	s.apiKey = addKey(t, database, "people")
-	s.url = startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
+	issues := &httputil.ReverseProxy{}
+	at := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
 policies:
   people:
     buckets: [demo]
@@ -85,6 +96,18 @@ policies:
     required_vars: [uid]
     allowed_vars: [album]
 `)
+	issued, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issues.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(issued) }
+	s.url = ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pass := s.issuer.Load(); pass != nil {
+			(*pass)(w, r, issues)
+			return
+		}
+		issues.ServeHTTP(w, r)
+	}))
 	return s
 }
 
