@@ -128,7 +128,7 @@ type Request struct {
 	Target string // from the request line, e.g. "/oss/callback?id=1"
 	Length int64  // of the body, if known before it is read; otherwise -1
 	Body   []byte
-	Source netip.Addr // of the connection
+	Source netip.Addr // the sender, as far as it is known
 
 	HeaderBytes      int // names and values of all headers
 	Authorization    string

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ func NewEngine() *gin.Engine {
 	engine := gin.New()
 	// OSS treats a redirect as a failed callback, and other clients repeat a POST without its body.
 	engine.RedirectTrailingSlash = false
-	// Anyone can set X-Forwarded-For.
+	// Anyone can set X-Forwarded-For; see Proxies.
 	engine.ForwardedByClientIP = false
 	return engine
 }
@@ -52,10 +53,19 @@ func Observe[E any](logger *slog.Logger, panicked func(*gin.Context, error), don
 	}
 }
 
-// Log writes the log line of a request, without empty strings.
+// maxLogged is the most of a string that is logged, in bytes: more than an object key has. A
+// stranger chooses the path, and most bytes are longer as JSON.
+const maxLogged = 2 << 10
+
+// Log writes the log line of a request, without empty strings, and with long ones cut off.
 func Log(c *gin.Context, logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
 	attrs = slices.DeleteFunc(attrs, func(a slog.Attr) bool {
 		return a.Value.Kind() == slog.KindString && a.Value.String() == ""
 	})
+	for i, a := range attrs {
+		if a.Value.Kind() == slog.KindString && len(a.Value.String()) > maxLogged {
+			attrs[i].Value = slog.StringValue(strings.ToValidUTF8(a.Value.String()[:maxLogged], "\uFFFD") + "…")
+		}
+	}
 	logger.LogAttrs(context.WithoutCancel(c.Request.Context()), level, message, attrs...)
 }

@@ -57,6 +57,10 @@ func Serve(ctx context.Context, logger *slog.Logger, drain time.Duration, sites 
 	return errors.Join(append(errs, group.Wait())...)
 }
 
+// MaxHeaderBytes limits a request line with its headers, unless a caller of [New] sets another
+// limit. OSS sends less than 2 KiB.
+const MaxHeaderBytes = 80 << 10
+
 // New returns a server with timeouts for short requests. The caller may change them before
 // it serves.
 func New(handler http.Handler, logger *slog.Logger) *http.Server {
@@ -67,6 +71,10 @@ func New(handler http.Handler, logger *slog.Logger) *http.Server {
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// Anyone may open connections; net/http's default lets each of them hold some megabytes.
+		MaxHeaderBytes: MaxHeaderBytes,
+		// The handler answers OPTIONS *, too: whoever watches over requests must see each.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

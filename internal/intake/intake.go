@@ -16,7 +16,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -50,6 +49,8 @@ type Config struct {
 	Verifier *verify.Verifier
 	// Recorder keeps accepted callbacks. Required.
 	Recorder Recorder
+	// Proxies are our own, between OSS and us. Default none.
+	Proxies httpserver.Proxies
 	// Refusals keeps some of the refused callbacks. Default none.
 	Refusals RefusalStore
 	// Metrics counts. Required.
@@ -126,7 +127,7 @@ func (s *Server) callback(c *gin.Context) {
 func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen *logEvent) (*acceptance, *admission.Refusal) {
 	request := &seen.request
 	*request = admission.Request{
-		Method: r.Method, Path: r.URL.Path, Target: r.RequestURI, Length: r.ContentLength, Source: sourceAddr(r),
+		Method: r.Method, Path: r.URL.Path, Target: r.RequestURI, Length: r.ContentLength, Source: s.cfg.Proxies.Source(r),
 	}
 	request.SetHeader(r.Header)
 	if refusal := s.policy.CheckHead(request); refusal != nil {
@@ -167,12 +168,4 @@ func (s *Server) repeatOrExpired(ctx context.Context, e *event.Event, expired *a
 		return nil, expired
 	}
 	return newAcceptance(e, recorder.Outcome{Durable: where, Duplicate: true}), nil
-}
-
-// sourceAddr returns the address of the peer: OSS, a proxy of ours, or a stranger. It
-// ignores headers that name another address, because anyone can set them.
-func sourceAddr(r *http.Request) netip.Addr {
-	// net/http sets it; if it is not an address, the zero Addr stands for "unknown".
-	from, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return from.Addr().Unmap()
 }

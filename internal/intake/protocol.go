@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -69,21 +69,32 @@ func (c *protocolConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// netHTTPError is in every answer that net/http gives without a handler, and in none of
-// ours.
+// netHTTPError is in every error that net/http writes without a handler but one, and in none
+// of our answers. The exception is a 417, for an Expect other than 100-continue.
 var netHTTPError = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
+
+// The beginnings of their status lines, after the version.
+var expectationFailed, headersTooLarge = []byte("417 "), []byte("431 ")
+
+// maxUnread is how much is read of a message that was refused here, in bytes.
+const maxUnread = 4 << 20
 
 // Write replaces the plain-text errors of net/http with answers of the contract.
 func (c *protocolConn) Write(p []byte) (int, error) {
 	if c.refused.Load() {
 		return len(p), nil
 	}
-	if !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) || !bytes.Contains(p, netHTTPError) {
+	version, status, _ := bytes.Cut(p, []byte(" "))
+	switch {
+	case !bytes.HasPrefix(version, []byte("HTTP/1.")):
 		return c.Conn.Write(p)
-	}
-	if status, _, _ := bytes.Cut(p[len("HTTP/1.1 "):], []byte(" ")); string(status) == strconv.Itoa(http.StatusRequestHeaderFieldsTooLarge) {
+	case bytes.HasPrefix(status, expectationFailed):
+		c.refuse(admission.Malformed, "Expect is neither absent nor 100-continue")
+	case !bytes.Contains(p, netHTTPError):
+		return c.Conn.Write(p)
+	case bytes.HasPrefix(status, headersTooLarge):
 		c.refuse(admission.HeadersTooLarge.Code, admission.HeadersTooLarge.Message)
-	} else {
+	default:
 		c.refuse(admission.Malformed, "this is not an HTTP/1.1 request")
 	}
 	return len(p), nil
@@ -100,4 +111,11 @@ func (c *protocolConn) refuse(code admission.Code, message string) {
 	fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), len(body), body)
 	c.metrics.requests.WithLabelValues(string(code)).Inc()
+	// No other answer follows. What the peer still sends is read: if the connection were closed
+	// before, TCP would reset it, and the peer could lose the answer.
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = c.Conn.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.CopyN(io.Discard, c.Conn, maxUnread)
 }

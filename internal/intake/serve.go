@@ -21,8 +21,6 @@ func (s *Server) Serve(ctx context.Context, public net.Listener, others ...https
 	// The handler sets shorter deadlines; these are for a sender that does not read.
 	server.ReadTimeout, server.WriteTimeout = 2*Deadline, 2*Deadline
 	server.IdleTimeout = time.Minute
-	// Well above admission.MaxHeaders, so that large headers get our answer, not net/http's.
-	server.MaxHeaderBytes = 2 << 20
 	if s.cfg.Refusals != nil {
 		answering, answered := context.WithCancel(context.WithoutCancel(ctx))
 		var keeping sync.WaitGroup
