@@ -1,11 +1,12 @@
--- The same statements about the columns, in plainer words.
+-- The statements about the columns, in plainer words, and up to date.
 
 COMMENT ON COLUMN upcall.upload_events.image_width  IS 'Width in pixels. Null when the object is not an image that OSS recognizes, or the body did not have it.';
 COMMENT ON COLUMN upcall.upload_events.image_height IS 'Height in pixels. Null when the object is not an image that OSS recognizes, or the body did not have it.';
 COMMENT ON COLUMN upcall.upload_events.image_format IS 'Format of the image, such as jpg or png. Null when the object is not an image that OSS recognizes, or the body did not have it.';
 COMMENT ON COLUMN upcall.upload_events.vpc_id       IS 'VPC that the upload came through. Null when it came over the internet, or the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.request_id   IS 'Request id of the upload in OSS. Where the body did not have it, the one of the x-oss-request-id header, which nobody signs. Null when neither had it.';
 COMMENT ON COLUMN upcall.upload_events.upload_id    IS 'The issued upload, from the token. Null when the callback had no valid token and none was required.';
-COMMENT ON COLUMN upcall.upload_events.vars         IS 'All other fields of the body, by their names there; custom variables of the default template have no "x:". The upload token is left out: upload_id stands for it. Empty object when there are none; never null.';
+COMMENT ON COLUMN upcall.upload_events.vars         IS 'All other fields of the body, by their names there; custom variables of the default template have no "x:". The values in the query of the callback URL, too, unless the body has a field of that name, or an upload token that does not cover them. The upload token is left out: upload_id stands for it. Empty object when there are none; never null.';
 COMMENT ON COLUMN upcall.upload_events.source       IS 'What told of the upload, such as "callback". Never null.';
 COMMENT ON COLUMN upcall.api_keys.hash              IS 'Digest of the secret part, which is not stored. Never null.';
 COMMENT ON COLUMN upcall.issued_uploads.content_type IS 'The only content type that OSS accepts. Null when any is accepted.';

@@ -21,7 +21,7 @@ type doctorCommand struct {
 	Entry        int      `placeholder:"N" help:"${entry}"`
 	Body         string   `placeholder:"FILE" help:"File with the body, if the capture lacks it."`
 	CallbackURL  string   `name:"callback-url" placeholder:"URL" help:"${callback_url}"`
-	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"Path that OSS calls. Default any."`
+	CallbackPath []string `setting:"UPCALL_CALLBACK_PATH" placeholder:"PATH" help:"${callback_path} Default any."`
 	KeyURL       []string `name:"key-url" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
 	KeyFile      string   `placeholder:"FILE" help:"PEM file with an additional public key, in place of what its URL serves."`
 	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"${token}"`
@@ -85,7 +85,7 @@ func (cmd *doctorCommand) doctor(env cli.Env, in io.Reader) (*doctor.Doctor, err
 	var err error
 	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
-	cfg.Admission.CallbackPath, cfg.Admission.TokenPolicy = cmd.CallbackPath, admission.TokenPolicy(cmd.Token)
+	cfg.Admission.CallbackPaths, cfg.Admission.TokenPolicy = trimmed(cmd.CallbackPath), admission.TokenPolicy(cmd.Token)
 	if cmd.At != "" {
 		if cfg.At, err = time.Parse(time.RFC3339, cmd.At); err != nil {
 			faults.AddAt("--at", "%q is not of the form 2006-01-02T15:04:05Z", cmd.At)

@@ -7,7 +7,9 @@ func helpTexts() kong.Vars {
 	return kong.Vars{
 		// receiver serve.
 		"admin_listen": "Private listener: /livez, /readyz, /metrics.",
-		"buckets":      "Accept callbacks for these buckets only, separated by commas. Default any.",
+		"callback_path": "Paths that OSS calls, separated by commas. A path may have parameters: " +
+			"/oss/:session/:key, or /oss/* for all below it.",
+		"buckets": "Accept callbacks for these buckets only, separated by commas. Default any.",
 		"database_url_help": "PostgreSQL, or embedded for a private server in the data directory. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 		"fields": "Names in another issuer's template: filename=object,height=imageInfo.height. " +

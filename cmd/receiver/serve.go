@@ -22,7 +22,7 @@ type serveCommand struct {
 	database
 	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"${listen}"`
 	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"${admin_listen}"`
-	CallbackPath string   `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"Path that OSS calls."`
+	CallbackPath []string `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"${callback_path}"`
 	Token        string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"${token}"`
 	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
 	admissionFlags
@@ -140,7 +140,7 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
-	cfg.Admission.CallbackPath, cfg.Admission.TokenPolicy = cmd.CallbackPath, admission.TokenPolicy(strings.TrimSpace(cmd.Token))
+	cfg.Admission.CallbackPaths, cfg.Admission.TokenPolicy = trimmed(cmd.CallbackPath), admission.TokenPolicy(strings.TrimSpace(cmd.Token))
 	return cfg, fault.Join(faults, cfg.Check())
 }
 

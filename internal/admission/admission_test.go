@@ -3,6 +3,7 @@ package admission
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"strings"
@@ -78,7 +79,7 @@ func request(contentType, body string) *Request {
 // TestRefuses has requests that break each rule, and attempts to get around it.
 func TestRefuses(t *testing.T) {
 	t.Parallel()
-	policy := newPolicy(t, Config{CallbackPath: path, Buckets: []string{"demo", "other"}})
+	policy := newPolicy(t, Config{CallbackPaths: []string{path}, Buckets: []string{"demo", "other"}})
 	_, good := mint(t, "demo", "a.txt", noon.Add(time.Hour))
 	_, expired := mint(t, "demo", "a.txt", noon)
 	_, elsewhere := mint(t, "other", "a.txt", noon.Add(time.Hour))
@@ -184,6 +185,8 @@ func TestAdmits(t *testing.T) {
 	callback := callbackspec.Callback{Bucket: "demo", Object: "a.txt", RequestID: "R1", Token: token}
 	noBucket, noObject, noRequestID := callback, callback, callback
 	noBucket.Bucket, noObject.Object, noRequestID.RequestID = "", "", ""
+	headerID := callback
+	headerID.RequestID = "5C3D9175B6FC201293AD0001"
 	noToken, foreign := callback, callback
 	noToken.Token, foreign.Token = "", "k1.AAAA"
 	for _, tt := range []struct {
@@ -199,7 +202,13 @@ func TestAdmits(t *testing.T) {
 		{"no bucket", Config{Buckets: []string{"demo"}}, "object=a.txt&reqId=R1&upcall_token=" + token,
 			func(r *Request) { r.Bucket = "" }, noBucket, id},
 		{"no object", Config{}, "bucket=demo&reqId=R1&upcall_token=" + token, nil, noObject, id},
-		{"no request id", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token, nil, noRequestID, id},
+		{"request id of the header", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token, nil, headerID, id},
+		{"no request id", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token,
+			func(r *Request) { r.RequestID = "" }, noRequestID, id},
+		{"request id that is not text", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token,
+			func(r *Request) { r.RequestID = "R\xff" }, noRequestID, id},
+		{"request id that is too long", Config{}, "bucket=demo&object=a.txt&upcall_token=" + token,
+			func(r *Request) { r.RequestID = strings.Repeat("R", 129) }, noRequestID, id},
 		{"identity encoding", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token,
 			func(r *Request) { r.ContentEncoding = "Identity" }, callback, id},
 		{"any path", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token, func(r *Request) { r.Path = "/x" }, callback, id},
@@ -219,7 +228,11 @@ func TestAdmits(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, refusal)
 			continue
 		}
-		identity, err := Identify(policy.Signed(r), &tt.want, r.RequestID)
+		body, err := callbackspec.Parse(form, r.Body, tt.cfg.Fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		identity, err := Identify(policy.Signed(r), &body, r.RequestID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +252,7 @@ func TestAdmits(t *testing.T) {
 // TestLearned checks what a refused callback's event holds.
 func TestLearned(t *testing.T) {
 	t.Parallel()
-	policy := newPolicy(t, Config{CallbackPath: path})
+	policy := newPolicy(t, Config{CallbackPaths: []string{path}})
 	id, expired := mint(t, "demo", "a.txt", noon)
 	body := "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + expired
 	whole, refusal := policy.Admit(t.Context(), request(form, body), noon.Add(-time.Second))
@@ -276,7 +289,9 @@ func TestLearned(t *testing.T) {
 func TestPublicURL(t *testing.T) {
 	t.Parallel()
 	const public = "/upcall%20in/oss?tenant=7"
-	policy := newPolicy(t, Config{PublicURL: "https://hooks.example.com/upcall%20in/oss", CallbackPath: path, TokenPolicy: TokenOff})
+	policy := newPolicy(t, Config{
+		PublicURL: "https://hooks.example.com/upcall%20in/oss", CallbackPaths: []string{path}, TokenPolicy: TokenOff,
+	})
 	r := request(form, "bucket=demo")
 	r.Authorization, r.Target = ossemu.SignCallback(public, r.Body), path+"?tenant=7"
 	if _, refusal := policy.Admit(t.Context(), r, noon); refusal != nil {
@@ -284,6 +299,77 @@ func TestPublicURL(t *testing.T) {
 	}
 	if r.Target = path; policy.Signed(r).Target != "/upcall%20in/oss" {
 		t.Errorf("signed target without a query: %s", policy.Signed(r).Target)
+	}
+}
+
+func TestCallbackPaths(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{ // which of the patterns it matches
+		"/oss/callback":             "/oss/callback",
+		"/oss/callback/":            "",
+		"/":                         "",
+		"/callback/oss/s1/k1":       "/callback/oss/:session/:key",
+		"/callback/oss/s1":          "",
+		"/callback/oss/s1/":         "",
+		"/callback/oss//k1":         "",
+		"/callback/oss/s1/k1/":      "",
+		"/callback/oss/s1/k1/x":     "",
+		"/callback/oss/:session/ü&": "/callback/oss/:session/:key",
+		"/hooks/":                   "/hooks/*",
+		"/hooks/a":                  "/hooks/*",
+		"/hooks/a/b//c/":            "/hooks/*",
+		"/hooks":                    "",
+		"/hooksx":                   "",
+		"/v1/t1/a/b":                "/v1/:tenant/*rest",
+		"/v1/t1/":                   "/v1/:tenant/*rest",
+		"/v1/t1":                    "",
+	} {
+		for _, pattern := range []string{"/oss/callback", "/callback/oss/:session/:key", "/hooks/*", "/v1/:tenant/*rest"} {
+			policy := newPolicy(t, Config{CallbackPaths: []string{"/elsewhere", pattern}})
+			r := request(form, "bucket=demo")
+			r.Path = path
+			if refusal := policy.CheckHead(r); (refusal == nil) != (pattern == want) || refusal != nil && refusal.Reason != ReasonPath {
+				t.Errorf("%s at %s: %+v", path, pattern, refusal)
+			}
+			if !matchPath(pattern, pattern) {
+				t.Errorf("%s is not one of its own paths", pattern)
+			}
+		}
+	}
+	r := request(form, "bucket=demo")
+	if r.Path = "/any/thing"; newPolicy(t, Config{CallbackPaths: []string{"/*"}}).CheckHead(r) != nil {
+		t.Error("/* does not match everything")
+	}
+}
+
+// TestQuery: the query of the callback URL is recorded where it is as trustworthy as the body.
+func TestQuery(t *testing.T) {
+	t.Parallel()
+	_, token := mint(t, "demo", "a.txt", noon.Add(time.Hour))
+	const target = path + "?id=1&index=%2Fx+y&bucket=other&size=9&upcall_token=t&uid=7"
+	const fields = "bucket=demo&object=a.txt&uid=42"
+	for _, tt := range []struct {
+		name, body string
+		policy     TokenPolicy
+		want       string
+	}{
+		{"tokens off", fields, TokenOff, `{"bucket":"other","id":"1","index":"/x y","size":"9","uid":"42"}`},
+		{"no token", fields, TokenOptional, `{"bucket":"other","id":"1","index":"/x y","size":"9","uid":"42"}`},
+		{"a token that does not cover the query", fields + "&upcall_token=" + token, TokenRequired, `{"uid":"42"}`},
+	} {
+		r := request(form, tt.body)
+		r.Target, r.Authorization = target, ossemu.SignCallback(target, r.Body)
+		e, refusal := newPolicy(t, Config{TokenPolicy: tt.policy}).Admit(t.Context(), r, noon)
+		if refusal != nil {
+			t.Errorf("%s: %+v", tt.name, refusal)
+			continue
+		}
+		if vars, err := json.Marshal(e.Callback.Vars); err != nil || string(vars) != tt.want {
+			t.Errorf("%s: %s, want %s (%v)", tt.name, vars, tt.want, err)
+		}
+		if e.Callback.Bucket != "demo" || e.Callback.Size != nil {
+			t.Errorf("%s: the query became a system field: %+v", tt.name, e.Callback)
+		}
 	}
 }
 
@@ -341,12 +427,21 @@ func TestNewRefuses(t *testing.T) {
 		"required without keys": {Config{}, "set UPCALL_TOKEN_KEYS"},
 		"optional without keys": {Config{TokenPolicy: TokenOptional}, "set UPCALL_TOKEN_KEYS"},
 		"unknown policy":        {Config{TokenPolicy: "maybe", Tokens: keys}, "use required, optional or off"},
-		"relative path":         {Config{CallbackPath: "cb", Tokens: keys}, "start it with /"},
-		"escaped path":          {Config{CallbackPath: "/a%20b", Tokens: keys}, "plain path"},
-		"wildcard path":         {Config{CallbackPath: "/:id", Tokens: keys}, "plain path"},
+		"relative path":         {Config{CallbackPaths: []string{"cb"}, Tokens: keys}, "start it with /"},
+		"escaped path":          {Config{CallbackPaths: []string{"/a%20b"}, Tokens: keys}, "plain path"},
+		"path with a query":     {Config{CallbackPaths: []string{"/a?b"}, Tokens: keys}, "plain path"},
+		"path twice":            {Config{CallbackPaths: []string{"/a", "/a"}, Tokens: keys}, "given twice"},
+		"second path relative":  {Config{CallbackPaths: []string{"/a", "b"}, Tokens: keys}, `"b" is not a plain path`},
+		"empty path":            {Config{CallbackPaths: []string{"/a", ""}, Tokens: keys}, `"" is not a plain path`},
+		"star before the end":   {Config{CallbackPaths: []string{"/*/a"}, Tokens: keys}, "write /oss/:session/:key or /oss/*"},
+		"star in a segment":     {Config{CallbackPaths: []string{"/a*"}, Tokens: keys}, "write /oss/:session/:key or /oss/*"},
+		"parameter in a name":   {Config{CallbackPaths: []string{"/a:b"}, Tokens: keys}, "write /oss/:session/:key or /oss/*"},
+		"parameter without one": {Config{CallbackPaths: []string{"/:"}, Tokens: keys}, "write /oss/:session/:key or /oss/*"},
+		"public URL of two":     {Config{PublicURL: "https://h/p", CallbackPaths: []string{"/a", "/b"}, Tokens: keys}, "stands for one path"},
+		"public URL of many":    {Config{PublicURL: "https://h/p", CallbackPaths: []string{"/a/*"}, Tokens: keys}, "stands for one path"},
 		"public URL is a path":  {Config{PublicURL: "/oss", Tokens: keys}, "https://host/path"},
 		"public URL has query":  {Config{PublicURL: "https://h/p?q", Tokens: keys}, "without its query"},
-		"two mistakes":          {Config{PublicURL: "ftp://h", CallbackPath: "cb", Tokens: keys}, "\n"},
+		"two mistakes":          {Config{PublicURL: "ftp://h", CallbackPaths: []string{"cb"}, Tokens: keys}, "\n"},
 		"no verifier":           {Config{Tokens: keys}, "a verifier is required"},
 	} {
 		if _, err := New(tt.cfg, nil); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -73,7 +73,7 @@ func (a *trial) signed(body string, changes ...func(*callback)) callback {
 			"X-Oss-Bucket":      {"demo"},
 			"X-Oss-Pub-Key-Url": {base64.StdEncoding.EncodeToString([]byte(a.keyURL))},
 		},
-		admission: admission.Config{CallbackPath: path, Buckets: []string{"demo", "other"}, Tokens: a.keys},
+		admission: admission.Config{CallbackPaths: []string{path}, Buckets: []string{"demo", "other"}, Tokens: a.keys},
 	}
 	for _, change := range changes {
 		change(&c)
@@ -119,7 +119,7 @@ func (a *trial) rules(t *testing.T) {
 			a.signed(good, set("Content-Encoding", "identity")),
 		},
 		{admission.NotFound, admission.ReasonPath}: {
-			a.signed(good, func(c *callback) { c.admission.CallbackPath = "/callback" }),
+			a.signed(good, func(c *callback) { c.admission.CallbackPaths = []string{"/callback"} }),
 			a.signed(good, func(c *callback) { c.target += "/" }),
 			a.signed(good, func(c *callback) { c.method, c.target = http.MethodGet, "/" }),
 		},
@@ -174,10 +174,10 @@ func (a *trial) signatures(t *testing.T) {
 		}
 		c := callback{
 			method: http.MethodPost, target: v.Target, body: v.Body, header: make(http.Header),
-			admission: admission.Config{CallbackPath: target.Path, TokenPolicy: admission.TokenOff},
+			admission: admission.Config{CallbackPaths: []string{target.Path}, TokenPolicy: admission.TokenOff},
 		}
 		if target.Path == "" || c.admission.Check() != nil {
-			c.admission.CallbackPath = "/elsewhere" // receivers cannot be configured to listen there
+			c.admission.CallbackPaths = []string{"/elsewhere"} // receivers cannot be configured to listen there
 		}
 		if v.KeyServer != nil {
 			url, _ := v.KeyServer.Start(t)

@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
-	"strings"
 	"time"
 
 	"upcall/internal/callbackspec"
@@ -44,8 +43,10 @@ const (
 
 // Config holds the settings.
 type Config struct {
-	// CallbackPath is the path that OSS calls. Default any.
-	CallbackPath string
+	// CallbackPaths are the paths that OSS calls. Default any. In one, :name is a parameter
+	// that stands for one segment, and * at its end for any number of them. What they stand
+	// for is not recorded: no token covers the path.
+	CallbackPaths []string
 	// PublicURL is the callback URL as OSS sees it, if a proxy changes the path: the
 	// signature covers the path that OSS requested. Default: the request's own.
 	PublicURL string
@@ -62,15 +63,7 @@ type Config struct {
 // Check returns all mistakes.
 func (cfg Config) Check() error {
 	_, publicURL := publicPath(cfg.PublicURL)
-	return fault.Join(checkCallbackPath(cfg.CallbackPath), publicURL, checkTokenPolicy(cfg))
-}
-
-func checkCallbackPath(path string) error {
-	if path != "" && (path[0] != '/' || strings.ContainsAny(path, ":*?#% ")) {
-		return fmt.Errorf("callback path %q is not a plain path: start it with / and use no %%, :, *, ? or #, "+
-			"which proxies and OSS spell differently", path)
-	}
-	return nil
+	return fault.Join(checkCallbackPaths(cfg), publicURL, checkTokenPolicy(cfg))
 }
 
 // publicPath returns the escaped path of the callback URL as OSS sees it, or "".
@@ -186,6 +179,10 @@ func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.E
 	if e.ID, err = Identify(signed, &e.Callback, r.RequestID); err != nil {
 		return e, notVerified(err)
 	}
+	e.Callback.RequestID = cmp.Or(e.Callback.RequestID, requestID(r.RequestID))
 	e.UploadID, refusal = p.checkToken(&e.Callback, now)
+	if refusal == nil && coversQuery(e.UploadID) {
+		e.Callback.AddQuery(signed.Target)
+	}
 	return e, refusal
 }

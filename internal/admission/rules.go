@@ -16,10 +16,15 @@ import (
 )
 
 func (p *Policy) checkPath(r *Request) *Refusal {
-	if p.cfg.CallbackPath != "" && r.Path != p.cfg.CallbackPath {
-		return &Refusal{NotFound, ReasonPath, "there is nothing here", nil}
+	for _, path := range p.cfg.CallbackPaths {
+		if matchPath(path, r.Path) {
+			return nil
+		}
 	}
-	return nil
+	if len(p.cfg.CallbackPaths) == 0 {
+		return nil
+	}
+	return &Refusal{NotFound, ReasonPath, "there is nothing here", nil}
 }
 
 func checkMethod(r *Request) *Refusal {
@@ -130,6 +135,22 @@ func Identify(signed verify.Request, callback *callbackspec.Callback, requestID 
 	}
 	return uuid.UUID(digest.Sum(nil)[:16]), nil
 }
+
+// requestID returns the id in the x-oss-request-id header, which counts if the body has none.
+// Nobody signs the header, so it is a hint, and anything that cannot be an id is left out.
+func requestID(header string) string {
+	if len(header) > maxRequestID || !callbackspec.Storable(header) {
+		return ""
+	}
+	return header
+}
+
+// maxRequestID is the longest request id in bytes; OSS's have 24.
+const maxRequestID = 128
+
+// coversQuery reports whether the query of the callback URL is recorded. With OSS's signature
+// alone it is as good as the body. With a token it is whatever the uploader had OSS sign.
+func coversQuery(uploadID uuid.NullUUID) bool { return !uploadID.Valid }
 
 // checkToken returns the upload that the callback belongs to. The OSS signature alone does
 // not prove that; see package uploadtoken. With ReasonTokenExpired the ID is valid.

@@ -167,14 +167,18 @@ func TestParseAccepts(t *testing.T) {
 				"wh": raw(`"810,539"`), "o": raw(`{"a":"&="}`)}}},
 		{"pairs of JSON over several lines", js, "object=\" a \" &\r\n\tsize = 5385 \n&note= x y \n", spec.Callback{
 			Object: " a ", Size: ptr[int64](5385), Vars: rawVars{"note": raw(`"x y"`)}}},
-		{"JSON of form type, bare", form, `{"bucket":demo,"object":a2%2F1%2C%22%7D.txt,"mimeType":text%2Fplain,"size":5,"vpcId":,"uid":4%262}`, spec.Callback{
+		{"JSON of form type, bare", form, `{"bucket":demo,"object":a2%2F1%2C%22%7D.txt,"mimeType":text%2Fplain,"size":5,` +
+			`"vpcId":,"uid":4%262}`, spec.Callback{
 			Bucket: "demo", Object: `a2/1,"}.txt`, MimeType: "text/plain", Size: ptr[int64](5), Vars: rawVars{"uid": raw(`"4&2"`)}}},
-		{"JSON of form type, bare, over several lines", form, "\n{ \"bucket\" : demo ,\r\n\t\"imageInfo\" : { \"height\" : 1 , \"width\" : , \"x\" : a+b } }\n",
+		{"JSON of form type, bare, over several lines", form,
+			"\n{ \"bucket\" : demo ,\r\n\t\"imageInfo\" : { \"height\" : 1 , \"width\" : , \"x\" : a+b } }\n",
 			spec.Callback{Bucket: "demo", ImageHeight: ptr[int32](1), Vars: rawVars{"imageInfo": raw(`{"x":"a b"}`)}}},
-		{"JSON of form type, bare keys that look like JSON", form, `{"object":null,"etag":12,"bucket":true,"uid":1e999999,"v":false}`, spec.Callback{
-			Object: "null", ETag: "12", Bucket: "true", Vars: rawVars{"uid": raw(`"1e999999"`), "v": raw(`"false"`)}}},
-		{"JSON of form type, bare in arrays and objects", form, `{"a":[x%2Cy,,{"b":},[]],"c":{"%61":"%00","d":"%2F"},"e":http://h/a%2Fb}`, spec.Callback{
-			Vars: rawVars{"a": raw(`["x,y","",{"b":""},[]]`), "c": raw(`{"%61":"%00","d":"/"}`), "e": raw(`"http://h/a/b"`)}}},
+		{"JSON of form type, bare keys that look like JSON", form,
+			`{"object":null,"etag":12,"bucket":true,"uid":1e999999,"v":false}`, spec.Callback{
+				Object: "null", ETag: "12", Bucket: "true", Vars: rawVars{"uid": raw(`"1e999999"`), "v": raw(`"false"`)}}},
+		{"JSON of form type, bare in arrays and objects", form,
+			`{"a":[x%2Cy,,{"b":},[]],"c":{"%61":"%00","d":"%2F"},"e":http://h/a%2Fb}`, spec.Callback{
+				Vars: rawVars{"a": raw(`["x,y","",{"b":""},[]]`), "c": raw(`{"%61":"%00","d":"/"}`), "e": raw(`"http://h/a/b"`)}}},
 		{"JSON whose type was lost", "", `{"object":"a","vpcId":null,"imageInfo.height":null,"uid":4}`, spec.Callback{
 			Object: "a", Vars: rawVars{"uid": raw("4")}}},
 		{"JSON of form type", form, `{"object":"a%2Fb+c","size":12,"uid":"4%262"}`, spec.Callback{
@@ -254,7 +258,8 @@ func TestParseFields(t *testing.T) {
 // TestParseSeveralNames: one receiver takes the templates of several issuers.
 func TestParseSeveralNames(t *testing.T) {
 	t.Parallel()
-	fields := mustFields(t, "object=object,filename=object,key=object,bytes=size,size=size,ip=clientIp,from=clientIp,t=upcall_token,token=upcall_token")
+	fields := mustFields(t, "object=object,filename=object,key=object,bytes=size,size=size,ip=clientIp,from=clientIp,"+
+		"t=upcall_token,token=upcall_token")
 	addr := netip.MustParseAddr("203.0.113.9")
 	for _, tt := range []struct {
 		body, says string // says is "" if it is accepted

@@ -293,7 +293,8 @@ func TestCheckBody(t *testing.T) {
 		{"object=${object", form, "close it with }"},
 
 		// What OSS does not fill in, because it was percent-encoded.
-		{"bucket=%24%7Bbucket%7D&object=%24%7Bobject%7D", form, "${bucket}: the template was percent-encoded before OSS saw it; give OSS the template as it is"},
+		{"bucket=%24%7Bbucket%7D&object=%24%7Bobject%7D", form,
+			"${bucket}: the template was percent-encoded before OSS saw it; give OSS the template as it is"},
 		{"bucket=${bucket}&filename=%24%7bobject%7d", form, "${object}: the template was percent-encoded"},
 		{"bucket=%24{bucket}", form, "percent-encoded"},
 		{"uid=%24%7Bx%3Auid%7D", form, "${x:uid}: the template was percent-encoded"},
@@ -359,7 +360,8 @@ func TestOddities(t *testing.T) {
 		{form, `{"object":a,"size":5}`, "the template is JSON, but callbackBodyType is not"},
 		{js, `object="a"&size=5`, "name=value pairs, but callbackBodyType is application/json"},
 	} {
-		if got := strings.Join(spec.Oddities(tt.contentType, []byte(tt.body)), "; "); (got == "") != (tt.says == "") || !strings.Contains(got, tt.says) {
+		got := strings.Join(spec.Oddities(tt.contentType, []byte(tt.body)), "; ")
+		if (got == "") != (tt.says == "") || !strings.Contains(got, tt.says) {
 			t.Errorf("%s %q: %q, want %q", tt.contentType, tt.body, got, tt.says)
 		}
 	}

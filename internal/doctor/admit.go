@@ -36,7 +36,7 @@ func (e *examination) admit(ctx context.Context, r admission.Request) {
 		})
 		switch refusal.Reason {
 		case admission.ReasonPath:
-			r.Path = e.cfg.Admission.CallbackPath
+			r.Path = e.cfg.Admission.CallbackPaths[0] // also as a pattern it is one of its own paths
 		case admission.ReasonMethod:
 			r.Method = http.MethodPost
 		case admission.ReasonHeaders:
@@ -56,7 +56,7 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 	switch refusal.Reason {
 	case admission.ReasonPath:
 		return fmt.Sprintf("the request is for %s, but the receiver answers at %s",
-			Mark(r.Path), Mark(e.cfg.Admission.CallbackPath))
+			Mark(r.Path), Mark(strings.Join(e.cfg.Admission.CallbackPaths, ", ")))
 	case admission.ReasonMethod:
 		return "the method is " + Mark(r.Method)
 	case admission.ReasonHeaders:

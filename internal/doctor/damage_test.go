@@ -348,7 +348,7 @@ func TestRefusals(t *testing.T) {
 		{"body", jsonType, `{"bucket":`, nil, "body"},
 		{"content encoding", formType, good, func(c *Capture, _ *Config) { c.set("Content-Encoding", "gzip") }, "content_encoding"},
 		{"method", formType, good, func(c *Capture, _ *Config) { c.Method = "PUT" }, "method"},
-		{"path", formType, good, func(_ *Capture, cfg *Config) { cfg.Admission.CallbackPath = "/callback" }, "path"},
+		{"path", formType, good, func(_ *Capture, cfg *Config) { cfg.Admission.CallbackPaths = []string{"/callback"} }, "path"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -220,8 +220,8 @@ func (e *examination) hints() []string {
 	if prefix := e.capture.Get("X-Forwarded-Prefix"); prefix != "" {
 		targets = append(targets, strings.TrimSuffix(prefix, "/")+e.received()[thePath])
 	}
-	targets = append(targets, e.cfg.Admission.CallbackPath)
-	return slices.DeleteFunc(targets, func(target string) bool { return target == "" })
+	targets = append(targets, e.cfg.Admission.CallbackPaths...)
+	return slices.DeleteFunc(targets, func(target string) bool { return target == "" || admission.IsPattern(target) })
 }
 
 // hinted is the step that takes one part from the hints.

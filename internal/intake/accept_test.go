@@ -97,6 +97,47 @@ func TestRecordsWithoutBucketOrObject(t *testing.T) {
 	}
 }
 
+// TestPathsOfOthers checks the callback URLs of other receivers: several paths, parameters in
+// them, a query, and a template without a request id.
+func TestPathsOfOthers(t *testing.T) {
+	t.Parallel()
+	o := newOSS(t)
+	s := serve(t, o, nil, func(c *Config) {
+		c.Admission.TokenPolicy = admission.TokenOff
+		c.Admission.CallbackPaths = []string{path, "/callback/oss/:session/:key", "/hooks/*"}
+	})
+	for target, want := range map[string]string{
+		path:                            `{}`,
+		path + "?id=1&index=2":          `{"id": "1", "index": "2"}`,
+		"/callback/oss/s1/k1?authid=1a": `{"authid": "1a"}`,
+		"/hooks/a/b":                    `{}`,
+		path + "/":                      "",
+		"/callback/oss/s1":              "",
+	} {
+		r := o.request(t, s.Public, target, string(callbackspec.Form), "bucket=demo&object=a.txt&size=5\n")
+		r.Header.Set("X-Oss-Request-Id", "5C3D9175B6FC201293AD0001")
+		got := do(t, r)
+		if want == "" {
+			if got.Code != http.StatusNotFound {
+				t.Errorf("%s: got %d %s", target, got.Code, got.Raw)
+			}
+			continue
+		}
+		if got.Code != http.StatusOK {
+			t.Errorf("%s: got %d %s", target, got.Code, got.Raw)
+			continue
+		}
+		var vars, requestID string
+		const query = "SELECT vars::text, request_id FROM upcall.upload_events WHERE id = $1"
+		if err := s.pool.QueryRow(t.Context(), query, got.EventID).Scan(&vars, &requestID); err != nil {
+			t.Fatal(err)
+		}
+		if vars != want || requestID != "5C3D9175B6FC201293AD0001" {
+			t.Errorf("%s: vars %s, request id %s; want %s and the header's", target, vars, requestID, want)
+		}
+	}
+}
+
 // TestGenuineVectors sends callbacks that OSS signed to a running service.
 func TestGenuineVectors(t *testing.T) {
 	t.Parallel()
@@ -105,14 +146,16 @@ func TestGenuineVectors(t *testing.T) {
 	genuine, refused := 0, 0
 	for _, v := range vectors.Load(t) {
 		callbackPath, _, _ := strings.Cut(v.Target, "?")
-		if v.KeyServer != nil || (admission.Config{CallbackPath: callbackPath, TokenPolicy: admission.TokenOff}).Check() != nil {
+		if v.KeyServer != nil || (admission.Config{CallbackPaths: []string{callbackPath}, TokenPolicy: admission.TokenOff}).Check() != nil {
 			continue // not OSS's key, or a path that receivers cannot be configured with
 		}
 		blank := func(s string) bool { return strings.TrimSpace(s) != s }
 		if slices.ContainsFunc([]string{v.Authorization, v.PubKeyURL, v.SignatureVersion}, blank) {
 			continue // HTTP trims spaces around a value
 		}
-		s := serve(t, o, pool, func(c *Config) { c.Admission.TokenPolicy, c.Admission.CallbackPath = admission.TokenOff, callbackPath })
+		s := serve(t, o, pool, func(c *Config) {
+			c.Admission.TokenPolicy, c.Admission.CallbackPaths = admission.TokenOff, []string{callbackPath}
+		})
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Public+v.Target, strings.NewReader(v.Body))
 		if err != nil {
 			continue // clients do not send such a target

@@ -10,7 +10,6 @@
 package intake
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -43,7 +42,7 @@ type Recorder interface {
 
 // Config is what a Server needs.
 type Config struct {
-	// Admission says what is acceptable. Its CallbackPath defaults to /oss/callback.
+	// Admission says what is acceptable. Its CallbackPaths default to /oss/callback.
 	Admission admission.Config
 	// Verifier checks OSS signatures. Required.
 	Verifier *verify.Verifier
@@ -71,7 +70,9 @@ type Server struct {
 
 // New returns a Server. Its error joins all mistakes in the configuration.
 func New(cfg Config) (*Server, error) {
-	cfg.Admission.CallbackPath = cmp.Or(cfg.Admission.CallbackPath, "/oss/callback")
+	if len(cfg.Admission.CallbackPaths) == 0 {
+		cfg.Admission.CallbackPaths = []string{"/oss/callback"}
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -89,8 +90,12 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
 	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
-	engine.POST(s.cfg.Admission.CallbackPath, s.callback) // OSS, after an upload
-	engine.NoRoute(s.callback)                            // everything else: admission refuses the path or the method
+	for _, path := range s.cfg.Admission.CallbackPaths {
+		if !admission.IsPattern(path) {
+			engine.POST(path, s.callback) // OSS, after an upload
+		}
+	}
+	engine.NoRoute(s.callback) // paths with parameters, and everything else: admission refuses the path or the method
 	return engine
 }
 

@@ -74,7 +74,7 @@ func TestStartsWithoutDatabase(t *testing.T) {
 func TestCheckReportsAllMistakes(t *testing.T) {
 	t.Parallel()
 	err := Config{
-		Admission:    admission.Config{CallbackPath: "x", PublicURL: "y", TokenPolicy: "z"},
+		Admission:    admission.Config{CallbackPaths: []string{"x"}, PublicURL: "y", TokenPolicy: "z"},
 		TrustKeyURLs: []string{"w"}, SpoolMaxBytes: -1, RetentionDays: 1,
 	}.Check()
 	mistakes := fault.Of(err)

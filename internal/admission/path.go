@@ -1,0 +1,68 @@
+package admission
+
+import (
+	"slices"
+	"strings"
+
+	"upcall/internal/fault"
+)
+
+// IsPattern reports whether a callback path has parameters.
+func IsPattern(path string) bool { return strings.ContainsAny(path, ":*") }
+
+func checkCallbackPaths(cfg Config) error {
+	var faults fault.List
+	paths := cfg.CallbackPaths
+	if cfg.PublicURL != "" && (len(paths) > 1 || slices.ContainsFunc(paths, IsPattern)) {
+		faults.AddAt("", "the public URL stands for one path, but the callback paths are %s: "+
+			"have the proxy pass the path through unchanged, and leave the public URL out", strings.Join(paths, ", "))
+	}
+	for i, path := range paths {
+		switch {
+		case !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#% "):
+			faults.AddAt("", "callback path %q is not a plain path: start it with / and use no %%, ? or #, "+
+				"which proxies and OSS spell differently", path)
+		case !parametersFit(path):
+			faults.AddAt("", "callback path %q has : or * elsewhere than at the beginning of a segment, or a * before the end: "+
+				"write /oss/:session/:key or /oss/*", path)
+		case slices.Contains(paths[:i], path):
+			faults.AddAt("", "callback path %q is given twice", path)
+		}
+	}
+	return faults.Err()
+}
+
+func parametersFit(path string) bool {
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		parameter := strings.HasPrefix(segment, ":") && len(segment) > 1 ||
+			strings.HasPrefix(segment, "*") && i == len(segments)-1
+		if parameter {
+			segment = segment[1:]
+		}
+		if IsPattern(segment) {
+			return false
+		}
+	}
+	return true
+}
+
+// matchPath reports whether a request's path is a callback path.
+func matchPath(pattern, path string) bool {
+	if pattern == path || !IsPattern(pattern) {
+		return pattern == path
+	}
+	for {
+		want, patterns, moreWanted := strings.Cut(pattern, "/")
+		have, rest, more := strings.Cut(path, "/")
+		switch {
+		case strings.HasPrefix(want, "*"):
+			return true
+		case strings.HasPrefix(want, ":") && have == "", !strings.HasPrefix(want, ":") && have != want, moreWanted != more:
+			return false
+		case !more:
+			return true
+		}
+		pattern, path = patterns, rest
+	}
+}
