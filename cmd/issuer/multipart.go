@@ -193,7 +193,7 @@ func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli
 	if err != nil {
 		return blame(err)
 	}
-	up, err := uploader.New(uploader.Config{Parallel: 1, Attempts: 8})
+	up, err := uploader.New(uploader.Config{Parallel: 1, Attempts: 8, Signs: true})
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	// Half as much garbage as usual, so that the program stays small even with a manifest of
 	// 10,000 parts, which is most of what it keeps in memory.
 	debug.SetGCPercent(50)
-	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts})
+	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts, Signs: c.Manifest == ""})
 	jobs, openErr := c.open()
 	defer closeAll(jobs)
 	closeLedger, manifestErr := func() {}, error(nil)

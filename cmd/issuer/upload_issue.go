@@ -146,7 +146,12 @@ func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (up
 // Otherwise it starts a new one.
 func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob,
 	state *uploader.State) (uploader.Task, error) {
-	resumed, err := up.Resume(ctx, uploader.Task{Source: job.source, State: state, Watcher: w}, m.issuer.Renew)
+	renew := func(ctx context.Context, old manifest.Multipart) (manifest.Multipart, error) {
+		r := m.multipartRequest(job)
+		r.PartSize = old.PartSize
+		return m.issuer.RenewMultipart(ctx, r, old)
+	}
+	resumed, err := up.Resume(ctx, uploader.Task{Source: job.source, State: state, Watcher: w, Renew: renew})
 	if err != nil {
 		return uploader.Task{}, err
 	}
@@ -161,5 +166,5 @@ func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w f
 			return uploader.Task{}, errors.Join(err, m.issuer.AbortMultipart(ctx, made))
 		}
 	}
-	return uploader.Task{Manifest: manifest.Manifest{Multipart: state.Manifest}, State: state}, nil
+	return uploader.Task{Manifest: manifest.Manifest{Multipart: state.Manifest}, State: state, Renew: renew}, nil
 }

@@ -179,12 +179,12 @@ func TestUploadBegunAnew(t *testing.T) {
 		says   string
 		sent   int
 	}{
-		{"expired", expireState, "its URLs have expired; starting again", 3},
+		{"expired", expireState, "in 3 parts, of which 1 were there already", 2},
 		{"another size", shorten, "the file has another size now; starting again", 2},
 		{"expired and aborted", func(t *testing.T, w world, path string) {
 			w.abortAll(t)
 			expireState(t, w, path)
-		}, "its URLs have expired; starting again", 3},
+		}, "OSS no longer has it; starting again", 3},
 		{"broken state", func(t *testing.T, w world, _ string) {
 			if err := os.Truncate(filepath.Join(w.env["UPCALL_STATE_DIR"], states(t, w)[0]), 100); err != nil {
 				t.Fatal(err)
@@ -239,21 +239,23 @@ func TestUploadBegunAnewAfterCompletion(t *testing.T) {
 		callback bool
 		complete bool // false: OSS is asked, but does not do it
 		change   func(t *testing.T, w world, path string)
-		abort    int // status of the answer to the abort; 0 is OSS's own
+		list     int // status of the answer to the list of parts; 0 is OSS's own
 		status   int
+		sent     int // how many parts are sent again
 		says     string
 		state    int // how many state files are left
 	}{
-		{"expired", true, true, expireState, 0, 1,
-			"the answer was lost: " + over + ", so the object is most likely stored; look at the receiver for the row whose upload_id is ",
-			0},
-		{"expired, without a callback", false, true, expireState, 0, 0,
+		{"expired", true, true, expireState, 0, 1, 0,
+			"the answer was lost: " + over + ", and the object is stored as in the file (250000 bytes, CRC-64 ", 0},
+		{"expired, without a callback", false, true, expireState, 0, 0, 0, "but the object is stored as in the file", 0},
+		{"another size", true, true, shorten, 0, 0, 2,
 			over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
-		{"another size", true, true, shorten, 0, 0, over + ": the file's earlier content is most likely stored, with the upload_id ", 0},
-		{"expired, and not completed", true, false, expireState, 0, 0, "its URLs have expired; starting again", 0},
-		{"expired, and not allowed to abort", true, true, expireState, http.StatusForbidden, 1,
-			"does not say whether it did (abort: OSS answered 403", 0},
-		{"expired, and no answer", true, true, expireState, -1, 1, "run the same command again", 1},
+		{"expired, and not completed", true, false, expireState, 0, 0, 0, "of which 3 were there already", 0},
+		{"expired, and not allowed to list", true, true, expireState, http.StatusForbidden, 1, 0,
+			"does not say whether it did (list of parts: OSS answered 403", 0},
+		{"expired, not allowed to list, without a callback", false, true, expireState, http.StatusForbidden, 0, 3,
+			"its parts, which stay in the bucket (list of parts: OSS answered 403", 0},
+		{"expired, and no answer", true, true, expireState, -1, 1, 0, "run the same command again", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -281,21 +283,22 @@ func TestUploadBegunAnewAfterCompletion(t *testing.T) {
 			}
 			w.gate.Open()
 			tt.change(t, w, paths["big.bin"])
-			if tt.abort != 0 {
+			if tt.list != 0 {
+				refused := false
 				w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
 					switch {
-					case r.Method != http.MethodDelete:
+					case r.Method != http.MethodGet || refused:
 						serve.ServeHTTP(rw, r)
-					case tt.abort < 0:
+					case tt.list < 0:
 						panic(http.ErrAbortHandler)
 					default:
-						rw.WriteHeader(tt.abort)
+						refused = true // a new upload may be listed
+						rw.WriteHeader(tt.list)
 					}
 				})
 			}
 			_, stderr, status := execute(t, w.env, command...)
-			if status != tt.status || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "stay in the bucket") ||
-				(status != 0) != (len(w.gate.Puts()) == 0) {
+			if status != tt.status || !strings.Contains(stderr, tt.says) || len(w.gate.Puts()) != tt.sent {
 				t.Errorf("status %d, sent %v: %s", status, w.gate.Puts(), stderr)
 			}
 			if names := states(t, w); len(names) != tt.state {

@@ -131,7 +131,13 @@ func (i *Issuer) prepare(o oss.Object, expires time.Duration, spec *CallbackSpec
 	if err != nil {
 		return eventstore.IssuedUpload{}, oss.CallbackHeaders{}, fmt.Errorf("make upload id: %w", err)
 	}
-	row := eventstore.IssuedUpload{
+	return i.prepareAs(id, o, expires, spec, apiKeyID)
+}
+
+// prepareAs is prepare for an upload that has an id.
+func (i *Issuer) prepareAs(id uuid.UUID, o oss.Object, expires time.Duration, spec *CallbackSpec, apiKeyID string) (
+	row eventstore.IssuedUpload, callback oss.CallbackHeaders, err error) {
+	row = eventstore.IssuedUpload{
 		ID: id, IssuedAt: i.cfg.Now(), Bucket: o.Bucket, Object: o.Key, ContentType: o.ContentType, APIKeyID: apiKeyID,
 	}
 	if spec == nil {
@@ -145,6 +151,6 @@ func (i *Issuer) prepare(o oss.Object, expires time.Duration, spec *CallbackSpec
 			return row, oss.CallbackHeaders{}, err
 		}
 	}
-	callback, err := spec.encode(i.hosts, token)
+	callback, err = spec.encode(i.hosts, token)
 	return row, callback, err
 }

@@ -111,6 +111,23 @@ func (i *Issuer) Renew(ctx context.Context, m manifest.Multipart) (manifest.Mult
 	return renewed, err
 }
 
+// RenewMultipart presigns the requests of an upload again, with fresh credentials, for whoever
+// uploads with these credentials. r is the request that the upload was issued for. The callback
+// has a new token, so that it is accepted however long the upload takes. The error is as of
+// [Issuer.IssueMultipart].
+func (i *Issuer) RenewMultipart(ctx context.Context, r MultipartRequest, m manifest.Multipart) (manifest.Multipart, error) {
+	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
+		return manifest.Multipart{}, err
+	}
+	_, callback, err := i.prepareAs(m.ID, r.Object, r.Expires, r.Callback, r.APIKeyID)
+	if err != nil {
+		return manifest.Multipart{}, err
+	}
+	renewed, _, err := i.cfg.OSS.SignMultipart(ctx, r.plan(callback), uploadRef(m))
+	renewed.ID = m.ID
+	return renewed, err
+}
+
 func uploadRef(m manifest.Multipart) oss.UploadRef {
 	return oss.UploadRef{Bucket: m.Bucket, Key: m.Key, ID: m.OSSUploadID}
 }

@@ -58,6 +58,7 @@ func newClient(parallel int) *http.Client {
 type message struct {
 	what     string // as in "part 7"
 	request  manifest.PresignedRequest
+	of       requestOf     // finds the request of a multipart upload, instead; nil for another one
 	document []byte        // the content; nil for none
 	piece    *piece        // of the file, which is the content instead; nil for none
 	patience time.Duration // how long the connection may be idle
@@ -82,7 +83,7 @@ func (s *session) send(ctx context.Context, m message) (a answer, maybe bool, er
 	a, err = backoff.Retry(ctx, func() (answer, error) {
 		maybe = maybe || failed > 0 && ambiguous(err)
 		var a answer
-		a, err = s.try(ctx, m)
+		a, err = s.attempt(ctx, m)
 		if err == nil {
 			return a, nil
 		}
@@ -106,6 +107,24 @@ func patient(err error) error {
 		return errors.Join(err, &backoff.RetryAfterError{Duration: min(status.after, maxPause)})
 	}
 	return err
+}
+
+// attempt sends a message once, or twice if its request has expired and could be renewed.
+func (s *session) attempt(ctx context.Context, m message) (answer, error) {
+	if m.of == nil {
+		return s.try(ctx, m)
+	}
+	for again := false; ; again = true {
+		signed, err := s.requests.latest(ctx)
+		if err != nil {
+			return answer{}, err
+		}
+		m.request = m.of(signed)
+		a, err := s.try(ctx, m)
+		if again || !s.requests.expired(signed, err) {
+			return a, err
+		}
+	}
 }
 
 // try sends a message once.
@@ -156,6 +175,9 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 		err = fmt.Errorf("%s: %w: %w", m.what, ErrNetwork, err)
 	default:
 		err = m.judge(a, sent)
+	}
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		status.signs = s.cfg.Signs
 	}
 	if err != nil {
 		s.watcher.Sent(-sent)

@@ -25,6 +25,7 @@ func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *ui
 		return Result{}, err
 	}
 	s := u.session(Task{Watcher: w})
+	s.sign(m, nil)
 	there, more, err := s.listParts(ctx, m)
 	if err != nil {
 		return Result{}, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 var (
@@ -43,6 +44,7 @@ type StatusError struct {
 	RequestID string // for OSS's support; may be ""
 
 	after time.Duration // how long OSS asks to wait; 0 if it does not say
+	signs bool          // the uploader has credentials: as in Config
 }
 
 // maxMessage limits how much of an answer is shown, in bytes.
@@ -97,7 +99,11 @@ func (e *StatusError) fix() string {
 		return "treat this as failed: fix the receiver, then upload again"
 	case e.Status >= 300 && e.Status < 400:
 		return "redirects are not followed, because the file would go elsewhere: check the endpoint that the URL was made for"
-	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "expired"):
+	case e.signs && ossrule.Advice(e.Code, e.Message) != "":
+		return ossrule.Advice(e.Code, e.Message)
+	case strings.HasPrefix(e.Code, "SecurityToken"), e.Code == "InvalidSecurityToken":
+		return "get a new URL or manifest: the temporary credentials that signed this one have expired"
+	case ossrule.Expired(e.Code, e.Message):
 		return "get a new URL or manifest that is valid for longer"
 	case e.Code == "AccessDenied" && strings.Contains(strings.ToLower(e.Message), "not yet"):
 		return "correct the clock of the machine that makes the URLs"
@@ -109,6 +115,8 @@ func (e *StatusError) fix() string {
 		return "it was completed or aborted: check whether the object exists, or start a new upload"
 	case e.retryable():
 		return "try again later"
+	case e.signs:
+		return "check the flags and the credentials"
 	}
 	return "get a new URL or manifest that allows this upload"
 }

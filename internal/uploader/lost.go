@@ -40,7 +40,7 @@ func (s *session) answerLost(ctx context.Context, l lost) (Result, error) {
 	if l.head == nil {
 		return s.neverKnown(ctx, l, "")
 	}
-	there, err := s.head(ctx, *l.head)
+	there, err := s.head(ctx)
 	switch {
 	case ctx.Err() != nil:
 		s.over = false
@@ -118,9 +118,10 @@ type storedObject struct {
 }
 
 // head asks for the object. The error is errNoObject, or means that it is not known.
-func (s *session) head(ctx context.Context, request manifest.PresignedRequest) (storedObject, error) {
+func (s *session) head(ctx context.Context) (storedObject, error) {
 	const what = "look at the object"
-	a, _, err := s.send(ctx, message{what: what, request: request, patience: s.cfg.Stall})
+	of := func(m *manifest.Multipart) manifest.PresignedRequest { return *m.Head }
+	a, _, err := s.send(ctx, message{what: what, of: of, patience: s.cfg.Stall})
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound {
 		return storedObject{}, errNoObject
 	}

@@ -75,8 +75,9 @@ func (s *session) resume(ctx context.Context, m *manifest.Multipart, pieces []pi
 func (s *session) listParts(ctx context.Context, m *manifest.Multipart) (there map[int]storedPart, more bool, err error) {
 	const what = "list of parts"
 	there = make(map[int]storedPart)
-	for _, page := range m.Lists() {
-		a, _, err := s.send(ctx, message{what: what, request: page, patience: s.cfg.Stall})
+	for page := range m.Lists() {
+		of := func(m *manifest.Multipart) manifest.PresignedRequest { return m.Lists()[page] }
+		a, _, err := s.send(ctx, message{what: what, of: of, patience: s.cfg.Stall})
 		if err != nil {
 			return nil, false, err
 		}
@@ -142,7 +143,8 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 		}
 	}
 	what := fmt.Sprintf("part %d", p.number)
-	a, _, err := s.send(ctx, message{what: what, request: p.request, piece: &p, patience: s.cfg.Stall})
+	of := func(m *manifest.Multipart) manifest.PresignedRequest { return m.Parts[p.number-1].PresignedRequest }
+	a, _, err := s.send(ctx, message{what: what, of: of, piece: &p, patience: s.cfg.Stall})
 	if err != nil {
 		return sentPart{}, err
 	}
@@ -179,7 +181,8 @@ func (s *session) complete(ctx context.Context, m *manifest.Multipart, etags []s
 	if err := s.state.Save(); err != nil {
 		return Result{}, err
 	}
-	a, maybe, err := s.send(ctx, message{what: what, request: m.Complete, document: document, patience: 3 * s.cfg.Stall})
+	of := func(m *manifest.Multipart) manifest.PresignedRequest { return m.Complete }
+	a, maybe, err := s.send(ctx, message{what: what, of: of, document: document, patience: 3 * s.cfg.Stall})
 	s.over = err == nil || errors.Is(err, ErrCallbackFailed) || errors.Is(err, ErrUploadGone)
 	switch {
 	case errors.Is(err, ErrUploadGone) && (maybe || askedBefore):

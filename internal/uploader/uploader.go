@@ -35,6 +35,10 @@ type Config struct {
 	// to half a minute. Default half a second.
 	Pause time.Duration
 
+	// Signs says that whoever uploads also signs, with credentials of their own: advice in errors
+	// is then about those, and otherwise about the manifest. Default false.
+	Signs bool
+
 	// Stall is how long a connection may be idle. Default two minutes. OSS gets three
 	// times that to complete an upload and call back.
 	Stall time.Duration
@@ -84,7 +88,12 @@ type Task struct {
 	Source   *Source
 	Manifest manifest.Manifest
 	State    *State // of a multipart upload, kept until it is over; nil keeps none
-	Watcher  Watcher
+
+	// Renew presigns the requests of a multipart upload again when they have expired, which
+	// requires credentials. Default none.
+	Renew func(context.Context, manifest.Multipart) (manifest.Multipart, error)
+
+	Watcher Watcher
 }
 
 // A Result is an upload that succeeded: stored, checked and, if it has a callback,
@@ -113,6 +122,7 @@ func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 	}
 	s := u.session(t)
 	if t.Manifest.Multipart != nil {
+		s.sign(t.Manifest.Multipart, t.Renew)
 		return s.multipart(ctx, t.Manifest.Multipart, pieces)
 	}
 	return s.put(ctx, pieces[0])
@@ -121,11 +131,17 @@ func (u *Uploader) Upload(ctx context.Context, t Task) (Result, error) {
 // A session is the work on one upload.
 type session struct {
 	*Uploader
-	source  *Source // nil if OSS has all parts already
-	want    content
-	state   *State
-	watcher Watcher
-	over    bool // OSS no longer has the multipart upload
+	source   *Source // nil if OSS has all parts already
+	want     content
+	state    *State
+	watcher  Watcher
+	requests *requests // of a multipart upload
+	over     bool      // OSS no longer has the multipart upload
+}
+
+// sign sets the requests of the multipart upload.
+func (s *session) sign(m *manifest.Multipart, renew renewal) {
+	s.requests = &requests{renew: renew, state: s.state, remark: s.watcher.Remark, current: m}
 }
 
 func (u *Uploader) session(t Task) *session {
