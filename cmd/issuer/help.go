@@ -55,6 +55,8 @@ func helpTexts() kong.Vars {
 		"key_policies":     "Policy file of issuer serve. If given, it must contain the policy.",
 		"page":             "Serve a page at / where people upload files with an API key. Default off.",
 		"policies":         "YAML file that defines what each API key may request. Required.",
+		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. The log then shows the last address " +
+			"in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
 		"database_url_help": "PostgreSQL, the same as the receiver's. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 	}

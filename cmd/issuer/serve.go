@@ -28,12 +28,13 @@ type serveCommand struct {
 }
 
 type serviceFlags struct {
-	APIListen      string `default:"127.0.0.1:8082" placeholder:"ADDR" setting:"UPCALL_API_LISTEN" help:"Listener for applications."`
-	APIAdminListen string `default:"127.0.0.1:8083" placeholder:"ADDR" setting:"UPCALL_API_ADMIN_LISTEN" help:"${api_admin_listen}"`
-	APIRate        string `default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"${api_rate}"`
-	APIBurst       string `default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"${api_burst}"`
-	Policies       string `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"${policies}"`
-	Page           bool   `setting:"UPCALL_PAGE" help:"${page}"`
+	APIListen      string   `default:"127.0.0.1:8082" placeholder:"ADDR" setting:"UPCALL_API_LISTEN" help:"Listener for applications."`
+	APIAdminListen string   `default:"127.0.0.1:8083" placeholder:"ADDR" setting:"UPCALL_API_ADMIN_LISTEN" help:"${api_admin_listen}"`
+	APIRate        string   `default:"100" placeholder:"N" setting:"UPCALL_API_RATE" help:"${api_rate}"`
+	APIBurst       string   `default:"200" placeholder:"N" setting:"UPCALL_API_BURST" help:"${api_burst}"`
+	TrustedProxies []string `placeholder:"NETWORK" setting:"UPCALL_TRUSTED_PROXIES" help:"${trusted_proxies}"`
+	Policies       string   `placeholder:"FILE" setting:"UPCALL_POLICIES" help:"${policies}"`
+	Page           bool     `setting:"UPCALL_PAGE" help:"${page}"`
 }
 
 // Help is shown below the summary of the command.
@@ -98,6 +99,8 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	cfg.DatabaseURL, err = c.required(env)
 	faults.Add(err)
 	cfg.Policies, err = readPolicies(c.Policies, issue.CallbackHosts(cfg.OSS.Host()))
+	faults.Add(err)
+	cfg.Proxies, err = httpserver.ParseProxies(c.TrustedProxies)
 	faults.Add(err)
 	limit, err := strconv.ParseFloat(c.APIRate, 64)
 	if err != nil || !(limit > 0 && limit <= 1e6) {

@@ -154,6 +154,8 @@ func TestServeRefusals(t *testing.T) {
 			[]string{`--api-burst: "1.5" is not a number of requests; write 200, say`}},
 		{"burst is zero", map[string]string{"UPCALL_API_BURST": "0"}, nil, 2, []string{"--api-burst: "}},
 		{"burst is too high", nil, []string{"--api-burst", "1000001"}, 2, []string{"--api-burst: "}},
+		{"proxy is a name", map[string]string{"UPCALL_TRUSTED_PROXIES": "10.0.0.0/8,proxy"}, nil, 2,
+			[]string{`UPCALL_TRUSTED_PROXIES: "proxy" is not a network such as 10.0.0.0/8, or an address`}},
 		{"listener is not an address", nil, []string{"--api-listen", "nonsense"}, 2,
 			[]string{`--api-listen: "nonsense" is not host:port; write 127.0.0.1:8082, or :8082 for all addresses`}},
 		{"listener without a port", nil, []string{"--api-listen", "127.0.0.1:"}, 2, []string{"--api-listen: "}},

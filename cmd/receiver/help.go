@@ -26,6 +26,8 @@ func helpTexts() kong.Vars {
 		"token":          "Whether callbacks need an upload token: required, optional or off.",
 		"token_keys": "Keys of the upload tokens, kid:secret[,kid:secret]; tokens made with any of them are accepted. " +
 			"Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names.",
+		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. The sender of a callback is the last " +
+			"address in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
 		"trust_key_urls": "Exact URLs of additional public keys to trust, such as an emulator's, separated by commas.",
 
 		// receiver doctor.

@@ -108,8 +108,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		"nothing set": {[]string{"serve"}, nil, []string{"set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
 		"everything wrong": {[]string{"serve"}, clitest.Env{"UPCALL_TOKEN_KEYS": secret, "UPCALL_TOKEN": "maybe", "UPCALL_FIELDS": "x",
-			"UPCALL_TRUST_KEY_URLS": "key.pem", "UPCALL_PUBLIC_URL": "/x", "UPCALL_CALLBACK_PATH": "x"},
-			[]string{"set UPCALL_DATABASE_URL", "UPCALL_TOKEN_KEYS: key 1", "UPCALL_FIELDS", "callback path", "public URL",
+			"UPCALL_TRUST_KEY_URLS": "key.pem", "UPCALL_TRUSTED_PROXIES": "10.0.0.0/8, proxy", "UPCALL_PUBLIC_URL": "/x", "UPCALL_CALLBACK_PATH": "x"},
+			[]string{"set UPCALL_DATABASE_URL", "UPCALL_TOKEN_KEYS: key 1", "UPCALL_FIELDS", `UPCALL_TRUSTED_PROXIES: "proxy"`, "callback path", "public URL",
 				"token policy", "key URL"}},
 		"both secret and file": {[]string{"migrate", "up"},
 			clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},

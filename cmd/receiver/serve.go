@@ -20,11 +20,12 @@ import (
 
 type serveCommand struct {
 	database
-	Listen       string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"${listen}"`
-	AdminListen  string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"${admin_listen}"`
-	CallbackPath []string `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"${callback_path}"`
-	Token        string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"${token}"`
-	TrustKeyURLs []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
+	Listen         string   `setting:"UPCALL_LISTEN" default:":8080" placeholder:"ADDR" help:"${listen}"`
+	AdminListen    string   `setting:"UPCALL_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"ADDR" help:"${admin_listen}"`
+	CallbackPath   []string `setting:"UPCALL_CALLBACK_PATH" default:"/oss/callback" placeholder:"PATH" help:"${callback_path}"`
+	Token          string   `setting:"UPCALL_TOKEN" default:"required" placeholder:"POLICY" help:"${token}"`
+	TrustKeyURLs   []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
+	TrustedProxies []string `setting:"UPCALL_TRUSTED_PROXIES" placeholder:"NETWORK" help:"${trusted_proxies}"`
 	admissionFlags
 	Retention   string `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"${retention}"`
 	MaxRefusals int    `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"${max_refusals}"`
@@ -139,6 +140,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
+	faults.Add(err)
+	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)
 	cfg.Admission.CallbackPaths, cfg.Admission.TokenPolicy = trimmed(cmd.CallbackPath), admission.TokenPolicy(strings.TrimSpace(cmd.Token))
 	return cfg, fault.Join(faults, cfg.Check())

@@ -77,6 +77,15 @@ func (p Proxies) Source(r *http.Request) netip.Addr {
 	return source
 }
 
+// Remote returns the sender of a request for its log line and, if there are proxies, the peer
+// as well, else "".
+func (p Proxies) Remote(r *http.Request) (remote, peer string) {
+	if len(p) == 0 {
+		return r.RemoteAddr, ""
+	}
+	return p.Source(r).String(), r.RemoteAddr
+}
+
 func (p Proxies) trust(addr netip.Addr) bool {
 	for _, network := range p {
 		if network.Contains(addr) {

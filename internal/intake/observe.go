@@ -44,10 +44,7 @@ func (s *Server) panicked(c *gin.Context, err error) {
 func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 	s.cfg.Metrics.requests.WithLabelValues(seen.outcome).Inc()
 	s.cfg.Metrics.seconds.Observe(took.Seconds())
-	remote, peer := c.Request.RemoteAddr, ""
-	if source := seen.request.Source; s.cfg.Proxies != nil && source.IsValid() {
-		remote, peer = source.String(), remote
-	}
+	remote, peer := s.cfg.Proxies.Remote(c.Request)
 	attrs := append(make([]slog.Attr, 0, 16), // the most that there can be
 		slog.String("method", c.Request.Method),
 		slog.String("path", c.Request.URL.Path),

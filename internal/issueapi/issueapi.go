@@ -70,6 +70,8 @@ type Config struct {
 	// Defaults 100 and 200.
 	Rate  rate.Limit
 	Burst int
+	// Proxies are our own, between the applications and us. Default none.
+	Proxies httpserver.Proxies
 	// Page is the upload page, served at /. Default none.
 	Page http.Handler
 	// Metrics counts. Required.

@@ -69,11 +69,13 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 	if event.err != nil {
 		failure = event.err.Error()
 	}
+	remote, peer := s.cfg.Proxies.Remote(c.Request)
 	httpserver.Log(c, s.cfg.Logger, level, "request",
 		slog.String("route", route(c)),
 		slog.Int("status", c.Writer.Status()),
 		slog.String("outcome", event.outcome),
-		slog.String("remote", c.Request.RemoteAddr),
+		slog.String("remote", remote),
+		slog.String("peer", peer),
 		slog.Duration("took", took),
 		slog.String("api_key", event.keyID),
 		slog.String("rules", event.rules),

@@ -2,9 +2,11 @@ package issueapi
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"upcall/internal/httpserver"
 	"upcall/internal/testing/servetest"
 )
 
@@ -47,7 +49,7 @@ func TestMetrics(t *testing.T) {
 // TestLog checks that each request gets one log line, without a secret.
 func TestLog(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, func(c *Config) { c.Proxies = httpserver.Proxies{netip.MustParsePrefix("127.0.0.0/8")} })
 	issued := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
 	s.call(t, http.MethodPost, "/v1/uploads", s.photos, with("cat.jpg", "../a"))
 	s.call(t, http.MethodGet, "/v1/uploads/"+issued.text("upload_id"), s.photos, "")
@@ -67,7 +69,7 @@ func TestLog(t *testing.T) {
 	}
 	id := `"upload_id":"` + issued.text("upload_id") + `"`
 	for i, want := range [][]string{
-		{`"level":"INFO"`, `"route":"POST /v1/uploads"`, `"status":201`, `"outcome":"ok"`, `"api_key":"web"`, id,
+		{`"level":"INFO"`, `"remote":"127.0.0.1","peer":"127.0.0.1:`, `"route":"POST /v1/uploads"`, `"status":201`, `"outcome":"ok"`, `"api_key":"web"`, id,
 			`"bucket":"demo"`, `"object_key":"photos/web/cat.jpg"`},
 		{`"level":"WARN"`, `"status":403`, `"outcome":"policy"`, `"api_key":"web"`, `"rules":"key"`},
 		{`"route":"GET /v1/uploads/:id"`, `"status":200`, id},

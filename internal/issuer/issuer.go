@@ -39,6 +39,8 @@ type Config struct {
 	Rate     rate.Limit
 	Burst    int
 
+	// Proxies are our own, between the applications and us. Default none.
+	Proxies httpserver.Proxies
 	// Page serves the upload page at /. Default off.
 	Page bool
 	// Logger gets one event for each request. Required.
@@ -97,7 +99,7 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	server, err := issueapi.New(issueapi.Config{
 		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: eventstore.NewUploads(pool),
 		Keys:     eventstore.NewAPIKeys(pool),
-		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage,
+		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage, Proxies: cfg.Proxies,
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	})
 	if err != nil {

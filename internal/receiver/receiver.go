@@ -42,6 +42,9 @@ type Config struct {
 	// Admission says which callbacks are acceptable. It is as in intake.Config.
 	Admission admission.Config
 
+	// Proxies are our own, between OSS and us. Default none.
+	Proxies httpserver.Proxies
+
 	// SpoolDir is where callbacks wait while PostgreSQL is unavailable. Default none: they are
 	// refused.
 	SpoolDir string
@@ -134,7 +137,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors())...)
 
 	parts := intake.Config{
-		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
+		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
+		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	}
 	if janitor.Refusals != nil {
 		parts.Refusals = janitor.Refusals
