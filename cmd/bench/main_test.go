@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func output(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, &out)
 	}
 	return out.String()
@@ -74,7 +74,7 @@ func TestVersusFails(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "git")
 	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "1", "--limit", "0.001"}
-	if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &bytes.Buffer{}, Err: os.Stderr}); !errors.Is(err, errSlower) {
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &bytes.Buffer{}, Err: os.Stderr}); !errors.Is(err, errSlower) {
 		t.Errorf("error %v, want %v", err, errSlower)
 	}
 }
@@ -109,7 +109,7 @@ func TestMistakes(t *testing.T) {
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {
-		if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
+		if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestVersusUnknownCommit(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "git")
 	args := []string{"versus", "--before", "no-such-commit", "--rounds", "1"}
-	err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard})
+	err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: io.Discard})
 	if err == nil || errors.Is(err, cli.ErrUsage) || !strings.Contains(err.Error(), "no-such-commit") {
 		t.Errorf("an unknown commit: %v", err)
 	}

@@ -69,7 +69,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		stop()
 	}()
 	cfg := receiver.Config{
-		DatabaseURL: env(databaseURLVariable), TrustKeyURLs: []string{cmd.KeyURL},
+		DatabaseURL: env[databaseURLVariable], TrustKeyURLs: []string{cmd.KeyURL},
 		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
 	if cmd.TokensOff {

@@ -23,7 +23,7 @@ func TestChaos(t *testing.T) {
 	var out bytes.Buffer
 	args := []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
 		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}
-	err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: &out, Err: os.Stderr})
+	err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
@@ -103,7 +103,7 @@ func TestMissed(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--callbacks", "0"}, {"--clients", "0"}, {"--nope"}, {"extra"}} {
-		if err := run(t.Context(), args, os.Getenv, cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
+		if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
 	}

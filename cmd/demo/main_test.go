@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,7 +14,7 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), nil, os.Getenv, cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
+	if err := run(t.Context(), nil, cli.Environ(), cli.Stdio{Out: &out, Err: io.Discard}); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	for _, want := range []string{
@@ -44,7 +43,7 @@ func TestStay(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			err := run(ctx, []string{"--stay", "--data-dir", dir, "--listen", anyPort, "--admin-listen", anyPort, "--oss-listen", anyPort,
-				"--api-listen", anyPort}, os.Getenv, cli.Stdio{Out: printed, Err: io.Discard})
+				"--api-listen", anyPort}, cli.Environ(), cli.Stdio{Out: printed, Err: io.Discard})
 			printed.Close()
 			ended <- err
 		}()

@@ -57,10 +57,10 @@ func noCredentials(context.Context) (oss.Credentials, error) {
 func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 	path := f.CredentialsFile
 	if path == "" {
-		if env("HOME") == "" {
+		if env["HOME"] == "" {
 			return fault.At("--profile", "HOME is not set, so the file of profiles cannot be found; give --credentials-file")
 		}
-		path = filepath.Join(env("HOME"), ".aliyun", "config.json")
+		path = filepath.Join(env["HOME"], ".aliyun", "config.json")
 	}
 	return cfg.UseProfile(path, f.Profile)
 }

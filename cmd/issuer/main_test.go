@@ -337,6 +337,14 @@ func TestWarnings(t *testing.T) {
 	if status != 0 || !strings.Contains(stderr, "k1") || strings.Contains(stderr, "k2") || strings.Contains(stdout+stderr, "hunter") {
 		t.Errorf("with a weak token key: status %d, %q", status, stderr)
 	}
+	env = goodEnv()
+	for region, want := range map[string]string{"hangzhou": "did you mean cn-hangzhou?", "cn-nowhere-9": `region "cn-nowhere-9"`, "cn-hangzhou": ""} {
+		env["OSS_REGION"] = region
+		_, stderr, status := execute(t, env, good...)
+		if status != 0 || !strings.Contains(stderr, want) || (want == "") != (stderr == "") {
+			t.Errorf("region %s: status %d, %q", region, status, stderr)
+		}
+	}
 }
 
 func TestOutputFails(t *testing.T) {

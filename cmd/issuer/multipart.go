@@ -71,6 +71,7 @@ func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.S
 	if err != nil {
 		return errors.Join(blame(err), discard(file))
 	}
+	warnRegion(std.Err, c.Region)
 	warn(std.Err, request.Callback != nil, setup.tokens)
 	warnExpiry(std.Err, cause, m.ExpiresAt, c.Expires)
 	if err := c.print(std.Out, file, request, m, cause); err != nil { // without its manifest the upload is useless

@@ -58,6 +58,7 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	if err != nil {
 		return blame(err)
 	}
+	warnRegion(std.Err, c.Region)
 	warn(std.Err, request.Callback != nil, setup.tokens)
 	warnExpiry(std.Err, cause, upload.ExpiresAt, c.Expires)
 	return printUpload(std.Out, c.Format, request, upload, cause)
@@ -85,8 +86,20 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 		return
 	}
 	if ids := tokens.Weak(); len(ids) > 0 {
-		fmt.Fprintf(w, "issuer: warning: the secrets of these token keys are shorter than %d bytes and can be guessed: %s\n",
-			uploadtoken.WeakSecret, strings.Join(ids, ", "))
+		fmt.Fprintf(w, "issuer: warning: the secrets of these token keys can be guessed, being shorter than %d bytes or of few "+
+			"different characters; a receiver that requires tokens does not start with them: %s\n", uploadtoken.WeakSecret, strings.Join(ids, ", "))
+	}
+}
+
+// warnRegion names a region that OSS is not known to have. It may be new.
+func warnRegion(w io.Writer, region string) {
+	known, instead := oss.KnownRegion(region)
+	switch {
+	case known:
+	case instead != "":
+		fmt.Fprintf(w, "issuer: warning: OSS is not known to have the region %q; did you mean %s?\n", region, instead)
+	default:
+		fmt.Fprintf(w, "issuer: warning: OSS is not known to have the region %q; OSS refuses a signature for the wrong one\n", region)
 	}
 }
 

@@ -63,6 +63,7 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 		return cli.Usage(err)
 	}
 	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
+	warnRegion(std.Err, c.Region)
 	warn(std.Err, true, cfg.Tokens)
 	api, admin, err := httpserver.Listen("applications", c.APIListen, c.APIAdminListen)
 	if err != nil {
@@ -74,6 +75,12 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 	if errors.Is(err, migrations.ErrURL) {
 		return cli.Usage(fault.In("UPCALL_DATABASE_URL", err))
 	}
+	return err
+}
+
+// Check returns all mistakes in the settings.
+func (c *serveCommand) Check(env cli.Env) error {
+	_, err := c.config(env)
 	return err
 }
 

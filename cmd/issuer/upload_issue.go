@@ -69,6 +69,7 @@ func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, en
 			return m.multipart(ctx, up, w, job, state)
 		}
 	}
+	warnRegion(remarks, c.Region)
 	warn(remarks, m.callback != nil, setup.tokens)
 	return closeLedger, nil
 }

@@ -23,10 +23,10 @@ func (c *uploadCommand) stateDir(env cli.Env) (string, error) {
 	switch {
 	case c.StateDir != "":
 		return c.StateDir, nil
-	case filepath.IsAbs(env("XDG_STATE_HOME")): // the XDG Base Directory Specification 0.8 says to ignore a relative one
-		return filepath.Join(env("XDG_STATE_HOME"), "upcall", "uploads"), nil
-	case env("HOME") != "":
-		return filepath.Join(env("HOME"), ".local", "state", "upcall", "uploads"), nil
+	case filepath.IsAbs(env["XDG_STATE_HOME"]): // the XDG Base Directory Specification 0.8 says to ignore a relative one
+		return filepath.Join(env["XDG_STATE_HOME"], "upcall", "uploads"), nil
+	case env["HOME"] != "":
+		return filepath.Join(env["HOME"], ".local", "state", "upcall", "uploads"), nil
 	}
 	return "", fault.At("--state-dir", "HOME is not set, so there is no directory to remember the upload in; give one")
 }

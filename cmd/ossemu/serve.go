@@ -42,12 +42,18 @@ func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, erro
 		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, fault.Join(err1, err2)
 }
 
+// Check returns all mistakes in the settings.
+func (s serveCommand) Check(env cli.Env) error {
+	cfg, err := s.config(env, slog.New(slog.DiscardHandler))
+	return fault.Join(cli.CheckListener("OSSEMU_LISTEN", s.Listen, "9000"), err, cfg.Check())
+}
+
 // Run serves until ctx is done, then answers what is under way.
 func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, err := s.config(env, slog.New(slog.NewTextHandler(std.Err, nil)))
-	if err := fault.Join(cli.CheckListener("OSSEMU_LISTEN", s.Listen, "9000"), err, cfg.Check()); err != nil {
+	if err := s.Check(env); err != nil {
 		return cli.Usage(err)
 	}
+	cfg, _ := s.config(env, slog.New(slog.NewTextHandler(std.Err, nil)))
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -81,7 +87,7 @@ func reachable(addr string) string {
 
 type healthcheckCommand struct {
 	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
-	Timeout time.Duration `default:"3s" placeholder:"DURATION" setting:"OSSEMU_TIMEOUT" help:"How long to wait."`
+	Timeout time.Duration `default:"3s" placeholder:"DURATION" setting:"OSSEMU_TIMEOUT" help:"How long to wait; 0s waits without limit."`
 }
 
 func (h healthcheckCommand) Run(ctx context.Context, std cli.Stdio) error {

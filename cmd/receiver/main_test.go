@@ -113,7 +113,17 @@ func TestMistakes(t *testing.T) {
 				"token policy", "key URL"}},
 		"both secret and file": {[]string{"migrate", "up"},
 			clitest.Env{"UPCALL_DATABASE_URL": "x", "UPCALL_DATABASE_URL_FILE": "y"}, []string{"set one of them only"}},
-		"missing file":       {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
+		"missing file": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URL_FILE": "/nowhere"}, []string{"/nowhere"}},
+		"impossible buckets": {[]string{"serve", "--token", "off", "--buckets", "demo,My_Bucket,, b c ,ab-,ab"},
+			clitest.Env{"UPCALL_DATABASE_URL": "postgres://x"},
+			[]string{`UPCALL_BUCKETS: bucket: "My_Bucket" holds`, "UPCALL_BUCKETS: bucket: is empty", `"b c" holds`, `"ab-" starts`, `"ab" has 2`}},
+		"token keys that can be guessed": {[]string{"serve"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x",
+			"UPCALL_TOKEN_KEYS": "k1:" + secret + ",k2:0123456789abcdef,k3:" + strings.Repeat("ab", 20)},
+			[]string{"UPCALL_TOKEN_KEYS: the secret of key k1 can be guessed", "key k3 can be guessed"}},
+		"variables of no program, and of another": {[]string{"serve"}, clitest.Env{"UPCALL_BUCKET": "demo", "UPCALL_RETENTON": "400d"},
+			[]string{"set UPCALL_BUCKETS", "did you mean UPCALL_RETENTION?", "set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
+		"a variable of no program, elsewhere": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URI": "x"},
+			[]string{"did you mean UPCALL_DATABASE_URL?"}},
 		"no command":         {nil, nil, []string{"expected one of"}},
 		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
 		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},
@@ -168,7 +178,8 @@ func TestHelpShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	std := cli.Stdio{Out: &out, Err: io.Discard}
-	if err := run(t.Context(), []string{"serve", "--help"}, func(string) string { return "hunter2" }, std); err != nil {
+	env := cli.Env{"UPCALL_DATABASE_URL": "hunter2", "DATABASE_URL": "hunter2", "UPCALL_TOKEN_KEYS": "hunter2", "UPCALL_LISTEN": "hunter2"}
+	if err := run(t.Context(), []string{"serve", "--help"}, env, std); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "UPCALL_LISTEN") || strings.Contains(out.String(), "hunter2") {

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/embeddedpg"
 	"upcall/internal/fault"
 	"upcall/internal/httpserver"
+	"upcall/internal/ossrule"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
@@ -50,7 +51,16 @@ func (f *admissionFlags) admission(env cli.Env) (admission.Config, error) {
 		cfg.Tokens = &uploadtoken.Keyring{} // keeps Check from reporting that there are none
 	}
 	cfg.Fields, fields = callbackspec.ParseFields(f.Fields)
-	return cfg, fault.Join(keys, fault.In("UPCALL_FIELDS", fields))
+	return cfg, fault.Join(keys, fault.In("UPCALL_FIELDS", fields), checkBuckets(cfg.Buckets))
+}
+
+// checkBuckets rejects names that no bucket has: no callback could be accepted for them.
+func checkBuckets(names []string) error {
+	var faults fault.List
+	for _, name := range names {
+		faults.Add(fault.In("UPCALL_BUCKETS", ossrule.CheckBucket(name)))
+	}
+	return faults.Err()
 }
 
 // database says where PostgreSQL is, for every command that needs it.
@@ -98,7 +108,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		return cli.Usage(err)
 	}
 	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
-	if cfg.Admission.Tokens != nil {
+	if cfg.Admission.Tokens != nil { // with tokens required, config has refused them
 		for _, kid := range cfg.Admission.Tokens.Weak() {
 			cfg.Logger.WarnContext(ctx, "token secret is short enough to be guessed",
 				slog.String("key_id", kid), slog.Int("recommended_bytes", uploadtoken.WeakSecret))
@@ -144,7 +154,19 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)
 	cfg.Admission.CallbackPaths, cfg.Admission.TokenPolicy = trimmed(cmd.CallbackPath), admission.TokenPolicy(strings.TrimSpace(cmd.Token))
+	if cfg.Admission.TokenPolicy == admission.TokenRequired && cfg.Admission.Tokens != nil {
+		for _, kid := range cfg.Admission.Tokens.Weak() {
+			faults.AddNew(nil, "UPCALL_TOKEN_KEYS", "make one with openssl rand -hex 32, for the issuers, too",
+				"the secret of key %s can be guessed: it is shorter than %d bytes or has few different characters", kid, uploadtoken.WeakSecret)
+		}
+	}
 	return cfg, fault.Join(faults, cfg.Check())
+}
+
+// Check returns all mistakes in the settings.
+func (cmd *serveCommand) Check(env cli.Env) error {
+	_, err := cmd.config(env)
+	return err
 }
 
 func (cmd *serveCommand) serve(ctx context.Context, cfg receiver.Config, url string) error {

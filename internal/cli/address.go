@@ -23,10 +23,14 @@ func CheckListener(field, address, example string) error {
 	return nil
 }
 
-// CheckHealth requests a path from a running program. It fails unless the answer is 200 in time.
+// CheckHealth requests a path from a running program. It fails unless the answer is 200 in
+// time. A timeout of 0 is none.
 func CheckHealth(ctx context.Context, address, path string, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	if timeout != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
 		return Usage(fmt.Errorf("address %q is not host:port", address))

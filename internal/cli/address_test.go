@@ -41,6 +41,9 @@ func TestCheckHealth(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
+	if err := CheckHealth(t.Context(), address, "/good", 0); err != nil {
+		t.Errorf("0s is no timeout: %v", err)
+	}
 	if err := CheckHealth(t.Context(), "a b", "/good", time.Second); !errors.Is(err, ErrUsage) {
 		t.Errorf("no address: %v", err)
 	}

@@ -12,13 +12,26 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"upcall/internal/fault"
 )
 
-// Env looks up a variable, as os.Getenv does.
-type Env func(name string) string
+// Env holds variables. An empty one counts as not set.
+type Env map[string]string
+
+// Environ returns the variables of this process.
+func Environ() Env {
+	env := make(Env)
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	return env
+}
 
 // Stdio is where a program reads and writes: results go to Out, messages and logs to Err.
 type Stdio struct {
@@ -30,7 +43,7 @@ type Stdio struct {
 // error and exits with its code.
 func Main(name string, run func(ctx context.Context, args []string, env Env, std Stdio) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Getenv, Stdio{os.Stdin, os.Stdout, os.Stderr})
+	err := run(ctx, os.Args[1:], Environ(), Stdio{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	if err != nil {
 		Report(os.Stderr, name, err)
@@ -49,7 +62,8 @@ type Program struct {
 // Run reads args and env into commands, a pointer to a struct of kong's, and runs the
 // chosen command, or commands itself if it has none. Its Run method may take a
 // context.Context, an [Env] and a [Stdio]. Run does not print its error, which is an
-// [ErrUsage] if the command line is wrong.
+// [ErrUsage] if the command line or the name of a variable is wrong; it then has what the
+// command's Check method finds as well.
 func (p Program) Run(ctx context.Context, commands any, args []string, env Env, std Stdio) error {
 	helped := false
 	parser, err := kong.New(commands, append(settings(env),
@@ -71,6 +85,16 @@ func (p Program) Run(ctx context.Context, commands any, args []string, env Env, 
 		return nil
 	case err != nil:
 		return Usage(fmt.Errorf("%w; see %s --help", err, p.Name))
+	}
+	if err := checkVariables(p.Name, parser.Model, env); err != nil {
+		command := selected.Model.Target
+		if node := selected.Selected(); node != nil {
+			command = node.Target
+		}
+		if c, ok := command.Addr().Interface().(interface{ Check(env Env) error }); ok {
+			err = fault.Join(err, c.Check(env))
+		}
+		return Usage(err)
 	}
 	return selected.Run()
 }

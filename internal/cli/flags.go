@@ -25,14 +25,14 @@ func settings(env Env) []kong.Option {
 	return []kong.Option{
 		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 			name := flag.Tag.Get(settingTag)
-			if name == "" || env(name) == "" {
+			if name == "" || env[name] == "" {
 				return nil, nil
 			}
 			if !flag.IsSlice() || flag.Tag.Sep != none {
-				return env(name), nil
+				return env[name], nil
 			}
 			var values []any
-			for line := range strings.Lines(env(name)) {
+			for line := range strings.Lines(env[name]) {
 				if line = strings.TrimRight(line, "\r\n"); line != "" {
 					values = append(values, line)
 				}

@@ -40,7 +40,7 @@ func TestFlags(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var got sample
-			parser, err := kong.New(&got, settings(func(name string) string { return tt.env[name] })...)
+			parser, err := kong.New(&got, settings(tt.env)...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestFlags(t *testing.T) {
 func TestFlagsHelp(t *testing.T) {
 	t.Parallel()
 	var help bytes.Buffer
-	parser, err := kong.New(new(sample), append(settings(func(string) string { return "hunter2" }),
+	parser, err := kong.New(new(sample), append(settings(Env{"APP_NAME": "hunter2"}),
 		kong.Writers(&help, &help), kong.Exit(func(int) {}))...)
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func Secret(flag string, env Env, name string) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
-	value, path := env(name), env(name+fileSuffix)
+	value, path := env[name], env[name+fileSuffix]
 	switch {
 	case value != "" && path != "":
 		return "", fault.In(name+" and "+name+fileSuffix, ErrBoth)

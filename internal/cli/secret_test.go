@@ -48,8 +48,8 @@ func TestSecret(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			env := map[string]string{"PASSWORD": tt.value, "PASSWORD_FILE": tt.path}
-			got, err := Secret("", func(name string) string { return env[name] }, "PASSWORD")
+			env := Env{"PASSWORD": tt.value, "PASSWORD_FILE": tt.path}
+			got, err := Secret("", env, "PASSWORD")
 			if !errors.Is(err, tt.wantErr) {
 				t.Fatalf("error %v, want %v", err, tt.wantErr)
 			}

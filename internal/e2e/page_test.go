@@ -255,11 +255,11 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// screenshot keeps a picture of the page in the directory that UPCALL_SCREENSHOTS
+// screenshot keeps a picture of the page in the directory that UPCALL_TEST_SCREENSHOTS
 // names, for people to look at.
 func screenshot(t *testing.T, chromium context.Context, name string) {
 	t.Helper()
-	dir := os.Getenv("UPCALL_SCREENSHOTS")
+	dir := os.Getenv("UPCALL_TEST_SCREENSHOTS")
 	if dir == "" {
 		return
 	}

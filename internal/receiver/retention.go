@@ -11,9 +11,9 @@ import (
 // maxRetention is in days. Anything longer is a mistake.
 const maxRetention = 36_500
 
-// ParseRetention reads a number of days such as "400d". "" is 0: events are never dropped.
+// ParseRetention reads a number of days such as "400d". "" and "0s" are 0: events are never dropped.
 func ParseRetention(s string) (days int, err error) {
-	if s == "" {
+	if s == "" || s == "0s" {
 		return 0, nil
 	}
 	digits, ok := strings.CutSuffix(s, "d")

@@ -15,7 +15,7 @@ import (
 
 func TestParseRetention(t *testing.T) {
 	t.Parallel()
-	for given, want := range map[string]int{"": 0, "31d": 31, "400d": 400, "0400d": 400, "36500d": 36_500} {
+	for given, want := range map[string]int{"": 0, "0s": 0, "31d": 31, "400d": 400, "0400d": 400, "36500d": 36_500} {
 		if got, err := ParseRetention(given); got != want || err != nil {
 			t.Errorf("%q: %d, %v", given, got, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,8 +17,11 @@ import (
 const maxKeyID = 24
 
 // WeakSecret is the length in bytes under which a secret can be guessed offline by
-// anyone who holds one token.
-const WeakSecret = 16
+// anyone who holds one token. A longer one of fewer than varied different bytes can be, too.
+const (
+	WeakSecret = 16
+	varied     = 5
+)
 
 // A Keyring holds the secrets of tokens. The first mints and all check, so that a secret
 // can be replaced without refusing an upload: add the new one at the end everywhere, then
@@ -27,7 +31,7 @@ type Keyring struct{ keys []*key }
 
 type key struct {
 	id    string
-	weak  bool      // the secret is shorter than WeakSecret
+	weak  bool      // the secret can be guessed
 	works sync.Pool // of *work
 }
 
@@ -41,7 +45,7 @@ type work struct {
 }
 
 func newKey(id, secret string) *key {
-	k := &key{id: id, weak: len(secret) < WeakSecret}
+	k := &key{id: id, weak: len(secret) < WeakSecret || len(slices.Compact(slices.Sorted(slices.Values([]byte(secret))))) < varied}
 	k.works.New = func() any { return &work{mac: hmac.New(sha256.New, []byte(secret))} }
 	return k
 }
@@ -75,7 +79,7 @@ func ParseKeys(s string) (*Keyring, error) {
 	return &ring, nil
 }
 
-// Weak returns the ids of the keys whose secrets are shorter than WeakSecret.
+// Weak returns the ids of the keys whose secrets can be guessed.
 func (k *Keyring) Weak() []string {
 	var ids []string
 	for _, key := range k.keys {

@@ -21,10 +21,7 @@ import (
 type Program func(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error
 
 // Env is a program's environment.
-type Env map[string]string
-
-// Get looks a variable up; it is a [cli.Env].
-func (e Env) Get(name string) string { return e[name] }
+type Env = cli.Env
 
 // Execute runs the program to its end with an empty standard input.
 func (p Program) Execute(t testing.TB, env Env, args ...string) (stdout, stderr string, err error) {
@@ -36,7 +33,7 @@ func (p Program) Execute(t testing.TB, env Env, args ...string) (stdout, stderr 
 func (p Program) Feed(t testing.TB, env Env, stdin string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, remarks bytes.Buffer
-	err = p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(stdin), Out: &out, Err: &remarks})
+	err = p(t.Context(), args, env, cli.Stdio{In: strings.NewReader(stdin), Out: &out, Err: &remarks})
 	return out.String(), remarks.String(), err
 }
 
@@ -44,7 +41,7 @@ func (p Program) Feed(t testing.TB, env Env, stdin string, args ...string) (stdo
 // the error, which should be [ErrBrokenPipe].
 func (p Program) IntoBrokenPipe(t testing.TB, env Env, args ...string) error {
 	t.Helper()
-	return p(t.Context(), args, env.Get, cli.Stdio{In: strings.NewReader(""), Out: brokenPipe{}, Err: io.Discard})
+	return p(t.Context(), args, env, cli.Stdio{In: strings.NewReader(""), Out: brokenPipe{}, Err: io.Discard})
 }
 
 // ErrBrokenPipe is the error of writing to that standard output.
@@ -96,7 +93,7 @@ func (p Program) Start(t testing.TB, env Env, args ...string) *Running {
 	printed, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := p(ctx, args, env.Get, cli.Stdio{In: strings.NewReader(""), Out: out, Err: out})
+		err := p(ctx, args, env, cli.Stdio{In: strings.NewReader(""), Out: out, Err: out})
 		out.Close()
 		ended <- err
 	}()
