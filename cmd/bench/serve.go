@@ -110,6 +110,6 @@ func (cmd *serveCommand) imitate(ctx context.Context, v variant, cfg receiver.Co
 	if err != nil {
 		return err
 	}
-	private := httpserver.New(httpserver.Admin(pool.Ping, registry), cfg.Logger)
+	private := httpserver.New(httpserver.Admin(httpserver.Plain(pool.Ping), registry), cfg.Logger)
 	return server.Serve(ctx, public, httpserver.Site{Server: private, Listener: admin})
 }

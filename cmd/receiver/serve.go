@@ -28,8 +28,7 @@ type serveCommand struct {
 	TrustKeyURLs   []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
 	TrustedProxies []string `setting:"UPCALL_TRUSTED_PROXIES" placeholder:"NETWORK" help:"${trusted_proxies}"`
 	admissionFlags
-	Retention   string `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"${retention}"`
-	MaxRefusals int    `setting:"UPCALL_MAX_REFUSALS" default:"100000" placeholder:"ROWS" help:"${max_refusals}"`
+	retentionFlags
 	spoolDir
 	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`
 	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"${spool_min_free}"`

@@ -37,6 +37,9 @@ type Config struct {
 	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
 	CommitTimeout time.Duration
 
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+
 	// OnBatch is called after each committed transaction with the number of its rows and
 	// the time it took. It must be quick. Default none.
 	OnBatch func(rows int, took time.Duration)
@@ -47,6 +50,9 @@ func (c Config) withDefaults() Config {
 	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
 	c.Queue = cmp.Or(c.Queue, 4096)
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, 3*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.OnBatch == nil {
 		c.OnBatch = func(int, time.Duration) {}
 	}

@@ -1,13 +1,17 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -24,6 +28,23 @@ type Janitor struct {
 	Refusals      *Refusals        // nil if none are kept
 	Now           func() time.Time // the clock
 	Logger        *slog.Logger
+
+	last atomic.Pointer[time.Time] // the last month that has a partition, without a gap from now on
+}
+
+// Collectors returns what /metrics shows of the partitions.
+func (j *Janitor) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "upcall_partitions_ahead_months",
+		Help: "Months after this one that have a partition; -1 if this month has none; NaN while it is not known.",
+	}, func() float64 {
+		last := j.last.Load()
+		if last == nil {
+			return math.NaN()
+		}
+		now := monthOf(j.Now())
+		return max(-1, float64(12*(last.Year()-now.Year())+int(last.Month()-now.Month())))
+	})}
 }
 
 // Run works until ctx ends.
@@ -38,7 +59,9 @@ func (j *Janitor) repeat(ctx context.Context, failed string, work func(context.C
 	for {
 		next := cleanEvery
 		if err := work(ctx); err != nil && ctx.Err() == nil {
-			next = cleanAgain
+			if !errors.Is(err, ErrMistake) { // which no trying fixes
+				next = cleanAgain
+			}
 			j.Logger.WarnContext(ctx, failed, slog.Duration("next_try_in", next), slog.String("error", err.Error()))
 		}
 		if pause(ctx, next) != nil {
@@ -47,12 +70,29 @@ func (j *Janitor) repeat(ctx context.Context, failed string, work func(context.C
 	}
 }
 
+// Once does once what Run does.
+func (j *Janitor) Once(ctx context.Context) error {
+	return errors.Join(j.MakePartitions(ctx), j.dropExpired(ctx))
+}
+
 // MakePartitions makes the partitions of the coming months. The recorder would make a missing
-// one, too, but that delays callbacks.
+// one, too, but that delays callbacks. The error wraps [ErrMistake] if the role may not.
 func (j *Janitor) MakePartitions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionTimeout)
 	defer cancel()
-	return EnsurePartitions(ctx, j.Pool, j.Now())
+	err := EnsurePartitions(ctx, j.Pool, j.Now())
+	_, unknown := j.MonthsAhead(ctx)
+	return cmp.Or(err, unknown)
+}
+
+// MonthsAhead is [MonthsAhead] by the janitor's clock, and keeps the metric true.
+func (j *Janitor) MonthsAhead(ctx context.Context) (int, error) {
+	now := j.Now()
+	ahead, err := MonthsAhead(ctx, j.Pool, now)
+	if err == nil {
+		j.last.Store(new(monthOf(now).AddDate(0, ahead, 0)))
+	}
+	return ahead, err
 }
 
 func (j *Janitor) dropExpired(ctx context.Context) error {

@@ -55,6 +55,14 @@ func (l *Ledger) Issue(ctx context.Context, upload IssuedUpload) error {
 	return err
 }
 
+// Ping says whether PostgreSQL takes issued uploads: it commits a batch without any.
+func (l *Ledger) Ping(ctx context.Context) error {
+	if _, err := newWriter(l.group.config, l.group.kind).commit(ctx, nil); err != nil {
+		return fmt.Errorf("ping: %w", unavailable(err))
+	}
+	return nil
+}
+
 // Close accepts no more uploads, and returns when those it accepted are answered.
 func (l *Ledger) Close() { l.group.close() }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/fault"
 	"upcall/migrations"
 )
 
@@ -24,6 +25,25 @@ func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) er
 		months = append(months, first.AddDate(0, offset, 0))
 	}
 	return ensureMonths(ctx, pool, months)
+}
+
+// MonthsAhead returns how many months after now's have a partition, without a gap; -1 if
+// now's month has none.
+func MonthsAhead(ctx context.Context, pool *pgxpool.Pool, now time.Time) (int, error) {
+	rows, err := pool.Query(ctx, `
+		SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'upcall.upload_events'::regclass`)
+	if err != nil {
+		return 0, fmt.Errorf("look for partitions: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, fmt.Errorf("look for partitions: %w", err)
+	}
+	ahead, month := -1, monthOf(now)
+	for slices.Contains(names, partitionName(month)) {
+		ahead, month = ahead+1, month.AddDate(0, 1, 0)
+	}
+	return ahead, nil
 }
 
 // ensureMonths makes the partitions that the given times fall into.
@@ -53,6 +73,10 @@ func ensureMonths(ctx context.Context, pool *pgxpool.Pool, times []time.Time) er
 		}
 		return nil
 	})
+	if migrations.ServerError(err).Code == insufficientPrivilege {
+		err = fault.New(ErrMistake, "", "run receiver maintain with the role that owns the tables, now and then every day",
+			"%s, and this role may not make what is missing", fault.Line(err.Error()))
+	}
 	if err != nil {
 		return fmt.Errorf("make partitions: %w", err)
 	}

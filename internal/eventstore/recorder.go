@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -64,9 +65,16 @@ func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID)
 	return found, nil
 }
 
-// Ping checks that PostgreSQL answers.
+// Ping checks that PostgreSQL records: it commits a batch without events, which needs the same
+// rights, connection and statement as any other, and makes this month's partition if it is
+// missing.
 func (r *Recorder) Ping(ctx context.Context) error {
-	if err := r.group.config.Pool.Ping(ctx); err != nil {
+	config := r.group.config
+	_, err := newWriter(config, r.group.kind).commit(ctx, nil)
+	if err == nil {
+		err = ensureMonths(ctx, config.Pool, []time.Time{config.Now()})
+	}
+	if err != nil {
 		return fmt.Errorf("ping: %w", unavailable(err))
 	}
 	return nil

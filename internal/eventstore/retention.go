@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/fault"
 	"upcall/migrations"
 )
 
@@ -72,6 +73,10 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 	}()
 	x := expirer{conn: conn}
 	if err := x.run(ctx, now, days); err != nil {
+		if migrations.ServerError(err).Code == insufficientPrivilege {
+			err = fault.New(ErrMistake, "", "run receiver maintain --retention with the role that owns the tables, every day",
+				"%s", fault.Line(err.Error()))
+		}
 		return x.dropped, fmt.Errorf("drop expired events: %w", unavailable(err))
 	}
 	return x.dropped, nil

@@ -107,7 +107,9 @@ func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, e
 		}
 		return nil, err
 	}
-	w.config.OnBatch(len(rows), time.Since(start))
+	if len(rows) > 0 {
+		w.config.OnBatch(len(rows), time.Since(start))
+	}
 	return results, nil
 }
 

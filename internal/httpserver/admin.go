@@ -14,8 +14,9 @@ import (
 const readyTimeout = time.Second
 
 // Admin returns the handler of a private listener: health, readiness and metrics. A
-// component can add its routes. ready returns an error if no requests should be sent now.
-func Admin(ready func(context.Context) error, metrics prometheus.Gatherer) *http.ServeMux {
+// component can add its routes. ready returns an error if no requests should be sent now,
+// else what operators should know of, as a line, or "".
+func Admin(ready func(context.Context) (note string, err error), metrics prometheus.Gatherer) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { // the orchestrator: restart if not 200
 		fmt.Fprintln(w, "ok")
@@ -23,14 +24,23 @@ func Admin(ready func(context.Context) error, metrics prometheus.Gatherer) *http
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { // the load balancer: send nothing if not 200
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
-		if err := ready(ctx); err != nil {
+		note, err := ready(ctx)
+		if err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprintln(w, "not ready:", err)
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if note != "" {
+			fmt.Fprintln(w, note)
+		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})) // Prometheus
 	mux.HandleFunc("/", http.NotFound)
 	return mux
+}
+
+// Plain makes a check whose result is all that there is to say into one for [Admin].
+func Plain(ready func(context.Context) error) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) { return "", ready(ctx) }
 }

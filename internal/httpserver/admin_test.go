@@ -14,9 +14,10 @@ import (
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	var unready error
+	note := ""
 	registry := NewRegistry()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "test_depth"}, func() float64 { return 3 }))
-	admin := Admin(func(context.Context) error { return unready }, registry)
+	admin := Admin(func(context.Context) (string, error) { return note, unready }, registry)
 	admin.HandleFunc("GET /v1/things/{id}", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(r.PathValue("id"))) })
 	ask := func(method, path string) (int, string) {
 		answer := httptest.NewRecorder()
@@ -41,6 +42,10 @@ func TestAdmin(t *testing.T) {
 		if status, body := ask(tt.method, tt.path); status != tt.status || body != tt.body {
 			t.Errorf("%s %s: got %d %q, want %d %q", tt.method, tt.path, status, body, tt.status, tt.body)
 		}
+	}
+	unready, note = nil, "two months"
+	if status, body := ask("GET", "/readyz"); status != 200 || body != "ok\ntwo months\n" {
+		t.Errorf("ready, with a note: %d %q", status, body)
 	}
 	status, body := ask("GET", "/metrics")
 	for _, want := range []string{"\ntest_depth 3\n", "\ngo_goroutines ", "\nprocess_open_fds "} {

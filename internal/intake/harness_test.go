@@ -147,7 +147,7 @@ func serve(t testing.TB, o *oss, pool *pgxpool.Pool, change func(*Config)) *serv
 	}
 	running := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
 		defer store.Close()
-		private := httpserver.New(httpserver.Admin(pool.Ping, registry), logger)
+		private := httpserver.New(httpserver.Admin(httpserver.Plain(pool.Ping), registry), logger)
 		return server.Serve(ctx, public, httpserver.Site{Server: private, Listener: admin})
 	})
 	return &service{running, pool, log}

@@ -114,7 +114,7 @@ func start(t testing.TB, change func(*Config)) *service {
 	}
 	s.Service = servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error {
 		defer rows.Close()
-		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(pool.Ping, registry), discard),
+		return server.Serve(ctx, api, httpserver.Site{Server: httpserver.New(httpserver.Admin(httpserver.Plain(pool.Ping), registry), discard),
 			Listener: admin})
 	})
 	return s

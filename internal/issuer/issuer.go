@@ -65,10 +65,15 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		return err
 	}
 	defer pool.Close()
-	ready := func(ctx context.Context) error { return migrations.Check(ctx, pool) }
-	switch err := ready(ctx); {
-	case errors.Is(err, migrations.ErrTooOld), errors.Is(err, migrations.ErrDirty):
+	err = eventstore.IssuerRights().Check(ctx, pool)
+	if err == nil {
+		err = migrations.Check(ctx, pool)
+	}
+	switch {
+	case errors.Is(err, migrations.ErrTooOld), errors.Is(err, migrations.ErrDirty), errors.Is(err, eventstore.ErrMistake):
 		return err
+	case eventstore.Mistake(err) != nil:
+		return eventstore.Mistake(err)
 	case err != nil && ctx.Err() == nil:
 		cfg.Logger.WarnContext(ctx, "database cannot be reached; serving 503 until it can", slog.String("error", err.Error()))
 	}
@@ -84,6 +89,12 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		return err
 	}
 	defer ledger.Close()
+	ready := func(ctx context.Context) error {
+		if err := migrations.Check(ctx, pool); err != nil {
+			return err
+		}
+		return ledger.Ping(ctx)
+	}
 	client, err := oss.New(cfg.OSS)
 	if err != nil {
 		return err
@@ -107,7 +118,7 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	}
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()),
 		slog.String("admin_listen", admin.Addr().String()), slog.Any("policies", cfg.Policies.Names()))
-	private := httpserver.New(httpserver.Admin(ready, registry), cfg.Logger)
+	private := httpserver.New(httpserver.Admin(httpserver.Plain(ready), registry), cfg.Logger)
 	return server.Serve(ctx, api, httpserver.Site{Server: private, Listener: admin})
 }
 

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
+
+const databasePage = "../../docs/database.md"
 
 const policies = `policies:
   photos:
@@ -58,10 +61,12 @@ func ask(t *testing.T, method, url, key, body string) (int, string) {
 	return servetest.Do(t, request)
 }
 
-// TestRun: with a schema, an issuer issues an upload and records it.
+// TestRun: with the rights that the documentation lists, an issuer issues an upload and
+// records it. When it cannot, it is not ready.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	cfg := config(t, dbtest.URL(t))
+	owner := dbtest.URL(t)
+	cfg := config(t, dbtest.Role(t, owner, dbtest.Grants(t, databasePage, "upcall_issuer")...))
 	cfg.Page = true
 	pool, err := eventstore.Open(t.Context(), cfg.DatabaseURL)
 	if err != nil {
@@ -82,6 +87,21 @@ func TestRun(t *testing.T) {
 	if status != http.StatusCreated {
 		t.Errorf("an upload: %d %s", status, answer)
 	}
+	var issued struct {
+		ID string `json:"upload_id"`
+	}
+	if err := json.Unmarshal([]byte(answer), &issued); err != nil {
+		t.Error(err)
+	}
+	if status, answer := ask(t, http.MethodGet, base+"/v1/uploads/"+issued.ID, key, ""); status != http.StatusOK {
+		t.Errorf("its status: %d %s", status, answer)
+	}
+	if status, answer := ask(t, http.MethodDelete, base+"/v1/uploads/"+issued.ID, key, ""); status >= 500 {
+		t.Errorf("to revoke it: %d %s", status, answer)
+	}
+	if err := eventstore.NewAPIKeys(pool).Revoke(t.Context(), "web"); err != nil {
+		t.Error(err)
+	}
 	var rows int
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.issued_uploads").Scan(&rows); err != nil || rows != 1 {
 		t.Errorf("got %d rows (%v), want 1", rows, err)
@@ -100,6 +120,10 @@ func TestRun(t *testing.T) {
 	if status, _ := ask(t, http.MethodGet, private+"/v1/uploads", key, ""); status != http.StatusNotFound {
 		t.Errorf("the API is on the admin listener: %d", status)
 	}
+	dbtest.Execute(t, owner, "ALTER TABLE upcall.issued_uploads RENAME TO gone")
+	if status, answer := ask(t, http.MethodGet, private+"/readyz", "", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("readyz while nothing can be issued: %d %s", status, answer)
+	}
 	if err := running.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -107,12 +131,17 @@ func TestRun(t *testing.T) {
 
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
+	url := dbtest.URL(t)
+	nobody := dbtest.Role(t, url)
 	for name, tt := range map[string]struct {
 		url  string
 		want error
 	}{
-		"no schema": {dbtest.Empty(t), migrations.ErrTooOld},
-		"no URL":    {"hunter2", migrations.ErrURL},
+		"no rights":        {nobody, eventstore.ErrMistake},
+		"wrong password":   {strings.Replace(nobody, ":secret@", ":hunter2@", 1), eventstore.ErrMistake},
+		"no such database": {strings.Replace(url, "/upcall_test_", "/no_", 1), eventstore.ErrMistake},
+		"no schema":        {dbtest.Empty(t), migrations.ErrTooOld},
+		"no URL":           {"hunter2", migrations.ErrURL},
 	} {
 		if err := Run(t.Context(), config(t, tt.url), servetest.Listen(t), servetest.Listen(t)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: error %v, want %v", name, err, tt.want)

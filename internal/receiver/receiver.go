@@ -78,32 +78,25 @@ func (cfg Config) Check() error {
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then answers
 // the callbacks it has accepted and returns.
 //
-// It returns an error that wraps migrations.ErrTooOld if the schema is too old, and
-// spool.ErrInUse if another process uses the spool. An unreachable database is not an error:
-// until it can be reached, callbacks wait in the spool. Without a spool the receiver is not
-// ready and answers with 503, so that OSS tries its next URL.
+// It returns an error that wraps migrations.ErrTooOld if the schema is too old,
+// spool.ErrInUse if another process uses the spool, and eventstore.ErrMistake if the login
+// fails, or rights or this month's partition are missing. An unreachable database is not an
+// error: until it can be reached, callbacks wait in the spool. Without a spool the receiver is
+// not ready and answers with 503, so that OSS tries its next URL.
 func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
+	janitor, err := cfg.openJanitor(ctx)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	janitor := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Now: cfg.Now, Logger: cfg.Logger}
-	if cfg.MaxRefusals >= 0 {
-		if janitor.Refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals)); err != nil {
-			return err
-		}
-	}
-	switch err := checkSchema(ctx, pool); {
-	case isSchemaError(err):
+	defer janitor.Pool.Close()
+	switch err := checkDatabase(ctx, janitor); {
+	case isSchemaError(err), errors.Is(err, eventstore.ErrMistake):
 		return err
 	case err != nil:
 		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
-	default: // now, so that the first callback need not wait for its month
-		_ = janitor.MakePartitions(ctx) // janitor.Run retries, and logs the error
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -121,7 +114,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer writers.Close()
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
-	storeConfig := eventstore.Config{Pool: writers, OnBatch: batches.Observe}
+	storeConfig := eventstore.Config{Pool: writers, Now: cfg.Now, OnBatch: batches.Observe}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue
@@ -134,7 +127,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer store.Close()
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
-	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors())...)
+	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
@@ -151,13 +144,49 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	// The workers stop after the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, work := range []func(context.Context){failover.Run, janitor.Run} {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+		defer cancel()
+		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
+	}} {
 		workers.Go(func() { work(working) })
 	}
 	defer func() { stop(); workers.Wait() }()
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
-	private := httpserver.Admin(func(ctx context.Context) error { return ready(ctx, pool, queue) }, registry)
+	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue) }, registry)
 	return server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
+}
+
+// Maintain makes the partitions of the coming months and drops what has expired, once, with
+// the role of DatabaseURL, which must own the tables. It returns how many months after this
+// one have a partition.
+func Maintain(ctx context.Context, cfg Config) (monthsAhead int, err error) {
+	janitor, err := cfg.openJanitor(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer janitor.Pool.Close()
+	if err = migrations.Check(ctx, janitor.Pool); err == nil {
+		err = janitor.Once(ctx)
+	}
+	if err == nil {
+		monthsAhead, err = janitor.MonthsAhead(ctx)
+	}
+	return monthsAhead, cmp.Or(eventstore.Mistake(err), err)
+}
+
+// openJanitor opens the database for ordinary statements.
+func (cfg Config) openJanitor(ctx context.Context) (*eventstore.Janitor, error) {
+	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	j := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Now: cfg.Now, Logger: cfg.Logger}
+	if cfg.MaxRefusals < 0 {
+		return j, nil
+	}
+	j.Refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals))
+	return j, err
 }
 
 // openSpool returns the spool, nil if there is none, and the function that closes it.
@@ -177,22 +206,54 @@ func (cfg Config) openSpool(ctx context.Context) (*spool.Spool, func(), error) {
 	}, nil
 }
 
-// ready returns an error if neither PostgreSQL nor the spool can take callbacks.
-func ready(ctx context.Context, db migrations.Querier, queue *spool.Spool) error {
-	err := checkSchema(ctx, db)
-	if err == nil || isSchemaError(err) || queue == nil {
-		return err
+// ready returns an error if neither PostgreSQL nor the spool can take callbacks, or PostgreSQL
+// will not from the next month on.
+func ready(ctx context.Context, store *recorder.Failover, months *eventstore.Janitor, queue *spool.Spool) (string, error) {
+	err := migrations.Check(ctx, months.Pool)
+	if isSchemaError(err) {
+		return "", err
+	}
+	if err == nil {
+		err = store.Check(ctx)
+	}
+	var ahead int
+	if err == nil {
+		ahead, err = months.MonthsAhead(ctx)
+	}
+	if err == nil && ahead < 1 { // the janitor does it once an hour
+		if err = months.MakePartitions(ctx); err == nil {
+			ahead, err = months.MonthsAhead(ctx)
+		}
+	}
+	switch {
+	case err == nil:
+		return fmt.Sprintf("partitions: %d months ahead", ahead), nil
+	case queue == nil:
+		return "", err
 	}
 	if full := queue.Ready(); full != nil {
-		return fmt.Errorf("%w; %w", err, full)
+		return "", fmt.Errorf("%w; %w", err, full)
 	}
-	return nil
+	return "spool only: " + fault.Line(err.Error()), nil
 }
 
-func checkSchema(ctx context.Context, db migrations.Querier) error {
+// checkDatabase returns what keeps this database from working with this role, as a mistake
+// if waiting does not help. It makes the partitions before the first callback comes, which
+// would have to wait for its own.
+func checkDatabase(ctx context.Context, janitor *eventstore.Janitor) error {
 	ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 	defer cancel()
-	return migrations.Check(ctx, db)
+	err := eventstore.ReceiverRights().Check(ctx, janitor.Pool)
+	if err == nil {
+		err = migrations.Check(ctx, janitor.Pool)
+	}
+	if err == nil {
+		err = janitor.MakePartitions(ctx)
+		if ahead, unknown := janitor.MonthsAhead(ctx); unknown == nil && ahead >= 0 {
+			return nil // the janitor tries the other months again, and says why it could not
+		}
+	}
+	return cmp.Or(eventstore.Mistake(err), err)
 }
 
 func isSchemaError(err error) bool {

@@ -120,6 +120,16 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	return duplicate, err
 }
 
+// Check asks PostgreSQL whether it records. A refusal counts as one of an event does; that
+// no answer came in the caller's time says nothing.
+func (f *Failover) Check(ctx context.Context) error {
+	err := f.primary.Ping(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.failOver(ctx, err)
+	}
+	return err
+}
+
 func (f *Failover) failOver(ctx context.Context, err error) {
 	if f.away.CompareAndSwap(false, true) {
 		f.config.Logger.WarnContext(ctx, "database is away",

@@ -31,7 +31,7 @@ type Primary interface {
 	Record(ctx context.Context, e *event.Event) (duplicate bool, err error)
 	// Find reports whether an event of this upload is committed.
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
-	// Ping returns an error if PostgreSQL does not answer.
+	// Ping returns an error if PostgreSQL does not record.
 	Ping(ctx context.Context) error
 	// Depth is how many events wait for a commit.
 	Depth() int

@@ -1,0 +1,109 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/fault"
+	"upcall/migrations"
+)
+
+// SQLSTATEs of connections and rights that no waiting changes (PostgreSQL 18 manual, appendix A).
+const (
+	invalidAuthorization  = "28000" // no such role, or pg_hba.conf has no entry for it
+	invalidPassword       = "28P01"
+	noSuchDatabase        = "3D000"
+	insufficientPrivilege = "42501"
+	protocolViolation     = "08P01" // of a pooler: it refuses the user, the database or a setting
+)
+
+// ErrMistake says that a person must change the database URL or the database.
+var ErrMistake = errors.New("wrong setting of the database")
+
+// Mistake returns what is to be changed if that is why the database did not work, as an
+// error that wraps [ErrMistake]; nil if err may pass, as an outage does.
+func Mistake(err error) error {
+	server, fix := migrations.ServerError(err), ""
+	switch server.Code {
+	case invalidPassword, invalidAuthorization:
+		fix = "set UPCALL_DATABASE_URL to postgres://USER:PASSWORD@HOST/DATABASE with a user that may log in"
+	case noSuchDatabase:
+		fix = "create it, or name another one; then run receiver migrate up"
+	case insufficientPrivilege:
+		fix = "grant the rights that docs/operations.md lists under Roles"
+	case protocolViolation:
+		fix = "it is a pooler that says so: leave what it names out of the URL, or add it to the pooler's configuration"
+	default:
+		return nil
+	}
+	return fault.New(ErrMistake, "UPCALL_DATABASE_URL", fix, "%s (SQLSTATE %s)", fault.Line(server.Message), server.Code)
+}
+
+// Rights are what a program's role needs, of each table in the schema upcall.
+type Rights map[string][]string
+
+// ReceiverRights returns those of receiver serve. To make partitions and to drop old rows,
+// the role must own the tables, too.
+func ReceiverRights() Rights {
+	return Rights{
+		"schema_migrations": {"SELECT"},
+		"upload_events":     {"SELECT", "INSERT"},
+		"callback_ids":      {"SELECT", "INSERT"},
+		"revoked_uploads":   {"SELECT"},
+		"refused_callbacks": {"SELECT", "INSERT", "DELETE"},
+	}
+}
+
+// IssuerRights returns those of issuer serve and of the commands that issue uploads.
+func IssuerRights() Rights {
+	return Rights{
+		"schema_migrations": {"SELECT"},
+		"issued_uploads":    {"SELECT", "INSERT"},
+		"revoked_uploads":   {"SELECT", "INSERT"},
+		"api_keys":          {"SELECT"},
+		"upload_events":     {"SELECT"},
+		"upload_status":     {"SELECT"},
+	}
+}
+
+// Check returns an error that wraps [ErrMistake] and says what to grant if the pool's role
+// lacks a right. Tables that are not there yet count as none.
+func (r Rights) Check(ctx context.Context, pool *pgxpool.Pool) error {
+	var tables, rights []string
+	for _, table := range slices.Sorted(maps.Keys(r)) {
+		for _, right := range r[table] {
+			tables, rights = append(tables, table), append(rights, right)
+		}
+	}
+	rows, err := pool.Query(ctx, `
+		SELECT 'GRANT USAGE ON SCHEMA upcall TO ' || quote_ident(current_user), current_user::text, 0 AS place
+		FROM pg_namespace WHERE nspname = 'upcall' AND NOT has_schema_privilege(oid, 'USAGE')
+		UNION ALL
+		SELECT 'GRANT ' || string_agg("right", ', ' ORDER BY place) || ' ON upcall.' || relname || ' TO ' || quote_ident(current_user),
+			current_user, min(place)
+		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS needed ("table", "right", place)
+		JOIN pg_class c ON relname = "table" JOIN pg_namespace n ON n.oid = relnamespace AND nspname = 'upcall'
+		WHERE NOT has_table_privilege(c.oid, "right") GROUP BY relname ORDER BY place`, tables, rights)
+	if err != nil {
+		return fmt.Errorf("look up rights: %w", err)
+	}
+	var grants []string
+	var grant, role string
+	var place int
+	_, err = pgx.ForEachRow(rows, []any{&grant, &role, &place}, func() error { grants = append(grants, grant); return nil })
+	if err != nil {
+		return fmt.Errorf("look up rights: %w", err)
+	}
+	if len(grants) == 0 {
+		return nil
+	}
+	return fault.New(ErrMistake, "UPCALL_DATABASE_URL", "as the owner of the tables, run: "+strings.Join(grants, "; "),
+		"the database role %q lacks rights", role)
+}
