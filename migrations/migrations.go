@@ -105,13 +105,18 @@ func Digest() string {
 	return fmt.Sprintf("%016x", hash.Sum64())
 }
 
-// ParseURL reads a database URL, postgres://… or key=value. The error wraps ErrURL.
+// ParseURL reads a database URL, postgres://… or key=value. Its statements work through a
+// pooler. The error wraps ErrURL.
 func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	// As a pool's, so that one URL with pool_… settings works for every command.
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		// The parser's text may contain part of the URL, and so the password.
 		return nil, fmt.Errorf("%w: it should look like postgres://user:password@host:5432/database", ErrURL)
+	}
+	if config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		// A statement with a name may be in another session than the one that is to run it.
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	return config, nil
 }
@@ -235,6 +240,9 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // releases the lock
+	if err := checkPooler(ctx, conn); err != nil {
+		return err
+	}
 	if err := lock(ctx, conn); err != nil {
 		return err
 	}

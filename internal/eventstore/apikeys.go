@@ -36,7 +36,7 @@ func (k *APIKeys) Add(ctx context.Context, key APIKey) error {
 	if err := storable(key.ID, key.Policy); err != nil {
 		return fmt.Errorf("add API key: %w", err)
 	}
-	added, err := k.pool.Exec(ctx, `
+	added, err := execOne(ctx, k.pool, nil, `
 		INSERT INTO upcall.api_keys (id, hash, policy, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
 		key.ID, key.Hash, key.Policy, key.CreatedAt)
 	switch {
@@ -66,7 +66,7 @@ func (k *APIKeys) Revoke(ctx context.Context, id string) error {
 	if storable(id) != nil {
 		return fmt.Errorf("revoke API key: %w", ErrNotFound)
 	}
-	revoked, err := k.pool.Exec(ctx, "UPDATE upcall.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1", id)
+	revoked, err := execOne(ctx, k.pool, nil, "UPDATE upcall.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1", id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("revoke API key: %w", unavailable(err))

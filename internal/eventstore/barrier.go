@@ -3,7 +3,6 @@ package eventstore
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -51,10 +50,9 @@ func replicated(conn *pgx.Conn, run func() error) error {
 
 // queryRow scans the only row of a statement with a barrier.
 func queryRow(ctx context.Context, pool *pgxpool.Pool, found *bool, sql string, args ...any) error {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer conn.Release()
-	return replicated(conn.Conn(), func() error { return conn.QueryRow(ctx, sql, args...).Scan(found) })
+	_, err := execOne(ctx, pool, func(rows pgx.Rows) (err error) {
+		*found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		return err
+	}, sql, args...)
+	return err
 }

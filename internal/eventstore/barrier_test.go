@@ -11,6 +11,8 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/testing/pgbouncer"
+	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 )
 
@@ -71,9 +73,23 @@ func (p *pair) waiters(t *testing.T, cancel bool) (n int) {
 // interrupted must fail, and so must a repeat of that commit.
 func TestNotReplicated(t *testing.T) {
 	t.Parallel()
+	notReplicatedThrough(t, func(url string) string { return url })
+}
+
+// TestNotReplicatedPooled: the same through a pooler that gives each transaction another session.
+func TestNotReplicatedPooled(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "pgbouncer")
+	notReplicatedThrough(t, func(url string) string { return pgbouncer.Start(t, url, "transaction") })
+}
+
+func notReplicatedThrough(t *testing.T, pooler func(url string) string) {
+	t.Helper()
 	server := dbtest.NewServer(t)
 	pair := newPair(t, server.URL())
-	config := Config{Pool: dbtest.Open(t, server.URL(), OpenRecorder), CommitTimeout: time.Minute}
+	pair.exec(t, "ALTER ROLE CURRENT_USER SET client_min_messages = error") // which would hide PostgreSQL's warning
+	through := pooler(server.URL())
+	config := Config{Pool: dbtest.Open(t, through, OpenRecorder), CommitTimeout: time.Minute}
 	recorder, err := NewRecorder(config)
 	if err != nil {
 		t.Fatal(err)
@@ -84,12 +100,16 @@ func TestNotReplicated(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(ledger.Close)
-	uploads := NewUploads(dbtest.Open(t, server.URL(), Open))
+	uploads := NewUploads(dbtest.Open(t, through, Open))
+	keys := NewAPIKeys(dbtest.Open(t, through, Open))
 
 	e := &event.Event{ID: uuid.New(), ReceivedAt: time.Now(), UploadID: uuid.NullUUID{UUID: uuid.New(), Valid: true}}
 	e.Callback.Bucket = "demo"
 	issued := IssuedUpload{ID: uuid.New(), Bucket: "demo", Object: "a", IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
 	if err := EnsurePartitions(t.Context(), pair.pool, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Add(t.Context(), APIKey{ID: "web", Hash: make([]byte, 32), Policy: "photos", CreatedAt: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -102,6 +122,7 @@ func TestNotReplicated(t *testing.T) {
 		{"issue again", func() error { return ledger.Issue(ctx, issued) }},
 		{"revoke", func() error { return uploads.Revoke(ctx, issued.ID) }},
 		{"revoke again", func() error { return uploads.Revoke(ctx, issued.ID) }},
+		{"revoke a key", func() error { return keys.Revoke(ctx, "web") }},
 		{"record", func() error { _, err := recorder.Record(ctx, e); return err }},
 		{"record again", func() error { _, err := recorder.Record(ctx, e); return err }},
 		{"find", func() error { _, err := recorder.Find(ctx, e.ID, e.UploadID); return err }},

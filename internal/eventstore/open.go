@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/migrations"
@@ -18,11 +19,7 @@ import (
 // [migrations.ErrURL]. A program that opens two pools may use pool_max_conns connections for
 // each.
 //
-// The settings are sent in the start-up message. A pooler must pass them on and support prepared
-// statements: PgBouncer does with pool_mode = session. With pool_mode = transaction it needs
-// 1.21 or newer, max_prepared_statements above 0, and ignore_startup_parameters with the names
-// below; the server's own settings then apply, so they must not weaken synchronous_commit or
-// default_transaction_isolation.
+// Between the program and PostgreSQL may be a pooler, in any mode: see settle.
 
 // Open is for ordinary, short statements.
 func Open(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
@@ -86,6 +83,9 @@ func open(ctx context.Context, databaseURL string, settings map[string]string) (
 	// Only a warning reports that a commit was not replicated.
 	conn.RuntimeParams["client_min_messages"] = "warning"
 	conn.OnNotice = noteWarning
+	session := split(conn.Copy())
+	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error { split(conn); return nil }
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return settle(ctx, conn, session) }
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

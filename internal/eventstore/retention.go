@@ -56,22 +56,32 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 	if days < MinRetention {
 		return Dropped{}, fmt.Errorf("drop expired events: %d days are less than %d", days, MinRetention)
 	}
-	// A separate connection has its own settings, and the lock ends with it.
-	config := pool.Config().ConnConfig
-	config.RuntimeParams["statement_timeout"], config.RuntimeParams["lock_timeout"] = stepTimeout, stepTimeout
-	conn, err := pgx.ConnectConfig(ctx, config)
+	// One connection does the work and another one holds the lock, in a transaction, so that the
+	// lock is not left behind in a pooler's session. A transaction without a snapshot holds up
+	// nothing else.
+	settings := map[string]string{"statement_timeout": stepTimeout, "lock_timeout": stepTimeout}
+	conn, err := connect(ctx, pool, settings)
 	if err != nil {
 		return Dropped{}, fmt.Errorf("drop expired events: %w", unavailable(err))
 	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	guard, err := connect(ctx, pool, settings)
+	if err != nil {
+		return Dropped{}, fmt.Errorf("drop expired events: %w", unavailable(err))
+	}
+	defer guard.Close(context.WithoutCancel(ctx))
+	lock, err := guard.Begin(ctx)
+	if err != nil {
+		return Dropped{}, fmt.Errorf("drop expired events: %w", unavailable(err))
+	}
+	// Closing does not wait until the server has released the lock, so the next run could still
+	// find it taken.
 	defer func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		// Close does not wait until the server has released the lock, so the next run could
-		// still find it taken.
-		_, _ = conn.Exec(bounded, "SELECT pg_advisory_unlock_all()")
-		conn.Close(bounded)
+		_ = lock.Rollback(bounded)
 	}()
-	x := expirer{conn: conn}
+	x := expirer{conn: conn, lock: lock}
 	if err := x.run(ctx, now, days); err != nil {
 		if migrations.ServerError(err).Code == insufficientPrivilege {
 			err = fault.New(ErrMistake, "", "run receiver maintain --retention with the role that owns the tables, every day",
@@ -85,13 +95,31 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 // An expirer drops expired rows and counts them.
 type expirer struct {
 	conn    *pgx.Conn
+	lock    pgx.Tx // ends the lock when it ends
 	dropped Dropped
+}
+
+// rest leaves recorders half of the time since began.
+func (x *expirer) rest(ctx context.Context, began time.Time) error {
+	if err := pause(ctx, time.Since(began)); err != nil {
+		return err
+	}
+	return x.locked(ctx)
+}
+
+// locked returns an error if the lock was lost, so that no two do the same at once.
+func (x *expirer) locked(ctx context.Context) error {
+	_, err := x.lock.Exec(ctx, "SELECT 1")
+	return err
 }
 
 func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	var locked bool
 	var theirs time.Time
-	err := x.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), now()", migrations.LockRetention).Scan(&locked, &theirs)
+	if _, err := x.lock.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+		return err
+	}
+	err := x.lock.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1), now()", migrations.LockRetention).Scan(&locked, &theirs)
 	if err != nil || !locked {
 		return err
 	}
@@ -105,6 +133,9 @@ func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 	}
 	kept, one := monthOf(limit), false // since when events are kept, and whether a month was dropped
 	for _, m := range months {
+		if err := x.locked(ctx); err != nil {
+			return err
+		}
 		switch {
 		case m.detached: // by an earlier, interrupted run
 			if err := x.drop(ctx, m); err != nil {
@@ -260,8 +291,7 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 		if tag.RowsAffected() == 0 {
 			break
 		}
-		// Recorders get half of the time.
-		if err := pause(ctx, time.Since(began)); err != nil {
+		if err := x.rest(ctx, began); err != nil {
 			return err
 		}
 	}
@@ -293,7 +323,7 @@ func (x *expirer) dropIssued(ctx context.Context, before time.Time) error {
 			return err
 		}
 		x.dropped.Issued += gone
-		if err := pause(ctx, time.Since(began)); err != nil {
+		if err := x.rest(ctx, began); err != nil {
 			return err
 		}
 	}

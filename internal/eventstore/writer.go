@@ -122,9 +122,13 @@ type result struct {
 func compareResult(r result, id uuid.UUID) int { return bytes.Compare(r.id[:], id[:]) }
 
 func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[T]) ([]result, error) {
-	// This asks the server only once for each connection.
-	if _, err := conn.Prepare(ctx, w.kind.insert.name, w.kind.insert.sql); err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", w.kind.insert.name, err)
+	statement := w.kind.insert
+	settings, pooled := conn.PgConn().CustomData()[pooled].(string)
+	if !pooled {
+		// This asks the server only once for each connection.
+		if _, err := conn.Prepare(ctx, statement.name, statement.sql); err != nil {
+			return nil, fmt.Errorf("prepare %s: %w", statement.name, err)
+		}
 	}
 	w.columns.reset()
 	for _, q := range rows {
@@ -134,13 +138,18 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 	}
 	parameters := w.columns.parameters()
 	conn.PgConn().Frontend().Send(reserveFor(parameters))
-	reader := conn.PgConn().ExecPrepared(ctx, w.kind.insert.name, parameters, binaryFormat, binaryFormat)
 	results := make([]result, 0, len(rows))
-	for reader.NextRow() {
-		values := reader.Values()
+	add := func(values [][]byte) {
 		results = append(results, result{uuid.UUID(values[0]), outcome(values[1][0])})
 	}
 	err := replicated(conn, func() error {
+		if pooled {
+			return execPooled(ctx, conn.PgConn(), settings, statement.sql, parameters, add)
+		}
+		reader := conn.PgConn().ExecPrepared(ctx, statement.name, parameters, binaryFormat, binaryFormat)
+		for reader.NextRow() {
+			add(reader.Values())
+		}
 		_, err := reader.Close()
 		return err
 	})

@@ -249,7 +249,7 @@ func checkDatabase(ctx context.Context, janitor *eventstore.Janitor) error {
 	}
 	if err == nil {
 		err = janitor.MakePartitions(ctx)
-		if ahead, unknown := janitor.MonthsAhead(ctx); unknown == nil && ahead >= 0 {
+		if ahead, unknown := janitor.MonthsAhead(ctx); errors.Is(err, eventstore.ErrMistake) && unknown == nil && ahead >= 0 {
 			return nil // the janitor tries the other months again, and says why it could not
 		}
 	}

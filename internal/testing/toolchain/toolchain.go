@@ -36,7 +36,9 @@ func Tools() []Tool {
 		// platform that supports it.
 		{"race", "the race detector", "gcc libc6-dev", "go build -race -o /dev/null upcall/cmd/testdeps"},
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
-		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"},          // also fails outside a clone
+		{"pgbouncer", "receivers behind a connection pooler (internal/eventstore, internal/receiver)", "pgbouncer",
+			"command -v pgbouncer || ls /usr/sbin/pgbouncer"},
+		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"}, // also fails outside a clone
 		{"curl", "curl commands (cmd/ossemu, internal/e2e, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md (internal/e2e)", "jq", "command -v jq"},
 		{"openssl", "the commands of docs/uploads.md (internal/e2e)", "openssl", "command -v openssl"},

@@ -1,0 +1,86 @@
+// Package pgbouncer runs Debian's PgBouncer before a PostgreSQL within a test.
+package pgbouncer
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"upcall/internal/testing/wait"
+)
+
+// Start starts a PgBouncer that pools in a mode, "session" or "transaction", until the test's
+// end, and returns the URL that leads through it to the database of databaseURL. Settings are
+// further lines of its configuration.
+func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "upcall-pgbouncer-") // that of t.TempDir is closed to the user that it runs as
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().(*net.TCPAddr)
+	listener.Close()
+	password, _ := u.User.Password()
+	users := filepath.Join(dir, "users.txt")
+	config := strings.Join(append([]string{
+		"[databases]", fmt.Sprintf("* = host=%s port=%s", u.Hostname(), u.Port()),
+		"[pgbouncer]", "listen_addr = 127.0.0.1", fmt.Sprintf("listen_port = %d", address.Port), "unix_socket_dir =",
+		"auth_type = scram-sha-256", "auth_file = " + users, "pool_mode = " + mode, "default_pool_size = 20",
+	}, settings...), "\n") + "\n"
+	for path, text := range map[string]string{
+		users: fmt.Sprintf("%q %q\n", u.User.Username(), password), filepath.Join(dir, "pgbouncer.ini"): config,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{filepath.Join(dir, "pgbouncer.ini")}
+	if os.Getuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program = "/usr/sbin/pgbouncer" // where Debian has it, outside many a PATH
+	}
+	cmd := exec.Command(program, args...)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+		if t.Failed() {
+			t.Logf("pgbouncer:\n%s", &log)
+		}
+	})
+	u.Host = address.String()
+	wait.Until(t, "pgbouncer listens", func() bool {
+		conn, err := net.DialTimeout("tcp", u.Host, time.Second)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+	return u.String()
+}
