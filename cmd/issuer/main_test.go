@@ -205,7 +205,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]any{
 		"callbackUrl": "http://a.example.com/;http://b.example.com/", "callbackHost": "c.example.com", "callbackSNI": true,
-		"callbackBody": `{"o":${object},"u":${x:uid},"upcall_token":${x:upcall_token}}`, "callbackBodyType": "application/json",
+		"callbackBody": `{"o":${object},"u":${x:uid},"reqId":${reqId},"upcall_token":${x:upcall_token}}`, "callbackBodyType": "application/json",
 	}, u.Callback); diff != "" {
 		t.Errorf("callback (-want +got):\n%s", diff)
 	}

@@ -49,6 +49,23 @@ func mint(t testing.TB, bucket, object string, expires time.Time) (uuid.NullUUID
 	return uuid.NullUUID{UUID: id, Valid: true}, token
 }
 
+// mintFor mints the token of an upload of a.txt, with a template of its own.
+func mintFor(t testing.TB, p callbackspec.Parameter) (uuid.NullUUID, string) {
+	t.Helper()
+	terms, err := p.Terms(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.New()
+	token, err := keyring(t).Mint(uploadtoken.Claims{
+		UploadID: id, Expires: noon.Add(time.Hour), Bucket: "demo", Object: "a.txt", Terms: uploadtoken.Terms(terms),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uuid.NullUUID{UUID: id, Valid: true}, token
+}
+
 func newPolicy(t testing.TB, cfg Config) *Policy {
 	t.Helper()
 	verifier, err := verify.NewWithKey(keyURL, []byte(ossemu.PublicKeyPEM))
@@ -187,6 +204,9 @@ func TestAdmits(t *testing.T) {
 	noBucket.Bucket, noObject.Object, noRequestID.RequestID = "", "", ""
 	headerID := callback
 	headerID.RequestID = "5C3D9175B6FC201293AD0001"
+	foreignID, foreignToken := mintFor(t, callbackspec.Parameter{Body: "b=${bucket}&o=${object}&r=${reqId}&t=${x:upcall_token}"})
+	ofForeign := callback
+	ofForeign.Token = foreignToken
 	noToken, foreign := callback, callback
 	noToken.Token, foreign.Token = "", "k1.AAAA"
 	for _, tt := range []struct {
@@ -213,7 +233,7 @@ func TestAdmits(t *testing.T) {
 			func(r *Request) { r.ContentEncoding = "Identity" }, callback, id},
 		{"any path", Config{}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token, func(r *Request) { r.Path = "/x" }, callback, id},
 		{"other names", Config{Fields: callbackspec.Fields{"b": "bucket", "o": "object", "r": "reqId",
-			"t": callbackspec.TokenField}}, "b=demo&o=a.txt&r=R1&t=" + token, nil, callback, id},
+			"t": callbackspec.TokenField}}, "b=demo&o=a.txt&r=R1&t=" + foreignToken, nil, ofForeign, foreignID},
 		{"no token", Config{TokenPolicy: TokenOptional}, "bucket=demo&object=a.txt&reqId=R1", nil, noToken, uuid.NullUUID{}},
 		{"token not needed", Config{TokenPolicy: TokenOptional}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=" + token, nil, callback, id},
 		{"tokens off", Config{TokenPolicy: TokenOff}, "bucket=demo&object=a.txt&reqId=R1&upcall_token=k1.AAAA", nil, foreign, uuid.NullUUID{}},
@@ -345,9 +365,11 @@ func TestCallbackPaths(t *testing.T) {
 // TestQuery: the query of the callback URL is recorded where it is as trustworthy as the body.
 func TestQuery(t *testing.T) {
 	t.Parallel()
-	_, token := mint(t, "demo", "a.txt", noon.Add(time.Hour))
 	const target = path + "?id=1&index=%2Fx+y&bucket=other&size=9&upcall_token=t&uid=7"
 	const fields = "bucket=demo&object=a.txt&uid=42"
+	_, token := mintFor(t, callbackspec.Parameter{Body: "uid=42&upcall_token=${x:upcall_token}", URLs: []string{"https://example.com" + target}})
+	// This one was issued by the version before. Its key is keyring's.
+	const token1 = "k1.AQIDBAUGBwgJCgsMDQ4PEABrAudQCg995SWPS68reI2jyY2gXVZqftDwkQxiApJgr9OFzEWUQurJW_lMmsWSevlqka3B"
 	for _, tt := range []struct {
 		name, body string
 		policy     TokenPolicy
@@ -355,7 +377,9 @@ func TestQuery(t *testing.T) {
 	}{
 		{"tokens off", fields, TokenOff, `{"bucket":"other","id":"1","index":"/x y","size":"9","uid":"42"}`},
 		{"no token", fields, TokenOptional, `{"bucket":"other","id":"1","index":"/x y","size":"9","uid":"42"}`},
-		{"a token that does not cover the query", fields + "&upcall_token=" + token, TokenRequired, `{"uid":"42"}`},
+		{"a token that covers the query", fields + "&upcall_token=" + token, TokenRequired,
+			`{"bucket":"other","id":"1","index":"/x y","size":"9","uid":"42"}`},
+		{"a token that does not", fields + "&upcall_token=" + token1, TokenRequired, `{"uid":"42"}`},
 	} {
 		r := request(form, tt.body)
 		r.Target, r.Authorization = target, ossemu.SignCallback(target, r.Body)

@@ -88,7 +88,9 @@ func set(name, value string) func(*callback) {
 // token returns the form field with the token of an upload.
 func (a *trial) token(t *testing.T, bucket, object string, expires time.Time) string {
 	t.Helper()
-	token, err := a.keys.Mint(uploadtoken.Claims{UploadID: uuid.New(), Expires: expires, Bucket: bucket, Object: object})
+	token, err := a.keys.Mint(uploadtoken.Claims{
+		UploadID: uuid.New(), Expires: expires, Bucket: bucket, Object: object, ContentType: "text/plain", Size: new(int64(5)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +156,9 @@ func (a *trial) rules(t *testing.T) {
 		{admission.BadToken, admission.ReasonTokenForged}:        {a.signed(fields + "&upcall_token=k1.AAAA")},
 		{admission.BadToken, admission.ReasonTokenForeignBucket}: {a.signed(fields + a.token(t, "other", "a.txt", soon))},
 		{admission.BadToken, admission.ReasonTokenForeignKey}:    {a.signed(fields + a.token(t, "demo", "b.txt", soon))},
+		{admission.BadToken, admission.ReasonTokenForeignVars}:   {a.signed(good + "&uid=1")},
+		{admission.BadToken, admission.ReasonTokenForeignType}:   {a.signed(good + "&mimeType=text/html")},
+		{admission.BadToken, admission.ReasonTokenForeignSize}:   {a.signed(good + "&size=6")},
 		{admission.ExpiredToken, admission.ReasonTokenExpired}:   {a.signed(fields + a.token(t, "demo", "a.txt", noon))},
 	} {
 		for _, c := range cases {

@@ -18,6 +18,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/google/uuid"
+
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/fault"
@@ -167,8 +169,9 @@ func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.E
 	if err := p.verifier.Verify(ctx, signed); err != nil {
 		return e, notVerified(err)
 	}
+	var content *callbackspec.Content
 	var err error
-	if e.Callback, err = callbackspec.Parse(r.ContentType, r.Body, p.cfg.Fields); err != nil {
+	if e.Callback, content, err = callbackspec.Read(r.ContentType, r.Body, p.cfg.Fields); err != nil {
 		return e, notParsed(err)
 	}
 	bucket, refusal := p.checkBucket(e.Callback.Bucket, r.Bucket)
@@ -180,8 +183,11 @@ func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.E
 		return e, notVerified(err)
 	}
 	e.Callback.RequestID = cmp.Or(e.Callback.RequestID, requestID(r.RequestID))
-	e.UploadID, refusal = p.checkToken(&e.Callback, now)
-	if refusal == nil && coversQuery(e.UploadID) {
+	claims, refusal := p.checkToken(&e.Callback, content, signed.Target, now)
+	e.UploadID = uuid.NullUUID{UUID: claims.UploadID, Valid: claims.Version > 0}
+	// With OSS's signature alone the query is as good as the body. An old token does not
+	// cover it: then it is whatever the uploader had OSS sign.
+	if refusal == nil && claims.Version != 1 {
 		e.Callback.AddQuery(signed.Target)
 	}
 	return e, refusal

@@ -48,6 +48,9 @@ const (
 	ReasonTokenForged        Reason = "token_forged"
 	ReasonTokenForeignBucket Reason = "token_foreign_bucket"
 	ReasonTokenForeignKey    Reason = "token_foreign_key"
+	ReasonTokenForeignVars   Reason = "token_foreign_vars"
+	ReasonTokenForeignType   Reason = "token_foreign_type"
+	ReasonTokenForeignSize   Reason = "token_foreign_size"
 	ReasonTokenExpired       Reason = "token_expired"
 )
 

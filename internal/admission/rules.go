@@ -148,34 +148,47 @@ func requestID(header string) string {
 // maxRequestID is the longest request id in bytes; OSS's have 24.
 const maxRequestID = 128
 
-// coversQuery reports whether the query of the callback URL is recorded. With OSS's signature
-// alone it is as good as the body. With a token it is whatever the uploader had OSS sign.
-func coversQuery(uploadID uuid.NullUUID) bool { return !uploadID.Valid }
+// foreign are the reasons why a genuine token may be for something else than the callback.
+var foreign = []struct {
+	err    error
+	reason Reason
+}{
+	{uploadtoken.ErrForeignBucket, ReasonTokenForeignBucket},
+	{uploadtoken.ErrForeignKey, ReasonTokenForeignKey},
+	{uploadtoken.ErrForeignVars, ReasonTokenForeignVars},
+	{uploadtoken.ErrForeignType, ReasonTokenForeignType},
+	{uploadtoken.ErrForeignSize, ReasonTokenForeignSize},
+}
 
 // checkToken returns the upload that the callback belongs to. The OSS signature alone does
-// not prove that; see package uploadtoken. With ReasonTokenExpired the ID is valid.
-func (p *Policy) checkToken(callback *callbackspec.Callback, now time.Time) (uuid.NullUUID, *Refusal) {
+// not prove that, nor that the callback says what was issued: any customer of OSS can have
+// it sign any body for our URL, and every uploader knows their own token. See package
+// uploadtoken. The claims are zero if there is no token, or if it is refused for another
+// reason than ReasonTokenExpired.
+func (p *Policy) checkToken(
+	callback *callbackspec.Callback, content *callbackspec.Content, target string, now time.Time,
+) (uploadtoken.Claims, *Refusal) {
 	switch {
 	case p.cfg.TokenPolicy == TokenOff, callback.Token == "" && p.cfg.TokenPolicy == TokenOptional:
-		return uuid.NullUUID{}, nil
+		return uploadtoken.Claims{}, nil
 	case callback.Token == "":
-		return uuid.NullUUID{}, &Refusal{BadToken, ReasonTokenMissing, "the callback does not hold an upload token", nil}
+		return uploadtoken.Claims{}, &Refusal{BadToken, ReasonTokenMissing, "the callback does not hold an upload token", nil}
 	}
-	claims, err := p.cfg.Tokens.Check(callback.Token, callback.Bucket, callback.Object, now)
-	id := uuid.NullUUID{UUID: claims.UploadID, Valid: true}
-	if err == nil {
-		return id, nil
-	}
-	refusal := &Refusal{BadToken, ReasonTokenForged, err.Error(), err}
+	claims, err := p.cfg.Tokens.Check(callback.Token, uploadtoken.Callback{
+		Bucket: callback.Bucket, Object: callback.Object, MimeType: callback.MimeType, Size: callback.Size,
+		Query: callbackspec.Query(target), Fields: content,
+	}, now)
 	switch {
-	case errors.Is(err, uploadtoken.ErrForeignBucket):
-		refusal.Reason = ReasonTokenForeignBucket
-	case errors.Is(err, uploadtoken.ErrForeignKey):
-		refusal.Reason = ReasonTokenForeignKey
+	case err == nil:
+		return claims, nil
 	case errors.Is(err, uploadtoken.ErrExpired):
-		refusal.Code, refusal.Reason = ExpiredToken, ReasonTokenExpired
-		refusal.Cause = fmt.Errorf("%w: valid until %s", err, claims.Expires.UTC().Format(time.RFC3339))
-		return id, refusal
+		cause := fmt.Errorf("%w: valid until %s", err, claims.Expires.UTC().Format(time.RFC3339))
+		return claims, &Refusal{ExpiredToken, ReasonTokenExpired, err.Error(), cause}
 	}
-	return uuid.NullUUID{}, refusal
+	for _, f := range foreign {
+		if errors.Is(err, f.err) {
+			return claims, &Refusal{BadToken, f.reason, err.Error(), err}
+		}
+	}
+	return claims, &Refusal{BadToken, ReasonTokenForged, err.Error(), err}
 }

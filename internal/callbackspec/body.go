@@ -15,6 +15,7 @@ import (
 // OSS sends.
 type parser struct {
 	callback Callback
+	content  Content
 	fields   Fields
 
 	// sources are the names under which TokenField and then each of SystemVariables came;
@@ -51,6 +52,14 @@ func (p *parser) encoded(name, value string) error {
 		text = value
 	}
 	return p.text(name, text)
+}
+
+// member stores a field of the body that arrived as a JSON value.
+func (p *parser) member(name, raw string) error {
+	if err := p.content.walk(name, raw, p.percentEncoded); err != nil {
+		return malformed("field %s: %v", fault.Name(name), err)
+	}
+	return p.value(name, raw)
 }
 
 // value stores a field that arrived as a JSON value that the scanner has accepted.
@@ -170,6 +179,7 @@ func (p *parser) form(body string) error {
 		if err != nil {
 			name = rawName // a constant of the template, sent as written
 		}
+		p.content.add(name, unescaped(value))
 		if err := p.encoded(name, value); err != nil {
 			return err
 		}
@@ -184,7 +194,7 @@ func (p *parser) object(body []byte) error {
 	}
 	var inner error // says already that the body is malformed
 	err := EachMember(body, func(name, value string) error {
-		inner = p.value(name, value)
+		inner = p.member(name, value)
 		return inner
 	})
 	if err != nil && inner == nil {
@@ -208,7 +218,8 @@ func (p *parser) jsonPairs(body string) error {
 		if name+value == "" {
 			continue
 		}
-		if err := p.pair(name, value); err != nil {
+		// As in a form: the Content-Type is not signed, and must not hide a field.
+		if err := p.pair(unescaped(name), value); err != nil {
 			return err
 		}
 	}
@@ -221,7 +232,7 @@ func (p *parser) pair(name, value string) error {
 		if err := s.value(0); err != nil {
 			return malformed("field %s: %v", fault.Name(name), err)
 		}
-		return p.value(name, s.doc[start:s.at])
+		return p.member(name, s.doc[start:s.at])
 	}
 	// Text that OSS filled in has quotes. If they are not at the ends of the value, an
 	// uploader's object key could look like further fields.
@@ -229,6 +240,11 @@ func (p *parser) pair(name, value string) error {
 		return malformedTemplate("write each variable without quotes around it and without text beside it",
 			"field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
+	// The text of a form whose Content-Type was changed would be kept encoded.
+	if unescaped(value) != value {
+		return malformed("field %s is percent-encoded, but the type is that of JSON", fault.Name(name))
+	}
+	p.content.add(name, value)
 	return p.text(name, value)
 }
 

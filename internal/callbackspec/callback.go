@@ -155,14 +155,20 @@ func ParseFields(s string) (Fields, error) {
 // own names), and templates whose shape and type do not agree. The error wraps
 // [ErrUnsupportedType] or [ErrMalformed]; of the body it has only the names of fields.
 func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
+	callback, _, err := Read(contentType, body, fields)
+	return callback, err
+}
+
+// Read is Parse for those who have an upload token to check, too.
+func Read(contentType string, body []byte, fields Fields) (Callback, *Content, error) {
 	t, err := bodyType(contentType)
 	if err != nil {
-		return Callback{}, err
+		return Callback{}, nil, err
 	}
 	if fields == nil {
 		fields = identity
 	}
-	p := parser{fields: fields, percentEncoded: t == Form}
+	p := &parser{fields: fields, percentEncoded: t == Form, content: Content{bodyType: t, fields: fields}}
 	switch object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); {
 	case object:
 		// JSON without a type was sent as JSON: OSS sends one, so a proxy has dropped it.
@@ -174,9 +180,9 @@ func Parse(contentType string, body []byte, fields Fields) (Callback, error) {
 		err = p.form(string(body))
 	}
 	if err != nil {
-		return Callback{}, err
+		return Callback{}, nil, err
 	}
-	return p.callback, nil
+	return p.callback, &p.content, nil
 }
 
 func bodyType(contentType string) (BodyType, error) {

@@ -90,12 +90,33 @@ func WithToken(body string, t BodyType) (string, error) {
 		return "", wrongTemplate("rename that field or give it the variable",
 			"names %s but does not hold ${%s}", TokenField, TokenVar)
 	}
+	return withField(body, t, pieces, TokenField, TokenVar)
+}
+
+// WithRequestID returns the template with the field reqId at its end, or unchanged if it
+// refers to that variable or has such a field already. Without it, two uploads of the same
+// content have the same callback, and one callback could count as several.
+func WithRequestID(body string, t BodyType) (string, error) {
+	const name = "reqId"
+	pieces, err := parseTemplate(body)
+	if err != nil || slices.Contains(pieces, piece{variable: name}) {
+		return body, err
+	}
+	longer, err := withField(body, t, pieces, name, name)
+	if err == nil && CheckBody(longer, t) != nil && CheckBody(body, t) == nil {
+		return body, nil
+	}
+	return longer, err
+}
+
+// withField returns the template with a field at its end.
+func withField(body string, t BodyType, pieces []piece, name, variable string) (string, error) {
 	trimmed := strings.Trim(body, blanks)
 	// A template may end with the brace of a variable; only a constant closes an object.
 	closed := len(pieces) > 0 && strings.HasSuffix(strings.TrimRight(pieces[len(pieces)-1].constant, blanks), "}")
 	switch {
 	case strings.HasPrefix(trimmed, "{") && closed:
-		value := "${" + TokenVar + "}"
+		value := "${" + variable + "}"
 		if t != JSON {
 			value = `"` + value + `"`
 		}
@@ -103,15 +124,15 @@ func WithToken(body string, t BodyType) (string, error) {
 		if open != "{" {
 			open += ","
 		}
-		return open + `"` + TokenField + `":` + value + "}", nil
+		return open + `"` + name + `":` + value + "}", nil
 	case strings.HasPrefix(trimmed, "{"),
 		t == JSON && (trimmed == "" || strings.ContainsAny(trimmed[:1], `["`) || !strings.Contains(trimmed, "=")):
 		return "", wrongTemplate(anyTemplate,
-			"is neither a JSON object nor name=value pairs, so the upload token has no place in it")
+			"is neither a JSON object nor name=value pairs, so %s has no place in it", name)
 	case trimmed == "":
-		return TokenField + "=${" + TokenVar + "}", nil
+		return name + "=${" + variable + "}", nil
 	default:
-		return trimmed + "&" + TokenField + "=${" + TokenVar + "}", nil
+		return trimmed + "&" + name + "=${" + variable + "}", nil
 	}
 }
 

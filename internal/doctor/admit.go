@@ -77,6 +77,12 @@ func (e *examination) describe(refusal *admission.Refusal, r *admission.Request,
 		return "the upload token was made for a bucket other than " + bucket
 	case admission.ReasonTokenForeignKey:
 		return "the upload token was made for an object key other than " + Mark(learned.Callback.Object)
+	case admission.ReasonTokenForeignVars:
+		return "the upload token was made for another template, other custom variables or another query"
+	case admission.ReasonTokenForeignType:
+		return "the upload token was made for a content type other than " + Mark(learned.Callback.MimeType)
+	case admission.ReasonTokenForeignSize:
+		return fmt.Sprintf("the upload token was made for a size other than %d", *learned.Callback.Size)
 	case admission.ReasonTokenExpired:
 		return "the " + oneLine(refusal.Cause) + "; the callback came at " + e.at.UTC().Format(time.RFC3339)
 	}
@@ -131,6 +137,10 @@ var fixes = map[admission.Reason]string{
 	admission.ReasonTokenForged:        "give receiver and issuer the same UPCALL_TOKEN_KEYS; if they have them, the token is forged",
 	admission.ReasonTokenForeignBucket: "issue a separate token for each upload",
 	admission.ReasonTokenForeignKey:    "issue a separate token for each upload",
+	admission.ReasonTokenForeignVars: "have OSS send the template, variables and URL that the issuer made, unchanged; " +
+		"if nobody changed them, the callback is forged",
+	admission.ReasonTokenForeignType: "have the uploader send the content type that was issued, or issue without one",
+	admission.ReasonTokenForeignSize: "have the uploader send as many bytes as were issued, or issue without a size",
 	admission.ReasonTokenExpired: "issue uploads with a longer --expires; " +
 		"a repeat of a recorded callback is accepted anyway",
 

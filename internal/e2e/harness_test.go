@@ -145,7 +145,7 @@ func newWorld(t *testing.T, change ...func(*ossemu.Config)) world {
 func (w world) callback(t *testing.T, key string) callbackspec.Callback {
 	t.Helper()
 	r := w.receiver.One(t)
-	callback, err := callbackspec.Parse(r.Header.Get("Content-Type"), []byte(r.Body), nil)
+	callback, content, err := callbackspec.Read(r.Header.Get("Content-Type"), []byte(r.Body), nil)
 	if err != nil {
 		t.Fatalf("%v in %s", err, r.Body)
 	}
@@ -153,7 +153,8 @@ func (w world) callback(t *testing.T, key string) callbackspec.Callback {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ring.Check(callback.Token, "demo", key, time.Now()); err != nil {
+	says := uploadtoken.Callback{Bucket: "demo", Object: key, MimeType: callback.MimeType, Size: callback.Size, Fields: content}
+	if _, err := ring.Check(callback.Token, says, time.Now()); err != nil {
 		t.Errorf("token: %v", err)
 	}
 	if callback.Bucket != "demo" || callback.Object != key {

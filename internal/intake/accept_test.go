@@ -26,8 +26,8 @@ func TestRecords(t *testing.T) {
 	s := serve(t, o, nil, nil)
 	for _, bodyType := range []callbackspec.BodyType{callbackspec.Form, callbackspec.JSON} {
 		object := "dir/a b+c~é" + string(bodyType[len(bodyType)-4:])
-		uploadID, token := mint(t, "demo", object, noon.Add(time.Hour))
-		u := upload{bucket: "demo", object: object, reqID: "R1", token: token, vars: map[string]string{"uid": "42", "note": `a "b" & c`}}
+		u := upload{bucket: "demo", object: object, reqID: "R1", vars: map[string]string{"uid": "42", "note": `a "b" & c`}}
+		uploadID := u.mint(t, bodyType)
 		request := o.request(t, s.Public, path, string(bodyType), u.body(t, bodyType))
 		got := do(t, request)
 		want := fmt.Sprintf(`{"status":"ok","event_id":%q,"upload_id":%q,"duplicate":false,"durable":"postgres"}`, got.EventID, uploadID)
@@ -253,7 +253,9 @@ func TestBehindProxy(t *testing.T) {
 	o := newOSS(t)
 	s := serve(t, o, nil, func(c *Config) { c.Admission.PublicURL = "https://hooks.example.com/upcall%20in/oss" })
 	const public = "/upcall%20in/oss?tenant=7"
-	body := issued(t, "a.txt", "R1").body(t, callbackspec.Form)
+	u := upload{bucket: "demo", object: "a.txt", reqID: "R1", url: "https://hooks.example.com" + public}
+	u.mint(t, callbackspec.Form)
+	body := u.body(t, callbackspec.Form)
 	r := o.request(t, s.Public, public, string(callbackspec.Form), body)
 	r.URL.Path, r.URL.RawPath = path, "" // the proxy
 	if got := do(t, r); got.Code != 200 {

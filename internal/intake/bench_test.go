@@ -36,8 +36,8 @@ func BenchmarkCallback(b *testing.B) {
 		b.Fatal(err)
 	}
 	handler := server.Public()
-	u := issued(b, "photos/cat.jpg", "5C3D9175B6FC201293AD0001")
-	u.vars = map[string]string{"uid": "42"}
+	u := upload{bucket: "demo", object: "photos/cat.jpg", reqID: "5C3D9175B6FC201293AD0001", vars: map[string]string{"uid": "42"}}
+	u.mint(b, callbackspec.Form)
 	text := u.body(b, callbackspec.Form)
 	body := bytes.NewReader([]byte(text))
 	request := o.request(b, "", path, string(callbackspec.Form), text)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -61,6 +62,30 @@ type upload struct {
 	bucket, object, reqID string
 	token                 string // "" leaves it out
 	vars                  map[string]string
+	url                   string // of the callback; "" has no query
+}
+
+// mint makes the upload's token, which is good for an hour from noon.
+func (u *upload) mint(t testing.TB, bodyType callbackspec.BodyType) uuid.UUID {
+	t.Helper()
+	vars := make(callbackspec.Vars)
+	for name, value := range u.vars {
+		vars[callbackspec.VarPrefix+name] = value
+	}
+	template, err := callbackspec.DefaultBody(bodyType, slices.Collect(maps.Keys(u.vars)), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms, err := callbackspec.Parameter{Body: template, BodyType: bodyType, URLs: []string{u.url}}.Terms(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := uploadtoken.Claims{UploadID: uuid.New(), Expires: noon.Add(time.Hour), Bucket: u.bucket, Object: u.object,
+		Terms: uploadtoken.Terms(terms)}
+	if u.token, err = keyring(t).Mint(claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims.UploadID
 }
 
 func (u upload) body(t testing.TB, bodyType callbackspec.BodyType) string {

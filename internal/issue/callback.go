@@ -3,6 +3,7 @@ package issue
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,7 +22,7 @@ type CallbackSpec struct {
 	InQuery  bool                  // put it into the URL, for uploaders that cannot set headers
 
 	// Body is the template. "" means the default one, with every system variable, the
-	// custom ones and the token. The token is added to a template that lacks it.
+	// custom ones and the token. Token and reqId are added to a template that lacks them.
 	Body string
 
 	// Vars are the custom variables, by name without "x:".
@@ -37,61 +38,95 @@ func (c *CallbackSpec) check(hosts callbackspec.Hosts, withToken bool) error {
 	if c == nil {
 		return nil
 	}
-	token := ""
-	if withToken {
-		token = tokenSample
-	}
-	_, err := c.encode(hosts, token)
+	_, err := c.draft(withToken).encode(hosts, tokenSample)
 	return err
 }
 
-// encode builds both documents, with token in them unless it is "". The error joins all
-// mistakes.
-func (c *CallbackSpec) encode(hosts callbackspec.Hosts, token string) (oss.CallbackHeaders, error) {
-	vars := make(callbackspec.Vars) // without a size it needs no heap
-	names := make([]string, 0, len(c.Vars)+1)
+// A draft is a callback without its upload token.
+type draft struct {
+	*CallbackSpec
+	withToken bool
+	vars      callbackspec.Vars
+	names     []string // of vars, without x:, sorted
+	body      string
+	unfit     error // why there is no body
+}
+
+func (c *CallbackSpec) draft(withToken bool) draft {
+	d := draft{CallbackSpec: c, withToken: withToken, vars: make(callbackspec.Vars)} // without a size it needs no heap
+	d.names = make([]string, 0, len(c.Vars)+1)
 	for name, value := range c.Vars {
-		vars[callbackspec.VarPrefix+name] = value
-		names = append(names, name)
+		d.vars[callbackspec.VarPrefix+name] = value
+		d.names = append(d.names, name)
 	}
-	slices.Sort(names)
-	if token != "" {
-		vars[callbackspec.TokenVar] = token
+	slices.Sort(d.names)
+	d.body, d.unfit = c.body(d.names, withToken)
+	return d
+}
+
+// terms returns what a token has to cover of the callback.
+func (d draft) terms() (callbackspec.Terms, error) {
+	switch {
+	case d.unfit != nil:
+		return callbackspec.Terms{}, d.unfit
+	case d.Body == "":
+		return callbackspec.DefaultTerms(d.BodyType, d.URLs, d.names, d.vars), nil
 	}
-	encoded := oss.CallbackHeaders{InQuery: c.InQuery}
+	return callbackspec.Parameter{URLs: d.URLs, Body: d.body, BodyType: d.BodyType}.Terms(d.vars)
+}
+
+// encode builds both documents, with the token in them. The error joins all mistakes.
+func (d draft) encode(hosts callbackspec.Hosts, token string) (oss.CallbackHeaders, error) {
+	encoded := oss.CallbackHeaders{InQuery: d.InQuery}
 	var broken, wrong error
-	if len(vars) > 0 {
-		encoded.CallbackVar, wrong = vars.Document()
+	encoded.Callback, broken = d.parameter(hosts)
+	if d.withToken {
+		d.vars[callbackspec.TokenVar] = token
 	}
-	encoded.Callback, broken = c.parameter(hosts, vars, names)
+	if len(d.vars) > 0 {
+		encoded.CallbackVar, wrong = d.vars.Document()
+	}
 	if err := fault.Join(broken, wrong); err != nil {
 		return oss.CallbackHeaders{}, err
 	}
 	return encoded, nil
 }
 
-// parameter builds the document that depends on the names of the variables, sorted, and
-// not on their values. The error joins all mistakes.
-func (c *CallbackSpec) parameter(hosts callbackspec.Hosts, vars callbackspec.Vars, names []string) (callbackspec.Document, error) {
-	_, withToken := vars[callbackspec.TokenVar]
-	body, unfit := c.body(names, withToken)
+// parameter builds the document that depends on the names of the variables, and not on
+// their values. The error joins all mistakes.
+func (d draft) parameter(hosts callbackspec.Hosts) (callbackspec.Document, error) {
+	body, unfit := d.body, d.unfit
 	if unfit != nil {
 		body = "bucket=${bucket}" // so that the other fields are checked too
 	}
-	spec := callbackspec.Parameter{URLs: c.URLs, Host: c.Host, SNI: c.sni(), Body: body, BodyType: c.BodyType}
+	spec := callbackspec.Parameter{URLs: d.URLs, Host: d.Host, SNI: d.sni(), Body: body, BodyType: d.BodyType}
 	document, broken := spec.Document(hosts)
 	switch {
-	case c.Body == "" && unfit != nil:
-		unfit = c.checkNames(names) // finds all of them
-	case c.Body != "" && unfit != nil: // the token has no place; that may be part of a larger mistake
-		unfit = cmp.Or(callbackspec.CheckBody(c.Body, c.BodyType), unfit)
-	case c.Body != "" && !errors.Is(broken, callbackspec.ErrTemplate):
-		unfit = fault.Join(vars.CheckReferences(body), callbackspec.CheckBody(body, c.BodyType))
+	case d.Body == "" && unfit != nil:
+		unfit = d.checkNames() // finds all of them
+	case d.Body != "" && unfit != nil: // the token has no place; that may be part of a larger mistake
+		unfit = cmp.Or(callbackspec.CheckBody(d.Body, d.BodyType), unfit)
+	case d.Body != "" && !errors.Is(broken, callbackspec.ErrTemplate):
+		unfit = d.checkBody()
 	}
-	if c.Body != "" {
-		unfit = fault.Join(c.checkNames(names), unfit)
+	if d.Body != "" {
+		unfit = fault.Join(d.checkNames(), unfit)
 	}
 	return document, fault.Join(unfit, broken)
+}
+
+// checkBody checks a template of the caller's own.
+func (d draft) checkBody() error {
+	vars := d.vars
+	if d.withToken {
+		vars = maps.Clone(vars)
+		vars[callbackspec.TokenVar] = ""
+	}
+	if err := fault.Join(vars.CheckReferences(d.body), callbackspec.CheckBody(d.body, d.BodyType)); err != nil || !d.withToken {
+		return err
+	}
+	_, err := d.terms()
+	return err
 }
 
 func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
@@ -99,7 +134,11 @@ func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
 	case c.Body == "":
 		return callbackspec.DefaultBody(c.BodyType, names, withToken)
 	case withToken:
-		return callbackspec.WithToken(c.Body, c.BodyType)
+		body, err := callbackspec.WithRequestID(c.Body, c.BodyType)
+		if err != nil {
+			return "", err
+		}
+		return callbackspec.WithToken(body, c.BodyType)
 	default:
 		return c.Body, nil
 	}
@@ -107,15 +146,15 @@ func (c *CallbackSpec) body(names []string, withToken bool) (string, error) {
 
 // checkNames reports custom variables with a name of the token or the default template.
 // [callbackspec.Vars.Check] reports invalid names.
-func (c *CallbackSpec) checkNames(names []string) error {
+func (d draft) checkNames() error {
 	var faults fault.List
-	for _, name := range names {
+	for _, name := range d.names {
 		variable := callbackspec.VarPrefix + name
 		switch {
 		case name == callbackspec.TokenField:
 			faults.AddNew(ErrReserved, variable, "choose another name", "is the upload token's name")
-		case c.Body == "" && name == strings.ToLower(name) && slices.Contains(callbackspec.SystemVariables, name):
-			_, err := callbackspec.DefaultBody(c.BodyType, []string{name}, false)
+		case d.Body == "" && name == strings.ToLower(name) && slices.Contains(callbackspec.SystemVariables, name):
+			_, err := callbackspec.DefaultBody(d.BodyType, []string{name}, false)
 			faults.Add(err)
 		}
 	}

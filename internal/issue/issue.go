@@ -105,7 +105,7 @@ func (r Request) put(callback oss.CallbackHeaders) oss.Put {
 // The error joins all mistakes in r; each is a [fault.Fault]. If it is the ledger's, the
 // upload has only its ID, for the log.
 func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.ExpiryCause, error) {
-	row, callback, err := i.prepare(r.Object, r.Expires, r.Callback, r.APIKeyID)
+	row, callback, err := i.prepare(r.Object, r.Expires, r.ContentLength, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Upload{}, 0, cmp.Or(r.Check(i.hosts, i.cfg.Tokens != nil), err) // all mistakes, not only the first
 	}
@@ -113,7 +113,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 	if err != nil {
 		return manifest.Upload{}, 0, err
 	}
-	row.ExpiresAt, row.Size = signed.ExpiresAt, r.ContentLength
+	row.ExpiresAt = signed.ExpiresAt
 	if err := i.enter(ctx, row); err != nil {
 		return manifest.Upload{ID: row.ID}, 0, err
 	}
@@ -125,32 +125,50 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 
 // prepare returns an upload's row for the ledger, with a new id but without what only signing
 // tells, and its callback documents with the upload token in them.
-func (i *Issuer) prepare(o oss.Object, expires time.Duration, spec *CallbackSpec, apiKeyID string) (
+func (i *Issuer) prepare(o oss.Object, expires time.Duration, size *int64, spec *CallbackSpec, apiKeyID string) (
 	eventstore.IssuedUpload, oss.CallbackHeaders, error) {
 	id, err := i.cfg.NewID()
 	if err != nil {
 		return eventstore.IssuedUpload{}, oss.CallbackHeaders{}, fmt.Errorf("make upload id: %w", err)
 	}
-	return i.prepareAs(id, o, expires, spec, apiKeyID)
+	return i.prepareAs(id, o, expires, size, spec, apiKeyID)
 }
 
 // prepareAs is prepare for an upload that has an id.
-func (i *Issuer) prepareAs(id uuid.UUID, o oss.Object, expires time.Duration, spec *CallbackSpec, apiKeyID string) (
-	row eventstore.IssuedUpload, callback oss.CallbackHeaders, err error) {
+func (i *Issuer) prepareAs(
+	id uuid.UUID, o oss.Object, expires time.Duration, size *int64, spec *CallbackSpec, apiKeyID string,
+) (row eventstore.IssuedUpload, callback oss.CallbackHeaders, err error) {
 	row = eventstore.IssuedUpload{
-		ID: id, IssuedAt: i.cfg.Now(), Bucket: o.Bucket, Object: o.Key, ContentType: o.ContentType, APIKeyID: apiKeyID,
+		ID: id, IssuedAt: i.cfg.Now(), Bucket: o.Bucket, Object: o.Key, ContentType: o.ContentType, Size: size, APIKeyID: apiKeyID,
 	}
 	if spec == nil {
 		return row, oss.CallbackHeaders{}, nil
 	}
 	row.Vars = spec.Vars
-	token := ""
-	if i.cfg.Tokens != nil {
-		claims := uploadtoken.Claims{UploadID: id, Expires: row.IssuedAt.Add(expires + TokenGrace), Bucket: o.Bucket, Object: o.Key}
-		if token, err = i.cfg.Tokens.Mint(claims); err != nil {
+	draft, token := spec.draft(i.cfg.Tokens != nil), ""
+	if draft.withToken {
+		if token, err = i.mint(row, expires, draft); err != nil {
 			return row, oss.CallbackHeaders{}, err
 		}
 	}
-	callback, err = spec.encode(i.hosts, token)
+	callback, err = draft.encode(i.hosts, token)
 	return row, callback, err
+}
+
+// mint returns the token of an upload with this callback.
+func (i *Issuer) mint(row eventstore.IssuedUpload, expires time.Duration, draft draft) (string, error) {
+	terms, err := draft.terms()
+	if err != nil {
+		return "", err
+	}
+	token, err := i.cfg.Tokens.Mint(uploadtoken.Claims{
+		UploadID: row.ID, Expires: row.IssuedAt.Add(expires + TokenGrace),
+		Bucket: row.Bucket, Object: row.Object, ContentType: row.ContentType, Size: row.Size, Terms: uploadtoken.Terms(terms),
+	})
+	if errors.Is(err, uploadtoken.ErrTooLong) {
+		err = fault.New(callbackspec.ErrTemplate, "callbackBody",
+			"give fewer fields names other than OSS's, or all callback URLs the same query",
+			"needs an upload token of more than %d characters", uploadtoken.MaxLen)
+	}
+	return token, err
 }

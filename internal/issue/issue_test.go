@@ -106,8 +106,12 @@ func TestIssue(t *testing.T) {
 		t.Errorf("headers %v, want %v", got, want)
 	}
 
-	// The token is for this upload and outlives the URL.
-	claims, err := newKeyring(t).Check(vars["x:upcall_token"], "demo", "photos/cat.jpg", now.Add(25*time.Hour-time.Second))
+	// The token is this upload's, and outlives the URL.
+	genuine := uploadtoken.Callback{
+		Bucket: "demo", Object: "photos/cat.jpg", MimeType: "image/jpeg", Size: new(int64(5)),
+		Fields: content(t, "uid=42&album=cats+%26+dogs"),
+	}
+	claims, err := newKeyring(t).Check(vars["x:upcall_token"], genuine, now.Add(25*time.Hour-time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,18 +122,33 @@ func TestIssue(t *testing.T) {
 		t.Errorf("token expires at %s, want %s", claims.Expires, want)
 	}
 	for _, wrong := range []struct {
-		bucket, key string
-		at          time.Time
-		want        error
+		change func(*uploadtoken.Callback)
+		at     time.Time
+		want   error
 	}{
-		{"other", "photos/cat.jpg", now, uploadtoken.ErrForeignBucket},
-		{"demo", "photos/dog.jpg", now, uploadtoken.ErrForeignKey},
-		{"demo", "photos/cat.jpg", now.Add(25 * time.Hour), uploadtoken.ErrExpired},
+		{func(c *uploadtoken.Callback) { c.Bucket = "other" }, now, uploadtoken.ErrForeignBucket},
+		{func(c *uploadtoken.Callback) { c.Object = "photos/dog.jpg" }, now, uploadtoken.ErrForeignKey},
+		{func(c *uploadtoken.Callback) { c.MimeType = "text/html" }, now, uploadtoken.ErrForeignType},
+		{func(c *uploadtoken.Callback) { c.Fields = content(t, "uid=1&album=cats+%26+dogs") }, now, uploadtoken.ErrForeignVars},
+		{func(c *uploadtoken.Callback) { c.Query = []byte("x") }, now, uploadtoken.ErrForeignVars},
+		{func(*uploadtoken.Callback) {}, now.Add(25 * time.Hour), uploadtoken.ErrExpired},
 	} {
-		if _, err := newKeyring(t).Check(vars["x:upcall_token"], wrong.bucket, wrong.key, wrong.at); !errors.Is(err, wrong.want) {
-			t.Errorf("token of %s/%s at %s: %v, want %v", wrong.bucket, wrong.key, wrong.at, err, wrong.want)
+		says := genuine
+		wrong.change(&says)
+		if _, err := newKeyring(t).Check(vars["x:upcall_token"], says, wrong.at); !errors.Is(err, wrong.want) {
+			t.Errorf("%v, want %v", err, wrong.want)
 		}
 	}
+}
+
+// content reads a form.
+func content(t *testing.T, body string) *callbackspec.Content {
+	t.Helper()
+	_, content, err := callbackspec.Read(string(callbackspec.Form), []byte(body), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 func TestIssueJSON(t *testing.T) {
@@ -246,17 +265,23 @@ func TestCallbackDocuments(t *testing.T) {
 			func(p callbackspec.Parameter) bool { return p.Host == "receiver.example.com" }},
 		{"token added to a form", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, true,
 			func(p callbackspec.Parameter) bool {
-				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"
+				return p.Body == "o=${object}&u=${x:uid}&a=${x:album}&reqId=${reqId}&upcall_token=${x:upcall_token}"
 			}},
 		{"token added to JSON", func(c *issue.CallbackSpec) {
 			c.Body, c.BodyType = `{"o":${object},"u":${x:uid},"a":${x:album}}`, callbackspec.JSON
 		}, true, func(p callbackspec.Parameter) bool {
-			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"upcall_token":${x:upcall_token}}` &&
+			return p.Body == `{"o":${object},"u":${x:uid},"a":${x:album},"reqId":${reqId},"upcall_token":${x:upcall_token}}` &&
 				p.BodyType == callbackspec.JSON
 		}},
-		{"existing token stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }, true,
-			func(p callbackspec.Parameter) bool { return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}" }},
-		{"template unchanged without tokens", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
+		{"token that is there stays", func(c *issue.CallbackSpec) { c.Body = "t=${x:upcall_token}&u=${x:uid}&a=${x:album}&r=${reqId}" }, true,
+			func(p callbackspec.Parameter) bool {
+				return p.Body == "t=${x:upcall_token}&u=${x:uid}&a=${x:album}&r=${reqId}"
+			}},
+		{"reqId of the template's own stays", func(c *issue.CallbackSpec) { c.Body = "reqId=${x:uid}&a=${x:album}" }, true,
+			func(p callbackspec.Parameter) bool {
+				return p.Body == "reqId=${x:uid}&a=${x:album}&upcall_token=${x:upcall_token}"
+			}},
+		{"template as it is without tokens", func(c *issue.CallbackSpec) { c.Body = "o=${object}&u=${x:uid}&a=${x:album}" }, false,
 			func(p callbackspec.Parameter) bool { return p.Body == "o=${object}&u=${x:uid}&a=${x:album}" }},
 		{"default without tokens", func(*issue.CallbackSpec) {}, false,
 			func(p callbackspec.Parameter) bool { return !strings.Contains(p.Body, "upcall_token") }},

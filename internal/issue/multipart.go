@@ -49,7 +49,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, 0, err
 	}
-	row, callback, err := i.prepare(r.Object, r.Expires, r.Callback, r.APIKeyID)
+	row, callback, err := i.prepare(r.Object, r.Expires, r.Size, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Multipart{}, 0, err
 	}
@@ -61,7 +61,7 @@ func (i *Issuer) IssueMultipart(ctx context.Context, r MultipartRequest) (manife
 	if err != nil {
 		return manifest.Multipart{}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
-	row.ExpiresAt, row.Size, row.OSSUploadID = m.ExpiresAt, r.Size, ref.ID
+	row.ExpiresAt, row.OSSUploadID = m.ExpiresAt, ref.ID
 	if err := i.enter(ctx, row); err != nil {
 		return manifest.Multipart{ID: row.ID}, 0, errors.Join(err, i.abortInVain(ctx, ref))
 	}
@@ -119,7 +119,7 @@ func (i *Issuer) RenewMultipart(ctx context.Context, r MultipartRequest, m manif
 	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, err
 	}
-	_, callback, err := i.prepareAs(m.ID, r.Object, r.Expires, r.Callback, r.APIKeyID)
+	_, callback, err := i.prepareAs(m.ID, r.Object, r.Expires, r.Size, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Multipart{}, err
 	}

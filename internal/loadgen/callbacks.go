@@ -95,8 +95,12 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 // Body returns the body of callback number i, a form. The same number is the same upload.
 func (g *Generator) Body(i int) (string, error) {
 	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
-	claims := uploadtoken.Claims{UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object}
-	token, err := g.keys.Mint(claims)
+	vars := callbackspec.Vars{"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026"}
+	terms := callbackspec.DefaultTerms(callbackspec.Form, nil, []string{"album", "uid"}, vars)
+	token, err := g.keys.Mint(uploadtoken.Claims{
+		UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object,
+		ContentType: "image/jpeg", Size: new(int64(100000 + i)), Terms: uploadtoken.Terms(terms),
+	})
 	if err != nil {
 		return "", err
 	}
@@ -105,7 +109,7 @@ func (g *Generator) Body(i int) (string, error) {
 		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
 		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
 		"reqId": g.requestID(i), "operation": "PutObject",
-		"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026", callbackspec.TokenVar: token,
+		"x:uid": vars["x:uid"], "x:album": vars["x:album"], callbackspec.TokenVar: token,
 	})
 }
 

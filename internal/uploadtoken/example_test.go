@@ -24,9 +24,9 @@ func Example() {
 		panic(err)
 	}
 
-	_, err = keys.Check(token, "demo", "cat.jpg", issued)
+	_, err = keys.Check(token, uploadtoken.Callback{Bucket: "demo", Object: "cat.jpg"}, issued)
 	fmt.Println(err)
-	_, err = keys.Check(token, "demo", "dog.jpg", issued)
+	_, err = keys.Check(token, uploadtoken.Callback{Bucket: "demo", Object: "dog.jpg"}, issued)
 	fmt.Println(errors.Is(err, uploadtoken.ErrForeignKey))
 	// Output:
 	// <nil>

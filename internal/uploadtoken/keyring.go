@@ -1,10 +1,7 @@
 package uploadtoken
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
-	"hash"
 	"slices"
 	"strings"
 	"sync"
@@ -35,18 +32,9 @@ type key struct {
 	works sync.Pool // of *work
 }
 
-// work is what the tags of one token need: an HMAC under the secret, and buffers. It is
-// pooled, because setting an HMAC up costs more than using it.
-type work struct {
-	mac    hash.Hash
-	input  []byte
-	common int // bytes of input that all tags of the token begin with
-	sum    []byte
-}
-
 func newKey(id, secret string) *key {
 	k := &key{id: id, weak: len(secret) < WeakSecret || len(slices.Compact(slices.Sorted(slices.Values([]byte(secret))))) < varied}
-	k.works.New = func() any { return &work{mac: hmac.New(sha256.New, []byte(secret))} }
+	k.works.New = func() any { return newWork(secret) }
 	return k
 }
 
