@@ -69,5 +69,5 @@ func useVariable(variable string) string {
 	if variable == TokenField {
 		variable = TokenVar
 	}
-	return "let the field hold ${" + variable + "} and nothing else, or give it another name"
+	return "let the field hold ${" + variable + "} and nothing else, rename it, or map its name with the receiver's UPCALL_FIELDS"
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"upcall/internal/admission"
+	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/verify"
 )
@@ -29,10 +30,13 @@ func (e *examination) admit(ctx context.Context, r admission.Request) {
 		learned, refusal := e.policy.Admit(ctx, &r, e.at)
 		e.noteToken(learned, refusal)
 		if refusal == nil {
+			for _, odd := range callbackspec.Oddities(r.ContentType, r.Body) {
+				e.note(oneLine(odd))
+			}
 			return
 		}
 		e.report.Refusals = append(e.report.Refusals, Refusal{
-			Code: refusal.Code, Reason: refusal.Reason, What: e.describe(refusal, &r, learned), Fix: fixes[refusal.Reason],
+			Code: refusal.Code, Reason: refusal.Reason, What: e.describe(refusal, &r, learned), Fix: fixOf(refusal),
 		})
 		switch refusal.Reason {
 		case admission.ReasonPath:
@@ -118,6 +122,15 @@ func (e *examination) time() (at time.Time, dated bool) {
 	return e.cfg.Now(), false
 }
 
+// fixOf says what to do about a refusal. About a body that cannot be parsed, its parser knows more
+// than that it is one.
+func fixOf(refusal *admission.Refusal) string {
+	if refusal.Code == admission.Malformed && refusal.Reason == admission.ReasonBody {
+		return "in the callbackBody template: " + callbackspec.Fix(refusal.Cause)
+	}
+	return fixes[refusal.Reason]
+}
+
 // fixes say what to do about a refusal. Those for signatures name causes that the search
 // does not try.
 var fixes = map[admission.Reason]string{
@@ -127,7 +140,7 @@ var fixes = map[admission.Reason]string{
 	admission.ReasonContentEncoding: "turn off request compression in the proxy",
 	admission.ReasonContentType: "have the proxy pass Content-Type through; OSS sends the callbackBodyType, " +
 		"which is application/x-www-form-urlencoded or application/json",
-	admission.ReasonBody: "fix the callbackBody template (at most 64 KiB), or map its field names with UPCALL_FIELDS",
+	admission.ReasonBody: "shorten the callbackBody template: OSS sends less than 64 KiB",
 	admission.ReasonBucketConflict: "use ${bucket} in the template; if it is there, another customer had OSS sign this, " +
 		"and the refusal is right",
 	admission.ReasonBucketMalformed:  "pass x-oss-bucket through unchanged, or put bucket=${bucket} into the template",
