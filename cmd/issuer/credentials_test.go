@@ -110,7 +110,7 @@ func TestCredentialSources(t *testing.T) {
 			t.Parallel()
 			env := goodEnv()
 			maps.Copy(env, tt.env)
-			stdout, stderr, status := execute(t, env, slices.Concat(good, tt.args, []string{"--format", "json"})...)
+			stdout, stderr, status := execute(t, env, slices.Concat(good, tt.args, []string{"--format", "json", "--content-type", "image/jpeg"})...)
 			if status != 0 || strings.Count(stderr, "\n") > 1 || !strings.Contains(stderr, tt.remark) || tt.remark == "" && stderr != "" {
 				t.Fatalf("status %d: %s", status, stderr)
 			}

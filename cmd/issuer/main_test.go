@@ -92,7 +92,7 @@ func checkLines(t *testing.T, stderr string, want []string) {
 func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 	t.Helper()
 	stdout, stderr, status := execute(t, env, append(args, "--format", "json")...)
-	if status != 0 || stderr != "" {
+	if status != 0 || strings.TrimPrefix(stderr, contentTypeNote) != "" {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	dec := json.NewDecoder(strings.NewReader(stdout))
@@ -110,6 +110,8 @@ func executeJSON(t *testing.T, env clitest.Env, args ...string) upload {
 // upload is the JSON that users rely on, declared here independently of the program.
 type upload struct {
 	UploadID    string            `json:"upload_id"`
+	Bucket      string            `json:"bucket"`
+	Key         string            `json:"key"`
 	Method      string            `json:"method"`
 	URL         string            `json:"url"`
 	ExpiresAt   time.Time         `json:"expires_at"`
@@ -135,7 +137,7 @@ func TestPutJSON(t *testing.T) {
 		"--tag", "b=2", "--header", "Cache-Control=no-cache, max-age=0", "--forbid-overwrite", "--callback-host", "cb.example.com",
 		"--callback-url", "https://second.example.com/a,b",
 	})...)
-	if u.Method != "PUT" || len(u.UploadID) != 36 {
+	if u.Method != "PUT" || len(u.UploadID) != 36 || u.Bucket != "demo" || u.Key != "photos/cat.jpg" {
 		t.Errorf("%+v", u)
 	}
 	query := u.query(t)
@@ -326,7 +328,7 @@ func TestWarnings(t *testing.T) {
 	env := goodEnv()
 	env["UPCALL_TOKEN_KEYS"] = ""
 	for _, format := range []string{"text", "json"} {
-		_, stderr, status := execute(t, env, slices.Concat(good, []string{"--format", format})...)
+		_, stderr, status := execute(t, env, slices.Concat(good, []string{"--format", format, "--content-type", "image/jpeg"})...)
 		const warning = "issuer: warning: UPCALL_TOKEN_KEYS is not set, so there is no upload token"
 		if status != 0 || !strings.HasPrefix(stderr, warning) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("without token keys: status %d, %q", status, stderr)
@@ -343,6 +345,24 @@ func TestWarnings(t *testing.T) {
 		_, stderr, status := execute(t, env, good...)
 		if status != 0 || !strings.Contains(stderr, want) || (want == "") != (stderr == "") {
 			t.Errorf("region %s: status %d, %q", region, status, stderr)
+		}
+	}
+}
+
+// TestContentTypeNote: the programs send what was signed, and other clients may not.
+func TestContentTypeNote(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, contentTypeNote},
+		{[]string{"--format", "json"}, contentTypeNote},
+		{[]string{"--format", "curl"}, ""},
+		{[]string{"--content-type", "image/jpeg"}, ""},
+	} {
+		if _, stderr, status := execute(t, goodEnv(), slices.Concat(good, tt.args)...); status != 0 || stderr != tt.want {
+			t.Errorf("%v: status %d, %q", tt.args, status, stderr)
 		}
 	}
 }

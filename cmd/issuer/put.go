@@ -61,6 +61,9 @@ func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error 
 	warnRegion(std.Err, c.Region)
 	warn(std.Err, request.Callback != nil, setup.tokens)
 	warnExpiry(std.Err, cause, upload.ExpiresAt, c.Expires)
+	if c.ContentType == "" && (c.Format == "text" || c.Format == "json") {
+		fmt.Fprint(std.Err, contentTypeNote)
+	}
 	return printUpload(std.Out, c.Format, request, upload, cause)
 }
 
@@ -114,6 +117,11 @@ func warnExpiry(w io.Writer, cause oss.ExpiryCause, end time.Time, asked string)
 			"give --sts-expiration to say when it does")
 	}
 }
+
+// contentTypeNote is for URLs without a content type, which some clients cannot use. The
+// programs that --format writes send what was signed.
+const contentTypeNote = "issuer: note: without --content-type the uploader must send no Content-Type; " +
+	"wget, HTTPie, axios, Python's urllib, PHP's streams and Perl's HTTP::Tiny add one of their own, and OSS answers 403\n"
 
 func printJSON(w io.Writer, document any) error {
 	enc := json.NewEncoder(w)

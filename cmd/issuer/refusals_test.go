@@ -170,7 +170,7 @@ func TestNoCallback(t *testing.T) {
 		t.Errorf("a plain upload has %+v", u)
 	}
 	stdout, stderr, status := execute(t, goodEnv(), plain...)
-	if status != 0 || stderr != "" || !strings.Contains(stdout, "none, because there is no --callback-url") {
+	if status != 0 || stderr != contentTypeNote || !strings.Contains(stdout, "none, because there is no --callback-url") {
 		t.Errorf("status %d, %s%s", status, stdout, stderr)
 	}
 }

@@ -118,7 +118,8 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (manifest.Upload, oss.Exp
 		return manifest.Upload{ID: row.ID}, 0, err
 	}
 	return manifest.Upload{
-		ID: row.ID, Method: signed.Method, URL: signed.URL, ExpiresAt: signed.ExpiresAt, Headers: signed.Headers,
+		ID: row.ID, Bucket: r.Object.Bucket, Key: r.Object.Key,
+		Method: signed.Method, URL: signed.URL, ExpiresAt: signed.ExpiresAt, Headers: signed.Headers,
 		Callback: callback.Callback.JSON(), CallbackVar: callback.CallbackVar.JSON(),
 	}, signed.ExpiryCause, nil
 }

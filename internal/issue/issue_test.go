@@ -201,8 +201,8 @@ func TestIssueJSON(t *testing.T) {
 					kinds[name] = "something else"
 				}
 			}
-			want := map[string]string{"upload_id": "string", "method": "string", "url": "string", "expires_at": "string",
-				"headers": "object", "callback": tt.callback, "callback_var": tt.cbv}
+			want := map[string]string{"upload_id": "string", "bucket": "string", "key": "string", "method": "string", "url": "string",
+				"expires_at": "string", "headers": "object", "callback": tt.callback, "callback_var": tt.cbv}
 			if diff := cmp.Diff(want, kinds); diff != "" {
 				t.Errorf("document (-want +got):\n%s", diff)
 			}
@@ -211,7 +211,8 @@ func TestIssueJSON(t *testing.T) {
 				len(expires) != len("2026-11-22T10:00:00Z") || !at.Equal(upload.ExpiresAt) {
 				t.Errorf("expires_at %q, want whole seconds in UTC", expires)
 			}
-			if got["upload_id"] != testID.String() || got["method"] != "PUT" || got["url"] != upload.URL {
+			if got["bucket"] != "demo" || got["key"] != "photos/cat.jpg" ||
+				got["upload_id"] != testID.String() || got["method"] != "PUT" || got["url"] != upload.URL {
 				t.Errorf("document %s", text)
 			}
 		})

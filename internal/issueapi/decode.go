@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/fault"
 	"upcall/internal/policy"
 )
@@ -166,6 +167,11 @@ func where(err error, dec *json.Decoder) string {
 func (d *decoder) vars(raw json.RawMessage, vars *map[string]string) {
 	*vars = make(map[string]string)
 	d.object(raw, "vars", func(name string, raw json.RawMessage) {
+		name = strings.TrimPrefix(name, callbackspec.VarPrefix) // as OSS's documentation writes it
+		if _, twice := (*vars)[name]; twice {
+			d.note(ruleField, "vars."+fault.Short(name), "is given twice, with and without x:; leave one out")
+			return
+		}
 		var value string
 		if wrong := textInto(&value)(raw); wrong != "" {
 			d.note(ruleField, "vars."+fault.Short(name), wrong)

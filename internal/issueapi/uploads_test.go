@@ -31,7 +31,8 @@ func TestIssue(t *testing.T) {
 	s := start(t, nil)
 	before := time.Now().Add(-time.Second)
 	issued := s.call(t, http.MethodPost, "/v1/uploads", s.photos, goodBody)
-	if issued.status != http.StatusCreated || issued.text("status") != "issued" {
+	if issued.status != http.StatusCreated || issued.text("status") != "issued" ||
+		issued.text("bucket") != "demo" || issued.text("key") != "photos/web/cat.jpg" {
 		t.Fatalf("%d %s", issued.status, issued.raw)
 	}
 	if got := issued.header.Get("Content-Type"); got != "application/json" {
@@ -74,6 +75,20 @@ func TestIssue(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != http.StatusNonAuthoritativeInfo { // 203: there is no receiver
 		t.Errorf("the upload is answered with %s", response.Status)
+	}
+}
+
+// TestVariablesAsOSSWritesThem: OSS's documentation writes x:uid.
+func TestVariablesAsOSSWritesThem(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	body := strings.Replace(goodBody, `"uid"`, `"x:uid"`, 1)
+	for _, path := range []string{"/v1/uploads", "/v1/uploads/multipart"} {
+		issued := s.call(t, http.MethodPost, path, s.photos, body)
+		vars, _ := issued.json["callback_var"].(map[string]any)
+		if issued.status != http.StatusCreated || vars["x:uid"] != "42" {
+			t.Errorf("%s: %d %s", path, issued.status, issued.raw)
+		}
 	}
 }
 

@@ -21,6 +21,8 @@ type Manifest struct {
 // An Upload is an upload by one PUT. Its JSON is what `issuer put --format json` prints.
 type Upload struct {
 	ID        uuid.UUID `json:"upload_id"`
+	Bucket    string    `json:"bucket"` // "" in older manifests, as Key
+	Key       string    `json:"key"`
 	Method    string    `json:"method"`
 	URL       string    `json:"url"`
 	ExpiresAt time.Time `json:"expires_at"` // RFC 3339, UTC, whole seconds

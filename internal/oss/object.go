@@ -119,7 +119,7 @@ func (o Object) checkMeta() error {
 		case seen[lower]:
 			faults.AddNew(ErrMeta, field, "leave one out", "is given twice: OSS does not tell the cases apart")
 		case badValue(value) != "":
-			faults.AddNew(ErrMeta, field, "percent-encode the value, or leave the entry out", "has a value that %s", badValue(value))
+			faults.AddNew(ErrMeta, field, fixValue("", value), "has a value that %s", badValue(value))
 		}
 		seen[lower] = true
 	}
@@ -175,7 +175,7 @@ func (o Object) checkHeaders() error {
 		case seen[lower]:
 			bad("leave one out", "is given twice: case does not matter")
 		case badValue(o.Headers[name]) != "":
-			bad("percent-encode the value, or leave the header out", "has a value that %s", badValue(o.Headers[name]))
+			bad(fixValue(lower, o.Headers[name]), "has a value that %s", badValue(o.Headers[name]))
 		}
 		seen[lower] = true
 	}
@@ -195,6 +195,31 @@ func badValue(value string) string {
 		return "starts or ends with a space" // HTTP drops it in transit
 	}
 	return ""
+}
+
+// fixValue says what to write for a bad value of a header, or of user metadata if name is "".
+func fixValue(name, value string) string {
+	switch {
+	case value == "":
+		return "give one, or leave it out"
+	case !strings.ContainsFunc(value, func(r rune) bool { return r >= 0x80 }):
+		return "leave out what is not printed, and spaces at the ends"
+	case name == "content-disposition":
+		// Browsers decode this form (RFC 6266 and RFC 8187) and no other.
+		_, file, found := strings.Cut(value, "filename=")
+		if !found {
+			return "write filename*=UTF-8'' and the percent-encoded name"
+		}
+		if file, found = strings.CutPrefix(strings.TrimSpace(file), `"`); found {
+			file, _, _ = strings.Cut(file, `"`)
+		} else {
+			file, _, _ = strings.Cut(file, ";")
+		}
+		return "write filename*=UTF-8''" + ossrule.Escape(strings.TrimSpace(file)) + " in place of filename="
+	case name == "":
+		return "percent-encode the value"
+	}
+	return "use ASCII: nobody decodes this header"
 }
 
 // headers returns the signed headers. o has been checked.

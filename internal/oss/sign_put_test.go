@@ -92,6 +92,22 @@ func TestPutRejections(t *testing.T) {
 		{"header with a line break in its value",
 			func(u *oss.Put) { u.Object.Headers = map[string]string{"Cache-Control": "no-cache\r\nx: y"} }, oss.ErrHeader,
 			"control character"},
+		{"file name in another script", func(u *oss.Put) {
+			u.Object.Headers = map[string]string{"Content-Disposition": `attachment; filename="报告 1.pdf"; x=1`}
+		}, oss.ErrHeader, "write filename*=UTF-8''%E6%8A%A5%E5%91%8A%201.pdf in place of filename="},
+		{"file name in another script, without quotes", func(u *oss.Put) {
+			u.Object.Headers = map[string]string{"content-disposition": "inline; filename=é.pdf; x=1"}
+		}, oss.ErrHeader, "write filename*=UTF-8''%C3%A9.pdf in place of filename="},
+		{"file name in another script in the newer form", func(u *oss.Put) {
+			u.Object.Headers = map[string]string{"Content-Disposition": "attachment; filename*=UTF-8''报告.pdf"}
+		}, oss.ErrHeader, "write filename*=UTF-8'' and the percent-encoded name"},
+		{"header in another script", func(u *oss.Put) { u.Object.Headers = map[string]string{"Content-Language": "中文"} },
+			oss.ErrHeader, "use ASCII"},
+		{"metadata in another script", func(u *oss.Put) { u.Object.Meta = map[string]string{"name": "报告"} },
+			oss.ErrMeta, "percent-encode the value"},
+		{"metadata empty", func(u *oss.Put) { u.Object.Meta = map[string]string{"name": ""} }, oss.ErrMeta, "give one, or leave it out"},
+		{"metadata with a space at the end", func(u *oss.Put) { u.Object.Meta = map[string]string{"name": "a "} },
+			oss.ErrMeta, "spaces at the ends"},
 		{"header empty", func(u *oss.Put) { u.Object.Headers = map[string]string{"Cache-Control": ""} }, oss.ErrHeader, "is empty"},
 		{"header twice", func(u *oss.Put) {
 			u.Object.Headers = map[string]string{"Cache-Control": "a", "cache-control": "b"}

@@ -189,6 +189,9 @@ func parseExpiry(s string) (time.Duration, error) {
 
 // checkVar refuses names that a callback cannot carry.
 func checkVar(name string) error {
+	if bare, ok := strings.CutPrefix(name, callbackspec.VarPrefix); ok {
+		return fmt.Errorf("%s starts with x:; write %s", fault.Quote(name), fault.Quote(bare))
+	}
 	if name == callbackspec.TokenField {
 		return fmt.Errorf("%s is the upload token's name; choose another name", fault.Quote(name))
 	}

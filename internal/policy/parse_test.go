@@ -208,7 +208,7 @@ func TestParseRejections(t *testing.T) {
 			[]string{"callback_urls: has 6 URLs; OSS takes 5"}},
 
 		{"variable in capitals", "[uid]", "[UID]", []string{"10:21: policies.photos.required_vars[0]: "}},
-		{"variable with its prefix", "[uid]", "['x:uid']", []string{"required_vars[0]: "}},
+		{"variable with its prefix", "[uid]", "['x:uid']", []string{`required_vars[0]: "x:uid" starts with x:; write "uid"`}},
 		{"variable is the token's", "[uid]", "[upcall_token]", []string{"is the upload token's name"}},
 		{"variable is the system's", "[album]", "[etag]", []string{"11:20: policies.photos.allowed_vars[0]: ", "already uses"}},
 		{"required and allowed", "[album]", "[album, uid]", []string{"the variable uid is both required and allowed"}},
