@@ -17,9 +17,9 @@ var (
 	ErrExpiring = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
 	// ErrDeadLetter is ErrUnavailable, too: PostgreSQL accepts other rows, but not this one,
 	// because of a trigger or a constraint of the operator's, for example.
-	ErrDeadLetter = fmt.Errorf("%w: database cannot hold this row", ErrUnavailable)
+	ErrDeadLetter error = unrecorded("database cannot hold this row")
 	// ErrNoRowFits is ErrUnavailable, too: PostgreSQL answers, but accepts no row at all.
-	ErrNoRowFits = fmt.Errorf("%w: it answers, but accepts no row", ErrUnavailable)
+	ErrNoRowFits error = unrecorded("database accepts no row at all")
 	// ErrSpoolFull says that the spool has reached its limit, or its disk is full.
 	ErrSpoolFull = errors.New("spool is full")
 	// ErrSpoolUnwritable says that the spool did not accept an event, or not in time.
@@ -31,3 +31,12 @@ var (
 	// refusal is committed.
 	ErrRevoked = errors.New("upload was revoked")
 )
+
+// unrecorded is ErrUnavailable with a text of its own, because PostgreSQL is there.
+type unrecorded string
+
+// Error says why.
+func (e unrecorded) Error() string { return string(e) }
+
+// Unwrap makes it ErrUnavailable.
+func (unrecorded) Unwrap() error { return ErrUnavailable }
