@@ -19,6 +19,9 @@ func (s *Server) getObject(c *call) error {
 	if err := checkConditions(c.r.Header, o); err != nil {
 		return err
 	}
+	if c.r.Method == http.MethodGet && strings.HasSuffix(o.Meta.StorageClass, "Archive") {
+		return errObjectState.with("ObjectName", o.Key) // it would have to be restored first
+	}
 	first, length, partial, err := parseRange(c.r.Header.Get("Range"), o.Content.Size, c.r.Header.Get("x-oss-range-behavior") == "standard")
 	if err != nil {
 		return err
@@ -57,6 +60,21 @@ func (s *Server) getObject(c *call) error {
 	if _, err := io.CopyN(c.w, content, length); err != nil {
 		return fmt.Errorf("send object: %w", err)
 	}
+	return nil
+}
+
+// objectMeta answers GetObjectMeta, by which the SDKs see whether an object exists.
+func (s *Server) objectMeta(c *call) error {
+	o, err := s.store.get(c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("ETag", `"`+o.ETag+`"`)
+	h.Set("x-oss-hash-crc64ecma", strconv.FormatUint(o.Content.CRC64, 10))
+	h.Set("Last-Modified", o.LastModified.Format(http.TimeFormat))
+	h.Set("Content-Length", strconv.FormatInt(o.Content.Size, 10))
+	c.w.WriteHeader(http.StatusOK)
 	return nil
 }
 

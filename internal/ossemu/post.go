@@ -1,7 +1,6 @@
 package ossemu
 
 import (
-	"crypto/subtle"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -32,7 +31,7 @@ func readForm(r *multipart.Reader) (formFields, *multipart.Part, error) {
 		p, err := r.NextRawPart()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return nil, nil, badArgument("file", "", "POST requires exactly one file upload per request.", "")
+				return nil, nil, badArgument("file", "", "POST requires exactly one file upload per request.", "0006-00000107")
 			}
 			return nil, nil, errMalformedPost
 		}
@@ -77,8 +76,9 @@ func (s *Server) postObject(c *call) error {
 	if err := p.check(c.bucket, form, s.cfg.Now()); err != nil {
 		return err
 	}
-	if c.key = form["key"]; ossrule.CheckKey(c.key) != nil {
-		return errInvalidObjectName.with("ObjectName", c.key)
+	c.key = form["key"]
+	if err := checkKey(c.key); err != nil {
+		return err
 	}
 	if form.get("success_action_redirect") != "" {
 		// A redirect to wherever the form says would make this an open redirector.
@@ -103,54 +103,71 @@ func (s *Server) authenticateForm(form formFields) (policy, error) {
 		return policy{}, errAccessDenied
 	}
 	if v := form.get("x-oss-signature-version"); v != algorithmV4 {
-		return policy{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, "")
+		return policy{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, inForm.version)
 	}
 	cred, ok := parseCredential(form.get("x-oss-credential"))
 	if !ok {
-		return policy{}, badArgument("x-oss-credential", form.get("x-oss-credential"), "The x-oss-credential field is not well-formed.", "")
+		return policy{}, badArgument("x-oss-credential", form.get("x-oss-credential"),
+			"The x-oss-credential field is not well-formed.", inForm.credential)
 	}
-	a := authorization{credential: cred, date: form.get("x-oss-date"), signature: form.get("x-oss-signature"),
-		token: form.get("x-oss-security-token"), expires: maxExpires}
-	if err := s.checkScope(cred, a.date, a.token); err != nil {
+	a := &authorization{credential: cred, from: inForm, date: form.get("x-oss-date"), signature: form.get("x-oss-signature"),
+		token: form.get("x-oss-security-token"), expires: ossrule.MaxExpiry}
+	if a.signature == "" {
+		ec := inForm.noSignature
+		if _, given := form["x-oss-signature"]; given {
+			ec = inForm.signature
+		}
+		return policy{}, badArgument("x-oss-signature", "", "The x-oss-signature field is missing or empty.", ec)
+	}
+	if a.date == "" {
+		return policy{}, errNoDate
+	}
+	var err error
+	if a.signed, err = parseDate(isoTime, a.date); err != nil {
+		return policy{}, err
+	}
+	secret, err := s.checkScope(a)
+	if err != nil {
 		return policy{}, err
 	}
 	if err := s.checkTime(a); err != nil {
 		return policy{}, err
 	}
-	// Constant time, as in authenticate.
-	if subtle.ConstantTimeCompare([]byte(signV4(s.cfg.AccessKeySecret, cred, encoded)), []byte(a.signature)) != 1 {
-		return policy{}, errSignature.with("OSSAccessKeyId", cred.accessKeyID, "SignatureProvided", a.signature, "StringToSign", encoded)
+	if !a.signs(encoded, secret) {
+		return policy{}, errSignature.numbered(inForm.mismatch).
+			with("OSSAccessKeyId", cred.accessKeyID, "SignatureProvided", a.signature, "StringToSign", encoded)
 	}
 	return parsePolicy(encoded)
 }
 
 // storeFile stores the file of a form within the bounds of its policy.
 func (s *Server) storeFile(c *call, p policy, next *plan, form formFields, file *multipart.Part) (*object, error) {
-	meta, err := metadataFrom(form.get)
+	user := make(map[string]string)
+	for name, value := range form {
+		if strings.HasPrefix(name, ossrule.MetaPrefix) {
+			user[name] = value
+		}
+	}
+	meta, err := s.metadata(c.bucket, form.get, user, "0006-00000117")
 	if err != nil {
 		return nil, err
 	}
 	if form.get("Content-Type") == "" && file.Header.Get("Content-Type") != "" {
 		meta.ContentType = file.Header.Get("Content-Type")
 	}
-	for name, value := range form {
-		if strings.HasPrefix(name, ossrule.MetaPrefix) {
-			meta.Headers[name] = value
-		}
-	}
 	limit := min(p.maxSize, s.cfg.MaxObjectSize)
 	got, err := s.store.receive(file, limit)
 	if errors.Is(err, errTooLarge) {
-		return nil, errEntityTooLarge.with("MaxSizeAllowed", limit)
+		return nil, errEntityTooLarge.numbered("0006-00000003").with("MaxSizeAllowed", limit)
 	} else if err != nil {
-		return nil, s.receiveError(err)
+		return nil, receiveError(err)
 	}
 	if got.Size < p.minSize {
 		return nil, errors.Join(errEntityTooSmall.with("ProposedSize", got.Size, "MinSizeAllowed", p.minSize),
 			s.store.backend.remove(got.Blob))
 	}
-	o := &object{Content: got, ETag: got.etag(), Type: "Normal", Meta: meta}
-	return o, s.keep(c, next, o, form.get("x-oss-forbid-overwrite"))
+	o := &object{Content: got, ETag: got.etag(), Type: normalObject, WholeMD5: true, Meta: meta}
+	return o, s.keep(c, next, o, form.get("x-oss-forbid-overwrite"), "")
 }
 
 // answerForm is the answer to a form without a callback.

@@ -60,8 +60,11 @@ func (s *Server) routeTable() []route {
 
 		// SDKs and reconciliation.
 		{"ListMultipartUploads", "GET", levelBucket, "uploads", false, s.listUploads},
-		{"ListObjectsV2", "GET", levelBucket, "list-type=2", false, s.listObjects},
+		{"ListObjectsV2", "GET", levelBucket, "list-type=2", false, s.listObjectsV2},
 		{"GetBucketLocation", "GET", levelBucket, "location", false, s.bucketLocation},
+		{"GetObjectAcl", "GET", levelObject, "acl", false, s.objectACL},
+		{"PutObjectAcl", "PUT", levelObject, "acl", false, s.putObjectACL},
+		{"GetObjectMeta", "HEAD", levelObject, "objectMeta", false, s.objectMeta},
 
 		// Multipart uploads, by SDKs and by holders of presigned URLs.
 		{"InitiateMultipartUpload", "POST", levelObject, "uploads", false, s.initiateUpload},
@@ -77,14 +80,6 @@ func (s *Server) routeTable() []route {
 		{"DeleteObject", "DELETE", levelObject, "", false, s.deleteObject},
 	}
 }
-
-// foreignParameters and foreignHeaders select operations of OSS that the emulator
-// does not have. Without this list, PUT /key?acl would store an object.
-var (
-	foreignParameters = []string{"acl", "append", "callback-target", "cors", "lifecycle", "legal-hold", "objectMeta", "policy", "processing",
-		"restore", "retention", "select/json-meta", "symlink", "tagging", "versionId", "versions", "x-oss-process", "x-oss-async-process"}
-	foreignHeaders = []string{"x-oss-copy-source", "x-oss-server-side-encryption-customer-key", "x-oss-traffic-limit"}
-)
 
 // A call is one request on its way.
 type call struct {
@@ -174,47 +169,78 @@ func (s *Server) dispatch(c *call) error {
 	if c.level != levelAdmin {
 		s.allowOrigin(c)
 	}
-	rt, err := s.route(c)
-	if err != nil {
+	if err := checkNames(c); err != nil {
 		return err
 	}
+	rt, known := s.route(c)
 	c.note(slog.String("operation", rt.name))
-	if !rt.open {
-		if err := s.authenticate(c); err != nil {
-			return err
-		}
+	foreign := rt.checkForeign(c)
+	if err := s.admit(c, rt, rt.creates() && foreign == nil); err != nil {
+		return err
 	}
-	if c.level >= levelBucket && c.r.Method != http.MethodOptions && !s.store.hasBucket(c.bucket) {
-		return errNoSuchBucket.with("BucketName", c.bucket)
+	// Only now: as with OSS, a request that may not be made is refused for that first.
+	if foreign != nil {
+		return foreign
+	}
+	if !known {
+		return unknownRoute(c)
 	}
 	return rt.handle(c)
 }
 
-func (s *Server) route(c *call) (route, error) {
-	if c.level == levelObject && ossrule.CheckKey(c.key) != nil {
-		return route{}, errInvalidObjectName.with("ObjectName", c.key)
-	}
-	if c.level >= levelBucket {
-		for _, p := range foreignParameters {
-			if c.query.has(p) {
-				return route{}, errNotImplemented.with("Header", p)
-			}
-		}
-		for _, h := range foreignHeaders {
-			if c.r.Header.Get(h) != "" {
-				return route{}, errNotImplemented.with("Header", h)
-			}
+// admit checks the signature, and that the bucket is there unless the request makes it. OSS
+// looks for the bucket before it looks at the access key.
+func (s *Server) admit(c *call, rt route, creates bool) error {
+	var a *authorization
+	var err error
+	if !rt.open {
+		if a, err = authorizationOf(c); err != nil {
+			return err
 		}
 	}
+	if c.level >= levelBucket && c.r.Method != http.MethodOptions && !creates {
+		if _, err := s.store.bucket(c.bucket); err != nil {
+			return err
+		}
+	}
+	switch {
+	case rt.open:
+		return nil
+	case a == nil:
+		return s.allowAnonymous(c, rt)
+	}
+	return s.verify(c, a)
+}
+
+// creates reports whether a route needs no bucket because it makes it.
+func (rt route) creates() bool { return rt.name == "CreateBucket" || rt.name == "PutBucketAcl" }
+
+// checkNames refuses buckets and keys that there cannot be.
+func checkNames(c *call) error {
+	if c.level >= levelBucket && ossrule.CheckBucket(c.bucket) != nil {
+		return errBucketName.with("BucketName", c.bucket)
+	}
+	if c.level == levelObject {
+		return checkKey(c.key)
+	}
+	return nil
+}
+
+// route finds the operation. One that there is not has a name of its own.
+func (s *Server) route(c *call) (rt route, known bool) {
 	for _, rt := range s.routes {
 		if rt.level == c.level && rt.method == c.r.Method && rt.matches(c) {
-			return rt, nil
+			return rt, true
 		}
 	}
-	if c.level == levelBucket && c.r.Method == http.MethodGet || c.level == levelService {
-		return route{}, errNotImplemented
+	return route{name: "Unknown", method: c.r.Method, open: c.level == levelAdmin}, false
+}
+
+func unknownRoute(c *call) error {
+	if c.level == levelService {
+		return errNotImplemented
 	}
-	return route{}, errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", c.level)
+	return errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", c.level)
 }
 
 func (rt route) matches(c *call) bool {

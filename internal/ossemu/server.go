@@ -149,7 +149,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		b = disk
 	}
-	st, err := openStore(b, cfg.Buckets)
+	st, err := openStore(b, cfg.Buckets, cfg.Now())
 	if err != nil {
 		return nil, fmt.Errorf("load objects: %w", err)
 	}
