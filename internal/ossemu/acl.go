@@ -50,8 +50,6 @@ func (s *Server) allowAnonymous(c *call, rt route) error {
 	return errAccessDenied
 }
 
-type grantXML struct{ Grant string }
-
 var owner = ownerXML{ownerID, ownerID}
 
 func (c *call) writeACL(acl string) error {

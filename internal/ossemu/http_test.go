@@ -70,6 +70,8 @@ func TestRoutes(t *testing.T) {
 		"meta by GET":         {"GET", testBucket, "k", "objectMeta", 501, "NotImplemented"},
 		"versioning":          {"PUT", testBucket, "", "versioning", 501, "NotImplemented"},
 		"lifecycle":           {"DELETE", testBucket, "", "lifecycle", 501, "NotImplemented"},
+		"a setting to come":   {"PUT", testBucket, "", "settingToCome", 501, "NotImplemented"},
+		"another to delete":   {"DELETE", testBucket, "", "settingToCome", 501, "NotImplemented"},
 		"setting of nothing":  {"PUT", "nowhere", "", "cors", 404, "NoSuchBucket"},
 		"regions":             {"GET", "", "", "regions", 501, "NotImplemented"},
 		"delete by POST":      {"POST", testBucket, "k", "delete", 501, "NotImplemented"},

@@ -13,9 +13,6 @@ import (
 // ownerID stands for the account that owns every bucket and makes every request.
 const ownerID = "1000000000000001"
 
-// nullVersion is the version of each object in a bucket without versions.
-const nullVersion = "null"
-
 const xmlTime = "2006-01-02T15:04:05.000Z"
 
 type ownerXML struct{ ID, DisplayName string }
@@ -83,6 +80,29 @@ func (s *Server) listPage(c *call, after string, done func(group string) bool, o
 	return p, nil
 }
 
+// listObjects is ListObjects, version 1.
+func (s *Server) listObjects(c *call) error {
+	marker := c.query["marker"]
+	p, err := s.listPage(c, marker, func(group string) bool { return group == marker }, true, "0015-00000402")
+	if err != nil {
+		return err
+	}
+	encode, err := encoder(c.query)
+	if err != nil {
+		return err
+	}
+	result := struct {
+		XMLName xml.Name `xml:"ListBucketResult"`
+		Marker  string
+		page
+		NextMarker string `xml:",omitempty"`
+	}{Marker: encode(marker), page: p}
+	if p.IsTruncated {
+		result.NextMarker = encode(p.last)
+	}
+	return c.writeXML(http.StatusOK, result)
+}
+
 // listObjectsV2 is ListObjectsV2.
 func (s *Server) listObjectsV2(c *call) error {
 	q := c.query
@@ -113,6 +133,43 @@ func (s *Server) listObjectsV2(c *call) error {
 	}{StartAfter: encode(q["start-after"]), ContinuationToken: token, page: p, KeyCount: len(p.Contents) + len(p.CommonPrefixes)}
 	if p.IsTruncated {
 		result.NextContinuationToken = base64.URLEncoding.EncodeToString([]byte(p.last))
+	}
+	return c.writeXML(http.StatusOK, result)
+}
+
+// nullVersion is the version of each object in a bucket without versions.
+const nullVersion = "null"
+
+// listVersions is ListObjectVersions of buckets that never had versions.
+func (s *Server) listVersions(c *call) error {
+	marker := c.query["key-marker"]
+	p, err := s.listPage(c, marker, func(group string) bool { return group == marker }, true, "0012-00000102")
+	if err != nil {
+		return err
+	}
+	encode, err := encoder(c.query)
+	if err != nil {
+		return err
+	}
+	type version struct {
+		objectXML
+		VersionId string
+		IsLatest  bool
+	}
+	result := struct {
+		XMLName                    xml.Name `xml:"ListVersionsResult"`
+		KeyMarker, VersionIdMarker string
+		page
+		NextKeyMarker       string `xml:",omitempty"`
+		NextVersionIdMarker string `xml:",omitempty"`
+		Version             []version
+	}{KeyMarker: encode(marker), VersionIdMarker: c.query["version-id-marker"], page: p}
+	for _, o := range p.Contents {
+		result.Version = append(result.Version, version{o, nullVersion, true})
+	}
+	result.Contents = nil
+	if p.IsTruncated {
+		result.NextKeyMarker, result.NextVersionIdMarker = encode(p.last), nullVersion
 	}
 	return c.writeXML(http.StatusOK, result)
 }
@@ -154,11 +211,3 @@ func encoder(q query) (func(string) string, error) {
 }
 
 func formatTime(t time.Time) string { return t.UTC().Format(xmlTime) }
-
-// bucketLocation answers GetBucketLocation, which clients call to test a connection.
-func (s *Server) bucketLocation(c *call) error {
-	return c.writeXML(http.StatusOK, struct {
-		XMLName  xml.Name `xml:"LocationConstraint"`
-		Location string   `xml:",chardata"`
-	}{Location: "oss-" + s.cfg.Region})
-}

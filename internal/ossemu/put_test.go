@@ -91,7 +91,7 @@ func TestEncryption(t *testing.T) {
 func TestPutRefusals(t *testing.T) {
 	t.Parallel()
 	s, base := start(t, func(c *Config) { c.MaxObjectSize = 100 })
-	putHeaders(t, base, "there")
+	fill(t, base, "there")
 	for name, tc := range map[string]struct {
 		key, header, value string
 		status             int

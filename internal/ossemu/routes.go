@@ -55,13 +55,29 @@ func (s *Server) routeTable() []route {
 		{"Preflight", "OPTIONS", levelBucket, "", true, s.preflight},
 		{"Preflight", "OPTIONS", levelObject, "", true, s.preflight},
 
+		// Test suites that set up and clean up, and SDKs.
+		{"ListBuckets", "GET", levelService, "", false, s.listBuckets},
+		{"GetBucketInfo", "GET", levelBucket, "bucketInfo", false, s.bucketInfo},
+		{"GetBucketLocation", "GET", levelBucket, "location", false, s.bucketLocation},
+		{"GetBucketAcl", "GET", levelBucket, "acl", false, s.bucketACL},
+		{"PutBucketAcl", "PUT", levelBucket, "acl", false, s.createBucket},
+		{"GetBucketPublicAccessBlock", "GET", levelBucket, "publicAccessBlock", false, s.publicAccessBlock},
+		{"PutBucketPublicAccessBlock", "PUT", levelBucket, "publicAccessBlock", false, s.putPublicAccessBlock},
+		{"DeleteBucketPublicAccessBlock", "DELETE", levelBucket, "publicAccessBlock", false, s.deletePublicAccessBlock},
+		{"ListAccessPoints", "GET", levelBucket, "accessPoint", false, s.listAccessPoints},
+		{"ListLiveChannel", "GET", levelBucket, "live", false, s.listLiveChannels},
+		{"ListObjectVersions", "GET", levelBucket, "versions", false, s.listVersions},
+		{"DeleteMultipleObjects", "POST", levelBucket, "delete", false, s.deleteObjects},
+		{"CreateBucket", "PUT", levelBucket, "", false, s.createBucket},
+		{"DeleteBucket", "DELETE", levelBucket, "", false, s.deleteBucket},
+
 		// HTML forms and browsers; the signature is in the form.
 		{"PostObject", "POST", levelBucket, "", true, s.postObject},
 
 		// SDKs and reconciliation.
 		{"ListMultipartUploads", "GET", levelBucket, "uploads", false, s.listUploads},
 		{"ListObjectsV2", "GET", levelBucket, "list-type=2", false, s.listObjectsV2},
-		{"GetBucketLocation", "GET", levelBucket, "location", false, s.bucketLocation},
+		{"ListObjects", "GET", levelBucket, "", false, s.listObjects},
 		{"GetObjectAcl", "GET", levelObject, "acl", false, s.objectACL},
 		{"PutObjectAcl", "PUT", levelObject, "acl", false, s.putObjectACL},
 		{"GetObjectMeta", "HEAD", levelObject, "objectMeta", false, s.objectMeta},
