@@ -124,6 +124,7 @@ func (a *answer) WriteHeader(status int) {
 	if a.status == 0 {
 		a.status = status
 		a.Header().Set("x-oss-server-time", strconv.FormatInt(a.now().Sub(a.started).Milliseconds(), 10))
+		spell(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)
 }

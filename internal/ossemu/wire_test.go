@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,47 @@ func rawRequest(r *http.Request, header ...string) string {
 		b.WriteString(line + "\r\n")
 	}
 	return b.String() + "\r\n"
+}
+
+// TestHeaderNames looks at the bytes on the wire: clients exist that read the names of
+// headers by exact case.
+func TestHeaderNames(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	put := newWire("PUT", base, "k")
+	put.header.Set("x-oss-meta-Author", "me")
+	put.header.Set("x-oss-server-side-encryption", "AES256")
+	put.header.Set("x-oss-tagging", "a=1")
+	stored := raw(t, base, rawRequest(put.presigned(t), "Content-Length: 0"))
+	id := initiate(t, base, "m")
+	part := newWire("PUT", base, "m")
+	part.query.Set("uploadId", id)
+	part.query.Set("partNumber", "1")
+	for what, tc := range map[string]struct {
+		answer string
+		want   []string
+	}{
+		"put":   {stored, []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma", "x-oss-request-id", "x-oss-server-time", "x-oss-server-side-encryption"}},
+		"part":  {raw(t, base, rawRequest(part.presigned(t), "Content-Length: 0")), []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma"}},
+		"head":  {raw(t, base, rawRequest(newWire("HEAD", base, "k").presigned(t))), []string{"ETag", "Content-MD5", "x-oss-meta-author", "x-oss-object-type", "x-oss-storage-class", "x-oss-tagging-count", "x-oss-server-side-encryption"}},
+		"none":  {raw(t, base, rawRequest(newWire("HEAD", base, "none").presigned(t))), []string{"x-oss-ec", "x-oss-err", "x-oss-request-id"}},
+		"admin": {raw(t, base, "GET /_ossemu/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), []string{"x-oss-request-id"}},
+	} {
+		head, _, _ := strings.Cut(tc.answer, "\r\n\r\n")
+		var names []string
+		for _, line := range strings.Split(head, "\r\n")[1:] {
+			name, _, _ := strings.Cut(line, ":")
+			names = append(names, name)
+			if strings.HasPrefix(name, "X-Oss-") || name == "Content-Md5" || name == "Etag" {
+				t.Errorf("%s: %s is spelled as Go has it", what, name)
+			}
+		}
+		for _, name := range tc.want {
+			if !slices.Contains(names, name) {
+				t.Errorf("%s: no header %s among %v", what, name, names)
+			}
+		}
+	}
 }
 
 func TestReadableErrors(t *testing.T) {
