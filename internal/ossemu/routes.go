@@ -151,7 +151,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		e := asAPIError(err)
 		if c.w.status == 0 {
-			c.writeError(err)
+			s.refuse(c, err)
 		}
 		c.note(slog.String("code", e.code), slog.String("error", err.Error()))
 		if e.status >= 500 && e.status != http.StatusNotImplemented {

@@ -1,6 +1,7 @@
 package ossemu
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -102,6 +103,45 @@ func TestReadableErrors(t *testing.T) {
 	got = send(t, newWire("GET", base, "a\x01\"<&>").presigned(t))
 	if !strings.Contains(got.body, `<Key>a&#1;"&lt;&amp;&gt;</Key>`) {
 		t.Errorf("key: %s", got.body)
+	}
+}
+
+// TestRefusedWhileSending: a client that listens only after it has sent all of a large
+// body sees the refusal.
+func TestRefusedWhileSending(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	r := newWire("PUT", base, "k")
+	r.secret = "wrong"
+	const size = 20 << 20
+	request := rawRequest(r.presigned(t), "Content-Length: 20971520") + strings.Repeat("x", size)
+	if got := raw(t, base, request); !strings.HasPrefix(got, "HTTP/1.1 403 ") || !strings.Contains(got, "SignatureDoesNotMatch") {
+		t.Errorf("%.200s", got)
+	}
+	// The next request on the connection is served.
+	client := &http.Client{Transport: &http.Transport{}}
+	for range 2 {
+		again := r.presigned(t)
+		again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, 1<<20))), 1<<20
+		resp, err := client.Do(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 403 {
+			t.Errorf("%d %v", resp.StatusCode, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+// TestRefusedBeforeSending: a client that waits for leave to send is refused at once.
+func TestRefusedBeforeSending(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	w := newWire("PUT", base, "k")
+	w.secret = "wrong"
+	if got := raw(t, base, rawRequest(w.presigned(t), "Content-Length: 100", "Expect: 100-continue")); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
+		t.Errorf("%.100s", got)
 	}
 }
 
