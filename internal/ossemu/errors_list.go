@@ -26,6 +26,8 @@ var (
 	errNoSecurityToken = errAccessKeyID.numbered("0002-00000003") // a temporary key is none without it
 	errSecurityToken   = newError(403, "InvalidSecurityToken", "0002-00000008",
 		"The security token you provided is invalid.")
+	errTokenExpired = newError(403, "SecurityTokenExpired", "0002-00000007",
+		"The security token you provided has expired.")
 
 	errInvalidArgument = newError(400, "InvalidArgument", "", "Invalid Argument.")
 	errNotImplemented  = newError(501, "NotImplemented", "",

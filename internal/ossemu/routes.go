@@ -47,6 +47,8 @@ func (s *Server) routeTable() []route {
 		{"ForgetCallbacks", "DELETE", levelAdmin, "/_ossemu/callbacks", true, s.forgetCallbacks},
 		{"GetFaults", "GET", levelAdmin, "/_ossemu/faults", true, s.serveFaults},
 		{"PutFaults", "PUT", levelAdmin, "/_ossemu/faults", true, s.putFaults},
+		// Programs in place of STS, such as the command of a credentials process.
+		{"AssumeRole", "POST", levelAdmin, "/_ossemu/sts", true, s.serveSTS},
 		// Container runtimes and `ossemu healthcheck`.
 		{"Health", "GET", levelAdmin, "/_ossemu/health", true, s.serveHealth},
 

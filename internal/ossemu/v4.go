@@ -226,20 +226,6 @@ func (s *Server) checkScope(a *authorization) (secret string, err error) {
 	return s.secretFor(c.accessKeyID, a.token)
 }
 
-// secretFor returns the secret of an access key, if the key exists and the token is its
-// own and good.
-func (s *Server) secretFor(keyID, token string) (string, error) {
-	switch {
-	case keyID != s.cfg.AccessKeyID:
-		return "", errAccessKeyID.with("OSSAccessKeyId", keyID)
-	case token == "" && s.cfg.SecurityToken != "":
-		return "", errNoSecurityToken.with("OSSAccessKeyId", keyID)
-	case subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.SecurityToken)) != 1:
-		return "", errSecurityToken // a permanent key has no token
-	}
-	return s.cfg.AccessKeySecret, nil
-}
-
 // checkTime bounds replay: a header signature lives 15 minutes, a presigned URL from
 // 15 minutes before its date until it expires.
 func (s *Server) checkTime(a *authorization) error {
