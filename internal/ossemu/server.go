@@ -44,8 +44,8 @@ type Config struct {
 	// multipart upload too.
 	MaxObjectSize int64
 
-	MinPartSize    int64    // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
-	AllowedOrigins []string // origins that browsers may upload from; default all
+	MinPartSize int64     // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
+	CORS        *CORSRule // of every bucket; default [DefaultCORS]
 
 	CallbackTimeout time.Duration // for one callback URL, from dialling to the end of the answer; default 5 s as with OSS
 
@@ -75,6 +75,10 @@ func (c Config) withDefaults() Config {
 	c.MaxObjectSize = cmp.Or(c.MaxObjectSize, ossrule.MaxPut)
 	c.MinPartSize = cmp.Or(c.MinPartSize, ossrule.MinPart)
 	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, defaultCallbackTimeout)
+	if c.CORS == nil {
+		rule := DefaultCORS()
+		c.CORS = &rule
+	}
 	if c.CallbackDial == nil {
 		c.CallbackDial = new(net.Dialer).DialContext
 	}
@@ -117,6 +121,9 @@ func (c Config) Check() error {
 	}
 	if c.MaxObjectSize < 0 || c.MinPartSize < 0 || c.CallbackTimeout < 0 {
 		faults.AddAt("", "a size or timeout is negative; leave it out for the default")
+	}
+	if c.CORS != nil {
+		c.CORS.check(&faults)
 	}
 	return faults.Err()
 }
