@@ -56,6 +56,18 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestDefaultAddress: the access key is published, so only this machine is served unless
+// the user says otherwise.
+func TestDefaultAddress(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"serve", "healthcheck"} {
+		help := program.Output(t, nil, command, "--help")
+		if !strings.Contains(strings.Join(strings.Fields(help), " "), "Default 127.0.0.1:9000 ($OSSEMU_LISTEN)") {
+			t.Errorf("%s:\n%s", command, help)
+		}
+	}
+}
+
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	preflight := func(address string) (*http.Response, string) {

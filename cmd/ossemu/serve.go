@@ -18,7 +18,7 @@ import (
 )
 
 type serveCommand struct {
-	Listen          string   `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on."`
+	Listen          string   `default:"127.0.0.1:9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on."`
 	AccessKeyID     string   `name:"access-key-id" default:"ossemu" placeholder:"ID" setting:"OSSEMU_ACCESS_KEY_ID" help:"${access_key_id}"`
 	AccessKeySecret string   `placeholder:"SECRET" help:"${access_key_secret}"`
 	SecurityToken   string   `placeholder:"TOKEN" help:"${security_token}"`
@@ -118,7 +118,7 @@ func reachable(addr string) string {
 }
 
 type healthcheckCommand struct {
-	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
+	Listen  string        `default:"127.0.0.1:9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
 	Timeout time.Duration `default:"3s" placeholder:"DURATION" setting:"OSSEMU_TIMEOUT" help:"How long to wait; 0s waits without limit."`
 }
 
