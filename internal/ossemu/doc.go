@@ -13,8 +13,8 @@
 // and clean up. What it does not have it refuses with NotImplemented and never half does.
 //
 // Every answer is OSS's to the byte where clients look at bytes: the case of header names,
-// ETags of multipart uploads, the order of checks. Server-side encryption and traffic
-// limits are taken and shown, but no object is encrypted and no connection slowed.
+// ETags of multipart uploads, the order of checks. Server-side encryption is taken and
+// shown, but no object is encrypted.
 //
 // Errors carry OSS's codes and messages, and its EC numbers where they are documented.
 // Where OSS's own words are not documented the message says plainly what is wrong, and

@@ -3,7 +3,6 @@ package ossemu
 import (
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"upcall/internal/ossrule"
@@ -20,33 +19,27 @@ var foreignParameters = []string{
 	"logging", "metaQuery", "objectMeta", "objectWorm", "overwriteConfig", "policy", "policyStatus", "processing", "publicAccessBlock", "qos",
 	"qosInfo", "qosRequester", "redundancyTransition", "referer", "regions", "replication", "replicationLocation", "replicationProgress",
 	"requestPayment", "requesterQosInfo", "resourceGroup", "resourcePool", "restore", "retention", "rtc", "seal", "select/json-meta", "stat",
-	"status", "style", "styleName", "symlink", "tagging", "transferAcceleration", "uploadId", "uploads", "userDefinedLogFieldsConfig",
-	"versionId", "versioning", "versions", "vod", "website", "worm", "wormExtend", "wormId",
+	"status", "style", "styleName", "symlink", "tag-key", "tag-value", "tagging", "transferAcceleration", "uploadId", "uploads",
+	"userDefinedLogFieldsConfig", "versionId", "versioning", "versions", "vod", "website", "worm", "wormExtend", "wormId",
 	"x-oss-async-process", "x-oss-process", "x-oss-write-get-object-response",
 }
 
 // foreignHeaders change what an operation does in ways that the emulator does not have.
 var foreignHeaders = []string{
-	"x-oss-copy-source",
+	"x-oss-copy-source", "x-oss-multi-range-behavior", "x-oss-persistent-headers",
 	"x-oss-server-side-encryption-customer-algorithm", "x-oss-server-side-encryption-customer-key",
 	"x-oss-server-side-encryption-customer-key-md5",
 	"x-oss-object-worm-mode", "x-oss-object-worm-retain-until-date", "x-oss-object-worm-legal-hold",
 }
 
-// readConditions are for reading; OSS refuses them on uploads.
+// readConditions belong to reading. OSS refuses them on uploads.
 var readConditions = []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"}
 
-// encrypted are the routes that x-oss-server-side-encryption may stand on.
+// encrypted are the routes that take x-oss-server-side-encryption.
 var encrypted = []string{"PutObject", "InitiateMultipartUpload"}
 
-// versioned are the routes that a version may be named to.
+// versioned are the routes that take a version.
 var versioned = []string{"GetObject", "HeadObject", "DeleteObject", "GetObjectMeta", "GetObjectAcl", "PutObjectAcl"}
-
-// Bounds of x-oss-traffic-limit in bits a second. The speed itself is not limited here.
-const (
-	minTrafficLimit = 245760
-	maxTrafficLimit = 838860800
-)
 
 // checkForeign refuses what the emulator does not have, and never half does it.
 func (rt route) checkForeign(c *call) error {
@@ -83,13 +76,7 @@ func (rt route) checkForeign(c *call) error {
 	if v := c.r.Header.Get(encryptionHeader); v != "" && c.r.Method != http.MethodOptions && !slices.Contains(encrypted, rt.name) {
 		return badArgument(encryptionHeader, v, "This operation does not take the header.", "0005-00000002")
 	}
-	for _, v := range []string{c.r.Header.Get("x-oss-traffic-limit"), c.query["x-oss-traffic-limit"]} {
-		if n, err := strconv.Atoi(v); v != "" && (err != nil || n < minTrafficLimit || n > maxTrafficLimit) {
-			return badArgument("x-oss-traffic-limit", v,
-				"The traffic limit must be a number of bits a second from 245760 to 838860800.", "0004-00000502")
-		}
-	}
-	return nil
+	return checkTrafficLimit(c)
 }
 
 // checkKey is OSS's rule for object keys, with a number for each way to break it.

@@ -57,7 +57,7 @@ func (s *Server) getObject(c *call) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	if _, err := io.CopyN(c.w, content, length); err != nil {
+	if _, err := io.CopyN(c.w, s.limited(c, content), length); err != nil {
 		return fmt.Errorf("send object: %w", err)
 	}
 	return nil

@@ -67,7 +67,7 @@ func (s *Server) receiveBody(c *call) (content, error) {
 	if c.r.ContentLength > s.cfg.MaxObjectSize {
 		return content{}, tooLarge(c.r.ContentLength, s.cfg.MaxObjectSize)
 	}
-	got, err := s.store.receive(c.r.Body, s.cfg.MaxObjectSize)
+	got, err := s.store.receive(s.limited(c, c.r.Body), s.cfg.MaxObjectSize)
 	if errors.Is(err, errTooLarge) {
 		return content{}, tooLarge(s.cfg.MaxObjectSize+1, s.cfg.MaxObjectSize)
 	}

@@ -3,9 +3,11 @@ package ossemu
 import (
 	"hash/crc64"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // putHeaders uploads with headers, as pairs of name and value.
@@ -133,21 +135,44 @@ func TestPutRefusals(t *testing.T) {
 	}
 }
 
-// TestTrafficLimit: it may stand in a header and in a query, and a URL is signed with it.
+// TestTrafficLimit: the limit comes in a header or in a URL, which is signed with it.
 func TestTrafficLimit(t *testing.T) {
 	t.Parallel()
 	_, base := start(t)
-	if got := putHeaders(t, base, "k", "x-oss-traffic-limit", "245760"); got.status != 200 {
-		t.Errorf("%+v", got)
+	content := strings.Repeat("x", 15360) // half a second at the least limit
+	id := initiate(t, base, "multipart")
+	for what, change := range map[string]func(*wire){
+		"put": func(w *wire) {},
+		"get": func(w *wire) { w.method, w.body = "GET", nil },
+		"get, in header": func(w *wire) {
+			w.method, w.body = "GET", nil
+			w.query = url.Values{}
+			w.header.Set("x-oss-traffic-limit", "245760")
+		},
+		"part": func(w *wire) { w.key = "multipart"; w.query.Set("uploadId", id); w.query.Set("partNumber", "1") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			put := newWire("PUT", base, "k")
+			put.body = strings.NewReader(content)
+			send(t, put.presigned(t))
+			w := newWire("PUT", base, "k")
+			w.body = strings.NewReader(content)
+			w.query.Set("x-oss-traffic-limit", "245760")
+			change(w)
+			begun := time.Now()
+			got := send(t, w.presigned(t))
+			if took := time.Since(begun); got.status != 200 || took < 500*time.Millisecond {
+				t.Errorf("%d after %s %.200s", got.status, took, got.body)
+			}
+		})
 	}
 	w := newWire("GET", base, "k")
-	w.query.Set("x-oss-traffic-limit", "838860800")
-	if got := send(t, w.presigned(t)); got.status != 200 || got.body != "hello" {
-		t.Errorf("%+v", got)
-	}
-	w.query.Set("x-oss-traffic-limit", "1")
-	if e := wantError(t, send(t, w.presigned(t)), 400, "InvalidArgument"); e.EC != "0004-00000502" {
-		t.Errorf("EC %q", e.EC)
+	for limit, status := range map[string]int{"838860800": 200, "245760": 200, "245759": 400, "838860801": 400, "1": 400, "x": 400} {
+		w.query.Set("x-oss-traffic-limit", limit)
+		got := send(t, w.presigned(t))
+		if got.status != status || status != 200 && got.errorXML(t).EC != "0004-00000502" {
+			t.Errorf("%s: %d %.200s", limit, got.status, got.body)
+		}
 	}
 }
 
