@@ -148,8 +148,9 @@ func (s *Server) listBuckets(c *call) error {
 		Buckets        struct{ Bucket []item }
 	}{Prefix: q["prefix"], Marker: q["marker"], MaxKeys: limit, Owner: owner}
 	extranet, intranet := s.endpoint(c)
+	group := c.r.Header.Get("x-oss-resource-group-id")
 	for _, b := range s.store.listBuckets() {
-		if !strings.HasPrefix(b.Name, q["prefix"]) || b.Name <= q["marker"] {
+		if !strings.HasPrefix(b.Name, q["prefix"]) || b.Name <= q["marker"] || group != "" && group != b.ResourceGroup {
 			continue
 		}
 		if len(result.Buckets.Bucket) == limit {

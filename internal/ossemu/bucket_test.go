@@ -3,6 +3,7 @@ package ossemu
 import (
 	"encoding/xml"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +120,24 @@ func TestBucketRefusals(t *testing.T) {
 		}
 	}
 	wantError(t, send(t, newWire("PUT", base, "k").inBucket("new-one").presigned(t)), 404, "NoSuchBucket")
+}
+
+// TestListBucketsFilters: a filter is applied, or refused if there is nothing to filter by.
+func TestListBucketsFilters(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	at(t, base, "PUT", "grouped", "", "", "x-oss-resource-group-id", "rg-other")
+	for group, want := range map[string][]string{"": {testBucket, "grouped"}, "rg-other": {"grouped"}, "rg-none": nil} {
+		got := at(t, base, "GET", "", "", "", "x-oss-resource-group-id", group)
+		for _, name := range []string{testBucket, "grouped"} {
+			if strings.Contains(got.body, "<Name>"+name+"</Name>") != slices.Contains(want, name) {
+				t.Errorf("group %q: %d %s", group, got.status, got.body)
+			}
+		}
+	}
+	for _, parameter := range []string{"tag-key", "tag-value", "tagging"} {
+		wantError(t, at(t, base, "GET", "", parameter, ""), 501, "NotImplemented")
+	}
 }
 
 // TestOrderOfChecks: the bucket before the access key, unless the request makes it.

@@ -19,7 +19,7 @@ var (
 	errSignature = newError(403, "SignatureDoesNotMatch", "0002-00000040",
 		"The request signature we calculated does not match the signature you provided. Check your key and signing method.")
 	errAmbiguousSignature = errInvalidArgument.saying(
-		"The signature stands in the Authorization header and in the query; use one of them.", "")
+		"There is a signature in the Authorization header and another in the query; use one.", "")
 
 	errAccessKeyID = newError(403, "InvalidAccessKeyId", "0002-00000902",
 		"The OSS Access Key Id you provided does not exist in our records.")
@@ -38,7 +38,9 @@ var (
 		"The XML you provided was not well-formed or did not validate against our published schema.")
 	errInternal = newError(500, "InternalError", "", "We encountered an internal error. Please try again.")
 
-	errNoSuchBucket   = newError(404, "NoSuchBucket", "0015-00000101", "The specified bucket does not exist.")
+	errNoSuchBucket      = newError(404, "NoSuchBucket", "0015-00000101", "The specified bucket does not exist.")
+	errSecondLevelDomain = newError(403, "SecondLevelDomainForbidden", "",
+		"The bucket you are attempting to access must be addressed using OSS third level domain.")
 	errBucketName     = newError(400, "InvalidBucketName", "0015-00000001", "The specified bucket is not valid.")
 	errBucketNotEmpty = newError(409, "BucketNotEmpty", "0015-00000301",
 		"The bucket has objects. Please delete them first.")

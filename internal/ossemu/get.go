@@ -114,9 +114,9 @@ func etagListed(list, etag string) bool {
 	return false
 }
 
-// parseRange reads a Range header of one range. As OSS does, a range that is malformed
-// or outside gives the whole object, unless the request asks for the standard
-// behaviour.
+// parseRange reads a Range header as OSS does (help page 39571): it takes the first of several
+// ranges, and the whole object for a range that is malformed or reaches outside, unless the
+// request asks for the standard behaviour.
 func parseRange(header string, size int64, standard bool) (first, length int64, partial bool, err error) {
 	whole := func() (int64, int64, bool, error) {
 		if standard && header != "" {
@@ -124,14 +124,15 @@ func parseRange(header string, size int64, standard bool) (first, length int64, 
 		}
 		return 0, size, false, nil
 	}
-	spec, ok := strings.CutPrefix(header, "bytes=")
+	list, ok := strings.CutPrefix(header, "bytes=")
+	spec, _, several := strings.Cut(list, ",")
 	from, to, dash := strings.Cut(spec, "-")
-	if !ok || !dash {
+	if !ok || !dash || standard && several {
 		return whole()
 	}
 	if from == "" {
 		n, err := strconv.ParseInt(to, 10, 64)
-		if err != nil || n <= 0 || size == 0 {
+		if err != nil || n <= 0 || size == 0 || !standard && n > size {
 			return whole()
 		}
 		n = min(n, size)

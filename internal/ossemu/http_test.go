@@ -150,11 +150,12 @@ func TestRangesAndConditions(t *testing.T) {
 		"bytes=0-0":    {206, "0", "bytes 0-0/10"},
 		"bytes=3-":     {206, "3456789", "bytes 3-9/10"},
 		"bytes=-3":     {206, "789", "bytes 7-9/10"},
-		"bytes=-30":    {206, "0123456789", "bytes 0-9/10"},
+		"bytes=-10":    {206, "0123456789", "bytes 0-9/10"},
+		"bytes=-30":    {200, "0123456789", ""},
 		"bytes=0-99":   {200, "0123456789", ""},
 		"bytes=10-":    {200, "0123456789", ""},
 		"bytes=5-3":    {200, "0123456789", ""},
-		"bytes=0-1,3-": {200, "0123456789", ""},
+		"bytes=0-1,3-": {206, "01", "bytes 0-1/10"},
 		"bytes=-0":     {200, "0123456789", ""},
 		"lines=0-1":    {200, "0123456789", ""},
 		"bytes=-":      {200, "0123456789", ""},
@@ -163,10 +164,15 @@ func TestRangesAndConditions(t *testing.T) {
 			t.Errorf("%s: %d %q %q", header, got.status, got.body, got.header.Get("Content-Range"))
 		}
 	}
-	wantError(t, get("Range", "bytes=10-", "x-oss-range-behavior", "standard"), 416, "InvalidRange")
-	if got := get("Range", "bytes=8-99", "x-oss-range-behavior", "standard"); got.status != 206 || got.body != "89" {
-		t.Errorf("standard: %d %q", got.status, got.body)
+	for _, header := range []string{"bytes=10-", "bytes=0-1,3-"} {
+		wantError(t, get("Range", header, "x-oss-range-behavior", "standard"), 416, "InvalidRange")
 	}
+	for header, want := range map[string]string{"bytes=8-99": "89", "bytes=-30": "0123456789"} {
+		if got := get("Range", header, "x-oss-range-behavior", "standard"); got.status != 206 || got.body != want {
+			t.Errorf("standard, %s: %d %q", header, got.status, got.body)
+		}
+	}
+	wantError(t, get("Range", "bytes=0-1,3-", "x-oss-multi-range-behavior", "multi-range"), 501, "NotImplemented")
 	before, after := now.Add(-time.Hour).Format(http.TimeFormat), now.Add(time.Hour).Format(http.TimeFormat)
 	for _, tc := range []struct {
 		name, value string

@@ -222,7 +222,8 @@ func (s *Server) chooseParts(c *call, u *upload) ([]*part, error) {
 	var chosen []*part
 	if c.r.Header.Get("x-oss-complete-all") == "yes" {
 		if len(strings.TrimSpace(string(body))) > 0 {
-			return nil, errInvalidArgument.saying("Should not speficy both complete all header and http body.", "0042-00000216")
+			return nil, badArgument("x-oss-complete-all", "yes", "Should not speficy both complete all header and http body.",
+				"0042-00000216")
 		}
 		chosen = u.sorted()
 	} else if chosen, err = listedParts(body, u); err != nil {
@@ -257,7 +258,7 @@ func listedParts(body []byte, u *upload) ([]*part, error) {
 		last = want.PartNumber
 		p := u.parts[want.PartNumber]
 		if p == nil || !strings.EqualFold(strings.Trim(want.ETag, `"`), p.Content.etag()) {
-			return nil, errInvalidPart.with("PartNumber", want.PartNumber)
+			return nil, errInvalidPart.with("ETag", want.ETag, "PartNumber", want.PartNumber, "UploadId", u.ID)
 		}
 		chosen = append(chosen, p)
 	}

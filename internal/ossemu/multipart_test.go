@@ -83,24 +83,26 @@ func TestMultipartRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {
 		body, code, ec string
 		header         []string
+		says           string
 	}{
-		"order":             {body: partList("2", etag["2"], "1", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
-		"twice":             {body: partList("1", etag["1"], "1", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
-		"part 0":            {body: partList("0", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
-		"etag":              {body: partList("1", `"00"`), code: "InvalidPart"},
-		"unknown":           {body: partList("7", etag["1"]), code: "InvalidPart"},
-		"small":             {body: partList("1", etag["1"], "2", etag["2"]), code: "EntityTooSmall", ec: "0042-00000213"},
-		"no xml":            {body: "x", code: "MalformedXML", ec: "0042-00000205"},
-		"no body":           {body: "", code: "MalformedXML", ec: "0042-00000205"},
-		"other root":        {body: "<A><Part/></A>", code: "MalformedXML", ec: "0042-00000205"},
-		"all and a body":    {body: partList("1", etag["1"]), header: []string{"x-oss-complete-all", "yes"}, code: "InvalidArgument", ec: "0042-00000216"},
+		"order":      {body: partList("2", etag["2"], "1", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
+		"twice":      {body: partList("1", etag["1"], "1", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
+		"part 0":     {body: partList("0", etag["1"]), code: "InvalidPartOrder", ec: "0042-00000209"},
+		"etag":       {body: partList("1", `"00"`), code: "InvalidPart", says: "<PartNumber>1</PartNumber>\n  <UploadId>" + id + "<"},
+		"unknown":    {body: partList("7", etag["1"]), code: "InvalidPart", says: "<ETag>" + etag["1"] + "</ETag>\n  <PartNumber>7<"},
+		"small":      {body: partList("1", etag["1"], "2", etag["2"]), code: "EntityTooSmall", ec: "0042-00000213"},
+		"no xml":     {body: "x", code: "MalformedXML", ec: "0042-00000205"},
+		"no body":    {body: "", code: "MalformedXML", ec: "0042-00000205"},
+		"other root": {body: "<A><Part/></A>", code: "MalformedXML", ec: "0042-00000205"},
+		"all and a body": {body: partList("1", etag["1"]), header: []string{"x-oss-complete-all", "yes"}, code: "InvalidArgument", ec: "0042-00000216",
+			says: "<ArgumentName>x-oss-complete-all</ArgumentName>\n  <ArgumentValue>yes<"},
 		"all, small":        {header: []string{"x-oss-complete-all", "yes"}, code: "EntityTooSmall", ec: "0042-00000213"},
 		"callback not json": {body: partList("1", etag["1"]), header: []string{"x-oss-callback", "eA=="}, code: "InvalidArgument", ec: "0007-00000003"},
 		"acl":               {body: partList("1", etag["1"]), header: []string{"x-oss-object-acl", "mine"}, code: "InvalidArgument", ec: "0017-00000104"},
 	} {
 		got := complete(t, base, "k", id, tc.body, tc.header...)
-		if e := got.errorXML(t); got.status != 400 || e.Code != tc.code || e.EC != tc.ec {
-			t.Errorf("%s: %d %s, want %s %s", name, got.status, got.body, tc.code, tc.ec)
+		if e := got.errorXML(t); got.status != 400 || e.Code != tc.code || e.EC != tc.ec || !strings.Contains(got.body, tc.says) {
+			t.Errorf("%s: %d %s, want %s %s %s", name, got.status, got.body, tc.code, tc.ec, tc.says)
 		}
 	}
 	if got := complete(t, base, "k", id, partList("10000", strings.ToLower(strings.Trim(etag["10000"], `"`)))); got.status != 200 {

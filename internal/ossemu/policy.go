@@ -119,8 +119,13 @@ func (p *policy) add(raw json.RawMessage) error {
 	operator = strings.ToLower(operator)
 	if operator == "content-length-range" {
 		var a, b int64
-		if json.Unmarshal(list[1], &a) != nil || json.Unmarshal(list[2], &b) != nil || a < 0 || b < a {
-			return invalid("0006-00000221", "Invalid content-length-range")
+		switch {
+		case json.Unmarshal(list[1], &a) != nil || a < 0:
+			return invalid("0006-00000223", "Invalid minimum of content-length-range")
+		case json.Unmarshal(list[2], &b) != nil || b < 0:
+			return invalid("0006-00000221", "Invalid maximum of content-length-range")
+		case b < a:
+			return invalid("0006-00000219", "Invalid content-length-range: the maximum is less than the minimum")
 		}
 		p.minSize, p.maxSize = max(p.minSize, a), min(p.maxSize, b)
 		return nil

@@ -12,14 +12,14 @@ import (
 )
 
 // formFields are the fields of a PostObject before the file. Names compare without
-// case, but x: variables keep theirs, as OSS refuses upper case there.
+// case, but x: variables keep theirs, because OSS refuses upper case there.
 type formFields map[string]string
 
 func (f formFields) get(name string) string { return f[strings.ToLower(name)] }
 
 const (
 	maxFormFields = 100
-	maxFormBytes  = 1 << 20 // of all fields but the file
+	maxFormBytes  = 8 << 20 // of all fields but the file, as with OSS
 )
 
 // readForm reads a form up to its file, which must be the last field, and leaves the
@@ -47,12 +47,15 @@ func readForm(r *multipart.Reader) (formFields, *multipart.Part, error) {
 			return nil, nil, errMalformedPost
 		}
 		left -= len(value)
-		if left < 0 || len(form) == maxFormFields {
-			return nil, nil, errMalformedPost.saying("The form fields before the file are too large or too many.", "")
+		if left < 0 {
+			return nil, nil, errMalformedPost.saying("The form fields before the file take more than 8 MB.", "0006-00000112")
+		}
+		if len(form) == maxFormFields {
+			return nil, nil, errMalformedPost.saying("The form has too many fields before the file.", "")
 		}
 		if _, twice := form[name]; twice {
 			// Two values would let the policy check one and the upload use the other.
-			return nil, nil, badArgument(name, string(value), "The form field stands more than once.", "")
+			return nil, nil, badArgument(name, string(value), "The form field appears more than once.", "")
 		}
 		form[name] = string(value)
 	}
@@ -156,14 +159,14 @@ func (s *Server) storeFile(c *call, p policy, next *plan, form formFields, file 
 		meta.ContentType = file.Header.Get("Content-Type")
 	}
 	limit := min(p.maxSize, s.cfg.MaxObjectSize)
-	got, err := s.store.receive(file, limit)
+	got, err := s.store.receive(s.limited(c, file), limit)
 	if errors.Is(err, errTooLarge) {
 		return nil, errEntityTooLarge.numbered("0006-00000003").with("MaxSizeAllowed", limit)
 	} else if err != nil {
 		return nil, receiveError(err)
 	}
 	if got.Size < p.minSize {
-		return nil, errors.Join(errEntityTooSmall.with("ProposedSize", got.Size, "MinSizeAllowed", p.minSize),
+		return nil, errors.Join(errEntityTooSmall.numbered("0006-00000004").with("ProposedSize", got.Size, "MinSizeAllowed", p.minSize),
 			s.store.backend.remove(got.Blob))
 	}
 	o := &object{Content: got, ETag: got.etag(), Type: normalObject, WholeMD5: true, Meta: meta}

@@ -188,7 +188,7 @@ func (s *Server) dispatch(c *call) error {
 	if c.level != levelAdmin {
 		s.allowOrigin(c)
 	}
-	if err := checkNames(c); err != nil {
+	if err := s.checkNames(c); err != nil {
 		return err
 	}
 	rt, known := s.route(c)
@@ -234,9 +234,17 @@ func (s *Server) admit(c *call, rt route, creates bool) error {
 // creates reports whether a route needs no bucket because it makes it.
 func (rt route) creates() bool { return rt.name == "CreateBucket" || rt.name == "PutBucketAcl" }
 
-// checkNames refuses buckets and keys that there cannot be.
-func checkNames(c *call) error {
-	if c.level >= levelBucket && ossrule.CheckBucket(c.bucket) != nil {
+// checkNames refuses buckets and keys that there cannot be, and under OSS's own endpoints, as
+// OSS does, a bucket in the path.
+func (s *Server) checkNames(c *call) error {
+	if c.level < levelBucket {
+		return nil
+	}
+	host := hostName(c.r.Host)
+	if strings.HasPrefix(host, "oss-") && strings.HasSuffix(host, ".aliyuncs.com") && s.hostBucket(host) == "" {
+		return errSecondLevelDomain
+	}
+	if ossrule.CheckBucket(c.bucket) != nil {
 		return errBucketName.with("BucketName", c.bucket)
 	}
 	if c.level == levelObject {
@@ -299,23 +307,32 @@ func (s *Server) locate(c *call) {
 	}
 }
 
-// hostBucket returns the bucket that a host name starts with, "" in path style. A
-// first label is a bucket before the public host, before localhost, before OSS's own
-// endpoints, and if it is the name of a bucket.
+// hostBucket returns the bucket that a host name starts with, "" in path style. Whatever
+// stands before the public host, localhost or one of OSS's own endpoints is a bucket, and so
+// is a first label that is the name of one.
 func (s *Server) hostBucket(hostport string) string {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+	host := hostName(hostport)
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == s.publicHost {
 		return ""
 	}
-	first, rest, ok := strings.Cut(strings.ToLower(host), ".")
-	if !ok {
-		return ""
+	for _, domain := range []string{s.publicHost, "localhost"} {
+		if bucket, ok := strings.CutSuffix(host, "."+domain); ok {
+			return bucket
+		}
 	}
-	if rest == s.publicHost || rest == "localhost" || strings.HasPrefix(rest, "oss-") || s.store.hasBucket(first) {
+	if bucket, _, ok := strings.Cut(host, ".oss-"); ok {
+		return bucket
+	}
+	if first, _, ok := strings.Cut(host, "."); ok && s.store.hasBucket(first) {
 		return first
 	}
 	return ""
+}
+
+// hostName is a Host header without its port, in lower case.
+func hostName(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		hostport = host
+	}
+	return strings.ToLower(hostport)
 }

@@ -66,7 +66,7 @@ func authorizationFields(text string) (map[string]string, error) {
 		case !ok:
 			return nil, malformed("a field has no equals sign", "0002-00000203")
 		case twice:
-			return nil, malformed("a field stands twice", "")
+			return nil, malformed("a field appears twice", "")
 		case !slices.Contains([]string{"Credential", "AdditionalHeaders", "Signature"}, name):
 			return nil, malformed("a field is unknown", "0002-00000204")
 		}

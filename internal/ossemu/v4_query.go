@@ -10,14 +10,14 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// A query is a decoded query string in which each key stands once.
+// A query is a decoded query string in which each key appears once.
 type query map[string]string
 
 func (q query) has(key string) bool { _, ok := q[key]; return ok }
 
-// parseQuery decodes a raw query strictly. A "+" is a space, as the official signers
-// have it. A key that stands twice is refused: the signature would cover one value and
-// the operation could read the other.
+// parseQuery decodes a raw query strictly. A "+" is a space, as it is to the official
+// signers. A key that appears twice is refused, because the signature would cover one
+// value and the operation could read the other.
 func parseQuery(raw string) (query, error) {
 	q := query{}
 	for item := range strings.SplitSeq(raw, "&") {
@@ -31,14 +31,14 @@ func parseQuery(raw string) (query, error) {
 			return nil, errInvalidArgument.saying("The query string is not percent-encoded correctly.", "")
 		}
 		if q.has(key) {
-			return nil, badArgument(key, value, "The parameter stands more than once in the query string.", "")
+			return nil, badArgument(key, value, "The parameter appears more than once in the query string.", "")
 		}
 		q[key] = value
 	}
 	return q, nil
 }
 
-// canonical is the query as it is signed: encoded per RFC 3986, sorted by key, an
+// canonical is the query in the form that is signed: encoded per RFC 3986, sorted by key, an
 // empty value without "=", and without the signature itself. Sorting by whole items
 // would be wrong: "callback" sorts before "callback-var", "callback-var=" before
 // "callback=".
