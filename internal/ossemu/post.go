@@ -4,9 +4,11 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"strings"
+	"time"
 
 	"upcall/internal/ossrule"
 )
@@ -71,7 +73,7 @@ func (s *Server) postObject(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.authenticateForm(form)
+	p, err := s.authenticateForm(c.bucket, form)
 	if err != nil {
 		return err
 	}
@@ -99,11 +101,16 @@ func (s *Server) postObject(c *call) error {
 	return s.finish(c, plan, o, "PostObject", func() error { return c.answerForm(form.get("success_action_status"), o) })
 }
 
-// authenticateForm checks the V4 signature over the policy and returns the policy.
-func (s *Server) authenticateForm(form formFields) (policy, error) {
+// authenticateForm checks the V4 signature over the policy and returns the policy. A bucket
+// that anyone may write to needs neither.
+func (s *Server) authenticateForm(bucket string, form formFields) (policy, error) {
 	encoded := form.get("policy")
 	if encoded == "" && form.get("x-oss-signature") == "" {
-		return policy{}, errAccessDenied
+		b, err := s.store.bucket(bucket)
+		if err == nil && (b.ACL != aclPublicReadWrite || b.blocksPublic()) {
+			err = errAccessDenied
+		}
+		return policy{expiration: s.cfg.Now().Add(time.Hour), maxSize: math.MaxInt64}, err
 	}
 	if v := form.get("x-oss-signature-version"); v != algorithmV4 {
 		return policy{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, inForm.version)

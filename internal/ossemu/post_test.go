@@ -23,7 +23,7 @@ type form struct {
 	drop                     string // a signature field to leave out
 	version                  string
 	policy, date             string // as they are sent, if not what follows from the rest
-	noFile                   bool
+	noFile, anonymous        bool
 }
 
 func newForm(base string) *form {
@@ -39,9 +39,14 @@ func (f *form) request(t testing.TB) *http.Request {
 	cred := credential{testKeyID, f.at.Format(isoDate), testRegion, productV4, requestV4}
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
-	for _, field := range append([][2]string{
+	signing := [][2]string{
 		{"policy", policy}, {"x-oss-signature-version", f.version}, {"x-oss-credential", testKeyID + "/" + cred.scope()},
-		{"x-oss-date", cmp.Or(f.date, f.at.Format(isoTime))}, {"x-oss-signature", signV4(f.secret, cred, policy)}}, f.fields...) {
+		{"x-oss-date", cmp.Or(f.date, f.at.Format(isoTime))}, {"x-oss-signature", signV4(f.secret, cred, policy)},
+	}
+	if f.anonymous {
+		signing = nil
+	}
+	for _, field := range append(signing, f.fields...) {
 		if field[0] != f.drop {
 			_ = w.WriteField(field[0], field[1])
 		}
@@ -91,6 +96,26 @@ func TestPostObject(t *testing.T) {
 	if calls := rec.requests(); len(calls) != 1 || calls[0].body != "o=k&u=a%26b&op=PostObject" {
 		t.Errorf("callbacks: %+v", calls)
 	}
+}
+
+// TestPostObjectAnonymous: a form without a signature passes where the bucket's ACL lets anyone write.
+func TestPostObjectAnonymous(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	for _, tc := range []struct {
+		acl    string
+		status int
+	}{{"private", 403}, {"public-read", 403}, {"public-read-write", 204}} {
+		at(t, base, "PUT", testBucket, "acl", "", "x-oss-acl", tc.acl)
+		f := newForm(base)
+		f.anonymous = true
+		if got := send(t, f.request(t)); got.status != tc.status {
+			t.Errorf("%s: %d %s", tc.acl, got.status, got.body)
+		}
+	}
+	f := newForm(base)
+	f.secret = "wrong"
+	wantError(t, send(t, f.request(t)), 403, "SignatureDoesNotMatch")
 }
 
 func TestPostObjectRefuses(t *testing.T) {
