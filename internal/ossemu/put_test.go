@@ -164,6 +164,9 @@ func TestTrafficLimit(t *testing.T) {
 			if took := time.Since(begun); got.status != 200 || took < 500*time.Millisecond {
 				t.Errorf("%d after %s %.200s", got.status, took, got.body)
 			}
+			if delay, err := strconv.Atoi(got.header.Get("x-oss-qos-delay-time")); w.method == "PUT" && (err != nil || delay < 100) {
+				t.Errorf("delay %d, %v", delay, err)
+			}
 		})
 	}
 	w := newWire("GET", base, "k")

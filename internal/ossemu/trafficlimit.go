@@ -3,6 +3,7 @@ package ossemu
 import (
 	"cmp"
 	"io"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -33,21 +34,29 @@ func (s *Server) limited(c *call, r io.Reader) io.Reader {
 		return r
 	}
 	bits, _ := strconv.Atoi(text) // checked before
-	return &slowReader{Reader: r, rate: bits / 8, wait: s.wait, begun: time.Now()}
+	return &slowReader{Reader: r, rate: bits / 8, wait: s.wait, begun: time.Now(), answer: c.w.Header()}
 }
 
-// A slowReader reads so many bytes a second.
+// A slowReader reads rate bytes a second. It tells an uploader how long it waited.
 type slowReader struct {
 	io.Reader
-	rate  int
-	wait  func(time.Duration)
-	begun time.Time
-	read  int
+	rate   int
+	wait   func(time.Duration)
+	begun  time.Time
+	answer http.Header
+
+	read   int
+	waited time.Duration
 }
 
 func (r *slowReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p[:min(len(p), r.rate/10)])
 	r.read += n
-	r.wait(time.Until(r.begun.Add(time.Duration(float64(r.read) / float64(r.rate) * float64(time.Second)))))
+	due := r.begun.Add(time.Duration(float64(r.read) / float64(r.rate) * float64(time.Second)))
+	if pause := time.Until(due); pause > 0 {
+		r.wait(pause)
+		r.waited += pause
+	}
+	r.answer.Set("x-oss-qos-delay-time", strconv.FormatInt(r.waited.Milliseconds(), 10))
 	return n, err
 }
