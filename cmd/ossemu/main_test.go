@@ -41,7 +41,8 @@ func TestServe(t *testing.T) {
 		t.Errorf("first line %q", line)
 	}
 	client := ossclient.New(address, "cn-beijing", "id", "from-file")
-	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"),
+		Body: strings.NewReader("x")}); err != nil {
 		t.Error(err)
 	}
 	listen := strings.TrimPrefix(address, "http://")
@@ -95,15 +96,21 @@ func TestCORS(t *testing.T) {
 		says   string            // in the body
 		want   map[string]string // headers
 	}{
-		"default":            {nil, 200, "", map[string]string{"Allow-Origin": "https://app.example", "Allow-Methods": "GET, PUT, POST, DELETE, HEAD", "Allow-Headers": "content-type", "Max-Age": "60"}},
-		"no rule":            {clitest.Env{"OSSEMU_CORS_ORIGINS": "none"}, 403, "CORS is not enabled for this bucket", map[string]string{"Allow-Origin": ""}},
-		"another origin":     {clitest.Env{"OSSEMU_CORS_ORIGINS": "https://a.example,https://b.example"}, 403, "This CORS request is not allowed", map[string]string{"Allow-Origin": ""}},
-		"older name":         {clitest.Env{"OSSEMU_ALLOWED_ORIGINS": "https://b.example"}, 403, "This CORS request is not allowed", map[string]string{"Allow-Origin": ""}},
-		"subdomain":          {clitest.Env{"OSSEMU_CORS_ORIGINS": "https://*.example"}, 200, "", map[string]string{"Allow-Origin": "https://app.example"}},
-		"methods":            {clitest.Env{"OSSEMU_CORS_METHODS": "GET,PUT"}, 200, "", map[string]string{"Allow-Methods": "GET, PUT"}},
-		"another method":     {clitest.Env{"OSSEMU_CORS_METHODS": "GET"}, 403, "This CORS request is not allowed", nil},
-		"another header":     {clitest.Env{"OSSEMU_CORS_HEADERS": "x-oss-*"}, 403, "This CORS request is not allowed", nil},
-		"exposed and cached": {clitest.Env{"OSSEMU_CORS_EXPOSE": "ETag", "OSSEMU_CORS_MAX_AGE": "0s"}, 200, "", map[string]string{"Expose-Headers": "ETag", "Max-Age": ""}},
+		"default": {nil, 200, "", map[string]string{"Allow-Origin": "https://app.example",
+			"Allow-Methods": "GET, PUT, POST, DELETE, HEAD", "Allow-Headers": "content-type", "Max-Age": "60"}},
+		"no rule": {clitest.Env{"OSSEMU_CORS_ORIGINS": "none"}, 403, "CORS is not enabled for this bucket",
+			map[string]string{"Allow-Origin": ""}},
+		"another origin": {clitest.Env{"OSSEMU_CORS_ORIGINS": "https://a.example,https://b.example"}, 403,
+			"This CORS request is not allowed", map[string]string{"Allow-Origin": ""}},
+		"older name": {clitest.Env{"OSSEMU_ALLOWED_ORIGINS": "https://b.example"}, 403,
+			"This CORS request is not allowed", map[string]string{"Allow-Origin": ""}},
+		"subdomain": {clitest.Env{"OSSEMU_CORS_ORIGINS": "https://*.example"}, 200, "",
+			map[string]string{"Allow-Origin": "https://app.example"}},
+		"methods":        {clitest.Env{"OSSEMU_CORS_METHODS": "GET,PUT"}, 200, "", map[string]string{"Allow-Methods": "GET, PUT"}},
+		"another method": {clitest.Env{"OSSEMU_CORS_METHODS": "GET"}, 403, "This CORS request is not allowed", nil},
+		"another header": {clitest.Env{"OSSEMU_CORS_HEADERS": "x-oss-*"}, 403, "This CORS request is not allowed", nil},
+		"exposed and cached": {clitest.Env{"OSSEMU_CORS_EXPOSE": "ETag", "OSSEMU_CORS_MAX_AGE": "0s"}, 200, "",
+			map[string]string{"Expose-Headers": "ETag", "Max-Age": ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,13 +182,16 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	err := program.Error(t, clitest.Env{
 		"OSSEMU_LISTEN": "nonsense", "OSSEMU_REGION": "oss-cn-hangzhou", "OSSEMU_BUCKETS": "_ossemu,ok-one", "OSSEMU_PUBLIC_URL": "x",
-		"OSSEMU_CORS_ORIGINS": "app.example", "OSSEMU_CORS_METHODS": "PATCH", "OSSEMU_CORS_HEADERS": "x-*-*", "OSSEMU_CORS_EXPOSE": "*", "OSSEMU_CORS_MAX_AGE": "-1s",
-		"OSSEMU_ALLOWED_ORIGINS": "*", "OSSEMU_ACCESS_KEY_SECRET": "top-secret", "OSSEMU_ACCESS_KEY_SECRET_FILE": "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE": "/nowhere",
+		"OSSEMU_CORS_ORIGINS": "app.example", "OSSEMU_CORS_METHODS": "PATCH", "OSSEMU_CORS_HEADERS": "x-*-*",
+		"OSSEMU_CORS_EXPOSE": "*", "OSSEMU_CORS_MAX_AGE": "-1s",
+		"OSSEMU_ALLOWED_ORIGINS": "*", "OSSEMU_ACCESS_KEY_SECRET": "top-secret",
+		"OSSEMU_ACCESS_KEY_SECRET_FILE": "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE": "/nowhere",
 	})
 	if !errors.Is(err, cli.ErrUsage) {
 		t.Fatalf("not a usage error: %v", err)
 	}
-	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one", "OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL",
+	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one",
+		"OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL",
 		"older name of --cors-origins", `"PATCH"`, `"x-*-*"`, `exposed header "*"`, "max age"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
@@ -200,7 +210,8 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	help := program.Output(t, clitest.Env{"OSSEMU_ACCESS_KEY_SECRET": "top-secret"}, "serve", "--help")
-	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION", "BUCKETS", "PUBLIC_URL", "DATA_DIR",
+	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION",
+		"BUCKETS", "PUBLIC_URL", "DATA_DIR",
 		"CORS_ORIGINS", "CORS_METHODS", "CORS_HEADERS", "CORS_EXPOSE", "CORS_MAX_AGE", "ALLOWED_ORIGINS"} {
 		if !strings.Contains(help, "OSSEMU_"+name) {
 			t.Errorf("help does not name OSSEMU_%s:\n%s", name, help)

@@ -34,7 +34,8 @@ func TestSDKBuckets(t *testing.T) {
 	name := sdk.Ptr("made-here")
 	for range 2 { // the owner of a bucket may create it again
 		if _, err := client.PutBucket(ctx, &sdk.PutBucketRequest{Bucket: name, Acl: sdk.BucketACLPublicRead,
-			CreateBucketConfiguration: &sdk.CreateBucketConfiguration{StorageClass: sdk.StorageClassIA, DataRedundancyType: sdk.DataRedundancyZRS}}); err != nil {
+			CreateBucketConfiguration: &sdk.CreateBucketConfiguration{StorageClass: sdk.StorageClassIA,
+				DataRedundancyType: sdk.DataRedundancyZRS}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +51,8 @@ func TestSDKBuckets(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 	list, err := client.ListBuckets(ctx, &sdk.ListBucketsRequest{Prefix: sdk.Ptr("made")})
-	if err != nil || len(list.Buckets) != 1 || *list.Buckets[0].Name != *name || *list.Buckets[0].ExtranetEndpoint != host || *list.Buckets[0].Region != testRegion {
+	if err != nil || len(list.Buckets) != 1 || *list.Buckets[0].Name != *name ||
+		*list.Buckets[0].ExtranetEndpoint != host || *list.Buckets[0].Region != testRegion {
 		t.Errorf("%+v, %v", list, err)
 	}
 	all, err := client.ListBuckets(ctx, &sdk.ListBucketsRequest{MaxKeys: 2})
@@ -60,7 +62,8 @@ func TestSDKBuckets(t *testing.T) {
 	if _, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: name, Key: sdk.Ptr("k")}); err != nil {
 		t.Fatal(err)
 	}
-	if object, err := client.HeadObject(ctx, &sdk.HeadObjectRequest{Bucket: name, Key: sdk.Ptr("k")}); err != nil || *object.StorageClass != "IA" {
+	if object, err := client.HeadObject(ctx, &sdk.HeadObjectRequest{Bucket: name, Key: sdk.Ptr("k")}); err != nil ||
+		*object.StorageClass != "IA" {
 		t.Errorf("an object has its bucket's class: %+v, %v", object, err)
 	}
 	_, err = client.DeleteBucket(ctx, &sdk.DeleteBucketRequest{Bucket: name})
@@ -78,7 +81,8 @@ func TestSDKBuckets(t *testing.T) {
 	if e := serviceError(t, err); e.Code != "BucketNotEmpty" {
 		t.Errorf("%+v", e)
 	}
-	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: name, Key: sdk.Ptr("k"), UploadId: init.UploadId}); err != nil {
+	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: name, Key: sdk.Ptr("k"),
+		UploadId: init.UploadId}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.DeleteBucket(ctx, &sdk.DeleteBucketRequest{Bucket: name}); err != nil {
@@ -108,12 +112,16 @@ func TestBucketRefusals(t *testing.T) {
 		got      reply
 		code, ec string
 	}{
-		"name":          {at(t, base, "PUT", "No_Bucket", "", ""), "InvalidBucketName", "0015-00000001"},
-		"acl":           {at(t, base, "PUT", "new-one", "", "", "x-oss-acl", "mine"), "InvalidArgument", "0015-00000204"},
-		"no acl":        {at(t, base, "PUT", "new-one", "acl", ""), "InvalidArgument", "0015-00000204"},
-		"storage class": {at(t, base, "PUT", "new-one", "", "<CreateBucketConfiguration><StorageClass>Cheap</StorageClass></CreateBucketConfiguration>"), "InvalidArgument", "0013-00000101"},
-		"redundancy":    {at(t, base, "PUT", "new-one", "", "<CreateBucketConfiguration><DataRedundancyType>RAID</DataRedundancyType></CreateBucketConfiguration>"), "InvalidArgument", ""},
-		"no XML":        {at(t, base, "PUT", "new-one", "", "x"), "MalformedXML", "0016-00000608"},
+		"name":   {at(t, base, "PUT", "No_Bucket", "", ""), "InvalidBucketName", "0015-00000001"},
+		"acl":    {at(t, base, "PUT", "new-one", "", "", "x-oss-acl", "mine"), "InvalidArgument", "0015-00000204"},
+		"no acl": {at(t, base, "PUT", "new-one", "acl", ""), "InvalidArgument", "0015-00000204"},
+		"storage class": {at(t, base, "PUT", "new-one", "",
+			"<CreateBucketConfiguration><StorageClass>Cheap</StorageClass></CreateBucketConfiguration>"), "InvalidArgument",
+			"0013-00000101"},
+		"redundancy": {at(t, base, "PUT", "new-one", "",
+			"<CreateBucketConfiguration><DataRedundancyType>RAID</DataRedundancyType></CreateBucketConfiguration>"),
+			"InvalidArgument", ""},
+		"no XML": {at(t, base, "PUT", "new-one", "", "x"), "MalformedXML", "0016-00000608"},
 	} {
 		if e := wantError(t, tc.got, 400, tc.code); e.EC != tc.ec {
 			t.Errorf("%s: EC %q, want %q", name, e.EC, tc.ec)
@@ -316,7 +324,8 @@ func TestPublicAccessBlock(t *testing.T) {
 		t.Errorf("%d, %s", got.status, blocks())
 	}
 	set("true")
-	if got := at(t, base, "DELETE", testBucket, "publicAccessBlock", ""); got.status != 204 || !strings.Contains(blocks(), "<BlockPublicAccess>false<") {
+	if got := at(t, base, "DELETE", testBucket, "publicAccessBlock", ""); got.status != 204 ||
+		!strings.Contains(blocks(), "<BlockPublicAccess>false<") {
 		t.Errorf("%d, %s", got.status, blocks())
 	}
 	wantError(t, at(t, base, "PUT", testBucket, "publicAccessBlock", "<PublicAccessBlockConfiguration/>"), 400, "MalformedXML")

@@ -14,7 +14,8 @@ func preflight(t *testing.T, base, origin, method, headers string) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{"Origin": origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers} {
+	for name, value := range map[string]string{"Origin": origin, "Access-Control-Request-Method": method,
+		"Access-Control-Request-Headers": headers} {
 		if value != "" {
 			r.Header.Set(name, value)
 		}
@@ -68,12 +69,14 @@ func TestCORS(t *testing.T) {
 			}
 			continue
 		}
-		if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != tc.origin || got.header.Get("Access-Control-Allow-Headers") != tc.headers ||
+		if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != tc.origin ||
+			got.header.Get("Access-Control-Allow-Headers") != tc.headers ||
 			!strings.Contains(got.header.Get("Access-Control-Allow-Methods"), tc.method) || got.header.Get("Access-Control-Max-Age") != tc.maxAge {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if e := wantError(t, preflight(t, none, "https://app.example", "PUT", ""), 403, "AccessForbidden"); e.Message != "CORSResponse: CORS is not enabled for this bucket." {
+	if e := wantError(t, preflight(t, none, "https://app.example", "PUT", ""), 403,
+		"AccessForbidden"); e.Message != "CORSResponse: CORS is not enabled for this bucket." {
 		t.Errorf("no rule: %s", e.Message)
 	}
 	wantError(t, preflight(t, open, "", "", ""), 400, "InvalidArgument")
@@ -96,7 +99,8 @@ func TestCORS(t *testing.T) {
 	if got := put(closed, "https://app.example"); got.Get("Access-Control-Expose-Headers") != "ETag" || got.Get("Vary") != "Origin" {
 		t.Errorf("rule's own: %v", got)
 	}
-	for what, h := range map[string]http.Header{"foreign origin": put(closed, "https://evil.example"), "no rule": put(none, "https://app.example")} {
+	for what, h := range map[string]http.Header{"foreign origin": put(closed, "https://evil.example"),
+		"no rule": put(none, "https://app.example")} {
 		if len(corsHeaders(h)) > 0 {
 			t.Errorf("%s: a script may read the answer: %v", what, h)
 		}

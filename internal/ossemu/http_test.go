@@ -21,7 +21,8 @@ func TestConfigMistakesAreReportedTogether(t *testing.T) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
 		}
 	}
-	if _, err := New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion}); err == nil || !strings.Contains(err.Error(), "no buckets") {
+	if _, err := New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion}); err == nil ||
+		!strings.Contains(err.Error(), "no buckets") {
 		t.Errorf("no buckets: %v", err)
 	}
 }
@@ -94,7 +95,8 @@ func TestRoutes(t *testing.T) {
 	if head.status != 404 || head.body != "" || head.header.Get("x-oss-err") == "" || head.header.Get("x-oss-ec") != "0026-00000001" {
 		t.Errorf("HEAD: %+v", head)
 	}
-	if got := send(t, newWire("PUT", base, "k").presigned(t)); got.header.Get("Server") != "AliyunOSS" || got.header.Get("x-oss-server-time") == "" {
+	if got := send(t, newWire("PUT", base, "k").presigned(t)); got.header.Get("Server") != "AliyunOSS" ||
+		got.header.Get("x-oss-server-time") == "" {
 		t.Errorf("headers %v", got.header)
 	}
 	for path, want := range map[string]string{"/_ossemu/health": `{"status":"ok"}`, "/_ossemu/callbacks": `[]`} {
@@ -107,7 +109,8 @@ func TestRoutes(t *testing.T) {
 func TestListArguments(t *testing.T) {
 	t.Parallel()
 	_, base := start(t)
-	for name, value := range map[string]string{"max-keys": "0", "max-keys ": "1001", "max-keys  ": "x", "encoding-type": "utf", "continuation-token": "!"} {
+	for name, value := range map[string]string{"max-keys": "0", "max-keys ": "1001", "max-keys  ": "x",
+		"encoding-type": "utf", "continuation-token": "!"} {
 		w := newWire("GET", base, "")
 		w.query.Set("list-type", "2")
 		w.query.Set(strings.TrimSpace(name), value)
@@ -179,7 +182,8 @@ func TestRangesAndConditions(t *testing.T) {
 		status      int
 	}{
 		{"If-Match", etag, 200}, {"If-Match", `"x"`, 412}, {"If-None-Match", etag, 304}, {"If-None-Match", `"x"`, 200},
-		{"If-Modified-Since", after, 304}, {"If-Modified-Since", before, 200}, {"If-Unmodified-Since", before, 412}, {"If-Unmodified-Since", after, 200},
+		{"If-Modified-Since", after, 304}, {"If-Modified-Since", before, 200}, {"If-Unmodified-Since", before, 412},
+		{"If-Unmodified-Since", after, 200},
 	} {
 		if got := get(tc.name, tc.value); got.status != tc.status {
 			t.Errorf("%s %s: %d, want %d", tc.name, tc.value, got.status, tc.status)
@@ -273,7 +277,8 @@ func TestOneKeyByMany(t *testing.T) {
 					return
 				}
 				defer resp.Body.Close()
-				if body, err := io.ReadAll(resp.Body); resp.StatusCode == 200 && (err != nil || int64(len(body)) != resp.ContentLength || len(body) < 1000) {
+				if body, err := io.ReadAll(resp.Body); resp.StatusCode == 200 && (err != nil ||
+					int64(len(body)) != resp.ContentLength || len(body) < 1000) {
 					t.Errorf("download: %d bytes, %v", len(body), err)
 				} else if resp.StatusCode != 200 && resp.StatusCode != 404 {
 					t.Errorf("download: %s", resp.Status)

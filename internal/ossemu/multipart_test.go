@@ -94,11 +94,14 @@ func TestMultipartRefusals(t *testing.T) {
 		"no xml":     {body: "x", code: "MalformedXML", ec: "0042-00000205"},
 		"no body":    {body: "", code: "MalformedXML", ec: "0042-00000205"},
 		"other root": {body: "<A><Part/></A>", code: "MalformedXML", ec: "0042-00000205"},
-		"all and a body": {body: partList("1", etag["1"]), header: []string{"x-oss-complete-all", "yes"}, code: "InvalidArgument", ec: "0042-00000216",
+		"all and a body": {body: partList("1", etag["1"]), header: []string{"x-oss-complete-all", "yes"},
+			code: "InvalidArgument", ec: "0042-00000216",
 			says: "<ArgumentName>x-oss-complete-all</ArgumentName>\n  <ArgumentValue>yes<"},
-		"all, small":        {header: []string{"x-oss-complete-all", "yes"}, code: "EntityTooSmall", ec: "0042-00000213"},
-		"callback not json": {body: partList("1", etag["1"]), header: []string{"x-oss-callback", "eA=="}, code: "InvalidArgument", ec: "0007-00000003"},
-		"acl":               {body: partList("1", etag["1"]), header: []string{"x-oss-object-acl", "mine"}, code: "InvalidArgument", ec: "0017-00000104"},
+		"all, small": {header: []string{"x-oss-complete-all", "yes"}, code: "EntityTooSmall", ec: "0042-00000213"},
+		"callback not json": {body: partList("1", etag["1"]), header: []string{"x-oss-callback", "eA=="},
+			code: "InvalidArgument", ec: "0007-00000003"},
+		"acl": {body: partList("1", etag["1"]), header: []string{"x-oss-object-acl", "mine"},
+			code: "InvalidArgument", ec: "0017-00000104"},
 	} {
 		got := complete(t, base, "k", id, tc.body, tc.header...)
 		if e := got.errorXML(t); got.status != 400 || e.Code != tc.code || e.EC != tc.ec || !strings.Contains(got.body, tc.says) {

@@ -73,11 +73,13 @@ func TestPostObject(t *testing.T) {
 
 	plain := newForm(base)
 	plain.fields = [][2]string{{"key", "dir/${filename}"}, {"x-oss-meta-a", "1"}, {"Content-Type", "text/x"}}
-	plain.conditions = `{"bucket":"demo"},["starts-with","$key","dir/"],["content-length-range",5,5],["in","$content-type",["text/x"]],["not-in","$cache-control",["no-cache"]],["eq","$x-oss-meta-a","1"]`
+	plain.conditions = `{"bucket":"demo"},["starts-with","$key","dir/"],["content-length-range",5,5],` +
+		`["in","$content-type",["text/x"]],["not-in","$cache-control",["no-cache"]],["eq","$x-oss-meta-a","1"]`
 	if got := send(t, plain.request(t)); got.status != 204 || got.header.Get("ETag") != `"5D41402ABC4B2A76B9719D911017C592"` {
 		t.Errorf("plain: %+v", got)
 	}
-	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" || got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
+	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" ||
+		got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
 		t.Errorf("stored: %+v", got)
 	}
 	for status, want := range map[string]int{"200": 200, "201": 201, "204": 204, "302": 204} {
@@ -89,7 +91,8 @@ func TestPostObject(t *testing.T) {
 		}
 	}
 	called := newForm(base)
-	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"}, [2]string{"success_action_status", "201"})
+	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"},
+		[2]string{"success_action_status", "201"})
 	if got := send(t, called.request(t)); got.status != 200 || got.body != `{"Status":"OK"}` {
 		t.Errorf("callback: %+v", got)
 	}
@@ -142,9 +145,11 @@ func TestPostObjectRefuses(t *testing.T) {
 		"policy is no JSON":    {policyText("x"), 400, "InvalidPolicyDocument", "0006-00000204"},
 		"policy is empty":      {policyText("{}"), 400, "InvalidPolicyDocument", "0006-00000209"},
 		"no expiration":        {policyText(`{"conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000208"},
-		"expiration a number":  {policyText(`{"expiration":123,"conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000210"},
-		"expiration empty":     {policyText(`{"expiration":"","conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000211"},
-		"conditions a number":  {policyText(`{"expiration":"2123-02-19T13:19:00.000Z","conditions":123}`), 400, "InvalidPolicyDocument", "0006-00000214"},
+		"expiration a number": {policyText(`{"expiration":123,"conditions":[["eq","$key","k"]]}`), 400,
+			"InvalidPolicyDocument", "0006-00000210"},
+		"expiration empty": {policyText(`{"expiration":"","conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000211"},
+		"conditions a number": {policyText(`{"expiration":"2123-02-19T13:19:00.000Z","conditions":123}`), 400,
+			"InvalidPolicyDocument", "0006-00000214"},
 		"a condition a number": {condition(`123`), 400, "InvalidPolicyDocument", "0006-00000222"},
 		"no mode":              {condition(`["$key"]`), 400, "InvalidPolicyDocument", "0006-00000216"},
 		"one value too many":   {condition(`["starts-with","$key","user/user1","test"]`), 400, "InvalidPolicyDocument", "0006-00000218"},
@@ -178,8 +183,11 @@ func TestPostObjectRefuses(t *testing.T) {
 		"fields too large":     {add("x-oss-meta-a", strings.Repeat("x", maxFormBytes)), 400, "MalformedPOSTRequest", "0006-00000112"},
 		"redirect":             {add("success_action_redirect", "http://evil.example"), 501, "NotImplemented", ""},
 		"bad callback":         {add("callback", "x"), 400, "InvalidArgument", "0007-00000002"},
-		"upper-case variable":  {func(f *form) { add("callback", callbackTo("http://r.example"))(f); add("x:User", "a")(f) }, 400, "InvalidArgument", ""},
-		"acl":                  {add("x-oss-object-acl", "mine"), 400, "InvalidArgument", "0017-00000104"},
+		"upper-case variable": {func(f *form) {
+			add("callback", callbackTo("http://r.example"))(f)
+			add("x:User", "a")(f)
+		}, 400, "InvalidArgument", ""},
+		"acl": {add("x-oss-object-acl", "mine"), 400, "InvalidArgument", "0017-00000104"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -30,11 +30,12 @@ func TestEncryption(t *testing.T) {
 		header []string
 		want   map[string]string
 	}{
-		"AES256":     {[]string{sse, "AES256"}, map[string]string{sse: "AES256", sse + "-key-id": "", data: ""}},
-		"SM4":        {[]string{sse, "SM4"}, map[string]string{sse: "SM4"}},
-		"KMS":        {[]string{sse, "KMS"}, map[string]string{sse: "KMS", sse + "-key-id": defaultKeyID}},
-		"KMS of key": {[]string{sse, "KMS", sse + "-key-id", "mine", data, "SM4"}, map[string]string{sse: "KMS", sse + "-key-id": "mine", data: "SM4"}},
-		"none":       {nil, map[string]string{sse: "", sse + "-key-id": "", data: ""}},
+		"AES256": {[]string{sse, "AES256"}, map[string]string{sse: "AES256", sse + "-key-id": "", data: ""}},
+		"SM4":    {[]string{sse, "SM4"}, map[string]string{sse: "SM4"}},
+		"KMS":    {[]string{sse, "KMS"}, map[string]string{sse: "KMS", sse + "-key-id": defaultKeyID}},
+		"KMS of key": {[]string{sse, "KMS", sse + "-key-id", "mine", data, "SM4"},
+			map[string]string{sse: "KMS", sse + "-key-id": "mine", data: "SM4"}},
+		"none": {nil, map[string]string{sse: "", sse + "-key-id": "", data: ""}},
 	} {
 		put := putHeaders(t, base, "put", tc.header...)
 		w := newWire("POST", base, "parts")

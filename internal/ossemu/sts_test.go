@@ -70,7 +70,8 @@ func TestTemporaryCredentials(t *testing.T) {
 	}
 	ahead.Store(int64(2 * time.Minute))
 	for _, inHeader := range []bool{true, false} {
-		if e := wantError(t, put(c.AccessKeyId, c.AccessKeySecret, c.SecurityToken, inHeader), 403, "SecurityTokenExpired"); e.EC != "0002-00000007" {
+		if e := wantError(t, put(c.AccessKeyId, c.AccessKeySecret, c.SecurityToken, inHeader), 403,
+			"SecurityTokenExpired"); e.EC != "0002-00000007" {
 			t.Errorf("EC %s", e.EC)
 		}
 	}
@@ -87,7 +88,8 @@ func TestTemporaryCredentialsRefused(t *testing.T) {
 		status            int
 	}{
 		{"", "", "", 401}, {"", testKeyID, "x", 401}, {"", "x", testSecret, 401},
-		{"?duration=0s", testKeyID, testSecret, 400}, {"?duration=soon", testKeyID, testSecret, 400}, {"?duration=13h", testKeyID, testSecret, 400},
+		{"?duration=0s", testKeyID, testSecret, 400}, {"?duration=soon", testKeyID, testSecret, 400},
+		{"?duration=13h", testKeyID, testSecret, 400},
 	} {
 		if got := assumeRole(t, base, tc.query, tc.id, tc.secret); got.status != tc.status || strings.Contains(got.body, "SecurityToken") {
 			t.Errorf("%+v: %d %s", tc, got.status, got.body)

@@ -63,9 +63,12 @@ func TestHeaderNames(t *testing.T) {
 		answer string
 		want   []string
 	}{
-		"put":   {stored, []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma", "x-oss-request-id", "x-oss-server-time", "x-oss-server-side-encryption"}},
-		"part":  {raw(t, base, rawRequest(part.presigned(t), "Content-Length: 0")), []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma"}},
-		"head":  {raw(t, base, rawRequest(newWire("HEAD", base, "k").presigned(t))), []string{"ETag", "Content-MD5", "x-oss-meta-author", "x-oss-object-type", "x-oss-storage-class", "x-oss-tagging-count", "x-oss-server-side-encryption"}},
+		"put": {stored, []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma", "x-oss-request-id", "x-oss-server-time",
+			"x-oss-server-side-encryption"}},
+		"part": {raw(t, base, rawRequest(part.presigned(t), "Content-Length: 0")), []string{"ETag", "Content-MD5", "x-oss-hash-crc64ecma"}},
+		"head": {raw(t, base, rawRequest(newWire("HEAD", base, "k").presigned(t))), []string{"ETag", "Content-MD5",
+			"x-oss-meta-author", "x-oss-object-type", "x-oss-storage-class", "x-oss-tagging-count",
+			"x-oss-server-side-encryption"}},
 		"none":  {raw(t, base, rawRequest(newWire("HEAD", base, "none").presigned(t))), []string{"x-oss-ec", "x-oss-err", "x-oss-request-id"}},
 		"admin": {raw(t, base, "GET /_ossemu/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), []string{"x-oss-request-id"}},
 	} {
@@ -94,7 +97,8 @@ func TestReadableErrors(t *testing.T) {
 	w.secret = "x"
 	got := send(t, w.presigned(t))
 	if !strings.Contains(got.body, "<StringToSign>"+algorithmV4+"\n"+w.at.Format(isoTime)+"\n") ||
-		!strings.Contains(got.body, "<CanonicalRequest>PUT\n/demo/tab%09quote%22%27%3C%26%3E\n") || !strings.Contains(got.body, "\nx-oss-meta-a:\"b\"\n") {
+		!strings.Contains(got.body, "<CanonicalRequest>PUT\n/demo/tab%09quote%22%27%3C%26%3E\n") ||
+		!strings.Contains(got.body, "\nx-oss-meta-a:\"b\"\n") {
 		t.Errorf("texts to compare by eye are escaped:\n%s", got.body)
 	}
 	if e := got.errorXML(t); !strings.HasPrefix(e.StringToSign, algorithmV4+"\n") {
@@ -140,7 +144,8 @@ func TestRefusedBeforeSending(t *testing.T) {
 	_, base := start(t)
 	w := newWire("PUT", base, "k")
 	w.secret = "wrong"
-	if got := raw(t, base, rawRequest(w.presigned(t), "Content-Length: 100", "Expect: 100-continue")); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
+	if got := raw(t, base, rawRequest(w.presigned(t), "Content-Length: 100",
+		"Expect: 100-continue")); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
 		t.Errorf("%.100s", got)
 	}
 }
@@ -154,7 +159,8 @@ func TestContentLength(t *testing.T) {
 	part.query.Set("partNumber", "1")
 	for what, r := range map[string]*http.Request{"put": newWire("PUT", base, "k").presigned(t), "part": part.presigned(t)} {
 		got := raw(t, base, rawRequest(r))
-		if !strings.HasPrefix(got, "HTTP/1.1 411 ") || !strings.Contains(got, "<Code>MissingContentLength</Code>") || !strings.Contains(got, "0017-00000101") {
+		if !strings.HasPrefix(got, "HTTP/1.1 411 ") || !strings.Contains(got, "<Code>MissingContentLength</Code>") ||
+			!strings.Contains(got, "0017-00000101") {
 			t.Errorf("%s: %.300s", what, got)
 		}
 	}
