@@ -14,8 +14,8 @@ func errPublicBlocked(what string) error {
 	return errAccessDenied.saying("Put public "+what+" acl is not allowed", "")
 }
 
-// checkObjectACL refuses an ACL that does not exist, or that the bucket does not allow.
-// "" is none.
+// checkObjectACL refuses an ACL that does not exist or that the bucket does not allow. It
+// accepts "", which means that there is none.
 func (s *Server) checkObjectACL(bucket, acl string) error {
 	if acl != "" && !slices.Contains(ossrule.ACLs, acl) {
 		return badArgument("x-oss-object-acl", acl, "no such bucket access control exists", "0017-00000104")
@@ -26,8 +26,8 @@ func (s *Server) checkObjectACL(bucket, acl string) error {
 	return nil
 }
 
-// allowAnonymous lets a request without a signature pass if the object's ACL, or by
-// default the bucket's, is public for it. Settings and lists are never public.
+// allowAnonymous accepts a request without a signature if the ACL of the object, or by
+// default of the bucket, allows it. Settings and lists are never public.
 func (s *Server) allowAnonymous(c *call, rt route) error {
 	if c.level != levelObject || rt.match == "acl" {
 		return errAccessDenied

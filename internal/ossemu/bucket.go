@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// bucketSettings are what a bucket is beside its objects, as its record has it.
+// bucketSettings describe a bucket, apart from its objects. Its record holds them.
 type bucketSettings struct {
 	Name          string
 	Created       time.Time
@@ -16,9 +16,9 @@ type bucketSettings struct {
 	Redundancy    string // LRS or ZRS
 	ResourceGroup string
 
-	// BlockPublicAccess is nil until it is set. OSS's new buckets say that they block
-	// public access; here that holds once it is set, because programs older
-	// than the setting (2025) make objects public without switching it off.
+	// BlockPublicAccess is nil until it is set. Like OSS, the emulator says that new buckets
+	// block public access, but it blocks it only once it is set, because programs older than
+	// the setting (2025) make objects public without switching it off.
 	BlockPublicAccess *bool `json:",omitempty"`
 }
 

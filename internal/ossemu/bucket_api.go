@@ -51,8 +51,7 @@ func (s *Server) createBucket(c *call) error {
 	return c.writeNothing(http.StatusOK)
 }
 
-// readXML reads the body into v. An empty one counts as a document without content
-// where that is allowed.
+// readXML reads the body into v. If mayBeEmpty, an empty body leaves v alone.
 func (c *call) readXML(v any, mayBeEmpty bool) error {
 	body, err := io.ReadAll(io.LimitReader(c.r.Body, maxSettings+1))
 	if err != nil {
@@ -76,9 +75,9 @@ func (s *Server) deleteBucket(c *call) error {
 
 type grantXML struct{ Grant string }
 
-// endpoint is the address by which this request found the server, without a bucket: a
-// client that goes where a bucket's endpoint says stays here. Under OSS's own name the
-// internal one has OSS's form.
+// endpoint returns the address at which this request found the server, without a bucket, so
+// that a client that follows a bucket's endpoint stays here. Under OSS's own name, the
+// internal address has OSS's form.
 func (s *Server) endpoint(c *call) (extranet, intranet string) {
 	host := c.r.Host
 	if s.hostBucket(host) != "" {
@@ -165,7 +164,7 @@ func (s *Server) listBuckets(c *call) error {
 }
 
 // The official suites list access points and live channels before they delete a bucket.
-// No bucket has any here.
+// Here no bucket has any.
 
 func (s *Server) listAccessPoints(c *call) error {
 	return c.writeXML(http.StatusOK, struct {

@@ -113,7 +113,7 @@ func decodePlan(encoded string) (*plan, error) {
 }
 
 // A refusal is OSS's answer to a mistake in one place. An empty message means that OSS's
-// words are not documented: then the rule's own are given.
+// words are not documented: then the answer has the words of the rule.
 type refusal struct {
 	message, ec string
 }
@@ -142,14 +142,14 @@ var (
 		callbackspec.ErrNotBase64: {ec: "0007-00000002"},
 		callbackspec.ErrNotJSON:   {message: "The callback configuration is not json format.", ec: "0007-00000003"},
 	}
-	// The pages of 101 and 104 are there; that these are their numbers follows from
-	// those before and after them.
+	// The pages of 101 and 104 do not show their numbers, which follow from those of the
+	// pages before and after them.
 	varRefusals = map[error]refusal{
 		callbackspec.ErrTooLarge:  {ec: "0007-00000101"},
 		callbackspec.ErrNotBase64: {ec: "0007-00000102"},
 		callbackspec.ErrNotJSON:   {ec: "0007-00000103"},
 	}
-	noStringRefusal = refusal{ec: "0007-00000104"} // a variable's value is no string
+	noStringRefusal = refusal{ec: "0007-00000104"} // a variable's value is not a string
 )
 
 // callbackError turns the mistakes in a callback or callback-var into OSS's answer to
@@ -176,9 +176,9 @@ func callbackError(err error, argument, value string) error {
 	return badArgument(argument, value, cmp.Or(r.message, found.Error()), r.ec)
 }
 
-// fieldRefusal is the answer to a mistake in a field of a callback that is Base64 of
-// JSON. OSS names the argument callback or the field, and shows the JSON in plain; of a
-// template it shows the text.
+// fieldRefusal is the answer to a mistake in a field of a callback that is JSON in Base64.
+// OSS names the callback or the field as the argument and shows the decoded JSON, or the
+// text of a template.
 func fieldRefusal(found fault.Fault, encoded string) (argument, value string, r refusal) {
 	document, _ := base64.StdEncoding.DecodeString(encoded) // it was decoded before
 	argument, value, r = found.Field, string(document), fieldRefusals[found.Field]
@@ -189,7 +189,7 @@ func fieldRefusal(found fault.Fault, encoded string) (argument, value string, r 
 	}
 	switch {
 	case found.Field == "callbackBody" && found.Rule == callbackspec.ErrNotJSON:
-		r = refusal{} // a body that is no string has a page whose number is not known
+		r = refusal{} // the page about a body that is not a string does not show its number
 	case errors.Is(found, callbackspec.ErrTemplate):
 		var callback struct{ CallbackBody string }
 		_ = json.Unmarshal(document, &callback) // likewise

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// XML has no control characters, not even as references. Keys may hold them, though, and
-// the official SDKs and OSS write references all the same. So that encoding/xml lets
-// them pass, each is a character of the last private plane while it is inside.
+// XML has no control characters, not even as references, but keys may hold them, and OSS
+// and its SDKs write references to them all the same. While encoding/xml handles a text,
+// a character of the last private plane replaces each of them.
 const controlPlane = 0x10FF00
 
-// isControl leaves out those that XML has.
+// isControl reports whether r is a control character that XML lacks.
 func isControl(r rune) bool { return r >= 0 && r < ' ' && r != '\t' && r != '\n' && r != '\r' }
 
 var (
@@ -39,8 +39,8 @@ func unhideControls(s string) string {
 	}, s)
 }
 
-// hideInDocument does for a document that is to be read what hideControls does for a
-// text: ali-oss writes the characters, the other SDKs references to them.
+// hideInDocument makes a document readable for encoding/xml. ali-oss writes control
+// characters, the other SDKs write references to them.
 func hideInDocument(doc []byte) []byte {
 	text := characterReference.ReplaceAllStringFunc(string(doc), func(reference string) string {
 		digits, base := reference[2:len(reference)-1], 10
@@ -55,9 +55,9 @@ func hideInDocument(doc []byte) []byte {
 	return []byte(hideControls(text))
 }
 
-// plainXML takes out of a document's escapes what no XML needs, because people compare the
-// StringToSign of an answer with their own by eye and OSS prints its line breaks, and
-// puts in the references that hideControls hid.
+// plainXML undoes the escapes that XML does not need, because people compare the
+// StringToSign of an answer with their own by eye, and OSS prints line breaks. It also
+// writes references for what hideControls hid.
 func plainXML(doc string) string {
 	doc = strings.NewReplacer("&#xA;", "\n", "&#x9;", "\t", "&#34;", `"`, "&#39;", "'").Replace(doc)
 	return planeCharacter.ReplaceAllStringFunc(doc, func(hidden string) string {

@@ -10,21 +10,21 @@ import (
 	"upcall/internal/fault"
 )
 
-// A CORSRule is the one rule of every bucket, as OSS's AllowedOrigin, AllowedMethod,
-// AllowedHeader, ExposeHeader and MaxAgeSeconds have it. The zero value allows nothing,
-// as a bucket without rules.
+// A CORSRule is the one rule of every bucket. Its fields are OSS's AllowedOrigin,
+// AllowedMethod, AllowedHeader, ExposeHeader and MaxAgeSeconds. The zero value allows
+// nothing, like a bucket without rules.
 type CORSRule struct {
 	Origins []string      // "*", or origins that may have one *
 	Methods []string      // of GET, PUT, POST, DELETE and HEAD
 	Headers []string      // that a preflight may ask for, without case; each may have one *
 	Expose  []string      // response headers that scripts may read
-	MaxAge  time.Duration // for how long a browser may keep the answer; 0 leaves it to the browser
+	MaxAge  time.Duration // how long a browser may keep the answer; 0 leaves it to the browser
 }
 
 var corsMethods = []string{"GET", "PUT", "POST", "DELETE", "HEAD"}
 
-// DefaultCORS allows every page everything that the emulator has. OSS has no such rule
-// until one is set.
+// DefaultCORS allows every page everything that the emulator has. On OSS, a bucket has no
+// rule until one is set.
 func DefaultCORS() CORSRule {
 	return CORSRule{
 		Origins: []string{"*"},
@@ -36,7 +36,7 @@ func DefaultCORS() CORSRule {
 	}
 }
 
-// check adds what is wrong with the rule.
+// check adds the mistakes in the rule to faults.
 func (r CORSRule) check(faults *fault.List) {
 	for _, origin := range r.Origins {
 		if origin != "*" && !strings.Contains(origin, "://") || strings.HasSuffix(origin, "/") || strings.Count(origin, "*") > 1 {
@@ -69,7 +69,7 @@ func (r CORSRule) allows(origin, method string) bool {
 		slices.ContainsFunc(r.Origins, func(pattern string) bool { return matchesStar(pattern, origin) })
 }
 
-// allowsHeaders is the same of the headers that a preflight lists.
+// allowsHeaders reports whether the rule allows every header that a preflight lists.
 func (r CORSRule) allowsHeaders(list string) bool {
 	for name := range strings.SplitSeq(strings.ToLower(list), ",") {
 		name = strings.TrimSpace(name)
@@ -90,8 +90,7 @@ func matchesStar(pattern, text string) bool {
 }
 
 // allowOrigin adds the headers that let a browser show the answer to its script.
-// Nothing here rests on cookies, so any origin may be allowed: the signature is what
-// authorises.
+// Any origin may be allowed, because the signature authorises a request, not a cookie.
 func (s *Server) allowOrigin(c *call) {
 	origin := c.r.Header.Get("Origin")
 	if origin == "" || c.r.Method == http.MethodOptions || !s.cfg.CORS.allows(origin, c.r.Method) {
@@ -109,8 +108,8 @@ func (s *Server) showTo(c *call, origin string) {
 	h.Add("Vary", "Origin")
 }
 
-// preflight answers OPTIONS. A denial lacks the Allow headers and says why in OSS's
-// words, typing errors included.
+// preflight answers OPTIONS. A denial lacks the Allow headers and gives the reason in
+// OSS's words, typing errors included.
 func (s *Server) preflight(c *call) error {
 	origin, method := c.r.Header.Get("Origin"), c.r.Header.Get("Access-Control-Request-Method")
 	if origin == "" || method == "" {

@@ -14,7 +14,7 @@ const (
 	maxDeleteRequest = 2 << 20 // bytes of XML
 )
 
-// deleteObjects is DeleteMultipleObjects. That an object is not there is no error.
+// deleteObjects is DeleteMultipleObjects. A missing object is not an error.
 func (s *Server) deleteObjects(c *call) error {
 	encode, err := encoder(c.query)
 	if err != nil {

@@ -51,8 +51,8 @@ func badArgument(name, value, message, ec string) *apiError {
 	return errInvalidArgument.saying(message, ec).with("ArgumentName", name, "ArgumentValue", value)
 }
 
-// asAPIError finds the answer for an error: what is not an apiError is the emulator's
-// own trouble and shows no detail.
+// asAPIError finds the answer for an error. Any other error than an apiError is a fault of
+// the emulator, and its answer shows no detail.
 func asAPIError(err error) *apiError {
 	if e, ok := errors.AsType[*apiError](err); ok {
 		return e

@@ -23,7 +23,7 @@ var (
 
 	errAccessKeyID = newError(403, "InvalidAccessKeyId", "0002-00000902",
 		"The OSS Access Key Id you provided does not exist in our records.")
-	errNoSecurityToken = errAccessKeyID.numbered("0002-00000003") // a temporary key is none without it
+	errNoSecurityToken = errAccessKeyID.numbered("0002-00000003") // a temporary key does not exist without it
 	errSecurityToken   = newError(403, "InvalidSecurityToken", "0002-00000008",
 		"The security token you provided is invalid.")
 	errTokenExpired = newError(403, "SecurityTokenExpired", "0002-00000007",

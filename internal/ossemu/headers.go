@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// spell gives the names of an answer's headers OSS's own spelling, which net/http makes
-// X-Oss-Request-Id, Content-Md5 and Etag: clients exist that read them by exact case.
+// spell restores OSS's spelling of header names, because some clients look for the exact
+// case. net/http spells them X-Oss-Request-Id, Content-Md5 and Etag.
 func spell(h http.Header) {
 	for name, values := range h {
 		spelled := name

@@ -26,8 +26,8 @@ type objectXML struct {
 
 type prefixXML struct{ Prefix string }
 
-// A page is what the three ways to list objects share: some objects and groups of them,
-// in order.
+// A page is what the three operations that list objects share: some objects and groups of
+// them, in order.
 type page struct {
 	EncodingType   string `xml:",omitempty"`
 	Name           string
@@ -38,11 +38,12 @@ type page struct {
 	Contents       []objectXML `xml:",omitempty"`
 	CommonPrefixes []prefixXML `xml:",omitempty"`
 
-	last string // key or group, as it is
+	last   string              // key or group, not encoded
+	encode func(string) string // for further names in the same answer
 }
 
-// listPage lists objects after a key, with the parameters that all three ways know. A
-// group is skipped that done says is on an earlier page.
+// listPage lists objects after a key, with the parameters that all three operations have.
+// done reports whether a group was on an earlier page. ec is the number of a wrong max-keys.
 func (s *Server) listPage(c *call, after string, done func(group string) bool, owned bool, ec string) (page, error) {
 	q := c.query
 	limit, err := numberArgument(q, "max-keys", 100, 1, 1000, ec)
@@ -53,7 +54,8 @@ func (s *Server) listPage(c *call, after string, done func(group string) bool, o
 	if err != nil {
 		return page{}, err
 	}
-	p := page{EncodingType: q["encoding-type"], Name: c.bucket, Prefix: encode(q["prefix"]), Delimiter: encode(q["delimiter"]), MaxKeys: limit}
+	p := page{EncodingType: q["encoding-type"], Name: c.bucket, Prefix: encode(q["prefix"]), Delimiter: encode(q["delimiter"]),
+		MaxKeys: limit, encode: encode}
 	group := ""
 	for _, o := range s.store.list(c.bucket, q["prefix"], after) {
 		common := commonPrefix(o.Key, q["prefix"], q["delimiter"])
@@ -87,18 +89,14 @@ func (s *Server) listObjects(c *call) error {
 	if err != nil {
 		return err
 	}
-	encode, err := encoder(c.query)
-	if err != nil {
-		return err
-	}
 	result := struct {
 		XMLName xml.Name `xml:"ListBucketResult"`
 		Marker  string
 		page
 		NextMarker string `xml:",omitempty"`
-	}{Marker: encode(marker), page: p}
+	}{Marker: p.encode(marker), page: p}
 	if p.IsTruncated {
-		result.NextMarker = encode(p.last)
+		result.NextMarker = p.encode(p.last)
 	}
 	return c.writeXML(http.StatusOK, result)
 }
@@ -119,10 +117,6 @@ func (s *Server) listObjectsV2(c *call) error {
 	if err != nil {
 		return err
 	}
-	encode, err := encoder(q)
-	if err != nil {
-		return err
-	}
 	result := struct {
 		XMLName           xml.Name `xml:"ListBucketResult"`
 		StartAfter        string   `xml:",omitempty"`
@@ -130,7 +124,7 @@ func (s *Server) listObjectsV2(c *call) error {
 		page
 		NextContinuationToken string `xml:",omitempty"`
 		KeyCount              int
-	}{StartAfter: encode(q["start-after"]), ContinuationToken: token, page: p, KeyCount: len(p.Contents) + len(p.CommonPrefixes)}
+	}{StartAfter: p.encode(q["start-after"]), ContinuationToken: token, page: p, KeyCount: len(p.Contents) + len(p.CommonPrefixes)}
 	if p.IsTruncated {
 		result.NextContinuationToken = base64.URLEncoding.EncodeToString([]byte(p.last))
 	}
@@ -147,10 +141,6 @@ func (s *Server) listVersions(c *call) error {
 	if err != nil {
 		return err
 	}
-	encode, err := encoder(c.query)
-	if err != nil {
-		return err
-	}
 	type version struct {
 		objectXML
 		VersionId string
@@ -163,13 +153,13 @@ func (s *Server) listVersions(c *call) error {
 		NextKeyMarker       string `xml:",omitempty"`
 		NextVersionIdMarker string `xml:",omitempty"`
 		Version             []version
-	}{KeyMarker: encode(marker), VersionIdMarker: c.query["version-id-marker"], page: p}
+	}{KeyMarker: p.encode(marker), VersionIdMarker: c.query["version-id-marker"], page: p}
 	for _, o := range p.Contents {
 		result.Version = append(result.Version, version{o, nullVersion, true})
 	}
 	result.Contents = nil
 	if p.IsTruncated {
-		result.NextKeyMarker, result.NextVersionIdMarker = encode(p.last), nullVersion
+		result.NextKeyMarker, result.NextVersionIdMarker = p.encode(p.last), nullVersion
 	}
 	return c.writeXML(http.StatusOK, result)
 }
@@ -198,8 +188,8 @@ func numberArgument(q query, name string, fallback, least, most int, ec string) 
 	return n, nil
 }
 
-// encoder returns how names are written in a result: as they are, or, because XML cannot
-// hold every character, percent-encoded.
+// encoder returns how a result writes names: plain, or percent-encoded, because XML cannot
+// hold every character.
 func encoder(q query) (func(string) string, error) {
 	switch q["encoding-type"] {
 	case "":

@@ -16,7 +16,7 @@ import (
 type upload struct {
 	ID, Bucket, Key string
 	Meta            metadata
-	Sequential      bool // parts come in order, so that OSS knows the MD5 of the whole
+	Sequential      bool // the parts come in order, so OSS knows the MD5 of the whole
 	Initiated       time.Time
 
 	parts      map[int]*part
@@ -51,21 +51,13 @@ func (s *store) initiate(u *upload) error {
 	return nil
 }
 
-// findUpload returns an upload under the lock. An id is worth nothing with another key.
+// findUpload returns an upload under the lock. An id is not valid with another key.
 func (s *store) findUpload(id, bucket, key string) (*upload, error) {
 	u := s.uploads[id]
 	if u == nil || u.completing || u.Bucket != bucket || u.Key != key {
 		return nil, errNoSuchUpload.with("UploadId", id)
 	}
 	return u, nil
-}
-
-// hasUpload returns errNoSuchUpload if there is none.
-func (s *store) hasUpload(id, bucket, key string) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	_, err := s.findUpload(id, bucket, key)
-	return err
 }
 
 // putPart adds a part or replaces the one with its number. On an error its content is

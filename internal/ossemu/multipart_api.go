@@ -88,7 +88,7 @@ type partXML struct {
 }
 
 // clientEncryptionXML is what ListParts repeats of an upload that the client encrypts, so
-// that another process can go on with it.
+// that another process can resume it.
 type clientEncryptionXML struct {
 	ClientEncryptionKey, ClientEncryptionStart         string `xml:",omitempty"`
 	ClientEncryptionCekAlg, ClientEncryptionWrapAlg    string `xml:",omitempty"`
@@ -171,7 +171,7 @@ func (s *Server) completeUpload(c *call) error {
 	}
 	u, err := s.store.begin(c.query["uploadId"], c.bucket, c.key)
 	if err != nil {
-		return noUploadFor("", err) // the number of this operation is not documented
+		return noUploadFor("", err) // this operation's number is not documented
 	}
 	o, err := s.assemble(c, plan, u)
 	if err != nil {

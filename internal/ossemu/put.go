@@ -44,8 +44,8 @@ const (
 	multipartObject = "Multipart"
 )
 
-// keep makes the object of an upload visible, and reads what its callback is to tell. ec
-// is the number of the error that another object is there and must stay.
+// keep makes the object of an upload visible, and reads the image values of its callback. ec
+// is the EC number of errFileAlreadyExists.
 func (s *Server) keep(c *call, p *plan, o *object, forbidOverwrite, ec string) error {
 	if err := s.inspect(p, o.Content.Blob); err != nil {
 		return err
@@ -92,7 +92,7 @@ func checkMD5(want, got string) error {
 		with("ExpectedDigest", want, "CalculatedDigest", got)
 }
 
-// receiveError tells what the uploader did wrong from the emulator's own trouble.
+// receiveError tells a mistake of the uploader from a fault of the emulator.
 func receiveError(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errIncompleteBody
@@ -131,7 +131,7 @@ const (
 	encryptionHeader     = "x-oss-server-side-encryption"
 	dataEncryptionHeader = "x-oss-server-side-data-encryption"
 
-	// defaultKeyID stands for the master key that KMS uses where none is named.
+	// defaultKeyID is that of the master key that KMS uses if none is named.
 	defaultKeyID = "00000000-0000-4000-8000-000000000000"
 )
 
@@ -146,8 +146,8 @@ func (s *Server) metadataFrom(c *call) (metadata, error) {
 	return s.metadata(c.bucket, c.r.Header.Get, user, "0017-00000279")
 }
 
-// metadata reads an upload's metadata from its headers or form fields; user holds what
-// it calls x-oss-meta-…, and overwriteEC is the number of a wrong x-oss-forbid-overwrite.
+// metadata reads an upload's metadata from its headers or form fields. user holds the
+// x-oss-meta-… among them, and overwriteEC is the EC number of a wrong x-oss-forbid-overwrite.
 func (s *Server) metadata(bucket string, get func(name string) string, user map[string]string, overwriteEC string) (metadata, error) {
 	m := metadata{
 		ContentType:  cmp.Or(get("Content-Type"), "application/octet-stream"),
@@ -197,7 +197,7 @@ func errStorageClass(argument, value string) error {
 	return badArgument(argument, value, "no such storage class: use one of "+strings.Join(ossrule.StorageClasses, ", "), "0013-00000101")
 }
 
-// encryptionFrom reads what an upload asks for of the server side.
+// encryptionFrom reads the server-side encryption that an upload asks for.
 func encryptionFrom(get func(name string) string) (encryption, error) {
 	e := encryption{Algorithm: get(encryptionHeader), KeyID: get(encryptionHeader + "-key-id"), DataAlgorithm: get(dataEncryptionHeader)}
 	switch e.Algorithm {

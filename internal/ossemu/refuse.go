@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// How long a refused request's body is read on, in all and between two pieces.
+// How long the body of a refused request is read, in all and between two pieces.
 const (
 	lingerTime  = 30 * time.Second
 	lingerPause = 5 * time.Second
 )
 
-// refuse answers with an error and then reads and drops the body, as OSS's front end
-// does: a client that sends before it listens would see a reset connection and never
-// the reason.
+// refuse answers with an error, then reads and drops the body, as OSS's front end does.
+// Otherwise a client that sends all of its body before it reads would see a reset
+// connection instead of the reason.
 func (s *Server) refuse(c *call, err error) {
 	control := http.NewResponseController(c.w)
-	// Without this, net/http drops the connection when an answer comes before a long
-	// body's end. Where it cannot be had there is no connection to keep.
+	// Without full duplex, net/http drops the connection if the answer comes before the end
+	// of a long body. An error means that there is no connection to keep.
 	_ = control.EnableFullDuplex()
 	c.writeError(err)
 	_ = control.Flush()
 	if strings.EqualFold(c.r.Header.Get("Expect"), "100-continue") {
-		return // the client waits for leave to send, or has sent
+		return // the client has not sent the body, or has sent all of it
 	}
 	stop := context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Now()) })
 	defer stop()

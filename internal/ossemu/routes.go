@@ -47,7 +47,7 @@ func (s *Server) routeTable() []route {
 		{"ForgetCallbacks", "DELETE", levelAdmin, "/_ossemu/callbacks", true, s.forgetCallbacks},
 		{"GetFaults", "GET", levelAdmin, "/_ossemu/faults", true, s.serveFaults},
 		{"PutFaults", "PUT", levelAdmin, "/_ossemu/faults", true, s.putFaults},
-		// Programs in place of STS, such as the command of a credentials process.
+		// Programs that would ask STS, such as the command of a credentials process.
 		{"AssumeRole", "POST", levelAdmin, "/_ossemu/sts", true, s.serveSTS},
 		// Container runtimes and `ossemu healthcheck`.
 		{"Health", "GET", levelAdmin, "/_ossemu/health", true, s.serveHealth},
@@ -197,7 +197,7 @@ func (s *Server) dispatch(c *call) error {
 	if err := s.admit(c, rt, rt.creates() && foreign == nil); err != nil {
 		return err
 	}
-	// Only now: as with OSS, a request that may not be made is refused for that first.
+	// Like OSS, the emulator checks first whether the request may be made.
 	if foreign != nil {
 		return foreign
 	}
@@ -207,8 +207,8 @@ func (s *Server) dispatch(c *call) error {
 	return rt.handle(c)
 }
 
-// admit checks the signature, and that the bucket is there unless the request makes it. OSS
-// looks for the bucket before it looks at the access key.
+// admit checks the signature, and that the bucket exists unless the request creates it. OSS
+// looks for the bucket before the access key.
 func (s *Server) admit(c *call, rt route, creates bool) error {
 	var a *authorization
 	var err error
@@ -231,11 +231,11 @@ func (s *Server) admit(c *call, rt route, creates bool) error {
 	return s.verify(c, a)
 }
 
-// creates reports whether a route needs no bucket because it makes it.
+// creates reports whether a route creates its bucket.
 func (rt route) creates() bool { return rt.name == "CreateBucket" || rt.name == "PutBucketAcl" }
 
-// checkNames refuses buckets and keys that there cannot be, and under OSS's own endpoints, as
-// OSS does, a bucket in the path.
+// checkNames refuses buckets and keys that cannot exist, and, like OSS, a bucket in the path
+// under OSS's own endpoints.
 func (s *Server) checkNames(c *call) error {
 	if c.level < levelBucket {
 		return nil
@@ -253,7 +253,7 @@ func (s *Server) checkNames(c *call) error {
 	return nil
 }
 
-// route finds the operation. One that there is not has a name of its own.
+// route finds the operation. An unknown one has the name Unknown.
 func (s *Server) route(c *call) (rt route, known bool) {
 	for _, rt := range s.routes {
 		if rt.level == c.level && rt.method == c.r.Method && rt.matches(c) {
@@ -307,9 +307,9 @@ func (s *Server) locate(c *call) {
 	}
 }
 
-// hostBucket returns the bucket that a host name starts with, "" in path style. Whatever
-// stands before the public host, localhost or one of OSS's own endpoints is a bucket, and so
-// is a first label that is the name of one.
+// hostBucket returns the bucket that a host name starts with, "" in path style. Anything
+// before the public host, localhost or one of OSS's own endpoints counts as a bucket, and so
+// does a first label that is the name of one.
 func (s *Server) hostBucket(hostport string) string {
 	host := hostName(hostport)
 	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == s.publicHost {

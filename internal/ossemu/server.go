@@ -23,8 +23,8 @@ type Config struct {
 	AccessKeySecret string // its secret; required
 
 	// SecurityToken is the STS token that every signed request must carry along with
-	// the access key. "" means a permanent key: then a token is refused. Temporary keys
-	// that end are had from POST /_ossemu/sts.
+	// the access key. "" means a permanent key: then a token is refused. POST
+	// /_ossemu/sts gives out temporary keys that expire.
 	SecurityToken string
 
 	Region  string   // without the "oss-" prefix, e.g. "cn-hangzhou"; required

@@ -50,17 +50,17 @@ func (c content) contentMD5() string { return base64.StdEncoding.EncodeToString(
 // etag is OSS's for whole objects and parts: the MD5 in upper-case hex.
 func (c content) etag() string { return strings.ToUpper(hex.EncodeToString(c.MD5)) }
 
-// metadata is what an upload says about its object beside the bytes.
+// metadata is what an upload says about its object, apart from the bytes.
 type metadata struct {
 	ContentType  string
 	Headers      map[string]string // given back by GetObject: lower-case names
 	StorageClass string
-	ACL          string // "" is default: as the bucket's
+	ACL          string // "" means that the bucket's holds
 	Tagging      string
 	Encryption   encryption
 }
 
-// encryption is what an upload asks for of the server side. Blobs are stored in plain.
+// encryption is the server-side encryption that an upload asks for. Blobs are not encrypted.
 type encryption struct {
 	Algorithm     string // AES256, KMS, SM4, or "" for none
 	KeyID         string // of KMS
@@ -72,7 +72,7 @@ type object struct {
 	Content      content
 	ETag         string // upper case, without quotes
 	Type         string // Normal or Multipart
-	WholeMD5     bool   // Content-MD5 is known: not of objects made of parts in any order
+	WholeMD5     bool   // Content-MD5 is known, unlike that of parts in any order
 	LastModified time.Time
 	Meta         metadata
 }
@@ -108,7 +108,7 @@ func openStore(b backend, buckets []string, now time.Time) (*store, error) {
 		case strings.HasPrefix(name, "object-"):
 			o := new(object)
 			if err = json.Unmarshal(data, o); err == nil {
-				// Records of earlier versions do not say it.
+				// Records of earlier versions lack the field.
 				o.WholeMD5 = o.WholeMD5 || o.Type == normalObject
 				have(o.Bucket).objects[o.Key] = o
 				blobs[o.Content.Blob] = true

@@ -12,17 +12,16 @@ import (
 	"time"
 )
 
-// Temporary credentials stand for those of STS, which OSS's own clients get elsewhere.
-// Nothing of them is kept: the token holds when it ends, and an HMAC under the permanent
-// secret binds it to its access key id.
+// Temporary credentials replace those of STS. The server keeps nothing of them: the token
+// says when it expires, and an HMAC under the permanent secret binds it to its access key id.
 const (
 	temporaryPrefix = "STS."
 	defaultLife     = time.Hour
-	maxLife         = 12 * time.Hour // as STS has it
+	maxLife         = 12 * time.Hour // as with STS
 )
 
-// secretFor returns the secret of an access key, if the key exists and the token is its
-// own and good.
+// secretFor returns the secret of an access key if the key exists and the token is valid
+// for it.
 func (s *Server) secretFor(keyID, token string) (string, error) {
 	switch {
 	case keyID != s.cfg.AccessKeyID && strings.HasPrefix(keyID, temporaryPrefix):
@@ -64,9 +63,9 @@ func (s *Server) securityToken(keyID string, end time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(raw, hmacSHA256([]byte(s.cfg.AccessKeySecret), "token\n"+keyID+"\n"+string(raw))...))
 }
 
-// serveSTS hands out temporary credentials that end after ?duration=, in the form that
-// the SDKs' credentials processes print. The permanent key is the user and password of
-// HTTP's basic authentication, because temporary credentials open every object.
+// serveSTS gives out temporary credentials that expire after ?duration=, in the form that
+// the SDKs expect of a credentials process. It demands the permanent key by HTTP basic
+// authentication, because temporary credentials open every object.
 func (s *Server) serveSTS(c *call) error {
 	id, secret, _ := c.r.BasicAuth()
 	if subtle.ConstantTimeCompare([]byte(id+"\n"+secret), []byte(s.cfg.AccessKeyID+"\n"+s.cfg.AccessKeySecret)) != 1 {

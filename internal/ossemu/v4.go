@@ -45,17 +45,17 @@ func parseCredential(s string) (credential, bool) {
 	return credential{p[0], p[1], p[2], p[3], p[4]}, true
 }
 
-// A carrier is where a signature stands: OSS has EC numbers of their own for the same
-// mistakes in each (EC pages 0002-…, 2023 to 2026).
+// A carrier is a place for a signature, with OSS's EC numbers for the mistakes there (EC
+// pages 0002-…, 2023 to 2026).
 type carrier struct {
 	credential, date     string // a malformed credential, or a wrong date in its scope
 	emptyList, emptyName string // in the list of additional headers
-	missingName          string // a listed header that the request lacks, or whose name no header can have
-	mismatch             string // the signature is another
+	missingName          string // a listed header that the request lacks, or that cannot exist
+	mismatch             string // a wrong signature
 	noCredential         string
 	noSignature          string
-	signature            string // it has not the shape of one
-	version              string // of the signature
+	signature            string // a text that cannot be a signature
+	version              string // another version of signatures
 }
 
 var (
@@ -136,7 +136,7 @@ func alwaysSigned(lower string) bool {
 	return strings.HasPrefix(lower, "x-oss-") || lower == "content-type" || lower == "content-md5"
 }
 
-// stringToSignV4 has the date as it was sent, whatever its form.
+// stringToSignV4 takes the date in the form in which it was sent.
 func stringToSignV4(date string, c credential, canonical string) string {
 	sum := sha256.Sum256([]byte(canonical))
 	return algorithmV4 + "\n" + date + "\n" + c.scope() + "\n" + hex.EncodeToString(sum[:])
@@ -246,8 +246,8 @@ func (s *Server) checkTime(a *authorization) error {
 	return nil
 }
 
-// parseDate reads a date as it is sent: x-oss-date in ISO 8601, a Date header as HTTP
-// has it. OSS refuses either in the form of the other (EC 0002-00000502).
+// parseDate reads x-oss-date in ISO 8601 or a Date header in the form of HTTP. OSS refuses
+// either in the form of the other (EC 0002-00000502).
 func parseDate(layout, text string) (time.Time, error) {
 	t, err := time.Parse(layout, text)
 	if err != nil {

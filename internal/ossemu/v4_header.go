@@ -34,7 +34,7 @@ func parseHeaderAuthorization(header http.Header) (*authorization, error) {
 	if !isSignature(a.signature) {
 		return nil, badArgument("Signature", a.signature, "Invalid Signature in Authorization header.", inHeader.signature)
 	}
-	// x-oss-date wins where both are there: clients that cannot set Date send it.
+	// x-oss-date takes precedence: clients that cannot set Date send it.
 	layout := isoTime
 	if a.date = header.Get("x-oss-date"); a.date == "" {
 		layout, a.date = http.TimeFormat, header.Get("Date")
