@@ -32,7 +32,8 @@ var foreignHeaders = []string{
 	"x-oss-object-worm-mode", "x-oss-object-worm-retain-until-date", "x-oss-object-worm-legal-hold",
 }
 
-// readConditions belong to reading. OSS refuses them on uploads.
+// readConditions belong to reading. OSS refuses them on uploads, but ignores them where a
+// multipart upload begins.
 var readConditions = []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"}
 
 // encrypted are the routes that take x-oss-server-side-encryption.
@@ -66,7 +67,8 @@ func (rt route) checkForeign(c *call) error {
 			return errNotImplemented.with("Header", h)
 		}
 	}
-	if c.level == levelObject && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPost) {
+	writes := c.r.Method == http.MethodPut || c.r.Method == http.MethodPost
+	if c.level == levelObject && writes && rt.name != "InitiateMultipartUpload" {
 		for _, h := range readConditions {
 			if c.r.Header.Get(h) != "" {
 				return errNotImplemented.with("Header", h)

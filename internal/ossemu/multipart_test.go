@@ -80,6 +80,12 @@ func TestMultipartRefusals(t *testing.T) {
 		}
 	}
 	wantError(t, uploadPart(t, base, "k", "../../etc", "1", "x"), 404, "NoSuchUpload")
+	condition := newWire("POST", base, "k")
+	condition.query.Set("uploads", "")
+	condition.header.Set("If-Modified-Since", "Mon, 02 Jan 2006 15:04:05 GMT")
+	if got := send(t, condition.presigned(t)); got.status != 200 {
+		t.Errorf("OSS ignores conditions here: %d %s", got.status, got.body)
+	}
 	for name, tc := range map[string]struct {
 		body, code, ec string
 		header         []string
