@@ -41,7 +41,7 @@ growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), 
 soak: ## keep the receiver at full load for ten minutes and watch its memory
 	go run ./cmd/bench soak
 
-chaos: ## a million callbacks while receivers are killed and PostgreSQL is stopped
+chaos: ## a million callbacks while receivers are killed, PostgreSQL is stopped and fails over
 	go run ./cmd/chaos --verbose
 
 fuzz: ## fuzz every parser, 20 seconds each

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"upcall/internal/embeddedpg"
 )
 
 // faults come one after the other, evenly over the run, in random order.
@@ -27,7 +29,7 @@ type faults struct {
 func newFaults(w *world, l *load, c command) *faults {
 	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int),
 		wanted: map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
-			"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts}}
+			"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts, "failover": c.Failovers}}
 	for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
 		if !f.excused(name) {
 			f.order = append(f.order, slices.Repeat([]string{name}, f.wanted[name])...)
@@ -95,6 +97,8 @@ func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 		return f.toxic(ctx, `{"name":"delay","type":"latency","stream":"downstream","attributes":{"latency":700,"jitter":300}}`)
 	case "fill":
 		return f.fill(ctx, victim)
+	case "failover":
+		return f.failOver(ctx)
 	}
 	return fmt.Errorf("unknown fault %q", name)
 }
@@ -127,4 +131,46 @@ func (f *faults) fill(ctx context.Context, victim *receiver) error {
 	}
 	f.hold(ctx, 5*time.Second)
 	return errors.Join(ballast.Close(), os.Remove(ballast.Name()), f.world.restartPostgres(ctx))
+}
+
+// failOver gives PostgreSQL a synchronous standby, stalls it, kills the primary, and promotes the
+// standby, which takes its place.
+func (f *faults) failOver(ctx context.Context) error {
+	w := f.world
+	link, err := w.newProxy("link", w.postgres.Port())
+	if err != nil {
+		return err
+	}
+	defer link.Stop()
+	primaryURL, err := throughProxy(w.postgres.URL(), link.Listen)
+	if err != nil {
+		return err
+	}
+	home := fmt.Sprintf("%s-%d", filepath.Join(w.dir, "postgres"), f.done["failover"]+1)
+	standby, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: home, StandbyOf: primaryURL})
+	if err != nil {
+		return err
+	}
+	primary, left := w.postgres, w.home
+	w.standby = standby
+	if err := primary.Synchronous(ctx); err != nil {
+		return err
+	}
+	f.hold(ctx, 2*time.Second)
+	_, err = link.Toxics.AddToxicJson(strings.NewReader(`{"name":"stall","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`))
+	if err != nil {
+		return err
+	}
+	f.hold(ctx, 5*time.Second)
+	if err := w.postgres.Kill(); err != nil {
+		return err
+	}
+	link.Stop()
+	if err := standby.Promote(ctx); err != nil {
+		return err
+	}
+	w.postgres, w.home, w.standby = standby, home, nil
+	w.proxy.Stop()
+	w.proxy.Upstream = fmt.Sprintf("127.0.0.1:%d", standby.Port())
+	return errors.Join(listenAgain(ctx, w.proxy.Start), os.RemoveAll(left))
 }

@@ -1,9 +1,9 @@
 // Chaos tests that what a receiver acknowledges is recorded once, whatever fails. It runs
 // two receivers on one PostgreSQL and sends them signed callbacks as OSS would. Meanwhile it
-// kills receivers, stops PostgreSQL, cuts, stalls and slows its connections, and fills the
-// disk of a spool. At the end it compares what was answered 200 with what is recorded, and
-// prints a table. It fails if anything was lost or recorded twice, or if a fault did not
-// come.
+// kills receivers, stops PostgreSQL, cuts, stalls and slows its connections, fills the disk
+// of a spool, and fails over to a synchronous standby that was stalled. At the end it compares
+// what was answered 200 with what is recorded, and prints a table. It fails if anything was
+// lost or recorded twice, or if a fault did not come.
 package main
 
 import (
@@ -28,6 +28,7 @@ type command struct {
 	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
 	Fills     int           `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is down. None without the right to mount."`
 	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
+	Failovers int           `default:"10" help:"Times that a synchronous standby stalls, the primary is killed and the standby is promoted."`
 	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
 	Seed      uint64        `default:"1" help:"Seed for the order of the faults and the receivers they hit."`
 	Receiver  string        `help:"The receiver's program. By default it is built."`

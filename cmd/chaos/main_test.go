@@ -14,21 +14,23 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/cli"
+	"upcall/internal/testing/toolchain"
 )
 
 // TestChaos is a short run with every fault. Beside other tests, on a slow machine, answers
 // may take longer than the default allows.
 func TestChaos(t *testing.T) {
 	t.Parallel()
+	toolchain.Need(t, "standby")
 	var out bytes.Buffer
 	args := []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
-		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--slowest", "1m"}
+		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--failovers", "1", "--slowest", "1m"}
 	err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	blanks := regexp.MustCompile(" +")
-	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays",
+	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "1 failovers",
 		"\nfaults that did not come 0\n", "acknowledged and lost", "recorded twice"} {
 		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &out)

@@ -110,8 +110,9 @@ func (w *world) drain(ctx context.Context) error {
 func (v verdict) print(out io.Writer, f *faults) {
 	l := v.load
 	fmt.Fprintf(out, "%s, %d CPUs, two receivers, one PostgreSQL; ", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU())
-	fmt.Fprintf(out, "%d SIGKILLs, %d SIGTERMs, %d stops of PostgreSQL, %d cuts, %d stalls, %d delays, %d full spool disks\n",
-		f.done["kill"], f.done["restart"], f.done["outage"], f.done["cut"], f.done["stall"], f.done["delay"], f.done["fill"])
+	fmt.Fprintf(out, "%d SIGKILLs, %d SIGTERMs, %d stops of PostgreSQL, %d cuts, %d stalls, %d delays, %d full spool disks, %d failovers\n",
+		f.done["kill"], f.done["restart"], f.done["outage"], f.done["cut"], f.done["stall"], f.done["delay"], f.done["fill"],
+		f.done["failover"])
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if n := f.wanted["fill"]; n > 0 && f.excused("fill") {
 		fmt.Fprintf(table, "disks not filled, as this run may not mount any\t%d (%v)\n", n, f.world.mountErr)

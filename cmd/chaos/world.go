@@ -25,6 +25,8 @@ type world struct {
 	progress  io.Writer
 	keys      *loadgen.KeyServer
 	postgres  *embeddedpg.Server
+	home      string             // of its data
+	standby   *embeddedpg.Server // only during a failover
 	proxy     *toxiproxy.Proxy
 	receivers []*receiver
 	mountErr  error // why the spools are not on small disks
@@ -54,16 +56,15 @@ func (w *world) build(ctx context.Context, c command) error {
 			return fmt.Errorf("build receiver: %w: %s", err, out)
 		}
 	}
-	if w.postgres, err = embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres")}); err != nil {
+	w.home = filepath.Join(w.dir, "postgres")
+	if w.postgres, err = embeddedpg.Start(ctx, embeddedpg.Config{DataDir: w.home}); err != nil {
 		return err
 	}
 	if err := migrations.Up(ctx, w.postgres.URL()); err != nil {
 		return err
 	}
-	w.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
-		"postgres", "127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", w.postgres.Port()))
-	if err := w.proxy.Start(); err != nil {
-		return fmt.Errorf("start proxy: %w", err)
+	if w.proxy, err = w.newProxy("postgres", w.postgres.Port()); err != nil {
+		return err
 	}
 	databaseURL, err := throughProxy(w.postgres.URL(), w.proxy.Listen)
 	if err != nil {
@@ -93,6 +94,16 @@ func (w *world) build(ctx context.Context, c command) error {
 	return nil
 }
 
+// newProxy starts a proxy before a port of this machine.
+func (w *world) newProxy(name string, port int) (*toxiproxy.Proxy, error) {
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
+		name, "127.0.0.1:0", fmt.Sprintf("127.0.0.1:%d", port))
+	if err := proxy.Start(); err != nil {
+		return nil, fmt.Errorf("start proxy: %w", err)
+	}
+	return proxy, nil
+}
+
 // close ends and removes everything.
 func (w *world) close() {
 	for _, r := range w.receivers {
@@ -107,13 +118,16 @@ func (w *world) close() {
 	if w.postgres != nil {
 		w.postgres.Stop()
 	}
+	if w.standby != nil {
+		w.standby.Stop()
+	}
 	w.keys.Close()
 	os.RemoveAll(w.dir)
 }
 
 // restartPostgres starts PostgreSQL again with its data and port.
 func (w *world) restartPostgres(ctx context.Context) error {
-	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: filepath.Join(w.dir, "postgres"), Port: w.postgres.Port()})
+	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{DataDir: w.home, Port: w.postgres.Port()})
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 // at the test's end.
 type Server struct {
 	*embeddedpg.Server
-	dir string
+	dir, standbyOf string
 }
 
 // NewServer starts one.
@@ -23,6 +23,14 @@ func NewServer(t testing.TB) *Server {
 	if err := migrations.Up(t.Context(), s.URL()); err != nil {
 		t.Fatalf("migrate the test's own PostgreSQL: %v", err)
 	}
+	return s
+}
+
+// NewStandby starts a standby of the server at a URL. It takes pg_basebackup.
+func NewStandby(t testing.TB, primaryURL string) *Server {
+	t.Helper()
+	s := &Server{dir: Dir(t), standbyOf: primaryURL}
+	s.start(t, 0)
 	return s
 }
 
@@ -42,7 +50,7 @@ func (s *Server) Restart(t testing.TB) {
 
 func (s *Server) start(t testing.TB, port int) {
 	t.Helper()
-	config := embeddedpg.Config{DataDir: s.dir, Port: port, MaxConnections: 200, StartTimeout: setUpTimeout}
+	config := embeddedpg.Config{DataDir: s.dir, StandbyOf: s.standbyOf, Port: port, MaxConnections: 200, StartTimeout: setUpTimeout}
 	server, err := embeddedpg.Start(t.Context(), config)
 	if err != nil {
 		t.Fatalf("start the test's own PostgreSQL: %v", err)

@@ -87,18 +87,37 @@ func (s *Server) initialize(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("look at the data: %w", err)
 	}
 
-	password := rand.Text()
-	if err := writeSecret(passwordFile, password); err != nil {
-		return "", err
-	}
-	// initdb works beside the final place, so that an interrupted run does not leave what
-	// looks like data. Its user must be able to read its copy of the password.
-	fresh, copied := s.pgdata()+".new", passwordFile+".new"
-	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700), s.user.own(fresh),
-		writeSecret(copied, password), s.user.own(copied)); err != nil {
+	// The data is made beside its final place, so that an interrupted run does not leave what
+	// looks like data.
+	fresh := s.pgdata() + ".new"
+	if err := errors.Join(os.RemoveAll(fresh), os.Mkdir(fresh, 0o700), s.user.own(fresh)); err != nil {
 		return "", fmt.Errorf("prepare data directory: %w", err)
 	}
+	create := s.createData
+	if s.config.StandbyOf != "" {
+		create = s.copyPrimary
+	}
+	password, err := create(ctx, fresh)
+	if err == nil {
+		err = writeSecret(passwordFile, password)
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := os.Rename(fresh, s.pgdata()); err != nil {
+		return "", fmt.Errorf("keep new data: %w", err)
+	}
+	return password, nil
+}
+
+// createData makes an empty cluster and returns its password.
+func (s *Server) createData(ctx context.Context, fresh string) (string, error) {
+	// The user of initdb must be able to read its copy of the password.
+	password, copied := rand.Text(), filepath.Join(s.home, "password.new")
 	defer os.Remove(copied)
+	if err := errors.Join(writeSecret(copied, password), s.user.own(copied)); err != nil {
+		return "", fmt.Errorf("prepare data directory: %w", err)
+	}
 	args := []string{"-D", fresh, "-U", role, "--pwfile=" + copied,
 		"-A", "scram-sha-256", "--encoding=UTF8", "--locale=C"}
 	if s.config.NoFsync {
@@ -111,9 +130,6 @@ func (s *Server) initialize(ctx context.Context) (string, error) {
 	cmd.WaitDelay = time.Second
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("initdb as user %s: %w: %s", s.user.name, err, tail(output))
-	}
-	if err := os.Rename(fresh, s.pgdata()); err != nil {
-		return "", fmt.Errorf("keep new data: %w", err)
 	}
 	return password, nil
 }

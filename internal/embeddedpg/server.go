@@ -44,6 +44,10 @@ type Config struct {
 	// /var/lib/upcall, with a warning; [Server.DataDir] says where it is.
 	DataDir string
 
+	// StandbyOf is the URL of a server of this package, whose data this one copies, if it has
+	// none yet, and follows. Its binaries must include pg_basebackup. Default none.
+	StandbyOf string
+
 	// Port on 127.0.0.1; 0 means a free port, chosen at each start.
 	Port int
 

@@ -38,6 +38,8 @@ func Tools() []Tool {
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
 		{"pgbouncer", "receivers behind a connection pooler (internal/eventstore, internal/receiver)", "pgbouncer",
 			"command -v pgbouncer || ls /usr/sbin/pgbouncer"},
+		{"standby", "failover to a standby (internal/receiver, cmd/chaos)", "postgresql",
+			"command -v pg_basebackup || ls /usr/lib/postgresql/*/bin/pg_basebackup"},
 		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"}, // also fails outside a clone
 		{"curl", "curl commands (cmd/ossemu, internal/e2e, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md (internal/e2e)", "jq", "command -v jq"},
