@@ -15,6 +15,7 @@ func helpTexts() kong.Vars {
 		"fields": "Names in another issuer's template: filename=object,height=imageInfo.height. " +
 			"A variable may have several: object=object,filename=object.",
 		"listen":       "Public listener: the callback path and nothing else.",
+		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
 		"public_url":   "The callback URL as OSS sees it, if a proxy changes the path.",
 		"retention": "Drop events that are this many days old, whole months at a time, for example 400d. " +

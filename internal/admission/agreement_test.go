@@ -228,6 +228,7 @@ func (a *trial) recording(t *testing.T) {
 	}
 	saying := func(errs ...error) func() error { return func() error { return errors.Join(errs...) } }
 	for want, say := range map[answer]func() error{
+		{admission.BadToken, admission.ReasonTokenOverused}:      saying(event.ErrOverused),
 		{admission.BadToken, admission.ReasonTokenRevoked}:       saying(event.ErrRevoked),
 		{admission.Malformed, admission.ReasonNotStorable}:       saying(event.ErrUnstorable),
 		{admission.Unavailable, admission.ReasonDatabase}:        saying(event.ErrUnavailable),

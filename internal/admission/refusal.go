@@ -57,6 +57,7 @@ const (
 // Why a receiver may be unable to accept a request.
 const (
 	ReasonBodyCutShort    Reason = "body_cut_short" // the connection ended or stalled
+	ReasonTokenOverused   Reason = "token_overused"
 	ReasonTokenRevoked    Reason = "token_revoked"
 	ReasonNotStorable     Reason = "not_storable"
 	ReasonDatabase        Reason = "database"

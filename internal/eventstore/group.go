@@ -30,6 +30,10 @@ type Config struct {
 	// MaxBatch is the most rows in one transaction; default 512.
 	MaxBatch int
 
+	// MaxEvents is about the most events that a recorder accepts for one upload; default 0: no
+	// limit.
+	MaxEvents int
+
 	// Queue is the most rows that wait for a writer; default 4096. Callers with more get
 	// event.ErrQueueFull.
 	Queue int
@@ -100,13 +104,6 @@ type kind[T any] struct {
 
 	// fix removes the cause of a check_violation. It is nil if nothing can: the row is bad.
 	fix func(context.Context, *pgxpool.Pool, []*request[T]) error
-
-	// bad is the error of a row that PostgreSQL does not accept, while it accepts others.
-	bad error
-
-	// samples returns rows of which PostgreSQL accepts at least one, unless it accepts none at
-	// all. It is nil if that does not matter.
-	samples func(ctx context.Context, pool *pgxpool.Pool, bad *request[T]) ([]*request[T], error)
 }
 
 // A request is a row and the caller that waits for it.
@@ -138,9 +135,10 @@ type answer struct {
 type outcome byte
 
 const (
-	known   outcome = 0   // a row with its id was committed before
-	fresh   outcome = 'n' // the row is committed now
-	revoked outcome = 'r' // the row is refused, and the refusal is committed
+	known    outcome = 0   // a row with its id was committed before
+	fresh    outcome = 'n' // the row is committed now
+	overused outcome = 'o' // it is refused
+	revoked  outcome = 'r' // the row is refused, and the refusal is committed
 )
 
 // start starts the writers. PostgreSQL need not be running yet.
@@ -207,7 +205,7 @@ func (g *group[T]) write() {
 		batch = g.gather(append(batch[:0], first))
 		rows := int64(len(batch))
 		g.underway.Add(rows)
-		w.record(context.Background(), batch)
+		w.record(batch)
 		g.underway.Add(-rows)
 		select {
 		case g.ended <- struct{}{}:

@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 )
 
@@ -17,8 +15,8 @@ import (
 // tokens were ignored have it, too.
 const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
-// insertEvents returns 'n' for each new event, and 'r' for each that is refused because its
-// upload was revoked.
+// insertEvents returns 'n' for each new event, 'r' for each that is refused because its
+// upload was revoked, and 'o' for each whose upload has more events than its {room}.
 //
 // It does not refuse events that are already recorded, so that a repeat gets the same answer
 // as the first time, or events that were acknowledged: {judged} holds the upload ids of all
@@ -62,11 +60,22 @@ WITH suspect AS MATERIALIZED (
 		SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0
 	) AS there
 	WHERE given.upload_id IS NOT NULL AND EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
+), crowded AS MATERIALIZED (
+	SELECT id FROM unnest({id}, {upload_id}, {room}) AS given (id, upload_id, room)
+	WHERE (SELECT count(*) FROM (
+			SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT given.room
+		) AS events) >= room
+		AND NOT EXISTS (
+			SELECT FROM upcall.callback_ids there
+			WHERE there.upload_id IN (given.upload_id, ` + noUpload + `) AND there.id = given.id OFFSET 0
+		)
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 	SELECT coalesce(upload_id, ` + noUpload + `), id, received_at
 	FROM unnest({id}, {received_at}, {upload_id}) AS given (id, received_at, upload_id)
-	WHERE (id = ANY (ARRAY(SELECT id FROM revoked UNION ALL SELECT id FROM before))) IS NOT TRUE
+	WHERE (id = ANY (ARRAY(
+		SELECT id FROM revoked UNION ALL SELECT id FROM before UNION ALL SELECT id FROM crowded
+	))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id
 ), recorded AS (
@@ -75,6 +84,7 @@ WITH suspect AS MATERIALIZED (
 	RETURNING id
 )
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked
+UNION ALL SELECT id, 'o'::"char" FROM crowded WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
 UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
 // eventFields are the columns of events and the other parameters of insertEvents.
@@ -89,7 +99,8 @@ var eventFields = func() []field[eventRow] {
 	}
 	return append(fields,
 		field[eventRow]{"source_addr", func(e *eventRow) any { return &e.SourceAddr }, true},
-		field[eventRow]{"judged", func(e *eventRow) any { return &e.judged }, true})
+		field[eventRow]{"judged", func(e *eventRow) any { return &e.judged }, true},
+		field[eventRow]{"room", func(e *eventRow) any { return &e.room }, true})
 }()
 
 // eventKind is how events are written.
@@ -98,7 +109,7 @@ var eventKind = kind[eventRow]{
 	insert: newStatement("upcall_record", insertEvents, eventFields),
 	join: func(kept, repeat *eventRow) {
 		if repeat.Acknowledged {
-			kept.Acknowledged, kept.judged = true, uuid.NullUUID{}
+			kept.Acknowledged, kept.judged, kept.room = true, uuid.NullUUID{}, nil
 		}
 	},
 	// Some of the rows have no partition.
@@ -109,36 +120,4 @@ var eventKind = kind[eventRow]{
 		}
 		return ensureMonths(ctx, pool, times)
 	},
-	bad:     event.ErrDeadLetter,
-	samples: sampleEvents,
-}
-
-// sampleEvents returns the newest event, as if it came again, or made-up ones if there is
-// none: with little in it, and with much.
-func sampleEvents(ctx context.Context, pool *pgxpool.Pool, bad *request[eventRow]) ([]*request[eventRow], error) {
-	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events ORDER BY received_at DESC, id DESC LIMIT 1")
-	if err != nil {
-		return nil, err
-	}
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil {
-		return nil, err
-	}
-	if len(events) == 0 {
-		size, at := int64(1), bad.row.ReceivedAt
-		events = []*event.Event{{ReceivedAt: at}, {ReceivedAt: at, UploadID: bad.row.UploadID, Callback: callbackspec.Callback{
-			Bucket: bad.row.Callback.Bucket, Object: "sample", ETag: "sample", Size: &size, MimeType: "text/plain",
-			RequestID: "sample", Operation: "PutObject",
-		}}}
-	}
-	var samples []*request[eventRow]
-	for _, e := range events {
-		e.ID, e.Acknowledged = uuid.New(), true // it is no other, and not judged
-		row, err := newEventRow(e)
-		if err != nil {
-			return nil, err
-		}
-		samples = append(samples, &request[eventRow]{id: e.ID, row: row})
-	}
-	return samples, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 // A Recorder commits events in groups.
 type Recorder struct {
 	group *group[eventRow]
+	under underWay
 }
 
 // NewRecorder starts the writers. PostgreSQL need not be running yet.
@@ -23,13 +25,14 @@ func NewRecorder(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder config: %w", err)
 	}
-	return &Recorder{g}, nil
+	return &Recorder{group: g, under: underWay{events: make(map[uuid.UUID]map[uuid.UUID]int)}}, nil
 }
 
 // Record returns when the event is committed. It is a duplicate if an event with the same ID
 // was committed before, or along with it.
 //
-// An error wraps [event.ErrUnavailable], [event.ErrUnstorable] or [event.ErrRevoked]. When
+// An error wraps [event.ErrUnavailable], [event.ErrUnstorable], [event.ErrRevoked] or
+// [event.ErrOverused]. When
 // ctx ends, the caller gets event.ErrUnavailable, but the event is still recorded if
 // PostgreSQL can be reached. Do not change the maps and pointers in the event afterwards.
 func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, err error) {
@@ -37,12 +40,18 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if err != nil {
 		return false, err
 	}
+	if most := r.group.config.MaxEvents; most > 0 && row.judged.Valid {
+		row.room = new(int32(max(most-r.under.begin(e.UploadID.UUID, e.ID), 0)))
+		defer r.under.end(e.UploadID.UUID, e.ID)
+	}
 	outcome, err := r.group.commit(ctx, e.ID, row)
 	switch {
 	case err != nil:
 		return false, err
 	case outcome == revoked:
 		return false, event.ErrRevoked
+	case outcome == overused:
+		return false, event.ErrOverused
 	}
 	return outcome == known, nil
 }
@@ -85,6 +94,39 @@ type eventRow struct {
 	event.Event
 	vars   []byte        // Callback.Vars as JSON
 	judged uuid.NullUUID // UploadID, unless the event was acknowledged
+	room   *int32        // it is refused if the upload has so many events already; nil is no limit
+}
+
+// underWay are the events that are being recorded, which no statement sees yet. Without
+// them, many callbacks of one upload at once could pass the limit together.
+type underWay struct {
+	mu     sync.Mutex
+	events map[uuid.UUID]map[uuid.UUID]int // how often an event is there, by upload and event
+}
+
+// begin adds an event and returns how many others of its upload are under way.
+func (u *underWay) begin(upload, id uuid.UUID) (others int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	events := u.events[upload]
+	if events == nil {
+		events = make(map[uuid.UUID]int, 1)
+		u.events[upload] = events
+	}
+	events[id]++
+	return len(events) - 1
+}
+
+func (u *underWay) end(upload, id uuid.UUID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	events := u.events[upload]
+	if events[id]--; events[id] == 0 {
+		delete(events, id)
+	}
+	if len(events) == 0 {
+		delete(u.events, upload)
+	}
 }
 
 // newEventRow encodes the event's variables and checks that PostgreSQL can hold its texts. An

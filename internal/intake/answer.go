@@ -53,10 +53,10 @@ var recording = []struct {
 	message string // "" means the text of the error
 }{
 	{event.ErrRevoked, admission.BadToken, admission.ReasonTokenRevoked, ""},
+	{event.ErrOverused, admission.BadToken, admission.ReasonTokenOverused, ""},
 	{event.ErrUnstorable, admission.Malformed, admission.ReasonNotStorable, "PostgreSQL cannot hold a value of the callback"},
 	{event.ErrSpoolFull, admission.Unavailable, admission.ReasonSpoolFull, "the callback could not be recorded: the spool is full"},
 	{event.ErrSpoolUnwritable, admission.Unavailable, admission.ReasonSpoolUnwritable, late},
-	{event.ErrDeadLetter, admission.Unavailable, admission.ReasonNotStorable, "PostgreSQL cannot hold the callback"},
 	{event.ErrUnavailable, admission.Unavailable, admission.ReasonDatabase, late},
 	{context.DeadlineExceeded, admission.Unavailable, admission.ReasonDeadline, late},
 }

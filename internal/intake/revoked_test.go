@@ -11,6 +11,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/recorder"
 )
 
 // TestRevoked checks that callbacks of a revoked upload are refused, and that the refusals are
@@ -78,5 +79,34 @@ func TestRevoked(t *testing.T) {
 	}
 	if log := s.log.String(); !strings.Contains(log, `"reason":"token_revoked"`) || strings.Contains(log, token) {
 		t.Errorf("want token_revoked but not the token in the log: %s", log)
+	}
+}
+
+// TestOverused checks that a token does not make any number of rows.
+func TestOverused(t *testing.T) {
+	t.Parallel()
+	o, pool := newOSS(t), dbtest.Pool(t, eventstore.Open)
+	store, err := eventstore.NewRecorder(eventstore.Config{Pool: dbtest.Beside(t, pool, eventstore.OpenRecorder), MaxEvents: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	s := serve(t, o, pool, func(c *Config) {
+		c.Recorder = recorder.New(store, nil, recorder.Config{Logger: c.Logger})
+	})
+	u := issued(t, "a.txt", "")
+	for _, tt := range []struct {
+		reqID     string
+		code      int
+		duplicate bool
+	}{{"R1", 200, false}, {"R2", 200, false}, {"R3", 403, false}, {"R1", 200, true}, {"R3", 403, false}, {"R2", 200, true}} {
+		u.reqID = tt.reqID
+		got := do(t, o.request(t, s.Public, path, string(callbackspec.Form), u.body(t, callbackspec.Form)))
+		if got.Code != tt.code || got.Duplicate != tt.duplicate || tt.code == 403 && got.Error.Code != "bad_token" {
+			t.Errorf("%s: got %d %s", tt.reqID, got.Code, got.Raw)
+		}
+	}
+	if n := count(t, pool); n != 2 {
+		t.Errorf("%d events, want 2", n)
 	}
 }

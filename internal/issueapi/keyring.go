@@ -30,7 +30,6 @@ type caller struct {
 	id, policy string
 	hash       apikey.Hash
 	limiter    *rate.Limiter
-	multiparts chan struct{} // holds a token for each multipart upload being issued for this key
 }
 
 // A keyring holds all keys in memory, so that checking one rarely asks the database, and
@@ -131,7 +130,7 @@ func (k *keyring) stale(s *snapshot, id string) bool {
 
 // read reads all keys. It continues when ctx ends, because other requests wait for it.
 //
-// A key keeps its limits from one reading to the next, even through an outage, so that its
+// A key keeps its limiter from one reading to the next, even through an outage, so that its
 // rate is not reset. Only keys that exist have limiters, which bounds their number.
 func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
@@ -147,11 +146,9 @@ func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 		if !key.RevokedAt.IsZero() || len(key.Hash) != len(apikey.Hash{}) {
 			continue // revoked, or no secret can match it
 		}
-		c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash)}
+		c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash), limiter: rate.NewLimiter(k.rate, k.burst)}
 		if known := last.callers[key.ID]; known != nil {
-			c.limiter, c.multiparts = known.limiter, known.multiparts
-		} else {
-			c.limiter, c.multiparts = rate.NewLimiter(k.rate, k.burst), make(chan struct{}, maxKeyMultiparts)
+			c.limiter = known.limiter
 		}
 		callers[key.ID] = c
 	}

@@ -23,8 +23,7 @@ type Config struct {
 	AccessKeySecret string // its secret; required
 
 	// SecurityToken is the STS token that every signed request must carry along with
-	// the access key. "" means a permanent key: then a token is refused. POST
-	// /_ossemu/sts gives out temporary keys that expire.
+	// the access key. "" means a permanent key: then a token is refused.
 	SecurityToken string
 
 	Region  string   // without the "oss-" prefix, e.g. "cn-hangzhou"; required
@@ -44,8 +43,8 @@ type Config struct {
 	// multipart upload too.
 	MaxObjectSize int64
 
-	MinPartSize int64     // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
-	CORS        *CORSRule // of every bucket; default [DefaultCORS]
+	MinPartSize    int64    // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
+	AllowedOrigins []string // origins that browsers may upload from; default all
 
 	CallbackTimeout time.Duration // for one callback URL, from dialling to the end of the answer; default 5 s as with OSS
 
@@ -75,10 +74,6 @@ func (c Config) withDefaults() Config {
 	c.MaxObjectSize = cmp.Or(c.MaxObjectSize, ossrule.MaxPut)
 	c.MinPartSize = cmp.Or(c.MinPartSize, ossrule.MinPart)
 	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, defaultCallbackTimeout)
-	if c.CORS == nil {
-		rule := DefaultCORS()
-		c.CORS = &rule
-	}
 	if c.CallbackDial == nil {
 		c.CallbackDial = new(net.Dialer).DialContext
 	}
@@ -122,9 +117,6 @@ func (c Config) Check() error {
 	if c.MaxObjectSize < 0 || c.MinPartSize < 0 || c.CallbackTimeout < 0 {
 		faults.AddAt("", "a size or timeout is negative; leave it out for the default")
 	}
-	if c.CORS != nil {
-		c.CORS.check(&faults)
-	}
 	return faults.Err()
 }
 
@@ -157,7 +149,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		b = disk
 	}
-	st, err := openStore(b, cfg.Buckets, cfg.Now())
+	st, err := openStore(b, cfg.Buckets)
 	if err != nil {
 		return nil, fmt.Errorf("load objects: %w", err)
 	}

@@ -28,6 +28,8 @@ const (
 	// primaryTimeout is PostgreSQL's share of a callback's time if there is a spool, which
 	// gets the other half.
 	primaryTimeout = intake.Deadline / 2
+	// DefaultMaxEvents leaves room for an uploader who tries again and again.
+	DefaultMaxEvents = 100
 	// schemaTimeout bounds the check of the schema.
 	schemaTimeout = 5 * time.Second
 )
@@ -55,6 +57,9 @@ type Config struct {
 	// RetentionDays is how long events are kept, at least eventstore.MinRetention; whole
 	// months are dropped. Default 0: all are kept.
 	RetentionDays int
+	// MaxEvents is the most callbacks to record for one upload, so that one token cannot fill
+	// the database. Default DefaultMaxEvents; below 0 is no limit.
+	MaxEvents int
 	// MaxRefusals is the most refused callbacks to keep. Default
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.
 	MaxRefusals int
@@ -114,7 +119,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer writers.Close()
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
-	storeConfig := eventstore.Config{Pool: writers, Now: cfg.Now, OnBatch: batches.Observe}
+	storeConfig := eventstore.Config{Pool: writers, Now: cfg.Now, OnBatch: batches.Observe, MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0)}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue

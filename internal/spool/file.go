@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/filelock"
@@ -125,9 +126,11 @@ func (s *Spool) copyAll(ctx context.Context) error {
 
 // adopt uses the old file itself because there is no space for a copy.
 func (s *Spool) adopt(path string) error {
-	in := newKnown()
+	ids := make(map[uuid.UUID]struct{})
 	err := readFile(path, func(h head, _ []byte) error {
-		in.add(h)
+		if !h.dead {
+			ids[h.id] = struct{}{}
+		}
 		return nil
 	})
 	if err != nil {
@@ -138,7 +141,7 @@ func (s *Spool) adopt(path string) error {
 		if err != nil {
 			return err
 		}
-		s.use(db, in)
+		s.use(db, ids)
 		return nil
 	})
 }

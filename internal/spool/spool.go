@@ -114,10 +114,8 @@ type Spool struct {
 	file sync.Mutex // held while db is used or replaced
 	db   *bolt.DB
 
-	tries map[uuid.UUID]tries // of the waiting events that could not be moved; guarded by file
-
-	mu sync.Mutex // guards the fields below, briefly
-	known
+	mu      sync.Mutex             // guards the fields below, briefly
+	ids     map[uuid.UUID]struct{} // of those that wait
 	stats   Stats
 	failed  error     // why the last commit failed, if it did
 	retryAt time.Time // when to try again after that; zero means never
@@ -144,7 +142,7 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open spool directory: %w", err)
 	}
-	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue), tries: make(map[uuid.UUID]tries)}
+	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue)}
 	if err := s.load(ctx); err != nil {
 		dir.Close()
 		lock.Close()
