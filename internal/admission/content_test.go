@@ -249,6 +249,17 @@ func TestContent(t *testing.T) {
 			{"a further field", " ", "&a=1", vars},
 			{"another size", "size=5", "size=6", asIs},
 		}},
+		{"JSON whose type was forgotten", upload{template: `{"object":${object},"uid":${x:uid},"size":${size},"meta":{"album":${x:album}},"app":7}`,
+			vars: uid}, []change{
+			{"another value", `"uid":42`, `"uid":1`, vars},
+			{"no value", `"uid":42`, `"uid":`, vars},
+			{"text in quotes", `"uid":42`, `"uid":"42"`, asIs},
+			{"a nested value", `%C3%A9t%C3%A9%20`, `%C3%A9t%C3%A8%20`, vars},
+			{"another constant", `"app":7`, `"app":8`, vars},
+			{"a further field", `"app":7`, `"app":7,"admin":true`, vars},
+			{"another size", `"size":5`, `"size":6`, asIs},
+			{"another key", "a%20b", "a%20c", key},
+		}},
 		{"blanks of the template", upload{template: "object=${object}\n&uid = ${x:uid}\r\n&app=7\n", vars: map[string]string{"uid": "42"}}, []change{
 			{"another value", "42", "1", vars},
 			{"without them", "\n&uid = ", "&uid=", asIs},
