@@ -18,10 +18,10 @@ type parser struct {
 	content  Content
 	fields   Fields
 
-	// sources are the names under which TokenField and then each of SystemVariables came;
-	// further are more names of the same variables.
-	sources [maxVariables]string
-	further []string
+	seen uint32 // a bit for each variable that was set: TokenField, then SystemVariables
+
+	// sources are the names that variables had, if fields gives one several names.
+	sources []string
 
 	// percentEncoded means that the text in a JSON-shaped body is percent-encoded, because
 	// the body's type is that of a form.
@@ -125,26 +125,31 @@ func (p *parser) nested(name, raw string) error {
 // variable must agree, too.
 func (p *parser) set(variable, name, text string) error {
 	n := slices.Index(SystemVariables, variable) + 1 // TokenField is 0
-	switch source := &p.sources[n]; {
-	case *source == "":
-		*source = name
-		return p.callback.set(variableField(&p.callback, n), variable, name, text)
-	case *source == name || slices.Contains(p.further, name):
+	bit, several := uint32(1)<<n, len(p.fields) > maxVariables
+	again := p.seen&bit != 0
+	if again && (!several || slices.Contains(p.sources, name)) {
 		return fieldTwice(name)
 	}
-	p.further = append(p.further, name)
+	p.seen |= bit
+	if several {
+		p.sources = append(p.sources, name)
+	}
+	if !again {
+		return p.callback.set(variableField(&p.callback, n), variable, name, text)
+	}
 	var second Callback
 	field := variableField(&second, n)
 	if err := second.set(field, variable, name, text); err != nil {
 		return err
 	}
-	first := reflect.ValueOf(variableField(&p.callback, n)).Elem()
+	known := reflect.ValueOf(variableField(&p.callback, n)).Elem()
 	switch value := reflect.ValueOf(field).Elem(); {
-	case first.IsZero():
-		first.Set(value) // the other name had no value
-	case !value.IsZero() && !reflect.DeepEqual(first.Interface(), value.Interface()):
+	case known.IsZero():
+		known.Set(value) // the other name had no value
+	case !value.IsZero() && !reflect.DeepEqual(known.Interface(), value.Interface()):
+		first := slices.IndexFunc(p.sources, func(source string) bool { return p.fields[source] == variable })
 		return malformedTemplate("send each variable once, or the same one under all names that UPCALL_FIELDS gives it",
-			"fields %s and %s hold different values of %s", fault.Name(p.sources[n]), fault.Name(name), variable)
+			"fields %s and %s hold different values of %s", fault.Name(p.sources[first]), fault.Name(name), variable)
 	}
 	return nil
 }
