@@ -97,7 +97,7 @@ func (d *Doctor) Examine(ctx context.Context, c *Capture) (*Report, error) {
 	}
 	e := &examination{
 		Doctor: d, capture: c, verifier: v, keyURLs: keyURLs, policy: policy, request: c.request(),
-		report: &Report{Format: c.Format, Causes: []Cause{}, Refusals: []Refusal{}, Notes: slices.Clone(c.Notes)},
+		report: &Report{Format: c.Format, Causes: []Cause{}, Oddities: []Oddity{}, Refusals: []Refusal{}, Notes: slices.Clone(c.Notes)},
 	}
 	e.signed = receiver.Signed(&e.request)
 	e.examine(ctx)

@@ -50,6 +50,9 @@ func (e *examination) examine(ctx context.Context) {
 	if _, refusal := e.policy.Admit(ctx, &request, e.at); refusal != nil {
 		r.Code, r.Reason = refusal.Code, refusal.Reason
 	}
+	if err != nil {
+		e.oddities()
+	}
 	switch {
 	case err == nil:
 		r.Verdict, r.Summary, r.Signed = Verifies, "the signature is good", r.Received
@@ -187,10 +190,22 @@ func repair(sig openedSignature, m *match) verify.Request {
 // was sent, only that body is tried first.
 func (e *examination) search(digest [md5.Size]byte, received message) *match {
 	bodies := spread(received[theBody], bodySteps(e.capture.length()), maxBodies)
+	parsed := reparsed(received[theBody], maxReparsed)
+	bodies = append(bodies, parsed...)
 	s := search{digest: digest, parts: [3][]variant{e.paths(received[thePath]), e.queries(received[theQuery]), bodies}}
 	defer func() { e.report.Candidates = s.tried }()
+	d := deep{limit: maxDeep}
+	defer func() { e.report.Candidates += d.tried }()
 	sent := e.capture.Get("Content-MD5")
-	if i := slices.IndexFunc(bodies, func(v variant) bool { return contentMD5([]byte(v.text)) == sent }); i >= 0 {
+	i := slices.IndexFunc(bodies, func(v variant) bool { return contentMD5([]byte(v.text)) == sent })
+	known, _ := base64.StdEncoding.DecodeString(sent)
+	if i < 0 && len(known) == md5.Size {
+		d.digest = [md5.Size]byte(known)
+		if v, ok := d.run(received[theBody], parsed); ok {
+			i, bodies = len(bodies), append(bodies, v)
+		}
+	}
+	if i >= 0 {
 		s.parts[theBody] = bodies[i : i+1]
 		if m := s.run(); m != nil {
 			return m
@@ -201,7 +216,18 @@ func (e *examination) search(digest [md5.Size]byte, received message) *match {
 		away := func(v variant) int { return max(len(v.text)-length, length-len(v.text)) }
 		slices.SortStableFunc(bodies[1:], func(a, b variant) int { return cmp.Compare(away(a), away(b)) })
 	}
-	return s.run()
+	if m := s.run(); m != nil || len(known) == md5.Size {
+		return m
+	}
+	before := message{received[thePath], received[theQuery], ""}.stringToSign()
+	d.digest, d.before = digest, []byte(before)
+	v, ok := d.run(received[theBody], parsed)
+	if !ok {
+		return nil
+	}
+	m := &match{message: received, signed: before + v.text}
+	m.message[theBody], m.kinds[theBody] = v.text, v.kinds
+	return m
 }
 
 // originals are headers in which proxies pass on the target as it was before they changed it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf16"
 
@@ -146,6 +147,18 @@ func quoteJSON(s string, ascii bool, escaped string) string {
 		}
 	}
 	return out.String()
+}
+
+// withoutMember returns a JSON object with one member less, compact.
+func withoutMember(b string) (fewer []string) {
+	fields := fieldsOf(b)
+	if len(fields) > maxMembers {
+		return nil
+	}
+	for i := range slices.Backward(fields) {
+		fewer = append(fewer, writeJSON(slices.Delete(slices.Clone(fields), i, i+1), escapings[0], layouts[0]))
+	}
+	return fewer
 }
 
 // reorderJSON returns a JSON object with its members in other orders, compact.

@@ -17,7 +17,9 @@ const (
 	plainPath = keepPath + "; best use a callback path without percent escapes"
 	keepQuery = "have the proxy pass the query through unchanged (nginx: $request_uri or proxy_pass without variables), " +
 		"or give OSS a callback URL without a query"
-	keepBody   = "verify the raw bytes, before any framework or gateway parses and rewrites the body; turn off body rewriting"
+	keepBody    = "verify the raw bytes, before any framework or gateway parses and rewrites the body; turn off body rewriting"
+	decodeFirst = "verify the body that the event contains, decoded if isBase64Encoded is true; " +
+		"no gateway may parse it as a form or JSON first"
 	editor     = "if an editor, echo or a text-mode transfer made the capture, only the capture is damaged; else: " + keepBody
 	keepHeader = "pass the header through unchanged"
 	copyHeader = "copy the header in one piece; if the proxy folds it: " + keepHeader
@@ -70,13 +72,23 @@ var (
 	BodyChunked        = Kind{"body_chunked", "the body still contains its chunk sizes", "decode Transfer-Encoding: chunked before the check"}
 	BodyCompressed     = Kind{"body_compressed", "the body was compressed on the way", "turn off request compression in the proxy"}
 	BodyReencoded      = Kind{"body_reencoded", "the form values were percent-encoded differently, or decoded", keepBody}
-	BodyFormAsJSON     = Kind{"body_form_as_json", "the form was parsed and rewritten as JSON", keepBody}
+	BodyFormAsJSON     = Kind{"body_form_as_json", "the body was parsed as a form and rewritten as JSON", keepBody}
 	BodyJSONRewritten  = Kind{"body_json_rewritten", "the JSON was parsed and rewritten (spaces, escapes or numbers differ)", keepBody}
 	BodyQuoted         = Kind{"body_quoted", "the body was quoted, as logs do", "record the raw bytes, not a log line"}
 	BodyEntities       = Kind{"body_entities", "characters in the body became HTML entities", keepBody}
 	BodyCharset        = Kind{"body_charset", "the body was converted to another charset", "handle the body as bytes, without conversion"}
 	BodyReordered      = Kind{"body_reordered", "the fields of the body were reordered", keepBody}
 	BodyFieldAdded     = Kind{"body_field_added", "fields were added to the body", keepBody}
+
+	// What frameworks and gateways make of a body; where it was seen is in docs/verification.md.
+	BodyBase64    = Kind{"body_base64", "the body is in Base64 (isBase64Encoded)", decodeFirst}
+	BodyWrapped   = Kind{"body_wrapped", "the body is inside an event that a gateway made of the request", decodeFirst}
+	BodyMultipart = Kind{"body_multipart", "the form was rewritten as multipart/form-data", keepBody}
+	BodyPrinted   = Kind{"body_printed", "the body was parsed and printed as a program shows its variables", "record the raw bytes, not the parsed body"}
+	BodyNames     = Kind{"body_names", "names of fields were changed (PHP writes _ for dots; others nest them or change their case)", keepBody}
+	BodyEmpties   = Kind{"body_empties", "fields with empty values were dropped, or their values became null, empty or 0", keepBody}
+	BodyRounded   = Kind{"body_rounded", "a number was rounded to a float, as JavaScript does with crc64", keepBody}
+	BodyNegative  = Kind{"body_negative", "a number of 64 bits became negative", keepBody}
 
 	SignatureBlanks     = Kind{"signature_blanks", "the Authorization header contains spaces or line breaks", copyHeader}
 	SignatureScheme     = Kind{"signature_scheme", "the Authorization header has something before the signature", keepHeader}

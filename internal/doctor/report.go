@@ -28,6 +28,13 @@ type Cause struct {
 	Signed   string `json:"signed,omitempty"`   // the part as it was signed, marked
 }
 
+// An Oddity is what does not look like OSS at first sight. Unlike a cause, it proves nothing.
+type Oddity struct {
+	Kind Kind   `json:"kind"`
+	What string `json:"what"`
+	Fix  string `json:"fix"`
+}
+
 // A Refusal is what the receiver would refuse although the signature is good. Code is in
 // its answer, and Reason is the label in its log and metrics.
 type Refusal struct {
@@ -47,6 +54,7 @@ type Report struct {
 	Reason   admission.Reason `json:"reason"`
 	Summary  string           `json:"summary"`
 	Fix      string           `json:"fix,omitempty"` // where there is no cause to fix
+	Oddities []Oddity         `json:"oddities"`      // where the signature does not fit what came
 	Causes   []Cause          `json:"causes"`
 	Refusals []Refusal        `json:"refusals"`
 	Notes    []string         `json:"notes"`
@@ -91,6 +99,9 @@ func (r *Report) Write(out io.Writer) error {
 			fmt.Fprintf(&b, "  received: %s\n  signed:   %s\n", shorten(c.Received, limit), shorten(c.Signed, limit))
 		}
 		fmt.Fprintf(&b, "  fix:      %s\n", c.Fix)
+	}
+	for _, odd := range r.Oddities {
+		fmt.Fprintf(&b, "\nodd: %s\n  what: %s\n  fix:  %s\n", odd.Kind, odd.What, odd.Fix)
 	}
 	for _, refusal := range r.Refusals {
 		fmt.Fprintf(&b, "\nrefused anyway, %s (%s): %s\n  fix: %s\n", refusal.Code, refusal.Reason, refusal.What, refusal.Fix)

@@ -10,13 +10,15 @@ import (
 
 // Bounds of the search. Each candidate costs one MD5 of a callback.
 const (
-	maxCandidates = 4000
+	maxCandidates = 8000
 	maxPaths      = 400
 	maxQueries    = 400
 	maxBodies     = 1500
+	maxReparsed   = 4000
 
 	maxMade   = 24 << 20  // bytes of variants made of one part
 	maxHashed = 256 << 20 // bytes of candidates hashed
+	maxDeep   = 256 << 20 // bytes hashed of bodies in other orders or with other numbers
 	maxTwice  = 16 << 10  // bytes: longer parts are changed once, not twice
 
 	maxChanged = admission.MaxBody // bytes: longer parts are not changed, because the receiver refuses them
