@@ -1,0 +1,12 @@
+-- What the columns hold since upload tokens bind more than bucket and object key.
+
+COMMENT ON TABLE upcall.upload_events IS 'One row for each upload that OSS called back for. With an upload_id, what the token covers is what was issued: bucket, object_key, vars, and size and mime_type where the ledger has them. All else is the word of OSS or, if the uploader had OSS sign a callback of their own, of the uploader.';
+COMMENT ON COLUMN upcall.upload_events.etag         IS 'ETag of the object, without quotes. The uploader''s word: no token covers it. Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.size         IS 'Size of the whole object in bytes. The uploader''s word, unless the upload was issued with a size (issued_uploads.size). Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.mime_type    IS 'Content type of the object. The uploader''s word, unless the upload was issued with one (issued_uploads.content_type), apart from case and parameters. Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.crc64        IS 'CRC-64/XZ of the content as an unsigned 64-bit number, as in the header x-oss-hash-crc64ecma. The uploader''s word. Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.content_md5  IS 'MD5 of the content in Base64. The uploader''s word. Null after CompleteMultipartUpload, or when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.client_ip    IS 'Address of the uploader as OSS saw it. The uploader''s word: no token covers it. Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.operation    IS 'PutObject, PostObject or CompleteMultipartUpload. The uploader''s word. Null when the body did not have it.';
+COMMENT ON COLUMN upcall.upload_events.request_id   IS 'Request id of the upload in OSS. Where the body did not have it, the one of the x-oss-request-id header, which nobody signs. Null when neither had it.';
+COMMENT ON COLUMN upcall.upload_events.vars         IS 'All other fields of the body, by their names there; custom variables of the default template have no "x:". The values in the query of the callback URL, too, unless the body has a field of that name, or an upload token of before version 2, which does not cover them. Fields that OSS fills in under names of the template''s own are the uploader''s word. The upload token is left out: upload_id stands for it. Empty object when there are none; never null.';
