@@ -28,7 +28,7 @@ type Event struct {
 	Source     Source        // "" means SourceCallback
 
 	// Acknowledged says that the sender already has the answer 200, so the event is recorded
-	// even if its upload has been revoked.
+	// even if its upload has been revoked since it was received.
 	Acknowledged bool
 
 	// SourceAddr is where the callback came from, to be kept with refusals only. The zero

@@ -214,7 +214,7 @@ func planAll(t *testing.T, pool *pgxpool.Pool, conn *pgx.Conn, check bool) {
 	leaked := slices.Repeat([]uuid.UUID{uuid.MustParse(leakedUpload)}, planBatch)
 	fresh, uploads, revoked := planIDs(false), planIDs(true), known("upload_id", "revoked_uploads")
 	record := func(ids, uploads []uuid.UUID) string {
-		return planCall(eventKind.insert, eventFields, map[string][]uuid.UUID{"id": ids, "upload_id": uploads, "judged": uploads})
+		return planCall(eventKind.insert, eventFields, map[string][]uuid.UUID{"id": ids, "upload_id": uploads})
 	}
 	for name, call := range map[string]string{
 		"tokens":      record(fresh, uploads),

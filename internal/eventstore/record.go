@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
@@ -19,9 +18,9 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // upload was revoked, and 'o' for each whose upload has more events than its {room}.
 //
 // It does not refuse events that are already recorded, so that a repeat gets the same answer
-// as the first time, or events that were acknowledged: {judged} holds the upload ids of all
-// others. The limit on refusals keeps one upload, which OSS accepts until it expires, from
-// filling the table.
+// as the first time, or events that were acknowledged before the upload was revoked: {until}
+// is the time before which a revocation counts. The limit on refusals keeps one upload, which
+// OSS accepts until it expires, from filling the table.
 //
 // If another transaction is about to commit an id, ON CONFLICT waits for that transaction, so
 // events that are not returned are committed. The SELECT of fresh reads ids in the order of
@@ -36,8 +35,11 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // only for callbacks with an upload: ON CONFLICT finds the others.
 const insertEvents = `
 WITH suspect AS MATERIALIZED (
-	SELECT upload_id, id FROM unnest({id}, {judged}) AS given (id, upload_id)
-	WHERE upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.revoked_uploads WHERE upload_id = ANY ({judged})))
+	SELECT upload_id, id FROM unnest({id}, {upload_id}, {until}) AS given (id, upload_id, until)
+	WHERE upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.revoked_uploads WHERE upload_id = ANY ({upload_id})))
+		AND EXISTS (
+			SELECT FROM upcall.revoked_uploads there WHERE there.upload_id = given.upload_id AND there.revoked_at < until OFFSET 0
+		)
 ), revoked AS MATERIALIZED (
 	SELECT id FROM suspect
 	WHERE NOT EXISTS (
@@ -99,7 +101,7 @@ var eventFields = func() []field[eventRow] {
 	}
 	return append(fields,
 		field[eventRow]{"source_addr", func(e *eventRow) any { return &e.SourceAddr }, true},
-		field[eventRow]{"judged", func(e *eventRow) any { return &e.judged }, true},
+		field[eventRow]{"until", func(e *eventRow) any { return &e.until }, true},
 		field[eventRow]{"room", func(e *eventRow) any { return &e.room }, true})
 }()
 
@@ -109,7 +111,7 @@ var eventKind = kind[eventRow]{
 	insert: newStatement("upcall_record", insertEvents, eventFields),
 	join: func(kept, repeat *eventRow) {
 		if repeat.Acknowledged {
-			kept.Acknowledged, kept.judged, kept.room = true, uuid.NullUUID{}, nil
+			kept.Acknowledged, kept.until, kept.room = true, repeat.until, nil
 		}
 	},
 	// Some of the rows have no partition.

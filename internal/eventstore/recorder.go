@@ -40,7 +40,7 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if err != nil {
 		return false, err
 	}
-	if most := r.group.config.MaxEvents; most > 0 && row.judged.Valid {
+	if most := r.group.config.MaxEvents; most > 0 && e.UploadID.Valid && !e.Acknowledged {
 		row.room = new(int32(max(most-r.under.begin(e.UploadID.UUID, e.ID), 0)))
 		defer r.under.end(e.UploadID.UUID, e.ID)
 	}
@@ -92,9 +92,9 @@ func (r *Recorder) Ping(ctx context.Context) error {
 // An eventRow is an event that PostgreSQL can hold, as far as we can tell.
 type eventRow struct {
 	event.Event
-	vars   []byte        // Callback.Vars as JSON
-	judged uuid.NullUUID // UploadID, unless the event was acknowledged
-	room   *int32        // it is refused if the upload has so many events already; nil is no limit
+	vars  []byte    // Callback.Vars as JSON
+	until time.Time // it is refused if its upload was revoked before
+	room  *int32    // it is refused if the upload has so many events already; nil is no limit
 }
 
 // underWay are the events that are being recorded, which no statement sees yet. Without
@@ -129,6 +129,9 @@ func (u *underWay) end(upload, id uuid.UUID) {
 	}
 }
 
+// always is later than any revocation.
+var always = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // newEventRow encodes the event's variables and checks that PostgreSQL can hold its texts. An
 // event that PostgreSQL itself rejects costs the whole batch more transactions, which a
 // sender of bad callbacks must not be able to cause.
@@ -142,8 +145,8 @@ func newEventRow(e *event.Event) (eventRow, error) {
 	}
 	row := eventRow{Event: *e, vars: vars}
 	row.Source = cmp.Or(e.Source, event.SourceCallback)
-	if !e.Acknowledged {
-		row.judged = e.UploadID
+	if row.until = always; e.Acknowledged {
+		row.until = e.ReceivedAt
 	}
 	return row, nil
 }

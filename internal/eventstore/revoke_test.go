@@ -102,6 +102,15 @@ func TestRevokedInABatch(t *testing.T) {
 	}
 	wantCount(t, pool, 4)
 	wantRefused(t, pool, 2)
+	// One that came only after the upload was revoked was acknowledged by mistake: PostgreSQL
+	// could not be asked then.
+	late := eventOf(bad)
+	late.Acknowledged, late.ReceivedAt = true, time.Now().Add(time.Minute)
+	if diff := cmp.Diff([]string{"revoked"}, answersOf(w, requests(t, late))); diff != "" {
+		t.Error(diff)
+	}
+	wantCount(t, pool, 4)
+	wantRefused(t, pool, 3)
 	wantRow(t, pool, 3, `SELECT num_nulls(bucket, object_key, source_addr) FROM upcall.refused_callbacks WHERE digest = $1`, bare.ID)
 }
 
