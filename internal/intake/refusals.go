@@ -30,6 +30,8 @@ const (
 	refusalsEvery = time.Second
 	// refusalTimeout limits the writing. While PostgreSQL cannot be reached, they are dropped.
 	refusalTimeout = 2 * time.Second
+	// lastRefusalTimeout limits it at the end, which must not wait for PostgreSQL.
+	lastRefusalTimeout = 500 * time.Millisecond
 )
 
 // A RefusalStore keeps refused callbacks, as eventstore.Refusals does. It is an interface so
@@ -118,7 +120,9 @@ func (f *refusals) run(ctx context.Context, every time.Duration) {
 		case <-ticker.C:
 			f.flush(ctx)
 		case <-ctx.Done():
-			f.flush(context.WithoutCancel(ctx))
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRefusalTimeout)
+			defer cancel()
+			f.flush(last)
 			return
 		}
 	}

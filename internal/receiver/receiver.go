@@ -30,8 +30,12 @@ const (
 	primaryTimeout = intake.Deadline / 2
 	// DefaultMaxEvents leaves room for an uploader who tries again and again.
 	DefaultMaxEvents = 100
-	// schemaTimeout bounds the check of the schema.
-	schemaTimeout = 5 * time.Second
+	// schemaTimeout bounds the check of the database, and startTimeout how long the first
+	// callbacks wait for it.
+	schemaTimeout, startTimeout = 5 * time.Second, time.Second
+	// closeTimeout bounds the end of each connection pool: one to a PostgreSQL that stalls ends
+	// after 15 seconds. Nothing that was acknowledged depends on it.
+	closeTimeout = 300 * time.Millisecond
 )
 
 // Config configures a receiver.
@@ -96,12 +100,21 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer janitor.Pool.Close()
-	switch err := checkDatabase(ctx, janitor); {
-	case isSchemaError(err), errors.Is(err, eventstore.ErrMistake):
-		return err
-	case err != nil:
-		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", err.Error()))
+	defer within(closeTimeout, janitor.Pool.Close)
+	checked := make(chan error, 1)
+	go func() { checked <- checkDatabase(ctx, janitor) }()
+	away := error(nil)
+	select {
+	case away = <-checked:
+		checked <- away
+	case <-time.After(startTimeout):
+		away = errors.New("it does not answer")
+	}
+	if isMistake(away) {
+		return away
+	}
+	if away != nil {
+		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", away.Error()))
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -117,7 +130,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer writers.Close()
+	defer within(closeTimeout, writers.Close)
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{Pool: writers, Now: cfg.Now, OnBatch: batches.Observe, MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0)}
 	var fallback recorder.Fallback
@@ -130,8 +143,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Logger: cfg.Logger})
+	defer within(closeTimeout, store.Close)
+	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Away: away != nil, Logger: cfg.Logger})
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors())...)
 
 	parts := intake.Config{
@@ -157,9 +170,34 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		workers.Go(func() { work(working) })
 	}
 	defer func() { stop(); workers.Wait() }()
+	ctx, mistaken := context.WithCancelCause(ctx)
+	defer mistaken(nil)
+	workers.Go(func() {
+		select {
+		case err := <-checked: // perhaps later than the start
+			if isMistake(err) {
+				mistaken(err)
+			}
+		case <-working.Done():
+		}
+	})
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue) }, registry)
-	return server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
+	err = server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
+	if cause := context.Cause(ctx); isMistake(cause) {
+		return cause
+	}
+	return err
+}
+
+// within calls end and waits for it, but no longer than so long.
+func within(timeout time.Duration, end func()) {
+	ended := make(chan struct{})
+	go func() { end(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(timeout):
+	}
 }
 
 // Maintain makes the partitions of the coming months and drops what has expired, once, with
@@ -260,6 +298,8 @@ func checkDatabase(ctx context.Context, janitor *eventstore.Janitor) error {
 	}
 	return cmp.Or(eventstore.Mistake(err), err)
 }
+
+func isMistake(err error) bool { return isSchemaError(err) || errors.Is(err, eventstore.ErrMistake) }
 
 func isSchemaError(err error) bool {
 	return errors.Is(err, migrations.ErrTooOld) || errors.Is(err, migrations.ErrDirty)

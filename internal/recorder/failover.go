@@ -29,6 +29,8 @@ type Config struct {
 	// but at most half of the event's time: the fallback needs the rest. Required with a
 	// fallback.
 	PrimaryTimeout time.Duration
+	// Away says that PostgreSQL has not answered before.
+	Away bool
 	// Logger logs when PostgreSQL goes away and comes back. Required.
 	Logger *slog.Logger
 }
@@ -50,6 +52,7 @@ type Failover struct {
 // New returns a Failover. A nil fallback means none.
 func New(primary Primary, fallback Fallback, config Config) *Failover {
 	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1)}
+	f.away.Store(config.Away)
 	f.wake() // an earlier process may have left events
 	return f
 }
