@@ -39,13 +39,24 @@ func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 		cfg.Source = oss.Process(f.CredentialsProcess)
 	case profile:
 		err = f.useProfile(cfg, env)
+		cfg.Reload = f.reload(func(cfg *oss.Config) error { return f.useProfile(cfg, env) })
 	default:
+		cfg.Reload = f.reload(func(cfg *oss.Config) error { return fromEnvironment(cfg, env) }) // secrets may be in files
 		return fault.Join(fromEnvironment(cfg, env), f.setExpiration(cfg))
 	}
 	if err != nil {
 		cfg.Source = noCredentials
 	}
 	return fault.Join(err, f.setExpiration(cfg))
+}
+
+// reload returns a function that reads credentials again.
+func (f *credentialFlags) reload(read func(*oss.Config) error) func() (oss.Config, error) {
+	return func() (oss.Config, error) {
+		var cfg oss.Config
+		err := read(&cfg)
+		return cfg, fault.Join(err, f.setExpiration(&cfg))
+	}
 }
 
 // noCredentials stands for credentials whose mistake is reported already, so that they are

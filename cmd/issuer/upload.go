@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
@@ -183,9 +184,13 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 		}
 	}()
 	var errs []error
-	for _, done := range results {
+	var open []string // the files that are not uploaded
+	for i, done := range results {
 		got := <-done
 		errs = append(errs, got.err)
+		if got.err != nil {
+			open = append(open, fault.Readable(jobs[i].name))
+		}
 		if got.answer != nil {
 			errs = append(errs, printJSON(out, got.answer))
 		}
@@ -194,7 +199,11 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 		return errors.Join(errs...)
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ctx.Err()) })
-	return errors.Join(slices.Insert(errs, 0, errors.New("interrupted; run the same command again"))...)
+	again := errors.New("interrupted; run the same command again")
+	if len(open) < len(jobs) {
+		again = fmt.Errorf("interrupted; run the command again with only the files that are not uploaded yet: %s", strings.Join(open, " "))
+	}
+	return errors.Join(slices.Insert(errs, 0, again)...)
 }
 
 // run uploads one file and returns the callback's answer, nil without a callback.

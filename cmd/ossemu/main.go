@@ -3,10 +3,12 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"upcall/internal/cli"
+	"upcall/internal/ossemu"
 )
 
 func main() { cli.Main("ossemu", run) }
@@ -27,7 +29,18 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 
 // helpTexts are the longer help texts of flags, by their names in the flags' tags.
 func helpTexts() kong.Vars {
+	rule := ossemu.DefaultCORS()
 	return kong.Vars{
+		"methods":         strings.Join(rule.Methods, ","),
+		"allowed_origins": "Older name of --cors-origins.",
+		"cors_expose":     "Response headers that scripts may read.",
+		"cors_headers":    "Request headers that browsers may send, each with at most one *.",
+		"cors_max_age":    "How long browsers may cache the answer to a preflight. 0s leaves it to them.",
+		"cors_methods":    "Methods that browsers may use.",
+		"cors_origins": "Origins that browsers may upload from, each with at most one *. " +
+			"none: the buckets have no CORS rule, like new buckets of OSS.",
+		"exposed": strings.Join(rule.Expose, ","),
+
 		"access_key_id": "The only access key ID that exists.",
 		"access_key_secret": "Its secret. Default ossemu-secret. " +
 			"Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names.",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 )
 
 type serveCommand struct {
-	Listen          string   `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on."`
+	Listen          string   `default:"127.0.0.1:9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address to listen on."`
 	AccessKeyID     string   `name:"access-key-id" default:"ossemu" placeholder:"ID" setting:"OSSEMU_ACCESS_KEY_ID" help:"${access_key_id}"`
 	AccessKeySecret string   `placeholder:"SECRET" help:"${access_key_secret}"`
 	SecurityToken   string   `placeholder:"TOKEN" help:"${security_token}"`
@@ -25,7 +26,37 @@ type serveCommand struct {
 	Buckets         []string `default:"demo" placeholder:"NAME" setting:"OSSEMU_BUCKETS" help:"Buckets that exist."`
 	PublicURL       string   `name:"public-url" placeholder:"URL" setting:"OSSEMU_PUBLIC_URL" help:"${public_url}"`
 	DataDir         string   `placeholder:"DIR" setting:"OSSEMU_DATA_DIR" help:"Directory for the objects. By default they stay in memory."`
-	AllowedOrigins  []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"Origins that browsers may upload from. Default all."`
+
+	CORSOrigins []string      `name:"cors-origins" default:"*" placeholder:"ORIGIN" setting:"OSSEMU_CORS_ORIGINS" help:"${cors_origins}"`
+	CORSMethods []string      `name:"cors-methods" default:"${methods}" setting:"OSSEMU_CORS_METHODS" help:"${cors_methods}"`
+	CORSHeaders []string      `name:"cors-headers" default:"*" placeholder:"NAME" setting:"OSSEMU_CORS_HEADERS" help:"${cors_headers}"`
+	CORSExpose  []string      `name:"cors-expose" default:"${exposed}" placeholder:"NAME" setting:"OSSEMU_CORS_EXPOSE" help:"${cors_expose}"`
+	CORSMaxAge  time.Duration `name:"cors-max-age" default:"60s" placeholder:"DURATION" setting:"OSSEMU_CORS_MAX_AGE" help:"${cors_max_age}"`
+
+	AllowedOrigins []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"${allowed_origins}"`
+}
+
+// noCORS stands for a bucket without a CORS rule, where origins are listed.
+const noCORS = "none"
+
+// errOrigins: two settings are one.
+var errOrigins = errors.New("--allowed-origins (OSSEMU_ALLOWED_ORIGINS) is the older name of --cors-origins (OSSEMU_CORS_ORIGINS); " +
+	"set one of them")
+
+// cors is the rule that the flags describe.
+func (s serveCommand) cors() (ossemu.CORSRule, error) {
+	rule := ossemu.CORSRule{Origins: s.CORSOrigins, Methods: s.CORSMethods, Headers: s.CORSHeaders, Expose: s.CORSExpose, MaxAge: s.CORSMaxAge}
+	var err error
+	if len(s.AllowedOrigins) > 0 {
+		if !slices.Equal(rule.Origins, []string{"*"}) {
+			err = errOrigins
+		}
+		rule.Origins = s.AllowedOrigins
+	}
+	if slices.Equal(rule.Origins, []string{noCORS}) {
+		rule.Origins = nil
+	}
+	return rule, err
 }
 
 const (
@@ -38,8 +69,9 @@ const (
 func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, error) {
 	secret, err1 := cli.Secret(s.AccessKeySecret, env, "OSSEMU_ACCESS_KEY_SECRET")
 	token, err2 := cli.Secret(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
+	rule, err3 := s.cors()
 	return ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: cmp.Or(secret, defaultSecret), SecurityToken: token, Region: s.Region,
-		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, AllowedOrigins: s.AllowedOrigins, Logger: log}, fault.Join(err1, err2)
+		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, CORS: &rule, Logger: log}, fault.Join(err1, err2, err3)
 }
 
 // Check returns all mistakes in the settings.
@@ -86,7 +118,7 @@ func reachable(addr string) string {
 }
 
 type healthcheckCommand struct {
-	Listen  string        `default:":9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
+	Listen  string        `default:"127.0.0.1:9000" placeholder:"ADDR" setting:"OSSEMU_LISTEN" help:"Address that the emulator listens on."`
 	Timeout time.Duration `default:"3s" placeholder:"DURATION" setting:"OSSEMU_TIMEOUT" help:"How long to wait; 0s waits without limit."`
 }
 

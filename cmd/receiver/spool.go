@@ -46,6 +46,9 @@ type spoolDrainCommand struct {
 // drainBatch is how many callbacks share a commit.
 const drainBatch = 512
 
+// drainPause is between attempts to move callbacks that PostgreSQL fails.
+const drainPause = 100 * time.Millisecond
+
 // dir returns the directory, or an error that says how to set it.
 func (d *spoolDir) dir() (string, error) {
 	if d.SpoolDir == "" {
@@ -158,10 +161,16 @@ func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 		return err
 	}
 	total := 0
-	for err == nil && queue.Stats().Queued > 0 {
+	for queue.Stats().Queued > 0 {
 		var moved int
 		moved, err = queue.Move(ctx, recorder.Record, drainBatch)
 		total += moved
+		if moved == 0 && err != nil {
+			break
+		}
+		if moved == 0 { // those that are left will be tried again
+			time.Sleep(drainPause)
+		}
 	}
 	stats := queue.Stats()
 	fmt.Fprintf(std.Out, "%d moved, %d waiting, %d dead\n", total, stats.Queued, stats.DeadLetters)

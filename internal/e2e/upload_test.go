@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -225,5 +226,70 @@ func TestUploadInterrupted(t *testing.T) {
 	said, found := strings.CutSuffix(remarks.String(), "issuer: interrupted; run the same command again\n")
 	if status := upload.ProcessState.ExitCode(); status != 1 || !found {
 		t.Errorf("status %d: %s%s", status, said, &remarks)
+	}
+}
+
+// TestUploadInterruptedLater checks that the program names the files that are not uploaded: all
+// others would be uploaded and reported once more.
+func TestUploadInterruptedLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	paths := inDir(t, map[string]int{"a.bin": 10, "b.bin": 10, "c.bin": 10})
+	arrived := make(chan struct{}, 10)
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if !strings.HasSuffix(r.URL.Path, "b.bin") {
+			serve.ServeHTTP(rw, r)
+			return
+		}
+		arrived <- struct{}{}
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	upload := command(t, w.env, "upload", paths["a.bin"], paths["b.bin"], paths["c.bin"],
+		"--bucket", "demo", "--key", "in/", "--parallel", "1")
+	var remarks bytes.Buffer
+	upload.Stderr = &remarks
+	if err := upload.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	if err := upload.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	upload.Wait() // the message is checked below
+	if want := "not uploaded yet: " + paths["b.bin"] + " " + paths["c.bin"] + "\n"; !strings.HasSuffix(remarks.String(), want) {
+		t.Errorf("%q, want %q", &remarks, want)
+	}
+}
+
+// TestUploadHints checks that the advice is about credentials and flags if the program signs.
+func TestUploadHints(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	paths := inDir(t, map[string]int{"a.bin": 250_000})
+	for name, tt := range map[string]struct {
+		env, value string
+		args       []string
+		says       string
+	}{
+		"wrong secret":   {"OSS_ACCESS_KEY_SECRET", "hunter-wrong", nil, "check OSS_ACCESS_KEY_SECRET"},
+		"wrong id":       {"OSS_ACCESS_KEY_ID", "wrong", nil, "check OSS_ACCESS_KEY_ID"},
+		"wrong token":    {"OSS_SESSION_TOKEN", "wrong", nil, "check OSS_SESSION_TOKEN"},
+		"wrong region":   {"OSS_REGION", "cn-beijing", nil, "check --region"},
+		"no such bucket": {"", "", []string{"--bucket", "absent"}, "check --bucket, --region"},
+	} {
+		for _, partSize := range []string{"250000", "102400"} { // one PUT, and parts
+			t.Run(name+" "+partSize, func(t *testing.T) {
+				t.Parallel()
+				env := maps.Clone(w.env)
+				env[tt.env] = tt.value
+				delete(env, "")
+				_, stderr, status := execute(t, env, slices.Concat([]string{"upload", paths["a.bin"], "--bucket", "demo", "--key", "a.bin",
+					"--part-size", partSize, "--state-dir", t.TempDir()}, tt.args)...)
+				if status != 1 || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "manifest") {
+					t.Errorf("status %d: %s", status, stderr)
+				}
+			})
+		}
 	}
 }

@@ -15,12 +15,17 @@ var (
 	// ErrExpiring is ErrUnavailable, too: the month of a late event is being dropped.
 	// Once the month is gone, it can be recorded in a new one.
 	ErrExpiring = fmt.Errorf("%w: the event's month is just being dropped", ErrUnavailable)
+	// ErrDeadLetter is ErrUnavailable, too: PostgreSQL accepts other rows, but not this one,
+	// because of a trigger or a constraint of the operator's, for example.
+	ErrDeadLetter error = unrecorded("database cannot hold this row")
+	// ErrNoRowFits is ErrUnavailable, too: PostgreSQL answers, but accepts no row at all.
+	ErrNoRowFits error = unrecorded("database accepts no row at all")
 	// ErrSpoolFull says that the spool has reached its limit, or its disk is full.
 	ErrSpoolFull = errors.New("spool is full")
 	// ErrSpoolUnwritable says that the spool did not accept an event, or not in time.
 	ErrSpoolUnwritable = errors.New("spool cannot be written")
-	// ErrUnstorable says that PostgreSQL can never hold this row: text that is not UTF-8
-	// or holds NUL, for example.
+	// ErrUnstorable says that no PostgreSQL can hold this row: text that is not UTF-8 or
+	// holds NUL, for example.
 	ErrUnstorable = errors.New("database cannot hold this row")
 	// ErrOverused says that the upload has as many events as one may have. The event is not
 	// recorded.
@@ -29,3 +34,12 @@ var (
 	// refusal is committed.
 	ErrRevoked = errors.New("upload was revoked")
 )
+
+// unrecorded is ErrUnavailable with a text of its own, because PostgreSQL is there.
+type unrecorded string
+
+// Error says why.
+func (e unrecorded) Error() string { return string(e) }
+
+// Unwrap makes it ErrUnavailable.
+func (unrecorded) Unwrap() error { return ErrUnavailable }

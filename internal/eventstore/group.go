@@ -104,6 +104,13 @@ type kind[T any] struct {
 
 	// fix removes the cause of a check_violation. It is nil if nothing can: the row is bad.
 	fix func(context.Context, *pgxpool.Pool, []*request[T]) error
+
+	// bad is the error of a row that PostgreSQL does not accept, while it accepts others.
+	bad error
+
+	// samples returns rows of which PostgreSQL accepts at least one, unless it accepts none at
+	// all. It is nil if that does not matter.
+	samples func(ctx context.Context, pool *pgxpool.Pool, bad *request[T]) ([]*request[T], error)
 }
 
 // A request is a row and the caller that waits for it.
@@ -205,7 +212,7 @@ func (g *group[T]) write() {
 		batch = g.gather(append(batch[:0], first))
 		rows := int64(len(batch))
 		g.underway.Add(rows)
-		w.record(batch)
+		w.record(context.Background(), batch)
 		g.underway.Add(-rows)
 		select {
 		case g.ended <- struct{}{}:

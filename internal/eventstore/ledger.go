@@ -107,6 +107,7 @@ var issuedFields = []field[issuedRow]{
 // issuedKind is how issued uploads are written.
 var issuedKind = kind[issuedRow]{
 	fields: issuedFields,
+	bad:    event.ErrUnstorable,
 	insert: newStatement("upcall_issue", `
 		WITH issued AS (
 			INSERT INTO upcall.issued_uploads ({columns}) SELECT * FROM unnest({given})

@@ -127,7 +127,7 @@ func TestIssuedOnce(t *testing.T) {
 		}
 		batch = append(batch, &request[issuedRow]{id: upload.ID, row: row, answer: make(chan answer, 1)})
 	}
-	w.record(slices.Clone(batch))
+	w.record(t.Context(), slices.Clone(batch))
 	for i, want := range []outcome{fresh, known} {
 		if a := <-batch[i].answer; a.err != nil || a.outcome != want {
 			t.Errorf("%d: got %q, %v; want %q", i, a.outcome, a.err, want)

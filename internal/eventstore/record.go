@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 )
 
@@ -122,4 +125,37 @@ var eventKind = kind[eventRow]{
 		}
 		return ensureMonths(ctx, pool, times)
 	},
+	bad:     event.ErrDeadLetter,
+	samples: sampleEvents,
+}
+
+// sampleEvents returns the newest event, as if it came again, or made-up ones if there is
+// none: with little in it, and with much.
+func sampleEvents(ctx context.Context, pool *pgxpool.Pool, bad *request[eventRow]) ([]*request[eventRow], error) {
+	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events ORDER BY received_at DESC, id DESC LIMIT 1")
+	if err != nil {
+		return nil, err
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 0 {
+		size, at := int64(1), bad.row.ReceivedAt
+		events = []*event.Event{{ReceivedAt: at}, {ReceivedAt: at, UploadID: bad.row.UploadID, Callback: callbackspec.Callback{
+			Bucket: bad.row.Callback.Bucket, Object: "sample", ETag: "sample", Size: &size, MimeType: "text/plain",
+			RequestID: "sample", Operation: "PutObject",
+		}}}
+	}
+	var samples []*request[eventRow]
+	for _, e := range events {
+		e.ID = uuid.New()
+		row, err := newEventRow(e)
+		if err != nil {
+			return nil, err
+		}
+		row.until = time.Time{} // whether its upload was revoked does not matter
+		samples = append(samples, &request[eventRow]{id: e.ID, row: row})
+	}
+	return samples, nil
 }

@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,12 +169,14 @@ func requests(t *testing.T, events ...*event.Event) []*request[eventRow] {
 
 // answersOf records a batch and returns the answer to each request, in order.
 func answersOf(w *writer[eventRow], batch []*request[eventRow]) []string {
-	w.record(slices.Clone(batch))
+	w.record(context.Background(), slices.Clone(batch))
 	var texts []string
 	for _, q := range batch {
 		switch a := <-q.answer; {
-		case errors.Is(a.err, event.ErrUnstorable):
-			texts = append(texts, "rejected")
+		case errors.Is(a.err, event.ErrDeadLetter):
+			texts = append(texts, "dead letter")
+		case errors.Is(a.err, event.ErrNoRowFits):
+			texts = append(texts, "no row fits")
 		case errors.Is(a.err, event.ErrUnavailable):
 			texts = append(texts, "unavailable")
 		case a.err != nil:
@@ -200,17 +203,17 @@ func TestBadRowHurtsOnlyItself(t *testing.T) {
 		outcome := "new"
 		switch i {
 		case 17: // jsonb cannot hold NUL
-			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\u0000"`)}, "rejected"
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\u0000"`)}, "dead letter"
 		case 60: // half a surrogate pair
-			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\ud800"`)}, "rejected"
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`"\ud800"`)}, "dead letter"
 		case 61: // more digits than numeric can have
-			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`1e200000`)}, "rejected"
+			e.Callback.Vars, outcome = map[string]json.RawMessage{"x:a": json.RawMessage(`1e200000`)}, "dead letter"
 		case 99:
 			e, outcome = events[98], "duplicate"
 		}
 		events, want = append(events, e), append(want, outcome)
 	}
-	events, want = append(events, events[17]), append(want, "rejected")
+	events, want = append(events, events[17]), append(want, "dead letter")
 	if diff := cmp.Diff(want, answersOf(w, requests(t, events...))); diff != "" {
 		t.Error(diff)
 	}
@@ -279,7 +282,7 @@ func TestManyCopiesThroughTwoRecorders(t *testing.T) {
 
 func TestSerializationFailureIsRetried(t *testing.T) {
 	t.Parallel()
-	for failures, want := range map[int]error{1: nil, 2: event.ErrUnavailable} {
+	for failures, want := range map[int]error{1: nil, 3: nil, 1000: event.ErrNoRowFits} {
 		pool := dbtest.Pool(t, Open)
 		execute(t, pool, "CREATE SEQUENCE tries")
 		execute(t, pool, fmt.Sprintf(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -57,6 +57,7 @@ var recording = []struct {
 	{event.ErrUnstorable, admission.Malformed, admission.ReasonNotStorable, "PostgreSQL cannot hold a value of the callback"},
 	{event.ErrSpoolFull, admission.Unavailable, admission.ReasonSpoolFull, "the callback could not be recorded: the spool is full"},
 	{event.ErrSpoolUnwritable, admission.Unavailable, admission.ReasonSpoolUnwritable, late},
+	{event.ErrDeadLetter, admission.Unavailable, admission.ReasonNotStorable, "PostgreSQL cannot hold the callback"},
 	{event.ErrUnavailable, admission.Unavailable, admission.ReasonDatabase, late},
 	{context.DeadlineExceeded, admission.Unavailable, admission.ReasonDeadline, late},
 }

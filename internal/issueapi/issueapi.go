@@ -89,10 +89,14 @@ type Server struct {
 	multiparts chan struct{} // holds a token for each multipart upload being issued
 }
 
-// maxMultiparts is how many multipart uploads may be issued at once. One of ten thousand
-// parts takes a second of signing and some megabytes of answer; without the limit, a single
-// key could use up memory and processors within its rate.
-const maxMultiparts = 4
+// maxMultiparts is how many multipart uploads may be issued at once, and maxKeyMultiparts how
+// many of them for one key. One of ten thousand parts takes a second of signing and some
+// megabytes of answer; without the limits, a single key could use up memory and processors
+// within its rate, or keep all others waiting.
+const (
+	maxMultiparts    = 4
+	maxKeyMultiparts = 2
+)
 
 // New returns a Server. The error says what is missing.
 func New(cfg Config) (*Server, error) {

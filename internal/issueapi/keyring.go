@@ -30,6 +30,7 @@ type caller struct {
 	id, policy string
 	hash       apikey.Hash
 	limiter    *rate.Limiter
+	multiparts chan struct{} // holds a token for each multipart upload being issued for this key
 }
 
 // A keyring holds all keys in memory, so that checking one rarely asks the database, and
@@ -130,7 +131,7 @@ func (k *keyring) stale(s *snapshot, id string) bool {
 
 // read reads all keys. It continues when ctx ends, because other requests wait for it.
 //
-// A key keeps its limiter from one reading to the next, even through an outage, so that its
+// A key keeps its limits from one reading to the next, even through an outage, so that its
 // rate is not reset. Only keys that exist have limiters, which bounds their number.
 func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
@@ -146,9 +147,11 @@ func (k *keyring) read(ctx context.Context, last *snapshot) *snapshot {
 		if !key.RevokedAt.IsZero() || len(key.Hash) != len(apikey.Hash{}) {
 			continue // revoked, or no secret can match it
 		}
-		c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash), limiter: rate.NewLimiter(k.rate, k.burst)}
+		c := &caller{id: key.ID, policy: key.Policy, hash: apikey.Hash(key.Hash)}
 		if known := last.callers[key.ID]; known != nil {
-			c.limiter = known.limiter
+			c.limiter, c.multiparts = known.limiter, known.multiparts
+		} else {
+			c.limiter, c.multiparts = rate.NewLimiter(k.rate, k.burst), make(chan struct{}, maxKeyMultiparts)
 		}
 		callers[key.ID] = c
 	}

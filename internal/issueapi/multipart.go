@@ -32,11 +32,13 @@ func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller)
 	if len(violations) > 0 {
 		return nil, policyProblem(violations, request.Check(s.cfg.CallbackHosts, true))
 	}
-	select {
-	case s.multiparts <- struct{}{}:
-		defer func() { <-s.multiparts }()
-	case <-ctx.Done():
-		return nil, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
+	for _, slots := range []chan struct{}{who.multiparts, s.multiparts} { // the key's first, so that it waits for itself
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return nil, unavailable("too many multipart uploads are being issued; try again", ctx.Err())
+		}
 	}
 	m, _, err := s.cfg.Issuer.IssueMultipart(ctx, request)
 	eventOf(c).issued(m.ID, grant)

@@ -150,7 +150,11 @@ func ossRules(err error) []policy.Violation {
 	for _, f := range fault.Of(err) {
 		// Expired credentials are for the operator to fix, not for the caller.
 		if f.Field != "" && !errors.Is(f, oss.ErrCredentials) {
-			rules = append(rules, policy.Violation{Rule: ruleOSS, Field: requestField(f.Field), Detail: f.Problem + "; " + f.Fix})
+			fix := f.Fix
+			if errors.Is(f, oss.ErrContentLength) {
+				fix += ": POST /v1/uploads/multipart"
+			}
+			rules = append(rules, policy.Violation{Rule: ruleOSS, Field: requestField(f.Field), Detail: f.Problem + "; " + fix})
 		}
 	}
 	return rules

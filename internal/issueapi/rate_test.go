@@ -1,12 +1,17 @@
 package issueapi
 
 import (
+	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"upcall/internal/event"
+	"upcall/internal/issue"
+	"upcall/internal/manifest"
+	"upcall/internal/oss"
 )
 
 func TestRate(t *testing.T) {
@@ -95,4 +100,54 @@ func TestRateOverHTTP(t *testing.T) {
 	if n := s.rows(t); n != 1 {
 		t.Errorf("%d rows", n)
 	}
+}
+
+// A busyIssuer takes as long for a multipart upload as the test likes.
+type busyIssuer struct {
+	Issuer
+	begun chan string // the key of each upload that has begun
+	end   chan struct{}
+}
+
+func (b busyIssuer) IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
+	b.begun <- r.APIKeyID
+	<-b.end
+	return b.Issuer.IssueMultipart(ctx, r)
+}
+
+// TestMultipartsOfOneKey checks that a key with many multipart uploads at once does not keep
+// another waiting, and that this outlives a reading of the keys.
+func TestMultipartsOfOneKey(t *testing.T) {
+	t.Parallel()
+	busy := busyIssuer{begun: make(chan string, 100), end: make(chan struct{})}
+	at := &clock{}
+	s := start(t, func(c *Config) {
+		busy.Issuer = c.Issuer
+		c.Issuer, c.Now = busy, at.now
+	})
+	const photo = `{"key":"photos/web/a.jpg","content_type":"image/jpeg","size":1024,"vars":{"uid":"42"}}`
+	var calls sync.WaitGroup
+	ask := func(key, body string) {
+		calls.Go(func() {
+			if got := s.call(t, http.MethodPost, "/v1/uploads/multipart", key, body); got.status != http.StatusCreated {
+				t.Errorf("%d: %s", got.status, got.raw)
+			}
+		})
+	}
+	for range 10 {
+		ask(s.photos, photo)
+	}
+	for range 2 {
+		<-busy.begun
+	}
+	at.move(RevokedWithin)
+	for range 10 {
+		ask(s.photos, photo)
+	}
+	ask(s.films, `{"bucket":"demo","key":"a.mp4","content_type":"video/mp4","size":1024}`)
+	if who := <-busy.begun; who != "app" {
+		t.Errorf("an upload of %s began next", who)
+	}
+	close(busy.end)
+	calls.Wait()
 }

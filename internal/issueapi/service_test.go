@@ -251,3 +251,15 @@ func TestNewRejections(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeFileIsToldOfParts checks that a file over the limit of one PUT is sent to the call
+// that takes it.
+func TestLargeFileIsToldOfParts(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config) { c.Policies = parsePolicies(t, strings.ReplaceAll(policies, "20MiB", "20GiB")) })
+	got := s.call(t, http.MethodPost, "/v1/uploads", s.photos,
+		`{"key":"photos/web/a.jpg","content_type":"image/jpeg","size":6000000000,"vars":{"uid":"42"}}`)
+	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.text("detail"), "POST /v1/uploads/multipart") {
+		t.Errorf("%d: %s", got.status, got.raw)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"upcall/internal/fault"
@@ -44,6 +45,10 @@ type Config struct {
 
 	// SessionExpires is when temporary credentials end, if that is known.
 	SessionExpires time.Time
+
+	// Reload reads the fields above again, once temporary credentials have expired: someone may
+	// have written new ones where they came from. Default none.
+	Reload func() (Config, error)
 
 	// Source provides the credentials instead of the fields above. Default none.
 	Source Source
@@ -175,8 +180,7 @@ func (c Config) static() Credentials {
 // source returns where the credentials come from.
 func (c Config) source() Source {
 	if c.Source == nil {
-		static := c.static()
-		return func(context.Context) (Credentials, error) { return static, nil }
+		return c.reloading()
 	}
 	return func(ctx context.Context) (Credentials, error) {
 		got, err := c.Source(ctx)
@@ -184,5 +188,27 @@ func (c Config) source() Source {
 			return Credentials{}, err
 		}
 		return got, got.check(func(string) string { return "the source of the credentials" })
+	}
+}
+
+// reloadEvery limits how often expired credentials, or ones that may have expired, are read.
+const reloadEvery = time.Second
+
+// reloading provides the credentials in the fields, until they expire and others are there.
+func (c Config) reloading() Source {
+	var mu sync.Mutex
+	current, readAt := c.static(), time.Time{}
+	return func(context.Context) (Credentials, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ended := current.SessionToken != "" && time.Until(current.Expires) < ossrule.MinExpiry // zero: perhaps
+		if c.Reload == nil || !ended || time.Since(readAt) < reloadEvery {
+			return current, nil
+		}
+		readAt = time.Now()
+		if fresh, err := c.Reload(); err == nil && fresh.static().check(variable) == nil {
+			current = fresh.static()
+		}
+		return current, nil // if they have expired, whoever signs says so
 	}
 }

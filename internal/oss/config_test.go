@@ -213,3 +213,45 @@ func checkMistakes(t *testing.T, err error, says string, rules ...error) {
 		t.Errorf("error holds a secret: %q", err)
 	}
 }
+
+// TestReload checks that temporary credentials that have expired, or may have, are read again,
+// and no others.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	past, later := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	for _, tt := range []struct {
+		name   string
+		token  string
+		end    time.Time
+		fresh  oss.Config
+		broken error
+		want   string // the session token that signs; "" means an error
+	}{
+		{"expired", "old", past, oss.Config{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "new", SessionExpires: later}, nil, "new"},
+		{"perhaps expired", "old", time.Time{}, oss.Config{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "new"}, nil, "new"},
+		{"valid", "old", later, oss.Config{AccessKeyID: "ak", AccessKeySecret: "sk", SessionToken: "new"}, nil, "old"},
+		{"expired, and nothing to read", "old", past, oss.Config{}, errors.New("gone"), ""},
+		{"expired, and half a key", "old", past, oss.Config{AccessKeyID: "ak", SessionToken: "new"}, nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := goodConfig()
+			cfg.SessionToken, cfg.SessionExpires = tt.token, tt.end
+			cfg.Reload = func() (oss.Config, error) { return tt.fresh, tt.broken }
+			client, err := oss.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed, err := client.Put(t.Context(), goodPut())
+			if tt.want == "" {
+				if !errors.Is(err, oss.ErrCredentials) {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if u, parsed := url.Parse(signed.URL); err != nil || parsed != nil || u.Query().Get("x-oss-security-token") != tt.want {
+				t.Errorf("signed %s, %v", signed.URL, err)
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // An UploadRef names a multipart upload that was initiated.
@@ -23,7 +24,11 @@ type ServiceError struct {
 }
 
 func (e *ServiceError) Error() string {
-	return fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, fault.Line(e.Message), e.RequestID)
+	text := fmt.Sprintf("%s: OSS answers %d %s: %s (request %s)", e.Operation, e.Status, e.Code, fault.Line(e.Message), e.RequestID)
+	if advice := ossrule.Advice(e.Code, e.Message); advice != "" {
+		text += "; " + advice
+	}
+	return text
 }
 
 // failed returns the SDK's error in one line. The SDK's own text has eight lines and shows

@@ -98,12 +98,14 @@ func (s *Server) putFaults(c *call) error {
 	}
 	f, err := parseFaults(data)
 	if err != nil {
-		return c.writeJSON(http.StatusBadRequest, map[string]any{
-			"error": map[string]string{"code": "bad_faults", "message": err.Error()},
-		})
+		return c.refuseJSON(http.StatusBadRequest, "bad_faults", err.Error())
 	}
 	s.faults.set(f)
 	return c.writeJSON(http.StatusOK, f)
+}
+
+func (c *call) refuseJSON(status int, code, message string) error {
+	return c.writeJSON(status, map[string]any{"error": map[string]string{"code": code, "message": message}})
 }
 
 func (c *call) writeJSON(status int, v any) error {

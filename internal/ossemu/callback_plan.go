@@ -1,6 +1,9 @@
 package ossemu
 
 import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -97,56 +100,105 @@ func decodePlan(encoded string) (*plan, error) {
 	if err != nil {
 		return nil, callbackError(err, "callback", encoded)
 	}
+	if parameter.BodyType == callbackspec.JSON {
+		// With any values, a template that is not JSON makes a body that is not JSON.
+		body, err := callbackspec.Expand(parameter.Body, parameter.BodyType, nil)
+		if err != nil || !json.Valid([]byte(body)) {
+			document, _ := base64.StdEncoding.DecodeString(encoded) // it was decoded before
+			r := callbackRefusals[callbackspec.ErrNotJSON]
+			return nil, badArgument("callback", string(document), r.message, r.ec)
+		}
+	}
 	return &plan{parameter: parameter}, nil
 }
 
-// A refusal is OSS's answer to a broken rule. An empty message means that OSS's words
-// are not documented: then the rule's own are given.
+// A refusal is OSS's answer to a mistake in one place. An empty message means that OSS's
+// words are not documented: then the answer has the words of the rule.
 type refusal struct {
-	rule        error
 	message, ec string
 }
 
-// refusals in the order in which they are looked for (EC pages 0007-…, 2023 to 2026;
-// "Upload callback" troubleshooting).
-var refusals = []refusal{
-	{rule: callbackspec.ErrNotBase64, ec: "0007-00000002"},
-	{rule: callbackspec.ErrNotJSON, message: "The callback configuration is not json format."},
-	{rule: callbackspec.ErrURLCount, ec: "0007-00000005"},
-	{rule: callbackspec.ErrPort, ec: "0007-00000004"},
-	{rule: callbackspec.ErrNotASCII, ec: "0007-00000004"},
-	{rule: callbackspec.ErrIPv6, ec: "0007-00000004"},
-	{rule: callbackspec.ErrPrivateAddress, message: "Private address is forbidden to callback.", ec: "0007-00000008"},
-	{rule: callbackspec.ErrURL, ec: "0007-00000004"},
-	{rule: callbackspec.ErrEmptyBody, ec: "0007-00000011"},
-	{rule: callbackspec.ErrBodyType, ec: "0007-00000012"},
-	{rule: callbackspec.ErrAdditionalHeader, ec: "0007-00000026"},
-}
+// refusals by the field of the callback, and by the rule where a field has several (EC
+// pages 0007-…, 2023 to 2026; "Upload callback" troubleshooting).
+var (
+	fieldRefusals = map[string]refusal{
+		"callbackUrl":       {ec: "0007-00000004"},
+		"callbackHost":      {ec: "0007-00000009"},
+		"callbackBody":      {ec: "0007-00000011"},
+		"callbackBodyType":  {ec: "0007-00000012"},
+		"callbackSNI":       {message: "The callback sni is invalid."},
+		"additionalHeaders": {ec: "0007-00000026"},
+	}
+	ruleRefusals = []struct {
+		rule error
+		refusal
+	}{
+		{callbackspec.ErrURLCount, refusal{ec: "0007-00000005"}},
+		{callbackspec.ErrPrivateAddress, refusal{"Private address is forbidden to callback.", "0007-00000008"}},
+		{callbackspec.ErrTemplate, refusal{ec: "0007-00000105"}},
+	}
+	callbackRefusals = map[error]refusal{ // of the document as a whole
+		callbackspec.ErrTooLarge:  {ec: "0007-00000001"},
+		callbackspec.ErrNotBase64: {ec: "0007-00000002"},
+		callbackspec.ErrNotJSON:   {message: "The callback configuration is not json format.", ec: "0007-00000003"},
+	}
+	// The pages of 101 and 104 do not show their numbers, which follow from those of the
+	// pages before and after them.
+	varRefusals = map[error]refusal{
+		callbackspec.ErrTooLarge:  {ec: "0007-00000101"},
+		callbackspec.ErrNotBase64: {ec: "0007-00000102"},
+		callbackspec.ErrNotJSON:   {ec: "0007-00000103"},
+	}
+	noStringRefusal = refusal{ec: "0007-00000104"} // a variable's value is not a string
+)
 
 // callbackError turns the mistakes in a callback or callback-var into OSS's answer to
-// the first of them.
+// the first of them. value is the argument as it was sent.
 func callbackError(err error, argument, value string) error {
-	field, ok := errors.AsType[fault.Fault](err)
+	found, ok := errors.AsType[fault.Fault](err)
 	if !ok {
 		return badArgument(argument, value, err.Error(), "")
 	}
-	if argument == "callback" {
-		argument = field.Field
+	var r refusal
+	switch {
+	case argument == "callback-var" && found.Field != argument && found.Rule == callbackspec.ErrNotJSON:
+		r = noStringRefusal
+	case argument == "callback-var":
+		r = varRefusals[found.Rule]
+	case argument == "callback" && found.Field == "callback":
+		r = callbackRefusals[found.Rule]
+		if text, err := base64.StdEncoding.DecodeString(value); err == nil && found.Rule == callbackspec.ErrNotJSON {
+			value = string(text)
+		}
+	case argument == "callback":
+		argument, value, r = fieldRefusal(found, value)
 	}
-	if errors.Is(field, callbackspec.ErrTemplate) && strings.Contains(field.Problem, "lone $") {
-		return badArgument("ReplaceKeyPrefix", value, "Left brace must be adjacent to dollar sign.", "0007-00000105")
-	}
-	if argument == "callback-var" && errors.Is(field, callbackspec.ErrNotJSON) {
-		return badArgument(argument, value, field.Error(), "0007-00000103")
-	}
-	for _, r := range refusals {
-		if errors.Is(field, r.rule) {
-			message := r.message
-			if message == "" {
-				message = field.Error()
-			}
-			return badArgument(argument, value, message, r.ec)
+	return badArgument(argument, value, cmp.Or(r.message, found.Error()), r.ec)
+}
+
+// fieldRefusal is the answer to a mistake in a field of a callback that is JSON in Base64.
+// OSS names the callback or the field as the argument and shows the decoded JSON, or the
+// text of a template.
+func fieldRefusal(found fault.Fault, encoded string) (argument, value string, r refusal) {
+	document, _ := base64.StdEncoding.DecodeString(encoded) // it was decoded before
+	argument, value, r = found.Field, string(document), fieldRefusals[found.Field]
+	for _, known := range ruleRefusals {
+		if errors.Is(found, known.rule) {
+			r = known.refusal
 		}
 	}
-	return badArgument(argument, value, field.Error(), "")
+	switch {
+	case found.Field == "callbackBody" && found.Rule == callbackspec.ErrNotJSON:
+		r = refusal{} // the page about a body that is not a string does not show its number
+	case errors.Is(found, callbackspec.ErrTemplate):
+		var callback struct{ CallbackBody string }
+		_ = json.Unmarshal(document, &callback) // likewise
+		argument, value = "ReplaceKeyPrefix", callback.CallbackBody
+		if strings.Contains(found.Problem, "lone $") {
+			r.message = "Left brace must be adjacent to dollar sign."
+		}
+	case found.Field == "callbackSNI":
+		argument = "callback"
+	}
+	return argument, value, r
 }

@@ -24,19 +24,34 @@ func TestCallbackParameterRefused(t *testing.T) {
 	doc := func(fields string) string {
 		return b64(`{"callbackUrl":"r.example/cb","callbackBody":"a=b"` + fields + `}`)
 	}
-	for name, tc := range map[string]struct{ callback, vars, query, argument, message, ec string }{
+	for name, tc := range map[string]struct{ callback, vars, query, argument, value, message, ec string }{
 		"not base64":         {callback: "x123-*&", argument: "callback", ec: "0007-00000002"},
-		"not json":           {callback: b64("x"), argument: "callback", message: "The callback configuration is not json format."},
+		"not json":           {callback: b64("x"), argument: "callback", message: "The callback configuration is not json format.", ec: "0007-00000003", value: "x"},
 		"six URLs":           {callback: b64(`{"callbackUrl":"a.x;b.x;c.x;d.x;e.x;f.x","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000005"},
 		"bad port":           {callback: b64(`{"callbackUrl":"www.example.com:test","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
 		"IPv6":               {callback: b64(`{"callbackUrl":"http://[::1]/","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
 		"not ASCII":          {callback: b64(`{"callbackUrl":"r.example/ü","callbackBody":"a"}`), argument: "callbackUrl", ec: "0007-00000004"},
 		"empty body":         {callback: b64(`{"callbackUrl":"r.example","callbackBody":""}`), argument: "callbackBody", ec: "0007-00000011"},
 		"body type":          {callback: doc(`,"callbackBodyType":"text/xml"`), argument: "callbackBodyType", ec: "0007-00000012"},
-		"lone dollar":        {callback: b64(`{"callbackUrl":"r.example","callbackBody":"a=$b"}`), argument: "ReplaceKeyPrefix", message: "Left brace must be adjacent to dollar sign.", ec: "0007-00000105"},
+		"lone dollar":        {callback: b64(`{"callbackUrl":"r.example","callbackBody":"a=$b"}`), argument: "ReplaceKeyPrefix", value: "a=$b", message: "Left brace must be adjacent to dollar sign.", ec: "0007-00000105"},
 		"additional header":  {callback: doc(`,"additionalHeaders":{"x-oss-test":"1"}`), argument: "additionalHeaders", ec: "0007-00000026"},
+		"a name twice":       {callback: doc(`,"callbackUrl":1`), argument: "callback", ec: "0007-00000003"},
+		"URL is a number":    {callback: b64(`{"callbackUrl":1,"callbackBody":"a=b"}`), argument: "callbackUrl", ec: "0007-00000004"},
+		"host is a list":     {callback: doc(`,"callbackHost":[1,2,3]`), argument: "callbackHost", ec: "0007-00000009"},
+		"host is a URL":      {callback: doc(`,"callbackHost":"http://cb.example.com"`), argument: "callbackHost", ec: "0007-00000009"},
+		"body is no JSON":    {callback: b64(`{"callbackUrl":"r.example","callbackBody":"a=${size}","callbackBodyType":"application/json"}`), argument: "callback", message: "The callback configuration is not json format.", ec: "0007-00000003"},
+		"body lacks a brace": {callback: b64(`{"callbackUrl":"r.example","callbackBody":"{\"a\":${size}","callbackBodyType":"application/json"}`), argument: "callback", message: "The callback configuration is not json format.", ec: "0007-00000003"},
+		"body is a list":     {callback: b64(`{"callbackUrl":"r.example","callbackBody":[1]}`), argument: "callbackBody"},
+		"type is a number":   {callback: doc(`,"callbackBodyType":123`), argument: "callbackBodyType", ec: "0007-00000012"},
+		"SNI is a string":    {callback: doc(`,"callbackSNI":"true"`), argument: "callback", message: "The callback sni is invalid.", value: `{"callbackUrl":"r.example/cb","callbackBody":"a=b","callbackSNI":"true"}`},
+		"headers are a list": {callback: doc(`,"additionalHeaders":["a"]`), argument: "additionalHeaders", ec: "0007-00000026"},
+		"unclosed":           {callback: b64(`{"callbackUrl":"r.example","callbackBody":"size=${size}&my_var=${x:my_var"}`), argument: "ReplaceKeyPrefix", value: "size=${size}&my_var=${x:my_var", ec: "0007-00000105"},
+		"no such variable":   {callback: b64(`{"callbackUrl":"r.example","callbackBody":"a=${file.name}"}`), argument: "ReplaceKeyPrefix", value: "a=${file.name}", ec: "0007-00000105"},
+		"vars not base64":    {callback: doc(""), vars: "x123-*&", argument: "callback-var", value: "x123-*&", ec: "0007-00000102"},
+		"vars too large":     {callback: doc(""), vars: b64(`{"x:a":"` + strings.Repeat("a", 5000) + `"}`), argument: "callback-var", ec: "0007-00000101"},
+		"vars no strings":    {callback: doc(""), vars: b64(`{"x:a":{"a":"b"}}`), argument: "callback-var", ec: "0007-00000104"},
 		"signature 2.0":      {callback: doc(`,"signatureVersion":"2.0"`), argument: "signatureVersion"},
-		"too large":          {callback: doc(`,"callbackHost":"` + strings.Repeat("a", 5000) + `"`), argument: "callback"},
+		"too large":          {callback: doc(`,"callbackHost":"` + strings.Repeat("a", 5000) + `"`), argument: "callback", ec: "0007-00000001"},
 		"vars not json":      {callback: doc(""), vars: b64("x"), argument: "callback-var", ec: "0007-00000103"},
 		"vars upper case":    {callback: doc(""), vars: b64(`{"x:Foo":"1"}`), argument: "callback-var"},
 		"vars without x":     {callback: doc(""), vars: b64(`{"foo":"1"}`), argument: "callback-var"},
@@ -55,8 +70,8 @@ func TestCallbackParameterRefused(t *testing.T) {
 				w.query.Set(tc.query, doc(""))
 			}
 			e := wantError(t, send(t, w.presigned(t)), 400, "InvalidArgument")
-			if e.ArgumentName != tc.argument || e.EC != tc.ec || tc.message != "" && e.Message != tc.message {
-				t.Errorf("%s %s %q", e.ArgumentName, e.EC, e.Message)
+			if e.ArgumentName != tc.argument || e.EC != tc.ec || tc.message != "" && e.Message != tc.message || tc.value != "" && e.ArgumentValue != tc.value {
+				t.Errorf("%s = %s, EC %s, %q", e.ArgumentName, e.ArgumentValue, e.EC, e.Message)
 			}
 			wantError(t, send(t, newWire("GET", base, "refused/"+name).presigned(t)), 404, "NoSuchKey")
 		})
@@ -141,8 +156,7 @@ func TestCompleteMultipartCallback(t *testing.T) {
 		t.Errorf("the answer must replace the XML: %+v", got)
 	}
 	calls := rec.requests()
-	sum := md5.Sum([]byte("hello"))
-	again := md5.Sum(sum[:])
+	again := md5.Sum(fmt.Appendf(nil, "%X", md5.Sum([]byte("hello"))))
 	want := fmt.Sprintf(`{"e":"%X-1","s":5,"m":null,"o":"CompleteMultipartUpload"}`, again)
 	if len(calls) != 1 || calls[0].body != want {
 		t.Errorf("callbacks %+v, want %s", calls, want)

@@ -8,8 +8,13 @@
 // Signature version 4 only, in the Authorization header and in the query (presigned
 // URLs), in path style (http://host/bucket/key) and in virtual-host style
 // (http://bucket.host/key). PutObject, GetObject with ranges, HeadObject, DeleteObject,
-// ListObjectsV2, multipart uploads, PostObject with a V4 policy, and CORS preflights.
-// What it does not have it refuses with NotImplemented and never half does.
+// multipart uploads, PostObject with a V4 policy, ACLs, and CORS preflights under one
+// rule. Creating, listing, emptying and deleting buckets, so that a test suite can set up
+// and clean up. What it does not have it refuses with NotImplemented and never half does.
+//
+// Every answer is OSS's to the byte where clients look at bytes: the case of header names,
+// ETags of multipart uploads, the order of checks. Server-side encryption is taken and
+// shown, but no object is encrypted.
 //
 // Errors carry OSS's codes and messages, and its EC numbers where they are documented.
 // Where OSS's own words are not documented the message says plainly what is wrong, and
@@ -29,7 +34,8 @@
 // # Its own endpoints
 //
 // Paths under /_ossemu/ need no signature: the public key, the callbacks that were sent
-// with what came back, the faults to inject (see [Faults]), and a health check.
+// with what came back, the faults to inject (see [Faults]), temporary credentials for
+// the holder of the access key, and a health check.
 //
 // Programs (cmd/ossemu, cmd/demo) and tests import it; the receiver and the issuer do not.
 package ossemu

@@ -19,6 +19,9 @@ func (s *Server) getObject(c *call) error {
 	if err := checkConditions(c.r.Header, o); err != nil {
 		return err
 	}
+	if c.r.Method == http.MethodGet && strings.HasSuffix(o.Meta.StorageClass, "Archive") {
+		return errObjectState.with("ObjectName", o.Key) // it would have to be restored first
+	}
 	first, length, partial, err := parseRange(c.r.Header.Get("Range"), o.Content.Size, c.r.Header.Get("x-oss-range-behavior") == "standard")
 	if err != nil {
 		return err
@@ -54,9 +57,24 @@ func (s *Server) getObject(c *call) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	if _, err := io.CopyN(c.w, content, length); err != nil {
+	if _, err := io.CopyN(c.w, s.limited(c, content), length); err != nil {
 		return fmt.Errorf("send object: %w", err)
 	}
+	return nil
+}
+
+// objectMeta answers GetObjectMeta, by which the SDKs see whether an object exists.
+func (s *Server) objectMeta(c *call) error {
+	o, err := s.store.get(c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("ETag", `"`+o.ETag+`"`)
+	h.Set("x-oss-hash-crc64ecma", strconv.FormatUint(o.Content.CRC64, 10))
+	h.Set("Last-Modified", o.LastModified.Format(http.TimeFormat))
+	h.Set("Content-Length", strconv.FormatInt(o.Content.Size, 10))
+	c.w.WriteHeader(http.StatusOK)
 	return nil
 }
 
@@ -96,9 +114,9 @@ func etagListed(list, etag string) bool {
 	return false
 }
 
-// parseRange reads a Range header of one range. As OSS does, a range that is malformed
-// or outside gives the whole object, unless the request asks for the standard
-// behaviour.
+// parseRange reads a Range header as OSS does (help page 39571): it takes the first of several
+// ranges, and the whole object for a range that is malformed or reaches outside, unless the
+// request asks for the standard behaviour.
 func parseRange(header string, size int64, standard bool) (first, length int64, partial bool, err error) {
 	whole := func() (int64, int64, bool, error) {
 		if standard && header != "" {
@@ -106,14 +124,15 @@ func parseRange(header string, size int64, standard bool) (first, length int64, 
 		}
 		return 0, size, false, nil
 	}
-	spec, ok := strings.CutPrefix(header, "bytes=")
+	list, ok := strings.CutPrefix(header, "bytes=")
+	spec, _, several := strings.Cut(list, ",")
 	from, to, dash := strings.Cut(spec, "-")
-	if !ok || !dash {
+	if !ok || !dash || standard && several {
 		return whole()
 	}
 	if from == "" {
 		n, err := strconv.ParseInt(to, 10, 64)
-		if err != nil || n <= 0 || size == 0 {
+		if err != nil || n <= 0 || size == 0 || !standard && n > size {
 			return whole()
 		}
 		n = min(n, size)

@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"io"
@@ -52,6 +53,7 @@ type wire struct {
 	expires                   string
 	keyID, secret, region     string
 	date, product             string // of the scope, if they differ
+	dateHeader, dateIn        string // the date as it is sent in a header, and its name; default x-oss-date of at
 	additional                string
 	tamper                    func(*http.Request)
 }
@@ -93,7 +95,8 @@ func (w *wire) presigned(t testing.TB) *http.Request {
 	cred := w.credential()
 	q["x-oss-signature-version"] = algorithmV4
 	q["x-oss-credential"] = w.keyID + "/" + cred.scope()
-	q["x-oss-date"] = w.at.Format(isoTime)
+	dated := cmp.Or(q["x-oss-date"], w.at.Format(isoTime))
+	q["x-oss-date"] = dated
 	if w.expires != "" {
 		q["x-oss-expires"] = w.expires
 	}
@@ -102,9 +105,8 @@ func (w *wire) presigned(t testing.TB) *http.Request {
 		q["x-oss-additional-headers"] = w.additional
 		additional = strings.Split(w.additional, ";")
 	}
-	a := authorization{credential: cred, date: w.at.Format(isoTime)}
 	canonical := canonicalRequest(w.method, w.bucket, w.key, q, r.Header, r.Host, additional)
-	r.URL.RawQuery = q.canonical() + "&x-oss-signature=" + signV4(w.secret, cred, stringToSignV4(a, canonical))
+	r.URL.RawQuery = q.canonical() + "&x-oss-signature=" + signV4(w.secret, cred, stringToSignV4(dated, cred, canonical))
 	if w.tamper != nil {
 		w.tamper(r)
 	}
@@ -120,9 +122,9 @@ func (w *wire) headerSigned(t testing.TB) *http.Request {
 	}
 	r.URL.RawQuery = q.canonical()
 	cred := w.credential()
-	r.Header.Set("x-oss-date", w.at.Format(isoTime))
+	dated := cmp.Or(w.dateHeader, w.at.Format(isoTime))
+	r.Header.Set(cmp.Or(w.dateIn, "x-oss-date"), dated)
 	r.Header.Set("x-oss-content-sha256", unsignedPayload)
-	a := authorization{credential: cred, date: w.at.Format(isoTime)}
 	var additional []string
 	list := ""
 	if w.additional != "" {
@@ -130,7 +132,8 @@ func (w *wire) headerSigned(t testing.TB) *http.Request {
 		list = ",AdditionalHeaders=" + w.additional
 	}
 	canonical := canonicalRequest(w.method, w.bucket, w.key, q, r.Header, r.Host, additional)
-	r.Header.Set("Authorization", algorithmV4+" Credential="+w.keyID+"/"+cred.scope()+list+",Signature="+signV4(w.secret, cred, stringToSignV4(a, canonical)))
+	signature := signV4(w.secret, cred, stringToSignV4(dated, cred, canonical))
+	r.Header.Set("Authorization", algorithmV4+" Credential="+w.keyID+"/"+cred.scope()+list+",Signature="+signature)
 	if w.tamper != nil {
 		w.tamper(r)
 	}
@@ -160,10 +163,11 @@ func send(t testing.TB, r *http.Request) reply {
 }
 
 type errorXML struct {
-	Code, Message, RequestId, HostId, EC, RecommendDoc   string
-	ArgumentName, ArgumentValue                          string
-	StringToSign, CanonicalRequest, SignatureProvided    string
-	OSSAccessKeyId, Expires, ServerTime, BucketName, Key string
+	Code, Message, RequestId, HostId, EC, RecommendDoc string
+	ArgumentName, ArgumentValue                        string
+	StringToSign, CanonicalRequest, SignatureProvided  string
+	OSSAccessKeyId, Expires, ServerTime, RequestTime   string
+	BucketName, Key                                    string
 }
 
 func (r reply) errorXML(t testing.TB) errorXML {
@@ -284,4 +288,9 @@ func deliveries(t testing.TB, base, object string) []Delivery {
 		t.Fatal(err)
 	}
 	return list
+}
+
+func (w *wire) inBucket(name string) *wire {
+	w.bucket = name
+	return w
 }

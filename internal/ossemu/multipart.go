@@ -3,7 +3,6 @@ package ossemu
 import (
 	"cmp"
 	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 type upload struct {
 	ID, Bucket, Key string
 	Meta            metadata
+	Sequential      bool // the parts come in order, so OSS knows the MD5 of the whole
 	Initiated       time.Time
 
 	parts      map[int]*part
@@ -39,20 +39,20 @@ func (u *upload) sorted() []*part {
 	return slices.SortedFunc(maps.Values(u.parts), func(a, b *part) int { return cmp.Compare(a.Number, b.Number) })
 }
 
-// initiate opens an upload.
-func (s *store) initiate(bucket, key string, meta metadata, now time.Time) (*upload, error) {
-	u := &upload{ID: strings.ToUpper(randomHex(16)), Bucket: bucket, Key: key, Meta: meta, Initiated: now, parts: make(map[int]*part)}
+// initiate opens an upload and gives it its id.
+func (s *store) initiate(u *upload) error {
+	u.ID, u.parts = strings.ToUpper(randomHex(16)), make(map[int]*part)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.backend.saveRecord(uploadRecord(u.ID), u); err != nil {
-		return nil, fmt.Errorf("save upload: %w", err)
+		return fmt.Errorf("save upload: %w", err)
 	}
 	s.uploads[u.ID] = u
-	return u, nil
+	return nil
 }
 
-// find returns an upload under the lock. An id is worth nothing with another key.
-func (s *store) find(id, bucket, key string) (*upload, error) {
+// findUpload returns an upload under the lock. An id is not valid with another key.
+func (s *store) findUpload(id, bucket, key string) (*upload, error) {
 	u := s.uploads[id]
 	if u == nil || u.completing || u.Bucket != bucket || u.Key != key {
 		return nil, errNoSuchUpload.with("UploadId", id)
@@ -60,20 +60,12 @@ func (s *store) find(id, bucket, key string) (*upload, error) {
 	return u, nil
 }
 
-// hasUpload returns errNoSuchUpload if there is none.
-func (s *store) hasUpload(id, bucket, key string) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	_, err := s.find(id, bucket, key)
-	return err
-}
-
 // putPart adds a part or replaces the one with its number. On an error its content is
 // dropped.
 func (s *store) putPart(bucket, key string, p *part) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u, err := s.find(p.UploadID, bucket, key)
+	u, err := s.findUpload(p.UploadID, bucket, key)
 	if err == nil {
 		err = s.backend.saveRecord(p.recordName(), p)
 	}
@@ -92,7 +84,7 @@ func (s *store) putPart(bucket, key string, p *part) error {
 func (s *store) listParts(id, bucket, key string) (*upload, []*part, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	u, err := s.find(id, bucket, key)
+	u, err := s.findUpload(id, bucket, key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +111,7 @@ func (s *store) listUploads(bucket, prefix string) []*upload {
 func (s *store) begin(id, bucket, key string) (*upload, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u, err := s.find(id, bucket, key)
+	u, err := s.findUpload(id, bucket, key)
 	if err != nil {
 		return nil, err
 	}
@@ -133,21 +125,26 @@ func (s *store) end(u *upload) {
 	u.completing = false
 }
 
-// join copies the parts of a reserved upload into one new blob and returns it with
-// OSS's ETag for such objects: the MD5 of the parts' MD5s, a hyphen, their number.
+// join copies the parts of a reserved upload into one new blob and returns it with the
+// object's ETag.
 func (s *store) join(parts []*part, limit int64) (content, string, error) {
-	sum := md5.New()
-	for _, p := range parts {
-		sum.Write(p.Content.MD5)
-	}
 	r := &partReader{backend: s.backend, parts: parts}
 	defer r.close()
 	joined, err := s.receive(r, limit)
 	if err != nil {
 		return content{}, "", err
 	}
-	etag := fmt.Sprintf("%s-%d", strings.ToUpper(hex.EncodeToString(sum.Sum(nil))), len(parts))
-	return joined, etag, nil
+	return joined, multipartETag(parts), nil
+}
+
+// multipartETag is OSS's: the MD5 of the parts' ETags as they are written, in upper-case
+// hex, then a hyphen and their number. (S3's is over the raw MD5s.)
+func multipartETag(parts []*part) string {
+	sum := md5.New()
+	for _, p := range parts {
+		_, _ = io.WriteString(sum, p.Content.etag()) // never fails
+	}
+	return fmt.Sprintf("%X-%d", sum.Sum(nil), len(parts))
 }
 
 // forget removes an upload with its parts: part records first, so that no record of a

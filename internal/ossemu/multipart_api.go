@@ -23,20 +23,20 @@ func (s *Server) initiateUpload(c *call) error {
 	if err != nil {
 		return err
 	}
-	meta, err := metadataFrom(c.r.Header.Get)
+	meta, err := s.metadataFrom(c)
 	if err != nil {
 		return err
 	}
-	meta.addUserMetadata(c.r.Header)
 	if c.r.Header.Get("x-oss-forbid-overwrite") == "true" {
 		if _, err := s.store.get(c.bucket, c.key); err == nil {
 			return errFileAlreadyExists
 		}
 	}
-	u, err := s.store.initiate(c.bucket, c.key, meta, s.cfg.Now().UTC())
-	if err != nil {
+	u := &upload{Bucket: c.bucket, Key: c.key, Meta: meta, Sequential: c.query.has("sequential"), Initiated: s.cfg.Now().UTC()}
+	if err := s.store.initiate(u); err != nil {
 		return err
 	}
+	c.describeEncryption(meta.Encryption)
 	return c.writeXML(http.StatusOK, struct {
 		XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
 		EncodingType          string   `xml:",omitempty"`
@@ -46,11 +46,15 @@ func (s *Server) initiateUpload(c *call) error {
 
 func (s *Server) uploadPart(c *call) error {
 	number, err := strconv.Atoi(c.query["partNumber"])
-	if err != nil || number < 1 || number > ossrule.MaxParts {
-		return badArgument("partNumber", c.query["partNumber"], "Part number must be an integer between 1 and 10000, inclusive.", "")
+	if c.query["partNumber"] == "" {
+		return badArgument("ResourceType", "partNumber", "Unexpected query string parameter", "0017-00000219")
 	}
-	if err := s.store.hasUpload(c.query["uploadId"], c.bucket, c.key); err != nil {
-		return err
+	if err != nil || number < 1 || number > ossrule.MaxParts {
+		return badArgument("PartNumber", c.query["partNumber"], "Part number must be an integer between 1 and 10000, inclusive.", "0017-00000220")
+	}
+	u, _, err := s.store.listParts(c.query["uploadId"], c.bucket, c.key)
+	if err != nil {
+		return noUploadFor("0042-00000104", err)
 	}
 	got, err := s.receiveBody(c)
 	if err != nil {
@@ -58,13 +62,22 @@ func (s *Server) uploadPart(c *call) error {
 	}
 	p := &part{UploadID: c.query["uploadId"], Number: number, Content: got, LastModified: s.cfg.Now().UTC()}
 	if err := s.store.putPart(c.bucket, c.key, p); err != nil {
-		return err
+		return noUploadFor("0042-00000104", err)
 	}
 	h := c.w.Header()
-	h["ETag"] = []string{`"` + got.etag() + `"`}
+	h.Set("ETag", `"`+got.etag()+`"`)
 	h.Set("x-oss-hash-crc64ecma", strconv.FormatUint(got.CRC64, 10))
 	h.Set("Content-MD5", got.contentMD5())
+	c.describeEncryption(u.Meta.Encryption)
 	return c.writeNothing(http.StatusOK)
+}
+
+// noUploadFor gives errNoSuchUpload the EC number of an operation.
+func noUploadFor(ec string, err error) error {
+	if e, ok := errors.AsType[*apiError](err); ok && e.code == errNoSuchUpload.code {
+		return e.numbered(ec)
+	}
+	return err
 }
 
 type partXML struct {
@@ -74,16 +87,29 @@ type partXML struct {
 	Size               int64
 }
 
+// clientEncryptionXML is what ListParts repeats of an upload that the client encrypts, so
+// that another process can resume it.
+type clientEncryptionXML struct {
+	ClientEncryptionKey, ClientEncryptionStart         string `xml:",omitempty"`
+	ClientEncryptionCekAlg, ClientEncryptionWrapAlg    string `xml:",omitempty"`
+	ClientEncryptionDataSize, ClientEncryptionPartSize string `xml:",omitempty"`
+}
+
+func clientEncryptionOf(m metadata) clientEncryptionXML {
+	of := func(name string) string { return m.Headers[ossrule.MetaPrefix+"client-side-encryption-"+name] }
+	return clientEncryptionXML{of("key"), of("start"), of("cek-alg"), of("wrap-alg"), of("data-size"), of("part-size")}
+}
+
 func (s *Server) listParts(c *call) error {
 	encode, err := encoder(c.query)
 	if err != nil {
 		return err
 	}
-	limit, err := numberArgument(c.query, "max-parts", 1000, 1, 1000)
+	limit, err := numberArgument(c.query, "max-parts", 1000, 1, 1000, "")
 	if err != nil {
 		return err
 	}
-	marker, err := numberArgument(c.query, "part-number-marker", 0, 0, math.MaxInt32)
+	marker, err := numberArgument(c.query, "part-number-marker", 0, 0, math.MaxInt32, "")
 	if err != nil {
 		return err
 	}
@@ -98,9 +124,10 @@ func (s *Server) listParts(c *call) error {
 		PartNumberMarker, NextPartNumberMarker int
 		MaxParts                               int
 		IsTruncated                            bool
-		Part                                   []partXML
+		clientEncryptionXML
+		Part []partXML
 	}{EncodingType: c.query["encoding-type"], Bucket: c.bucket, Key: encode(c.key), UploadId: u.ID,
-		StorageClass: u.Meta.StorageClass, PartNumberMarker: marker, MaxParts: limit}
+		StorageClass: u.Meta.StorageClass, PartNumberMarker: marker, MaxParts: limit, clientEncryptionXML: clientEncryptionOf(u.Meta)}
 	for _, p := range parts {
 		if p.Number <= marker {
 			continue
@@ -138,9 +165,13 @@ func (s *Server) completeUpload(c *call) error {
 	if err != nil {
 		return err
 	}
+	acl := c.r.Header.Get("x-oss-object-acl")
+	if err := s.checkObjectACL(c.bucket, acl); err != nil {
+		return err
+	}
 	u, err := s.store.begin(c.query["uploadId"], c.bucket, c.key)
 	if err != nil {
-		return err
+		return noUploadFor("", err) // this operation's number is not documented
 	}
 	o, err := s.assemble(c, plan, u)
 	if err != nil {
@@ -172,37 +203,35 @@ func (s *Server) assemble(c *call, p *plan, u *upload) (*object, error) {
 	}
 	joined, etag, err := s.store.join(parts, limit)
 	if errors.Is(err, errTooLarge) {
-		return nil, s.tooLarge(limit + 1)
+		return nil, tooLarge(limit+1, limit)
 	} else if err != nil {
 		return nil, fmt.Errorf("join parts: %w", err)
 	}
-	o := &object{Content: joined, ETag: etag, Type: "Multipart", Meta: u.Meta}
+	o := &object{Content: joined, ETag: etag, Type: multipartObject, WholeMD5: u.Sequential, Meta: u.Meta}
 	o.Meta.ACL = cmp.Or(c.r.Header.Get("x-oss-object-acl"), u.Meta.ACL)
-	return o, s.keep(c, p, o, c.r.Header.Get("x-oss-forbid-overwrite"))
+	return o, s.keep(c, p, o, c.r.Header.Get("x-oss-forbid-overwrite"), "0042-00000214")
 }
 
 // chooseParts returns the parts that the request lists, or all with
-// x-oss-complete-all: yes, after OSS's checks.
+// x-oss-complete-all: yes, after OSS's checks. None make an empty object.
 func (s *Server) chooseParts(c *call, u *upload) ([]*part, error) {
 	body, err := io.ReadAll(io.LimitReader(c.r.Body, maxCompleteRequest+1))
 	if err != nil {
-		return nil, s.receiveError(err)
+		return nil, receiveError(err)
 	}
 	var chosen []*part
 	if c.r.Header.Get("x-oss-complete-all") == "yes" {
 		if len(strings.TrimSpace(string(body))) > 0 {
-			return nil, errInvalidArgument.saying("With x-oss-complete-all the request must have no body.", "")
+			return nil, badArgument("x-oss-complete-all", "yes", "Should not speficy both complete all header and http body.",
+				"0042-00000216")
 		}
 		chosen = u.sorted()
 	} else if chosen, err = listedParts(body, u); err != nil {
 		return nil, err
 	}
-	if len(chosen) == 0 {
-		return nil, errInvalidPart
-	}
-	for _, p := range chosen[:len(chosen)-1] {
+	for _, p := range chosen[:max(0, len(chosen)-1)] {
 		if p.Content.Size < s.cfg.MinPartSize {
-			return nil, errEntityTooSmall.with("ProposedSize", p.Content.Size,
+			return nil, errEntityTooSmall.numbered("0042-00000213").with("ProposedSize", p.Content.Size,
 				"MinSizeAllowed", s.cfg.MinPartSize, "PartNumber", p.Number)
 		}
 	}
@@ -217,8 +246,8 @@ func listedParts(body []byte, u *upload) ([]*part, error) {
 			ETag       string
 		}
 	}
-	if len(body) > maxCompleteRequest || xml.Unmarshal(body, &list) != nil || len(list.Part) == 0 {
-		return nil, errMalformedXML
+	if len(body) > maxCompleteRequest || xml.Unmarshal(body, &list) != nil {
+		return nil, errMalformedXML.numbered("0042-00000205")
 	}
 	var chosen []*part
 	last := 0
@@ -229,7 +258,7 @@ func listedParts(body []byte, u *upload) ([]*part, error) {
 		last = want.PartNumber
 		p := u.parts[want.PartNumber]
 		if p == nil || !strings.EqualFold(strings.Trim(want.ETag, `"`), p.Content.etag()) {
-			return nil, errInvalidPart.with("PartNumber", want.PartNumber)
+			return nil, errInvalidPart.with("ETag", want.ETag, "PartNumber", want.PartNumber, "UploadId", u.ID)
 		}
 		chosen = append(chosen, p)
 	}
@@ -256,7 +285,7 @@ func (s *Server) listUploads(c *call) error {
 	if err != nil {
 		return err
 	}
-	limit, err := numberArgument(q, "max-uploads", 1000, 1, 1000)
+	limit, err := numberArgument(q, "max-uploads", 1000, 1, 1000, "")
 	if err != nil {
 		return err
 	}
@@ -294,9 +323,6 @@ func (s *Server) listUploads(c *call) error {
 		}
 		result.NextKeyMarker, result.NextUploadIdMarker = encode(u.Key), u.ID
 		result.Upload = append(result.Upload, uploadXML{encode(u.Key), u.ID, u.Meta.StorageClass, formatTime(u.Initiated)})
-	}
-	if !result.IsTruncated {
-		result.NextKeyMarker, result.NextUploadIdMarker = "", ""
 	}
 	return c.writeXML(http.StatusOK, result)
 }

@@ -29,47 +29,75 @@ type condition struct {
 
 const maxPolicy = 64 << 10 // bytes of Base64
 
+// invalidPolicy is an error about the document, with the EC number of its page.
+func invalidPolicy(ec, format string, args ...any) error {
+	return errPolicyDocument.saying("Invalid Policy: "+fmt.Sprintf(format, args...), ec)
+}
+
 // parsePolicy reads the Base64 of a policy document. Unknown operators are refused: an
 // unread condition would be a bound that does not hold.
 func parsePolicy(encoded string) (policy, error) {
-	invalid := func(format string, args ...any) (policy, error) {
-		return policy{}, errPolicyDocument.saying("Invalid Policy: "+fmt.Sprintf(format, args...), "")
-	}
 	if len(encoded) > maxPolicy {
-		return invalid("larger than %d bytes.", maxPolicy)
+		return policy{}, invalidPolicy("", "larger than %d bytes.", maxPolicy)
 	}
 	data, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
-		return invalid("not Base64.")
+		return policy{}, invalidPolicy("0006-00000201", "not Base64.")
 	}
-	var doc struct {
-		Expiration string            `json:"expiration"`
-		Conditions []json.RawMessage `json:"conditions"`
-	}
+	var doc map[string]json.RawMessage
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return invalid("Invalid JSON.")
+		return policy{}, invalidPolicy("0006-00000204", "Invalid JSON.")
+	}
+	expiration, conditions := doc["expiration"], doc["conditions"]
+	switch {
+	case expiration == nil && conditions == nil:
+		return policy{}, invalidPolicy("0006-00000209", "expiration and conditions are missing.")
+	case expiration == nil:
+		return policy{}, invalidPolicy("0006-00000208", "expiration is missing.")
+	case conditions == nil:
+		return policy{}, invalidPolicy("", "conditions are missing.")
 	}
 	p := policy{maxSize: math.MaxInt64}
-	if p.expiration, err = time.Parse(time.RFC3339, doc.Expiration); err != nil {
-		return invalid("Invalid expiration.")
+	if p.expiration, err = parseExpiration(expiration); err != nil {
+		return policy{}, err
 	}
-	if len(doc.Conditions) == 0 {
-		return invalid("Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.")
+	var list []json.RawMessage
+	if json.Unmarshal(conditions, &list) != nil {
+		return policy{}, invalidPolicy("0006-00000214", "conditions must be a list.")
 	}
-	for _, raw := range doc.Conditions {
+	if len(list) == 0 {
+		return policy{}, invalidPolicy("0006-00000215", "Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.")
+	}
+	for _, raw := range list {
 		if err := p.add(raw); err != nil {
-			return invalid("%s in %s.", err, raw)
+			return policy{}, err
 		}
 	}
 	return p, nil
 }
 
+func parseExpiration(raw json.RawMessage) (time.Time, error) {
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		return time.Time{}, invalidPolicy("0006-00000210", "expiration must be a string.")
+	}
+	if text == "" {
+		return time.Time{}, invalidPolicy("0006-00000211", "expiration is empty.")
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, invalidPolicy("", "Invalid expiration.")
+	}
+	return t, nil
+}
+
 func (p *policy) add(raw json.RawMessage) error {
 	raw = bytes.TrimSpace(raw)
+	invalid := func(ec, why string) error { return invalidPolicy(ec, "%s in %s.", why, raw) }
 	if bytes.HasPrefix(raw, []byte("{")) {
 		var simple map[string]string
 		if err := json.Unmarshal(raw, &simple); err != nil || len(simple) != 1 {
-			return fmt.Errorf("Invalid Simple-Condition")
+			return invalid("", "Invalid Simple-Condition")
 		}
 		for field, value := range simple {
 			p.conditions = append(p.conditions, condition{"eq", strings.ToLower(field), []string{value}, string(raw)})
@@ -78,42 +106,50 @@ func (p *policy) add(raw json.RawMessage) error {
 	}
 	var list []json.RawMessage
 	var operator string
-	if json.Unmarshal(raw, &list) != nil || len(list) != 3 || json.Unmarshal(list[0], &operator) != nil {
-		return fmt.Errorf("Invalid condition")
+	switch {
+	case json.Unmarshal(raw, &list) != nil:
+		return invalid("0006-00000222", "Condition that is neither a map nor a list")
+	case len(list) < 3:
+		return invalid("0006-00000216", "No matching mode")
+	case len(list) > 3:
+		return invalid("0006-00000218", "Invalid condition")
+	case json.Unmarshal(list[0], &operator) != nil:
+		return invalid("0006-00000224", "Invalid operator")
 	}
 	operator = strings.ToLower(operator)
 	if operator == "content-length-range" {
-		return p.addRange(list[1], list[2])
+		var a, b int64
+		switch {
+		case json.Unmarshal(list[1], &a) != nil || a < 0:
+			return invalid("0006-00000223", "Invalid minimum of content-length-range")
+		case json.Unmarshal(list[2], &b) != nil || b < 0:
+			return invalid("0006-00000221", "Invalid maximum of content-length-range")
+		case b < a:
+			return invalid("0006-00000219", "Invalid content-length-range: the maximum is less than the minimum")
+		}
+		p.minSize, p.maxSize = max(p.minSize, a), min(p.maxSize, b)
+		return nil
 	}
 	var field string
 	if json.Unmarshal(list[1], &field) != nil || !strings.HasPrefix(field, "$") {
-		return fmt.Errorf("Invalid field")
+		return invalid("", "Invalid field")
 	}
 	c := condition{operator: operator, field: strings.ToLower(field[1:]), source: string(raw)}
 	switch operator {
 	case "eq", "starts-with":
 		var value string
 		if json.Unmarshal(list[2], &value) != nil {
-			return fmt.Errorf("Invalid value")
+			return invalid("0006-00000224", "Invalid value")
 		}
 		c.values = []string{value}
 	case "in", "not-in":
 		if json.Unmarshal(list[2], &c.values) != nil || len(c.values) == 0 {
-			return fmt.Errorf("Invalid list of values")
+			return invalid("0006-00000224", "Invalid list of values")
 		}
 	default:
-		return fmt.Errorf("Unknown operator")
+		return invalid("", "Unknown operator")
 	}
 	p.conditions = append(p.conditions, c)
-	return nil
-}
-
-func (p *policy) addRange(least, most json.RawMessage) error {
-	var a, b int64
-	if json.Unmarshal(least, &a) != nil || json.Unmarshal(most, &b) != nil || a < 0 || b < a {
-		return fmt.Errorf("Invalid content-length-range")
-	}
-	p.minSize, p.maxSize = max(p.minSize, a), min(p.maxSize, b)
 	return nil
 }
 
@@ -121,7 +157,7 @@ func (p *policy) addRange(least, most json.RawMessage) error {
 // callback among them, as with OSS.
 func (p policy) check(bucket string, form formFields, now time.Time) error {
 	if !now.Before(p.expiration) {
-		return errAccessDenied.saying("Invalid according to Policy: Policy expired.", "")
+		return errAccessDenied.saying("Invalid according to Policy: Policy expired.", "0006-00000213")
 	}
 	for _, c := range p.conditions {
 		value := form.get(c.field)
@@ -129,7 +165,7 @@ func (p policy) check(bucket string, form formFields, now time.Time) error {
 			value = bucket
 		}
 		if !c.holds(value) {
-			return errAccessDenied.saying("Invalid according to Policy: Policy Condition failed: "+c.source, "")
+			return errAccessDenied.saying("Invalid according to Policy: Policy Condition failed: "+c.source, "0006-00000227")
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"mime/multipart"
@@ -21,7 +22,8 @@ type form struct {
 	fileName, content        string
 	drop                     string // a signature field to leave out
 	version                  string
-	noFile                   bool
+	policy, date             string // as they are sent, if not what follows from the rest
+	noFile, anonymous        bool
 }
 
 func newForm(base string) *form {
@@ -32,13 +34,19 @@ func newForm(base string) *form {
 
 func (f *form) request(t testing.TB) *http.Request {
 	t.Helper()
-	policy := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf(`{"expiration":%q,"conditions":[%s]}`, f.expiration.Format("2006-01-02T15:04:05.000Z"), f.conditions)))
+	policy := cmp.Or(f.policy, base64.StdEncoding.EncodeToString(
+		fmt.Appendf(nil, `{"expiration":%q,"conditions":[%s]}`, f.expiration.Format("2006-01-02T15:04:05.000Z"), f.conditions)))
 	cred := credential{testKeyID, f.at.Format(isoDate), testRegion, productV4, requestV4}
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
-	for _, field := range append([][2]string{
+	signing := [][2]string{
 		{"policy", policy}, {"x-oss-signature-version", f.version}, {"x-oss-credential", testKeyID + "/" + cred.scope()},
-		{"x-oss-date", f.at.Format(isoTime)}, {"x-oss-signature", signV4(f.secret, cred, policy)}}, f.fields...) {
+		{"x-oss-date", cmp.Or(f.date, f.at.Format(isoTime))}, {"x-oss-signature", signV4(f.secret, cred, policy)},
+	}
+	if f.anonymous {
+		signing = nil
+	}
+	for _, field := range append(signing, f.fields...) {
 		if field[0] != f.drop {
 			_ = w.WriteField(field[0], field[1])
 		}
@@ -65,11 +73,13 @@ func TestPostObject(t *testing.T) {
 
 	plain := newForm(base)
 	plain.fields = [][2]string{{"key", "dir/${filename}"}, {"x-oss-meta-a", "1"}, {"Content-Type", "text/x"}}
-	plain.conditions = `{"bucket":"demo"},["starts-with","$key","dir/"],["content-length-range",5,5],["in","$content-type",["text/x"]],["not-in","$cache-control",["no-cache"]],["eq","$x-oss-meta-a","1"]`
+	plain.conditions = `{"bucket":"demo"},["starts-with","$key","dir/"],["content-length-range",5,5],` +
+		`["in","$content-type",["text/x"]],["not-in","$cache-control",["no-cache"]],["eq","$x-oss-meta-a","1"]`
 	if got := send(t, plain.request(t)); got.status != 204 || got.header.Get("ETag") != `"5D41402ABC4B2A76B9719D911017C592"` {
 		t.Errorf("plain: %+v", got)
 	}
-	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" || got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
+	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" ||
+		got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
 		t.Errorf("stored: %+v", got)
 	}
 	for status, want := range map[string]int{"200": 200, "201": 201, "204": 204, "302": 204} {
@@ -81,13 +91,34 @@ func TestPostObject(t *testing.T) {
 		}
 	}
 	called := newForm(base)
-	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"}, [2]string{"success_action_status", "201"})
+	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"},
+		[2]string{"success_action_status", "201"})
 	if got := send(t, called.request(t)); got.status != 200 || got.body != `{"Status":"OK"}` {
 		t.Errorf("callback: %+v", got)
 	}
 	if calls := rec.requests(); len(calls) != 1 || calls[0].body != "o=k&u=a%26b&op=PostObject" {
 		t.Errorf("callbacks: %+v", calls)
 	}
+}
+
+// TestPostObjectAnonymous: a form without a signature passes where the bucket's ACL lets anyone write.
+func TestPostObjectAnonymous(t *testing.T) {
+	t.Parallel()
+	_, base := start(t)
+	for _, tc := range []struct {
+		acl    string
+		status int
+	}{{"private", 403}, {"public-read", 403}, {"public-read-write", 204}} {
+		at(t, base, "PUT", testBucket, "acl", "", "x-oss-acl", tc.acl)
+		f := newForm(base)
+		f.anonymous = true
+		if got := send(t, f.request(t)); got.status != tc.status {
+			t.Errorf("%s: %d %s", tc.acl, got.status, got.body)
+		}
+	}
+	f := newForm(base)
+	f.secret = "wrong"
+	wantError(t, send(t, f.request(t)), 403, "SignatureDoesNotMatch")
 }
 
 func TestPostObjectRefuses(t *testing.T) {
@@ -101,45 +132,70 @@ func TestPostObjectRefuses(t *testing.T) {
 		change func(*form)
 		status int
 		code   string
+		ec     string
 	}{
-		"wrong secret":         {func(f *form) { f.secret = "x" }, 403, "SignatureDoesNotMatch"},
-		"anonymous":            {func(f *form) { f.drop = "policy"; f.secret = "" }, 403, "SignatureDoesNotMatch"},
-		"no signature":         {func(f *form) { f.drop = "x-oss-signature" }, 403, "SignatureDoesNotMatch"},
-		"no credential":        {func(f *form) { f.drop = "x-oss-credential" }, 400, "InvalidArgument"},
-		"no date":              {func(f *form) { f.drop = "x-oss-date" }, 400, "InvalidArgument"},
-		"version 1":            {func(f *form) { f.version = "OSS" }, 400, "InvalidArgument"},
-		"expired policy":       {func(f *form) { f.expiration = f.at.Add(-time.Second) }, 403, "AccessDenied"},
-		"signed in the future": {func(f *form) { f.at = f.at.Add(time.Hour) }, 403, "AccessDenied"},
-		"other bucket":         {condition(`{"bucket":"other"}`), 403, "AccessDenied"},
-		"other key":            {condition(`["eq","$key","x"]`), 403, "AccessDenied"},
-		"key prefix":           {condition(`["starts-with","$key","x/"]`), 403, "AccessDenied"},
-		"not in list":          {condition(`["in","$key",["x","y"]]`), 403, "AccessDenied"},
-		"in forbidden list":    {condition(`["not-in","$key",["k"]]`), 403, "AccessDenied"},
-		"callback condition":   {condition(`["eq","$callback","e30="]`), 403, "AccessDenied"},
-		"too small":            {condition(`["content-length-range",6,10]`), 400, "EntityTooSmall"},
-		"too large":            {condition(`["content-length-range",0,4]`), 400, "EntityTooLarge"},
-		"larger than server":   {func(f *form) { f.content = strings.Repeat("x", 1001) }, 400, "EntityTooLarge"},
-		"no conditions":        {condition(``), 400, "InvalidPolicyDocument"},
-		"unknown operator":     {condition(`["regex","$key","k"]`), 400, "InvalidPolicyDocument"},
-		"field without dollar": {condition(`["eq","key","k"]`), 400, "InvalidPolicyDocument"},
-		"two properties":       {condition(`{"a":"1","b":"2"}`), 400, "InvalidPolicyDocument"},
-		"range backwards":      {condition(`["content-length-range",5,4]`), 400, "InvalidPolicyDocument"},
-		"list of numbers":      {condition(`["in","$key",[1]]`), 400, "InvalidPolicyDocument"},
-		"no key":               {func(f *form) { f.fields = nil }, 400, "InvalidObjectName"},
-		"key with slash":       {func(f *form) { f.fields[0][1] = "/k" }, 400, "InvalidObjectName"},
-		"field twice":          {add("KEY", "k2"), 400, "InvalidArgument"},
-		"no file":              {func(f *form) { f.noFile = true }, 400, "InvalidArgument"},
-		"fields too large":     {add("x-oss-meta-a", strings.Repeat("x", maxFormBytes)), 400, "MalformedPOSTRequest"},
-		"redirect":             {add("success_action_redirect", "http://evil.example"), 501, "NotImplemented"},
-		"bad callback":         {add("callback", "x"), 400, "InvalidArgument"},
-		"upper-case variable":  {func(f *form) { add("callback", callbackTo("http://r.example"))(f); add("x:User", "a")(f) }, 400, "InvalidArgument"},
-		"acl":                  {add("x-oss-object-acl", "mine"), 400, "InvalidArgument"},
+		"wrong secret":         {func(f *form) { f.secret = "x" }, 403, "SignatureDoesNotMatch", "0002-00000705"},
+		"anonymous":            {func(f *form) { f.drop = "policy"; f.secret = "" }, 403, "SignatureDoesNotMatch", "0002-00000705"},
+		"no signature":         {func(f *form) { f.drop = "x-oss-signature" }, 400, "InvalidArgument", "0002-00000703"},
+		"no credential":        {func(f *form) { f.drop = "x-oss-credential" }, 400, "InvalidArgument", "0002-00000710"},
+		"no date":              {func(f *form) { f.drop = "x-oss-date" }, 403, "AccessDenied", "0002-00000503"},
+		"date of HTTP":         {func(f *form) { f.date = f.at.Format(http.TimeFormat) }, 403, "AccessDenied", "0002-00000502"},
+		"scope of another day": {func(f *form) { f.date = f.at.Add(-72 * time.Hour).Format(isoTime) }, 400, "InvalidArgument", "0002-00000709"},
+		"policy is no Base64":  {func(f *form) { f.policy = "x" }, 400, "InvalidPolicyDocument", "0006-00000201"},
+		"policy is no JSON":    {policyText("x"), 400, "InvalidPolicyDocument", "0006-00000204"},
+		"policy is empty":      {policyText("{}"), 400, "InvalidPolicyDocument", "0006-00000209"},
+		"no expiration":        {policyText(`{"conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000208"},
+		"expiration a number": {policyText(`{"expiration":123,"conditions":[["eq","$key","k"]]}`), 400,
+			"InvalidPolicyDocument", "0006-00000210"},
+		"expiration empty": {policyText(`{"expiration":"","conditions":[["eq","$key","k"]]}`), 400, "InvalidPolicyDocument", "0006-00000211"},
+		"conditions a number": {policyText(`{"expiration":"2123-02-19T13:19:00.000Z","conditions":123}`), 400,
+			"InvalidPolicyDocument", "0006-00000214"},
+		"a condition a number": {condition(`123`), 400, "InvalidPolicyDocument", "0006-00000222"},
+		"no mode":              {condition(`["$key"]`), 400, "InvalidPolicyDocument", "0006-00000216"},
+		"one value too many":   {condition(`["starts-with","$key","user/user1","test"]`), 400, "InvalidPolicyDocument", "0006-00000218"},
+		"list expected":        {condition(`["not-in","$cache-control","no-cache"]`), 400, "InvalidPolicyDocument", "0006-00000224"},
+		"range of texts":       {condition(`["content-length-range",10,"test"]`), 400, "InvalidPolicyDocument", "0006-00000221"},
+		"range from a list":    {condition(`["content-length-range",[1],"test"]`), 400, "InvalidPolicyDocument", "0006-00000223"},
+		"overwrite":            {add("x-oss-forbid-overwrite", "abc"), 400, "InvalidArgument", "0006-00000117"},
+		"storage class":        {add("x-oss-storage-class", "test"), 400, "InvalidArgument", "0013-00000101"},
+		"version 1":            {func(f *form) { f.version = "OSS" }, 400, "InvalidArgument", "0002-00000701"},
+		"expired policy":       {func(f *form) { f.expiration = f.at.Add(-time.Second) }, 403, "AccessDenied", "0006-00000213"},
+		"signed in the future": {func(f *form) { f.at = f.at.Add(time.Hour) }, 403, "AccessDenied", "0002-00000235"},
+		"other bucket":         {condition(`{"bucket":"other"}`), 403, "AccessDenied", "0006-00000227"},
+		"other key":            {condition(`["eq","$key","x"]`), 403, "AccessDenied", "0006-00000227"},
+		"key prefix":           {condition(`["starts-with","$key","x/"]`), 403, "AccessDenied", "0006-00000227"},
+		"not in list":          {condition(`["in","$key",["x","y"]]`), 403, "AccessDenied", "0006-00000227"},
+		"in forbidden list":    {condition(`["not-in","$key",["k"]]`), 403, "AccessDenied", "0006-00000227"},
+		"callback condition":   {condition(`["eq","$callback","e30="]`), 403, "AccessDenied", "0006-00000227"},
+		"too small":            {condition(`["content-length-range",6,10]`), 400, "EntityTooSmall", "0006-00000004"},
+		"too large":            {condition(`["content-length-range",0,4]`), 400, "EntityTooLarge", "0006-00000003"},
+		"larger than server":   {func(f *form) { f.content = strings.Repeat("x", 1001) }, 400, "EntityTooLarge", "0006-00000003"},
+		"no conditions":        {condition(``), 400, "InvalidPolicyDocument", "0006-00000215"},
+		"unknown operator":     {condition(`["regex","$key","k"]`), 400, "InvalidPolicyDocument", ""},
+		"field without dollar": {condition(`["eq","key","k"]`), 400, "InvalidPolicyDocument", ""},
+		"two properties":       {condition(`{"a":"1","b":"2"}`), 400, "InvalidPolicyDocument", ""},
+		"range backwards":      {condition(`["content-length-range",5,4]`), 400, "InvalidPolicyDocument", "0006-00000219"},
+		"list of numbers":      {condition(`["in","$key",[1]]`), 400, "InvalidPolicyDocument", "0006-00000224"},
+		"no key":               {func(f *form) { f.fields = nil }, 400, "InvalidObjectName", "0016-00000001"},
+		"key with slash":       {func(f *form) { f.fields[0][1] = "/k" }, 400, "InvalidObjectName", "0016-00000005"},
+		"field twice":          {add("KEY", "k2"), 400, "InvalidArgument", ""},
+		"no file":              {func(f *form) { f.noFile = true }, 400, "InvalidArgument", "0006-00000107"},
+		"fields too large":     {add("x-oss-meta-a", strings.Repeat("x", maxFormBytes)), 400, "MalformedPOSTRequest", "0006-00000112"},
+		"redirect":             {add("success_action_redirect", "http://evil.example"), 501, "NotImplemented", ""},
+		"bad callback":         {add("callback", "x"), 400, "InvalidArgument", "0007-00000002"},
+		"upper-case variable": {func(f *form) {
+			add("callback", callbackTo("http://r.example"))(f)
+			add("x:User", "a")(f)
+		}, 400, "InvalidArgument", ""},
+		"acl": {add("x-oss-object-acl", "mine"), 400, "InvalidArgument", "0017-00000104"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newForm(base)
 			tc.change(f)
-			wantError(t, send(t, f.request(t)), tc.status, tc.code)
+			if e := wantError(t, send(t, f.request(t)), tc.status, tc.code); e.EC != tc.ec && (tc.ec != "" || e.Code == "InvalidArgument") {
+				t.Errorf("EC %q, want %q", e.EC, tc.ec)
+			}
 		})
 	}
 	t.Run("not a form", func(t *testing.T) {
@@ -156,6 +212,11 @@ func TestPostObjectRefuses(t *testing.T) {
 			t.Errorf("EC %s", e.EC)
 		}
 	})
+}
+
+// policyText signs a document that condition cannot make.
+func policyText(doc string) func(*form) {
+	return func(f *form) { f.policy = base64.StdEncoding.EncodeToString([]byte(doc)) }
 }
 
 func callbackTo(u string) string {

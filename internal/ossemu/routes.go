@@ -47,6 +47,8 @@ func (s *Server) routeTable() []route {
 		{"ForgetCallbacks", "DELETE", levelAdmin, "/_ossemu/callbacks", true, s.forgetCallbacks},
 		{"GetFaults", "GET", levelAdmin, "/_ossemu/faults", true, s.serveFaults},
 		{"PutFaults", "PUT", levelAdmin, "/_ossemu/faults", true, s.putFaults},
+		// Programs that would ask STS, such as the command of a credentials process.
+		{"AssumeRole", "POST", levelAdmin, "/_ossemu/sts", true, s.serveSTS},
 		// Container runtimes and `ossemu healthcheck`.
 		{"Health", "GET", levelAdmin, "/_ossemu/health", true, s.serveHealth},
 
@@ -55,13 +57,32 @@ func (s *Server) routeTable() []route {
 		{"Preflight", "OPTIONS", levelBucket, "", true, s.preflight},
 		{"Preflight", "OPTIONS", levelObject, "", true, s.preflight},
 
+		// Test suites that set up and clean up, and SDKs.
+		{"ListBuckets", "GET", levelService, "", false, s.listBuckets},
+		{"GetBucketInfo", "GET", levelBucket, "bucketInfo", false, s.bucketInfo},
+		{"GetBucketLocation", "GET", levelBucket, "location", false, s.bucketLocation},
+		{"GetBucketAcl", "GET", levelBucket, "acl", false, s.bucketACL},
+		{"PutBucketAcl", "PUT", levelBucket, "acl", false, s.createBucket},
+		{"GetBucketPublicAccessBlock", "GET", levelBucket, "publicAccessBlock", false, s.publicAccessBlock},
+		{"PutBucketPublicAccessBlock", "PUT", levelBucket, "publicAccessBlock", false, s.putPublicAccessBlock},
+		{"DeleteBucketPublicAccessBlock", "DELETE", levelBucket, "publicAccessBlock", false, s.deletePublicAccessBlock},
+		{"ListAccessPoints", "GET", levelBucket, "accessPoint", false, s.listAccessPoints},
+		{"ListLiveChannel", "GET", levelBucket, "live", false, s.listLiveChannels},
+		{"ListObjectVersions", "GET", levelBucket, "versions", false, s.listVersions},
+		{"DeleteMultipleObjects", "POST", levelBucket, "delete", false, s.deleteObjects},
+		{"CreateBucket", "PUT", levelBucket, "", false, s.createBucket},
+		{"DeleteBucket", "DELETE", levelBucket, "", false, s.deleteBucket},
+
 		// HTML forms and browsers; the signature is in the form.
 		{"PostObject", "POST", levelBucket, "", true, s.postObject},
 
 		// SDKs and reconciliation.
 		{"ListMultipartUploads", "GET", levelBucket, "uploads", false, s.listUploads},
-		{"ListObjectsV2", "GET", levelBucket, "list-type=2", false, s.listObjects},
-		{"GetBucketLocation", "GET", levelBucket, "location", false, s.bucketLocation},
+		{"ListObjectsV2", "GET", levelBucket, "list-type=2", false, s.listObjectsV2},
+		{"ListObjects", "GET", levelBucket, "", false, s.listObjects},
+		{"GetObjectAcl", "GET", levelObject, "acl", false, s.objectACL},
+		{"PutObjectAcl", "PUT", levelObject, "acl", false, s.putObjectACL},
+		{"GetObjectMeta", "HEAD", levelObject, "objectMeta", false, s.objectMeta},
 
 		// Multipart uploads, by SDKs and by holders of presigned URLs.
 		{"InitiateMultipartUpload", "POST", levelObject, "uploads", false, s.initiateUpload},
@@ -77,14 +98,6 @@ func (s *Server) routeTable() []route {
 		{"DeleteObject", "DELETE", levelObject, "", false, s.deleteObject},
 	}
 }
-
-// foreignParameters and foreignHeaders select operations of OSS that the emulator
-// does not have. Without this list, PUT /key?acl would store an object.
-var (
-	foreignParameters = []string{"acl", "append", "callback-target", "cors", "lifecycle", "legal-hold", "objectMeta", "policy", "processing",
-		"restore", "retention", "select/json-meta", "symlink", "tagging", "versionId", "versions", "x-oss-process", "x-oss-async-process"}
-	foreignHeaders = []string{"x-oss-copy-source", "x-oss-server-side-encryption-customer-key", "x-oss-traffic-limit"}
-)
 
 // A call is one request on its way.
 type call struct {
@@ -113,6 +126,7 @@ func (a *answer) WriteHeader(status int) {
 	if a.status == 0 {
 		a.status = status
 		a.Header().Set("x-oss-server-time", strconv.FormatInt(a.now().Sub(a.started).Milliseconds(), 10))
+		spell(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
@@ -139,7 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		e := asAPIError(err)
 		if c.w.status == 0 {
-			c.writeError(err)
+			s.refuse(c, err)
 		}
 		c.note(slog.String("code", e.code), slog.String("error", err.Error()))
 		if e.status >= 500 && e.status != http.StatusNotImplemented {
@@ -174,47 +188,86 @@ func (s *Server) dispatch(c *call) error {
 	if c.level != levelAdmin {
 		s.allowOrigin(c)
 	}
-	rt, err := s.route(c)
-	if err != nil {
+	if err := s.checkNames(c); err != nil {
 		return err
 	}
+	rt, known := s.route(c)
 	c.note(slog.String("operation", rt.name))
-	if !rt.open {
-		if err := s.authenticate(c); err != nil {
-			return err
-		}
+	foreign := rt.checkForeign(c)
+	if err := s.admit(c, rt, rt.creates() && foreign == nil); err != nil {
+		return err
 	}
-	if c.level >= levelBucket && c.r.Method != http.MethodOptions && !s.store.hasBucket(c.bucket) {
-		return errNoSuchBucket.with("BucketName", c.bucket)
+	// Like OSS, the emulator checks first whether the request may be made.
+	if foreign != nil {
+		return foreign
+	}
+	if !known {
+		return unknownRoute(c)
 	}
 	return rt.handle(c)
 }
 
-func (s *Server) route(c *call) (route, error) {
-	if c.level == levelObject && ossrule.CheckKey(c.key) != nil {
-		return route{}, errInvalidObjectName.with("ObjectName", c.key)
-	}
-	if c.level >= levelBucket {
-		for _, p := range foreignParameters {
-			if c.query.has(p) {
-				return route{}, errNotImplemented.with("Header", p)
-			}
-		}
-		for _, h := range foreignHeaders {
-			if c.r.Header.Get(h) != "" {
-				return route{}, errNotImplemented.with("Header", h)
-			}
+// admit checks the signature, and that the bucket exists unless the request creates it. OSS
+// looks for the bucket before the access key.
+func (s *Server) admit(c *call, rt route, creates bool) error {
+	var a *authorization
+	var err error
+	if !rt.open {
+		if a, err = authorizationOf(c); err != nil {
+			return err
 		}
 	}
+	if c.level >= levelBucket && c.r.Method != http.MethodOptions && !creates {
+		if _, err := s.store.bucket(c.bucket); err != nil {
+			return err
+		}
+	}
+	switch {
+	case rt.open:
+		return nil
+	case a == nil:
+		return s.allowAnonymous(c, rt)
+	}
+	return s.verify(c, a)
+}
+
+// creates reports whether a route creates its bucket.
+func (rt route) creates() bool { return rt.name == "CreateBucket" || rt.name == "PutBucketAcl" }
+
+// checkNames refuses buckets and keys that cannot exist, and, like OSS, a bucket in the path
+// under OSS's own endpoints.
+func (s *Server) checkNames(c *call) error {
+	if c.level < levelBucket {
+		return nil
+	}
+	host := hostName(c.r.Host)
+	if strings.HasPrefix(host, "oss-") && strings.HasSuffix(host, ".aliyuncs.com") && s.hostBucket(host) == "" {
+		return errSecondLevelDomain
+	}
+	if ossrule.CheckBucket(c.bucket) != nil {
+		return errBucketName.with("BucketName", c.bucket)
+	}
+	if c.level == levelObject {
+		return checkKey(c.key)
+	}
+	return nil
+}
+
+// route finds the operation. An unknown one has the name Unknown.
+func (s *Server) route(c *call) (rt route, known bool) {
 	for _, rt := range s.routes {
 		if rt.level == c.level && rt.method == c.r.Method && rt.matches(c) {
-			return rt, nil
+			return rt, true
 		}
 	}
-	if c.level == levelBucket && c.r.Method == http.MethodGet || c.level == levelService {
-		return route{}, errNotImplemented
+	return route{name: "Unknown", method: c.r.Method, open: c.level == levelAdmin}, false
+}
+
+func unknownRoute(c *call) error {
+	if c.level == levelService {
+		return errNotImplemented
 	}
-	return route{}, errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", c.level)
+	return errMethodNotAllowed.with("Method", c.r.Method, "ResourceType", c.level)
 }
 
 func (rt route) matches(c *call) bool {
@@ -254,23 +307,32 @@ func (s *Server) locate(c *call) {
 	}
 }
 
-// hostBucket returns the bucket that a host name starts with, "" in path style. A
-// first label is a bucket before the public host, before localhost, before OSS's own
-// endpoints, and if it is the name of a bucket.
+// hostBucket returns the bucket that a host name starts with, "" in path style. Anything
+// before the public host, localhost or one of OSS's own endpoints counts as a bucket, and so
+// does a first label that is the name of one.
 func (s *Server) hostBucket(hostport string) string {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+	host := hostName(hostport)
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == s.publicHost {
 		return ""
 	}
-	first, rest, ok := strings.Cut(strings.ToLower(host), ".")
-	if !ok {
-		return ""
+	for _, domain := range []string{s.publicHost, "localhost"} {
+		if bucket, ok := strings.CutSuffix(host, "."+domain); ok {
+			return bucket
+		}
 	}
-	if rest == s.publicHost || rest == "localhost" || strings.HasPrefix(rest, "oss-") || s.store.hasBucket(first) {
+	if bucket, _, ok := strings.Cut(host, ".oss-"); ok {
+		return bucket
+	}
+	if first, _, ok := strings.Cut(host, "."); ok && s.store.hasBucket(first) {
 		return first
 	}
 	return ""
+}
+
+// hostName is a Host header without its port, in lower case.
+func hostName(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		hostport = host
+	}
+	return strings.ToLower(hostport)
 }

@@ -12,14 +12,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
-	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/callbackspec"
 )
@@ -62,7 +60,8 @@ func TestSDKObjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(get.Body)
-		if string(body) != "hello" || *get.ContentType != "text/plain" || get.Metadata["who"] != "me" || get.Headers.Get("Cache-Control") != "no-store" || get.TaggingCount != 2 {
+		if string(body) != "hello" || *get.ContentType != "text/plain" || get.Metadata["who"] != "me" ||
+			get.Headers.Get("Cache-Control") != "no-store" || get.TaggingCount != 2 {
 			t.Errorf("got %q %+v", body, get)
 		}
 		get, err = client.GetObject(ctx, &sdk.GetObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Range: sdk.Ptr("bytes=1-3")})
@@ -103,10 +102,12 @@ func TestSDKRefusals(t *testing.T) {
 		err  error
 		code string
 	}{
-		"no bucket":        {put(client, func(r *sdk.PutObjectRequest) { r.Bucket = sdk.Ptr("nowhere") }), "NoSuchBucket"},
-		"overwrite":        {put(client, func(r *sdk.PutObjectRequest) { r.ForbidOverwrite = sdk.Ptr("true") }), "FileAlreadyExists"},
-		"wrong md5":        {put(client, func(r *sdk.PutObjectRequest) { r.ContentMD5 = sdk.Ptr("1B2M2Y8AsgTpgAmY7PhCfg==") }), "InvalidDigest"},
-		"too large":        {put(client, func(r *sdk.PutObjectRequest) { r.Body = strings.NewReader(strings.Repeat("x", 101)) }), "EntityTooLarge"},
+		"no bucket": {put(client, func(r *sdk.PutObjectRequest) { r.Bucket = sdk.Ptr("nowhere") }), "NoSuchBucket"},
+		"overwrite": {put(client, func(r *sdk.PutObjectRequest) { r.ForbidOverwrite = sdk.Ptr("true") }), "FileAlreadyExists"},
+		"wrong md5": {put(client, func(r *sdk.PutObjectRequest) { r.ContentMD5 = sdk.Ptr("1B2M2Y8AsgTpgAmY7PhCfg==") }), "InvalidDigest"},
+		"too large": {put(client, func(r *sdk.PutObjectRequest) {
+			r.Body = strings.NewReader(strings.Repeat("x", 101))
+		}), "EntityTooLarge"},
 		"wrong secret":     {put(sdkClient(base, testKeyID, "x"), func(*sdk.PutObjectRequest) {}), "SignatureDoesNotMatch"},
 		"wrong key id":     {put(sdkClient(base, "x", testSecret), func(*sdk.PutObjectRequest) {}), "InvalidAccessKeyId"},
 		"leading slash":    {put(client, func(r *sdk.PutObjectRequest) { r.Key = sdk.Ptr("/k") }), "InvalidObjectName"},
@@ -124,62 +125,9 @@ func TestSDKRefusals(t *testing.T) {
 	if e := serviceError(t, err); e.Code != "NotImplemented" {
 		t.Errorf("copy: %s", e.Code)
 	}
-	_, err = client.PutObjectAcl(ctx, &sdk.PutObjectAclRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("k"), Acl: sdk.ObjectACLPrivate})
+	_, err = client.PutSymlink(ctx, &sdk.PutSymlinkRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("link"), Target: sdk.Ptr("k")})
 	if e := serviceError(t, err); e.Code != "NotImplemented" {
-		t.Errorf("acl: %s", e.Code)
-	}
-}
-
-func TestSDKList(t *testing.T) {
-	t.Parallel()
-	_, base := start(t)
-	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
-	for _, key := range []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"} {
-		if _, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Body: strings.NewReader(key)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, tc := range map[string]struct {
-		request sdk.ListObjectsV2Request
-		want    []string
-	}{
-		"all":       {sdk.ListObjectsV2Request{}, []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"}},
-		"prefix":    {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2", "d/e/3"}},
-		"delimiter": {sdk.ListObjectsV2Request{Delimiter: sdk.Ptr("/")}, []string{"a", "d/*", "e", "f/*"}},
-		"both":      {sdk.ListObjectsV2Request{Delimiter: sdk.Ptr("/"), Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2", "d/e/*"}},
-		"after":     {sdk.ListObjectsV2Request{StartAfter: sdk.Ptr("d/2")}, []string{"d/e/3", "e", "f/ü &<\x01>"}},
-		"owner":     {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("a"), FetchOwner: true}, []string{"a"}},
-		"nothing":   {sdk.ListObjectsV2Request{Prefix: sdk.Ptr("zzz")}, nil},
-	} {
-		for _, pageSize := range []int32{1, 2, 100} {
-			tc.request.Bucket, tc.request.MaxKeys = sdk.Ptr(testBucket), pageSize
-			var got []string
-			pages := client.NewListObjectsV2Paginator(&tc.request)
-			for pages.HasNext() {
-				page, err := pages.NextPage(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				var onPage []string
-				for _, o := range page.Contents {
-					onPage = append(onPage, *o.Key)
-					if int(o.Size) != len(*o.Key) || (o.Owner != nil) != tc.request.FetchOwner {
-						t.Errorf("%s: %+v", name, o)
-					}
-				}
-				for _, p := range page.CommonPrefixes {
-					onPage = append(onPage, *p.Prefix+"*")
-				}
-				if page.KeyCount != len(onPage) || page.KeyCount > int(pageSize) {
-					t.Errorf("%s: KeyCount %d of %d", name, page.KeyCount, len(onPage))
-				}
-				got = append(got, onPage...)
-			}
-			slices.Sort(got)
-			if d := cmp.Diff(tc.want, got); d != "" {
-				t.Errorf("%s, pages of %d (-want +got):\n%s", name, pageSize, d)
-			}
-		}
+		t.Errorf("symlink: %s", e.Code)
 	}
 }
 
@@ -193,13 +141,15 @@ func TestSDKMultipart(t *testing.T) {
 		for i := range data {
 			data[i] = byte(rand.Uint32())
 		}
-		init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key, ContentType: sdk.Ptr("x/y")})
+		init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key,
+			ContentType: sdk.Ptr("x/y")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var parts []sdk.UploadPart
 		for i, chunk := range [][]byte{data[:120<<10], data[120<<10 : 240<<10], data[240<<10:]} {
-			p, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
+			p, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+				PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,10 +170,10 @@ func TestSDKMultipart(t *testing.T) {
 		for code, wrong := range map[string][]sdk.UploadPart{
 			"InvalidPart":    {parts[0], {PartNumber: 9, ETag: parts[0].ETag}},
 			"EntityTooSmall": {parts[0], parts[2], {PartNumber: 4, ETag: parts[2].ETag}},
-			"MalformedXML":   {},
 		} {
 			if code == "EntityTooSmall" {
-				if _, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
+				if _, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+					PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -267,10 +217,12 @@ func TestSDKAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId}); err != nil {
+	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: bucket, Key: key,
+		UploadId: init.UploadId}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 1, Body: strings.NewReader("x")})
+	_, err = client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+		PartNumber: 1, Body: strings.NewReader("x")})
 	if e := serviceError(t, err); e.Code != "NoSuchUpload" {
 		t.Errorf("part after abort: %s", e.Code)
 	}
@@ -288,7 +240,8 @@ func TestSDKUploader(t *testing.T) {
 	}
 	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "size=${size}&op=${operation}&md5=${contentMd5}"})
 	uploader := client.NewUploader(func(o *sdk.UploaderOptions) { o.PartSize = 128 << 10; o.ParallelNum = 3 })
-	_, err := uploader.UploadFile(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("up"), Callback: sdk.Ptr(callback)}, file)
+	_, err := uploader.UploadFile(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("up"),
+		Callback: sdk.Ptr(callback)}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,8 +261,9 @@ func TestSDKPresignedPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"), ContentType: sdk.Ptr("text/plain"),
-		Callback: sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars.Base64())}, sdk.PresignExpires(10*time.Minute))
+	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"),
+		ContentType: sdk.Ptr("text/plain"),
+		Callback:    sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars.Base64())}, sdk.PresignExpires(10*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,57 +293,16 @@ func TestSDKVirtualHost(t *testing.T) {
 	transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(base) }}
 	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(testKeyID, testSecret)).
 		WithRegion(testRegion).WithEndpoint("http://oss.example").WithHttpClient(&http.Client{Transport: transport}))
-	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket),
+		Key: sdk.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
 		t.Fatal(err)
 	}
 	if got := fetch(t, base+"/_ossemu/faults"); strings.TrimSpace(got.body) != "{}" {
 		t.Errorf("faults: %s", got.body)
 	}
-	if location, err := client.GetBucketLocation(t.Context(), &sdk.GetBucketLocationRequest{Bucket: sdk.Ptr(testBucket)}); err != nil || *location.LocationConstraint != "oss-cn-hangzhou" {
+	if location, err := client.GetBucketLocation(t.Context(),
+		&sdk.GetBucketLocationRequest{Bucket: sdk.Ptr(testBucket)}); err != nil ||
+		*location.LocationConstraint != "oss-cn-hangzhou" {
 		t.Errorf("location: %+v, %v", location, err)
-	}
-}
-
-func TestSDKListUploads(t *testing.T) {
-	t.Parallel()
-	_, base := start(t)
-	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
-	for _, key := range []string{"a", "a", "d/1", "d/2", "e ü"} {
-		if _, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, tc := range map[string]struct {
-		request sdk.ListMultipartUploadsRequest
-		want    []string
-	}{
-		"all":    {sdk.ListMultipartUploadsRequest{}, []string{"a", "a", "d/1", "d/2", "e ü"}},
-		"prefix": {sdk.ListMultipartUploadsRequest{Prefix: sdk.Ptr("d/")}, []string{"d/1", "d/2"}},
-		"marker": {sdk.ListMultipartUploadsRequest{KeyMarker: sdk.Ptr("a")}, []string{"d/1", "d/2", "e ü"}},
-	} {
-		for _, pageSize := range []int32{1, 2, 100} {
-			request := tc.request
-			request.Bucket, request.MaxUploads = sdk.Ptr(testBucket), pageSize
-			var got []string
-			for pages := client.NewListMultipartUploadsPaginator(&request); pages.HasNext(); {
-				page, err := pages.NextPage(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, u := range page.Uploads {
-					got = append(got, *u.Key)
-				}
-			}
-			if d := cmp.Diff(tc.want, got); d != "" {
-				t.Errorf("%s, pages of %d (-want +got):\n%s", name, pageSize, d)
-			}
-		}
-	}
-	// The SDK has no field for the groups of a delimiter.
-	w := newWire("GET", base, "")
-	w.query = url.Values{"uploads": {""}, "delimiter": {"/"}, "max-uploads": {"3"}}
-	if got := send(t, w.presigned(t)); strings.Count(got.body, "<Prefix>d/</Prefix>") != 1 || strings.Contains(got.body, "d/1") ||
-		!strings.Contains(got.body, "<IsTruncated>true</IsTruncated>") || !strings.Contains(got.body, "<NextKeyMarker>d/</NextKeyMarker>") {
-		t.Errorf("delimiter: %s", got.body)
 	}
 }

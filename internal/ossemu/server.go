@@ -23,7 +23,8 @@ type Config struct {
 	AccessKeySecret string // its secret; required
 
 	// SecurityToken is the STS token that every signed request must carry along with
-	// the access key. "" means a permanent key: then a token is refused.
+	// the access key. "" means a permanent key: then a token is refused. POST
+	// /_ossemu/sts gives out temporary keys that expire.
 	SecurityToken string
 
 	Region  string   // without the "oss-" prefix, e.g. "cn-hangzhou"; required
@@ -43,8 +44,8 @@ type Config struct {
 	// multipart upload too.
 	MaxObjectSize int64
 
-	MinPartSize    int64    // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
-	AllowedOrigins []string // origins that browsers may upload from; default all
+	MinPartSize int64     // smallest part but the last, in bytes; default 102400 (100 KB) as with OSS
+	CORS        *CORSRule // of every bucket; default [DefaultCORS]
 
 	CallbackTimeout time.Duration // for one callback URL, from dialling to the end of the answer; default 5 s as with OSS
 
@@ -74,6 +75,10 @@ func (c Config) withDefaults() Config {
 	c.MaxObjectSize = cmp.Or(c.MaxObjectSize, ossrule.MaxPut)
 	c.MinPartSize = cmp.Or(c.MinPartSize, ossrule.MinPart)
 	c.CallbackTimeout = cmp.Or(c.CallbackTimeout, defaultCallbackTimeout)
+	if c.CORS == nil {
+		rule := DefaultCORS()
+		c.CORS = &rule
+	}
 	if c.CallbackDial == nil {
 		c.CallbackDial = new(net.Dialer).DialContext
 	}
@@ -117,6 +122,9 @@ func (c Config) Check() error {
 	if c.MaxObjectSize < 0 || c.MinPartSize < 0 || c.CallbackTimeout < 0 {
 		faults.AddAt("", "a size or timeout is negative; leave it out for the default")
 	}
+	if c.CORS != nil {
+		c.CORS.check(&faults)
+	}
 	return faults.Err()
 }
 
@@ -149,7 +157,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		b = disk
 	}
-	st, err := openStore(b, cfg.Buckets)
+	st, err := openStore(b, cfg.Buckets, cfg.Now())
 	if err != nil {
 		return nil, fmt.Errorf("load objects: %w", err)
 	}

@@ -50,13 +50,21 @@ func (c content) contentMD5() string { return base64.StdEncoding.EncodeToString(
 // etag is OSS's for whole objects and parts: the MD5 in upper-case hex.
 func (c content) etag() string { return strings.ToUpper(hex.EncodeToString(c.MD5)) }
 
-// metadata is what an upload says about its object beside the bytes.
+// metadata is what an upload says about its object, apart from the bytes.
 type metadata struct {
 	ContentType  string
 	Headers      map[string]string // given back by GetObject: lower-case names
 	StorageClass string
-	ACL          string
+	ACL          string // "" means that the bucket's holds
 	Tagging      string
+	Encryption   encryption
+}
+
+// encryption is the server-side encryption that an upload asks for. Blobs are not encrypted.
+type encryption struct {
+	Algorithm     string // AES256, KMS, SM4, or "" for none
+	KeyID         string // of KMS
+	DataAlgorithm string // SM4 under KMS, or ""
 }
 
 type object struct {
@@ -64,6 +72,7 @@ type object struct {
 	Content      content
 	ETag         string // upper case, without quotes
 	Type         string // Normal or Multipart
+	WholeMD5     bool   // Content-MD5 is known, unlike that of parts in any order
 	LastModified time.Time
 	Meta         metadata
 }
@@ -74,14 +83,22 @@ type store struct {
 	backend backend
 
 	mu      sync.RWMutex
-	buckets map[string]map[string]*object
+	buckets map[string]*bucket
 	uploads map[string]*upload
 }
 
-func openStore(b backend, buckets []string) (*store, error) {
-	s := &store{backend: b, buckets: make(map[string]map[string]*object), uploads: make(map[string]*upload)}
+// openStore loads what the backend has. A bucket that is configured or has objects
+// exists, whether there is a record of it or not.
+func openStore(b backend, buckets []string, now time.Time) (*store, error) {
+	s := &store{backend: b, buckets: make(map[string]*bucket), uploads: make(map[string]*upload)}
+	have := func(name string) *bucket {
+		if s.buckets[name] == nil {
+			s.buckets[name] = newBucket(name, now)
+		}
+		return s.buckets[name]
+	}
 	for _, name := range buckets {
-		s.buckets[name] = make(map[string]*object)
+		have(name)
 	}
 	var parts []*part
 	blobs := make(map[string]bool)
@@ -91,12 +108,15 @@ func openStore(b backend, buckets []string) (*store, error) {
 		case strings.HasPrefix(name, "object-"):
 			o := new(object)
 			if err = json.Unmarshal(data, o); err == nil {
-				// A bucket with objects exists, even if it is not configured this time.
-				if s.buckets[o.Bucket] == nil {
-					s.buckets[o.Bucket] = make(map[string]*object)
-				}
-				s.buckets[o.Bucket][o.Key] = o
+				// Records of earlier versions lack the field.
+				o.WholeMD5 = o.WholeMD5 || o.Type == normalObject
+				have(o.Bucket).objects[o.Key] = o
 				blobs[o.Content.Blob] = true
+			}
+		case strings.HasPrefix(name, "bucket-"):
+			var settings bucketSettings
+			if err = json.Unmarshal(data, &settings); err == nil {
+				have(settings.Name).bucketSettings = settings
 			}
 		case strings.HasPrefix(name, "upload-"):
 			u := &upload{parts: make(map[int]*part)}
@@ -151,12 +171,6 @@ func (s *store) receive(r io.Reader, limit int64) (content, error) {
 	return content{Blob: blob, Size: n, MD5: sum.Sum(nil), CRC64: crc.Sum64()}, nil
 }
 
-func (s *store) hasBucket(name string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.buckets[name] != nil
-}
-
 func objectRecord(bucket, key string) string {
 	sum := sha256.Sum256([]byte(bucket + "\x00" + key))
 	return "object-" + hex.EncodeToString(sum[:])
@@ -167,14 +181,18 @@ func objectRecord(bucket, key string) string {
 func (s *store) put(o *object, forbidOverwrite bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.buckets[o.Bucket][o.Key]
+	b := s.buckets[o.Bucket]
+	if b == nil { // deleted while the bytes were on their way
+		return errors.Join(errNoSuchBucket.with("BucketName", o.Bucket), s.backend.remove(o.Content.Blob))
+	}
+	old := b.objects[o.Key]
 	if old != nil && forbidOverwrite {
 		return errors.Join(errFileAlreadyExists, s.backend.remove(o.Content.Blob))
 	}
 	if err := s.backend.saveRecord(objectRecord(o.Bucket, o.Key), o); err != nil {
 		return errors.Join(fmt.Errorf("save object: %w", err), s.backend.remove(o.Content.Blob))
 	}
-	s.buckets[o.Bucket][o.Key] = o
+	b.objects[o.Key] = o
 	if old != nil {
 		return s.backend.remove(old.Content.Blob)
 	}
@@ -185,8 +203,13 @@ func (s *store) put(o *object, forbidOverwrite bool) error {
 func (s *store) get(bucket, key string) (*object, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if o := s.buckets[bucket][key]; o != nil {
-		return o, nil
+	return s.find(bucket, key)
+}
+
+// find is get under the lock.
+func (s *store) find(bucket, key string) (*object, error) {
+	if b := s.buckets[bucket]; b != nil && b.objects[key] != nil {
+		return b.objects[key], nil
 	}
 	return nil, errNoSuchKey.with("Key", key)
 }
@@ -195,9 +218,9 @@ func (s *store) get(bucket, key string) (*object, error) {
 func (s *store) open(bucket, key string) (*object, io.ReadSeekCloser, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	o := s.buckets[bucket][key]
-	if o == nil {
-		return nil, nil, errNoSuchKey.with("Key", key)
+	o, err := s.find(bucket, key)
+	if err != nil {
+		return nil, nil, err
 	}
 	r, err := s.backend.open(o.Content.Blob)
 	if err != nil {
@@ -210,15 +233,32 @@ func (s *store) open(bucket, key string) (*object, io.ReadSeekCloser, error) {
 func (s *store) delete(bucket, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.buckets[bucket][key]
-	if o == nil {
+	o, err := s.find(bucket, key)
+	if err != nil {
 		return nil
 	}
 	if err := s.backend.removeRecord(objectRecord(bucket, key)); err != nil {
 		return fmt.Errorf("remove object: %w", err)
 	}
-	delete(s.buckets[bucket], key)
+	delete(s.buckets[bucket].objects, key)
 	return s.backend.remove(o.Content.Blob)
+}
+
+// setACL changes an object's ACL. Readers may hold the object, so it is replaced.
+func (s *store) setACL(bucket, key, acl string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, err := s.find(bucket, key)
+	if err != nil {
+		return err
+	}
+	o := *old
+	o.Meta.ACL = acl
+	if err := s.backend.saveRecord(objectRecord(bucket, key), &o); err != nil {
+		return fmt.Errorf("save object: %w", err)
+	}
+	s.buckets[bucket].objects[key] = &o
+	return nil
 }
 
 // list returns the objects of a bucket whose keys start with prefix and sort after
@@ -227,7 +267,10 @@ func (s *store) list(bucket, prefix, after string) []*object {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var found []*object
-	for key, o := range s.buckets[bucket] {
+	if s.buckets[bucket] == nil {
+		return nil
+	}
+	for key, o := range s.buckets[bucket].objects {
 		if strings.HasPrefix(key, prefix) && key > after {
 			found = append(found, o)
 		}

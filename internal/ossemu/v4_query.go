@@ -5,18 +5,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"upcall/internal/ossrule"
 )
 
-// A query is a decoded query string in which each key stands once.
+// A query is a decoded query string in which each key appears once.
 type query map[string]string
 
 func (q query) has(key string) bool { _, ok := q[key]; return ok }
 
-// parseQuery decodes a raw query strictly. A "+" is a space, as the official signers
-// have it. A key that stands twice is refused: the signature would cover one value and
-// the operation could read the other.
+// parseQuery decodes a raw query strictly. A "+" is a space, as it is to the official
+// signers. A key that appears twice is refused, because the signature would cover one
+// value and the operation could read the other.
 func parseQuery(raw string) (query, error) {
 	q := query{}
 	for item := range strings.SplitSeq(raw, "&") {
@@ -30,14 +31,14 @@ func parseQuery(raw string) (query, error) {
 			return nil, errInvalidArgument.saying("The query string is not percent-encoded correctly.", "")
 		}
 		if q.has(key) {
-			return nil, badArgument(key, value, "The parameter stands more than once in the query string.", "")
+			return nil, badArgument(key, value, "The parameter appears more than once in the query string.", "")
 		}
 		q[key] = value
 	}
 	return q, nil
 }
 
-// canonical is the query as it is signed: encoded per RFC 3986, sorted by key, an
+// canonical is the query in the form that is signed: encoded per RFC 3986, sorted by key, an
 // empty value without "=", and without the signature itself. Sorting by whole items
 // would be wrong: "callback" sorts before "callback-var", "callback-var=" before
 // "callback=".
@@ -61,35 +62,42 @@ func (q query) canonical() string {
 }
 
 // parseQueryAuthorization reads the x-oss-* parameters of a presigned URL.
-func parseQueryAuthorization(q query) (authorization, error) {
+func parseQueryAuthorization(q query) (*authorization, error) {
 	if v := q["x-oss-signature-version"]; v != algorithmV4 {
-		return authorization{}, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, "")
+		return nil, badArgument("x-oss-signature-version", v, "Unsupported signature version: "+otherVersion, inQuery.version)
 	}
 	if !q.has("x-oss-credential") {
-		return authorization{}, badArgument("x-oss-credential", "", "The x-oss-credential parameter is missing.", "0002-00000217")
+		return nil, badArgument("x-oss-credential", "", "The x-oss-credential parameter is missing.", inQuery.noCredential)
 	}
 	cred, ok := parseCredential(q["x-oss-credential"])
 	if !ok {
-		return authorization{}, badArgument("x-oss-credential", q["x-oss-credential"], "The x-oss-credential parameter is not well-formed.", "")
+		return nil, badArgument("x-oss-credential", q["x-oss-credential"],
+			"The x-oss-credential parameter is not well-formed.", inQuery.credential)
 	}
-	a := authorization{credential: cred, date: q["x-oss-date"], signature: q["x-oss-signature"], token: q["x-oss-security-token"]}
+	a := &authorization{credential: cred, from: inQuery,
+		date: q["x-oss-date"], signature: q["x-oss-signature"], token: q["x-oss-security-token"]}
 	if !isSignature(a.signature) {
-		return authorization{}, badArgument("x-oss-signature", a.signature, "The x-oss-signature parameter is not a V4 signature.", "")
+		return nil, badArgument("x-oss-signature", a.signature, "The x-oss-signature parameter is not a V4 signature.", "")
 	}
 	if a.date == "" {
-		return authorization{}, errNoDate
-	}
-	if !q.has("x-oss-expires") {
-		return authorization{}, badArgument("x-oss-expires", "", "The x-oss-expires parameter is missing.", "0002-00000215")
+		return nil, errNoDate
 	}
 	var err error
-	if a.expires, err = strconv.Atoi(q["x-oss-expires"]); err != nil || a.expires < 1 || a.expires > maxExpires {
-		return authorization{}, badArgument("x-oss-expires", q["x-oss-expires"],
+	if a.signed, err = parseDate(isoTime, a.date); err != nil {
+		return nil, err
+	}
+	if !q.has("x-oss-expires") {
+		return nil, badArgument("x-oss-expires", "", "The x-oss-expires parameter is missing.", "0002-00000215")
+	}
+	seconds, err := strconv.Atoi(q["x-oss-expires"])
+	if err != nil || seconds < int(ossrule.MinExpiry.Seconds()) || seconds > int(ossrule.MaxExpiry.Seconds()) {
+		return nil, badArgument("x-oss-expires", q["x-oss-expires"],
 			"The x-oss-expires parameter must be a number of seconds from 1 to 604800.", "0002-00000232")
 	}
+	a.expires = time.Duration(seconds) * time.Second
 	if q.has("x-oss-additional-headers") {
-		if a.additional, err = parseAdditional(q["x-oss-additional-headers"]); err != nil {
-			return authorization{}, err
+		if a.additional, err = parseAdditional(q["x-oss-additional-headers"], inQuery); err != nil {
+			return nil, err
 		}
 	}
 	return a, nil

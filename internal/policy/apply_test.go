@@ -62,6 +62,10 @@ func TestApplyDefaults(t *testing.T) {
 			func(g policy.Grant) bool { return g.Expires == time.Hour }},
 		{"a group of types", "image/jpeg", "image/*", func(r *policy.Request) { r.ContentType = "Image/WebP" },
 			func(g policy.Grant) bool { return g.ContentType == "Image/WebP" }},
+		{"an active type that is named", "image/jpeg", "image/*, image/svg+xml", func(r *policy.Request) { r.ContentType = "image/svg+xml" },
+			func(g policy.Grant) bool { return g.ContentType == "image/svg+xml" }},
+		{"an active type where any is allowed", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "text/html" },
+			func(g policy.Grant) bool { return g.ContentType == "text/html" }},
 		{"a type with a parameter", "image/jpeg", "text/plain", func(r *policy.Request) { r.ContentType = "text/plain; charset=utf-8" },
 			func(g policy.Grant) bool { return g.ContentType == "text/plain; charset=utf-8" }},
 		{"any type", "image/jpeg", "'*/*'", func(r *policy.Request) { r.ContentType = "application/zip" },
@@ -291,4 +295,29 @@ func FuzzApply(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestApplyActiveTypes checks that a group of types does not allow those that a browser runs as
+// a page of the bucket's domain.
+func TestApplyActiveTypes(t *testing.T) {
+	t.Parallel()
+	groups := parse(t, strings.Replace(good, "image/jpeg", "image/*, text/*, application/*", 1)).Policy("photos")
+	for _, kind := range []string{
+		"image/svg+xml", "Image/SVG+XML; charset=utf-8", "text/html", "text/xml", "application/xhtml+xml", "application/xml",
+		"application/atom+xml", "text/javascript", "application/javascript",
+	} {
+		r := goodRequest()
+		r.ContentType = kind
+		_, violations := groups.Apply(r, evening)
+		if len(violations) != 1 || violations[0].Rule != policy.RuleContentTypes || !strings.Contains(violations[0].Detail, "can run scripts") {
+			t.Errorf("%s: %v", kind, violations)
+		}
+	}
+	for _, kind := range []string{"image/png", "text/plain", "text/csv", "application/pdf", "application/zip"} {
+		r := goodRequest()
+		r.ContentType = kind
+		if _, violations := groups.Apply(r, evening); len(violations) > 0 {
+			t.Errorf("%s: %v", kind, violations)
+		}
+	}
 }

@@ -12,7 +12,7 @@
 //	    # Keys that the issuer makes; a request without a key uses the first. Either
 //	    # key_prefixes or key_templates is enough.
 //	    key_templates: ["photos/${apikey.id}/${date}/${uuid}-${filename}"]
-//	    content_types: [image/jpeg, image/png]    # or image/*, or */* for any and none
+//	    content_types: [image/jpeg, image/png]    # or image/*, without types that run scripts, such as SVG; */* for any and none
 //	    max_size: 20MiB
 //	    max_expiry: 1h
 //	    callback_urls: ["https://uploads.example.com/oss/callback"]
@@ -138,6 +138,14 @@ func (c *check) bucket() string {
 	return bucket
 }
 
+// active reports whether a browser may run a document of this type as a page. XML may hold
+// XHTML or SVG, and so scripts, whatever its type.
+func active(kind string) bool {
+	return strings.HasSuffix(kind, "+xml") || strings.HasSuffix(kind, "/xml") ||
+		slices.Contains([]string{"text/html", "text/xsl", "text/javascript", "text/ecmascript", "application/javascript",
+			"application/x-javascript", "application/ecmascript", "multipart/related", "multipart/x-mixed-replace"}, kind)
+}
+
 // contentType stops uploads that a browser would run as a page of the bucket's domain.
 // The type is then signed, so the uploader cannot send another.
 func (c *check) contentType() string {
@@ -154,7 +162,11 @@ func (c *check) contentType() string {
 	switch {
 	case err != nil || !ok || strings.Contains(kind, "*"): // RFC 2045 allows * in names
 		c.violate(RuleContentTypes, "content_type", "%s is not a media type; give one such as image/jpeg", fault.Quote(given))
-	case !anything && !slices.Contains(c.policy.ContentTypes, kind) && !slices.Contains(c.policy.ContentTypes, group+"/*"):
+	case anything || slices.Contains(c.policy.ContentTypes, kind):
+	case slices.Contains(c.policy.ContentTypes, group+"/*") && active(kind):
+		c.violate(RuleContentTypes, "content_type", "%s can run scripts in a browser, so %s/* does not allow it; the policy must name it",
+			fault.Quote(given), group)
+	case !slices.Contains(c.policy.ContentTypes, group+"/*"):
 		c.violate(RuleContentTypes, "content_type", "%s is not among the policy's: %s",
 			fault.Quote(given), strings.Join(c.policy.ContentTypes, ", "))
 	}

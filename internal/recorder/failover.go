@@ -21,13 +21,15 @@ const (
 	moveTimeout = 5 * time.Second
 	// firstPause and longestPause limit the pauses between attempts to reach PostgreSQL.
 	firstPause, longestPause = 50 * time.Millisecond, time.Second
+	// fallbackShare is what the fallback gets of the time, or half of what is left.
+	fallbackShare = time.Second
 )
 
 // Config configures a [Failover].
 type Config struct {
-	// PrimaryTimeout is how long PostgreSQL may take for an event if there is a fallback,
-	// but at most half of the event's time: the fallback needs the rest. Required with a
-	// fallback.
+	// PrimaryTimeout is PostgreSQL's full share of an event's time. With a fallback it gets no
+	// more, and less if an event is late: the fallback needs the rest. Only an event that
+	// had the full share can show that PostgreSQL is away. Required.
 	PrimaryTimeout time.Duration
 	// Away says that PostgreSQL has not answered before.
 	Away bool
@@ -38,8 +40,8 @@ type Config struct {
 // A Failover stores an event in PostgreSQL, or in the fallback if PostgreSQL does not accept
 // the event in time.
 //
-// After a failure PostgreSQL counts as away, and events do not wait for it until
-// [Failover.Run] finds that it is back.
+// When PostgreSQL does not answer in its share of the time it counts as away, and events do
+// not wait for it until [Failover.Run] finds that it is back.
 type Failover struct {
 	primary  Primary
 	fallback Fallback // nil if there is none
@@ -65,7 +67,7 @@ var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
 // An event may end up in both, because PostgreSQL can commit it too late. Moving it then
 // finds a duplicate.
 func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
-	if f.fallback != nil && f.fallback.Has(e.ID) {
+	if f.fallback != nil && (f.fallback.Has(e.ID) || f.fallback.HasDeadLetter(e.ID)) {
 		return Outcome{Durable: InSpool, Duplicate: true}, nil
 	}
 	duplicate, err := f.commit(ctx, e)
@@ -104,20 +106,19 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	if f.away.Load() {
 		return false, errAway
 	}
-	bounded := ctx
-	if f.fallback != nil {
-		timeout := f.config.PrimaryTimeout
-		if deadline, ok := ctx.Deadline(); ok {
-			timeout = min(timeout, time.Until(deadline)/2)
-		}
-		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
+	left := f.config.PrimaryTimeout + fallbackShare
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
 	}
+	share := left
+	if f.fallback != nil {
+		share = min(f.config.PrimaryTimeout, max(left-fallbackShare, left/2))
+	}
+	bounded, cancel := context.WithTimeout(ctx, share)
+	defer cancel()
 	duplicate, err = f.primary.Record(bounded, e)
-	// A full queue means that too much arrived at once, and a caller that went away says
-	// nothing about PostgreSQL.
-	if errors.Is(err, event.ErrUnavailable) && !errors.Is(err, event.ErrQueueFull) && !errors.Is(err, context.Canceled) {
+	// A sender that takes its time can leave PostgreSQL next to none, as often as it likes.
+	if share >= f.config.PrimaryTimeout && saysAway(err) {
 		f.failOver(ctx, err)
 	}
 	return duplicate, err
@@ -131,6 +132,18 @@ func (f *Failover) Check(ctx context.Context) error {
 		f.failOver(ctx, err)
 	}
 	return err
+}
+
+// saysAway reports whether an error means that PostgreSQL is away. A full queue means that too
+// much arrived at once, a caller that went away says nothing about PostgreSQL, and to fail a
+// row PostgreSQL must be there.
+func saysAway(err error) bool {
+	for _, other := range []error{event.ErrQueueFull, event.ErrDeadLetter, event.ErrNoRowFits, event.ErrExpiring, context.Canceled} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return errors.Is(err, event.ErrUnavailable)
 }
 
 func (f *Failover) failOver(ctx context.Context, err error) {
@@ -155,67 +168,71 @@ func (f *Failover) wake() {
 }
 
 // Run moves the events of the fallback to PostgreSQL, oldest first, and finds out when
-// PostgreSQL is back, until ctx ends. It does both at once: moving the first event shows
-// whether PostgreSQL is back.
+// PostgreSQL is back, until ctx ends. It asks PostgreSQL itself: events can fail for other
+// reasons.
 func (f *Failover) Run(ctx context.Context) {
 	pause, most, total := firstPause, 1, 0
-	for {
-		waiting := f.fallback != nil && f.fallback.Depth() > 0
-		if !waiting {
+	for ctx.Err() == nil {
+		if f.away.Load() {
+			if err := f.ask(ctx); err != nil {
+				f.rest(ctx, pause, nil)
+				most, pause = 1, min(2*pause, longestPause)
+				continue
+			}
+			f.failBack(ctx)
+		}
+		if f.fallback == nil || f.fallback.Depth() == 0 {
 			if total > 0 {
 				f.config.Logger.InfoContext(ctx, "spool is empty", slog.Int("moved", total))
-				total = 0
 			}
-			if !f.away.Load() {
-				select {
-				case <-f.awaken:
-					continue
-				case <-ctx.Done():
-					return
-				}
-			}
+			pause, total = firstPause, 0
+			f.rest(ctx, longestPause, f.awaken) // dead letters can be queued again meanwhile
+			continue
 		}
 		started := time.Now()
-		moved, err := f.try(ctx, waiting, most)
+		moved, err := f.move(ctx, most)
 		total += moved
-		rest := time.Duration(0)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			f.config.Logger.DebugContext(ctx, "database was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
+			f.config.Logger.DebugContext(ctx, "spool was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
+			if err := f.ask(ctx); err != nil && ctx.Err() == nil {
+				f.failOver(ctx, err)
+			}
 			// Continue with single events, so that a bad one cannot fail a whole commit.
-			most, rest, pause = 1, pause, min(2*pause, longestPause)
-		case !waiting:
-			pause, rest = firstPause, firstPause
+			f.rest(ctx, pause, nil)
+			most, pause = 1, min(2*pause, longestPause)
+		case moved == 0: // all that wait were tried just now
+			f.rest(ctx, firstPause, nil)
 		default:
 			pause, most = firstPause, min(2*most, moveAtOnce)
 			if f.primary.Depth() > 0 { // leave half of the time to new events
-				rest = time.Since(started)
+				f.rest(ctx, time.Since(started), nil)
 			}
-		}
-		select {
-		case <-time.After(rest):
-		case <-ctx.Done():
-			return
 		}
 	}
 }
 
-// try moves the oldest events of the fallback or, if none wait, only pings PostgreSQL.
-func (f *Failover) try(ctx context.Context, waiting bool, most int) (moved int, err error) {
-	bounded, cancel := context.WithTimeout(ctx, moveTimeout)
+// rest waits for a time, until ctx ends, or until it is awakened.
+func (f *Failover) rest(ctx context.Context, d time.Duration, awaken <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-awaken:
+	case <-ctx.Done():
+	}
+}
+
+func (f *Failover) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	if !waiting {
-		if err := f.primary.Ping(bounded); err != nil {
-			return 0, err
-		}
-		f.failBack(ctx)
-		return 0, nil
-	}
-	moved, err = f.fallback.Move(bounded, f.primary.Record, most)
-	if moved > 0 {
-		f.failBack(ctx)
-	}
-	return moved, err
+	return f.primary.Ping(ctx)
+}
+
+func (f *Failover) move(ctx context.Context, most int) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	return f.fallback.Move(ctx, f.primary.Record, most)
 }

@@ -18,9 +18,11 @@ func Curl(r manifest.PresignedRequest, file string) string {
 	}
 	args = append(args, `--write-out '\n%{http_code}\n'`)
 	upload := "-T " + file
-	if path, _, _ := strings.Cut(r.URL, "?"); strings.HasSuffix(path, "/") {
-		// curl -T appends the file's name to a path that ends in a slash. --data-binary adds
-		// a Content-Type, which is removed unless one is signed.
+	path, _, _ := strings.Cut(r.URL, "?")
+	switch path[strings.LastIndex(path, "/")+1:] {
+	case "", ".", "..":
+		// curl -T would take such a path for a folder and append the file's name.
+		// --data-binary adds a Content-Type, which is removed unless one is signed.
 		upload = "--request PUT --data-binary @" + file
 		if _, signed := r.Headers["content-type"]; !signed {
 			upload = "-H 'content-type:' " + upload

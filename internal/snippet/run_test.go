@@ -90,6 +90,23 @@ func testAllHeaders(t *testing.T, language string, recipe recipe) {
 	}
 }
 
+// TestDotAtTheEnd: a client that takes a key with "." or ".." at its end for a folder would
+// upload to another key.
+func TestDotAtTheEnd(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "curl")
+	w := newWorld(t)
+	for _, key := range []string{"a/..", "a/.", "..", ".", "a/b/", "a/...", "a/.b"} {
+		for _, contentType := range []string{"", "text/plain"} {
+			upload := issue.Request{Object: oss.Object{Key: key, ContentType: contentType}}
+			p := build(t, recipes["curl"], w.render("curl", upload))
+			p.wantAnswer(write(t, p.dir, "file", "hello"))
+			w.wantCallback(key, 5)
+			w.wantObject(upload.Object, "hello")
+		}
+	}
+}
+
 func testNoHeaders(t *testing.T, language string, recipe recipe) {
 	w := newWorld(t)
 	upload := issue.Request{Object: oss.Object{Key: "plain"}}

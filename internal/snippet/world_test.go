@@ -33,7 +33,11 @@ func newWorld(t *testing.T, origins ...string) *world {
 	w := &world{t: t, receiver: receiverfake.New(t)}
 	w.accept()
 	w.oss = ossfake.NewGate(t, ossfake.NewEmulator(t, func(c *ossemu.Config) {
-		c.AllowedOrigins = origins
+		if len(origins) > 0 {
+			rule := ossemu.DefaultCORS()
+			rule.Origins = origins
+			c.CORS = &rule
+		}
 		c.Now = func() time.Time {
 			if w.late.Load() {
 				return time.Now().Add(24 * time.Hour)

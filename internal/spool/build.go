@@ -27,7 +27,7 @@ func (s *Spool) build(fill func(*builder) error) error {
 	if err != nil {
 		return fmt.Errorf("make file: %w", err)
 	}
-	b := &builder{db: db, ids: make(map[uuid.UUID]struct{})}
+	b := &builder{db: db, known: newKnown()}
 	err = b.begin()
 	if err == nil {
 		err = fill(b)
@@ -46,27 +46,41 @@ func (s *Spool) build(fill func(*builder) error) error {
 			s.config.Logger.Warn("close replaced spool file", slog.String("error", err.Error()))
 		}
 	}
-	s.use(db, b.ids)
+	s.use(db, b.known)
 	if err := s.dir.Sync(); err != nil {
 		_ = s.fail(err) // every put returns it
 	}
 	return nil
 }
 
-// use makes a file, in which the callbacks with these IDs wait, the spool's own.
-func (s *Spool) use(db *bolt.DB, ids map[uuid.UUID]struct{}) {
+// use makes a file, with these callbacks in it, the spool's own.
+func (s *Spool) use(db *bolt.DB, in known) {
 	s.db = db
 	s.mu.Lock()
-	s.ids = ids
+	s.known = in
 	s.mu.Unlock()
 	s.measure()
 }
 
+// known are the IDs of the callbacks in a file. One that arrives again while it is a dead
+// letter is both.
+type known struct{ ids, dead map[uuid.UUID]struct{} }
+
+func newKnown() known { return known{make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})} }
+
+func (k known) add(h head) {
+	if h.dead {
+		k.dead[h.id] = struct{}{}
+	} else {
+		k.ids[h.id] = struct{}{}
+	}
+}
+
 // A builder fills a new file.
 type builder struct {
-	db    *bolt.DB
-	ids   map[uuid.UUID]struct{} // of those that wait
-	batch []framed               // added, but not yet in the file
+	db *bolt.DB
+	known
+	batch []framed // added, but not yet in the file
 }
 
 type framed struct {
@@ -91,9 +105,7 @@ func (b *builder) add(h head, frame []byte) error {
 	if _, there := b.ids[h.id]; there {
 		return nil
 	}
-	if !h.dead {
-		b.ids[h.id] = struct{}{}
-	}
+	b.known.add(h)
 	b.batch = append(b.batch, framed{h, bytes.Clone(frame)})
 	if len(b.batch) < buildBatch {
 		return nil

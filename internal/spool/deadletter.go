@@ -39,6 +39,7 @@ func (s *Spool) Retry(ids []uuid.UUID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
+		delete(s.dead, id)
 		s.ids[id] = struct{}{}
 	}
 	return nil
@@ -59,22 +60,20 @@ func (s *Spool) Discard(ids []uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("discard dead letters: %w", err)
 	}
+	s.mu.Lock()
+	for _, id := range ids {
+		delete(s.dead, id)
+	}
+	s.mu.Unlock()
 	s.shrink()
 	return nil
 }
 
 // HasDeadLetter reports whether the callback with this ID is a dead letter.
 func (s *Spool) HasDeadLetter(id uuid.UUID) bool {
-	if s.Stats().DeadLetters == 0 {
-		return false // without using the disk or waiting for it
-	}
-	s.file.Lock()
-	defer s.file.Unlock()
-	there := false
-	_ = s.db.View(func(tx *bolt.Tx) error { // it fails only if the spool is closed
-		there = tx.Bucket(deadBucket).Get(id[:]) != nil
-		return nil
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, there := s.dead[id]
 	return there
 }
 

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/filelock"
@@ -126,11 +125,9 @@ func (s *Spool) copyAll(ctx context.Context) error {
 
 // adopt uses the old file itself because there is no space for a copy.
 func (s *Spool) adopt(path string) error {
-	ids := make(map[uuid.UUID]struct{})
+	in := newKnown()
 	err := readFile(path, func(h head, _ []byte) error {
-		if !h.dead {
-			ids[h.id] = struct{}{}
-		}
+		in.add(h)
 		return nil
 	})
 	if err != nil {
@@ -141,7 +138,7 @@ func (s *Spool) adopt(path string) error {
 		if err != nil {
 			return err
 		}
-		s.use(db, ids)
+		s.use(db, in)
 		return nil
 	})
 }

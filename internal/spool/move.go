@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -20,13 +21,29 @@ type waiting struct {
 	err    error // from recording it
 }
 
+// tries are the attempts to move an event that failed.
+type tries struct {
+	next    time.Time // not before then
+	refused int       // attempts that failed with event.ErrDeadLetter
+}
+
+const (
+	// tryAgain is the pause before the next attempt to move an event that could not be moved.
+	// Others have their turn meanwhile.
+	tryAgain = 300 * time.Millisecond
+	// mostTries is how often PostgreSQL may fail an event, and accept others, until the event
+	// is a dead letter. A server in trouble can fail it once or twice.
+	mostTries = 3
+)
+
 // Move calls record for the oldest events, up to most of them, all at once so that they can
 // share a commit. It removes those that are recorded and returns their number.
 //
-// An event that can never be recorded becomes a dead letter, and Move logs that. So does an
-// event of a month that is being dropped: dropping waits for all readers of the month, and
-// the other events must not wait with it. An event that cannot be recorded now stays where
-// it is, and Move returns record's error. If an event is recorded but not removed, because
+// An event that can never be recorded becomes a dead letter, and Move logs that. So does one
+// that PostgreSQL has failed several times, and an event of a month that is being dropped:
+// dropping waits for all readers of the month. An event that cannot be recorded now stays
+// where it is, and Move returns record's error. Move passes it over for a moment, so
+// that it does not hold up the others. If an event is recorded but not removed, because
 // the process ends or the disk fails, it is recorded again later, as a duplicate.
 func (s *Spool) Move(
 	ctx context.Context, record func(context.Context, *event.Event) (duplicate bool, err error), most int,
@@ -40,13 +57,27 @@ func (s *Spool) Move(
 		group.Go(func() { _, w.err = record(ctx, &w.record.Event) })
 	}
 	group.Wait()
+	s.file.Lock()
+	defer s.file.Unlock()
 	var settled []*waiting
 	for _, w := range events {
+		t := s.tries[w.record.ID]
 		switch {
 		case w.err == nil:
 			moved++
-		case ctx.Err() != nil, errors.Is(w.err, event.ErrUnavailable) && !errors.Is(w.err, event.ErrExpiring):
+		case ctx.Err() != nil:
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
+			continue
+		case errors.Is(w.err, event.ErrExpiring), !errors.Is(w.err, event.ErrUnavailable):
+		case errors.Is(w.err, event.ErrDeadLetter) && t.refused+1 == mostTries:
+		default:
+			if errors.Is(w.err, event.ErrDeadLetter) {
+				t.refused++
+			} else {
+				err = fmt.Errorf("move spooled callbacks: %w", w.err)
+			}
+			t.next = time.Now().Add(tryAgain)
+			s.tries[w.record.ID] = t
 			continue
 		}
 		settled = append(settled, w)
@@ -54,14 +85,19 @@ func (s *Spool) Move(
 	return moved, errors.Join(err, s.settle(ctx, settled))
 }
 
-// oldest returns the events that have waited longest.
+// oldest returns the events that have waited longest, except those that were just tried.
 func (s *Spool) oldest(most int) ([]*waiting, error) {
 	s.file.Lock()
 	defer s.file.Unlock()
+	now := time.Now()
 	var events []*waiting
 	err := s.db.View(func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(queuedBucket).Cursor()
 		for key, frame := cursor.First(); key != nil && len(events) < most; key, frame = cursor.Next() {
+			h, err := check(frame)
+			if err == nil && now.Before(s.tries[h.id].next) {
+				continue
+			}
 			r, err := decode(frame)
 			if err != nil {
 				return fmt.Errorf("%w: %w: restart the receiver to recover", ErrDamaged, err)
@@ -73,13 +109,11 @@ func (s *Spool) oldest(most int) ([]*waiting, error) {
 	return events, err
 }
 
-// settle removes events from the queue. Those with an error become dead letters.
+// settle removes events from the queue, with the file locked. Those with an error become dead letters.
 func (s *Spool) settle(ctx context.Context, events []*waiting) error {
 	if len(events) == 0 {
 		return nil
 	}
-	s.file.Lock()
-	defer s.file.Unlock()
 	err := s.update(func(tx *bolt.Tx) error {
 		for _, w := range events {
 			if w.err != nil {
@@ -97,8 +131,12 @@ func (s *Spool) settle(ctx context.Context, events []*waiting) error {
 		return fmt.Errorf("remove moved callbacks: %w", err)
 	}
 	for _, w := range events {
+		delete(s.tries, w.record.ID)
 		s.mu.Lock()
 		delete(s.ids, w.record.ID)
+		if w.err != nil {
+			s.dead[w.record.ID] = struct{}{}
+		}
 		s.mu.Unlock()
 		if w.err != nil {
 			s.config.Logger.WarnContext(ctx, "spooled callback is a dead letter: receiver spool list shows it",

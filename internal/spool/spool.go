@@ -114,8 +114,10 @@ type Spool struct {
 	file sync.Mutex // held while db is used or replaced
 	db   *bolt.DB
 
-	mu      sync.Mutex             // guards the fields below, briefly
-	ids     map[uuid.UUID]struct{} // of those that wait
+	tries map[uuid.UUID]tries // of the waiting events that could not be moved; guarded by file
+
+	mu sync.Mutex // guards the fields below, briefly
+	known
 	stats   Stats
 	failed  error     // why the last commit failed, if it did
 	retryAt time.Time // when to try again after that; zero means never
@@ -142,7 +144,7 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open spool directory: %w", err)
 	}
-	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue)}
+	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue), tries: make(map[uuid.UUID]tries)}
 	if err := s.load(ctx); err != nil {
 		dir.Close()
 		lock.Close()
