@@ -135,7 +135,8 @@ func TestNoRowFits(t *testing.T) {
 				}
 			}
 			var tries int
-			if err := pool.QueryRow(t.Context(), "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()").Scan(&tries); err != nil || tries > 120 {
+			const rolledBack = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+			if err := pool.QueryRow(t.Context(), rolledBack).Scan(&tries); err != nil || tries > 120 {
 				t.Errorf("%d transactions failed, %v", tries, err)
 			}
 		})

@@ -41,6 +41,10 @@ type Config struct {
 	// CommitTimeout bounds the work on one batch, retries included; default 3 s.
 	CommitTimeout time.Duration
 
+	// KeepDays is how long events are kept; default 0: indefinitely. A recorder gives the present
+	// time to an acknowledged event that is older.
+	KeepDays int
+
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 

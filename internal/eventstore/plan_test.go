@@ -90,6 +90,9 @@ func planCall[T any](s statement, fields []field[T], given map[string][]uuid.UUI
 			"timestamptz[]": "'" + at.Format("2006-01-02 15:04:05Z07:00") + "'", "text[]": "'1'", "bigint[]": "1", "integer[]": "1",
 			"jsonb[]": "'{}'", "uuid[]": "NULL",
 		}[array]
+		if f.name == "clock" {
+			constant = "now()"
+		}
 		if f.name == "client_ip" || f.name == "source_addr" {
 			constant = "'192.0.2.1'"
 		}
@@ -120,7 +123,8 @@ func planIDs(version7 bool) []uuid.UUID {
 }
 
 const (
-	fillTokens    = "INSERT INTO upcall.callback_ids (upload_id, id, received_at) SELECT gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 100000)"
+	fillTokens = `INSERT INTO upcall.callback_ids (upload_id, id, received_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 100000)`
 	fillTokenless = "INSERT INTO upcall.callback_ids (id, received_at) SELECT gen_random_uuid(), now() FROM generate_series(1, 100000)"
 	// Of the refusals, many are of one upload, as if its URL had leaked.
 	fillOthers = `WITH revoked AS (
@@ -197,7 +201,8 @@ func TestPlan(t *testing.T) {
 func planAll(t *testing.T, pool *pgxpool.Pool, conn *pgx.Conn, check bool) {
 	t.Helper()
 	known := func(column, table string) (ids []uuid.UUID) {
-		rows, err := pool.Query(t.Context(), fmt.Sprintf("SELECT %[1]s FROM upcall.%[2]s ORDER BY %[1]s DESC LIMIT %[3]d", column, table, planBatch))
+		const newest = "SELECT %[1]s FROM upcall.%[2]s ORDER BY %[1]s DESC LIMIT %[3]d"
+		rows, err := pool.Query(t.Context(), fmt.Sprintf(newest, column, table, planBatch))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,6 +30,10 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // the array: all writers sort them, so that no two wait for each other. Events are joined to
 // what fresh returned, not to the table, because a statement does not see its own rows.
 //
+// The receiver's clock may be far behind, and a month that is long over is dropped with what
+// is in it. So what was received just now by that clock, which is {clock}, gets PostgreSQL's
+// time if that is over a day ahead.
+//
 // It is planned once for each connection, from statistics that may be wrong: after a time
 // with tokens they say that upload_id is unique, and so that noUpload has one row. So it
 // leaves the planner no choice that they could spoil: every look at a table is by the first
@@ -76,13 +80,16 @@ WITH suspect AS MATERIALIZED (
 		)
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
-	SELECT coalesce(upload_id, ` + noUpload + `), id, received_at
+	SELECT coalesce(upload_id, ` + noUpload + `), id,
+		coalesce(received_at + CASE WHEN received_at BETWEEN ({clock})[1] - interval '1 minute' AND ({clock})[1] + interval '1 minute' THEN
+			(SELECT now() - ({clock})[1] WHERE now() - ({clock})[1] > interval '1 day')
+		END, received_at)
 	FROM unnest({id}, {received_at}, {upload_id}) AS given (id, received_at, upload_id)
 	WHERE (id = ANY (ARRAY(
 		SELECT id FROM revoked UNION ALL SELECT id FROM before UNION ALL SELECT id FROM crowded
 	))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
-	RETURNING id
+	RETURNING id, received_at AS at
 ), recorded AS (
 	INSERT INTO upcall.upload_events ({columns})
 	SELECT {values} FROM unnest({given}) AS given ({columns}) JOIN fresh USING (id)
@@ -100,12 +107,17 @@ var eventFields = func() []field[eventRow] {
 		if _, vars := c.Field(new(event.Event)).(*map[string]json.RawMessage); vars {
 			pointer = func(e *eventRow) any { return &e.vars }
 		}
-		fields = append(fields, field[eventRow]{name: c.Name, pointer: pointer})
+		f := field[eventRow]{name: c.Name, pointer: pointer}
+		if c.Name == "received_at" {
+			f.value = "fresh.at"
+		}
+		fields = append(fields, f)
 	}
 	return append(fields,
-		field[eventRow]{"source_addr", func(e *eventRow) any { return &e.SourceAddr }, true},
-		field[eventRow]{"until", func(e *eventRow) any { return &e.until }, true},
-		field[eventRow]{"room", func(e *eventRow) any { return &e.room }, true})
+		field[eventRow]{name: "source_addr", pointer: func(e *eventRow) any { return &e.SourceAddr }, aside: true},
+		field[eventRow]{name: "until", pointer: func(e *eventRow) any { return &e.until }, aside: true},
+		field[eventRow]{name: "room", pointer: func(e *eventRow) any { return &e.room }, aside: true},
+		field[eventRow]{name: "clock", pointer: func(e *eventRow) any { return &e.clock }, aside: true, once: true})
 }()
 
 // eventKind is how events are written.
@@ -119,9 +131,16 @@ var eventKind = kind[eventRow]{
 	},
 	// Some of the rows have no partition.
 	fix: func(ctx context.Context, pool *pgxpool.Pool, rows []*request[eventRow]) error {
-		times := make([]time.Time, len(rows))
+		times := make([]time.Time, len(rows), len(rows)+1)
 		for i, q := range rows {
 			times[i] = q.row.ReceivedAt
+		}
+		var now time.Time // by PostgreSQL's clock, if ours is behind
+		if err := pool.QueryRow(ctx, "SELECT now()").Scan(&now); err != nil {
+			return err
+		}
+		if now.Sub(rows[0].row.clock) > 24*time.Hour {
+			times = append(times, now)
 		}
 		return ensureMonths(ctx, pool, times)
 	},

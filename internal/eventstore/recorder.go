@@ -40,6 +40,11 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if err != nil {
 		return false, err
 	}
+	now := r.group.config.Now()
+	row.clock = now
+	if keep := r.group.config.KeepDays; keep > 0 && e.Acknowledged && e.ReceivedAt.Before(now.AddDate(0, 0, -keep)) {
+		row.ReceivedAt = now // else it would be dropped within the hour
+	}
 	if most := r.group.config.MaxEvents; most > 0 && e.UploadID.Valid && !e.Acknowledged {
 		row.room = new(int32(max(most-r.under.begin(e.UploadID.UUID, e.ID), 0)))
 		defer r.under.end(e.UploadID.UUID, e.ID)
@@ -93,6 +98,7 @@ func (r *Recorder) Ping(ctx context.Context) error {
 type eventRow struct {
 	event.Event
 	vars  []byte    // Callback.Vars as JSON
+	clock time.Time // ours, now
 	until time.Time // it is refused if its upload was revoked before
 	room  *int32    // it is refused if the upload has so many events already; nil is no limit
 }
@@ -144,7 +150,7 @@ func newEventRow(e *event.Event) (eventRow, error) {
 		return eventRow{}, err
 	}
 	row := eventRow{Event: *e, vars: vars}
-	row.Source = cmp.Or(e.Source, event.SourceCallback)
+	row.Source, row.clock = cmp.Or(e.Source, event.SourceCallback), always // as if there were no clock
 	if row.until = always; e.Acknowledged {
 		row.until = e.ReceivedAt
 	}

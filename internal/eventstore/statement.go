@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,8 @@ type field[T any] struct {
 	name    string
 	pointer func(*T) any // to the value, of one of the types in typeOf
 	aside   bool         // not a column of the row's table
+	once    bool         // the same for all rows: an array of one, with the first row's
+	value   string       // what stands in {values}; default the name
 }
 
 // A statement is prepared on each connection under its name.
@@ -36,7 +39,7 @@ func newStatement[T any](name, sql string, fields []field[T]) statement {
 		parameter := fmt.Sprintf("$%d::%s", i+1, t.array)
 		replace = append(replace, "{"+f.name+"}", parameter)
 		if !f.aside {
-			names, values, given = append(names, f.name), append(values, f.name+t.cast), append(given, parameter)
+			names, values, given = append(names, f.name), append(values, cmp.Or(f.value, f.name)+t.cast), append(given, parameter)
 		}
 	}
 	for name, parts := range map[string][]string{"{columns}": names, "{values}": values, "{given}": given} {

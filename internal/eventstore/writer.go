@@ -220,8 +220,11 @@ func (w *writer[T]) insert(ctx context.Context, conn *pgx.Conn, rows []*request[
 		}
 	}
 	w.columns.reset()
-	for _, q := range rows {
+	for n, q := range rows {
 		for i, f := range w.kind.fields {
+			if f.once && n > 0 {
+				continue
+			}
 			w.columns[i].add(f.pointer(&q.row))
 		}
 	}

@@ -132,7 +132,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer within(closeTimeout, writers.Close)
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
-	storeConfig := eventstore.Config{Pool: writers, Now: cfg.Now, OnBatch: batches.Observe, MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0)}
+	storeConfig := eventstore.Config{
+		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays, OnBatch: batches.Observe,
+		MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0),
+	}
 	var fallback recorder.Fallback
 	if queue != nil {
 		fallback = queue
