@@ -163,7 +163,7 @@ func (e *examination) explain(ctx context.Context, failure *verify.Failure, sig 
 			"so the sender signs differently from OSS: " + oneLine(err)
 		return
 	}
-	r.Verdict = Repaired
+	r.Verdict, r.Oddities = Repaired, []Oddity{} // the causes say more
 	what := make([]string, len(r.Causes))
 	for i, c := range r.Causes {
 		what[i] = c.What
