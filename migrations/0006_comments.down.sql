@@ -1,0 +1,2 @@
+-- The older words say the same, and are not restored.
+SELECT;
