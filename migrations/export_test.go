@@ -9,6 +9,9 @@ import (
 // Edition identifies the compiled-in views.
 const Edition = edition
 
+// ViewsSince is the first version whose views are not in the numbered files.
+const ViewsSince = viewsSince
+
 // UpWith is Up with other views, given as alternating names and definitions. It tries twice to
 // change views that are in use.
 func UpWith(ctx context.Context, databaseURL string, edition int, views ...string) error {

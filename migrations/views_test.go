@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -341,7 +342,8 @@ const everything = `
 	ORDER BY c.relname COLLATE "C", a.attname COLLATE "C"`
 
 // TestDownIsAsBefore compares the schema after Down to each version with what the numbered
-// files alone make, and checks the rights on a view.
+// files alone make, and checks the rights on a view. Down to a version whose views are not in
+// the numbered files leaves none: the program of that version makes its own.
 func TestDownIsAsBefore(t *testing.T) {
 	t.Parallel()
 	ups, err := filepath.Glob("*.up.sql")
@@ -364,18 +366,23 @@ func TestDownIsAsBefore(t *testing.T) {
 		if err := migrations.Down(t.Context(), url, len(ups)-version); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(lines(t, byHand, everything), lines(t, conn, everything)); diff != "" {
+		wantSchema := lines(t, byHand, everything)
+		if version >= migrations.ViewsSince && version < len(ups) {
+			wantSchema = slices.DeleteFunc(wantSchema, func(line string) bool { return strings.HasPrefix(line, "v ") })
+		}
+		if diff := cmp.Diff(wantSchema, lines(t, conn, everything)); diff != "" {
 			t.Errorf("at version %d: %s", version, diff)
 		}
-		if version < 2 {
-			continue // there are no views
-		}
 		public := "SELECT 'yes' FROM pg_class, aclexplode(relacl) WHERE relname = 'upload_funnel' AND grantee = 0"
-		want(t, conn, "rights", public, "yes")
+		rights := []string{} // lost with the views
+		if len(lines(t, conn, "SELECT 'view' FROM pg_views WHERE schemaname = 'upcall'")) > 0 {
+			rights = []string{"yes"}
+		}
+		want(t, conn, "rights", public, rights...)
 		if err := migrations.Up(t.Context(), url); err != nil {
 			t.Fatal(err)
 		}
-		want(t, conn, "rights", public, "yes")
+		want(t, conn, "rights", public, rights...)
 		if diff := cmp.Diff(lines(t, connect(t, dbtest.URL(t)), everything), lines(t, conn, everything)); diff != "" {
 			t.Errorf("up again from version %d: %s", version, diff)
 		}
