@@ -1,8 +1,5 @@
 -- The same statements about the columns, in plainer words.
 
-COMMENT ON COLUMN upcall.upload_events.image_width  IS 'Width in pixels. Null when the object is not an image that OSS recognizes, or the body did not have it.';
-COMMENT ON COLUMN upcall.upload_events.image_height IS 'Height in pixels. Null when the object is not an image that OSS recognizes, or the body did not have it.';
-COMMENT ON COLUMN upcall.upload_events.image_format IS 'Format of the image, such as jpg or png. Null when the object is not an image that OSS recognizes, or the body did not have it.';
 COMMENT ON COLUMN upcall.upload_events.vpc_id       IS 'VPC that the upload came through. Null when it came over the internet, or the body did not have it.';
 COMMENT ON COLUMN upcall.upload_events.upload_id    IS 'The issued upload, from the token. Null when the callback had no valid token and none was required.';
 COMMENT ON COLUMN upcall.upload_events.vars         IS 'All other fields of the body, by their names there; custom variables of the default template have no "x:". The upload token is left out: upload_id stands for it. Empty object when there are none; never null.';
