@@ -25,6 +25,11 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // AppendJSON appends the event as a JSON object on one line. Its members are the columns. The
 // error wraps [ErrUnstorable].
 func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
+	return e.appendJSON(dst, func(Column) bool { return false })
+}
+
+// appendJSON leaves out the members that are null and for which leaveOut reports true.
+func (e *Event) appendJSON(dst []byte, leaveOut func(Column) bool) ([]byte, error) {
 	if err := e.CheckTexts(); err != nil {
 		return nil, err
 	}
@@ -35,11 +40,13 @@ func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 	}
 	dst = append(dst, '{')
 	for _, c := range Columns {
-		var err error
-		if dst, err = c.AppendMember(dst, e); err != nil {
+		more, err := c.AppendMember(dst, e)
+		if err != nil {
 			return nil, err
 		}
-		dst = append(dst, ',')
+		if !leaveOut(c) || !bytes.HasSuffix(more, []byte(":null")) {
+			dst = append(more, ',')
+		}
 	}
 	return append(dst, `"supersedes":null}`...), nil // no event replaces another yet
 }
@@ -124,14 +131,19 @@ func AppendVars(dst []byte, vars map[string]json.RawMessage) ([]byte, error) {
 }
 
 // Parse reads what [Event.AppendJSON] wrote, byte for byte: it accepts only a text that
-// AppendJSON would write again. The error wraps [ErrMalformed].
+// AppendJSON would write again. But a member that can be null may be missing, because an
+// earlier version of this program did not have its column. The error wraps [ErrMalformed].
 func Parse(text []byte) (*Event, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+	isMissing := func(c Column) bool { return members[c.Member()] == nil }
 	e := new(Event)
 	for _, c := range Columns {
+		if isMissing(c) {
+			continue
+		}
 		value, field := members[c.Member()], c.Field(e)
 		if _, ok := field.(**uint64); ok {
 			value = bytes.Trim(value, `"`)
@@ -140,7 +152,7 @@ func Parse(text []byte) (*Event, error) {
 			return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, c.Member(), err)
 		}
 	}
-	if again, err := e.AppendJSON(make([]byte, 0, len(text))); err != nil || !bytes.Equal(again, text) {
+	if again, err := e.appendJSON(make([]byte, 0, len(text)), isMissing); err != nil || !bytes.Equal(again, text) {
 		return nil, fmt.Errorf("%w: a member is missing, added or written differently", ErrMalformed)
 	}
 	return e, nil
