@@ -40,7 +40,8 @@ func TestServe(t *testing.T) {
 		t.Errorf("first line %q", line)
 	}
 	client := ossclient.New(address, "cn-beijing", "id", "from-file")
-	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"),
+		Body: strings.NewReader("x")}); err != nil {
 		t.Error(err)
 	}
 	listen := strings.TrimPrefix(address, "http://")
@@ -112,7 +113,8 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	if !errors.Is(err, cli.ErrUsage) {
 		t.Fatalf("not a usage error: %v", err)
 	}
-	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one", "OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL"} {
+	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one",
+		"OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
 		}
@@ -130,7 +132,8 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	help := program.Output(t, clitest.Env{"OSSEMU_ACCESS_KEY_SECRET": "top-secret"}, "serve", "--help")
-	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION", "BUCKETS", "PUBLIC_URL", "DATA_DIR"} {
+	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION",
+		"BUCKETS", "PUBLIC_URL", "DATA_DIR"} {
 		if !strings.Contains(help, "OSSEMU_"+name) {
 			t.Errorf("help does not name OSSEMU_%s:\n%s", name, help)
 		}

@@ -130,7 +130,8 @@ func (w *wire) headerSigned(t testing.TB) *http.Request {
 		list = ",AdditionalHeaders=" + w.additional
 	}
 	canonical := canonicalRequest(w.method, w.bucket, w.key, q, r.Header, r.Host, additional)
-	r.Header.Set("Authorization", algorithmV4+" Credential="+w.keyID+"/"+cred.scope()+list+",Signature="+signV4(w.secret, cred, stringToSignV4(a, canonical)))
+	r.Header.Set("Authorization", algorithmV4+" Credential="+w.keyID+"/"+cred.scope()+list+",Signature="+signV4(w.secret,
+		cred, stringToSignV4(a, canonical)))
 	if w.tamper != nil {
 		w.tamper(r)
 	}

@@ -21,7 +21,8 @@ func TestConfigMistakesAreReportedTogether(t *testing.T) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
 		}
 	}
-	if _, err := New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion}); err == nil || !strings.Contains(err.Error(), "no buckets") {
+	if _, err := New(Config{AccessKeyID: "a", AccessKeySecret: "b", Region: testRegion}); err == nil ||
+		!strings.Contains(err.Error(), "no buckets") {
 		t.Errorf("no buckets: %v", err)
 	}
 }
@@ -59,7 +60,8 @@ func TestRoutes(t *testing.T) {
 	if head.status != 404 || head.body != "" || head.header.Get("x-oss-err") == "" || head.header.Get("x-oss-ec") != "0026-00000001" {
 		t.Errorf("HEAD: %+v", head)
 	}
-	if got := send(t, newWire("PUT", base, "k").presigned(t)); got.header.Get("Server") != "AliyunOSS" || got.header.Get("x-oss-server-time") == "" {
+	if got := send(t, newWire("PUT", base, "k").presigned(t)); got.header.Get("Server") != "AliyunOSS" ||
+		got.header.Get("x-oss-server-time") == "" {
 		t.Errorf("headers %v", got.header)
 	}
 	for path, want := range map[string]string{"/_ossemu/health": `{"status":"ok"}`, "/_ossemu/callbacks": `[]`} {
@@ -72,7 +74,8 @@ func TestRoutes(t *testing.T) {
 func TestListArguments(t *testing.T) {
 	t.Parallel()
 	_, base := start(t)
-	for name, value := range map[string]string{"max-keys": "0", "max-keys ": "1001", "max-keys  ": "x", "encoding-type": "utf", "continuation-token": "!"} {
+	for name, value := range map[string]string{"max-keys": "0", "max-keys ": "1001", "max-keys  ": "x",
+		"encoding-type": "utf", "continuation-token": "!"} {
 		w := newWire("GET", base, "")
 		w.query.Set("list-type", "2")
 		w.query.Set(strings.TrimSpace(name), value)
@@ -162,14 +165,16 @@ func TestCORS(t *testing.T) {
 	}
 	for base, origin := range map[string]string{open: "https://any.example", closed: "https://app.example"} {
 		got := preflight(base, origin, "PUT")
-		if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != origin || got.header.Get("Access-Control-Allow-Headers") != "content-type,x-oss-callback" ||
+		if got.status != 200 || got.header.Get("Access-Control-Allow-Origin") != origin ||
+			got.header.Get("Access-Control-Allow-Headers") != "content-type,x-oss-callback" ||
 			!strings.Contains(got.header.Get("Access-Control-Allow-Methods"), "PUT") {
 			t.Errorf("preflight: %+v", got)
 		}
 	}
 	for _, got := range []reply{preflight(closed, "https://evil.example", "PUT"), preflight(open, "https://any.example", "PATCH")} {
 		e := wantError(t, got, 403, "AccessForbidden")
-		if !strings.HasPrefix(e.Message, "CORSResponse: This CORS request is not allowed.") || got.header.Get("Access-Control-Allow-Methods")+got.header.Get("Access-Control-Allow-Origin") != "" {
+		if !strings.HasPrefix(e.Message, "CORSResponse: This CORS request is not allowed.") ||
+			got.header.Get("Access-Control-Allow-Methods")+got.header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("denial: %+v", got)
 		}
 	}
@@ -275,7 +280,8 @@ func TestOneKeyByMany(t *testing.T) {
 					return
 				}
 				defer resp.Body.Close()
-				if body, err := io.ReadAll(resp.Body); resp.StatusCode == 200 && (err != nil || int64(len(body)) != resp.ContentLength || len(body) < 1000) {
+				if body, err := io.ReadAll(resp.Body); resp.StatusCode == 200 && (err != nil ||
+					int64(len(body)) != resp.ContentLength || len(body) < 1000) {
 					t.Errorf("download: %d bytes, %v", len(body), err)
 				} else if resp.StatusCode != 200 && resp.StatusCode != 404 {
 					t.Errorf("download: %s", resp.Status)

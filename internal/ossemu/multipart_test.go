@@ -59,7 +59,8 @@ func TestMultipartRefusals(t *testing.T) {
 	for _, n := range []string{"1", "2", "10000"} {
 		etag[n] = uploadPart(t, base, "k", id, n, "x"+strings.Repeat("y", len(n)-1)).header.Get("ETag")
 	}
-	for number, code := range map[string]string{"0": "InvalidArgument", "10001": "InvalidArgument", "x": "InvalidArgument", "": "InvalidArgument"} {
+	for number, code := range map[string]string{"0": "InvalidArgument", "10001": "InvalidArgument",
+		"x": "InvalidArgument", "": "InvalidArgument"} {
 		wantError(t, uploadPart(t, base, "k", id, number, "x"), 400, code)
 	}
 	wantError(t, uploadPart(t, base, "k", id, "3", strings.Repeat("x", 11)), 400, "EntityTooLarge")

@@ -32,7 +32,8 @@ func newForm(base string) *form {
 
 func (f *form) request(t testing.TB) *http.Request {
 	t.Helper()
-	policy := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf(`{"expiration":%q,"conditions":[%s]}`, f.expiration.Format("2006-01-02T15:04:05.000Z"), f.conditions)))
+	policy := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf(`{"expiration":%q,"conditions":[%s]}`,
+		f.expiration.Format("2006-01-02T15:04:05.000Z"), f.conditions)))
 	cred := credential{testKeyID, f.at.Format(isoDate), testRegion, productV4, requestV4}
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
@@ -69,7 +70,8 @@ func TestPostObject(t *testing.T) {
 	if got := send(t, plain.request(t)); got.status != 204 || got.header.Get("ETag") != `"5D41402ABC4B2A76B9719D911017C592"` {
 		t.Errorf("plain: %+v", got)
 	}
-	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" || got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
+	if got := send(t, newWire("GET", base, "dir/my photo.txt").presigned(t)); got.body != "hello" ||
+		got.header.Get("Content-Type") != "text/x" || got.header.Get("x-oss-meta-a") != "1" {
 		t.Errorf("stored: %+v", got)
 	}
 	for status, want := range map[string]int{"200": 200, "201": 201, "204": 204, "302": 204} {
@@ -81,7 +83,8 @@ func TestPostObject(t *testing.T) {
 		}
 	}
 	called := newForm(base)
-	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"}, [2]string{"success_action_status", "201"})
+	called.fields = append(called.fields, [2]string{"callback", callback}, [2]string{"x:user", "a&b"},
+		[2]string{"success_action_status", "201"})
 	if got := send(t, called.request(t)); got.status != 200 || got.body != `{"Status":"OK"}` {
 		t.Errorf("callback: %+v", got)
 	}

@@ -62,7 +62,8 @@ func TestSDKObjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(get.Body)
-		if string(body) != "hello" || *get.ContentType != "text/plain" || get.Metadata["who"] != "me" || get.Headers.Get("Cache-Control") != "no-store" || get.TaggingCount != 2 {
+		if string(body) != "hello" || *get.ContentType != "text/plain" || get.Metadata["who"] != "me" ||
+			get.Headers.Get("Cache-Control") != "no-store" || get.TaggingCount != 2 {
 			t.Errorf("got %q %+v", body, get)
 		}
 		get, err = client.GetObject(ctx, &sdk.GetObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Range: sdk.Ptr("bytes=1-3")})
@@ -135,7 +136,8 @@ func TestSDKList(t *testing.T) {
 	_, base := start(t)
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
 	for _, key := range []string{"a", "d/1", "d/2", "d/e/3", "e", "f/ü &<\x01>"} {
-		if _, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key), Body: strings.NewReader(key)}); err != nil {
+		if _, err := client.PutObject(ctx, &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key),
+			Body: strings.NewReader(key)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -193,13 +195,15 @@ func TestSDKMultipart(t *testing.T) {
 		for i := range data {
 			data[i] = byte(rand.Uint32())
 		}
-		init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key, ContentType: sdk.Ptr("x/y")})
+		init, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: bucket, Key: key,
+			ContentType: sdk.Ptr("x/y")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var parts []sdk.UploadPart
 		for i, chunk := range [][]byte{data[:120<<10], data[120<<10 : 240<<10], data[240<<10:]} {
-			p, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
+			p, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+				PartNumber: int32(i + 1), Body: bytes.NewReader(chunk)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +227,8 @@ func TestSDKMultipart(t *testing.T) {
 			"MalformedXML":   {},
 		} {
 			if code == "EntityTooSmall" {
-				if _, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
+				if _, err := client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+					PartNumber: 4, Body: bytes.NewReader(data[240<<10:])}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -267,10 +272,12 @@ func TestSDKAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: bucket, Key: key, UploadId: init.UploadId}); err != nil {
+	if _, err := client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: bucket, Key: key,
+		UploadId: init.UploadId}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId, PartNumber: 1, Body: strings.NewReader("x")})
+	_, err = client.UploadPart(ctx, &sdk.UploadPartRequest{Bucket: bucket, Key: key, UploadId: init.UploadId,
+		PartNumber: 1, Body: strings.NewReader("x")})
 	if e := serviceError(t, err); e.Code != "NoSuchUpload" {
 		t.Errorf("part after abort: %s", e.Code)
 	}
@@ -288,7 +295,8 @@ func TestSDKUploader(t *testing.T) {
 	}
 	callback := encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: "size=${size}&op=${operation}&md5=${contentMd5}"})
 	uploader := client.NewUploader(func(o *sdk.UploaderOptions) { o.PartSize = 128 << 10; o.ParallelNum = 3 })
-	_, err := uploader.UploadFile(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("up"), Callback: sdk.Ptr(callback)}, file)
+	_, err := uploader.UploadFile(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("up"),
+		Callback: sdk.Ptr(callback)}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,8 +316,9 @@ func TestSDKPresignedPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"), ContentType: sdk.Ptr("text/plain"),
-		Callback: sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars.Base64())}, sdk.PresignExpires(10*time.Minute))
+	signed, err := client.Presign(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("dir/k"),
+		ContentType: sdk.Ptr("text/plain"),
+		Callback:    sdk.Ptr(callback), CallbackVar: sdk.Ptr(vars.Base64())}, sdk.PresignExpires(10*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,13 +348,16 @@ func TestSDKVirtualHost(t *testing.T) {
 	transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(base) }}
 	client := sdk.NewClient(sdk.LoadDefaultConfig().WithCredentialsProvider(credentials.NewStaticCredentialsProvider(testKeyID, testSecret)).
 		WithRegion(testRegion).WithEndpoint("http://oss.example").WithHttpClient(&http.Client{Transport: transport}))
-	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
+	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr(testBucket),
+		Key: sdk.Ptr("_ossemu/faults"), Body: strings.NewReader("x")}); err != nil {
 		t.Fatal(err)
 	}
 	if got := fetch(t, base+"/_ossemu/faults"); strings.TrimSpace(got.body) != "{}" {
 		t.Errorf("faults: %s", got.body)
 	}
-	if location, err := client.GetBucketLocation(t.Context(), &sdk.GetBucketLocationRequest{Bucket: sdk.Ptr(testBucket)}); err != nil || *location.LocationConstraint != "oss-cn-hangzhou" {
+	if location, err := client.GetBucketLocation(t.Context(),
+		&sdk.GetBucketLocationRequest{Bucket: sdk.Ptr(testBucket)}); err != nil ||
+		*location.LocationConstraint != "oss-cn-hangzhou" {
 		t.Errorf("location: %+v, %v", location, err)
 	}
 }
@@ -355,7 +367,8 @@ func TestSDKListUploads(t *testing.T) {
 	_, base := start(t)
 	client, ctx := sdkClient(base, testKeyID, testSecret), t.Context()
 	for _, key := range []string{"a", "a", "d/1", "d/2", "e ü"} {
-		if _, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: sdk.Ptr(testBucket), Key: sdk.Ptr(key)}); err != nil {
+		if _, err := client.InitiateMultipartUpload(ctx, &sdk.InitiateMultipartUploadRequest{Bucket: sdk.Ptr(testBucket),
+			Key: sdk.Ptr(key)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -219,7 +219,8 @@ func TestAuthenticationRefuses(t *testing.T) {
 			if tc.wantMessage != "" && e.Message != tc.wantMessage {
 				t.Errorf("message %q, want %q", e.Message, tc.wantMessage)
 			}
-			if e.Code == "SignatureDoesNotMatch" && (e.StringToSign == "" || e.CanonicalRequest == "" || e.SignatureProvided == "" || e.OSSAccessKeyId != testKeyID) {
+			if e.Code == "SignatureDoesNotMatch" && (e.StringToSign == "" || e.CanonicalRequest == "" ||
+				e.SignatureProvided == "" || e.OSSAccessKeyId != testKeyID) {
 				t.Errorf("details are missing: %+v", e)
 			}
 			if tc.wantMessage == "Request has expired." && (e.Expires == "" || e.ServerTime == "") {
