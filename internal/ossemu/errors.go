@@ -77,7 +77,7 @@ var (
 	errCORSForbidden      = &apiError{status: 403, code: "AccessForbidden", message: "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Requet-Headers are not whitelisted by the resource's CORS spec."}
 	errInternal           = &apiError{status: 500, code: "InternalError", message: "We encountered an internal error. Please try again."}
 	errCallbackFailed     = &apiError{status: 203, code: "CallbackFailed"}
-	errAmbiguousSignature = errInvalidArgument.saying("The signature stands in the Authorization header and in the query; use one of them.", "")
+	errAmbiguousSignature = errInvalidArgument.saying("The signature is both in the Authorization header and in the query; use one of them.", "")
 )
 
 // badArgument is InvalidArgument about one named argument.

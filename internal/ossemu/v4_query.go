@@ -15,7 +15,7 @@ type query map[string]string
 func (q query) has(key string) bool { _, ok := q[key]; return ok }
 
 // parseQuery decodes a raw query strictly. A "+" is a space, as the official signers
-// have it. A key that stands twice is refused: the signature would cover one value and
+// have it. A repeated key is refused: the signature would cover one value and
 // the operation could read the other.
 func parseQuery(raw string) (query, error) {
 	q := query{}
