@@ -142,7 +142,9 @@ func badBodies() []refusal {
 		{"all wrong types at once", `{"bucket":1,"key":2,"filename":3,"content_type":4,"size":"5","vars":6,"expires_in":7,"x":8}`, bad,
 			[]brokenRule{{"field", "bucket"}, {"field", "key"}, {"field", "filename"}, {"field", "content_type"}, {"field", "size"},
 				{"field", "vars"}, {"field", "expires_in"}, {"field", "x"}}, ""},
-		{"all rules at once, including OSS's", `{"bucket":"b","key":"k","content_type":"text/html","size":99999999,"vars":{"uid":"\u0000","b":"c"},"expires_in":"99999h"}`, policy,
+		{"all rules at once, including OSS's",
+			`{"bucket":"b","key":"k","content_type":"text/html","size":99999999,` +
+				`"vars":{"uid":"\u0000","b":"c"},"expires_in":"99999h"}`, policy,
 			[]brokenRule{{"buckets", "bucket"}, {"key_prefixes", "key"}, {"content_types", "content_type"}, {"max_size", "size"},
 				{"max_expiry", "expires_in"},
 				{"allowed_vars", "vars.b"}, {"oss", "vars.uid"}}, ""},

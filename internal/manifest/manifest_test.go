@@ -137,7 +137,9 @@ func TestLists(t *testing.T) {
 		}, "list_parts_next 1 is not about the upload"},
 		"with a Host":          {func(m document) { next(m)["headers"] = document{"host": "x"} }, `list_parts_next 1 has a header "host"`},
 		"the first list again": {func(m document) { m["list_parts_next"] = []any{m["list_parts"]} }, "does not begin after part 1000"},
-		"one too many":         {func(m document) { m["list_parts_next"] = []any{next(m), next(m)} }, "2 lists in list_parts_next; 1500 parts take 1"},
+		"one too many": {func(m document) {
+			m["list_parts_next"] = []any{next(m), next(m)}
+		}, "2 lists in list_parts_next; 1500 parts take 1"},
 		"swapped": {func(m document) {
 			first := m["list_parts"]
 			m["list_parts"], m["list_parts_next"] = next(m), []any{first}

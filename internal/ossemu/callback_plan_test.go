@@ -91,7 +91,8 @@ func TestCallbackCarriers(t *testing.T) {
 	inHeader.header.Set("x-oss-callback-var", vars.Base64())
 	noURL := newWire("PUT", base, "k")
 	noURL.header.Set("x-oss-callback", base64.StdEncoding.EncodeToString([]byte(`{"callbackUrl":"","callbackBody":"a"}`)))
-	for _, r := range []*http.Request{inQuery.presigned(t), inHeader.presigned(t), inQuery.headerSigned(t), inHeader.headerSigned(t), noURL.presigned(t)} {
+	for _, r := range []*http.Request{inQuery.presigned(t), inHeader.presigned(t), inQuery.headerSigned(t),
+		inHeader.headerSigned(t), noURL.presigned(t)} {
 		if got := send(t, r); got.status != 200 {
 			t.Errorf("%d %s", got.status, got.body)
 		}
@@ -151,7 +152,8 @@ func TestCompleteMultipartCallback(t *testing.T) {
 		t.Fatal(got)
 	}
 	got := complete(t, base, "k", id, "", "x-oss-complete-all", "yes", "x-oss-callback",
-		encode(t, callbackspec.Parameter{URLs: []string{rec.url}, Body: `{"e":${etag},"s":${size},"m":${contentMd5},"o":${operation}}`, BodyType: callbackspec.JSON}))
+		encode(t, callbackspec.Parameter{URLs: []string{rec.url},
+			Body: `{"e":${etag},"s":${size},"m":${contentMd5},"o":${operation}}`, BodyType: callbackspec.JSON}))
 	if got.status != 200 || got.body != `{"Status":"OK"}` || got.header.Get("Content-MD5") != "" {
 		t.Errorf("the answer must replace the XML: %+v", got)
 	}

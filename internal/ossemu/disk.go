@@ -20,7 +20,7 @@ type disk struct{ dir string }
 
 func openDisk(dir string) (*disk, error) {
 	if err := os.RemoveAll(filepath.Join(dir, "tmp")); err != nil {
-		return nil, fmt.Errorf("remove what was left half written: %w", err)
+		return nil, fmt.Errorf("remove unfinished files: %w", err)
 	}
 	for _, sub := range []string{"blobs", "records", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {

@@ -242,7 +242,8 @@ func TestAuthenticationRefuses(t *testing.T) {
 			if tc.wantMessage != "" && e.Message != tc.wantMessage {
 				t.Errorf("message %q, want %q", e.Message, tc.wantMessage)
 			}
-			if e.Code == "SignatureDoesNotMatch" && (e.StringToSign == "" || e.CanonicalRequest == "" || e.SignatureProvided == "" || e.OSSAccessKeyId != testKeyID) {
+			if e.Code == "SignatureDoesNotMatch" && (e.StringToSign == "" || e.CanonicalRequest == "" ||
+				e.SignatureProvided == "" || e.OSSAccessKeyId != testKeyID) {
 				t.Errorf("details are missing: %+v", e)
 			}
 			times := map[string][]string{"0002-00000235": {e.RequestTime, e.ServerTime}, "0002-00000236": {e.Expires, e.ServerTime}, "0002-00000504": {e.RequestTime, e.ServerTime}}
