@@ -1,0 +1,152 @@
+package hooks
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var (
+	// ErrNotFound says that there is no such endpoint, event or attempt.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that there is an endpoint with that name already.
+	ErrExists = errors.New("exists already")
+	// ErrRemoved says that an endpoint is being removed.
+	ErrRemoved = errors.New("is being removed")
+	// ErrUnconfirmed says that a change is made, but a receiver did not confirm in time that it
+	// knows of it.
+	ErrUnconfirmed = errors.New("not confirmed by the receiver yet")
+)
+
+// A State says whether an endpoint gets deliveries.
+type State string
+
+const (
+	Active   State = "active"
+	Failing  State = "failing"  // active, but only probes are sent until one succeeds
+	Paused   State = "paused"   // by an operator
+	Disabled State = "disabled" // it failed for 120 hours, or answered 410
+	removing State = "removing"
+)
+
+// An Endpoint is where deliveries go.
+type Endpoint struct {
+	ID uuid.UUID
+	Settings
+	State        State
+	Reason       string    // why it is failing or disabled
+	FailingSince time.Time // zero unless it is failing or disabled
+	ProbeAt      time.Time // when the next probe is due; zero unless it is failing
+	RotatedUntil time.Time // how long the previous secret still signs; zero if there is none
+	CreatedAt    time.Time
+	ChangedAt    time.Time // by an operator
+
+	version  int64     // of the settings and the state
+	secrets  []Secret  // the newest first
+	previous Secret    // signs until RotatedUntil
+	probe    breakerAt // what the breaker goes on with
+}
+
+// breakerAt is what is kept of an open breaker.
+type breakerAt struct {
+	since, probeAt time.Time
+	pause          time.Duration
+}
+
+// MarshalJSON shows the endpoint without its secrets: of headers, the names only.
+func (e Endpoint) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID           uuid.UUID         `json:"id"`
+		Name         string            `json:"name"`
+		URL          string            `json:"url"`
+		State        State             `json:"state"`
+		Reason       *string           `json:"reason"`
+		FailingSince *time.Time        `json:"failing_since"`
+		ProbeAt      *time.Time        `json:"probe_at"`
+		On           []Kind            `json:"on"`
+		Buckets      []string          `json:"buckets"`
+		KeyPrefixes  []string          `json:"key_prefixes"`
+		KeyGlobs     []string          `json:"key_globs"`
+		MimeTypes    []string          `json:"mime_types"`
+		Vars         map[string]string `json:"vars"`
+		MaxInFlight  int               `json:"max_in_flight"`
+		Headers      []string          `json:"headers"`
+		RotatedUntil *time.Time        `json:"rotated_until"`
+		CreatedAt    time.Time         `json:"created_at"`
+		ChangedAt    time.Time         `json:"changed_at"`
+	}{
+		e.ID, e.Name, e.URL, e.State, text(e.Reason), moment(e.FailingSince), moment(e.ProbeAt), e.On, e.Buckets, e.KeyPrefixes,
+		e.KeyGlobs, e.MimeTypes, e.Vars, e.MaxInFlight, append([]string{}, slices.Sorted(maps.Keys(e.Headers))...),
+		moment(e.RotatedUntil), e.CreatedAt.UTC(), e.ChangedAt.UTC(),
+	})
+}
+
+// text and moment return nil for the zero value, which is null in JSON and in PostgreSQL.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// An Attempt is a row of upcall.hook_attempts.
+type Attempt struct {
+	EndpointID uuid.UUID     `json:"endpoint_id"`
+	EventID    uuid.UUID     `json:"event_id"`
+	Reason     Reason        `json:"reason"`
+	Number     int           `json:"attempt"` // of this message, from 1; 0 for a probe or a test
+	At         time.Time     `json:"at"`
+	Delivered  bool          `json:"delivered"`
+	Status     *int          `json:"status"`  // null if there was no answer
+	Problem    *string       `json:"problem"` // null if it was delivered
+	Answer     string        `json:"answer"`  // its first KB
+	Took       time.Duration `json:"-"`
+	TookMS     float64       `json:"took_ms"`
+}
+
+// A Reason says why an attempt was made.
+type Reason string
+
+const (
+	FirstTry   Reason = "first"
+	Retry      Reason = "retry"
+	Probe      Reason = "probe"      // while the endpoint was failing
+	Redelivery Reason = "redelivery" // an operator asked for it
+	Sample     Reason = "test"
+)
+
+// A Waiting is a row of upcall.hook_retries: a delivery that failed, and is tried again or is a
+// dead letter.
+type Waiting struct {
+	EndpointID uuid.UUID  `json:"endpoint_id"`
+	Endpoint   string     `json:"endpoint"` // its name
+	EventID    uuid.UUID  `json:"event_id"`
+	ReceivedAt time.Time  `json:"received_at"`
+	Dead       bool       `json:"dead"`
+	Attempts   int        `json:"attempts"` // that failed
+	DueAt      *time.Time `json:"due_at"`   // null if it is dead
+	Status     *int       `json:"status"`   // of the last attempt; null if there was no answer
+	Problem    string     `json:"problem"`  // of the last attempt
+	FailedAt   time.Time  `json:"failed_at"`
+}
+
+// A RedeliveryOf says what to send again: the dead letters, or else one event, or the events that
+// were received from Since until before Until and match the endpoint's filter.
+type RedeliveryOf struct {
+	Endpoint string    // id or name; "" is all endpoints
+	Event    uuid.UUID // uuid.Nil is none
+	Since    time.Time // zero is none, as in the next
+	Until    time.Time
+}
