@@ -15,7 +15,7 @@ const ViewsSince = viewsSince
 // UpWith is Up with other views, given as alternating names and definitions. It tries twice to
 // change views that are in use.
 func UpWith(ctx context.Context, databaseURL string, edition int, views ...string) error {
-	return up(ctx, databaseURL, setOf(edition, views))
+	return up(ctx, databaseURL, setOf(edition, views), func(string) {})
 }
 
 // Forget drops those views, as Down does first.

@@ -13,7 +13,8 @@
 // function depends on a view that must be dropped, Up fails and names it in the error.
 // upcall.schema_views says which views were made, so that those of a newer program stay.
 //
-// Each file runs as one transaction, so it cannot contain CREATE INDEX CONCURRENTLY and the like.
+// Each file runs as one transaction, so it cannot contain CREATE INDEX CONCURRENTLY and the
+// like. The index of the log is made after them, in log.go.
 //
 // Migrations hold a session lock: connect to PostgreSQL directly, not through a pooler in
 // transaction mode.
@@ -50,10 +51,7 @@ var files embed.FS
 const (
 	schema       = "upcall"
 	versionTable = "schema_migrations"
-	// lockTimeout is how long a statement of a migration waits for a table that is in use.
-	// While it waits, it blocks all later statements on that table.
-	lockTimeout = "10s"
-	undefined   = "42P01" // SQLSTATE undefined_table
+	undefined    = "42P01" // SQLSTATE undefined_table
 )
 
 var (
@@ -126,10 +124,15 @@ func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 // others wait until their contexts end. The URL is as for [ParseURL]. An error wraps
 // [ErrViews] if only views could not be changed.
 func Up(ctx context.Context, databaseURL string) error {
-	return up(ctx, databaseURL, ownViews())
+	return UpReporting(ctx, databaseURL, func(string) {})
 }
 
-func up(ctx context.Context, databaseURL string, set viewSet) error {
+// UpReporting is Up, and calls report with a line for each step that can take long.
+func UpReporting(ctx context.Context, databaseURL string, report func(line string)) error {
+	return up(ctx, databaseURL, ownViews(), report)
+}
+
+func up(ctx context.Context, databaseURL string, set viewSet, report func(string)) error {
 	return run(ctx, databaseURL, func(conn *pgx.Conn, m *migrate.Migrate) error {
 		// A program that was rolled back works with the newer schema.
 		if version, dirty, err := m.Version(); err == nil && !dirty && version > Latest() {
@@ -139,10 +142,23 @@ func up(ctx context.Context, databaseURL string, set viewSet) error {
 		if err != nil {
 			return err
 		}
-		if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		version, isDirty, err := m.Version()
+		switch {
+		case err != nil && !errors.Is(err, migrate.ErrNilVersion):
+			return err
+		case isDirty:
+			return migrate.ErrDirty{Version: int(version)}
+		}
+		for range pending(version) {
+			if err := step(ctx, m, 1); err != nil {
+				return err
+			}
+		}
+		err = changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.make(ctx, tx, before) })
+		if err != nil {
 			return err
 		}
-		return changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.make(ctx, tx, before) })
+		return indexer{conn, report}.run(ctx)
 	})
 }
 
@@ -178,8 +194,10 @@ func Down(ctx context.Context, databaseURL string, steps int) error {
 				return err
 			}
 		}
-		if err := m.Steps(-steps); err != nil {
-			return err
+		for range steps {
+			if err := step(ctx, m, -1); err != nil {
+				return err
+			}
 		}
 		return changeViews(ctx, conn, own.tries, func(tx pgx.Tx) error { return before.giveBack(ctx, tx) })
 	})
@@ -283,27 +301,6 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 		return fmt.Errorf("migrate: %w: look at `receiver migrate status`", ctx.Err())
 	}
 	return fmt.Errorf("migrate: %s", fault.Line(err.Error()))
-}
-
-// lock waits for its turn. It polls because a session that waits in the server holds a
-// snapshot, and a migration that waits for all snapshots would never end.
-func lock(ctx context.Context, conn *pgx.Conn) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		var locked bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", LockMigrations).Scan(&locked); err != nil {
-			return fmt.Errorf("lock the schema for migration: %w", err)
-		}
-		if locked {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for another migration: %w", ctx.Err())
-		}
-	}
 }
 
 // connect connects. Its error has one line: the address without the password, and the reason.

@@ -24,7 +24,9 @@ type migrateDownCommand struct {
 type migrateStatusCommand struct{ database }
 
 func (cmd *migrateUpCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.migrate(ctx, env, std, func(url string) error { return migrations.Up(ctx, url) })
+	return cmd.migrate(ctx, env, std, func(url string) error {
+		return migrations.UpReporting(ctx, url, func(line string) { fmt.Fprintln(std.Err, line) })
+	})
 }
 
 func (cmd *migrateDownCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {

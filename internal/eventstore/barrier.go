@@ -17,7 +17,10 @@ import (
 // call a row recorded whose own commit was interrupted while it waited: the row is visible
 // here, but perhaps not on the standby that is promoted next. PostgreSQL must not be able to
 // skip the function: it does not run a query in WITH that nothing reads.
-const barrier = "pg_logical_emit_message(true, 'upcall', '') IS NULL"
+const barrier = Barrier + " IS NULL"
+
+// Barrier is an expression that is never null, with the effect of the barrier.
+const Barrier = "pg_logical_emit_message(true, 'upcall', '')"
 
 // errNotReplicated says that a transaction may be committed on this server only.
 var errNotReplicated = errors.New("committed, but possibly not on the synchronous standby")

@@ -6,6 +6,6 @@
 // callback may come before the ledger's row is visible, and for uploads that are not in the
 // ledger.
 //
-// The schema is in package migrations. Use pools of [Open], [OpenReader] and [OpenRecorder]:
+// The schema is in package migrations. Use pools of [Open], [OpenReader], [OpenRecorder] and [OpenFeed]:
 // the promises here depend on their settings, above all on synchronous_commit.
 package eventstore

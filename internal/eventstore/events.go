@@ -12,6 +12,9 @@ import (
 	"upcall/internal/event"
 )
 
+// EventColumns are the columns that [EventFields] are for, in SQL.
+func EventColumns() string { return eventColumns }
+
 // eventColumns are the columns that scanEvent reads.
 var eventColumns = func() string {
 	var names []string
@@ -66,6 +69,11 @@ func Table(ctx context.Context, pool *pgxpool.Pool, query string) ([][]string, e
 
 func scanEvent(row pgx.CollectableRow) (*event.Event, error) {
 	e := new(event.Event)
+	return e, row.Scan(EventFields(e)...)
+}
+
+// EventFields returns the fields of an event to scan [EventColumns] into.
+func EventFields(e *event.Event) []any {
 	fields := make([]any, len(event.Columns))
 	for i, c := range event.Columns {
 		fields[i] = c.Field(e)
@@ -73,5 +81,5 @@ func scanEvent(row pgx.CollectableRow) (*event.Event, error) {
 			fields[i] = (*zeronull.Text)(text)
 		}
 	}
-	return e, row.Scan(fields...)
+	return fields
 }

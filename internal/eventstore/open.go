@@ -11,7 +11,7 @@ import (
 	"upcall/migrations"
 )
 
-// The three ways to open a database differ in the settings of their connections. They return a
+// The four ways to open a database differ in the settings of their connections. They return a
 // pool, which connects only when a connection is needed, so that a receiver can start, and
 // report that it is not ready, while PostgreSQL is unavailable. Settings in the URL (such as
 // pool_max_conns, statement_timeout, or a connect_timeout up to 5) take precedence, except
@@ -50,11 +50,25 @@ func OpenRecorder(ctx context.Context, databaseURL string) (*pgxpool.Pool, error
 	})
 }
 
+// OpenFeed is for package feed: its statements are planned once on each connection, and read
+// the log in the order of its index, whatever the statistics say.
+func OpenFeed(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
+	return open(ctx, databaseURL, map[string]string{
+		"statement_timeout": "5s", "lock_timeout": "2s",
+		planCacheMode:       "force_generic_plan",
+		"enable_seqscan":    "off",
+		"enable_bitmapscan": "off",
+		"enable_sort":       "off",
+		"jit":               "off",
+	})
+}
+
 const planCacheMode = "plan_cache_mode"
 
 // isRecorders reports whether a pool is from OpenRecorder.
 func isRecorders(pool *pgxpool.Pool) bool {
-	return pool.Config().ConnConfig.RuntimeParams[planCacheMode] != ""
+	settings := pool.Config().ConnConfig.RuntimeParams
+	return settings[planCacheMode] != "" && settings["enable_sort"] == ""
 }
 
 func open(ctx context.Context, databaseURL string, settings map[string]string) (*pgxpool.Pool, error) {

@@ -215,6 +215,10 @@ func (x *expirer) months(ctx context.Context) ([]month, error) {
 // An earlier run may have done any of the steps.
 func (x *expirer) detach(ctx context.Context, m month) error {
 	if m.state == attached {
+		// Before, so that no reader finds entries missing without finding this.
+		if err := x.noteGone(ctx, m.name()); err != nil {
+			return err
+		}
 		if _, err := x.conn.Exec(ctx, "COMMENT ON TABLE "+m.name()+" IS '"+expiredMark+"'"); err != nil {
 			return err
 		}
@@ -261,6 +265,10 @@ func (x *expirer) detachLocked(ctx context.Context, m month) error {
 
 // drop deletes the ids of a detached month, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
+	// Again, because events may have been recorded since.
+	if err := x.noteGone(ctx, m.expired()); err != nil {
+		return err
+	}
 	// OFFSET 0 makes PostgreSQL look up the ids one by one, whatever its statistics say. An id
 	// that came again after an earlier run had deleted it belongs to a later month and stays.
 	step := fmt.Sprintf(`

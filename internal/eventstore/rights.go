@@ -58,6 +58,10 @@ func ReceiverRights() Rights {
 		"callback_ids":      {"SELECT", "INSERT"},
 		"revoked_uploads":   {"SELECT"},
 		"refused_callbacks": {"SELECT", "INSERT", "DELETE"},
+		"feed_log":          {"SELECT"},
+		"feed_moved":        {"SELECT"},
+		"feed_timelines":    {"SELECT", "INSERT", "UPDATE"},
+		"feed_consumers":    {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/fault"
+	"upcall/migrations"
 )
 
 // What promises rest on, on every connection.
@@ -26,7 +27,7 @@ const (
 // as PgBouncer refuses them there or, told to ignore them, drops them without a word.
 var (
 	perTransaction = []string{synchronousCommit, clientMinMessages, "statement_timeout", "lock_timeout",
-		planCacheMode, "enable_seqscan", "jit"}
+		planCacheMode, "enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"}
 	held = append([]string{isolation, "default_transaction_read_only", "idle_in_transaction_session_timeout"}, perTransaction...)
 )
 
@@ -143,6 +144,14 @@ func execPooled(ctx context.Context, conn *pgconn.PgConn, settings, sql string, 
 // execOne runs one statement that someone relies on, with the pool's settings even through a
 // pooler, and returns when the standby has it, too. A nil read ignores what it returns.
 func execOne(ctx context.Context, pool *pgxpool.Pool, read func(pgx.Rows) error, sql string, args ...any) (pgconn.CommandTag, error) {
+	return Exec(ctx, pool, "", sql, read, args...)
+}
+
+// Exec runs one statement in a transaction of its own, with the pool's settings even through a
+// pooler, and returns when a synchronous standby has what it wrote, too. Without a pooler,
+// a statement with a name is planned once for each connection. A nil read ignores what it
+// returns.
+func Exec(ctx context.Context, pool *pgxpool.Pool, name, sql string, read func(pgx.Rows) error, args ...any) (pgconn.CommandTag, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return pgconn.CommandTag{}, fmt.Errorf("connect: %w", err)
@@ -151,6 +160,12 @@ func execOne(ctx context.Context, pool *pgxpool.Pool, read func(pgx.Rows) error,
 	var batch pgx.Batch
 	if settings, ok := conn.Conn().PgConn().CustomData()[pooled].(string); ok {
 		batch.Queue(settings).Exec(func(pgconn.CommandTag) error { return nil })
+	} else if name != "" {
+		// This asks the server only once for each connection.
+		if _, err := conn.Conn().Prepare(ctx, name, sql); err != nil {
+			return pgconn.CommandTag{}, closeSuspect(ctx, conn.Conn(), fmt.Errorf("prepare %s: %w", name, err))
+		}
+		sql = name
 	}
 	var tag pgconn.CommandTag
 	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
@@ -164,5 +179,40 @@ func execOne(ctx context.Context, pool *pgxpool.Pool, read func(pgx.Rows) error,
 		return rows.Err()
 	})
 	err = replicated(conn.Conn(), func() error { return conn.SendBatch(ctx, &batch).Close() })
-	return tag, err
+	return tag, closeSuspect(ctx, conn.Conn(), err)
+}
+
+// Transact does the work in a transaction, with the pool's settings even through a pooler, and
+// returns when a synchronous standby has what it wrote, too.
+func Transact(ctx context.Context, pool *pgxpool.Pool, work func(pgx.Tx) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Release()
+	err = replicated(conn.Conn(), func() error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if settings, ok := conn.Conn().PgConn().CustomData()[pooled].(string); ok {
+				if _, err := tx.Exec(ctx, settings); err != nil {
+					return err
+				}
+			}
+			return work(tx)
+		})
+	})
+	return closeSuspect(ctx, conn.Conn(), err)
+}
+
+// closeSuspect closes a connection that may be at fault for an error, for example because its
+// server has become a standby, so that the next attempt gets another one. It returns the error.
+func closeSuspect(ctx context.Context, conn *pgx.Conn, err error) error {
+	if err == nil {
+		return nil
+	}
+	reported := migrations.ServerError(err)
+	if reported.SeverityUnlocalized != "ERROR" || reported.Code == objectNotInPrerequisiteState || // such as: recovery is in progress
+		hasClass(err, "08", "25", "53", "57", "58", "XX") {
+		conn.Close(ctx)
+	}
+	return err
 }

@@ -189,12 +189,7 @@ func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, e
 	defer conn.Release()
 	results, err := w.insert(ctx, conn.Conn(), rows)
 	if err != nil {
-		if migrations.ServerError(err).SeverityUnlocalized != "ERROR" || hasClass(err, "08", "25", "53", "57", "58", "XX") {
-			// The connection may be at fault, for example because its server has become a
-			// standby. The next attempt gets another connection.
-			conn.Conn().Close(ctx)
-		}
-		return nil, err
+		return nil, closeSuspect(ctx, conn.Conn(), err)
 	}
 	if len(rows) > 0 {
 		w.config.OnBatch(len(rows), time.Since(start))
@@ -261,5 +256,7 @@ func hasClass(err error, classes ...string) bool {
 	return len(code) == 5 && slices.Contains(classes, code[:2])
 }
 
-// unavailable wraps an error of the connection or the server in event.ErrUnavailable.
+// Unavailable wraps an error of the connection or the server in event.ErrUnavailable.
+func Unavailable(err error) error { return unavailable(err) }
+
 func unavailable(err error) error { return fmt.Errorf("%w: %w", event.ErrUnavailable, err) }

@@ -1,0 +1,35 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// noteGone records the end of what the log loses with a table of expired events, so that a
+// reader whose cursor is before that learns of it.
+func (x *expirer) noteGone(ctx context.Context, table string) error {
+	// A table that was detached before the log was there has no column for it.
+	var ordered bool
+	err := x.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_attribute
+		WHERE attrelid = $1::text::regclass AND attname = 'recorded_xid' AND NOT attisdropped)`, table).Scan(&ordered)
+	if err != nil {
+		return err
+	}
+	null := "true"
+	if ordered {
+		null = "recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)"
+		_, err := x.conn.Exec(ctx, fmt.Sprintf(`
+			UPDATE upcall.feed_log SET gone_xid = recorded_xid, gone_id = id
+			FROM (SELECT recorded_xid, id FROM %s WHERE recorded_xid IS NOT NULL ORDER BY recorded_xid DESC, id DESC LIMIT 1) AS last
+			WHERE gone_xid IS NULL OR (gone_xid, gone_id) < (recorded_xid, id)`, table))
+		if err != nil {
+			return err
+		}
+	}
+	_, err = x.conn.Exec(ctx, strings.NewReplacer("{table}", table, "{null}", null).Replace(`
+		UPDATE upcall.feed_log SET gone_null_at = received_at, gone_null_id = id
+		FROM (SELECT received_at, id FROM {table} WHERE {null} ORDER BY received_at DESC, id DESC LIMIT 1) AS last
+		WHERE gone_null_at IS NULL OR (gone_null_at, gone_null_id) < (received_at, id)`))
+	return err
+}
