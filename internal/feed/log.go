@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/event"
 )
@@ -40,7 +41,13 @@ type Config struct {
 
 // A Log reads the log. Any number of callers may use it at once.
 type Log struct {
-	config Config
+	config   Config
+	history  atomic.Pointer[history]
+	noticing chan struct{} // has room for one
+	tail     *tail
+	handed   atomic.Uint64 // the highest xid of a cursor that was handed out
+	marked   atomic.Uint64 // where the last mark is
+	lag      atomic.Pointer[Lag]
 }
 
 // New returns a log. PostgreSQL need not be running yet. It reads the head only while Run runs.
@@ -52,20 +59,20 @@ func New(config Config) (*Log, error) {
 		config.Now = time.Now
 	}
 	config.Poll = cmp.Or(config.Poll, 25*time.Millisecond)
-	return &Log{config: config}, nil
+	return &Log{config: config, noticing: make(chan struct{}, 1), tail: newTail()}, nil
 }
 
-var errSkeleton = errors.New("feed: not written yet")
-
 // Run reads the head for all that wait in [Log.Next], and measures the lag, until ctx ends.
-func (l *Log) Run(ctx context.Context) { <-ctx.Done() }
+func (l *Log) Run(ctx context.Context) {
+	var work sync.WaitGroup
+	work.Go(func() { l.follow(ctx) })
+	work.Go(func() { l.measure(ctx) })
+	work.Wait()
+}
 
 // Wake says that this process has just committed events, so that readers at the head need not
 // wait for the next poll. It does not block.
-func (l *Log) Wake() {}
-
-// Collectors returns upcall_feed_lag_seconds and upcall_feed_lag_events.
-func (l *Log) Collectors() []prometheus.Collector { return nil }
+func (l *Log) Wake() { signal(l.tail.woken) }
 
 // Page returns up to limit entries after the cursor, at most 1000, without waiting; none if the
 // cursor is at the head. Then Next is the cursor itself, or where a failover or a restore has
@@ -74,55 +81,68 @@ func (l *Log) Collectors() []prometheus.Collector { return nil }
 // An error wraps [ErrGone], [ErrRestored], [ErrUnready], [ErrBehind], or event.ErrUnavailable:
 // PostgreSQL cannot be reached, or its standby did not answer.
 func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
-	return Page{}, errSkeleton
+	c, next, err := l.read(ctx, after, limit)
+	return Page{Entries: c.entries, Next: next}, err
 }
 
 // Next is [Log.Page], except that it waits until there is at least one entry. When ctx ends
 // before that, it returns the page without entries and no error. It does not wait for
 // PostgreSQL: if that is away, it returns event.ErrUnavailable at once.
 func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
-	return Page{}, errSkeleton
+	limit = min(max(limit, 1), mostEntries)
+	for {
+		entries, known, changed := l.tail.after(after, limit)
+		if len(entries) > 0 {
+			return Page{Entries: entries, Next: entries[len(entries)-1].Cursor}, nil
+		}
+		if !known {
+			if err := l.tail.recent(time.Now()); err != nil {
+				return Page{Next: after}, err
+			}
+			c, next, err := l.read(ctx, after, limit)
+			if err != nil && ctx.Err() != nil {
+				return Page{Next: after}, nil
+			} else if err != nil || len(c.entries) > 0 {
+				return Page{Entries: c.entries, Next: next}, err
+			}
+			after = next
+			l.tail.join(after)
+			continue
+		}
+		done := l.tail.wait(time.Now)
+		select {
+		case <-changed:
+			done()
+		case <-ctx.Done():
+			done()
+			return Page{Next: after}, nil
+		}
+	}
+}
+
+// hand notes that a cursor leaves the process.
+func (l *Log) hand(c Cursor) {
+	for old := l.handed.Load(); c.xid > old && !l.handed.CompareAndSwap(old, c.xid); old = l.handed.Load() {
+	}
 }
 
 // Now returns the end of the log: every event that is committed after the call begins comes
 // after it. An event whose callback is not answered yet may be committed already: [Log.Since] some
 // seconds ago includes it.
-func (l *Log) Now(ctx context.Context) (Cursor, error) { return Cursor{}, errSkeleton }
+func (l *Log) Now(ctx context.Context) (Cursor, error) {
+	var now head
+	h, err := l.here(ctx, "SELECT "+thisCluster, &now)
+	if err != nil {
+		return Cursor{}, err
+	}
+	c := h.at(position{xid: now.xmin})
+	l.hand(c)
+	return c, nil
+}
 
 // Oldest returns the beginning of the log.
-func (l *Log) Oldest(ctx context.Context) (Cursor, error) { return Cursor{}, errSkeleton }
-
-// Since returns a cursor that comes before all events with a received_at of t or later. Earlier
-// ones may follow it, too.
-func (l *Log) Since(ctx context.Context, t time.Time) (Cursor, error) {
-	return Cursor{}, errSkeleton
+func (l *Log) Oldest(ctx context.Context) (Cursor, error) {
+	c, _, err := l.oldest(ctx)
+	l.hand(c)
+	return c, err
 }
-
-// A Lag is how far a cursor is from the end of the log.
-type Lag struct {
-	Events int           // committed after the cursor; MostLag if there are more
-	Age    time.Duration // of the first of them, since it was received; 0 if there is none
-}
-
-// MostLag is where counting stops.
-const MostLag = 10_000
-
-// Lag returns how far a cursor is behind, also behind events that a running transaction keeps
-// from being read.
-func (l *Log) Lag(ctx context.Context, after Cursor) (Lag, error) { return Lag{}, errSkeleton }
-
-// A Holder is a transaction that holds the watermark back.
-type Holder struct {
-	XID      uint64
-	Since    time.Time // when the transaction began, or was prepared
-	PID      int       // of the server process; 0 if the transaction is prepared
-	Prepared string    // the name of the prepared transaction
-	Database string
-	User     string
-	Program  string // application_name
-	State    string // as in pg_stat_activity, such as "idle in transaction"
-	Query    string // its first line, shortened; empty without the right to see it
-}
-
-// Holders returns the transactions with an xid, the oldest first.
-func (l *Log) Holders(ctx context.Context) ([]Holder, error) { return nil, errSkeleton }

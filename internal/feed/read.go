@@ -1,0 +1,263 @@
+package feed
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/event"
+	"upcall/internal/eventstore"
+)
+
+const (
+	// mostEntries and mostBytes bound a page, as PostgreSQL sends it.
+	mostEntries = 1000
+	mostBytes   = 4 << 20
+	// firstID comes before all others.
+	firstID = "'00000000-0000-0000-0000-000000000000'::uuid"
+)
+
+// The statements that read a page. A row has either the head or an entry: a full join that no
+// rows meet keeps both, in one statement with one snapshot.
+//
+// If there are entries, the statement writes the barrier, so that its transaction ends when
+// the synchronous standby has everything that the statement saw.
+var (
+	readLog = pageSQL("recorded_xid, received_at",
+		`recorded_xid IS NOT NULL AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
+			AND (recorded_xid, id) > ($1::xid8, $2::uuid)
+		ORDER BY recorded_xid, id LIMIT $3::bigint`)
+	readNulls = pageSQL("NULL::xid8 AS recorded_xid, received_at",
+		`recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)
+			AND (received_at, id) > ($1::timestamptz, $2::uuid)
+		ORDER BY received_at, id LIMIT $3::bigint`)
+)
+
+func pageSQL(place, rest string) string {
+	return `WITH head AS MATERIALIZED (
+		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id FROM upcall.feed_log
+	), entry AS MATERIALIZED (
+		SELECT ` + place + ` AS placed_at, ` + eventstore.EventColumns() + ` FROM upcall.upload_events WHERE ` + rest + `
+	)
+	SELECT head.*, (SELECT CASE WHEN EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
+	FROM head FULL JOIN entry ON false`
+}
+
+// A head is what a statement knows of the log as a whole.
+type head struct {
+	cluster
+	xmin, xmax uint64
+	gone       position // the last entry that was dropped; zero if none was
+	goneNull   position // of those without a recorded_xid
+}
+
+func (h *head) fields() []any {
+	return []any{&h.system, &h.timeline, &h.xmin, &h.xmax, orZero{&h.gone.xid}, orNil{&h.gone.id},
+		microseconds{&h.goneNull.at}, orNil{&h.goneNull.id}, nil}
+}
+
+// A chunk is what a statement has read.
+type chunk struct {
+	head    head
+	entries []Entry
+	sizes   []int // of each entry, in bytes
+	full    bool  // there may be more
+}
+
+// fetch reads the entries after a position, either those without a recorded_xid or those with.
+func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err error) {
+	name, sql, place := "upcall_log", readLog, any(from.xid)
+	if from.xid == 0 {
+		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
+	}
+	bytes := 0
+	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
+		headFields := c.head.fields()
+		nothing := make([]any, len(headFields))
+		for rows.Next() {
+			raw := rows.RawValues()
+			if raw[0] != nil {
+				if err := rows.Scan(append(slices.Clone(headFields), make([]any, len(raw)-len(headFields))...)...); err != nil {
+					return err
+				}
+				continue
+			}
+			size := 0
+			for _, value := range raw {
+				size += len(value)
+			}
+			if bytes += size; bytes > mostBytes && len(c.entries) > 0 {
+				c.full = true
+				break
+			}
+			e := Entry{Event: new(event.Event)}
+			fields := append(slices.Clone(nothing), orZero{&e.Cursor.xid}, nil)
+			if err := rows.Scan(append(fields, eventstore.EventFields(e.Event)...)...); err != nil {
+				return err
+			}
+			e.Cursor.id = e.Event.ID
+			if e.Cursor.xid == 0 {
+				e.Cursor.at = e.Event.ReceivedAt.UnixMicro()
+			}
+			c.entries, c.sizes = append(c.entries, e), append(c.sizes, size)
+		}
+		return rows.Err()
+	}, place, from.id, limit)
+	if err != nil {
+		return chunk{}, err
+	}
+	c.full = c.full || len(c.entries) >= limit
+	if !slices.IsSortedFunc(c.entries, func(a, b Entry) int { return a.Cursor.compare(b.Cursor.position) }) {
+		return chunk{}, fmt.Errorf("read the log: PostgreSQL returned it out of order") // a mistake of ours
+	}
+	for i := range c.entries {
+		c.entries[i].Cursor.system, c.entries[i].Cursor.timeline = c.head.system, c.head.timeline
+	}
+	return c, nil
+}
+
+// read returns the entries after a cursor, and the cursor after them. If there are no more, that
+// is where the log is complete.
+func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next Cursor, err error) {
+	limit = min(max(limit, 1), mostEntries)
+	for range 5 {
+		h, err := l.place(ctx)
+		if err != nil {
+			return chunk{}, after, err
+		}
+		from, foreign, err := h.resolve(after)
+		if err == ErrGone {
+			return chunk{}, after, l.goneError(ctx)
+		} else if err != nil {
+			return chunk{}, after, err
+		}
+		if foreign {
+			if from, err = l.movedTo(ctx, after, from); err != nil {
+				return chunk{}, after, err
+			}
+		}
+		c, err := l.fetch(ctx, from, limit)
+		if err != nil {
+			return chunk{}, after, err
+		}
+		if c.head.cluster != h.cluster {
+			l.forget(h)
+			continue
+		}
+		if from.xid > c.head.xmax {
+			// No transaction has had this number: the server was set back on its timeline.
+			after = h.at(position{xid: max(h.readUntil(), 1)})
+			continue
+		}
+		gone, err := l.isGone(ctx, from, c.head)
+		if err != nil {
+			return chunk{}, after, err
+		}
+		if gone != nil {
+			return chunk{}, after, gone
+		}
+		if n := len(c.entries); n > 0 {
+			l.hand(c.entries[n-1].Cursor)
+			return c, c.entries[n-1].Cursor, nil
+		}
+		if from.xid == 0 {
+			after = h.at(position{xid: 1})
+			continue
+		}
+		if complete := (position{xid: c.head.xmin}); from.compare(complete) < 0 {
+			from = complete
+		}
+		next = h.at(from)
+		l.hand(next)
+		return c, next, nil
+	}
+	return chunk{}, after, eventstore.Unavailable(fmt.Errorf("the cluster changes again and again"))
+}
+
+// isGone returns a [GoneError] if entries after a position were dropped, and none before them
+// is left: an entry that is dropped out of turn, because it was late, is no reason to fail.
+func (l *Log) isGone(ctx context.Context, from position, now head) (error, error) {
+	lost := now.gone
+	if from.xid == 0 && lost.xid == 0 {
+		lost = now.goneNull
+	}
+	if lost == (position{}) || from.compare(lost) >= 0 {
+		return nil, nil
+	}
+	oldest, _, err := l.oldest(ctx)
+	if err != nil || from.compare(oldest.position) >= 0 {
+		return nil, err
+	}
+	return &GoneError{Oldest: oldest}, nil
+}
+
+func (l *Log) goneError(ctx context.Context) error {
+	oldest, _, err := l.oldest(ctx)
+	return cmp.Or(err, error(&GoneError{Oldest: oldest}))
+}
+
+// oldest returns the cursor before the first entry, or before whatever comes next if there is
+// none.
+func (l *Log) oldest(ctx context.Context) (Cursor, head, error) {
+	const query = `SELECT ` + thisCluster + `, null_at, xid FROM (SELECT
+		(SELECT received_at FROM upcall.upload_events
+			WHERE recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)
+			ORDER BY received_at, id LIMIT 1) AS null_at,
+		(SELECT recorded_xid FROM upcall.upload_events WHERE recorded_xid IS NOT NULL ORDER BY recorded_xid, id LIMIT 1) AS xid) AS first`
+	var now head
+	var at int64
+	var xid uint64
+	h, err := l.here(ctx, query, &now, microseconds{&at}, orZero{&xid})
+	switch {
+	case err != nil:
+		return Cursor{}, now, err
+	case at != 0:
+		return h.at(position{at: at}), now, nil
+	case xid == 0 || xid > now.xmin:
+		xid = now.xmin
+	}
+	return h.at(position{xid: xid}), now, nil
+}
+
+// here runs a query that begins with thisCluster until it answers from the cluster that is
+// known.
+func (l *Log) here(ctx context.Context, query string, now *head, fields ...any) (*history, error) {
+	for range 3 {
+		h, err := l.place(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.queryRow(ctx, query, append([]any{&now.system, &now.timeline, &now.xmin, &now.xmax}, fields...)); err != nil {
+			return nil, err
+		}
+		if now.cluster == h.cluster {
+			return h, nil
+		}
+		l.forget(h)
+	}
+	return nil, eventstore.Unavailable(fmt.Errorf("the cluster changes again and again"))
+}
+
+// query runs a statement. Its error wraps event.ErrUnavailable.
+func (l *Log) query(ctx context.Context, name, sql string, read func(pgx.Rows) error, args ...any) error {
+	if _, err := eventstore.Exec(ctx, l.config.Pool, name, sql, read, args...); err != nil {
+		return fmt.Errorf("read the log: %w", eventstore.Unavailable(err))
+	}
+	return nil
+}
+
+// queryRow scans the only row of a statement.
+func (l *Log) queryRow(ctx context.Context, sql string, fields []any, args ...any) error {
+	return l.query(ctx, "", sql, func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(fields...); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}, args...)
+}

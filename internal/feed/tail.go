@@ -1,0 +1,242 @@
+package feed
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// The head keeps the latest entries for readers that are slower than others.
+	keptEntries = 4096
+	keptBytes   = 16 << 20
+	// linger is how long the head is read after the last reader has stopped waiting.
+	linger = 2 * time.Second
+	// failedFor is how long a failure to read the head answers all that would wait.
+	failedFor = 250 * time.Millisecond
+	// The head is read at most once in a pause, which is longer under load: a read costs
+	// PostgreSQL as much as many entries.
+	shortPause, longPause = 4 * time.Millisecond, 15 * time.Millisecond
+	manyEntries           = 32
+)
+
+// A tail is the latest entries, which one reads for all.
+type tail struct {
+	mu      sync.Mutex
+	valid   bool
+	cluster cluster
+	start   position // the entries are all that follow it, up to end
+	end     position
+	seen    uint64 // the watermark that end is complete to
+	entries []Entry
+	sizes   []int
+	bytes   int
+
+	changed chan struct{} // closed when there are more entries, or the tail is no longer valid
+	waiting int
+	left    time.Time // when the last reader left
+	failure error
+	failed  time.Time
+
+	wanted, woken chan struct{} // each has room for one
+}
+
+func newTail() *tail {
+	return &tail{changed: make(chan struct{}), wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// after returns up to limit entries after a cursor, all that are known; known is false if the
+// tail does not reach back to it. Without entries, a receive from changed returns when that may
+// be different.
+func (t *tail) after(c Cursor, limit int) (entries []Entry, known bool, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.valid || c.cluster() != t.cluster || c.compare(t.start) < 0 {
+		return nil, false, nil
+	}
+	first, found := slices.BinarySearchFunc(t.entries, c.position, func(e Entry, p position) int { return e.Cursor.compare(p) })
+	if found {
+		first++
+	}
+	last := min(first+limit, len(t.entries))
+	return t.entries[first:last:last], true, t.changed
+}
+
+// join makes the tail begin at a cursor up to which the log is complete, if it is not valid.
+func (t *tail) join(c Cursor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.valid && t.cluster == c.cluster() {
+		return
+	}
+	t.valid, t.cluster, t.start, t.end, t.seen = true, c.cluster(), c.position, c.position, 0
+	t.entries, t.sizes, t.bytes = nil, nil, 0
+}
+
+// wait counts a reader that waits, until it calls the function that it returns.
+func (t *tail) wait(now func() time.Time) (done func()) {
+	t.mu.Lock()
+	t.waiting++
+	t.mu.Unlock()
+	signal(t.wanted)
+	return func() {
+		t.mu.Lock()
+		t.waiting--
+		t.left = now()
+		t.mu.Unlock()
+	}
+}
+
+// idle reports whether no one has waited for a while.
+func (t *tail) idle(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiting == 0 && now.Sub(t.left) > linger
+}
+
+// drop makes the tail forget what it has, so that its readers read for themselves. A failure
+// answers them for a moment instead.
+func (t *tail) drop(failure error, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.valid, t.entries, t.sizes = false, nil, nil
+	t.failure, t.failed = failure, now
+	t.tell()
+}
+
+// recent returns the failure of the last moment.
+func (t *tail) recent(now time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.failed) > failedFor {
+		return nil
+	}
+	return t.failure
+}
+
+func (t *tail) tell() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// add adds what was read after the end.
+func (t *tail) add(c chunk) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.valid {
+		return
+	}
+	t.entries, t.sizes = append(t.entries, c.entries...), append(t.sizes, c.sizes...)
+	for _, size := range c.sizes {
+		t.bytes += size
+	}
+	if n := len(c.entries); n > 0 {
+		t.end = c.entries[n-1].Cursor.position
+	}
+	if !c.full {
+		t.seen = c.head.xmin
+		if complete := (position{xid: c.head.xmin}); t.end.compare(complete) < 0 {
+			t.end = complete
+		}
+	}
+	if len(t.entries) > keptEntries || t.bytes > keptBytes {
+		n := 0
+		for ; len(t.entries)-n > keptEntries/2 || t.bytes > keptBytes/2; n++ {
+			t.bytes -= t.sizes[n]
+		}
+		t.start = t.entries[n-1].Cursor.position
+		// Readers may hold what they have been given; the rest can be freed.
+		t.entries, t.sizes = slices.Clone(t.entries[n:]), slices.Clone(t.sizes[n:])
+	}
+	if len(c.entries) > 0 {
+		t.tell()
+	}
+}
+
+// follow reads the head while there are readers.
+func (l *Log) follow(ctx context.Context) {
+	for {
+		select {
+		case <-l.tail.wanted:
+		case <-ctx.Done():
+			return
+		}
+		poll := time.NewTicker(l.config.Poll)
+		for !l.tail.idle(time.Now()) {
+			woken := false
+			select {
+			case <-l.tail.woken:
+				woken = true
+			case <-poll.C:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				break
+			}
+			if wait := l.advance(ctx, woken); wait > 0 {
+				sleep(ctx, wait)
+			}
+		}
+		poll.Stop()
+		l.tail.drop(nil, time.Time{})
+	}
+}
+
+// advance reads what is new, and returns how long to wait before the next time.
+func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
+	t := l.tail
+	t.mu.Lock()
+	valid, here, end, seen := t.valid, t.cluster, t.end, t.seen
+	t.mu.Unlock()
+	if !valid {
+		return 0 // the reader that waits joins first
+	}
+	if !woken {
+		// Nothing can be new below the watermark that was seen last. This touches no table.
+		var now head
+		if err := l.queryRow(ctx, "SELECT "+thisCluster, []any{&now.system, &now.timeline, &now.xmin, &now.xmax}); err != nil {
+			t.drop(err, time.Now())
+			return failedFor
+		}
+		if now.cluster == here && now.xmin == seen {
+			return 0
+		}
+	}
+	c, err := l.fetch(ctx, end, mostEntries)
+	if err != nil {
+		t.drop(err, time.Now())
+		return failedFor
+	}
+	if c.head.cluster != here {
+		t.drop(nil, time.Time{}) // the readers set their cursors back, and join again
+		return 0
+	}
+	if n := len(c.entries); n > 0 {
+		l.hand(c.entries[n-1].Cursor)
+	}
+	t.add(c)
+	switch {
+	case c.full:
+		return 0
+	case len(c.entries) > manyEntries:
+		return longPause
+	}
+	return shortPause
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
