@@ -62,6 +62,11 @@ func ReceiverRights() Rights {
 		"feed_moved":        {"SELECT"},
 		"feed_timelines":    {"SELECT", "INSERT", "UPDATE"},
 		"feed_consumers":    {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"hook_changes":      {"SELECT", "UPDATE"},
+		"hook_endpoints":    {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"hook_retries":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"hook_attempts":     {"SELECT", "INSERT", "DELETE"},
+		"hook_counts":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	}
 }
 

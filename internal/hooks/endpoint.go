@@ -15,8 +15,6 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists says that there is an endpoint with that name already.
 	ErrExists = errors.New("exists already")
-	// ErrRemoved says that an endpoint is being removed.
-	ErrRemoved = errors.New("is being removed")
 	// ErrUnconfirmed says that a change is made, but a receiver did not confirm in time that it
 	// knows of it.
 	ErrUnconfirmed = errors.New("not confirmed by the receiver yet")
@@ -45,16 +43,23 @@ type Endpoint struct {
 	CreatedAt    time.Time
 	ChangedAt    time.Time // by an operator
 
-	version  int64     // of the settings and the state
-	secrets  []Secret  // the newest first
-	previous Secret    // signs until RotatedUntil
-	probe    breakerAt // what the breaker goes on with
+	version  int64         // of the settings and the state
+	secret   Secret        // signs
+	previous Secret        // signs as well until RotatedUntil
+	pause    time.Duration // before the next probe
+	received time.Time     // it is not told of events that were received before
+	resumed  bool          // it begins anew, as if it had not failed
 }
 
-// breakerAt is what is kept of an open breaker.
-type breakerAt struct {
-	since, probeAt time.Time
-	pause          time.Duration
+// consumer is the endpoint's name among the consumers of the log.
+func (e *Endpoint) consumer() string { return "hook/" + e.ID.String() }
+
+// secrets returns what signs a delivery, the newest first.
+func (e *Endpoint) secrets(now time.Time) []Secret {
+	if e.previous.key != nil && now.Before(e.RotatedUntil) {
+		return []Secret{e.secret, e.previous}
+	}
+	return []Secret{e.secret}
 }
 
 // MarshalJSON shows the endpoint without its secrets: of headers, the names only.
@@ -103,28 +108,28 @@ func moment(t time.Time) *time.Time {
 
 // An Attempt is a row of upcall.hook_attempts.
 type Attempt struct {
-	EndpointID uuid.UUID     `json:"endpoint_id"`
-	EventID    uuid.UUID     `json:"event_id"`
-	Reason     Reason        `json:"reason"`
-	Number     int           `json:"attempt"` // of this message, from 1; 0 for a probe or a test
-	At         time.Time     `json:"at"`
-	Delivered  bool          `json:"delivered"`
-	Status     *int          `json:"status"`  // null if there was no answer
-	Problem    *string       `json:"problem"` // null if it was delivered
-	Answer     string        `json:"answer"`  // its first KB
-	Took       time.Duration `json:"-"`
-	TookMS     float64       `json:"took_ms"`
+	EndpointID uuid.UUID  `json:"endpoint_id"`
+	EventID    uuid.UUID  `json:"event_id"`
+	ReceivedAt *time.Time `json:"received_at"` // of the event; null for a test
+	Reason     Reason     `json:"reason"`
+	Number     int        `json:"attempt"` // of this message, from 1; 0 for probes and tests
+	At         time.Time  `json:"at"`
+	Delivered  bool       `json:"delivered"`
+	Status     *int       `json:"status"`  // null if there was no answer
+	Problem    *string    `json:"problem"` // null if it was delivered
+	Answer     string     `json:"answer"`  // its first KB
+	TookMS     float64    `json:"took_ms"`
 }
 
 // A Reason says why an attempt was made.
 type Reason string
 
 const (
-	FirstTry   Reason = "first"
-	Retry      Reason = "retry"
-	Probe      Reason = "probe"      // while the endpoint was failing
-	Redelivery Reason = "redelivery" // an operator asked for it
-	Sample     Reason = "test"
+	ForFirst      Reason = "first"
+	ForRetry      Reason = "retry"
+	ForProbe      Reason = "probe"      // while the endpoint was failing
+	ForRedelivery Reason = "redelivery" // an operator asked for it
+	ForTest       Reason = "test"
 )
 
 // A Waiting is a row of upcall.hook_retries: a delivery that failed, and is tried again or is a
@@ -135,18 +140,9 @@ type Waiting struct {
 	EventID    uuid.UUID  `json:"event_id"`
 	ReceivedAt time.Time  `json:"received_at"`
 	Dead       bool       `json:"dead"`
-	Attempts   int        `json:"attempts"` // that failed
-	DueAt      *time.Time `json:"due_at"`   // null if it is dead
-	Status     *int       `json:"status"`   // of the last attempt; null if there was no answer
-	Problem    string     `json:"problem"`  // of the last attempt
-	FailedAt   time.Time  `json:"failed_at"`
-}
-
-// A RedeliveryOf says what to send again: the dead letters, or else one event, or the events that
-// were received from Since until before Until and match the endpoint's filter.
-type RedeliveryOf struct {
-	Endpoint string    // id or name; "" is all endpoints
-	Event    uuid.UUID // uuid.Nil is none
-	Since    time.Time // zero is none, as in the next
-	Until    time.Time
+	Attempts   int        `json:"attempts"`  // that failed
+	DueAt      *time.Time `json:"due_at"`    // null if it is dead
+	Status     *int       `json:"status"`    // of the last attempt; null if there was no answer
+	Problem    string     `json:"problem"`   // of the last attempt
+	FailedAt   *time.Time `json:"failed_at"` // null if it is a redelivery that was not tried yet
 }

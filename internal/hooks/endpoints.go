@@ -3,13 +3,33 @@ package hooks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/event"
+	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/internal/feed"
+)
+
+const (
+	// confirmEvery is how often a change looks whether the receiver knows of it, and
+	// confirmTimeout for how long: a lease of a receiver that died ends before that.
+	confirmEvery, confirmTimeout = 20 * time.Millisecond, 25 * time.Second
+	// settleTime is from the place in the log where a new endpoint begins to the return of Add.
+	// A callback is answered a moment after its event is committed: one that is committed
+	// before that place is answered before Add returns.
+	settleTime = 500 * time.Millisecond
+	// stepRows is how many rows one statement changes, because a transaction that writes holds
+	// up all readers of the log.
+	stepRows = 1000
+	// maxRotation is how long two secrets may sign.
+	maxRotation = 30 * 24 * time.Hour
 )
 
 // Config configures [Endpoints].
@@ -35,76 +55,248 @@ type Config struct {
 // JSON.
 type Endpoints struct{ config Config }
 
-var errSkeleton = errors.New("hooks: not written yet")
-
 // NewEndpoints returns the endpoints in a database.
-func NewEndpoints(config Config) (*Endpoints, error) { return &Endpoints{config}, nil }
+func NewEndpoints(config Config) (*Endpoints, error) {
+	if config.Pool == nil || config.Logger == nil {
+		return nil, errors.New("hooks config: Pool and Logger are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Endpoints{config}, nil
+}
 
-// Add makes an endpoint and returns it. If the secret is the zero value, a new one is made.
-// Show it once, by [Secret.Reveal]. An event whose callback is answered after Add has returned is
-// delivered.
+// Add makes an endpoint and returns it with its secret, which is a new one if it is given as the
+// zero value. Show it once, by [Secret.Reveal]. An event whose callback is answered after Add
+// has returned is delivered.
 func (e *Endpoints) Add(ctx context.Context, s Settings, secret Secret, from Start) (Endpoint, Secret, error) {
-	return Endpoint{}, Secret{}, errSkeleton
+	if err := s.Check(e.config.Rules); err != nil {
+		return Endpoint{}, Secret{}, err
+	}
+	if secret.key == nil {
+		secret = NewSecret()
+	}
+	began, now := time.Now(), e.config.Now().Truncate(time.Microsecond)
+	added := Endpoint{
+		ID: uuid.New(), Settings: s.withDefaults(), State: Active, CreatedAt: now, ChangedAt: now, received: from.Since,
+		secret: secret,
+	}
+	if added.Name == "" {
+		added.Name = "hook-" + added.ID.String()[:8]
+	}
+	cursor, err := e.place(ctx, from)
+	if err != nil {
+		return Endpoint{}, Secret{}, fmt.Errorf("add endpoint: %w", err)
+	}
+	err = eventstore.Transact(ctx, e.config.Pool, func(tx pgx.Tx) error {
+		if err := insertEndpoint(ctx, tx, &added); err != nil {
+			return err
+		}
+		return feed.AddConsumer(ctx, tx, added.consumer(), cursor)
+	})
+	if isUnique(err) {
+		return Endpoint{}, Secret{}, fault.New(ErrExists, "name", "choose another", "there is an endpoint named %s already", added.Name)
+	}
+	if err != nil {
+		return Endpoint{}, Secret{}, fmt.Errorf("add endpoint: %w", unavailable(err))
+	}
+	e.log(ctx, "endpoint was added", added)
+	return added, secret, sleep(ctx, settleTime-time.Since(began))
+}
+
+// place returns where in the log an endpoint begins.
+func (e *Endpoints) place(ctx context.Context, from Start) (feed.Cursor, error) {
+	switch {
+	case e.config.Log == nil:
+		return feed.Cursor{}, errors.New("hooks config: Log is required")
+	case from.Oldest:
+		return e.config.Log.Oldest(ctx)
+	case !from.Since.IsZero():
+		return e.config.Log.Since(ctx, from.Since)
+	}
+	return e.config.Log.Now(ctx)
 }
 
 // List returns all endpoints by name.
-func (e *Endpoints) List(ctx context.Context) ([]Endpoint, error) { return nil, errSkeleton }
+func (e *Endpoints) List(ctx context.Context) ([]Endpoint, error) {
+	return loadEndpoints(ctx, e.config.Pool, "state <> 'removing'")
+}
 
 // Get returns an endpoint. The error wraps [ErrNotFound].
 func (e *Endpoints) Get(ctx context.Context, endpoint string) (Endpoint, error) {
-	return Endpoint{}, errSkeleton
+	var found []Endpoint
+	var err error
+	if id, bad := uuid.Parse(endpoint); bad == nil {
+		found, err = loadEndpoints(ctx, e.config.Pool, "id = $1 AND state <> 'removing'", id)
+	} else if checkName(endpoint) == nil { // else no endpoint has the name
+		found, err = loadEndpoints(ctx, e.config.Pool, "name = $1 AND state <> 'removing'", endpoint)
+	}
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if len(found) == 0 {
+		return Endpoint{}, fault.New(ErrNotFound, "endpoint", "see receiver hooks list", "there is no endpoint %s", fault.Quote(endpoint))
+	}
+	return found[0], nil
 }
 
 // Update changes settings and returns the endpoint as it is then.
 func (e *Endpoints) Update(ctx context.Context, endpoint string, c Change) (Endpoint, error) {
-	return Endpoint{}, errSkeleton
+	return e.change(ctx, endpoint, "endpoint was changed", func(changed *Endpoint) error {
+		changed.Settings = c.apply(changed.Settings).withDefaults()
+		if changed.Name == "" {
+			return fault.In("name", fault.New(ErrName, "", "leave it out to keep it", "it is empty"))
+		}
+		return changed.Settings.Check(e.config.Rules)
+	})
 }
 
-// Pause stops deliveries; Resume goes on with all that has waited, also after the endpoint was
-// disabled.
+// Pause stops deliveries; Resume goes on with all that has waited.
 func (e *Endpoints) Pause(ctx context.Context, endpoint string) (Endpoint, error) {
-	return Endpoint{}, errSkeleton
+	return e.change(ctx, endpoint, "endpoint was paused", func(changed *Endpoint) error {
+		if changed.State != Disabled { // which stops deliveries as well, and says why
+			changed.State = Paused
+		}
+		return nil
+	})
 }
 
-// Resume is the opposite of Pause.
+// Resume ends a pause. An endpoint that was failing or disabled is tried anew.
 func (e *Endpoints) Resume(ctx context.Context, endpoint string) (Endpoint, error) {
-	return Endpoint{}, errSkeleton
+	return e.change(ctx, endpoint, "endpoint was resumed", func(changed *Endpoint) error {
+		changed.State, changed.Reason, changed.resumed = Active, "", true
+		changed.FailingSince, changed.ProbeAt, changed.pause = time.Time{}, time.Time{}, 0
+		return nil
+	})
 }
 
 // Rotate replaces the secret; a zero value makes one. Deliveries are signed with both for as
 // long as keep says; 0 ends the previous one at once.
 func (e *Endpoints) Rotate(ctx context.Context, endpoint string, secret Secret, keep time.Duration) (Endpoint, Secret, error) {
-	return Endpoint{}, Secret{}, errSkeleton
+	if keep < 0 || keep > maxRotation {
+		return Endpoint{}, Secret{}, fault.New(ErrLimit, "keep", "", "%v is not between 0s and %v", keep, maxRotation)
+	}
+	if secret.key == nil {
+		secret = NewSecret()
+	}
+	rotated, err := e.change(ctx, endpoint, "secret was rotated", func(changed *Endpoint) error {
+		changed.previous, changed.RotatedUntil = Secret{}, time.Time{}
+		if keep > 0 && changed.secret.Reveal() != secret.Reveal() {
+			changed.previous, changed.RotatedUntil = changed.secret, e.config.Now().Add(keep).Truncate(time.Microsecond)
+		}
+		changed.secret = secret
+		return nil
+	})
+	return rotated, secret, err
 }
 
 // Remove removes an endpoint with its retries, dead letters and attempts.
-func (e *Endpoints) Remove(ctx context.Context, endpoint string) error { return errSkeleton }
-
-// Test sends a sample and returns what became of it. It works while the endpoint is paused.
-func (e *Endpoints) Test(ctx context.Context, endpoint string) (Attempt, error) {
-	return Attempt{}, errSkeleton
+func (e *Endpoints) Remove(ctx context.Context, endpoint string) error {
+	removed, err := e.change(ctx, endpoint, "endpoint was removed", func(changed *Endpoint) error {
+		changed.State, changed.Name = removing, changed.ID.String() // so that its name can be used again
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.discard(ctx, removed); err != nil {
+		return fmt.Errorf("remove endpoint: %w", unavailable(err))
+	}
+	return nil
 }
 
-// Redeliver has messages sent again and returns how many. A paused endpoint gets them once it
-// is resumed.
-func (e *Endpoints) Redeliver(ctx context.Context, r RedeliveryOf) (int, error) {
-	return 0, errSkeleton
+// discard deletes what is left of an endpoint that no receiver works for any more.
+func (e *Endpoints) discard(ctx context.Context, removed Endpoint) error {
+	for _, table := range []string{"hook_retries", "hook_attempts", "hook_counts"} {
+		for {
+			tag, err := eventstore.Exec(ctx, e.config.Pool, "", fmt.Sprintf(`
+				DELETE FROM upcall.%[1]s WHERE endpoint_id = $1 AND (tableoid, ctid) IN (
+					SELECT tableoid, ctid FROM upcall.%[1]s WHERE endpoint_id = $1 LIMIT $2)`, table), nil, removed.ID, stepRows)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() < stepRows {
+				break
+			}
+		}
+	}
+	return eventstore.Transact(ctx, e.config.Pool, func(tx pgx.Tx) error {
+		if err := feed.RemoveConsumer(ctx, tx, removed.consumer()); err != nil && !errors.Is(err, feed.ErrNoConsumer) {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM upcall.hook_endpoints WHERE id = $1", removed.ID)
+		return err
+	})
 }
 
-// Attempts returns the attempts of the last 14 days that are kept, the latest first: those
-// that failed, tests, redeliveries, and the latest 100 that succeeded. before limits them to
-// earlier ones; its zero value does not.
-func (e *Endpoints) Attempts(ctx context.Context, endpoint string, before time.Time, limit int) ([]Attempt, error) {
-	return nil, errSkeleton
+// changeTries is how often a change starts again because someone else made another one.
+const changeTries = 10
+
+// change changes an endpoint, and returns when the receiver that sends its deliveries works
+// with the change, or none does.
+func (e *Endpoints) change(ctx context.Context, endpoint, what string, change func(*Endpoint) error) (Endpoint, error) {
+	for range changeTries {
+		changed, err := e.Get(ctx, endpoint)
+		if err != nil {
+			return Endpoint{}, err
+		}
+		if err := change(&changed); err != nil {
+			return Endpoint{}, err
+		}
+		changed.ChangedAt = e.config.Now().Truncate(time.Microsecond)
+		ok, err := updateEndpoint(ctx, e.config.Pool, &changed)
+		switch {
+		case isUnique(err):
+			return Endpoint{}, fault.New(ErrExists, "name", "choose another", "there is an endpoint named %s already", changed.Name)
+		case err != nil:
+			return Endpoint{}, fmt.Errorf("change endpoint: %w", unavailable(err))
+		case ok:
+			e.log(ctx, what, changed)
+			return changed, e.confirm(ctx, changed)
+		}
+	}
+	return Endpoint{}, fmt.Errorf("change endpoint: %w: others change it all the time", event.ErrUnavailable)
 }
 
-// AttemptsOf returns the kept attempts to tell of an event, to all endpoints, the latest first.
-func (e *Endpoints) AttemptsOf(ctx context.Context, id uuid.UUID) ([]Attempt, error) {
-	return nil, errSkeleton
+// confirm waits until the holder of the endpoint's lease works with this version. A receiver
+// that was killed or is cut off confirms nothing, but begins no attempt after its lease.
+func (e *Endpoints) confirm(ctx context.Context, changed Endpoint) error {
+	for began := time.Now(); ; {
+		var known bool
+		_, err := eventstore.Exec(ctx, e.config.Pool, "", `
+			SELECT confirmed >= $2 OR NOT EXISTS (SELECT FROM upcall.feed_consumers WHERE name = $3 AND lease_until > clock_timestamp())
+			FROM upcall.hook_endpoints WHERE id = $1`, func(rows pgx.Rows) (err error) {
+			known, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+			return err
+		}, changed.ID, changed.version, changed.consumer())
+		switch {
+		case errors.Is(err, pgx.ErrNoRows): // it has been removed in the meantime
+			return nil
+		case err != nil:
+			return fmt.Errorf("wait for the receiver: %w", unavailable(err))
+		case known:
+			return nil
+		case time.Since(began) > confirmTimeout:
+			return fmt.Errorf("the change of endpoint %s is made: %w", changed.Name, ErrUnconfirmed)
+		}
+		if err := sleep(ctx, confirmEvery); err != nil {
+			return err
+		}
+	}
 }
 
-// Failed returns the dead letters of an endpoint, of all endpoints if it is "", the latest
-// first.
-func (e *Endpoints) Failed(ctx context.Context, endpoint string, limit int) ([]Waiting, error) {
-	return nil, errSkeleton
+func (e *Endpoints) log(ctx context.Context, what string, endpoint Endpoint) {
+	e.config.Logger.InfoContext(ctx, what, slog.String("endpoint", endpoint.Name), slog.String("endpoint_id", endpoint.ID.String()))
+}
+
+// sleep waits, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -1,0 +1,409 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"upcall/internal/event"
+	"upcall/internal/fault"
+	"upcall/internal/feed"
+)
+
+const (
+	// pageSize is how many entries of the log a lane reads at once, and windowSize how many
+	// deliveries there may be between the cursor and the last one that has begun. After a kill,
+	// so many may be delivered again.
+	pageSize, windowSize = 256, 1024
+	// tick is how often a lane looks at the clock.
+	tick = 50 * time.Millisecond
+	// commitAfter is how long an outcome waits for others to be committed with; quietAfter is how
+	// long a lane that has nothing to deliver waits before it moves its cursor, and skipAfter
+	// how long at most.
+	commitAfter, quietAfter, skipAfter = 200 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second
+	// stopTimeout is how long requests in flight are waited for at the end.
+	stopTimeout = 2 * time.Second
+	// retryEvery is how often a lane looks for retries that others made.
+	retryEvery = 5 * time.Second
+	// maxDue is how many due retries a lane holds.
+	maxDue = 64
+)
+
+// A delivery is one message on its way to the endpoint of a lane.
+type delivery struct {
+	id       uuid.UUID
+	received time.Time
+	kind     Kind
+	event    *event.Event // nil if it was dropped from the log
+	number   int          // attempts that failed
+	reason   Reason
+
+	first  bool        // it comes from the log, else from upcall.hook_retries
+	before feed.Cursor // its place in the log, of a first try
+	done   bool        // of a first try: delivered, or failed with a row to be written
+	failed *retryRow   // that row
+
+	probe   bool
+	attempt *inFlight // nil unless there is a request
+}
+
+// inFlight is a request.
+type inFlight struct {
+	cancel    context.CancelFunc
+	connected chan struct{} // closed when there is a connection
+	settled   chan struct{} // closed when the request was written, or has ended without
+}
+
+// A result is a delivery with what became of its attempt.
+type result struct {
+	*delivery
+	outcome outcome
+	err     error
+}
+
+// A lane sends the deliveries of one endpoint, while this process has its lease. One goroutine
+// owns it; what others may use is marked.
+type lane struct {
+	pump     *Pump
+	lease    *feed.Lease
+	endpoint *Endpoint
+	filter   *matcher
+	breaker  breaker
+
+	window  []*delivery        // first tries, in the order of the log, from the first that is not done
+	read    feed.Cursor        // up to where the window was filled
+	reading bool               // a page was asked for
+	due     []*delivery        // retries that may be sent
+	held    map[uuid.UUID]bool // retries that are due, in flight, or to be committed
+	flying  map[*delivery]bool
+
+	lookAt   time.Time // when to look for due retries, by the clock
+	pending  changes
+	moved    time.Time // when the cursor was last committed, in real time
+	lastPage time.Time // when entries were last read, in real time
+
+	changed  chan *Endpoint           // others send the newest version; holds one
+	results  chan result              // of requests; never full
+	wake     chan struct{}            // a slot is free; holds one
+	standing atomic.Pointer[standing] // for others
+	want     chan askForPage          // the reader reads one
+	pages    chan gotPage
+}
+
+type askForPage struct{ after feed.Cursor }
+
+type gotPage struct {
+	page feed.Page
+	err  error
+}
+
+func newLane(p *Pump, lease *feed.Lease, e *Endpoint) *lane {
+	l := &lane{
+		pump: p, lease: lease, endpoint: e, filter: e.Filter.matcher(), breaker: newBreaker(p.config.Schedule), read: lease.Cursor(),
+		held: make(map[uuid.UUID]bool), flying: make(map[*delivery]bool), lastPage: time.Now(), moved: time.Now(),
+		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess), wake: make(chan struct{}, 1),
+		want: make(chan askForPage, 1), pages: make(chan gotPage, 1),
+	}
+	if e.State == Failing {
+		l.breaker.open, l.breaker.since, l.breaker.probeAt, l.breaker.pause = true, e.FailingSince, e.ProbeAt, e.pause
+	}
+	return l
+}
+
+// run works until the lease is lost or stop ends, and then releases the lease.
+func (l *lane) run(stop context.Context) {
+	ctx, cancel := context.WithCancel(l.lease.Context())
+	defer cancel()
+	var reader waitGroup
+	reader.Go(func() { l.reader(ctx) })
+	defer reader.Wait()
+	defer cancel()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	l.confirm(ctx)
+	for {
+		l.ask()
+		l.dispatch(ctx)
+		select {
+		case <-ctx.Done():
+			l.interrupt()
+			return
+		case <-stop.Done():
+			l.finishUp(ctx)
+			return
+		case e := <-l.changed:
+			l.apply(ctx, e)
+			if l.endpoint.State == removing {
+				l.interrupt()
+				l.release(ctx)
+				return
+			}
+		case got := <-l.pages:
+			l.take(ctx, got)
+		case r := <-l.results:
+			l.finish(ctx, r)
+			for len(l.results) > 0 {
+				l.finish(ctx, <-l.results)
+			}
+		case <-l.wake:
+		case <-ticker.C:
+			l.report()
+			l.lookForRetries(ctx)
+			if l.mustCommit() {
+				l.commit(ctx)
+			}
+		}
+		if l.unfinished() >= windowSize && l.window[0].done {
+			l.commit(ctx)
+		}
+	}
+}
+
+// working reports whether deliveries may begin.
+func (l *lane) working() bool { return l.endpoint.State == Active || l.endpoint.State == Failing }
+
+// ask asks for the next page if there is room for it.
+func (l *lane) ask() {
+	if !l.reading && l.working() && l.unfinished()+pageSize <= windowSize && (!l.breaker.open || len(l.window) == 0) {
+		l.reading = true
+		l.want <- askForPage{l.read}
+	}
+}
+
+// reader reads the pages that are asked for.
+func (l *lane) reader(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ask := <-l.want:
+			page, err := l.pump.config.Log.Next(ctx, ask.after, pageSize)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil && !errors.Is(err, feed.ErrGone) {
+				_ = sleep(ctx, l.pump.backoff()) // PostgreSQL is away
+			}
+			l.pages <- gotPage{page, err}
+		}
+	}
+}
+
+// take adds the entries of a page that the endpoint asked for to the window.
+func (l *lane) take(ctx context.Context, got gotPage) {
+	l.reading = false
+	if gone := new(feed.GoneError); errors.As(got.err, &gone) {
+		l.pump.config.Logger.ErrorContext(ctx, "events were dropped before the endpoint was told of them", l.attrs()...)
+		l.read, l.lastPage = gone.Oldest, time.Now()
+		return
+	}
+	if got.err != nil {
+		l.pump.warn(ctx, "log cannot be read", got.err)
+		return
+	}
+	before := l.read
+	for _, entry := range got.page.Entries {
+		if l.asksFor(Recorded, entry.Event) {
+			l.window = append(l.window, &delivery{
+				id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: Recorded, event: entry.Event, reason: ForFirst,
+				first: true, before: before,
+			})
+		}
+		before = entry.Cursor
+	}
+	l.read, l.lastPage = got.page.Next, time.Now()
+}
+
+func (l *lane) asksFor(kind Kind, e *event.Event) bool {
+	return !e.ReceivedAt.Before(l.endpoint.received) && l.filter.matches(kind, e)
+}
+
+// unfinished returns the length of the window.
+func (l *lane) unfinished() int { return len(l.window) }
+
+// dispatch begins as many deliveries as may be in flight: first tries before retries, and only
+// a probe while the breaker is open.
+func (l *lane) dispatch(ctx context.Context) {
+	if !l.working() || ctx.Err() != nil {
+		return
+	}
+	if l.breaker.open {
+		for d := range l.flying {
+			if d.probe {
+				return
+			}
+		}
+		if l.breaker.mayProbe(l.pump.now()) {
+			if d := l.oldest(ctx); d != nil && l.pump.slots.take(len(l.flying), l.wake) {
+				d.probe = true
+				l.begin(ctx, d)
+			}
+		}
+		return
+	}
+	next := 0
+	for len(l.flying) < l.endpoint.MaxInFlight {
+		for next < len(l.window) && (l.window[next].done || l.window[next].attempt != nil) {
+			next++
+		}
+		var d *delivery
+		switch {
+		case next < len(l.window):
+			d = l.window[next]
+		case len(l.due) > 0:
+			d = l.due[0]
+		default:
+			return
+		}
+		if !l.pump.slots.take(len(l.flying), l.wake) {
+			return
+		}
+		if !d.first {
+			l.due = l.due[1:]
+		}
+		l.begin(ctx, d)
+	}
+}
+
+// oldest returns the oldest delivery that is due, nil if there is none.
+func (l *lane) oldest(ctx context.Context) *delivery {
+	if len(l.due) == 0 {
+		l.loadRetries(ctx, 1)
+	}
+	if len(l.due) > 0 {
+		d := l.due[0]
+		l.due = l.due[1:]
+		return d
+	}
+	for _, d := range l.window {
+		if !d.done && d.attempt == nil {
+			return d
+		}
+	}
+	return nil
+}
+
+// begin sends a delivery, for which a slot was taken.
+func (l *lane) begin(ctx context.Context, d *delivery) {
+	ctx, cancel := context.WithCancel(ctx)
+	flight := &inFlight{cancel: cancel, connected: make(chan struct{}), settled: make(chan struct{})}
+	d.attempt = flight
+	l.flying[d] = true
+	var body []byte
+	err := errDropped
+	if d.event != nil {
+		body, err = (&Message{ID: d.id, Kind: d.kind, At: d.received, Event: d.event}).Body()
+	}
+	connected, settled := onceClose(flight.connected), onceClose(flight.settled)
+	r := request{
+		url: l.endpoint.URL, headers: l.endpoint.Headers, secrets: l.endpoint.secrets(l.pump.now()), id: d.id.String(), body: body,
+		connected: connected, sent: settled,
+	}
+	l.pump.metrics.inFlight.Add(1)
+	go func() {
+		defer l.pump.metrics.inFlight.Add(-1)
+		defer l.pump.slots.give()
+		defer cancel()
+		defer settled()
+		if err != nil { // nothing can be sent, ever
+			l.results <- result{d, outcome{began: l.pump.now(), problem: err.Error()}, errPoison}
+			return
+		}
+		o, err := l.pump.sender.send(ctx, r)
+		l.results <- result{d, o, err}
+	}()
+}
+
+var (
+	// errDropped says that the event of a retry is no longer kept.
+	errDropped = errors.New("the event was dropped from the log")
+	// errPoison says that a message can never be sent.
+	errPoison = errors.New("message cannot be sent")
+)
+
+// finish takes in what became of an attempt.
+func (l *lane) finish(ctx context.Context, r result) {
+	d, now, isProbe := r.delivery, l.pump.now(), r.probe
+	delete(l.flying, d)
+	d.attempt, d.probe = nil, false
+	if errors.Is(r.err, errInterrupted) { // by us: it waits for its turn again
+		l.putBack(d)
+		return
+	}
+	poison := errors.Is(r.err, errPoison)
+	reason, number := d.reason, d.number+1
+	if isProbe {
+		reason, number = ForProbe, 0
+	}
+	if !poison {
+		l.pump.note(l.endpoint, r.outcome.attempt(l.endpoint.ID, d.id, d.received, reason, number))
+	}
+	if r.outcome.delivered() {
+		l.count(delivered, now)
+		if l.breaker.success() == closed {
+			l.stateChanged(ctx, closed, "")
+		}
+		if d.done = d.first; !d.first {
+			l.pending.delivered = append(l.pending.delivered, d.id)
+		}
+		return
+	}
+	verdict := unchanged
+	if !poison {
+		verdict = l.breaker.failure(now, isProbe, r.outcome.retryAfter)
+		if r.outcome.status == 410 { // Standard Webhooks: it does not want any more
+			verdict = disabled
+		}
+	}
+	if isProbe && verdict == unchanged {
+		l.pending.state = true // the next probe
+	}
+	if verdict == disabled || isProbe && !poison {
+		l.count(failed, now)
+		l.stateChanged(ctx, verdict, r.outcome.problem)
+		l.putBack(d) // it keeps its attempts
+		return
+	}
+	l.stateChanged(ctx, verdict, r.outcome.problem)
+	row := &retryRow{delivery: d, attempts: number, failedAt: r.outcome.began, status: r.outcome.status, problem: r.outcome.problem}
+	row.attempts = d.number + 1
+	if pause, again := l.pump.config.Schedule.next(row.attempts, l.pump.config.Random(), r.outcome.retryAfter); again && !poison {
+		row.due = now.Add(pause)
+		l.count(failed, now)
+	} else {
+		l.count(dead, now)
+		l.buried(ctx, row)
+	}
+	if d.first {
+		d.done, d.failed = true, row
+		return
+	}
+	l.pending.failed = append(l.pending.failed, row)
+}
+
+// buried logs a dead letter, with all that is needed to send it again.
+func (l *lane) buried(ctx context.Context, row *retryRow) {
+	attrs := append(l.attrs(), slog.String("event_id", row.id.String()), slog.Time("received_at", row.received),
+		slog.Int("attempts", row.attempts), slog.Int("status", row.status), slog.String("problem", row.problem),
+		slog.String("redeliver", "receiver hooks redeliver --endpoint "+l.endpoint.Name+" --event "+row.id.String()+
+			" --since "+row.received.UTC().Format(time.RFC3339)))
+	if row.event != nil {
+		attrs = append(attrs, slog.String("bucket", fault.Name(row.event.Callback.Bucket)), slog.String("object_key", row.event.Callback.Object))
+	}
+	l.pump.config.Logger.ErrorContext(ctx, "delivery is a dead letter", attrs...)
+}
+
+// putBack returns a delivery to where it waits. A first try has never left the window.
+func (l *lane) putBack(d *delivery) {
+	if !d.first {
+		l.due = append([]*delivery{d}, l.due...)
+	}
+}
+
+func (l *lane) attrs() []any {
+	return []any{slog.String("endpoint", l.endpoint.Name), slog.String("endpoint_id", l.endpoint.ID.String())}
+}

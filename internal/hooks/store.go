@@ -1,0 +1,135 @@
+package hooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/event"
+	"upcall/internal/eventstore"
+	"upcall/migrations"
+)
+
+// uniqueViolation is an SQLSTATE.
+const uniqueViolation = "23505"
+
+func isUnique(err error) bool { return migrations.ServerError(err).Code == uniqueViolation }
+
+// unavailable wraps what is neither one of our sentinels nor the end of a context.
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, event.ErrUnavailable) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return eventstore.Unavailable(err)
+}
+
+// insertEndpoint writes a new endpoint and sets its version.
+func insertEndpoint(ctx context.Context, tx pgx.Tx, e *Endpoint) error {
+	filter, headers, err := e.encode()
+	if err != nil {
+		return err
+	}
+	return tx.QueryRow(ctx, `
+		WITH changed AS (UPDATE upcall.hook_changes SET version = version + 1 RETURNING version)
+		INSERT INTO upcall.hook_endpoints (id, name, url, filter, headers, max_in_flight, received_since, secret, state,
+			created_at, changed_at, version)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, version FROM changed RETURNING version`,
+		e.ID, e.Name, e.URL, filter, headers, e.MaxInFlight, moment(e.received), e.secret.Reveal(), string(e.State), e.CreatedAt).Scan(&e.version)
+}
+
+// updateEndpoint writes what operators change and sets the new version; false if the endpoint
+// has another version than e. Why it is failing, and when it is probed, is its lane's business.
+func updateEndpoint(ctx context.Context, pool *pgxpool.Pool, e *Endpoint) (bool, error) {
+	filter, headers, err := e.encode()
+	if err != nil {
+		return false, err
+	}
+	previous := ""
+	if e.previous.key != nil {
+		previous = e.previous.Reveal()
+	}
+	tag, err := eventstore.Exec(ctx, pool, "", `
+		WITH changed AS (UPDATE upcall.hook_changes SET version = version + 1 RETURNING version)
+		UPDATE upcall.hook_endpoints e SET name = $3, url = $4, filter = $5, headers = $6, max_in_flight = $7, secret = $8,
+			previous_secret = $9, previous_until = $10, state = $11, changed_at = $12, version = changed.version,
+			reason = CASE WHEN $13 THEN NULL ELSE reason END, failing_since = CASE WHEN $13 THEN NULL ELSE failing_since END,
+			probe_at = CASE WHEN $13 THEN NULL ELSE probe_at END, probe_pause = CASE WHEN $13 THEN NULL ELSE probe_pause END
+		FROM changed WHERE e.id = $1 AND e.version = $2 RETURNING e.version`,
+		func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&e.version}, func() error { return nil })
+			return err
+		},
+		e.ID, e.version, e.Name, e.URL, filter, headers, e.MaxInFlight, e.secret.Reveal(), text(previous), moment(e.RotatedUntil),
+		string(e.stored()), e.ChangedAt, e.resumed)
+	return tag.RowsAffected() == 1, err
+}
+
+func (e *Endpoint) encode() (filter, headers []byte, err error) {
+	filter, err = json.Marshal(e.Filter)
+	if err == nil {
+		headers, err = json.Marshal(e.Headers)
+	}
+	return filter, headers, err
+}
+
+// stored returns the state as the table has it.
+func (e *Endpoint) stored() State {
+	if e.State == Failing {
+		return Active
+	}
+	return e.State
+}
+
+func pause(d time.Duration) *time.Duration {
+	if d == 0 {
+		return nil
+	}
+	return &d
+}
+
+// loadEndpoints returns the endpoints that meet a condition, by name.
+func loadEndpoints(ctx context.Context, pool *pgxpool.Pool, condition string, args ...any) ([]Endpoint, error) {
+	var all []Endpoint
+	_, err := eventstore.Exec(ctx, pool, "", `
+		SELECT id, name, url, filter, headers, max_in_flight, received_since, secret, previous_secret, previous_until, state, reason,
+			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version
+		FROM upcall.hook_endpoints WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
+		all, err = pgx.CollectRows(rows, scanEndpoint)
+		return err
+	}, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", unavailable(err))
+	}
+	return all, nil
+}
+
+func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
+	var e Endpoint
+	var filter, headers []byte
+	var secret, previous string
+	err := row.Scan(&e.ID, &e.Name, &e.URL, &filter, &headers, &e.MaxInFlight, (*zeronull.Timestamptz)(&e.received), &secret,
+		(*zeronull.Text)(&previous), (*zeronull.Timestamptz)(&e.RotatedUntil), (*string)(&e.State), (*zeronull.Text)(&e.Reason),
+		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version)
+	if err == nil {
+		err = json.Unmarshal(filter, &e.Filter)
+	}
+	if err == nil {
+		err = json.Unmarshal(headers, &e.Headers)
+	}
+	if err == nil {
+		e.secret, err = ParseSecret(secret)
+	}
+	if err == nil && previous != "" {
+		e.previous, err = ParseSecret(previous)
+	}
+	if e.Settings = e.Settings.withDefaults(); e.State == Active && !e.FailingSince.IsZero() {
+		e.State = Failing
+	}
+	return e, err
+}
