@@ -24,7 +24,8 @@ CREATE TABLE upcall.feed_log (
     gone_xid      xid8,
     gone_id       uuid,
     gone_null_at  timestamptz,
-    gone_null_id  uuid
+    gone_null_id  uuid,
+    repairing     timestamptz
 );
 
 COMMENT ON TABLE upcall.feed_log IS 'One row about the log as a whole.';
@@ -34,6 +35,7 @@ COMMENT ON COLUMN upcall.feed_log.gone_xid     IS 'recorded_xid of the last entr
 COMMENT ON COLUMN upcall.feed_log.gone_id      IS 'Its id. Null if none was.';
 COMMENT ON COLUMN upcall.feed_log.gone_null_at IS 'received_at of the last entry without a recorded_xid that was dropped. Null if none was.';
 COMMENT ON COLUMN upcall.feed_log.gone_null_id IS 'Its id. Null if none was.';
+COMMENT ON COLUMN upcall.feed_log.repairing    IS 'When receiver feed repair began. No one may read the log until it has ended. Null if it has.';
 
 INSERT INTO upcall.feed_log (null_until) SELECT max(received_at) FROM upcall.upload_events;
 

@@ -3,6 +3,7 @@
 //	receiver serve        run the callback receiver
 //	receiver migrate up   bring the database schema up to date
 //	receiver maintain     make the coming months' partitions and drop what has expired
+//	receiver feed         show how far the log of events can be read, or repair it
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
 //	receiver healthcheck  check that a receiver is running
@@ -27,6 +28,7 @@ type commands struct {
 	Migrate     migrateCommand     `cmd:"" help:"Change the database schema, or show its version."`
 	Maintain    maintainCommand    `cmd:"" help:"Make the partitions of the coming months and drop what has expired, once."`
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
+	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
 }

@@ -63,7 +63,8 @@ func add(t *testing.T, db database, at time.Time, n int) (ids []uuid.UUID) {
 	t.Helper()
 	err := db.QueryRow(t.Context(), `WITH new AS (
 		INSERT INTO upcall.upload_events (id, received_at, bucket, source)
-		SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 microsecond', 'b', 'callback' FROM generate_series(1, $2) AS n RETURNING id
+		SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 microsecond', 'b', 'callback' FROM generate_series(1, $2) AS n
+		RETURNING id
 	) SELECT array_agg(id) FROM new`, at, n).Scan(&ids)
 	if err != nil {
 		t.Fatal(err)
@@ -158,3 +159,11 @@ func wantOnce(t *testing.T, got []uuid.UUID, want ...[]uuid.UUID) {
 
 // own returns a world on a server of its own, for tests that keep transactions open.
 func own(t *testing.T) *world { return at(t, dbtest.NewServer(t).URL()) }
+
+func number(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (n int) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}

@@ -82,29 +82,36 @@ func earlier(a, b position) position {
 	return a
 }
 
-// movedTo returns where a cursor of another cluster continues if repair has moved entries.
-func (l *Log) movedTo(ctx context.Context, c Cursor, p position) (position, error) {
+// movedTo returns where a cursor of another cluster continues if repair has moved entries: those
+// of its cluster, and all of clusters that came later.
+func (l *Log) movedTo(ctx context.Context, h *history, c Cursor, p position) (position, error) {
+	var later []int64
+	for _, e := range h.eras {
+		if e.system == c.system {
+			later = nil
+		} else {
+			later = append(later, int64(e.system))
+		}
+	}
 	const query = `
-		(SELECT received_at, id FROM upcall.feed_moved WHERE system_identifier = $1 AND recorded_xid <= $2::xid8
-			ORDER BY recorded_xid DESC LIMIT 1)
+		(SELECT received_at, id FROM upcall.feed_moved WHERE system_identifier = $1
+			AND (recorded_xid = (SELECT recorded_xid FROM upcall.feed_moved WHERE system_identifier = $1 AND recorded_xid <= $2::xid8
+					ORDER BY recorded_xid DESC LIMIT 1)
+				OR NOT EXISTS (SELECT FROM upcall.feed_moved WHERE system_identifier = $1 AND recorded_xid <= $2::xid8))
+			ORDER BY recorded_xid LIMIT 1)
 		UNION ALL
-		(SELECT received_at, id FROM upcall.feed_moved WHERE system_identifier = $1 ORDER BY recorded_xid LIMIT 1)
-		LIMIT 1`
-	var first position
-	found := false
+		(SELECT received_at, id FROM upcall.feed_moved WHERE system_identifier = ANY ($3) ORDER BY received_at, id LIMIT 1)`
 	err := l.query(ctx, "", query, func(rows pgx.Rows) error {
 		for rows.Next() {
-			found = true
+			var first position
 			if err := rows.Scan(microseconds{&first.at}, &first.id); err != nil {
 				return err
 			}
+			p = earlier(p, first.before())
 		}
 		return rows.Err()
-	}, int64(c.system), c.xid)
-	if err != nil || !found {
-		return p, err
-	}
-	return earlier(p, first.before()), nil
+	}, int64(c.system), c.xid, later)
+	return p, err
 }
 
 // before returns the place just before an entry's.
@@ -144,14 +151,16 @@ func (l *Log) place(ctx context.Context) (*history, error) {
 
 // notice looks where it is, and records a cluster that is new.
 func (l *Log) notice(ctx context.Context) (*history, error) {
-	var whole bool
-	err := l.queryRow(ctx, `SELECT coalesce((SELECT indisvalid FROM pg_index
-		WHERE indexrelid = to_regclass('upcall.upload_events_log')), false)`, []any{&whole})
-	if err != nil {
+	var whole, repairing bool
+	err := l.queryRow(ctx, `SELECT repairing IS NOT NULL, coalesce((SELECT indisvalid FROM pg_index
+		WHERE indexrelid = to_regclass('upcall.upload_events_log')), false) FROM upcall.feed_log`, []any{&repairing, &whole})
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !whole {
+	case !whole:
 		return nil, ErrUnready
+	case repairing:
+		return nil, fmt.Errorf("%w (it has begun, but not ended)", ErrRestored)
 	}
 	for range 3 {
 		h, head, err := l.lookAround(ctx)
@@ -190,9 +199,6 @@ func (l *Log) lookAround(ctx context.Context) (*history, head, error) {
 	if err != nil {
 		return nil, head{}, err
 	}
-	if newest != nil && *newest >= now.xmax {
-		return nil, head{}, fmt.Errorf("%w (an event has recorded_xid %d, which this cluster has not reached)", ErrRestored, *newest)
-	}
 	h.cluster = now.cluster
 	err = l.query(ctx, "", `SELECT system_identifier, timeline, since_xid, read_until, xmin::text::bigint
 		FROM upcall.feed_timelines ORDER BY noticed_at, system_identifier, timeline`, func(rows pgx.Rows) error {
@@ -209,6 +215,9 @@ func (l *Log) lookAround(ctx context.Context) (*history, head, error) {
 		}
 		return rows.Err()
 	})
+	if err == nil && newest != nil && *newest >= now.xmax {
+		err = fmt.Errorf("%w (an event has recorded_xid %d, which this cluster has not reached)", ErrRestored, *newest)
+	}
 	return &h, now, err
 }
 

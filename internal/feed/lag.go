@@ -32,7 +32,8 @@ const (
 		(SELECT received_at FROM upcall.upload_events WHERE recorded_xid IS NOT NULL AND (recorded_xid, id) > ($1::xid8, $2::uuid)
 			ORDER BY recorded_xid, id LIMIT 1)`
 	nullLagSQL = `SELECT (SELECT count(*) FROM (SELECT FROM upcall.upload_events WHERE recorded_xid IS NULL
-			AND received_at <= (SELECT null_until FROM upcall.feed_log) AND (received_at, id) > ($1::timestamptz, $2::uuid) LIMIT $3) AS there),
+			AND received_at <= (SELECT null_until FROM upcall.feed_log) AND (received_at, id) > ($1::timestamptz, $2::uuid)
+			LIMIT $3) AS there),
 		(SELECT received_at FROM upcall.upload_events WHERE recorded_xid IS NULL
 			AND received_at <= (SELECT null_until FROM upcall.feed_log) AND (received_at, id) > ($1::timestamptz, $2::uuid)
 			ORDER BY received_at, id LIMIT 1)`
@@ -53,7 +54,7 @@ func (l *Log) Lag(ctx context.Context, after Cursor) (Lag, error) {
 	}
 	p, foreign, err := h.resolve(after)
 	if err == nil && foreign {
-		p, err = l.movedTo(ctx, after, p)
+		p, err = l.movedTo(ctx, h, after, p)
 	}
 	if err != nil {
 		return Lag{}, err
@@ -209,12 +210,4 @@ func (l *Log) Holders(ctx context.Context) ([]Holder, error) {
 		return nil, fmt.Errorf("look for open transactions: %w", err)
 	}
 	return holders, nil
-}
-
-// Watermark returns the transaction below which the log is complete, and the next one that
-// PostgreSQL will begin.
-func (l *Log) Watermark(ctx context.Context) (complete, next uint64, err error) {
-	var now head
-	err = l.queryRow(ctx, "SELECT "+thisCluster, []any{&now.system, &now.timeline, &now.xmin, &now.xmax})
-	return now.xmin, now.xmax, err
 }

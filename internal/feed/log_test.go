@@ -170,7 +170,8 @@ func TestNextWaits(t *testing.T) {
 func statements(t *testing.T, w *world) (n int) {
 	t.Helper()
 	// Sessions report with a delay, at the latest after a second when they are idle.
-	if err := w.pool.QueryRow(t.Context(), `SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`).Scan(&n); err != nil {
+	const query = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+	if err := w.pool.QueryRow(t.Context(), query).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -39,7 +39,8 @@ var (
 
 func pageSQL(place, rest string) string {
 	return `WITH head AS MATERIALIZED (
-		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id FROM upcall.feed_log
+		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id,
+			repairing IS NOT NULL AS repairing FROM upcall.feed_log
 	), entry AS MATERIALIZED (
 		SELECT ` + place + ` AS placed_at, ` + eventstore.EventColumns() + ` FROM upcall.upload_events WHERE ` + rest + `
 	)
@@ -53,11 +54,12 @@ type head struct {
 	xmin, xmax uint64
 	gone       position // the last entry that was dropped; zero if none was
 	goneNull   position // of those without a recorded_xid
+	repairing  bool
 }
 
 func (h *head) fields() []any {
 	return []any{&h.system, &h.timeline, &h.xmin, &h.xmax, orZero{&h.gone.xid}, orNil{&h.gone.id},
-		microseconds{&h.goneNull.at}, orNil{&h.goneNull.id}, nil}
+		microseconds{&h.goneNull.at}, orNil{&h.goneNull.id}, &h.repairing, nil}
 }
 
 // A chunk is what a statement has read.
@@ -110,6 +112,10 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 	if err != nil {
 		return chunk{}, err
 	}
+	if c.head.repairing {
+		l.history.Store(nil)
+		return chunk{}, ErrRestored
+	}
 	c.full = c.full || len(c.entries) >= limit
 	if !slices.IsSortedFunc(c.entries, func(a, b Entry) int { return a.Cursor.compare(b.Cursor.position) }) {
 		return chunk{}, fmt.Errorf("read the log: PostgreSQL returned it out of order") // a mistake of ours
@@ -136,7 +142,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next 
 			return chunk{}, after, err
 		}
 		if foreign {
-			if from, err = l.movedTo(ctx, after, from); err != nil {
+			if from, err = l.movedTo(ctx, h, after, from); err != nil {
 				return chunk{}, after, err
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"upcall/internal/admission"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/internal/feed"
 	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/recorder"
@@ -131,9 +132,19 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, writers.Close)
+	readers, err := eventstore.OpenFeed(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer within(closeTimeout, readers.Close)
+	log, err := feed.New(feed.Config{Pool: readers, Logger: cfg.Logger, Now: cfg.Now})
+	if err != nil {
+		return err
+	}
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{
-		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays, OnBatch: batches.Observe,
+		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
+		OnBatch:   func(rows int, took time.Duration) { batches.Observe(rows, took); log.Wake() },
 		MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0),
 	}
 	var fallback recorder.Fallback
@@ -148,7 +159,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer within(closeTimeout, store.Close)
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Away: away != nil, Logger: cfg.Logger})
-	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors())...)
+	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(), log.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
@@ -165,7 +176,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	// The workers stop after the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, func(ctx context.Context) {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
 		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback

@@ -1,0 +1,82 @@
+package feed
+
+import (
+	"testing"
+	"time"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/testing/wait"
+)
+
+// TestPromotedStandbyIsBehindACursor: a standby is promoted that lacks what a client has read.
+// Its transactions get the numbers that the client has seen, and the client misses nothing.
+func TestPromotedStandbyIsBehindACursor(t *testing.T) {
+	t.Parallel()
+	primary := dbtest.NewServer(t)
+	w := at(t, primary.URL())
+	standby := dbtest.NewStandby(t, primary.URL())
+	start := must(w.Now(t.Context()))(t)
+	kept := add(t, w.pool, time.Now(), 5)
+	_, middle := drainUntil(t, w.Log, start, 5)
+	mark(t, w)
+	follows(t, w, standby)
+
+	// The standby gets no more.
+	follower := dbtest.Open(t, standby.URL(), eventstore.Open)
+	exec(t, follower, "ALTER SYSTEM SET primary_conninfo = ''")
+	exec(t, follower, "SELECT pg_reload_conf()")
+	wait.Until(t, "the standby has left", func() bool { return number(t, w.pool, "SELECT count(*) FROM pg_stat_replication") == 0 })
+	for range 50 {
+		add(t, w.pool, time.Now(), 1)
+	}
+	_, ahead := drainUntil(t, w.Log, middle, 50)
+	primary.Kill(t)
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	after := at(t, standby.URL())
+	var fresh = add(t, after.pool, time.Now(), 3)
+	fresh = append(fresh, add(t, after.pool, time.Now(), 3)...)
+	got, end := drainUntil(t, after.Log, ahead, 6)
+	if end.timeline != ahead.timeline+1 || end.system != ahead.system {
+		t.Errorf("the cursor was %+v, and is %+v; want the next timeline", ahead, end)
+	}
+	if end.xid >= ahead.xid {
+		t.Errorf("the new entries are at %d, after the cursor at %d: this tests nothing", end.xid, ahead.xid)
+	}
+	wantOnce(t, got, fresh)
+	// One who had not read them reads everything once.
+	got, _ = drainUntil(t, after.Log, start, 11)
+	wantOnce(t, got, kept, fresh)
+	// And the head is read on.
+	next := add(t, after.pool, time.Now(), 1)
+	page := must(after.Next(t.Context(), end, 10))(t)
+	if len(page.Entries) != 1 || page.Entries[0].Event.ID != next[0] {
+		t.Errorf("got %v", page)
+	}
+}
+
+// mark waits until the cursors that were handed out are marked, which is done once a second.
+func mark(t *testing.T, w *world) {
+	t.Helper()
+	wait.Until(t, "the cursors are marked", func() bool { return w.marked.Load() >= w.handed.Load() })
+}
+
+// follows waits until the standby has what the primary has.
+func follows(t *testing.T, w *world, standby *dbtest.Server) {
+	t.Helper()
+	var position string
+	if err := w.pool.QueryRow(t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&position); err != nil {
+		t.Fatal(err)
+	}
+	pool := dbtest.Open(t, standby.URL(), eventstore.Open)
+	wait.Until(t, "the standby follows", func() bool {
+		var there bool
+		if err := pool.QueryRow(t.Context(), "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", position).Scan(&there); err != nil {
+			t.Fatal(err)
+		}
+		return there
+	})
+}
