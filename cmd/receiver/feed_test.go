@@ -33,7 +33,8 @@ func TestFeed(t *testing.T) {
 	dbtest.Execute(t, url, `INSERT INTO upcall.feed_consumers (name, system_identifier, timeline, recorded_xid, id)
 		SELECT 'mine', system_identifier, 1, '3', gen_random_uuid() FROM pg_control_system()`)
 	text := program.Output(t, env, "feed", "status")
-	for _, want := range []string{"complete below transaction ", "held back: 1 events", "idle in transaction", "INSERT INTO upcall", "CONSUMER", "mine"} {
+	for _, want := range []string{"complete below transaction ", "held back: 1 events", "idle in transaction", "INSERT INTO upcall",
+		"CONSUMER", "mine"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("status lacks %q:\n%s", want, text)
 		}
@@ -56,7 +57,8 @@ func TestFeed(t *testing.T) {
 		t.Errorf("status says nothing of restored events:\n%s", text)
 	}
 	role := clitest.Env{"UPCALL_DATABASE_URL": dbtest.Role(t, url, dbtest.Grants(t, "../../docs/database.md", "upcall_receiver")...)}
-	if err := program.Error(t, role, "feed", "repair"); !strings.Contains(err.Error(), "permission denied") || strings.Contains(err.Error(), "\n") {
+	if err := program.Error(t, role, "feed", "repair"); !strings.Contains(err.Error(), "permission denied") ||
+		strings.Contains(err.Error(), "\n") {
 		t.Errorf("repair with a role that owns nothing: %v", err)
 	}
 	if got := program.Output(t, env, "feed", "repair"); !strings.HasPrefix(got, "cleared the transaction numbers of ") {

@@ -81,7 +81,8 @@ func TestConsumers(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := must(ListConsumers(t.Context(), w.config.Pool))(t)
-	if len(list) != 2 || list[0].Name != "a" || list[0].Cursor != start || list[1].Cursor != null || list[0].Holder != "" || list[0].UpdatedAt.IsZero() {
+	if len(list) != 2 || list[0].Name != "a" || list[0].Cursor != start || list[1].Cursor != null || list[0].Holder != "" ||
+		list[0].UpdatedAt.IsZero() {
 		t.Errorf("got %+v", list)
 	}
 

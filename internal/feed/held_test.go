@@ -68,7 +68,8 @@ func TestTransactionIsHeldOpen(t *testing.T) {
 	}
 	holders := must(w.Holders(t.Context()))(t)
 	status := must(w.Status(t.Context()))(t)
-	if len(holders) != 1 || holders[0].XID != status.CompleteBelow || status.HeldEvents != 5 || status.HeldSeconds < 60 || holders[0].State != "idle in transaction" ||
+	if len(holders) != 1 || holders[0].XID != status.CompleteBelow || status.HeldEvents != 5 || status.HeldSeconds < 60 ||
+		holders[0].State != "idle in transaction" ||
 		holders[0].PID == 0 || !strings.Contains(holders[0].Query, "INSERT INTO upcall.upload_events") || holders[0].Since.IsZero() {
 		t.Errorf("%+v is held by %+v", status, holders)
 	}

@@ -138,7 +138,8 @@ func (r *repair) step(ctx context.Context, next *position) (seen, cleared int, e
 			return err
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO upcall.feed_moved (system_identifier, recorded_xid, received_at, id)
-			VALUES ($1, $2::xid8, $3, $4) ON CONFLICT (system_identifier, recorded_xid) DO UPDATE SET received_at = excluded.received_at, id = excluded.id`,
+			VALUES ($1, $2::xid8, $3, $4) ON CONFLICT (system_identifier, recorded_xid)
+			DO UPDATE SET received_at = excluded.received_at, id = excluded.id`,
 			int64(r.origin), lowest, time.UnixMicro(first.at), first.id)
 		return err
 	})

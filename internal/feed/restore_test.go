@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"errors"
 	command "os/exec"
 	"testing"
@@ -101,11 +102,13 @@ func TestDumpIsRestored(t *testing.T) {
 	}
 }
 
-// TestDumpIsRestoredBelow: the new cluster has assigned higher numbers, so that nothing needs a
-// repair.
+// TestDumpIsRestoredBelow: the new cluster has assigned higher numbers when the log is first
+// read, so that nothing needs a repair. Events that were recorded before that have numbers
+// that old cursors are past.
 func TestDumpIsRestoredBelow(t *testing.T) {
 	t.Parallel()
 	old := own(t)
+	burn(t, old.pool, 3000)
 	start := must(old.Now(t.Context()))(t)
 	all := add(t, old.pool, time.Now(), 50)
 	read, early := readSome(t, old.Log, start, 20)
@@ -113,9 +116,10 @@ func TestDumpIsRestoredBelow(t *testing.T) {
 	mark(t, old)
 	url := restore(t, old)
 	pool := dbtest.Open(t, url, eventstore.Open)
+	fresh := add(t, pool, time.Now(), 5)
 	burn(t, pool, 5000)
 	w := at(t, url)
-	fresh := add(t, w.pool, time.Now(), 5)
+	fresh = append(fresh, add(t, w.pool, time.Now(), 5)...)
 	got, _ := drainUntil(t, w.Log, end, len(fresh))
 	wantAll(t, got, fresh)
 	got, _ = drainUntil(t, w.Log, early, len(all)-len(read)+len(fresh))
@@ -154,5 +158,50 @@ func wantAll(t *testing.T, got []uuid.UUID, want ...[]uuid.UUID) {
 		if missing > 0 {
 			t.Errorf("%d of the %d entries of part %d were not read", missing, len(ids), i+1)
 		}
+	}
+}
+
+// TestRepairIsInterrupted: between the runs no one reads the log, though what is ahead of the
+// cluster may be cleared already; the second run continues where the first one stopped.
+func TestRepairIsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := shared(t)
+	must(w.Now(t.Context()))(t)
+	all := add(t, w.pool, time.Now(), 2500)
+	const highest = 1 << 40
+	exec(t, w.pool, `UPDATE upcall.upload_events e SET recorded_xid = ($1 - n)::text::xid8
+		FROM (SELECT id, row_number() OVER (ORDER BY received_at DESC) AS n FROM upcall.upload_events) AS numbered
+		WHERE e.id = numbered.id`,
+		highest)
+	exec(t, w.pool, "INSERT INTO upcall.feed_timelines VALUES (42, 1, '2026-01-01', '3', ($1::bigint - 100)::text::xid8)", highest)
+	fresh := add(t, w.pool, time.Now(), 5)
+	w.forget(w.history.Load())
+
+	pool := dbtest.Open(t, w.url, eventstore.OpenFeed)
+	ctx, kill := context.WithCancel(t.Context())
+	defer kill()
+	if _, err := Repair(ctx, pool, func(int) { kill() }); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want an interruption", err)
+	}
+	left := number(t, w.pool, "SELECT count(*) FROM upcall.upload_events WHERE recorded_xid IS NOT NULL")
+	if left >= len(all)+len(fresh) || left == len(fresh) {
+		t.Fatalf("%d events are left: this tests nothing", left)
+	}
+	// Even if what is left were not ahead of the cluster.
+	exec(t, w.pool, "UPDATE upcall.upload_events SET recorded_xid = '5' WHERE recorded_xid > '1000000000'")
+	if _, err := w.Now(t.Context()); !errors.Is(err, ErrRestored) {
+		t.Errorf("between the runs: got %v, want ErrRestored", err)
+	}
+	if _, err := Repair(t.Context(), pool, func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := drainUntil(t, w.Log, must(w.Oldest(t.Context()))(t), len(all)+len(fresh))
+	wantOnce(t, got, all, fresh)
+	// A client of the other cluster has read all but 700.
+	old := cluster{system: 42, timeline: 1}.at(position{xid: highest - 701, id: uuid.Max})
+	got, _ = drainUntil(t, w.Log, old, 700+len(fresh))
+	wantAll(t, got, all[len(all)-700:], fresh)
+	if len(got) > 2000 {
+		t.Errorf("it reads %d entries again", len(got))
 	}
 }

@@ -159,7 +159,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer within(closeTimeout, store.Close)
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Away: away != nil, Logger: cfg.Logger})
-	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(), log.Collectors())...)
+	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(),
+		log.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
