@@ -60,7 +60,7 @@ func ParseCursor(text string) (Cursor, error) {
 		return Cursor{}, fmt.Errorf("%w: it has %d characters, not %d", ErrCursor, len(text), textLength)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil {
+	if err != nil || len(b) != base64.RawURLEncoding.DecodedLen(textLength) { // the decoder skips ends of lines
 		return Cursor{}, fmt.Errorf("%w: it has characters that no cursor has", ErrCursor)
 	}
 	body := b[:len(b)-4]

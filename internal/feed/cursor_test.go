@@ -31,7 +31,7 @@ func TestParseCursorRejects(t *testing.T) {
 	good := Cursor{1, 1, position{xid: 9}}.String()
 	for _, text := range []string{
 		"", "now", good[:63], good + "A", " " + good[1:], good[:63] + "=", good[:63] + "+",
-		good[:30] + "\n" + good[31:], swap(good, 3), swap(good, 63),
+		good[:30] + "\n" + good[31:], good[:30] + "\n\n\n\n" + good[34:], swap(good, 3), swap(good, 63),
 		Cursor{1, 0, position{xid: 9}}.String(), Cursor{1 << 63, 1, position{xid: 9}}.String(),
 		Cursor{1, 1 << 31, position{xid: 9}}.String(), Cursor{1, 1, position{xid: 1 << 63}}.String(),
 		Cursor{1, 1, position{xid: 9, at: 1}}.String(), Cursor{1, 1, position{at: latest + 1}}.String(),
