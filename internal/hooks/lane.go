@@ -122,7 +122,7 @@ func (l *lane) run(stop context.Context) {
 	reader.Go(func() { l.reader(ctx) })
 	defer reader.Wait()
 	defer cancel()
-	ticker := time.NewTicker(tick)
+	ticker := time.NewTicker(l.pump.config.tick)
 	defer ticker.Stop()
 	l.confirm(ctx)
 	for {

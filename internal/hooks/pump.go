@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -48,6 +49,8 @@ type PumpConfig struct {
 	Random func() float64
 	// Resolver is for tests. Default the system's.
 	Resolver *net.Resolver
+
+	tick time.Duration // how often lanes look at the clock
 }
 
 // A Pump sends deliveries for the endpoints that other receivers do not work for.
@@ -77,6 +80,7 @@ func NewPump(config PumpConfig) (*Pump, error) {
 	if config.Random == nil {
 		config.Random = rand.Float64
 	}
+	config.tick = cmp.Or(config.tick, tick)
 	return &Pump{
 		config: config, sender: newSender(config.Rules, config.Now, config.Resolver), slots: slots{free: maxInProcess},
 		metrics: newMetrics(), lanes: make(map[uuid.UUID]*lane), warned: make(map[string]time.Time),

@@ -71,10 +71,10 @@ func (e *Endpoints) redeliverDead(ctx context.Context, endpoints []Endpoint) (in
 		for {
 			// Each is due a moment after the one before, so that the index has them in order.
 			tag, err := eventstore.Exec(ctx, e.config.Pool, "", `
-				UPDATE upcall.hook_retries r SET reason = 'redelivery', attempts = 0, due_at = $2 + place * interval '1 microsecond'
-				FROM (SELECT event_id, $4 + row_number() OVER (ORDER BY received_at, event_id) AS place FROM (
+				UPDATE upcall.hook_retries r SET reason = 'redelivery', attempts = 0, due_at = $2::timestamptz + place * interval '1 microsecond'
+				FROM (SELECT event_id, $4::bigint + row_number() OVER (ORDER BY received_at, event_id) AS place FROM (
 					SELECT event_id, received_at FROM upcall.hook_retries
-					WHERE endpoint_id = $1 AND due_at IS NULL AND failed_at <= $2 ORDER BY failed_at LIMIT $3) some) dead
+					WHERE endpoint_id = $1 AND due_at IS NULL AND failed_at <= $2 ORDER BY failed_at LIMIT $3) AS oldest) AS dead
 				WHERE r.endpoint_id = $1 AND r.event_id = dead.event_id AND r.due_at IS NULL`, nil, endpoint.ID, now, stepRows, int64(count))
 			if err != nil {
 				return count, fmt.Errorf("redeliver dead letters: %w", unavailable(err))
@@ -135,8 +135,11 @@ func (e *Endpoints) findEvent(ctx context.Context, r Redelivery) (*event.Event, 
 		}
 		var found *event.Event
 		err := e.readEvents(ctx, "id = $3", func(one *event.Event) error { found = one; return errStop }, since, until, r.Event)
-		if found != nil || err != nil && !errors.Is(err, errStop) {
-			return found, err
+		switch {
+		case found != nil:
+			return found, nil
+		case err != nil:
+			return nil, err
 		}
 	}
 	return nil, missing
@@ -204,7 +207,7 @@ func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, events []
 		}
 		_, err := eventstore.Exec(ctx, e.config.Pool, "", `
 			INSERT INTO upcall.hook_retries (endpoint_id, event_id, received_at, kind, reason, attempts, due_at)
-			SELECT $1, id, received_at, 'recorded', 'redelivery', 0, $4 + ($5 + place) * interval '1 microsecond'
+			SELECT $1, id, received_at, 'recorded', 'redelivery', 0, $4::timestamptz + ($5::bigint + place) * interval '1 microsecond'
 			FROM unnest($2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS events (id, received_at, place)
 			ON CONFLICT (endpoint_id, event_id) DO UPDATE SET reason = 'redelivery', attempts = 0, due_at = excluded.due_at`,
 			nil, endpoints[i].ID, ids, times, now, int64(before+count))
