@@ -101,6 +101,19 @@ CREATE INDEX hook_attempts_endpoint ON upcall.hook_attempts (endpoint_id, at);
 CREATE INDEX hook_attempts_successes ON upcall.hook_attempts (endpoint_id, at) WHERE delivered AND reason NOT IN ('test', 'redelivery');
 CREATE INDEX hook_attempts_event ON upcall.hook_attempts (event_id);
 
+-- The months of the next time. Receivers make later ones.
+DO $$
+DECLARE
+    month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month';
+BEGIN
+    FOR i IN 1..4 LOOP
+        EXECUTE format('CREATE TABLE upcall.%I PARTITION OF upcall.hook_attempts FOR VALUES FROM (%L) TO (%L)',
+            'hook_attempts_' || to_char(month, 'YYYY_MM'), month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+        month := month + interval '1 month';
+    END LOOP;
+END
+$$;
+
 COMMENT ON TABLE upcall.hook_attempts IS 'Attempts of the last 14 days: those that failed, tests, redeliveries, and the latest 100 of each endpoint that succeeded. Partitioned by month (UTC).';
 COMMENT ON COLUMN upcall.hook_attempts.endpoint_id IS 'hook_endpoints.id. Never null.';
 COMMENT ON COLUMN upcall.hook_attempts.event_id    IS 'upload_events.id; of a test, no event has it. Never null.';

@@ -244,11 +244,11 @@ func TestEverythingIsExplained(t *testing.T) {
 	rows, err := conn.Query(t.Context(), `
 		SELECT c.relname, '', obj_description(c.oid, 'pg_class')
 		FROM pg_class c
-		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'schema_migrations'
+		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'schema_migrations' AND NOT c.relispartition
 		UNION ALL
 		SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'schema_migrations'
+		WHERE c.relnamespace = 'upcall'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'schema_migrations' AND NOT c.relispartition
 			AND a.attnum > 0 AND NOT a.attisdropped`)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,12 @@ func helpTexts() kong.Vars {
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 		"fields": "Names in another issuer's template: filename=object,height=imageInfo.height. " +
 			"A variable may have several: object=object,filename=object.",
+		"hooks_allow_cidrs": "Private networks that deliveries may go to, separated by commas, for example 10.1.0.0/16. " +
+			"Default none: only public addresses.",
+		"hooks_allow_http": "Let deliveries go to URLs of plain http.",
+		"hooks_file":       "File that declares endpoints of hooks, which are made or changed at the start; see docs/hooks.md.",
+		"hooks_schedule": "Pauses before a failed delivery is tried again, separated by commas; 0s is no retry. " +
+			"Default 5s,5m,30m,2h,5h,10h,14h,20h,24h.",
 		"listen":       "Public listener: the callback path and nothing else.",
 		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
@@ -30,6 +36,19 @@ func helpTexts() kong.Vars {
 		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. The sender of a callback is the last " +
 			"address in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
 		"trust_key_urls": "Exact URLs of additional public keys to trust, such as an emulator's, separated by commas.",
+
+		// receiver hooks.
+		"hook_clear": "Let this part of the filter match everything again, or send no headers: on, bucket, key-prefix, key-glob, " +
+			"mime-type, var or header.",
+		"hook_from": "Where in the log to begin: now, oldest, or the time of receipt of the first event, as 2026-11-27T08:00:00Z.",
+		"hook_glob": "Only of keys that match this: * and ? stop at a slash, **/ is any folders, [a-z] and {png,jpg} as usual. " +
+			"Repeat it for several.",
+		"hook_header":    "Send this header, too. Repeat it for several.",
+		"hook_in_flight": "Send at most this many requests at once, 1 to 64. With 1, deliveries arrive in the order of the log, retries apart.",
+		"hook_keep":      "Sign with the former secret, too, for so long; at most 720h.",
+		"hook_on": "What to tell of: recorded, disputed (the object is not what its callback said), gone. Repeat it for several. " +
+			"Default recorded.",
+		"hook_var": "Only of uploads with this value of a custom variable, named without x:. Repeat it for several variables.",
 
 		// receiver doctor.
 		"at":           "When the callback arrived, as 2006-01-02T15:04:05Z, to check upload tokens. By default its Date header, or else now.",

@@ -4,6 +4,7 @@
 //	receiver migrate up   bring the database schema up to date
 //	receiver maintain     make the coming months' partitions and drop what has expired
 //	receiver feed         show how far the log of events can be read, or repair it
+//	receiver hooks        have applications told of uploads over HTTP
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
 //	receiver healthcheck  check that a receiver is running
@@ -29,6 +30,7 @@ type commands struct {
 	Maintain    maintainCommand    `cmd:"" help:"Make the partitions of the coming months and drop what has expired, once."`
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
+	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
 }

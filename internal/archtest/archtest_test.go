@@ -77,7 +77,7 @@ var confined = map[string][]string{
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
 	"code.dny.dev/ssrf":                            {"upcall/internal/hooks"},
-	"go.yaml.in/yaml":                              {"upcall/internal/policy"},
+	"go.yaml.in/yaml":                              {"upcall/internal/policy", "upcall/internal/hooks"},
 	"github.com/Shopify/toxiproxy":                 {"upcall/cmd/chaos"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/cli"},
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},

@@ -46,9 +46,16 @@ func Secret(flag string, env Env, name string) (string, error) {
 	case path == "":
 		return value, nil
 	}
+	content, err := ReadSecret(path)
+	return content, fault.In(name+fileSuffix, err)
+}
+
+// ReadSecret returns the content of a file without one line break at its end. The error wraps
+// one of the sentinels above.
+func ReadSecret(path string) (string, error) {
 	content, err := read(path)
 	if err != nil {
-		return "", fault.In(name+fileSuffix, fmt.Errorf("the file %q %w", path, err))
+		return "", fmt.Errorf("the file %q %w", path, err)
 	}
 	return content, nil
 }

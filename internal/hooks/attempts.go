@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/migrations"
 )
 
 const (
@@ -45,7 +47,10 @@ func (e *Endpoints) Test(ctx context.Context, endpoint string) (Attempt, error) 
 		return Attempt{}, fmt.Errorf("test endpoint: %w", err)
 	}
 	attempt := o.attempt(tested.ID, message.ID, time.Time{}, ForTest, 0)
-	return attempt, writeAttempts(ctx, e.config.Pool, []Attempt{attempt})
+	if err := writeAttempts(ctx, e.config.Pool, []Attempt{attempt}, e.config.Now()); err != nil {
+		e.config.Logger.WarnContext(ctx, "attempt was not kept", slog.String("error", err.Error()))
+	}
+	return attempt, nil
 }
 
 // sampleFor returns a message that looks like one that the endpoint asked for. Its type tells
@@ -81,8 +86,24 @@ func (o *outcome) attempt(endpoint, id uuid.UUID, received time.Time, reason Rea
 	return a
 }
 
-// writeAttempts inserts rows.
-func writeAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt) error {
+// checkViolation is the SQLSTATE of a row without a partition.
+const checkViolation = "23514"
+
+// writeAttempts inserts rows, and makes their months if there are none yet.
+func writeAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt, now time.Time) error {
+	err := insertAttempts(ctx, pool, attempts)
+	if migrations.ServerError(err).Code == checkViolation {
+		if err = makePartitions(ctx, pool, now); err == nil {
+			err = insertAttempts(ctx, pool, attempts)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("record attempts: %w", unavailable(err))
+	}
+	return nil
+}
+
+func insertAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt) error {
 	var b struct {
 		endpoints, events []uuid.UUID
 		received          []*time.Time
@@ -107,10 +128,7 @@ func writeAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt) 
 			$8::integer[], $9::float8[], $10::text[], $11::text[])
 			AS a (endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer)`, nil,
 		b.endpoints, b.events, b.received, b.reasons, b.numbers, b.at, b.delivered, b.statuses, b.took, b.problems, b.answers)
-	if err != nil {
-		return fmt.Errorf("record attempts: %w", unavailable(err))
-	}
-	return nil
+	return err
 }
 
 // Attempts returns the attempts of the last 14 days that are kept, the latest first: those

@@ -154,7 +154,7 @@ func TestForgeryByName(t *testing.T) {
 	defer inside.Close()
 	_, port, _ := net.SplitHostPort(inside.Listener.Addr().String())
 	for _, answer := range []string{"127.0.0.1", "169.254.169.254", "10.1.2.3"} {
-		names := newNameServer(t, []string{"192.88.99.1", answer}) // the first is looked at, not connected to
+		names := newNameServer(t, []string{"192.88.99.1", answer}, nil) // the first is looked at, not connected to
 		s := newSender(Rules{AllowHTTP: true}, time.Now, names.resolver())
 		if addrs, err := names.resolver().LookupHost(t.Context(), "app.example.com"); err != nil || addrs[0] != "192.88.99.1" {
 			t.Fatalf("%v, %v", addrs, err)

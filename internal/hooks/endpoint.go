@@ -42,6 +42,8 @@ type Endpoint struct {
 	RotatedUntil time.Time // how long the previous secret still signs; zero if there is none
 	CreatedAt    time.Time
 	ChangedAt    time.Time // by an operator
+	Waiting      int       // deliveries that failed and will be tried again, as Get and List know
+	DeadLetters  int       // deliveries that will not
 
 	version  int64         // of the settings and the state
 	secret   Secret        // signs
@@ -72,6 +74,8 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 		Reason       *string           `json:"reason"`
 		FailingSince *time.Time        `json:"failing_since"`
 		ProbeAt      *time.Time        `json:"probe_at"`
+		Waiting      int               `json:"waiting"`
+		DeadLetters  int               `json:"dead_letters"`
 		On           []Kind            `json:"on"`
 		Buckets      []string          `json:"buckets"`
 		KeyPrefixes  []string          `json:"key_prefixes"`
@@ -84,8 +88,9 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 		CreatedAt    time.Time         `json:"created_at"`
 		ChangedAt    time.Time         `json:"changed_at"`
 	}{
-		e.ID, e.Name, e.URL, e.State, text(e.Reason), moment(e.FailingSince), moment(e.ProbeAt), e.On, e.Buckets, e.KeyPrefixes,
-		e.KeyGlobs, e.MimeTypes, e.Vars, e.MaxInFlight, append([]string{}, slices.Sorted(maps.Keys(e.Headers))...),
+		e.ID, e.Name, e.URL, e.State, text(e.Reason), moment(e.FailingSince), moment(e.ProbeAt), e.Waiting, e.DeadLetters,
+		e.On, e.Buckets, e.KeyPrefixes, e.KeyGlobs, e.MimeTypes, e.Vars, e.MaxInFlight,
+		append([]string{}, slices.Sorted(maps.Keys(e.Headers))...),
 		moment(e.RotatedUntil), e.CreatedAt.UTC(), e.ChangedAt.UTC(),
 	})
 }

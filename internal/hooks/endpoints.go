@@ -119,7 +119,7 @@ func (e *Endpoints) place(ctx context.Context, from Start) (feed.Cursor, error) 
 
 // List returns all endpoints by name.
 func (e *Endpoints) List(ctx context.Context) ([]Endpoint, error) {
-	return loadEndpoints(ctx, e.config.Pool, "state <> 'removing'")
+	return e.load(ctx, "state <> 'removing'")
 }
 
 // Get returns an endpoint. The error wraps [ErrNotFound].
@@ -127,9 +127,9 @@ func (e *Endpoints) Get(ctx context.Context, endpoint string) (Endpoint, error) 
 	var found []Endpoint
 	var err error
 	if id, bad := uuid.Parse(endpoint); bad == nil {
-		found, err = loadEndpoints(ctx, e.config.Pool, "id = $1 AND state <> 'removing'", id)
+		found, err = e.load(ctx, "id = $1 AND state <> 'removing'", id)
 	} else if checkName(endpoint) == nil { // else no endpoint has the name
-		found, err = loadEndpoints(ctx, e.config.Pool, "name = $1 AND state <> 'removing'", endpoint)
+		found, err = e.load(ctx, "name = $1 AND state <> 'removing'", endpoint)
 	}
 	if err != nil {
 		return Endpoint{}, err
@@ -138,6 +138,35 @@ func (e *Endpoints) Get(ctx context.Context, endpoint string) (Endpoint, error) 
 		return Endpoint{}, fault.New(ErrNotFound, "endpoint", "see receiver hooks list", "there is no endpoint %s", fault.Quote(endpoint))
 	}
 	return found[0], nil
+}
+
+// load returns endpoints with the number of their retries and dead letters.
+func (e *Endpoints) load(ctx context.Context, condition string, args ...any) ([]Endpoint, error) {
+	all, err := loadEndpoints(ctx, e.config.Pool, condition, args...)
+	if err != nil || len(all) == 0 {
+		return []Endpoint{}, err
+	}
+	place := make(map[uuid.UUID]int)
+	ids := make([]uuid.UUID, len(all))
+	for i := range all {
+		ids[i] = all[i].ID
+		place[ids[i]] = i
+	}
+	var id uuid.UUID
+	var waiting, dead int
+	_, err = eventstore.Exec(ctx, e.config.Pool, "", `
+		SELECT endpoint_id, count(due_at), count(*) - count(due_at) FROM upcall.hook_retries WHERE endpoint_id = ANY($1) GROUP BY endpoint_id`,
+		func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&id, &waiting, &dead}, func() error {
+				all[place[id]].Waiting, all[place[id]].DeadLetters = waiting, dead
+				return nil
+			})
+			return err
+		}, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", unavailable(err))
+	}
+	return all, nil
 }
 
 // Update changes settings and returns the endpoint as it is then.

@@ -90,7 +90,8 @@ func TestFilterRejects(t *testing.T) {
 		{"all types", Filter{MimeTypes: []string{"*/*"}}, ErrFilter, "not a MIME type"},
 		{"type with parameters", Filter{MimeTypes: []string{"text/html; charset=utf-8"}}, ErrFilter, "not a MIME type"},
 		{"upper case", Filter{MimeTypes: []string{"Image/png"}}, ErrFilter, "not a MIME type"},
-		{"variable with x:", Filter{Vars: map[string]string{"x:uid": "7"}}, ErrFilter, `vars: "x:uid": events hold custom variables without x:; write uid`},
+		{"variable with x:", Filter{Vars: map[string]string{"x:uid": "7"}}, ErrFilter,
+			`vars: "x:uid": events hold custom variables without x:; write uid`},
 		{"no name", Filter{Vars: map[string]string{"": "7"}}, ErrFilter, "vars: a variable has no name"},
 		{"variable with NUL", Filter{Vars: map[string]string{"uid": "\x00"}}, ErrFilter, "vars: "},
 	} {
@@ -128,7 +129,8 @@ func FuzzGlob(f *testing.F) {
 func BenchmarkHundredFilters(b *testing.B) {
 	filters := make([]*matcher, 100)
 	for i := range filters {
-		filters[i] = Filter{On: []Kind{Recorded}, Buckets: []string{"photos"}, KeyPrefixes: []string{"tenant-" + strings.Repeat("x", i%7)}}.matcher()
+		prefix := "tenant-" + strings.Repeat("x", i%7)
+		filters[i] = Filter{On: []Kind{Recorded}, Buckets: []string{"photos"}, KeyPrefixes: []string{prefix}}.matcher()
 	}
 	e := anEvent()
 	for b.Loop() {

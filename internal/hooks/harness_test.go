@@ -245,7 +245,10 @@ func (a *app) ids() (ids []string) {
 func (a *app) waitFor(t *testing.T, want []uuid.UUID) {
 	t.Helper()
 	wait.Until(t, "all events arrive", func() bool {
-		ids := a.ids()
-		return !slices.ContainsFunc(want, func(id uuid.UUID) bool { return !slices.Contains(ids, id.String()) })
+		there := make(map[string]bool)
+		for _, id := range a.ids() {
+			there[id] = true
+		}
+		return !slices.ContainsFunc(want, func(id uuid.UUID) bool { return !there[id.String()] })
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/eventstore"
+	"upcall/internal/fault"
 	"upcall/migrations"
 )
 
@@ -51,8 +52,9 @@ func makePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) erro
 
 // explainRights makes a missing right a mistake that says what to do.
 func explainRights(err error) error {
-	if mistake := eventstore.Mistake(err); mistake != nil {
-		return fmt.Errorf("%w: or run receiver maintain with the role that owns the tables, every day", mistake)
+	if eventstore.Mistake(err) != nil {
+		return fault.New(eventstore.ErrMistake, "", "run receiver maintain with the role that owns the tables, now and then every day",
+			"%s, and this role may not make or drop months", fault.Line(err.Error()))
 	}
 	return unavailable(err)
 }

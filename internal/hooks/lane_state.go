@@ -131,7 +131,9 @@ func (l *lane) finishUp(ctx context.Context) {
 		}
 		break
 	}
-	l.commit(ctx)
+	bounded, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	l.commit(bounded)
 	l.interrupt()
 	l.release(ctx)
 }

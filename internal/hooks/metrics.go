@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"upcall/internal/feed"
 )
 
 const (
@@ -118,6 +120,7 @@ func (p *Pump) forget(e *Endpoint) {
 // A standing is what a lane says of itself, for others.
 type standing struct {
 	endpoint *Endpoint
+	cursor   feed.Cursor
 	waiting  int       // deliveries in the window that are not done
 	oldest   time.Time // received_at of the first of them; zero if there are none
 	behind   bool      // the log has more than the window holds
@@ -125,7 +128,7 @@ type standing struct {
 
 // report says how the lane is doing.
 func (l *lane) report() {
-	s := standing{endpoint: l.endpoint, behind: !l.reading}
+	s := standing{endpoint: l.endpoint, cursor: l.lease.Cursor(), behind: !l.reading}
 	for _, d := range l.window {
 		if d.done {
 			continue
@@ -149,19 +152,19 @@ func (p *Pump) measure(ctx context.Context) {
 		p.mu.Unlock()
 		for _, l := range lanes {
 			if s := l.standing.Load(); s != nil {
-				p.show(ctx, l, s)
+				p.show(ctx, s)
 			}
 		}
 	}
 }
 
-func (p *Pump) show(ctx context.Context, l *lane, s *standing) {
+func (p *Pump) show(ctx context.Context, s *standing) {
 	label, seconds, events := p.metrics.label(s.endpoint), 0.0, float64(s.waiting)
 	if !s.oldest.IsZero() {
 		seconds = max(0, p.now().Sub(s.oldest).Seconds())
 	}
 	if s.behind && s.waiting > 0 {
-		if lag, err := p.config.Log.Lag(ctx, l.lease.Cursor()); err == nil {
+		if lag, err := p.config.Log.Lag(ctx, s.cursor); err == nil {
 			events = max(events, float64(lag.Events))
 		}
 	}

@@ -13,19 +13,20 @@ import (
 // A nameServer answers each question for an IPv4 address with the next of its answers, and
 // repeats the last.
 type nameServer struct {
-	conn net.PacketConn
+	conn  net.PacketConn
+	delay chan struct{} // no answer before it is closed; nil is none
 
 	mu      sync.Mutex
 	answers []string
 }
 
-func newNameServer(t *testing.T, answers []string) *nameServer {
+func newNameServer(t *testing.T, answers []string, delay chan struct{}) *nameServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &nameServer{conn: conn, answers: answers}
+	n := &nameServer{conn: conn, answers: answers, delay: delay}
 	var work sync.WaitGroup
 	work.Go(n.serve)
 	t.Cleanup(func() { conn.Close(); work.Wait() })
@@ -51,7 +52,11 @@ func (n *nameServer) serve() {
 			continue
 		}
 		asked := question.Questions[0]
-		reply := dnsmessage.Message{Header: dnsmessage.Header{ID: question.ID, Response: true, RecursionAvailable: true}, Questions: question.Questions}
+		reply := dnsmessage.Message{
+			Header: dnsmessage.Header{ID: question.ID, Response: true, RecursionAvailable: true}, Questions: question.Questions}
+		if n.delay != nil {
+			<-n.delay
+		}
 		if asked.Type == dnsmessage.TypeA {
 			n.mu.Lock()
 			addr := netip.MustParseAddr(n.answers[0])

@@ -2,11 +2,14 @@ package hooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/eventstore"
 )
 
 const (
@@ -17,8 +20,9 @@ const (
 	maxNotes = 10_000
 	// writeRows is how many rows one statement writes.
 	writeRows = 500
-	// keepEvery is how often old rows are deleted and partitions made.
-	keepEvery = time.Hour
+	// keepEvery is how often old rows are deleted and partitions made, keepAgain when that is
+	// tried again after it failed, and keepTimeout bounds it.
+	keepEvery, keepAgain, keepTimeout = time.Hour, time.Minute, 5 * time.Second
 )
 
 // notes are attempts that are to be written.
@@ -93,7 +97,7 @@ func (p *Pump) write(ctx context.Context, successes bool) {
 	}
 	for len(rows) > 0 {
 		step := rows[:min(len(rows), writeRows)]
-		if err := writeAttempts(ctx, p.config.Pool, step); err != nil {
+		if err := writeAttempts(ctx, p.config.Pool, step, p.now()); err != nil {
 			p.warn(ctx, "attempts were not kept", err)
 			return // deliveries matter, and this must not pile up
 		}
@@ -122,10 +126,17 @@ func (p *Pump) trimSuccesses(ctx context.Context, endpoints []uuid.UUID) error {
 // keep makes the partitions of attempts and deletes old rows, until ctx ends.
 func (p *Pump) keep(ctx context.Context) {
 	for {
-		if err := Keep(ctx, p.config.Pool, p.now()); err != nil {
+		bounded, cancel := context.WithTimeout(ctx, keepTimeout)
+		err := Keep(bounded, p.config.Pool, p.now())
+		cancel()
+		next := keepEvery
+		if err != nil {
 			p.warn(ctx, "attempts of hooks were not tidied", err)
+			if !errors.Is(err, eventstore.ErrMistake) { // which no trying fixes
+				next = keepAgain
+			}
 		}
-		if sleep(ctx, keepEvery) != nil {
+		if sleep(ctx, next) != nil {
 			return
 		}
 	}

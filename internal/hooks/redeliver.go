@@ -72,7 +72,7 @@ func (e *Endpoints) redeliverDead(ctx context.Context, endpoints []Endpoint) (in
 			// Each is due a moment after the one before, so that the index has them in order.
 			tag, err := eventstore.Exec(ctx, e.config.Pool, "", `
 				UPDATE upcall.hook_retries r SET reason = 'redelivery', attempts = 0, due_at = $2::timestamptz + place * interval '1 microsecond'
-				FROM (SELECT event_id, $4::bigint + row_number() OVER (ORDER BY received_at, event_id) AS place FROM (
+				FROM (SELECT event_id, $4::bigint - 1 + row_number() OVER (ORDER BY received_at, event_id) AS place FROM (
 					SELECT event_id, received_at FROM upcall.hook_retries
 					WHERE endpoint_id = $1 AND due_at IS NULL AND failed_at <= $2 ORDER BY failed_at LIMIT $3) AS oldest) AS dead
 				WHERE r.endpoint_id = $1 AND r.event_id = dead.event_id AND r.due_at IS NULL`, nil, endpoint.ID, now, stepRows, int64(count))
@@ -207,7 +207,7 @@ func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, events []
 		}
 		_, err := eventstore.Exec(ctx, e.config.Pool, "", `
 			INSERT INTO upcall.hook_retries (endpoint_id, event_id, received_at, kind, reason, attempts, due_at)
-			SELECT $1, id, received_at, 'recorded', 'redelivery', 0, $4::timestamptz + ($5::bigint + place) * interval '1 microsecond'
+			SELECT $1, id, received_at, 'recorded', 'redelivery', 0, $4::timestamptz + ($5::bigint + place - 1) * interval '1 microsecond'
 			FROM unnest($2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS events (id, received_at, place)
 			ON CONFLICT (endpoint_id, event_id) DO UPDATE SET reason = 'redelivery', attempts = 0, due_at = excluded.due_at`,
 			nil, endpoints[i].ID, ids, times, now, int64(before+count))

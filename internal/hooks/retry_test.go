@@ -96,7 +96,8 @@ func TestHundredHours(t *testing.T) {
 		attempts, err = w.Attempts(t.Context(), endpoint.ID.String(), time.Time{}, 100)
 		return err == nil && len(attempts) == 10
 	})
-	if attempts[0].Number != 10 || attempts[0].Reason != ForRetry || attempts[9].Number != 1 || attempts[9].Reason != ForFirst || *attempts[9].Status != 500 {
+	if last, first := attempts[0], attempts[9]; last.Number != 10 || last.Reason != ForRetry || first.Number != 1 ||
+		first.Reason != ForFirst || *first.Status != 500 {
 		t.Errorf("%+v", attempts)
 	}
 
@@ -244,7 +245,8 @@ func TestDroppedEvent(t *testing.T) {
 		VALUES ($1, $2, now(), 'recorded', 'retry', 1, now())`, e.ID, uuid.New())
 	w.receiver(t)
 	wait.Until(t, "it is dead", func() bool { r, ok := w.retry(t); return ok && r.due == nil })
-	if dead, err := w.Failed(t.Context(), "", true, 1); err != nil || dead[0].Problem != "the event was dropped from the log" || a.requests() != 0 {
+	dead, err := w.Failed(t.Context(), "", true, 1)
+	if err != nil || dead[0].Problem != "the event was dropped from the log" || a.requests() != 0 {
 		t.Errorf("%v, %+v, %d requests", err, dead, a.requests())
 	}
 }

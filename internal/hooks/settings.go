@@ -153,7 +153,8 @@ func checkHeaders(headers map[string]string) error {
 		case seen[lower]:
 			faults.AddNew(ErrHeader, "", "leave one out", "%s is given twice", name)
 		case strings.ContainsFunc(value, isBad) || strings.TrimSpace(value) != value || len(value) > maxHeaderValue:
-			faults.AddNew(ErrHeader, "", "give up to 4096 bytes on one line, without spaces at the ends", "the value of %s is not that of a header", name)
+			faults.AddNew(ErrHeader, "", "give up to 4096 bytes on one line, without spaces at the ends",
+				"the value of %s is not that of a header", name)
 		}
 		seen[lower] = true
 	}

@@ -75,7 +75,8 @@ func TestSettingsReject(t *testing.T) {
 func TestSettingsAccept(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
-		"https://app.example.com", "https://app.example.com:8443/a?b=c%20d", "https://93.184.216.34/", "https://[2606:2800:220:1::1]/", "https://app/",
+		"https://app.example.com", "https://app.example.com:8443/a?b=c%20d", "https://93.184.216.34/", "https://[2606:2800:220:1::1]/",
+		"https://app/",
 	} {
 		if err := (Settings{URL: url}).Check(Rules{}); err != nil {
 			t.Errorf("%s: %v", url, err)
@@ -90,7 +91,8 @@ func TestSettingsAccept(t *testing.T) {
 
 func TestParseCIDRs(t *testing.T) {
 	t.Parallel()
-	if got, err := ParseCIDRs([]string{"10.0.0.0/8", " fd00::/8"}); err != nil || len(got) != 2 || got[1] != netip.MustParsePrefix("fd00::/8") {
+	got, err := ParseCIDRs([]string{"10.0.0.0/8", " fd00::/8"})
+	if err != nil || len(got) != 2 || got[1] != netip.MustParsePrefix("fd00::/8") {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, text := range []string{"", "10.0.0.0", "10.0.0.1/8", "10.0.0.0/33", "::ffff:10.0.0.0/104", "fe80::%lo/10", "any"} {
@@ -104,7 +106,8 @@ func TestParseStart(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
 		"": true, "now": true, "oldest": true, "2026-11-27T08:00:00Z": true, "2026-11-27T08:00:00+08:00": true,
-		"NOW": false, "yesterday": false, "2026-11-27": false, "2026-11-27T08:00:00": false, "10000-01-01T00:00:00Z": false, "0001-01-01T00:00:00Z": false,
+		"NOW": false, "yesterday": false, "2026-11-27": false, "2026-11-27T08:00:00": false,
+		"10000-01-01T00:00:00Z": false, "0001-01-01T00:00:00Z": false,
 	} {
 		if _, err := ParseStart(text); (err == nil) != want || err != nil && !errors.Is(err, ErrFrom) {
 			t.Errorf("%q: %v", text, err)

@@ -17,6 +17,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
+	"upcall/internal/hooks"
 	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/recorder"
@@ -68,6 +69,9 @@ type Config struct {
 	// MaxRefusals is the most refused callbacks to keep. Default
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.
 	MaxRefusals int
+
+	// Hooks configures deliveries to applications.
+	Hooks HooksConfig
 
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
@@ -141,6 +145,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
+	deliveries, err := cfg.newHooks(ctx, log, janitor)
+	if err != nil {
+		return err
+	}
+	defer within(closeTimeout, deliveries.close)
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{
 		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
@@ -160,7 +169,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	defer within(closeTimeout, store.Close)
 	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Away: away != nil, Logger: cfg.Logger})
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(),
-		log.Collectors())...)
+		log.Collectors(), deliveries.pump.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
@@ -174,10 +183,13 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
+	if away == nil {
+		deliveries.declare(ctx)
+	}
 	// The workers stop after the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, func(ctx context.Context) {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, deliveries.run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
 		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
@@ -226,6 +238,9 @@ func Maintain(ctx context.Context, cfg Config) (monthsAhead int, err error) {
 	defer janitor.Pool.Close()
 	if err = migrations.Check(ctx, janitor.Pool); err == nil {
 		err = janitor.Once(ctx)
+	}
+	if err == nil {
+		err = hooks.Keep(ctx, janitor.Pool, cfg.Now())
 	}
 	if err == nil {
 		monthsAhead, err = janitor.MonthsAhead(ctx)
