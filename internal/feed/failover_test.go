@@ -1,8 +1,12 @@
 package feed
 
 import (
+	"fmt"
+	"net/url"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
@@ -80,4 +84,64 @@ func follows(t *testing.T, w *world, standby *dbtest.Server) {
 		}
 		return there
 	})
+}
+
+// TestFailoverUnderAReader: a reader that waits at the head of a primary that is lost goes on
+// with the standby, with the same log.
+func TestFailoverUnderAReader(t *testing.T) {
+	t.Parallel()
+	primary := dbtest.NewServer(t)
+	standby := dbtest.NewStandby(t, primary.URL())
+	both, err := url.Parse(primary.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	both.Host += fmt.Sprintf(",127.0.0.1:%d", standby.Port())
+	query := both.Query()
+	query.Set("target_session_attrs", "read-write")
+	both.RawQuery = query.Encode()
+	w := at(t, both.String())
+	start := must(w.Now(t.Context()))(t)
+	kept := add(t, w.pool, time.Now(), 5)
+	_, cursor := readSome(t, w.Log, start, 5)
+	mark(t, w)
+	follows(t, w, standby)
+
+	type result struct {
+		ids []uuid.UUID
+		end Cursor
+	}
+	read := make(chan result, 1)
+	go func() {
+		var r result
+		for r.end = cursor; len(r.ids) == 0 && t.Context().Err() == nil; {
+			page, err := w.Next(t.Context(), r.end, 10)
+			if err != nil {
+				continue // PostgreSQL is away
+			}
+			for _, e := range page.Entries {
+				r.ids = append(r.ids, e.Event.ID)
+			}
+			r.end = page.Next
+		}
+		read <- r
+	}()
+	wait.Until(t, "the reader waits", func() bool {
+		w.tail.mu.Lock()
+		defer w.tail.mu.Unlock()
+		return w.tail.waiting > 0
+	})
+	primary.Kill(t)
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := dbtest.Open(t, standby.URL(), eventstore.Open)
+	fresh := add(t, after, time.Now(), 1)
+	r := <-read
+	wantOnce(t, r.ids, fresh)
+	if r.end.timeline != cursor.timeline+1 {
+		t.Errorf("the cursor is of timeline %d, after %d", r.end.timeline, cursor.timeline)
+	}
+	got, _ := drainUntil(t, w.Log, start, 6)
+	wantOnce(t, got, kept, fresh)
 }

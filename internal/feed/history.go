@@ -245,5 +245,11 @@ func (h *history) began(now head) (uint64, error) {
 	return min(last.readUntil, last.written), nil
 }
 
-// forget makes the next call look again.
-func (l *Log) forget(h *history) { l.history.CompareAndSwap(h, nil) }
+// forget makes the next call look again. Cursors that were handed out elsewhere need no mark
+// here.
+func (l *Log) forget(h *history) {
+	if l.history.CompareAndSwap(h, nil) {
+		l.handed.Store(0)
+		l.marked.Store(0)
+	}
+}

@@ -113,7 +113,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 		return chunk{}, err
 	}
 	if c.head.repairing {
-		l.history.Store(nil)
+		l.forget(l.history.Load())
 		return chunk{}, ErrRestored
 	}
 	c.full = c.full || len(c.entries) >= limit
@@ -156,6 +156,10 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next 
 		}
 		if from.xid > c.head.xmax {
 			// No transaction has had this number: the server was set back on its timeline.
+			l.forget(h) // it may have an older mark now
+			if h, err = l.place(ctx); err != nil {
+				return chunk{}, after, err
+			}
 			after = h.at(position{xid: max(h.readUntil(), 1)})
 			continue
 		}
