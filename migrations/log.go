@@ -127,7 +127,8 @@ func (x indexer) watch(ctx context.Context, pid uint32) {
 		var line string
 		err := conn.QueryRow(ctx, `
 			SELECT phase || CASE
-				WHEN lockers_total > 0 AND phase LIKE 'waiting%' THEN format(': %s of %s transactions have ended', lockers_done, lockers_total)
+				WHEN lockers_total > 0 AND phase LIKE 'waiting%'
+					THEN format(': %s of %s transactions have ended', lockers_done, lockers_total)
 				WHEN blocks_total > 0 THEN format(': %s %%', 100 * blocks_done / blocks_total)
 				ELSE '' END
 			FROM pg_stat_progress_create_index WHERE pid = $1`, int64(pid)).Scan(&line)

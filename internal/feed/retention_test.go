@@ -141,3 +141,47 @@ func TestSince(t *testing.T) {
 	got, _ := drainUntil(t, w.Log, must(w.Since(t.Context(), at.Add(time.Minute)))(t), 4)
 	wantOnce(t, got, middle, last)
 }
+
+// TestPartitionsComeAndGo: a reader at the head sees each event that is kept once, while months
+// are made for late events, and dropped.
+func TestPartitionsComeAndGo(t *testing.T) {
+	t.Parallel()
+	w := shared(t)
+	start := must(w.Now(t.Context()))(t)
+	all := [][]uuid.UUID{add(t, w.pool, time.Now(), 2)}
+	first, after := readSome(t, w.Log, start, 2)
+	const rounds, each = 6, 3
+	type result struct {
+		ids []uuid.UUID
+		err error
+	}
+	read := make(chan result, 1)
+	go func() {
+		r := result{ids: first}
+		kept := len(first)
+		for kept < 2+rounds*each {
+			var page Page
+			if page, r.err = w.Next(t.Context(), after, 2); r.err != nil || t.Context().Err() != nil {
+				break
+			}
+			for _, e := range page.Entries {
+				if time.Since(e.Event.ReceivedAt) < 24*time.Hour {
+					kept++
+					r.ids = append(r.ids, e.Event.ID)
+				}
+			}
+			after = page.Next
+		}
+		read <- r
+	}()
+	for n := range rounds {
+		add(t, w.pool, month(t, w, 4+n%2), 2)
+		all = append(all, add(t, w.pool, time.Now(), each))
+		expire(t, w)
+	}
+	r := <-read
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	wantOnce(t, r.ids, all...)
+}
