@@ -170,6 +170,7 @@ type app struct {
 	mu       sync.Mutex
 	arrived  []arrival
 	answer   func(n int, r *http.Request) int // the status of the nth request, from 1
+	decide   func(n int, id string) int       // takes its place, while the lock is held
 	problems []string
 }
 
@@ -197,6 +198,10 @@ func newApp(t *testing.T, answer func(n int, r *http.Request) int) *app {
 		}
 		a.arrived = append(a.arrived, arrival{event.ID, event.Subject, time.Now()})
 		n, answer := len(a.arrived), a.answer
+		if a.decide != nil {
+			code := a.decide(n, event.ID)
+			answer = func(int, *http.Request) int { return code }
+		}
 		a.mu.Unlock()
 		if answer == nil {
 			w.WriteHeader(http.StatusNoContent)
