@@ -33,3 +33,28 @@ func (w *world) sum(t *testing.T, outcome string) (n int) {
 	w.query(t, &n, "SELECT coalesce(sum(attempts), 0)::integer FROM upcall.hook_counts WHERE outcome = $1", outcome)
 	return n
 }
+
+// TestBehind names what has deliveries to come, until there are none.
+func TestBehind(t *testing.T) {
+	t.Parallel()
+	w, a, b := newWorld(t), newApp(t, nil), newApp(t, nil)
+	w.add(t, "app", a)
+	w.add(t, "other", b, func(s *Settings) { s.Buckets = []string{"other"} })
+	w.add(t, "paused", b)
+	if _, err := w.Pause(t.Context(), "paused"); err != nil {
+		t.Fatal(err)
+	}
+	w.upload(t, "k", 3)
+	behind, err := w.Behind(t.Context())
+	if err != nil || len(behind) != 2 || behind[0] != "endpoint app: 3 events, 0 retries" {
+		t.Errorf("%v, %q", err, behind)
+	}
+	w.receiver(t)
+	wait.Until(t, "nothing is to come", func() bool {
+		behind, err = w.Behind(t.Context())
+		return err == nil && len(behind) == 0
+	})
+	if a.requests() != 3 {
+		t.Errorf("%d requests", a.requests())
+	}
+}

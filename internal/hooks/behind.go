@@ -1,0 +1,40 @@
+package hooks
+
+import (
+	"context"
+	"fmt"
+
+	"upcall/internal/feed"
+)
+
+// Behind returns a line for each endpoint that has deliveries to come: it has not read all of the
+// log, or retries wait. Those that are paused or disabled do not count, because nothing would
+// change while they are.
+func (e *Endpoints) Behind(ctx context.Context) ([]string, error) {
+	all, err := e.List(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	consumers, err := feed.ListConsumers(ctx, e.config.Pool)
+	if err != nil {
+		return nil, fmt.Errorf("look where endpoints are: %w", err)
+	}
+	cursors := make(map[string]feed.Cursor)
+	for _, c := range consumers {
+		cursors[c.Name] = c.Cursor
+	}
+	var behind []string
+	for i := range all {
+		if all[i].State != Active && all[i].State != Failing {
+			continue
+		}
+		lag, err := e.config.Log.Lag(ctx, cursors[all[i].consumer()])
+		if err != nil {
+			return nil, fmt.Errorf("look where endpoints are: %w", err)
+		}
+		if lag.Events > 0 || all[i].Waiting > 0 {
+			behind = append(behind, fmt.Sprintf("endpoint %s: %d events, %d retries", all[i].Name, lag.Events, all[i].Waiting))
+		}
+	}
+	return behind, nil
+}
