@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	command "os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/wait"
 )
 
 // burn lets the cluster assign so many transaction numbers.
@@ -74,6 +77,16 @@ func TestDumpIsRestored(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrRestored", name, err)
 		}
 	}
+	logger, lines := logtest.New()
+	starting, err := New(Config{Pool: w.config.Pool, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go starting.Run(ctx)
+	wait.Until(t, "the start notices it", func() bool { return strings.Contains(lines.String(), ErrRestored.Error()) })
+	stop()
 	cleared, err := Repair(t.Context(), dbtest.Open(t, w.url, eventstore.OpenFeed), func(int) {})
 	if err != nil || cleared != len(all) {
 		t.Fatalf("repaired %d events, %v; want %d", cleared, err, len(all))
