@@ -44,11 +44,16 @@ type Log struct {
 	config   Config
 	history  atomic.Pointer[history]
 	noticing chan struct{} // has room for one
+	reading  chan struct{} // has room for the readers that are behind and read at once
 	tail     *tail
 	handed   atomic.Uint64 // the highest xid of a cursor that was handed out
 	marked   atomic.Uint64 // where the last mark is
 	lag      atomic.Pointer[Lag]
 }
+
+// mostReading leaves connections to the reader of the head, and to consumers that commit, however
+// many are behind.
+const mostReading = 2
 
 // New returns a log. PostgreSQL need not be running yet. It reads the head only while Run runs.
 func New(config Config) (*Log, error) {
@@ -59,7 +64,7 @@ func New(config Config) (*Log, error) {
 		config.Now = time.Now
 	}
 	config.Poll = cmp.Or(config.Poll, 25*time.Millisecond)
-	return &Log{config: config, noticing: make(chan struct{}, 1), tail: newTail()}, nil
+	return &Log{config: config, noticing: make(chan struct{}, 1), reading: make(chan struct{}, mostReading), tail: newTail()}, nil
 }
 
 // Run reads the head for all that wait in [Log.Next], and measures the lag, until ctx ends.

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"upcall/internal/event"
 	"upcall/internal/testing/wait"
 )
 
@@ -186,4 +187,37 @@ func TestUnknownCursor(t *testing.T) {
 	ahead.xid += 1 << 20
 	got, _ := drainUntil(t, w.Log, ahead, 2)
 	wantOnce(t, got, ids)
+}
+
+// TestHeadGoesOnBesideLaggards: readers that are behind have only part of the connections, so
+// the head is read however many they are.
+func TestHeadGoesOnBesideLaggards(t *testing.T) {
+	t.Parallel()
+	w := shared(t)
+	start := must(w.Now(t.Context()))(t)
+	pages := make(chan Page, 1)
+	go func() {
+		page, err := w.Next(t.Context(), start, 10)
+		if err != nil {
+			t.Error(err)
+		}
+		pages <- page
+	}()
+	wait.Until(t, "a reader waits at the head", func() bool {
+		w.tail.mu.Lock()
+		defer w.tail.mu.Unlock()
+		return w.tail.waiting > 0
+	})
+	for range mostReading {
+		w.reading <- struct{}{} // a page that takes long
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := w.Page(ctx, start, 1); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("a reader that is behind got %v, want event.ErrUnavailable", err)
+	}
+	ids := add(t, w.pool, time.Now(), 1)
+	if page := <-pages; len(page.Entries) != 1 || page.Entries[0].Event.ID != ids[0] {
+		t.Errorf("got %v", page)
+	}
 }

@@ -130,6 +130,12 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 // is where the log is complete.
 func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next Cursor, err error) {
 	limit = min(max(limit, 1), mostEntries)
+	select {
+	case l.reading <- struct{}{}:
+		defer func() { <-l.reading }()
+	case <-ctx.Done():
+		return chunk{}, after, eventstore.Unavailable(context.Cause(ctx))
+	}
 	for range 5 {
 		h, err := l.place(ctx)
 		if err != nil {

@@ -225,6 +225,7 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 	t.add(c)
 	switch {
 	case c.full:
+		signal(t.woken)
 		return 0
 	case len(c.entries) > manyEntries:
 		return longPause
