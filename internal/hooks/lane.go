@@ -20,7 +20,7 @@ const (
 	// so many may be delivered again.
 	pageSize, windowSize = 256, 1024
 	// tick is how often a lane looks at the clock.
-	tick = 50 * time.Millisecond
+	tick = 100 * time.Millisecond
 	// commitAfter is how long an outcome waits for others to be committed with; quietAfter is how
 	// long a lane that has nothing to deliver waits before it moves its cursor, and skipAfter
 	// how long at most.

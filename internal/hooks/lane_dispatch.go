@@ -18,9 +18,14 @@ func (l *lane) dispatch(ctx context.Context) {
 			}
 		}
 		if l.breaker.mayProbe(l.pump.now()) {
-			if d := l.oldest(ctx); d != nil && l.pump.slots.take(len(l.flying), l.wake) {
+			d := l.oldest(ctx)
+			switch {
+			case d == nil:
+			case l.pump.slots.take(len(l.flying), l.wake):
 				d.probe = true
 				l.begin(ctx, d)
+			default:
+				l.putBack(d)
 			}
 		}
 		return
@@ -51,7 +56,7 @@ func (l *lane) dispatch(ctx context.Context) {
 
 // oldest returns the oldest delivery that is due, nil if there is none.
 func (l *lane) oldest(ctx context.Context) *delivery {
-	if len(l.due) == 0 {
+	if len(l.due) == 0 && !l.pump.now().Before(l.lookAt) {
 		l.loadRetries(ctx, 1)
 	}
 	if len(l.due) > 0 {
