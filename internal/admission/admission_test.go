@@ -51,7 +51,7 @@ func mint(t testing.TB, bucket, object string, expires time.Time) (uuid.NullUUID
 // mintFor mints the token of an upload of a.txt, with a template of its own.
 func mintFor(t testing.TB, p callbackspec.Parameter) (uuid.NullUUID, string) {
 	t.Helper()
-	terms, err := p.Terms(nil)
+	terms, err := p.Terms(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
