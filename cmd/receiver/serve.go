@@ -146,7 +146,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 		_, err = migrations.ParseURL(cfg.DatabaseURL)
 		err = fault.In("UPCALL_DATABASE_URL", err)
 	}
-	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"), cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
+	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
+		cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
@@ -157,7 +158,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	if cfg.Admission.TokenPolicy == admission.TokenRequired && cfg.Admission.Tokens != nil {
 		for _, kid := range cfg.Admission.Tokens.Weak() {
 			faults.AddNew(nil, "UPCALL_TOKEN_KEYS", "make one with openssl rand -hex 32, for the issuers, too",
-				"the secret of key %s can be guessed: it is shorter than %d bytes or has few different characters", kid, uploadtoken.WeakSecret)
+				"the secret of key %s can be guessed: it is shorter than %d bytes or has few different characters",
+				kid, uploadtoken.WeakSecret)
 		}
 	}
 	return cfg, fault.Join(faults, cfg.Check())

@@ -124,7 +124,8 @@ func CheckBody(body string, t BodyType) error {
 	field := "" // up to here
 	for _, p := range pieces {
 		if name := encodedVariable(p.constant); name != "" {
-			return wrongTemplate(plainTemplate, "holds the text of the variable %s: the template was percent-encoded before OSS saw it", name)
+			return wrongTemplate(plainTemplate, "holds the text of the variable %s: "+
+				"the template was percent-encoded before OSS saw it", name)
 		}
 		values[p.variable] = sample(p.variable)
 		if field += p.constant; strings.ContainsAny(p.constant, "&,{") {

@@ -75,7 +75,9 @@ func New(cfg Config) (*Client, error) {
 		WithReadWriteTimeout(callTimeout).
 		WithCredentialsProvider(credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
 			got, err := source(ctx)
-			return credentials.Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken}, err
+			return credentials.Credentials{
+				AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken,
+			}, err
 		}))
 	if cfg.Endpoint != "" {
 		c.Endpoint = &cfg.Endpoint

@@ -76,11 +76,13 @@ func (c Config) checkRegion() error {
 	bare = strings.TrimSuffix(strings.TrimPrefix(bare, "oss-"), "-internal")
 	switch {
 	case c.Region == "" && regionOf(c.Host()) != "":
-		return fault.New(ErrRegion, "region", "give "+regionOf(c.Host()), "is empty, and the signature needs it though the endpoint names it")
+		return fault.New(ErrRegion, "region", "give "+regionOf(c.Host()),
+			"is empty, and the signature needs it though the endpoint names it")
 	case c.Region == "":
 		return fault.New(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
 	case bare == "" || !ossrule.IsName(bare) || strings.Trim(bare, "-") != bare:
-		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is not a region", c.Region)
+		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou",
+			"%q is not a region", c.Region)
 	case bare != c.Region:
 		return fault.New(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
 	}
@@ -153,7 +155,8 @@ func (c Config) checkStyle() error {
 	exclude(c.Internal && c.Endpoint != "", "internal", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.Accelerate && c.Endpoint != "", "accelerate", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.CName && c.Endpoint == "", "cname", "give the custom domain as the endpoint", "needs an endpoint")
-	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain", "the endpoint is an address, not a domain")
+	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain",
+		"the endpoint is an address, not a domain")
 	exclude(c.CName && c.PathStyle, "cname", "leave path-style out", "a custom domain has no bucket in its path")
 	exclude(c.PathStyle && !c.CName && (c.Endpoint == "" || strings.HasSuffix(host, ossDomain)), "path-style",
 		"leave it out, or give the endpoint of an emulator", "is rejected by OSS")
@@ -174,7 +177,9 @@ func (c Config) checkCredentials() error {
 
 // static returns the credentials in the fields.
 func (c Config) static() Credentials {
-	return Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires}
+	return Credentials{
+		AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires,
+	}
 }
 
 // source returns where the credentials come from.

@@ -26,7 +26,8 @@ func (c *check) key() string {
 		if err := checkShape(r.Key); err != nil {
 			c.violate(RuleKey, "key", "%s %s", fault.Quote(r.Key), err)
 		} else if !c.underPrefix(r.Key) {
-			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", fault.Quote(r.Key), orNone(c.policy.KeyPrefixes))
+			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s",
+				fault.Quote(r.Key), orNone(c.policy.KeyPrefixes))
 		}
 		return r.Key
 	case r.KeyTemplate != "":

@@ -114,7 +114,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return away
 	}
 	if away != nil {
-		cfg.Logger.WarnContext(ctx, "database cannot be reached", slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", away.Error()))
+		cfg.Logger.WarnContext(ctx, "database cannot be reached",
+			slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", away.Error()))
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
@@ -184,7 +185,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		case <-working.Done():
 		}
 	})
-	cfg.Logger.InfoContext(ctx, "serving", slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
+	cfg.Logger.InfoContext(ctx, "serving",
+		slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue) }, registry)
 	err = server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
 	if cause := context.Cause(ctx); isMistake(cause) {
