@@ -203,7 +203,7 @@ func (p *parser) object(body []byte) error {
 		return inner
 	})
 	if err != nil && inner == nil {
-		return malformedTemplate(jsonAdvice(body, err), "the body is not one JSON object: %v", err)
+		return malformedTemplate(jsonAdvice(body, err), "the body is not one JSON object: %s", jsonProblem(body, err))
 	}
 	return inner
 }
@@ -213,7 +213,7 @@ func (p *parser) object(body []byte) error {
 // constant of the template, or several variables in one field, and is kept as text.
 func (p *parser) jsonPairs(body string) error {
 	if !utf8.ValidString(body) || !strings.Contains(body, "=") {
-		return malformed("the body is neither a JSON object nor name=value pairs")
+		return malformedTemplate(shapeAdvice(body), "the body is neither a JSON object nor name=value pairs")
 	}
 	for rest := body; rest != ""; {
 		var pair string
@@ -242,7 +242,7 @@ func (p *parser) pair(name, value string) error {
 	// Text that OSS filled in has quotes. If they are not at the ends of the value, an
 	// uploader's object key could look like further fields.
 	if strings.Contains(name, `"`) || strings.Contains(value, `"`) {
-		return malformedTemplate("write each variable without quotes around it and without text beside it",
+		return malformedTemplate(besideText,
 			"field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
 	// The text of a form whose Content-Type was changed would be kept encoded.

@@ -168,6 +168,9 @@ func Read(contentType string, body []byte, fields Fields) (Callback, *Content, e
 	if fields == nil {
 		fields = identity
 	}
+	if t == Form {
+		body = bytes.TrimPrefix(body, []byte(byteOrderMark)) // OSS encodes one in a value
+	}
 	p := &parser{fields: fields, percentEncoded: t == Form, content: Content{bodyType: t, fields: fields}}
 	switch object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); {
 	case object:
