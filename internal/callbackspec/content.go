@@ -175,8 +175,11 @@ func (c *Content) free(l leaf, s shape) bool {
 	if !ok || s.fixed&own.bit != 0 {
 		return false
 	}
+	if s.open&own.bit != 0 {
+		return true
+	}
 	_, system := c.fields[own.name]
-	return system || s.open&own.bit != 0
+	return system
 }
 
 // appendTerms returns the terms of sorted leaves. The Content-Type is not signed, but says how to read

@@ -71,7 +71,8 @@ WITH suspect AS MATERIALIZED (
 	WHERE given.upload_id IS NOT NULL AND EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
 ), crowded AS MATERIALIZED (
 	SELECT id FROM unnest({id}, {upload_id}, {room}) AS given (id, upload_id, room)
-	WHERE (SELECT count(*) FROM (
+	WHERE (room = 0 OR upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.callback_ids WHERE upload_id = ANY ({upload_id}))))
+		AND (SELECT count(*) FROM (
 			SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT given.room
 		) AS events) >= room
 		AND NOT EXISTS (
