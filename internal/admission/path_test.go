@@ -2,6 +2,7 @@ package admission
 
 import (
 	"encoding/json"
+	"net/url"
 	"testing"
 
 	"upcall/internal/callbackspec"
@@ -57,6 +58,16 @@ func TestCallbackPaths(t *testing.T) {
 			if !matchPath(pattern, pattern) {
 				t.Errorf("%s is not one of its own paths", pattern)
 			}
+		}
+	}
+	for target, want := range map[string]bool{
+		"/callback/oss/s1/a%2Fb?id=1": true, "/callback/%6Fss/s1/k1": true, "/callback/oss/s1/a%2Fb/c": false,
+	} {
+		r := request(form, "bucket=demo")
+		r.Target = target
+		r.Path, _ = url.PathUnescape(target)
+		if refusal := newPolicy(t, Config{CallbackPaths: []string{"/callback/oss/:session/:key"}}).checkPath(r); (refusal == nil) != want {
+			t.Errorf("%s: %+v", target, refusal)
 		}
 	}
 	r := request(form, "bucket=demo")

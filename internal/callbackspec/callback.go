@@ -123,7 +123,11 @@ func ParseFields(s string) (Fields, error) {
 	}
 	named := make(map[string]string)
 	for entry := range strings.SplitSeq(s, ",") {
-		name, variable, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		name, variable, ok := strings.Cut(entry, "=")
+		name, variable = strings.TrimSpace(name), strings.TrimSpace(variable)
+		if inner, braced := strings.CutPrefix(variable, "${"); braced { // as templates have it
+			variable = strings.TrimSuffix(inner, "}")
+		}
 		other, twice := named[name]
 		switch {
 		case !ok || name == "" || variable == "":

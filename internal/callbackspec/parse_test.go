@@ -224,7 +224,7 @@ func TestParseCopiesTheBody(t *testing.T) {
 
 func TestParseFields(t *testing.T) {
 	t.Parallel()
-	fields := mustFields(t, " filename=object, height=imageInfo.height ,object=etag,t=upcall_token")
+	fields := mustFields(t, " filename=object, height = ${imageInfo.height} ,object=etag,t=upcall_token")
 	got, err := spec.Parse("", []byte("filename=f&height=3&object=E&t=tok&imageInfo.height=x&etag=y&upcall_token=z&size=1"), fields)
 	if err != nil {
 		t.Fatal(err)
