@@ -187,8 +187,8 @@ func (c Config) source() Source {
 	if c.Source == nil {
 		return c.reloading()
 	}
-	return func(ctx context.Context) (Credentials, error) {
-		got, err := c.Source(ctx)
+	return func(ctx context.Context, fresh bool) (Credentials, error) {
+		got, err := c.Source(ctx, fresh)
 		if err != nil {
 			return Credentials{}, err
 		}
@@ -199,20 +199,21 @@ func (c Config) source() Source {
 // reloadEvery limits how often expired credentials, or ones that may have expired, are read.
 const reloadEvery = time.Second
 
-// reloading provides the credentials in the fields, until they expire and others are there.
+// reloading provides the credentials in the fields, until they expire or fresh ones are asked
+// for, and others are there.
 func (c Config) reloading() Source {
 	var mu sync.Mutex
 	current, readAt := c.static(), time.Time{}
-	return func(context.Context) (Credentials, error) {
+	return func(_ context.Context, fresh bool) (Credentials, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		ended := current.SessionToken != "" && time.Until(current.Expires) < ossrule.MinExpiry // zero: perhaps
-		if c.Reload == nil || !ended || time.Since(readAt) < reloadEvery {
+		if c.Reload == nil || !fresh && (!ended || time.Since(readAt) < reloadEvery) {
 			return current, nil
 		}
 		readAt = time.Now()
-		if fresh, err := c.Reload(); err == nil && fresh.static().check(variable) == nil {
-			current = fresh.static()
+		if read, err := c.Reload(); err == nil && read.static().check(variable) == nil {
+			current = read.static()
 		}
 		return current, nil // if they have expired, whoever signs says so
 	}
