@@ -125,7 +125,7 @@ func TestMistakes(t *testing.T) {
 		"a variable of no program, elsewhere": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URI": "x"},
 			[]string{"did you mean UPCALL_DATABASE_URL?"}},
 		"no command":         {nil, nil, []string{"expected one of"}},
-		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
+		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope; see receiver serve --help"}},
 		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},
 	} {
 		t.Run(name, func(t *testing.T) {
