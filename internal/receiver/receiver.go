@@ -166,6 +166,9 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	// The workers stop after the last callback is answered.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
+	if queue != nil {
+		workers.Go(func() { queue.Serve(working) })
+	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
