@@ -18,7 +18,9 @@ import (
 const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 // insertEvents returns 'n' for each new event, 'r' for each that is refused because its
-// upload was revoked, and 'o' for each whose upload has more events than its {room}.
+// upload was revoked, 'o' for each whose upload has the {most} events already, and 'w' for
+// each whose upload has more than its {room}, which takes those into account that are being
+// recorded, too.
 //
 // It does not refuse events that are already recorded, so that a repeat gets the same answer
 // as the first time, or events that were acknowledged before the upload was revoked: {until}
@@ -70,11 +72,14 @@ WITH suspect AS MATERIALIZED (
 	) AS there
 	WHERE given.upload_id IS NOT NULL AND EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
 ), crowded AS MATERIALIZED (
-	SELECT id FROM unnest({id}, {upload_id}, {room}) AS given (id, upload_id, room)
+	SELECT id, there.events >= ({most})[1] AS "full" FROM unnest({id}, {upload_id}, {room}) AS given (id, upload_id, room)
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS events FROM (
+			SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT coalesce(({most})[1], 0)
+		) AS there
+	) AS there
 	WHERE (room = 0 OR upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.callback_ids WHERE upload_id = ANY ({upload_id}))))
-		AND (SELECT count(*) FROM (
-			SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT given.room
-		) AS events) >= room
+		AND there.events >= room
 		AND NOT EXISTS (
 			SELECT FROM upcall.callback_ids there
 			WHERE there.upload_id IN (given.upload_id, ` + noUpload + `) AND there.id = given.id OFFSET 0
@@ -97,7 +102,7 @@ WITH suspect AS MATERIALIZED (
 	RETURNING id
 )
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked
-UNION ALL SELECT id, 'o'::"char" FROM crowded WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
+UNION ALL SELECT id, CASE WHEN "full" THEN 'o' ELSE 'w' END::"char" FROM crowded WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
 UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
 // eventFields are the columns of events and the other parameters of insertEvents.
@@ -118,6 +123,7 @@ var eventFields = func() []field[eventRow] {
 		field[eventRow]{name: "source_addr", pointer: func(e *eventRow) any { return &e.SourceAddr }, aside: true},
 		field[eventRow]{name: "until", pointer: func(e *eventRow) any { return &e.until }, aside: true},
 		field[eventRow]{name: "room", pointer: func(e *eventRow) any { return &e.room }, aside: true},
+		field[eventRow]{name: "most", pointer: func(e *eventRow) any { return &e.most }, aside: true, once: true},
 		field[eventRow]{name: "clock", pointer: func(e *eventRow) any { return &e.clock }, aside: true, once: true})
 }()
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 // A Recorder commits events in groups.
 type Recorder struct {
 	group *group[eventRow]
+	most  *int32 // events of an upload; nil is no limit
 	under underWay
 }
 
@@ -25,7 +28,11 @@ func NewRecorder(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder config: %w", err)
 	}
-	return &Recorder{group: g, under: underWay{events: make(map[uuid.UUID]map[uuid.UUID]int)}}, nil
+	r := &Recorder{group: g, under: underWay{events: make(map[uuid.UUID][]ongoing)}}
+	if config.MaxEvents > 0 {
+		r.most = new(int32(min(config.MaxEvents, math.MaxInt32)))
+	}
+	return r, nil
 }
 
 // Record returns when the event is committed. It is a duplicate if an event with the same ID
@@ -45,20 +52,31 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if keep := r.group.config.KeepDays; keep > 0 && e.Acknowledged && e.ReceivedAt.Before(now.AddDate(0, 0, -keep)) {
 		row.ReceivedAt = now // else it would be dropped within the hour
 	}
-	if most := r.group.config.MaxEvents; most > 0 && e.UploadID.Valid && !e.Acknowledged {
-		row.room = new(int32(max(most-r.under.begin(e.UploadID.UUID, e.ID), 0)))
+	limited := r.group.config.MaxEvents > 0 && e.UploadID.Valid && !e.Acknowledged
+	if limited {
+		r.under.begin(e.UploadID.UUID, e.ID)
 		defer r.under.end(e.UploadID.UUID, e.ID)
 	}
-	outcome, err := r.group.commit(ctx, e.ID, row)
-	switch {
-	case err != nil:
-		return false, err
-	case outcome == revoked:
-		return false, event.ErrRevoked
-	case outcome == overused:
-		return false, event.ErrOverused
+	row.most = r.most
+	for {
+		if limited {
+			row.room = new(max(*r.most-r.under.ahead(e.UploadID.UUID, e.ID), 0))
+		}
+		outcome, err := r.group.commit(ctx, e.ID, row)
+		switch {
+		case err != nil:
+			return false, err
+		case outcome == revoked:
+			return false, event.ErrRevoked
+		case outcome == overused:
+			return false, event.ErrOverused
+		case outcome != crowded:
+			return outcome == known, nil
+		}
+		if err := pause(ctx, joinTime); err != nil {
+			return false, unavailable(err)
+		}
 	}
-	return outcome == known, nil
 }
 
 // Depth returns how many events wait for a writer.
@@ -100,39 +118,59 @@ type eventRow struct {
 	vars  []byte    // Callback.Vars as JSON
 	clock time.Time // ours, now
 	until time.Time // it is refused if its upload was revoked before
+	most  *int32    // the limit on the events of an upload; nil is none
 	room  *int32    // it is refused if the upload has so many events already; nil is no limit
 }
 
 // underWay are the events that are being recorded, which no statement sees yet. Without
-// them, many callbacks of one upload at once could pass the limit together.
+// them, many callbacks of one upload at once could pass the limit together. Of each upload,
+// they are in the order in which they came, so that the first one waits for no other.
 type underWay struct {
 	mu     sync.Mutex
-	events map[uuid.UUID]map[uuid.UUID]int // how often an event is there, by upload and event
+	events map[uuid.UUID][]ongoing
 }
 
-// begin adds an event and returns how many others of its upload are under way.
-func (u *underWay) begin(upload, id uuid.UUID) (others int) {
+// An ongoing event is recorded for n callers.
+type ongoing struct {
+	event uuid.UUID
+	n     int
+}
+
+func (u *underWay) begin(upload, id uuid.UUID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	events := u.events[upload]
-	if events == nil {
-		events = make(map[uuid.UUID]int, 1)
+	i := place(events, id)
+	if i < 0 {
+		i, events = len(events), append(events, ongoing{event: id})
 		u.events[upload] = events
 	}
-	events[id]++
-	return len(events) - 1
+	events[i].n++
+}
+
+// ahead returns how many other events of the upload came before this one.
+func (u *underWay) ahead(upload, id uuid.UUID) int32 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return int32(place(u.events[upload], id))
 }
 
 func (u *underWay) end(upload, id uuid.UUID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	events := u.events[upload]
-	if events[id]--; events[id] == 0 {
-		delete(events, id)
+	i := place(events, id)
+	if events[i].n--; events[i].n == 0 {
+		events = slices.Delete(events, i, i+1)
+		u.events[upload] = events
 	}
 	if len(events) == 0 {
 		delete(u.events, upload)
 	}
+}
+
+func place(events []ongoing, id uuid.UUID) int {
+	return slices.IndexFunc(events, func(o ongoing) bool { return o.event == id })
 }
 
 // always is later than any revocation.

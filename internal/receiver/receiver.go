@@ -148,7 +148,9 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, store.Close)
-	failover := recorder.New(store, fallback, recorder.Config{PrimaryTimeout: primaryTimeout, Away: away != nil, Logger: cfg.Logger})
+	failover := recorder.New(store, fallback, recorder.Config{
+		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Logger: cfg.Logger,
+	})
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors())...)
 
 	parts := intake.Config{
