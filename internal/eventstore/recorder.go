@@ -20,6 +20,7 @@ type Recorder struct {
 	group *group[eventRow]
 	most  *int32 // events of an upload; nil is no limit
 	under underWay
+	finds chan struct{} // has room for as many as may look for an event at once
 }
 
 // NewRecorder starts the writers. PostgreSQL need not be running yet.
@@ -29,6 +30,9 @@ func NewRecorder(config Config) (*Recorder, error) {
 		return nil, fmt.Errorf("recorder config: %w", err)
 	}
 	r := &Recorder{group: g, under: underWay{events: make(map[uuid.UUID][]ongoing)}}
+	// The writers keep their connections: anyone can repeat an expired callback, as often as
+	// they like, and each repeat is looked for.
+	r.finds = make(chan struct{}, max(int(g.config.Pool.Config().MaxConns)-g.config.Writers, 1))
 	if config.MaxEvents > 0 {
 		r.most = new(int32(min(config.MaxEvents, math.MaxInt32)))
 	}
@@ -89,6 +93,12 @@ const findEvent = "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_i
 
 // Find reports whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
+	select {
+	case r.finds <- struct{}{}:
+		defer func() { <-r.finds }()
+	case <-ctx.Done():
+		return false, fmt.Errorf("find event: %w", unavailable(context.Cause(ctx)))
+	}
 	var found bool
 	err := queryRow(ctx, r.group.config.Pool, &found, findEvent, id, upload.UUID)
 	if err != nil {
