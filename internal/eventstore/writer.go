@@ -189,9 +189,10 @@ func (w *writer[T]) commit(ctx context.Context, rows []*request[T]) ([]result, e
 	defer conn.Release()
 	results, err := w.insert(ctx, conn.Conn(), rows)
 	if err != nil {
-		if migrations.ServerError(err).SeverityUnlocalized != "ERROR" || hasClass(err, "08", "25", "53", "57", "58", "XX") {
+		if migrations.ServerError(err).SeverityUnlocalized != "ERROR" || hasClass(err, "08", "25", "26", "53", "57", "58", "XX") {
 			// The connection may be at fault, for example because its server has become a
-			// standby. The next attempt gets another connection.
+			// standby, or because its session has lost the prepared statement. The next attempt
+			// gets another connection.
 			conn.Conn().Close(ctx)
 		}
 		return nil, err
