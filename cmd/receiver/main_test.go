@@ -124,6 +124,12 @@ func TestMistakes(t *testing.T) {
 			[]string{"set UPCALL_BUCKETS", "did you mean UPCALL_RETENTION?", "set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
 		"a variable of no program, elsewhere": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URI": "x"},
 			[]string{"did you mean UPCALL_DATABASE_URL?"}},
+		"numbers below what they can be": {[]string{"serve", "--token", "off", "--max-events-per-upload=-5"}, clitest.Env{
+			"UPCALL_DATABASE_URL": "postgres://x", "UPCALL_MAX_REFUSALS": "-1", "UPCALL_SPOOL_MAX_BYTES": "0", "UPCALL_SPOOL_MIN_FREE_BYTES": "-1"},
+			[]string{"UPCALL_MAX_EVENTS_PER_UPLOAD: -5 is less than 0; give 0", "UPCALL_MAX_REFUSALS", "UPCALL_SPOOL_MAX_BYTES: 0 is less than 1048576",
+				"UPCALL_SPOOL_MIN_FREE_BYTES"}},
+		"a number below what it can be, elsewhere": {[]string{"maintain"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x",
+			"UPCALL_MAX_REFUSALS": "-1"}, []string{"UPCALL_MAX_REFUSALS: -1 is less than 0; give 0 to keep none"}},
 		"no command":         {nil, nil, []string{"expected one of"}},
 		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope; see receiver serve --help"}},
 		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},

@@ -35,7 +35,7 @@ var variables = map[string]string{
 
 // ours matches what looks like a variable of a program of ours. Not in it are those of the
 // tests, and those that Kubernetes makes of a Service whose name begins like that.
-var ours, foreign = regexp.MustCompile(`^(UPCALL|OSSEMU)_`), regexp.MustCompile(`^UPCALL_TEST_|_(SERVICE_HOST|PORT)(_|$)`)
+var ours, foreign = regexp.MustCompile(`^(?i:UPCALL|OSSEMU)_`), regexp.MustCompile(`^UPCALL_TEST_|_(SERVICE_HOST|PORT)(_|$)`)
 
 // checkVariables returns the mistakes in the names of variables. A misspelt one would
 // silently leave its setting at the default: with UPCALL_BUCKET for UPCALL_BUCKETS, the
@@ -54,9 +54,10 @@ func checkVariables(program string, flags *kong.Application, env Env) error {
 		if env[name] == "" || !ours.MatchString(name) || foreign.MatchString(name) || slices.Contains(own, name) {
 			continue
 		}
-		near, distance := nearest(name, own)
-		switch owner := ownerOf(name); {
-		case owner == "" && distance <= 3:
+		upper := strings.ToUpper(name)
+		near, distance := nearest(upper, own)
+		switch owner := ownerOf(upper); {
+		case distance == 0, owner == "" && distance <= 3:
 			faults.AddNew(nil, name, "did you mean "+near+"?", "there is no such variable")
 		case owner == "":
 			faults.AddNew(nil, name, "unset it; "+program+" --help shows the variable of each flag", "there is no such variable")
