@@ -25,6 +25,7 @@ const (
 	noMark        = "leave out the byte order mark at the beginning"
 	usePlain      = `use the plain characters " : , { and }`
 	commaBetween  = "write a comma between two fields"
+	formType      = "use callbackBodyType application/x-www-form-urlencoded; if it is that, have the proxy pass Content-Type on unchanged"
 	besideText    = "write each variable without quotes around it and without text beside it"
 )
 
@@ -161,13 +162,27 @@ func Oddities(contentType string, body []byte) []string {
 		odd = append(odd, "a byte order mark of the template is at the beginning, and is ignored")
 	}
 	for pair := range strings.SplitSeq(string(body), "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if trimmed := strings.Trim(name, blanks); trimmed != name || strings.Trim(value, blanks) != value {
-			odd = append(odd, "a line break, tab or space of the template is around field "+fault.Name(trimmed)+", and is ignored")
-		}
-		if after, escaped := strings.CutPrefix(name, "amp;"); escaped {
-			odd = append(odd, "the template writes &amp; for the & before "+fault.Name(after)+", so that the field has another name")
-		}
+		odd = append(odd, pairOddities(pair)...)
+	}
+	return odd
+}
+
+// pairOddities is about one field of a form. OSS encodes in a value whatever is special here, so
+// it comes from the template.
+func pairOddities(pair string) (odd []string) {
+	rawName, rawValue, _ := strings.Cut(pair, "=")
+	name, value := strings.Trim(rawName, blanks), strings.Trim(rawValue, blanks)
+	if name != rawName || value != rawValue {
+		odd = append(odd, "a line break, tab or space of the template is around field "+fault.Name(name)+", and is ignored")
+	}
+	if variable := hiddenVariable(value); variable != "" && strings.Contains(value, "{"+variable+"}") {
+		odd = append(odd, "field "+fault.Name(name)+" holds {"+variable+"}: the template lacks the $ before it")
+	}
+	if len(value) > 1 && strings.HasPrefix(value, `"`) && strings.HasSuffix(value, `"`) {
+		odd = append(odd, "the template has quotes around field "+fault.Name(name)+": a form needs none, and they are part of the value")
+	}
+	if after, escaped := strings.CutPrefix(name, "amp;"); escaped {
+		odd = append(odd, "the template writes &amp; for the & before "+fault.Name(after)+", so that the field has another name")
 	}
 	return odd
 }

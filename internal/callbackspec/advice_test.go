@@ -160,6 +160,10 @@ func TestOddities(t *testing.T) {
 		{form, "height=1&width=1\n", "a line break, tab or space of the template is around field width"},
 		{form, `{"object":a,"size":5}`, "the template is JSON, but callbackBodyType is not"},
 		{form, "\ufeffheight=1&width=1", "a byte order mark of the template is at the beginning"},
+		{form, "bucket={bucket}&size=5", "field bucket holds {bucket}: the template lacks the $"},
+		{form, `uid={"id":1}&object=%7Bobject%7D`, ""},
+		{form, `object="a"&size=5`, "quotes around field object"},
+		{form, "object=%22a%22&size=5", ""},
 		{form, "object=a&amp;size=5", "writes &amp; for the & before size"},
 		{js, `object="a"&size=5`, "name=value pairs, but callbackBodyType is application/json"},
 	} {

@@ -263,7 +263,7 @@ func (p *parser) pair(name, value string) error {
 	}
 	// The text of a form whose Content-Type was changed would be kept encoded.
 	if unescaped(value) != value {
-		return malformed("field %s is percent-encoded, but the type is that of JSON", fault.Name(name))
+		return malformedTemplate(formType, "field %s is percent-encoded, but the type is that of JSON", fault.Name(name))
 	}
 	p.content.add(name, value)
 	return p.text(name, value)

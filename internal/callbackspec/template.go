@@ -223,7 +223,8 @@ func eachPiece(body string, each func(piece)) error {
 					"has the variable ${%s}", fault.Name(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
-			return wrongTemplate(nearVariable(name)+"the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
+			known := strings.Join(SystemVariables, ", ")
+			return wrongTemplate(nearVariable(name)+"the system variables are "+known+"; custom ones start with x:",
 				"has the unknown variable ${%s}", fault.Name(name))
 		}
 		each(piece{variable: name})
