@@ -37,6 +37,7 @@ type slowWorld struct {
 func newSlowWorld(t *testing.T) *slowWorld {
 	t.Helper()
 	toolchain.Need(t, "curl")
+	programs(t) // which takes longer to build than the credentials are valid
 	s := &slowWorld{world: newWorld(t), limit: 100}
 	s.env["PATH"] = os.Getenv("PATH") // of the credentials process
 	s.file = filepath.Join(t.TempDir(), "big.bin")
@@ -46,7 +47,7 @@ func newSlowWorld(t *testing.T) *slowWorld {
 	s.gate.Between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
 		switch {
 		case r.Method == http.MethodPut:
-			time.Sleep(600 * time.Millisecond) // what this is about is that time passes
+			time.Sleep(700 * time.Millisecond) // what this is about is that time passes
 			kept := &statusOf{w, 0}
 			serve.ServeHTTP(kept, r)
 			s.note(func() {
@@ -171,28 +172,28 @@ func TestUploadWithoutFreshCredentials(t *testing.T) {
 		says    string
 	}{
 		"environment": {func(t *testing.T, s *slowWorld) []string {
-			maps.Copy(s.env, s.temporary(t, "4s"))
+			maps.Copy(s.env, s.temporary(t, "5s"))
 			return nil
 		}, "the credentials have expired: get new ones (OSS_SESSION_TOKEN, "},
 		"environment with an end": {func(t *testing.T, s *slowWorld) []string {
-			maps.Copy(s.env, s.temporary(t, "4s"))
-			return []string{"--sts-expiration", time.Now().Add(4 * time.Second).UTC().Format(time.RFC3339)}
+			maps.Copy(s.env, s.temporary(t, "5s"))
+			return []string{"--sts-expiration", time.Now().Add(5 * time.Second).UTC().Format(time.RFC3339)}
 		}, "credentials: have expired at "},
 		"command that prints the same": {func(t *testing.T, s *slowWorld) []string {
 			kept := filepath.Join(t.TempDir(), "kept")
-			return []string{"--credentials-process", "test -e " + kept + " || " + s.sts("4s") + " > " + kept + "; cat " + kept}
+			return []string{"--credentials-process", "test -e " + kept + " || " + s.sts("5s") + " > " + kept + "; cat " + kept}
 		}, "credentials: have expired at "},
 		"command that prints the same, without an end": {func(t *testing.T, s *slowWorld) []string {
 			kept := filepath.Join(t.TempDir(), "kept")
 			return []string{"--credentials-process",
-				"test -e " + kept + " || " + s.sts("4s") + ` | sed 's/,"Expiration":"[^"]*"//' > ` + kept + "; cat " + kept}
+				"test -e " + kept + " || " + s.sts("5s") + ` | sed 's/,"Expiration":"[^"]*"//' > ` + kept + "; cat " + kept}
 		}, "the credentials have expired: get new ones (OSS_SESSION_TOKEN, "},
 		"command that fails": {func(t *testing.T, s *slowWorld) []string {
 			s.limit = 1
-			return []string{"--credentials-process", s.sts("4s")}
+			return []string{"--credentials-process", s.sts("5s")}
 		}, "take credentials from the command: "},
 		"file of profiles": {func(t *testing.T, s *slowWorld) []string {
-			c := s.temporary(t, "4s")
+			c := s.temporary(t, "5s")
 			profile := fmt.Sprintf(`{"current":"a","profiles":[{"name":"a","mode":"StsToken",`+
 				`"access_key_id":%q,"access_key_secret":%q,"sts_token":%q}]}`,
 				c["OSS_ACCESS_KEY_ID"], c["OSS_ACCESS_KEY_SECRET"], c["OSS_SESSION_TOKEN"])
