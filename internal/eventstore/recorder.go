@@ -122,6 +122,19 @@ func (r *Recorder) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Fits returns an error that wraps [event.ErrNoRowFits] if PostgreSQL accepts no event, whatever
+// is in it. It keeps none.
+func (r *Recorder) Fits(ctx context.Context) error {
+	row, err := newEventRow(&event.Event{ReceivedAt: r.group.config.Now()})
+	if err != nil {
+		return err
+	}
+	if !newWriter(r.group.config, r.group.kind).sampleFits(ctx, []*request[eventRow]{{row: row}}) {
+		return event.ErrNoRowFits
+	}
+	return nil
+}
+
 // An eventRow is an event that PostgreSQL can hold, as far as we can tell.
 type eventRow struct {
 	event.Event

@@ -109,6 +109,7 @@ func TestReady(t *testing.T) {
 		breaks, repairs string // statements while it runs, with ROLE for the receiver's role
 		want            string // why it is not ready then
 		records         bool   // all the same
+		answers         bool   // PostgreSQL is there, and only a callback shows what is wrong
 	}{
 		"owner":        {owner: true},
 		"owns nothing": {},
@@ -119,6 +120,12 @@ func TestReady(t *testing.T) {
 			want: "does not exist"},
 		"column is gone": {breaks: "ALTER TABLE upcall.upload_events RENAME etag TO tag",
 			repairs: "ALTER TABLE upcall.upload_events RENAME tag TO etag", want: "etag"},
+		"no row fits": {breaks: `ALTER TABLE upcall.upload_events ADD COLUMN tenant text NOT NULL DEFAULT '';
+			ALTER TABLE upcall.upload_events ALTER tenant DROP DEFAULT`,
+			repairs: "ALTER TABLE upcall.upload_events ALTER tenant DROP NOT NULL", want: "accepts no row at all", answers: true},
+		"no row fits a trigger": {breaks: `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+			CREATE TRIGGER refuse BEFORE INSERT ON upcall.upload_events FOR EACH ROW EXECUTE FUNCTION refuse()`,
+			repairs: "DROP TRIGGER refuse ON upcall.upload_events", want: "accepts no row at all", answers: true},
 		"this month is gone":     {breaks: "DROP TABLE " + partition(0), want: "run receiver maintain"},
 		"owner makes this month": {owner: true, breaks: "DROP TABLE " + partition(0)},
 		"next month is gone":     {breaks: "DROP TABLE " + partition(1), want: "run receiver maintain", records: true},
@@ -174,6 +181,9 @@ func TestReady(t *testing.T) {
 				try("b", 200)
 				return
 			}
+			if tt.answers {
+				try("a2", 503)
+			}
 			ready(503, tt.want)
 			if tt.records {
 				try("b", 200)
@@ -187,11 +197,16 @@ func TestReady(t *testing.T) {
 			}
 			if tt.repairs != "" {
 				change(tt.repairs)
-				wait.Until(t, "PostgreSQL is back", func() bool { return receiver.Metric(t, "upcall_database_away") == 0 })
+				if !tt.answers { // the receiver asks by itself
+					wait.Until(t, "PostgreSQL is back", func() bool { return receiver.Metric(t, "upcall_database_away") == 0 })
+				}
 				ready(200, "partitions: 2 months ahead")
+				if got := receiver.Metric(t, "upcall_database_away"); got != 0 {
+					t.Errorf("afterwards upcall_database_away is %v", got)
+				}
 				try("e", 200)
 			}
-			if away, back := strings.Count(log(), "database is away"), strings.Count(log(), "database is back"); away != 1 ||
+			if away, back := strings.Count(log(), "database is away"), strings.Count(log(), "database is back"); !tt.answers && away != 1 ||
 				back != strings.Count(tt.repairs, " TO ") {
 				t.Errorf("%d times away, %d times back:\n%s", away, back, log())
 			}

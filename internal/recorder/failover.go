@@ -52,6 +52,7 @@ type Failover struct {
 	config   Config
 
 	away   atomic.Bool
+	unfit  atomic.Bool   // PostgreSQL answered that it accepts no row at all
 	awaken chan struct{} // tells Run that there is work; has room for one message
 
 	mu     sync.Mutex
@@ -140,7 +141,7 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	}
 	bounded, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
-	duplicate, err = f.primary.Record(bounded, e)
+	duplicate, err = f.record(bounded, e)
 	// A sender that takes its time can leave PostgreSQL next to none, as often as it likes.
 	if share >= f.config.PrimaryTimeout && saysAway(err) {
 		f.failOver(ctx, err)
@@ -148,12 +149,30 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	return duplicate, err
 }
 
+// record notes whether PostgreSQL accepts rows.
+func (f *Failover) record(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	duplicate, err = f.primary.Record(ctx, e)
+	switch {
+	case errors.Is(err, event.ErrNoRowFits):
+		f.unfit.Store(true)
+	case err == nil && !duplicate && f.unfit.Load():
+		f.unfit.Store(false)
+	}
+	return duplicate, err
+}
+
 // Check asks PostgreSQL whether it records. A refusal counts as one of an event does; that
-// no answer came in the caller's time says nothing.
+// no answer came in the caller's time says nothing. After a schema accepted no row, one must
+// fit: nobody sends callbacks to a receiver that is not ready.
 func (f *Failover) Check(ctx context.Context) error {
 	err := f.primary.Ping(ctx)
 	if err != nil && ctx.Err() == nil {
 		f.failOver(ctx, err)
+	}
+	if err == nil && f.unfit.Load() {
+		if err = f.primary.Fits(ctx); err == nil {
+			f.unfit.Store(false)
+		}
 	}
 	return err
 }
@@ -261,5 +280,5 @@ func (f *Failover) ask(ctx context.Context) error {
 func (f *Failover) move(ctx context.Context, most int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	return f.fallback.Move(ctx, f.primary.Record, most)
+	return f.fallback.Move(ctx, f.record, most)
 }
