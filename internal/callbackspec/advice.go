@@ -195,7 +195,7 @@ func sample(variable string) string {
 	case variable == "clientIp":
 		return "203.0.113.1"
 	}
-	return "v"
+	return "v" + variable
 }
 
 // CheckBody returns a [fault.Fault] if every callback of a template would be refused,
@@ -249,6 +249,10 @@ func CheckBody(body string, t BodyType) error {
 	}
 	if name := withText(&callback, own); name != "" {
 		return wrongTemplate(useVariable(name), "has text beside ${%s}", name)
+	}
+	if name := foreign(&callback); name != "" {
+		return wrongTemplate("let it hold ${"+name+"}, rename it, or map another name with the receiver's UPCALL_FIELDS",
+			"has a field %s that holds something else", strings.TrimPrefix(name, VarPrefix))
 	}
 	if lacksType(contentType, []byte(expanded)) {
 		return wrongTemplate(useJSONType, "%s", notJSONType)

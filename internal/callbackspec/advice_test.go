@@ -115,6 +115,13 @@ func TestCheckBody(t *testing.T) {
 		{`bucket="${bucket}"`, form, "has text beside ${bucket}"},
 		{"object=/${object}", form, "has text beside ${object}"},
 		{"size=${size}0", form, "has text beside ${size}"},
+		{"object=${bucket}", form, "has a field object that holds something else; let it hold ${object}"},
+		{"bucket=demo&object=${object}", form, "has a field bucket that holds something else"},
+		{`{"object":${x:name}}`, js, "has a field object that holds something else"},
+		{"object=${object}&upcall_token=${x:token}", form, "has a field upcall_token that holds something else; let it hold ${x:upcall_token}"},
+		{"object=${object}&upcall_token=t${x:upcall_token}", form, "has a field upcall_token that holds something else"},
+		{"filename=${object}&object=photo", form, ""}, // a receiver may read the variable there
+		{"object=&bucket=${bucket}", form, ""},
 		{`etag="${etag}"`, form, ""}, // the receiver takes these quotes off
 		{"url=https://h.example/${object}", form, ""},
 		{"object=${object}&url=https://h.example/${object}", form, ""},

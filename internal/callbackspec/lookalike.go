@@ -58,6 +58,19 @@ func withText(callback *Callback, variables []string) string {
 	return ""
 }
 
+// foreign returns the variable whose field holds something else, of those that say which upload
+// a callback is about; "" if none does.
+func foreign(callback *Callback) string {
+	for _, field := range []struct{ name, holds string }{
+		{"bucket", callback.Bucket}, {"object", callback.Object}, {TokenVar, callback.Token},
+	} {
+		if field.holds != "" && field.holds != sample(field.name) {
+			return field.name
+		}
+	}
+	return ""
+}
+
 // nearVariable says which variable a wrong name is another spelling of, as the beginning of
 // an advice; "" if none.
 func nearVariable(name string) string {
