@@ -185,6 +185,9 @@ func (c *Content) free(l leaf, s shape) bool {
 // appendTerms returns the terms of sorted leaves. The Content-Type is not signed, but says how to read
 // the body, so it is part of them.
 func appendTerms(t BodyType, leaves []leaf, s shape) (vars, rest []byte) {
+	if len(leaves) > 0 {
+		vars = make([]byte, 0, 128) // enough for a few short ones
+	}
 	if t == JSON {
 		rest = append(rest, 'J')
 	}

@@ -56,16 +56,13 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if keep := r.group.config.KeepDays; keep > 0 && e.Acknowledged && e.ReceivedAt.Before(now.AddDate(0, 0, -keep)) {
 		row.ReceivedAt = now // else it would be dropped within the hour
 	}
-	limited := r.group.config.MaxEvents > 0 && e.UploadID.Valid && !e.Acknowledged
+	row.most = r.most
+	limited := r.most != nil && e.UploadID.Valid && !e.Acknowledged
 	if limited {
-		r.under.begin(e.UploadID.UUID, e.ID)
+		row.room = new(max(*r.most-r.under.begin(e.UploadID.UUID, e.ID), 0))
 		defer r.under.end(e.UploadID.UUID, e.ID)
 	}
-	row.most = r.most
 	for {
-		if limited {
-			row.room = new(max(*r.most-r.under.ahead(e.UploadID.UUID, e.ID), 0))
-		}
 		outcome, err := r.group.commit(ctx, e.ID, row)
 		switch {
 		case err != nil:
@@ -80,6 +77,7 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 		if err := pause(ctx, joinTime); err != nil {
 			return false, unavailable(err)
 		}
+		row.room = new(max(*r.most-r.under.ahead(e.UploadID.UUID, e.ID), 0))
 	}
 }
 
@@ -159,7 +157,8 @@ type ongoing struct {
 	n     int
 }
 
-func (u *underWay) begin(upload, id uuid.UUID) {
+// begin adds an event and returns what ahead does.
+func (u *underWay) begin(upload, id uuid.UUID) int32 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	events := u.events[upload]
@@ -169,6 +168,7 @@ func (u *underWay) begin(upload, id uuid.UUID) {
 		u.events[upload] = events
 	}
 	events[i].n++
+	return int32(i)
 }
 
 // ahead returns how many other events of the upload came before this one.
