@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -84,6 +86,10 @@ func (cfg Config) Check() error {
 	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
 }
 
+// gcPercent replaces Go's default of 100. What a callback leaves behind is short-lived and the
+// heap is small, so collecting it half as often saves more CPU time than the memory is worth.
+const gcPercent = 200
+
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then answers
 // the callbacks it has accepted and returns.
 //
@@ -95,6 +101,9 @@ func (cfg Config) Check() error {
 func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	janitor, err := cfg.openJanitor(ctx)
 	if err != nil {
