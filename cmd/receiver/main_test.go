@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,9 @@ func TestMigrate(t *testing.T) {
 	if !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
 		t.Errorf("serve on an empty database: %v", err)
 	}
+	if err := program.Error(t, settings, "maintain"); !errors.Is(err, migrations.ErrTooOld) {
+		t.Errorf("maintain on an empty database: %v", err)
+	}
 	if diff := cmp.Diff(output("up"), output("up")); diff != "" {
 		t.Errorf("a second up has different output: %s", diff)
 	}
@@ -101,6 +105,7 @@ func TestMigrate(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
+	taken := servetest.Listen(t)
 	for name, tt := range map[string]struct {
 		args []string
 		env  clitest.Env
@@ -136,7 +141,9 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := program.Error(t, tt.env, tt.args...)
+			env := clitest.Env{"UPCALL_LISTEN": taken.Addr().String()} // so that a receiver that finds no mistake ends
+			maps.Copy(env, tt.env)
+			err := program.Error(t, env, tt.args...)
 			if !errors.Is(err, cli.ErrUsage) {
 				t.Fatalf("got %v, want a usage error", err)
 			}
