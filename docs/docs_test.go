@@ -92,3 +92,33 @@ func TestMakeTargets(t *testing.T) {
 		}
 	}
 }
+
+// TestCompose holds that each port of the host can be changed, and that uploads from within use
+// addresses that are there.
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := 0
+	for line := range strings.Lines(string(text)) {
+		_, list, found := strings.Cut(line, "ports:")
+		if !found {
+			continue
+		}
+		for _, port := range regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(list, -1) {
+			ports++
+			if !regexp.MustCompile(`^127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+$`).MatchString(port[1]) {
+				t.Errorf("the port %s is fixed, or not on loopback", port[1])
+			}
+		}
+	}
+	_, uploader, found := strings.Cut(string(text), "\n  uploader:\n")
+	if ports != 3 || !found || !strings.Contains(uploader, "OSS_ENDPOINT: http://ossemu:9000\n") {
+		t.Errorf("%d ports; uploader: %s", ports, uploader)
+	}
+	if !strings.Contains(string(text), "OSS_ENDPOINT: http://127.0.0.1:${OSSEMU_PORT:-9000}") {
+		t.Error("URLs for the host are not for the port of the host")
+	}
+}

@@ -105,7 +105,8 @@ const insertFill = `
 			CASE WHEN $5 THEN (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
 				|| right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid END AS upload_id
 		FROM generate_series(1, $2::int) AS i,
-			LATERAL (SELECT date_trunc('month', now()) + (now() - date_trunc('month', now())) * (($1::float8 + i) / $3::float8) AS at) AS month
+			LATERAL (SELECT date_trunc('month', now())
+				+ (now() - date_trunc('month', now())) * (($1::float8 + i) / $3::float8) AS at) AS month
 	), ids AS (
 		INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 		SELECT coalesce(upload_id, '00000000-0000-0000-0000-000000000000'), id, received_at FROM given

@@ -24,6 +24,8 @@ type commands struct {
 	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows in the table already."`
 	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
 	Serve   serveCommand   `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
+
+	Requests requestsCommand `cmd:"" hidden:"" help:"Write callbacks as they are on the wire."`
 }
 
 // run is everything but signals and the exit code.

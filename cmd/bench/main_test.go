@@ -14,9 +14,9 @@ import (
 	"upcall/internal/testing/toolchain"
 )
 
-// TestMain runs the test binary as the receivers that bench starts.
+// TestMain runs the test binary as the program that bench starts, with a command.
 func TestMain(m *testing.M) {
-	if os.Getenv(databaseURLVariable) != "" {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		main()
 		return
 	}

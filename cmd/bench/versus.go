@@ -84,7 +84,7 @@ func (cmd *versusCommand) Run(ctx context.Context, std cli.Stdio) error {
 
 func (cmd *versusCommand) measure(ctx context.Context, l *lab, how load) (result, error) {
 	warm := how.warmUp(cmd.Requests)
-	requests, err := l.requests(warm+cmd.Requests, how.closing)
+	requests, err := l.ownRequests(ctx, warm+cmd.Requests, how.closing)
 	if err != nil {
 		return result{}, err
 	}

@@ -157,7 +157,8 @@ func (f *faults) failOver(ctx context.Context) error {
 		return err
 	}
 	f.hold(ctx, 2*time.Second)
-	_, err = link.Toxics.AddToxicJson(strings.NewReader(`{"name":"stall","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`))
+	const stall = `{"name":"stall","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`
+	_, err = link.Toxics.AddToxicJson(strings.NewReader(stall))
 	if err != nil {
 		return err
 	}

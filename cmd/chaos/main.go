@@ -26,9 +26,9 @@ type command struct {
 	Cuts      int           `default:"10" help:"Times that all connections to PostgreSQL are cut."`
 	Stalls    int           `default:"5" help:"Times that connections to PostgreSQL accept data and send none."`
 	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
-	Fills     int           `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is down. None without the right to mount."`
+	Fills     int           `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is down. 0 without the right to mount."`
 	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
-	Failovers int           `default:"10" help:"Times that a synchronous standby stalls, the primary is killed and the standby is promoted."`
+	Failovers int           `default:"10" help:"Times that a synchronous standby stalls, the primary is killed and the standby promoted."`
 	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
 	Seed      uint64        `default:"1" help:"Seed for the order of the faults and the receivers they hit."`
 	Receiver  string        `help:"The receiver's program. By default it is built."`

@@ -61,7 +61,7 @@ func (f *credentialFlags) reload(read func(*oss.Config) error) func() (oss.Confi
 
 // noCredentials stands for credentials whose mistake is reported already, so that they are
 // not reported as missing too.
-func noCredentials(context.Context) (oss.Credentials, error) {
+func noCredentials(context.Context, bool) (oss.Credentials, error) {
 	return oss.Credentials{}, errors.New("no credentials")
 }
 

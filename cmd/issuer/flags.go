@@ -51,9 +51,9 @@ type callbackFlags struct {
 	CallbackURL      []string `name:"callback-url" sep:"none" placeholder:"URL" setting:"UPCALL_CALLBACK_URL" help:"${callback_url}"`
 	CallbackHost     string   `placeholder:"HOST" setting:"UPCALL_CALLBACK_HOST" help:"${callback_host}"`
 	CallbackSNI      *bool    `name:"callback-sni" negatable:"" setting:"UPCALL_CALLBACK_SNI" help:"${callback_sni}"`
-	CallbackBodyType string   `default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"form or json, or the type as OSS writes it."`
+	CallbackBodyType string   `default:"form" placeholder:"form" setting:"UPCALL_CALLBACK_BODY_TYPE" help:"${callback_body_type}"`
 	Var              []string `sep:"none" placeholder:"NAME=VALUE" setting:"UPCALL_VAR" help:"${var}"`
-	Carry            string   `default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"How the callback travels: header or query."`
+	Carry            string   `default:"header" placeholder:"header" setting:"UPCALL_CARRY" help:"${carry}"`
 
 	CallbackBody string `placeholder:"TEMPLATE" setting:"UPCALL_CALLBACK_BODY" help:"A template with $${bucket}, $${x:name}… ${adds_token}"`
 }

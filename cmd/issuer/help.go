@@ -20,10 +20,13 @@ func helpTexts() kong.Vars {
 		"uploaded_file": "The uploaded file, to compute the expected CRC-64 from.",
 
 		// The callback.
-		"adds_token":    "The upload token is added if it is missing.",
-		"callback_host": "The callback's Host header, if it is not the URL's.",
-		"callback_sni":  "Send the server name (SNI) over TLS. On by default for https URLs.",
-		"callback_url":  "URL that OSS calls after the upload. Repeatable up to five times, tried in order. Without it there is no callback.",
+		"adds_token":         "The upload token is added if it is missing.",
+		"callback_body_type": "form or json, or the type as OSS writes it.",
+		"callback_host":      "The callback's Host header, if it is not the URL's.",
+		"callback_sni":       "Send the server name (SNI) over TLS. On by default for https URLs.",
+		"callback_url": "URL that OSS calls after the upload. Repeatable up to five times, tried in order. " +
+			"Without it there is no callback.",
+		"carry": "How the callback travels: header or query.",
 
 		// OSS.
 		"credentials_file": "File with the profiles. Without --profile its current one is used. By default ~/.aliyun/config.json.",
@@ -43,9 +46,10 @@ func helpTexts() kong.Vars {
 		"put_format":      "text, json, or the uploader's program: curl, python, java, go, node, browser, csharp, cpp, android or php.",
 
 		// issuer upload.
-		"attempts":  "How often to try each request, 1 to 100. Eight attempts take about a minute if nothing answers.",
-		"parallel":  "How many files or parts to send at once, 1 to 64.",
-		"state_dir": "Directory that remembers unfinished multipart uploads. By default upcall/uploads in $XDG_STATE_HOME or ~/.local/state.",
+		"attempts": "How often to try each request, 1 to 100. Eight attempts take about a minute if nothing answers.",
+		"parallel": "How many files or parts to send at once, 1 to 64.",
+		"state_dir": "Directory that remembers unfinished multipart uploads. " +
+			"By default upcall/uploads in $XDG_STATE_HOME or ~/.local/state.",
 
 		// issuer serve and issuer keys.
 		"api_admin_listen": "Private listener: /livez, /readyz, /metrics.",
@@ -55,8 +59,8 @@ func helpTexts() kong.Vars {
 		"key_policies":     "Policy file of issuer serve. If given, it must contain the policy.",
 		"page":             "Serve a page at / where people upload files with an API key. Default off.",
 		"policies":         "YAML file that defines what each API key may request. Required.",
-		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. The log then shows the last address " +
-			"in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
+		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. " +
+			"The log then shows the last address in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
 		"database_url_help": "PostgreSQL, the same as the receiver's. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 	}

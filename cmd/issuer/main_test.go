@@ -342,7 +342,7 @@ func TestWarnings(t *testing.T) {
 	env = goodEnv()
 	for region, want := range map[string]string{"hangzhou": "did you mean cn-hangzhou?", "cn-nowhere-9": `region "cn-nowhere-9"`, "cn-hangzhou": ""} {
 		env["OSS_REGION"] = region
-		_, stderr, status := execute(t, env, good...)
+		_, stderr, status := execute(t, env, append(slices.Clone(good), "--content-type", "image/jpeg")...)
 		if status != 0 || !strings.Contains(stderr, want) || (want == "") != (stderr == "") {
 			t.Errorf("region %s: status %d, %q", region, status, stderr)
 		}

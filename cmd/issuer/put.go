@@ -90,7 +90,8 @@ func warn(w io.Writer, callback bool, tokens *uploadtoken.Keyring) {
 	}
 	if ids := tokens.Weak(); len(ids) > 0 {
 		fmt.Fprintf(w, "issuer: warning: the secrets of these token keys can be guessed, being shorter than %d bytes or of few "+
-			"different characters; a receiver that requires tokens does not start with them: %s\n", uploadtoken.WeakSecret, strings.Join(ids, ", "))
+			"different characters; a receiver that requires tokens does not start with them: %s\n",
+			uploadtoken.WeakSecret, strings.Join(ids, ", "))
 	}
 }
 

@@ -17,7 +17,7 @@ func TestBadInput(t *testing.T) {
 		env  map[string]string
 		want []string // a part of each line
 	}{
-		{"unknown flag", []string{"--nonsense"}, nil, []string{"unknown flag --nonsense"}},
+		{"unknown flag", []string{"--nonsense"}, nil, []string{"unknown flag --nonsense; see issuer put --help"}},
 		{"stray word", []string{"cat.jpg"}, nil, []string{"unexpected argument cat.jpg"}},
 		{"flag without its value", []string{"--bucket"}, nil, []string{"--bucket"}},
 		{"switch that is not a boolean", nil, map[string]string{"UPCALL_INTERNAL": "maybe"}, []string{"--internal"}},

@@ -91,7 +91,8 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	faults.Add(cli.CheckListener("--api-listen", c.APIListen, "8082"),
 		cli.CheckListener("--api-admin-listen", c.APIAdminListen, "8083"))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
-		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach", c.APIAdminListen)
+		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach",
+			c.APIAdminListen)
 	}
 	var err error
 	cfg.OSS, err = c.ossConfig(env)

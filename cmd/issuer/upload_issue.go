@@ -60,8 +60,10 @@ func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, en
 		if job.source.Size() <= m.largest {
 			continue
 		}
-		// The same command finds the same state.
-		state, err := c.state(env, job.name, c.keyOf(job.name), c.objectFlags, c.PartSize, c.callbackFlags, c.ossFlags)
+		// The same command finds the same state, with other credentials, too.
+		where := c.ossFlags
+		where.credentialFlags = credentialFlags{}
+		state, err := c.state(env, job.name, c.keyOf(job.name), c.objectFlags, c.PartSize, c.callbackFlags, where)
 		if err != nil {
 			return closeLedger, err
 		}

@@ -35,11 +35,11 @@ func helpTexts() kong.Vars {
 		"allowed_origins": "Older name of --cors-origins.",
 		"cors_expose":     "Response headers that scripts may read.",
 		"cors_headers":    "Request headers that browsers may send, each with at most one *.",
-		"cors_max_age":    "How long browsers may cache the answer to a preflight. 0s leaves it to them.",
+		"cors_age":        "How long browsers may cache the answer to a preflight. 0s leaves it to them.",
 		"cors_methods":    "Methods that browsers may use.",
 		"cors_origins": "Origins that browsers may upload from, each with at most one *. " +
 			"none: the buckets have no CORS rule, like new buckets of OSS.",
-		"exposed": strings.Join(rule.Expose, ","),
+		"expose": strings.Join(rule.Expose, ","),
 
 		"access_key_id": "The only access key ID that exists.",
 		"access_key_secret": "Its secret. Default ossemu-secret. " +

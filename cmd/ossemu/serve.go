@@ -30,8 +30,8 @@ type serveCommand struct {
 	CORSOrigins []string      `name:"cors-origins" default:"*" placeholder:"ORIGIN" setting:"OSSEMU_CORS_ORIGINS" help:"${cors_origins}"`
 	CORSMethods []string      `name:"cors-methods" default:"${methods}" setting:"OSSEMU_CORS_METHODS" help:"${cors_methods}"`
 	CORSHeaders []string      `name:"cors-headers" default:"*" placeholder:"NAME" setting:"OSSEMU_CORS_HEADERS" help:"${cors_headers}"`
-	CORSExpose  []string      `name:"cors-expose" default:"${exposed}" placeholder:"NAME" setting:"OSSEMU_CORS_EXPOSE" help:"${cors_expose}"`
-	CORSMaxAge  time.Duration `name:"cors-max-age" default:"60s" placeholder:"DURATION" setting:"OSSEMU_CORS_MAX_AGE" help:"${cors_max_age}"`
+	CORSExpose  []string      `name:"cors-expose" default:"${expose}" placeholder:"NAME" setting:"OSSEMU_CORS_EXPOSE" help:"${cors_expose}"`
+	CORSMaxAge  time.Duration `name:"cors-max-age" default:"60s" placeholder:"DURATION" setting:"OSSEMU_CORS_MAX_AGE" help:"${cors_age}"`
 
 	AllowedOrigins []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"${allowed_origins}"`
 }
@@ -45,7 +45,9 @@ var errOrigins = errors.New("--allowed-origins (OSSEMU_ALLOWED_ORIGINS) is the o
 
 // cors is the rule that the flags describe.
 func (s serveCommand) cors() (ossemu.CORSRule, error) {
-	rule := ossemu.CORSRule{Origins: s.CORSOrigins, Methods: s.CORSMethods, Headers: s.CORSHeaders, Expose: s.CORSExpose, MaxAge: s.CORSMaxAge}
+	rule := ossemu.CORSRule{
+		Origins: s.CORSOrigins, Methods: s.CORSMethods, Headers: s.CORSHeaders, Expose: s.CORSExpose, MaxAge: s.CORSMaxAge,
+	}
 	var err error
 	if len(s.AllowedOrigins) > 0 {
 		if !slices.Equal(rule.Origins, []string{"*"}) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -25,15 +24,16 @@ type spoolRetryCommand struct{ deadLetterFlags }
 type spoolDiscardCommand struct{ deadLetterFlags }
 
 func (cmd *spoolRetryCommand) Run(ctx context.Context, std cli.Stdio) error {
-	return cmd.change(ctx, std, "to be retried", (*spool.Spool).Retry)
+	return cmd.change(ctx, std, spool.ActionRetry, "to be retried")
 }
 
 func (cmd *spoolDiscardCommand) Run(ctx context.Context, std cli.Stdio) error {
-	return cmd.change(ctx, std, "discarded", (*spool.Spool).Discard)
+	return cmd.change(ctx, std, spool.ActionDiscard, "discarded")
 }
 
-// change applies change to the chosen callbacks and prints them.
-func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string, change func(*spool.Spool, []uuid.UUID) error) error {
+// change applies an action to the chosen callbacks and prints them. A receiver that uses the
+// spool does it.
+func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, action, done string) error {
 	dir, err := c.dir()
 	if err != nil {
 		return err
@@ -42,22 +42,19 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, done string
 	if err != nil {
 		return cli.Usage(err)
 	}
-	chosen, table, err := c.find(ctx, std, dir, wanted)
-	if err != nil {
-		return err
-	}
-	queue, err := spool.Open(ctx, spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))})
+	config := spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))}
+	table, changed := newEntryTable(std.Out), 0
+	stats, err := spool.Change(ctx, config, spool.Request{Action: action, All: c.All, Events: wanted}, func(e spool.Entry) error {
+		changed++
+		return table.add(e)
+	})
 	if errors.Is(err, spool.ErrInUse) {
-		return fmt.Errorf("%w; stop the receiver first", err)
+		err = fmt.Errorf("%w; try again, or stop the receiver first", err)
 	}
-	if err != nil {
+	if err != nil && changed == 0 {
 		return err
 	}
-	if err := errors.Join(change(queue, chosen), queue.Close()); err != nil {
-		return err
-	}
-	stats := queue.Stats()
-	return table.end("%d %s, %d waiting, %d dead\n", len(chosen), done, stats.Queued, stats.DeadLetters)
+	return errors.Join(err, table.end("%d %s, %d waiting, %d dead\n", changed, done, stats.Queued, stats.DeadLetters))
 }
 
 // wanted returns the given IDs.
@@ -74,23 +71,4 @@ func (c *deadLetterFlags) wanted() ([]uuid.UUID, error) {
 		wanted = append(wanted, id)
 	}
 	return wanted, nil
-}
-
-// find returns the chosen callbacks, and a table of them that is not printed yet.
-func (c *deadLetterFlags) find(ctx context.Context, std cli.Stdio, dir string, wanted []uuid.UUID) ([]uuid.UUID, entryTable, error) {
-	var chosen []uuid.UUID
-	table := newEntryTable(std.Out)
-	err := spool.Read(ctx, dir, func(e spool.Entry) error {
-		if e.Reason == "" || !c.All && !slices.Contains(wanted, e.ID) {
-			return nil
-		}
-		chosen = append(chosen, e.ID)
-		return table.add(e)
-	})
-	for _, id := range wanted {
-		if err == nil && !slices.Contains(chosen, id) {
-			err = fmt.Errorf("%w: %s: receiver spool list shows all", spool.ErrNoDeadLetter, id)
-		}
-	}
-	return chosen, table, err
 }

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"upcall/internal/cli"
@@ -17,6 +19,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/spool"
 	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/wait"
 )
 
 // holdsNothing is a PostgreSQL that can hold no event.
@@ -122,6 +125,84 @@ func TestRetryAndDiscard(t *testing.T) {
 	}
 }
 
+// TestRetryAndDiscardWhileRunning does it in the spool of a running receiver, which has made
+// them dead letters itself. A second receiver cannot start there.
+func TestRetryAndDiscardWhileRunning(t *testing.T) {
+	t.Parallel()
+	url, dir := dbtest.URL(t), spooled(t, "a.jpg", "bad/1.jpg", "bad/2.jpg", "bad/3.jpg", "bad/4.jpg")
+	pool := dbtest.Open(t, url, eventstore.Open)
+	execute := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute("ALTER TABLE upcall.upload_events ADD CONSTRAINT nothing_bad CHECK (object_key NOT LIKE 'bad/%')")
+	ids := make(map[string]string)
+	if err := spool.Read(t.Context(), dir, func(e spool.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url, "UPCALL_TOKEN": "off"}
+	serve := []string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}
+	running := program.Start(t, settings, serve...)
+	output := func(args ...string) string { return program.Output(t, settings, append([]string{"spool"}, args...)...) }
+	listed := func(summary string) {
+		t.Helper()
+		wait.Until(t, summary, func() bool {
+			got, _, err := program.Execute(t, settings, "spool", "list")
+			return err == nil && strings.HasSuffix(got, "\n"+summary+"\n")
+		})
+	}
+	listed("0 waiting, 4 dead")
+	if got := output("list"); strings.Count(got, "nothing_bad") != 4 || strings.Contains(got, "a.jpg") {
+		t.Errorf("list: %s", got)
+	}
+	if err := program.Error(t, settings, serve...); !errors.Is(err, spool.ErrInUse) {
+		t.Errorf("a second receiver: %v", err)
+	}
+	unknown := uuid.NewString()
+	for _, command := range []string{"retry", "discard"} {
+		err := program.Error(t, settings, "spool", command, ids["bad/1.jpg"], unknown)
+		if !strings.Contains(err.Error(), "no such dead letter: "+unknown) || errors.Is(err, cli.ErrUsage) {
+			t.Errorf("%s of an unknown one: %v", command, err)
+		}
+	}
+	listed("0 waiting, 4 dead")
+	if got := output("discard", ids["bad/4.jpg"]); !strings.Contains(got, "bad/4.jpg") || !strings.Contains(got, "nothing_bad") ||
+		!strings.HasSuffix(got, "\n1 discarded, 0 waiting, 3 dead\n") {
+		t.Errorf("discard: %s", got)
+	}
+	if got := output("retry", ids["bad/1.jpg"]); !strings.Contains(got, "bad/1.jpg") || strings.Contains(got, "bad/2.jpg") ||
+		!strings.Contains(got, "\n1 to be retried, ") {
+		t.Errorf("retry before the fix: %s", got)
+	}
+	listed("0 waiting, 3 dead") // PostgreSQL cannot hold it yet
+	execute("ALTER TABLE upcall.upload_events DROP CONSTRAINT nothing_bad")
+	output("retry", ids["bad/1.jpg"])
+	listed("0 waiting, 2 dead")
+	if got := output("retry", "--all"); strings.Count(got, "dead: ") != 2 || !strings.Contains(got, "\n2 to be retried, ") {
+		t.Errorf("retry all: %s", got)
+	}
+	listed("0 waiting, 0 dead")
+	if got := output("discard", "--all"); !strings.HasSuffix(got, "\n0 discarded, 0 waiting, 0 dead\n") {
+		t.Errorf("discard all of none: %s", got)
+	}
+	if err := running.Stop(); err != nil {
+		t.Error(err)
+	}
+	var recorded []string
+	err := eventstore.Each(t.Context(), dbtest.Open(t, url, eventstore.OpenReader), func(e *event.Event) {
+		recorded = append(recorded, e.Callback.Object)
+	})
+	slices.Sort(recorded)
+	if diff := cmp.Diff([]string{"a.jpg", "bad/1.jpg", "bad/2.jpg", "bad/3.jpg"}, recorded); diff != "" || err != nil {
+		t.Errorf("rows (-want +got), %v:\n%s", err, diff)
+	}
+	if got := output("list"); !strings.HasSuffix(got, "0 waiting, 0 dead\n") { // now by itself
+		t.Errorf("list after the end: %s", got)
+	}
+}
+
 // TestDeadLetterMistakes checks that no mistake changes anything.
 func TestDeadLetterMistakes(t *testing.T) {
 	t.Parallel()
@@ -158,7 +239,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 		"waiting":            {[]string{waiting}, waits, "no such dead letter: " + waiting, false},
 		"missing directory":  {[]string{"--all"}, nowhere, "no such file", false},
 		"damaged":            {[]string{"--all"}, broken, "spool is damaged", false},
-		"receiver running":   {[]string{"--all"}, held, "stop the receiver first", false},
+		"no socket":          {[]string{"--all"}, held, "stop the receiver first", false},
 		"of another command": {[]string{one, "--file", "x"}, dir, "unknown flag --file", true},
 	} {
 		for _, command := range []string{"retry", "discard"} {

@@ -33,8 +33,9 @@ func helpTexts() kong.Vars {
 		"token":          "Whether callbacks need an upload token: required, optional or off.",
 		"token_keys": "Keys of the upload tokens, kid:secret[,kid:secret]; tokens made with any of them are accepted. " +
 			"Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names.",
-		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. The sender of a callback is the last " +
-			"address in X-Forwarded-For that is not in one of them. Default none: the header is ignored.",
+		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. " +
+			"The sender of a callback is the last address in X-Forwarded-For that is not in one of them. " +
+			"Default none: the header is ignored.",
 		"trust_key_urls": "Exact URLs of additional public keys to trust, such as an emulator's, separated by commas.",
 
 		// receiver hooks.
@@ -51,7 +52,8 @@ func helpTexts() kong.Vars {
 		"hook_var": "Only of uploads with this value of a custom variable, named without x:. Repeat it for several variables.",
 
 		// receiver doctor.
-		"at":           "When the callback arrived, as 2006-01-02T15:04:05Z, to check upload tokens. By default its Date header, or else now.",
+		"at": "When the callback arrived, as 2006-01-02T15:04:05Z, to check upload tokens. " +
+			"By default its Date header, or else now.",
 		"callback_url": "The whole callback URL that OSS was given, to detect a lost path or query.",
 		"capture":      "The captured request: an HTTP message, the output of curl -v or --trace, or a HAR file; - reads standard input.",
 		"entry":        "Which request of the capture, counted from 1. By default the first that looks like a callback.",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,9 @@ func TestMigrate(t *testing.T) {
 	if !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
 		t.Errorf("serve on an empty database: %v", err)
 	}
+	if err := program.Error(t, settings, "maintain"); !errors.Is(err, migrations.ErrTooOld) {
+		t.Errorf("maintain on an empty database: %v", err)
+	}
 	if diff := cmp.Diff(output("up"), output("up")); diff != "" {
 		t.Errorf("a second up has different output: %s", diff)
 	}
@@ -101,6 +105,7 @@ func TestMigrate(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
+	taken := servetest.Listen(t)
 	for name, tt := range map[string]struct {
 		args []string
 		env  clitest.Env
@@ -124,13 +129,21 @@ func TestMistakes(t *testing.T) {
 			[]string{"set UPCALL_BUCKETS", "did you mean UPCALL_RETENTION?", "set UPCALL_DATABASE_URL", "set UPCALL_TOKEN_KEYS"}},
 		"a variable of no program, elsewhere": {[]string{"migrate", "up"}, clitest.Env{"UPCALL_DATABASE_URI": "x"},
 			[]string{"did you mean UPCALL_DATABASE_URL?"}},
+		"numbers below what they can be": {[]string{"serve", "--token", "off", "--max-events-per-upload=-5"}, clitest.Env{
+			"UPCALL_DATABASE_URL": "postgres://x", "UPCALL_MAX_REFUSALS": "-1", "UPCALL_SPOOL_MAX_BYTES": "0", "UPCALL_SPOOL_MIN_FREE_BYTES": "-1"},
+			[]string{"UPCALL_MAX_EVENTS_PER_UPLOAD: -5 is less than 0; give 0", "UPCALL_MAX_REFUSALS", "UPCALL_SPOOL_MAX_BYTES: 0 is less than 1048576",
+				"UPCALL_SPOOL_MIN_FREE_BYTES"}},
+		"a number below what it can be, elsewhere": {[]string{"maintain"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x",
+			"UPCALL_MAX_REFUSALS": "-1"}, []string{"UPCALL_MAX_REFUSALS: -1 is less than 0; give 0 to keep none"}},
 		"no command":         {nil, nil, []string{"expected one of"}},
-		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope"}},
+		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope; see receiver serve --help"}},
 		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := program.Error(t, tt.env, tt.args...)
+			env := clitest.Env{"UPCALL_LISTEN": taken.Addr().String()} // so that a receiver that finds no mistake ends
+			maps.Copy(env, tt.env)
+			err := program.Error(t, env, tt.args...)
 			if !errors.Is(err, cli.ErrUsage) {
 				t.Fatalf("got %v, want a usage error", err)
 			}

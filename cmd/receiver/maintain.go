@@ -32,7 +32,7 @@ partitions of the next two months and, with --retention, drops the oldest month 
 func (cmd *maintainCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
 	days, retentionErr := receiver.ParseRetention(cmd.Retention)
 	url, urlErr := cmd.required(env)
-	if err := fault.Join(urlErr, fault.In("UPCALL_RETENTION", retentionErr)); err != nil {
+	if err := fault.Join(urlErr, fault.In("UPCALL_RETENTION", retentionErr), checkCounts(maxRefusals(cmd.MaxRefusals)).Err()); err != nil {
 		return cli.Usage(err)
 	}
 	logger := slog.New(slog.NewTextHandler(std.Err, nil))

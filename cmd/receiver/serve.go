@@ -126,6 +126,28 @@ func trimmed(list []string) []string {
 	return list
 }
 
+// A count is a number in a setting, and how to say what someone means who gives less.
+type count struct {
+	setting  string
+	n, least int64
+	fix      string
+}
+
+func maxRefusals(n int) count {
+	return count{"UPCALL_MAX_REFUSALS", int64(n), 0, "give 0 to keep none"}
+}
+
+// checkCounts rejects what would work as another setting does, or never.
+func checkCounts(counts ...count) fault.List {
+	var faults fault.List
+	for _, c := range counts {
+		if c.n < c.least {
+			faults.AddNew(nil, c.setting, c.fix, "%d is less than %d", c.n, c.least)
+		}
+	}
+	return faults
+}
+
 // zeroIsNone converts a flag in which 0 means none to a configuration in which -1 does.
 func zeroIsNone[T int | int64](n T) T {
 	if n <= 0 {
@@ -141,13 +163,17 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: zeroIsNone(cmd.SpoolMinFreeBytes),
 		MaxEvents: zeroIsNone(cmd.MaxEvents), MaxRefusals: zeroIsNone(cmd.MaxRefusals),
 	}
-	var faults fault.List
+	faults := checkCounts(
+		count{"UPCALL_MAX_EVENTS_PER_UPLOAD", int64(cmd.MaxEvents), 0, "give 0 for no limit"}, maxRefusals(cmd.MaxRefusals),
+		count{"UPCALL_SPOOL_MAX_BYTES", cmd.SpoolMaxBytes, 1 << 20, "leave out UPCALL_SPOOL_DIR for no spool"},
+		count{"UPCALL_SPOOL_MIN_FREE_BYTES", cmd.SpoolMinFreeBytes, 0, "give 0 to fill the disk"})
 	var err error
 	if cfg.DatabaseURL, err = cmd.required(env); err == nil && cfg.DatabaseURL != embedded {
 		_, err = migrations.ParseURL(cfg.DatabaseURL)
 		err = fault.In("UPCALL_DATABASE_URL", err)
 	}
-	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"), cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
+	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
+		cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
@@ -160,7 +186,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	if cfg.Admission.TokenPolicy == admission.TokenRequired && cfg.Admission.Tokens != nil {
 		for _, kid := range cfg.Admission.Tokens.Weak() {
 			faults.AddNew(nil, "UPCALL_TOKEN_KEYS", "make one with openssl rand -hex 32, for the issuers, too",
-				"the secret of key %s can be guessed: it is shorter than %d bytes or has few different characters", kid, uploadtoken.WeakSecret)
+				"the secret of key %s can be guessed: it is shorter than %d bytes or has few different characters",
+				kid, uploadtoken.WeakSecret)
 		}
 	}
 	return cfg, fault.Join(faults, cfg.Check())

@@ -3,6 +3,7 @@ package admission
 import (
 	"encoding/json"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,11 @@ func (u upload) issue(t *testing.T, keys *uploadtoken.Keyring) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	terms, err := callbackspec.Parameter{Body: body, BodyType: u.bodyType, URLs: u.urls}.Terms(vars)
+	known := callbackspec.Values{"bucket": filled["bucket"], "object": filled["object"]}
+	if u.size != nil {
+		known["size"] = strconv.FormatInt(*u.size, 10)
+	}
+	terms, err := callbackspec.Parameter{Body: body, BodyType: u.bodyType, URLs: u.urls}.Terms(vars, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +168,10 @@ func TestContent(t *testing.T) {
 			{"the type's beginning", "image%2Fjpeg", "image%2Fjpe", typ},
 			{"another parameter, another case", "image%2Fjpeg", "IMAGE%2Fjpeg%3B%20q%3D1", asIs},
 			{"no type", "&mimeType=image%2Fjpeg", "", asIs},
+			{"parameters alone", "image%2Fjpeg", "%3B%20text%2Fhtml", typ},
+			{"a space", "image%2Fjpeg", "%20", typ},
+			{"like it to Unicode alone", "image%2Fjpeg", "%C4%B0mage%2Fjpeg", typ},
+			{"like it but for a space of Unicode", "image%2Fjpeg", "%C2%A0image%2Fjpeg", typ},
 			{"another size", "size=5", "size=6", size},
 			{"no size", "&size=5", "", asIs},
 			{"an empty size", "size=5", "size=", asIs},
@@ -183,11 +192,24 @@ func TestContent(t *testing.T) {
 		}},
 		{"aliases that the receiver does not know", upload{template: "filename=${object}&where=${bucket}/${object}&uid=${x:uid}",
 			vars: map[string]string{"uid": "42"}}, []change{
-			{"open fields hold anything", "where=demo/", "where=", asIs},
+			{"the key", "filename=photos", "filename=elsewhere", vars},
+			{"the bucket", "where=demo/", "where=", vars},
+			{"the key spelled otherwise", "filename=photos%2Fa%20b%2B", "filename=photos/a+b%2b", asIs},
 			{"another value", "uid=42", "uid=1", vars},
 			{"open field gone", "filename=", "filenam=", vars},
 			{"a further field", " ", "&a=1", vars},
 			{"a further field at the end", " ", "&zz=1", vars},
+		}},
+		{"aliases of a fixed size and type", upload{template: "len=${size}&also=${size}B&kind=${mimeType}&etag2=${etag}", size: &five,
+			contentType: "image/jpeg", fields: "kind=mimeType"}, []change{
+			{"another size", "len=5", "len=6", vars},
+			{"another size, with text", "also=5B", "also=6B", vars},
+			{"another type", "image%2Fjpeg", "text%2Fhtml", typ},
+			{"another case of the type", "image%2Fjpeg", "IMAGE%2Fjpeg", asIs},
+			{"what OSS alone knows", "etag2=D8E8", "etag2=FFFF", asIs},
+		}},
+		{"an alias of a fixed size that the receiver knows", upload{template: "len=${size}", size: &five, fields: "len=size"}, []change{
+			{"another size", "len=5", "len=6", size},
 		}},
 		{"a receiver that reads names elsewhere", upload{template: "object=${object}&filename=${object}&size=${size}", fields: "filename=object"},
 			[]change{
@@ -238,7 +260,7 @@ func TestContent(t *testing.T) {
 			{"another value", `"uid":"42"`, `"uid":"1"`, vars},
 			{"a nested value", `%C3%A9t%C3%A9%20`, `%C3%A9t%C3%A8%20`, vars},
 			{"a nested value spelled otherwise", `%C3%A9t%C3%A9%20%26%20`, `%c3%a9t%c3%a9+%26+`, asIs},
-			{"open", "demo/5", "x", asIs},
+			{"the bucket, and a size that is open", "demo/5", "x", asIs},
 		}},
 		{"pairs of JSON", upload{template: `filename=${object}&uid=${x:uid}&size=${size}&app=7&note=x`, bodyType: js,
 			vars: map[string]string{"uid": "42"}, fields: "filename=object"}, []change{

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -45,6 +46,19 @@ func parametersFit(path string) bool {
 		}
 	}
 	return true
+}
+
+// segmented returns the path of a target, decoded, with something else in place of the slashes
+// that were percent-encoded: those do not end a segment.
+func segmented(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		if decoded, err := url.PathUnescape(segment); err == nil {
+			segments[i] = strings.ReplaceAll(decoded, "/", "\x00")
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // matchPath reports whether a request's path is a callback path.

@@ -17,7 +17,7 @@ import (
 
 func (p *Policy) checkPath(r *Request) *Refusal {
 	for _, path := range p.cfg.CallbackPaths {
-		if matchPath(path, r.Path) {
+		if matchPath(path, r.Path) || IsPattern(path) && matchPath(path, segmented(r.Target)) {
 			return nil
 		}
 	}

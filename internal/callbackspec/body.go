@@ -41,17 +41,17 @@ func (p *parser) text(name, value string) error {
 	return p.keep(name, quote(value))
 }
 
-// encoded stores a field whose text is percent-encoded. OSS encodes what it fills in and
-// nothing else: a lone % is a constant of the template, and is kept as written.
-func (p *parser) encoded(name, value string) error {
+// decoded returns the text of a field that is percent-encoded. OSS encodes what it fills in
+// and nothing else: a lone % is a constant of the template, and is kept as written.
+func (p *parser) decoded(name, value string) (string, error) {
 	text, err := url.QueryUnescape(value)
-	if _, system := p.fields[name]; err != nil && system {
-		return malformedTemplate("write a % of the template as %25", "field %s is not percent-encoded text", fault.Name(name))
+	if err == nil {
+		return text, nil
 	}
-	if err != nil {
-		text = value
+	if _, system := p.fields[name]; system {
+		return "", malformedTemplate("write a % of the template as %25", "field %s is not percent-encoded text", fault.Name(name))
 	}
-	return p.text(name, text)
+	return value, nil
 }
 
 // member stores a field of the body that arrived as a JSON value.
@@ -67,10 +67,14 @@ func (p *parser) value(name, raw string) error {
 	variable, system := p.fields[name]
 	switch kind := kindOf(raw); {
 	case kind == "string":
+		text := unquote(raw)
 		if p.percentEncoded {
-			return p.encoded(name, unquote(raw))
+			var err error
+			if text, err = p.decoded(name, text); err != nil {
+				return err
+			}
 		}
-		return p.text(name, unquote(raw))
+		return p.text(name, text)
 	case kind == "object" && !system:
 		return p.nested(name, raw)
 	case !system:
@@ -171,12 +175,20 @@ func (p *parser) keep(name string, raw json.RawMessage) error {
 // the end of a file or a here-document does.
 const blanks = " \t\r\n"
 
+// trimBlanks is strings.Trim, but quick where there is nothing to trim.
+func trimBlanks(s string) string {
+	if s == "" || s[0] > ' ' && s[len(s)-1] > ' ' {
+		return s
+	}
+	return strings.Trim(s, blanks)
+}
+
 // form reads name=value&name=value. It accepts both spellings of a space, + and %20: the
 // documentation does not say which one OSS uses.
 func (p *parser) form(body string) error {
 	for pair := range strings.SplitSeq(body, "&") {
 		rawName, value, _ := strings.Cut(pair, "=")
-		rawName, value = strings.Trim(rawName, blanks), strings.Trim(value, blanks)
+		rawName, value = trimBlanks(rawName), trimBlanks(value)
 		if rawName == "" && value == "" {
 			continue
 		}
@@ -184,8 +196,12 @@ func (p *parser) form(body string) error {
 		if err != nil {
 			name = rawName // a constant of the template, sent as written
 		}
-		p.content.add(name, unescaped(value))
-		if err := p.encoded(name, value); err != nil {
+		text, err := p.decoded(name, value)
+		if err != nil {
+			return err
+		}
+		p.content.add(name, text)
+		if err := p.text(name, text); err != nil {
 			return err
 		}
 	}
@@ -203,7 +219,7 @@ func (p *parser) object(body []byte) error {
 		return inner
 	})
 	if err != nil && inner == nil {
-		return malformedTemplate(jsonAdvice(body, err), "the body is not one JSON object: %v", err)
+		return malformedTemplate(jsonAdvice(body, err), "the body is not one JSON object: %s", jsonProblem(body, err))
 	}
 	return inner
 }
@@ -213,13 +229,13 @@ func (p *parser) object(body []byte) error {
 // constant of the template, or several variables in one field, and is kept as text.
 func (p *parser) jsonPairs(body string) error {
 	if !utf8.ValidString(body) || !strings.Contains(body, "=") {
-		return malformed("the body is neither a JSON object nor name=value pairs")
+		return malformedTemplate(shapeAdvice(body), "the body is neither a JSON object nor name=value pairs")
 	}
 	for rest := body; rest != ""; {
 		var pair string
 		pair, rest = cutPair(rest)
 		name, value, _ := strings.Cut(pair, "=")
-		name, value = strings.Trim(name, blanks), strings.Trim(value, blanks)
+		name, value = trimBlanks(name), trimBlanks(value)
 		if name+value == "" {
 			continue
 		}
@@ -242,12 +258,12 @@ func (p *parser) pair(name, value string) error {
 	// Text that OSS filled in has quotes. If they are not at the ends of the value, an
 	// uploader's object key could look like further fields.
 	if strings.Contains(name, `"`) || strings.Contains(value, `"`) {
-		return malformedTemplate("write each variable without quotes around it and without text beside it",
+		return malformedTemplate(besideText,
 			"field %s is neither a JSON value nor bare text", fault.Name(name))
 	}
 	// The text of a form whose Content-Type was changed would be kept encoded.
 	if unescaped(value) != value {
-		return malformed("field %s is percent-encoded, but the type is that of JSON", fault.Name(name))
+		return malformedTemplate(formType, "field %s is percent-encoded, but the type is that of JSON", fault.Name(name))
 	}
 	p.content.add(name, value)
 	return p.text(name, value)

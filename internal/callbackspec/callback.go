@@ -123,7 +123,11 @@ func ParseFields(s string) (Fields, error) {
 	}
 	named := make(map[string]string)
 	for entry := range strings.SplitSeq(s, ",") {
-		name, variable, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		name, variable, ok := strings.Cut(entry, "=")
+		name, variable = strings.TrimSpace(name), strings.TrimSpace(variable)
+		if inner, braced := strings.CutPrefix(variable, "${"); braced { // as templates have it
+			variable = strings.TrimSuffix(inner, "}")
+		}
 		other, twice := named[name]
 		switch {
 		case !ok || name == "" || variable == "":
@@ -167,6 +171,9 @@ func Read(contentType string, body []byte, fields Fields) (Callback, *Content, e
 	}
 	if fields == nil {
 		fields = identity
+	}
+	if t == Form {
+		body = bytes.TrimPrefix(body, []byte(byteOrderMark)) // OSS encodes one in a value
 	}
 	p := &parser{fields: fields, percentEncoded: t == Form, content: Content{bodyType: t, fields: fields}}
 	switch object := bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")); {

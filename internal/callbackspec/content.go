@@ -175,13 +175,19 @@ func (c *Content) free(l leaf, s shape) bool {
 	if !ok || s.fixed&own.bit != 0 {
 		return false
 	}
+	if s.open&own.bit != 0 {
+		return true
+	}
 	_, system := c.fields[own.name]
-	return system || s.open&own.bit != 0
+	return system
 }
 
 // appendTerms returns the terms of sorted leaves. The Content-Type is not signed, but says how to read
 // the body, so it is part of them.
 func appendTerms(t BodyType, leaves []leaf, s shape) (vars, rest []byte) {
+	if len(leaves) > 0 {
+		vars = make([]byte, 0, 128) // enough for a few short ones
+	}
 	if t == JSON {
 		rest = append(rest, 'J')
 	}

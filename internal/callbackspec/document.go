@@ -101,7 +101,8 @@ func notBase64(field, encoded string) error {
 		problem, fix = ": it is Base64 for URLs", "use the standard alphabet, with + / in place of - _, and padding"
 	case has(" \t"):
 		problem = ": it has spaces"
-		fix = "leave them out; where they stand for +, percent-encode + / = in the query or form: the alphabet is A-Z a-z 0-9 + / and padding"
+		fix = "leave them out; where they stand for +, percent-encode + / = in the query or form: " +
+			"the alphabet is A-Z a-z 0-9 + / and padding"
 	case len(encoded)%4 != 0:
 		problem, fix = ": its padding is missing, or it was cut off", "keep the padding: = up to a multiple of four characters"
 	}

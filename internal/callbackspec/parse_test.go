@@ -132,6 +132,8 @@ func TestParseAccepts(t *testing.T) {
 		{"line break before the template", form, "\r\nobject=a&size=5", spec.Callback{Object: "a", Size: ptr[int64](5)}},
 		{"template over several lines", form, "bucket=b&\r\n  object=a%0A&\r\n\tsize = 5 &\nuid=\n", spec.Callback{
 			Bucket: "b", Object: "a\n", Size: ptr[int64](5), Vars: rawVars{"uid": raw(`""`)}}},
+		{"byte order mark of the template", form, "\ufeffobject=a%EF%BB%BF", spec.Callback{Object: "a\ufeff"}},
+		{"byte order mark before JSON without its type", form, "\ufeff{\"object\":a%2Fb}", spec.Callback{Object: "a/b"}},
 		{"nothing but blanks", form, " \n& \t&\r\n", spec.Callback{}},
 		{"blanks around constants", form, " note = a b \n&object=+a%20", spec.Callback{Object: " a ", Vars: rawVars{"note": raw(`"a b"`)}}},
 		{"no image, form", form, "imageInfo.height=&imageInfo.width=&imageInfo.format=", spec.Callback{}},
@@ -222,7 +224,7 @@ func TestParseCopiesTheBody(t *testing.T) {
 
 func TestParseFields(t *testing.T) {
 	t.Parallel()
-	fields := mustFields(t, " filename=object, height=imageInfo.height ,object=etag,t=upcall_token")
+	fields := mustFields(t, " filename=object, height = ${imageInfo.height} ,object=etag,t=upcall_token")
 	got, err := spec.Parse("", []byte("filename=f&height=3&object=E&t=tok&imageInfo.height=x&etag=y&upcall_token=z&size=1"), fields)
 	if err != nil {
 		t.Fatal(err)

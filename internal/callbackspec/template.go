@@ -207,6 +207,9 @@ func eachPiece(body string, each func(piece)) error {
 		}
 		if !strings.HasPrefix(rest, "{") {
 			// EC 0007-00000105: "Left brace must be adjacent to dollar sign."
+			if strings.HasPrefix(rest, "｛") {
+				return wrongTemplate("use the plain characters { and }", "has a lone $ before %s", fault.Quote(rest))
+			}
 			return wrongTemplate(`write ${name}; a dollar sign itself is %24 in a form body and \u0024 in a JSON one`,
 				"has a lone $ before %s", fault.Quote(rest))
 		}
@@ -216,11 +219,12 @@ func eachPiece(body string, each func(piece)) error {
 		}
 		if strings.HasPrefix(name, VarPrefix) {
 			if checkVarName(name) != nil {
-				return wrongTemplate("use lower-case letters, digits, hyphen, underscore and dot",
+				return wrongTemplate(nearVariable(name)+"use lower-case letters, digits, hyphen, underscore and dot",
 					"has the variable ${%s}", fault.Name(name))
 			}
 		} else if !slices.Contains(SystemVariables, name) {
-			return wrongTemplate("the system variables are "+strings.Join(SystemVariables, ", ")+"; custom ones start with x:",
+			known := strings.Join(SystemVariables, ", ")
+			return wrongTemplate(nearVariable(name)+"the system variables are "+known+"; custom ones start with x:",
 				"has the unknown variable ${%s}", fault.Name(name))
 		}
 		each(piece{variable: name})

@@ -29,12 +29,12 @@ func DefaultTerms(t BodyType, urls, names []string, vars Vars) Terms {
 	return terms
 }
 
-// Terms returns what the template and these variables, the upload token's not among them,
-// fix of a callback. The error is a [fault.Fault]: a template whose fields' names depend on
-// what OSS fills in fixes nothing.
-func (p Parameter) Terms(vars Vars) (Terms, error) {
+// Terms returns what the template, these variables, the upload token's not among them, and
+// the known system variables fix of a callback. The error is a [fault.Fault]: a template
+// whose fields' names depend on what OSS fills in fixes nothing.
+func (p Parameter) Terms(vars Vars, known Values) (Terms, error) {
 	t := cmp.Or(p.BodyType, Form)
-	leaves, s, err := p.leaves(t, vars)
+	leaves, s, err := p.leaves(t, vars, known)
 	if err != nil {
 		return Terms{}, err
 	}
@@ -44,30 +44,32 @@ func (p Parameter) Terms(vars Vars) (Terms, error) {
 }
 
 // leaves returns those that are not free, sorted, and how they are told apart.
-func (p Parameter) leaves(t BodyType, vars Vars) ([]leaf, shape, error) {
+func (p Parameter) leaves(t BodyType, vars Vars, known Values) ([]leaf, shape, error) {
 	// Whatever OSS fills in differs between these two, and nothing else does.
-	zero, err := p.filledIn("0", t, vars)
+	zero, one, err := p.filledIn(t, vars, nil)
 	if err != nil {
 		return nil, shape{}, err
 	}
-	one, err := p.filledIn("1", t, vars)
-	if err != nil {
-		return nil, shape{}, err
-	}
-	if !slices.EqualFunc(zero, one, func(a, b leaf) bool { return a.path == b.path }) {
-		return nil, shape{}, wrongTemplate("write the names of fields as text, and only their values as variables",
-			"has a variable in the name of a field, which the upload token could not cover")
+	// In these, only what the issuer does not know.
+	issued, other := zero, one
+	if len(known) > 0 {
+		if issued, other, err = p.filledIn(t, vars, known); err == nil {
+			err = checkPaths(zero, issued)
+		}
+		if err != nil {
+			return nil, shape{}, err
+		}
 	}
 	var s shape
 	var listed []leaf
-	for i, l := range zero {
+	for i, l := range issued {
 		own, isOwn := ownNames[l.path]
 		kind := constant
 		switch value, ok := vars[VarPrefix+l.path]; {
-		case !l.same(one[i]) && isOwn:
+		case isOwn && !zero[i].same(one[i]):
 			s.open |= own.bit
 			continue
-		case !l.same(one[i]):
+		case !l.same(other[i]):
 			kind = open
 		case ok && value == l.text && !l.json:
 			kind = variable
@@ -81,23 +83,37 @@ func (p Parameter) leaves(t BodyType, vars Vars) ([]leaf, shape, error) {
 	return listed, s, nil
 }
 
-// filledIn returns the leaves, sorted, with a digit for whatever OSS fills in.
-func (p Parameter) filledIn(digit string, t BodyType, vars Vars) ([]leaf, error) {
-	values := Values{TokenVar: digit}
-	for _, name := range SystemVariables {
-		values[name] = digit
+// filledIn returns the leaves twice, sorted, with different digits for whatever OSS fills in
+// and is not known.
+func (p Parameter) filledIn(t BodyType, vars Vars, known Values) (zero, one []leaf, err error) {
+	var filled [2][]leaf
+	for i, digit := range []string{"0", "1"} {
+		values := Values{TokenVar: digit}
+		for _, name := range SystemVariables {
+			values[name] = digit
+		}
+		maps.Copy(values, known)
+		maps.Copy(values, vars)
+		body, err := Expand(p.Body, t, values)
+		if err != nil {
+			return nil, nil, err
+		}
+		_, content, err := Read(string(t), []byte(body), Fields{})
+		if err != nil {
+			return nil, nil, wrongTemplate(Fix(err), "makes a body that cannot be read, %s", err)
+		}
+		sortLeaves(content.leaves)
+		filled[i] = content.leaves
 	}
-	maps.Copy(values, vars)
-	body, err := Expand(p.Body, t, values)
-	if err != nil {
-		return nil, err
+	return filled[0], filled[1], checkPaths(filled[0], filled[1])
+}
+
+func checkPaths(leaves, others []leaf) error {
+	if slices.EqualFunc(leaves, others, func(a, b leaf) bool { return a.path == b.path }) {
+		return nil
 	}
-	_, content, err := Read(string(t), []byte(body), Fields{})
-	if err != nil {
-		return nil, wrongTemplate(Fix(err), "makes a body that cannot be read, %s", err)
-	}
-	sortLeaves(content.leaves)
-	return content.leaves, nil
+	return wrongTemplate("write the names of fields as text, and only their values as variables",
+		"has a variable in the name of a field, which the upload token could not cover")
 }
 
 func queries(urls []string) [][]byte {

@@ -26,7 +26,7 @@ func TestDefaultTerms(t *testing.T) {
 				t.Fatal(err)
 			}
 			urls := []string{"https://a.example/?x=1", "b.example?x=2", "https://c.example/"}
-			long, err := spec.Parameter{Body: body, BodyType: bodyType, URLs: urls}.Terms(vars)
+			long, err := spec.Parameter{Body: body, BodyType: bodyType, URLs: urls}.Terms(vars, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,14 +54,14 @@ func TestTermsRefuses(t *testing.T) {
 		{spec.JSON, `{"a":"${bucket}"}`, "cannot be read"},
 		{spec.Form, "object=${object", "without an end"},
 	} {
-		terms, err := spec.Parameter{Body: tt.body, BodyType: tt.t}.Terms(nil)
+		terms, err := spec.Parameter{Body: tt.body, BodyType: tt.t}.Terms(nil, nil)
 		if terms.Rest != nil {
 			t.Errorf("%s gave %+v", tt.body, terms)
 		}
 		mustBreak(t, err, spec.ErrTemplate, "callbackBody", tt.says)
 	}
 	// What the issuer fills in is known.
-	if _, err := (spec.Parameter{Body: "object=${object}&${x:n}=1"}).Terms(spec.Vars{"x:n": "uid"}); err != nil {
+	if _, err := (spec.Parameter{Body: "object=${object}&${x:n}=1"}).Terms(spec.Vars{"x:n": "uid"}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -85,7 +85,7 @@ func FuzzTerms(f *testing.F) {
 			bodyType = spec.JSON
 		}
 		vars := spec.Vars{"x:uid": uid}
-		terms, err := spec.Parameter{Body: template, BodyType: bodyType}.Terms(vars)
+		terms, err := spec.Parameter{Body: template, BodyType: bodyType}.Terms(vars, nil)
 		if err != nil {
 			return
 		}

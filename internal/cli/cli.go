@@ -8,6 +8,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -84,7 +85,11 @@ func (p Program) Run(ctx context.Context, commands any, args []string, env Env, 
 	case helped:
 		return nil
 	case err != nil:
-		return Usage(fmt.Errorf("%w; see %s --help", err, p.Name))
+		command := p.Name
+		if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
+			command = parse.Context.Selected().FullPath()
+		}
+		return Usage(fmt.Errorf("%w; see %s --help", err, command))
 	}
 	if err := checkVariables(p.Name, parser.Model, env); err != nil {
 		command := selected.Model.Target

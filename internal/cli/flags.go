@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -23,6 +25,15 @@ const none = -1
 // flag with a placeholder, because kong itself shows only the placeholder.
 func settings(env Env) []kong.Option {
 	return []kong.Option{
+		// kong's own mapper replaces what is not UTF-8, so that a key or a file would be another one.
+		kong.KindMapper(reflect.String, kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
+			token, err := ctx.Scan.PopValue("string")
+			if err != nil {
+				return err
+			}
+			target.SetString(fmt.Sprint(token.Value))
+			return nil
+		})),
 		kong.Resolvers(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 			name := flag.Tag.Get(settingTag)
 			if name == "" || env[name] == "" {

@@ -34,6 +34,7 @@ func TestFlags(t *testing.T) {
 			sample{Name: "bob", Loud: true, Words: []string{"z"}, List: []string{"p", "q"}, Hidden: "h"}, ""},
 		{"an empty flag wins too", env, []string{"--name="},
 			sample{Loud: true, Words: []string{"a,b", " c=${d} "}, List: []string{"p", "q"}}, ""},
+		{"not UTF-8", map[string]string{"APP_NAME": "a\xff"}, []string{"--hidden=\xc0\xae"}, sample{Name: "a\xff", Hidden: "\xc0\xae"}, ""},
 		{"not a boolean", map[string]string{"APP_LOUD": "maybe"}, nil, sample{}, "--loud"},
 	}
 	for _, tt := range tests {

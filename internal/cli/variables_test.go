@@ -45,6 +45,8 @@ func TestVariables(t *testing.T) {
 			"UPCALL_RECEIVER_PORT_8080_TCP_PROTO": "tcp", "UPCALL_RECEIVER_PORT": "x"}, nil},
 		{"empty is not set", Env{"UPCALL_BUCKET": "", "UPCALL_NOPE": ""}, nil},
 		{"misspelt", Env{"UPCALL_RETENTON": "400d"}, []string{"UPCALL_RETENTON: there is no such variable; did you mean UPCALL_RETENTION?"}},
+		{"in lower case", Env{"upcall_buckets": "demo", "Upcall_Callback_URL": "x"},
+			[]string{"upcall_buckets: there is no such variable; did you mean UPCALL_BUCKETS?"}},
 		{"another program's, and nearly our own", Env{"UPCALL_BUCKET": "demo"},
 			[]string{"UPCALL_BUCKET: is a variable of issuer; set UPCALL_BUCKETS, which is this program's"}},
 		{"misspelt, of the emulator", Env{"OSSEMU_BUKETS": "x"}, []string{"OSSEMU_BUKETS: there is no such variable; unset it"}},

@@ -2,16 +2,12 @@ package doctor
 
 import (
 	"compress/gzip"
+	"compress/zlib"
 	"encoding/json"
 	"html"
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"upcall/internal/admission"
 )
@@ -46,16 +42,20 @@ func bodySteps(length int) []step {
 			whole, _ := dechunk([]byte(b))
 			return string(whole)
 		}),
-		{BodyCompressed, gunzip},
+		{BodyCompressed, decompress},
 		{BodyReencoded, onForm(respell)},
 		{BodyFormAsJSON, keyOfBody},
 		{BodyFormAsJSON, formOfJSON},
 		{BodyBase64, decodeBase64},
 		{BodyWrapped, unwrap},
+		{BodyBytes, decodeBytes},
 		{BodyJSONRewritten, rewriteJSON},
 		{BodyQuoted, unquote},
-		once(BodyEntities, html.UnescapeString),
+		{BodyEntities, func(b string) []string {
+			return []string{html.UnescapeString(b), html.UnescapeString(html.UnescapeString(b))}
+		}},
 		{BodyCharset, recode},
+		{BodyNormalized, normalize},
 		{BodyReordered, onForm(reorder)},
 		{BodyReordered, reorderJSON},
 		{BodyFieldAdded, onForm(without)},
@@ -78,12 +78,15 @@ func onForm(undo func(string) []string) func(string) []string {
 	}
 }
 
-// gunzip decompresses a body that was compressed on the way, unless it is too large for a
+// decompress undoes gzip and deflate: it decompresses a body that was compressed on the way, unless it is too large for a
 // callback.
-func gunzip(b string) []string {
-	in, err := gzip.NewReader(strings.NewReader(b))
-	if err != nil {
-		return nil
+func decompress(b string) []string {
+	var in io.Reader
+	var err error
+	if in, err = gzip.NewReader(strings.NewReader(b)); err != nil {
+		if in, err = zlib.NewReader(strings.NewReader(b)); err != nil {
+			return nil
+		}
 	}
 	// Limited, because a few bytes may decompress to any number.
 	whole, err := io.ReadAll(io.LimitReader(in, admission.MaxBody+1))
@@ -97,6 +100,9 @@ func gunzip(b string) []string {
 func unquote(b string) []string {
 	text := strings.TrimSpace(b)
 	var out []string
+	if plain, quoted := unprint(strings.TrimPrefix(text, "b")); quoted && strings.HasPrefix(text, "b") { // Python's bytes
+		out = append(out, plain)
+	}
 	if len(text) > 1 && (text[0] == '"' || text[0] == '\'') && text[len(text)-1] == text[0] {
 		out = append(out, text[1:len(text)-1])
 	}
@@ -106,36 +112,6 @@ func unquote(b string) []string {
 	}
 	if s, err := strconv.Unquote(`"` + text + `"`); err == nil {
 		out = append(out, s)
-	}
-	return out
-}
-
-var charsets = []encoding.Encoding{
-	simplifiedchinese.GB18030, simplifiedchinese.GBK, charmap.ISO8859_1, charmap.Windows1252,
-}
-
-// recode undoes a change of charset, in the text itself and in percent escapes: from
-// UTF-8 to another, or from UTF-8 that was read as another.
-func recode(b string) []string {
-	var out []string
-	for _, charset := range charsets {
-		change := func(s string) string {
-			convert := charset.NewDecoder().String
-			if utf8.ValidString(s) {
-				convert = charset.NewEncoder().String
-			}
-			changed, err := convert(s)
-			if err != nil || !utf8.ValidString(changed) || strings.ContainsRune(changed, utf8.RuneError) {
-				return s
-			}
-			return changed
-		}
-		out = append(out, change(b))
-		if !isJSON(b) && strings.Contains(b, "%") {
-			for _, spell := range spellings[:2] {
-				out = append(out, eachHalf(b, func(half string) string { return spell(change(decodeForm(half))) }))
-			}
-		}
 	}
 	return out
 }

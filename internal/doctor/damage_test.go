@@ -211,7 +211,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	kinds := []Kind{
 		PathReplaced, PublicURL, TargetForm, BoundaryMoved, QueryLost, QueryReplaced, SignatureHeader, KeyURL, SignatureVersion,
 		SenderSeparator, SenderQueryMark, SenderHexDigest, SenderReversedDigest, SenderNothing,
-		BodyMultipart, BodyPrinted, BodyNames, BodyEmpties, BodyRounded, BodyNegative,
+		BodyMultipart, BodyJSONAsForm, BodyPrinted, BodyNames, BodyEmpties, BodyRounded, BodyNegative,
 		MethodChanged, BodyEmpty, BodyMissing, BodyNoBody, BodyLength, BodyLooks, TypeChanged, TypeUnlike, NotFromOSS, Encoded,
 	}
 	for _, steps := range [][]step{pathSteps("/"), querySteps, bodySteps(-1), signatureSteps} {
@@ -229,8 +229,8 @@ func TestEveryKindIsExplained(t *testing.T) {
 		}
 		known[k.label] = k
 	}
-	if len(known) != 83 {
-		t.Errorf("%d kinds are checked, want 83", len(known))
+	if len(known) != 87 {
+		t.Errorf("%d kinds are checked, want 87", len(known))
 	}
 }
 

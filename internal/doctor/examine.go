@@ -247,8 +247,29 @@ func (e *examination) hints() []string {
 		targets = append(targets, strings.TrimSuffix(prefix, "/")+e.received()[thePath])
 	}
 	targets = append(targets, e.cfg.Admission.CallbackPaths...)
+	targets = append(targets, routed(e.capture.Target)...)
 	return slices.DeleteFunc(targets, func(target string) bool { return target == "" || admission.IsPattern(target) })
 }
+
+// routed returns the targets of which a rewrite rule may have made this one: /index.php?s=/path,
+// as of ThinkPHP, _url of Phalcon, q of Drupal, and the like.
+func routed(target string) (found []string) {
+	_, query := splitTarget(target)
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		if route := unescape(value); slices.Contains(routes, name) && route != "" {
+			rest := strings.Join(slices.Delete(slices.Clone(pairs), i, i+1), "&")
+			if rest != "" {
+				rest = "?" + rest
+			}
+			found = append(found, "/"+strings.TrimLeft(route, "/")+rest)
+		}
+	}
+	return found
+}
+
+var routes = []string{"s", "r", "q", "_url", "url", "path", "route", "rt", "uri", "__path__", "_path", "p"}
 
 // hinted is the step that takes one part from the hints.
 func (e *examination) hinted(kind Kind, part int) step {

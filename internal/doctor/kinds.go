@@ -37,12 +37,13 @@ var (
 	PathTrailingSlash  = Kind{"path_trailing_slash", "the slash at the end of the path was added or removed", keepPath}
 	PathSlashes        = Kind{"path_slashes", "slashes in the path were doubled, merged or lost", keepPath + "; nginx: merge_slashes off"}
 	PathDotSegments    = Kind{"path_dot_segments", "the path contains . or .. segments that OSS did not sign", keepPath}
-	PathCase           = Kind{"path_case", "letters in the path were changed to upper case", keepPath}
+	PathCase           = Kind{"path_case", "the case of letters in the path was changed", keepPath}
 	PathIndexFile      = Kind{"path_index_file", "an index file was added to the path or removed from it", keepPath}
 	PathEncodedAgain   = Kind{"path_encoded_again", "the path was percent-encoded once more on the way", keepPath}
 	PathDecoded        = Kind{"path_decoded", "the path was decoded on the way, or the sender signs it undecoded", plainPath}
-	PathPlus           = Kind{"path_plus", "the plus in the path was signed as a space", "use a callback path without a plus"}
+	PathPlus           = Kind{"path_plus", "a plus in the path was signed as a space, or became one", "use a callback path without a plus"}
 	PathQueryMark      = Kind{"path_query_mark", "the question mark was percent-encoded, and so became part of the path", keepPath}
+	PathParameters     = Kind{"path_parameters", "something after a semicolon, such as a session id, was added to the path", keepPath}
 	PathControlBytes   = Kind{"path_control_bytes", "spaces or control characters got into the path", keepPath}
 	PathBrokenEscape   = Kind{"path_broken_escape", "a broken percent escape got into the path", keepPath}
 	PublicURL          = Kind{"public_url", "the public URL is wrong: OSS signed the path in the request", "unset UPCALL_PUBLIC_URL"}
@@ -58,8 +59,9 @@ var (
 	QueryEntities     = Kind{"query_entities", "ampersands in the query became &amp;", keepQuery}
 	QueryControlBytes = Kind{"query_control_bytes", "spaces or control characters got into the query", keepQuery}
 
-	BodyLonger         = Kind{"body_longer", "the body continues past its Content-Length", "cut the capture there, or find what adds to it"}
-	BodyCutShort       = Kind{"body_cut_short", "the last byte of the body is missing", "find what cuts it off: the proxy, or the recording"}
+	BodyLonger   = Kind{"body_longer", "the body continues past its Content-Length", "cut the capture there, or find what adds to it"}
+	BodyCutShort = Kind{"body_cut_short", "the last byte of the body is missing",
+		"find what cuts it off: the proxy, or the recording"}
 	BodyAdded          = Kind{"body_added", "the body that OSS sent was empty", "give the callback parameter a callbackBody"}
 	BodyNewlineAdded   = Kind{"body_newline_added", "a line break was added at the end of the body", editor}
 	BodyNewlineRemoved = Kind{"body_newline_removed", "the line break at the end of the body was removed", keepBody}
@@ -69,26 +71,33 @@ var (
 	BodyLineEndings    = Kind{"body_line_endings", "line endings in the body were changed between LF and CRLF", editor}
 	BodyWhitespace     = Kind{"body_whitespace", "white space was added around the body", keepBody}
 	BodyNUL            = Kind{"body_nul", "NUL bytes were added at the end of the body", "read Content-Length bytes, not a whole buffer"}
-	BodyChunked        = Kind{"body_chunked", "the body still contains its chunk sizes", "decode Transfer-Encoding: chunked before the check"}
-	BodyCompressed     = Kind{"body_compressed", "the body was compressed on the way", "turn off request compression in the proxy"}
-	BodyReencoded      = Kind{"body_reencoded", "the form values were percent-encoded differently, or decoded", keepBody}
-	BodyFormAsJSON     = Kind{"body_form_as_json", "the body was parsed as a form and rewritten as JSON", keepBody}
-	BodyJSONRewritten  = Kind{"body_json_rewritten", "the JSON was parsed and rewritten (spaces, escapes or numbers differ)", keepBody}
-	BodyQuoted         = Kind{"body_quoted", "the body was quoted, as logs do", "record the raw bytes, not a log line"}
-	BodyEntities       = Kind{"body_entities", "characters in the body became HTML entities", keepBody}
-	BodyCharset        = Kind{"body_charset", "the body was converted to another charset", "handle the body as bytes, without conversion"}
-	BodyReordered      = Kind{"body_reordered", "the fields of the body were reordered", keepBody}
-	BodyFieldAdded     = Kind{"body_field_added", "fields were added to the body", keepBody}
+	BodyChunked        = Kind{"body_chunked", "the body still contains its chunk sizes",
+		"decode Transfer-Encoding: chunked before the check"}
+	BodyCompressed    = Kind{"body_compressed", "the body was compressed on the way", "turn off request compression in the proxy"}
+	BodyReencoded     = Kind{"body_reencoded", "the form values were percent-encoded differently, or decoded", keepBody}
+	BodyFormAsJSON    = Kind{"body_form_as_json", "the body was parsed as a form and rewritten as JSON", keepBody}
+	BodyJSONRewritten = Kind{"body_json_rewritten", "the JSON was parsed and rewritten (spaces, escapes or numbers differ)", keepBody}
+	BodyQuoted        = Kind{"body_quoted", "the body was quoted, as logs do", "record the raw bytes, not a log line"}
+	BodyEntities      = Kind{"body_entities", "characters in the body became HTML entities", keepBody}
+	BodyCharset       = Kind{"body_charset", "the body was converted to another charset", "handle the body as bytes, without conversion"}
+	BodyNormalized    = Kind{"body_normalized", "the text was converted to another Unicode normalization form",
+		"handle the body as bytes, without normalization"}
+	BodyReordered  = Kind{"body_reordered", "the fields of the body were reordered", keepBody}
+	BodyFieldAdded = Kind{"body_field_added", "fields were added to the body", keepBody}
 
 	// What frameworks and gateways make of a body; where it was seen is in docs/verification.md.
-	BodyBase64    = Kind{"body_base64", "the body is in Base64 (isBase64Encoded)", decodeFirst}
-	BodyWrapped   = Kind{"body_wrapped", "the body is inside an event that a gateway made of the request", decodeFirst}
-	BodyMultipart = Kind{"body_multipart", "the form was rewritten as multipart/form-data", keepBody}
-	BodyPrinted   = Kind{"body_printed", "the body was parsed and printed as a program shows its variables", "record the raw bytes, not the parsed body"}
-	BodyNames     = Kind{"body_names", "names of fields were changed (PHP writes _ for dots; others nest them or change their case)", keepBody}
-	BodyEmpties   = Kind{"body_empties", "fields with empty values were dropped, or their values became null, empty or 0", keepBody}
-	BodyRounded   = Kind{"body_rounded", "a number was rounded to a float, as JavaScript does with crc64", keepBody}
-	BodyNegative  = Kind{"body_negative", "a number of 64 bits became negative", keepBody}
+	BodyBase64     = Kind{"body_base64", "the body is in Base64 (isBase64Encoded)", decodeFirst}
+	BodyWrapped    = Kind{"body_wrapped", "the body is inside another one, such as a gateway's event", decodeFirst}
+	BodyBytes      = Kind{"body_bytes", "the body was written as the numbers of its bytes", "record the bytes themselves"}
+	BodyJSONAsForm = Kind{"body_json_as_form", "the JSON was parsed and rewritten as a form", keepBody}
+	BodyMultipart  = Kind{"body_multipart", "the form was rewritten as multipart/form-data", keepBody}
+	BodyPrinted    = Kind{"body_printed", "the body was parsed and printed as a program shows its variables",
+		"record the raw bytes, not the parsed body"}
+	BodyNames = Kind{"body_names", "names of fields were changed (PHP writes _ for dots; others nest them or change their case)",
+		keepBody}
+	BodyEmpties  = Kind{"body_empties", "fields with empty values were dropped, or their values became null, empty or 0", keepBody}
+	BodyRounded  = Kind{"body_rounded", "a number was rounded to a float, as JavaScript does with crc64", keepBody}
+	BodyNegative = Kind{"body_negative", "a number of 64 bits became negative", keepBody}
 
 	SignatureBlanks     = Kind{"signature_blanks", "the Authorization header contains spaces or line breaks", copyHeader}
 	SignatureScheme     = Kind{"signature_scheme", "the Authorization header has something before the signature", keepHeader}

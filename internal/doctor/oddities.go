@@ -10,13 +10,15 @@ import (
 
 // The kinds that are told although nothing proves them.
 var (
-	MethodChanged = Kind{"method_changed", "the method is %s, and OSS sends POST: a redirect changes POST to GET and loses the body", noRedirect}
-	BodyEmpty     = Kind{"body_empty", "the body is empty, but %s says that it was not", readBody}
-	BodyMissing   = Kind{"body_missing", "the body is empty, and OSS never sends an empty one", readBody}
-	BodyNoBody    = Kind{"body_placeholder", "the body is %s, which programs write in place of a body that they did not read, or an object", readBody}
-	BodyLength    = Kind{"body_length", "Content-Length says %d bytes, and the body has %d", keepBody}
-	BodyLooks     = Kind{"body_looks_rewritten", "the body looks as if %s", keepBody}
-	TypeChanged   = Kind{"content_type_changed", "Content-Type is %s, and OSS sends application/x-www-form-urlencoded or application/json",
+	MethodChanged = Kind{"method_changed", "the method is %s, and OSS sends POST: a redirect changes POST to GET and loses the body",
+		noRedirect}
+	BodyEmpty   = Kind{"body_empty", "the body is empty, but %s says that it was not", readBody}
+	BodyMissing = Kind{"body_missing", "the body is empty, and OSS never sends an empty one", readBody}
+	BodyNoBody  = Kind{"body_placeholder", "the body is %s, which programs write in place of a body that they did not read, or an object",
+		readBody}
+	BodyLength  = Kind{"body_length", "Content-Length says %d bytes, and the body has %d", keepBody}
+	BodyLooks   = Kind{"body_looks_rewritten", "the body looks as if %s", keepBody}
+	TypeChanged = Kind{"content_type_changed", "Content-Type is %s, and OSS sends application/x-www-form-urlencoded or application/json",
 		"have the proxy and the framework pass Content-Type and body through unchanged"}
 	TypeUnlike = Kind{"content_type_unlike_body", "Content-Type is %s, but the body is %s", keepBody}
 	NotFromOSS = Kind{"user_agent", "User-Agent is %s, and OSS's is aliyun-oss-callback: a program sent the callback again, or made it up",
@@ -25,8 +27,10 @@ var (
 )
 
 const (
-	noRedirect = "give OSS the URL that the redirect leads to (https instead of http, with or without a slash at the end), or turn the redirect off"
-	readBody   = "look for a redirect, and for a filter, middleware or body parser that reads the body first; verify the raw bytes before it"
+	noRedirect = "give OSS the URL that the redirect leads to (https instead of http, with or without a slash at the end), " +
+		"or turn the redirect off"
+	readBody = "look for a redirect, and for a filter, middleware or body parser that reads the body first; " +
+		"verify the raw bytes before it"
 )
 
 // oddities tells what is odd about a request whose signature does not fit.

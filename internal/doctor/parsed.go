@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"mime/multipart"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +60,7 @@ func reparsed(body string, limit int) []variant {
 	return found
 }
 
-// writeAll writes a reading as a form and as JSON. A form stays a form: nothing makes one of JSON.
+// writeAll writes a reading as a form and as JSON.
 func writeAll(outer variant, r reading, add func(string, []Kind)) {
 	printed := slices.Contains(r.kinds, BodyPrinted)
 	isForm := !isJSON(outer.text) && !printed
@@ -78,19 +77,28 @@ func writeAll(outer variant, r reading, add func(string, []Kind)) {
 	for _, spell := range spellings[:2] { // OSS's are %20 and +
 		add(asPairs(r.members, spell), slices.Concat(outer.kinds, asForm))
 	}
-	if !isForm {
-		add(asObject(r.members), slices.Concat(outer.kinds, asJSON))
+	if isForm {
+		asJSON = append([]Kind{BodyJSONAsForm}, r.kinds...)
+	}
+	add(asObject(r.members), slices.Concat(outer.kinds, asJSON))
+	// OSS leaves the names as the template writes them.
+	if bracketed := func(m member) bool { return strings.ContainsAny(m.name, "[]") }; slices.ContainsFunc(r.members, bracketed) {
+		add(pairsOf(r.members, func(name string) string { return name }, spellings[0]), slices.Concat(outer.kinds, asForm))
 	}
 }
 
 func asPairs(members []member, spell func(string) string) string {
+	return pairsOf(members, spell, spell)
+}
+
+func pairsOf(members []member, spellName, spell func(string) string) string {
 	pairs := make([]string, len(members))
 	for i, m := range members {
 		text := m.text
 		if m.isEmpty() {
 			text = ""
 		}
-		pairs[i] = spell(m.name) + "=" + spell(text)
+		pairs[i] = spellName(m.name) + "=" + spell(text)
 	}
 	return strings.Join(pairs, "&")
 }
@@ -112,7 +120,7 @@ func opened(body string) []variant {
 	found := []variant{{text: body}}
 	for i := 0; i < len(found) && len(found[i].kinds) < 3; i++ {
 		from := found[i]
-		for _, s := range []step{{BodyWrapped, unwrap}, {BodyBase64, decodeBase64}} {
+		for _, s := range []step{{BodyWrapped, unwrap}, {BodyBase64, decodeBase64}, {BodyBytes, decodeBytes}} {
 			for _, text := range s.undo(from.text) {
 				found = append(found, variant{text, append(slices.Clone(from.kinds), s.kind)})
 			}
@@ -121,17 +129,36 @@ func opened(body string) []variant {
 	return found
 }
 
-// unwrap returns the body in a gateway's event.
+// wrappers are the names under which gateways and programs pass a body on.
+var wrappers = []string{
+	"body", "rawbody", "raw_body", "payload", "data", "content", "message", "text", "raw",
+	"request", "event", "detail", "input", "value", "params",
+}
+
+// unwrap returns the body in a gateway's event, or in a field of another body.
 func unwrap(b string) (found []string) {
 	for _, f := range fieldsOf(b) {
 		var text string
-		switch strings.ToLower(f.name) {
-		case "body", "rawbody", "raw_body", "payload", "data", "content":
-			if json.Unmarshal([]byte(f.value), &text) == nil && text != "" {
-				found = append(found, text)
-			} else if isJSON(f.value) {
-				found = append(found, f.value)
-			}
+		if !slices.Contains(wrappers, strings.ToLower(f.name)) {
+			continue
+		}
+		if json.Unmarshal([]byte(f.value), &text) == nil && text != "" {
+			found = append(found, text)
+		} else if isJSON(f.value) {
+			found = append(append(found, f.value), unwrap(f.value)...)
+		}
+	}
+	if isJSON(b) {
+		return found
+	}
+	for pair := range strings.SplitSeq(b, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		text := decodeForm(value)
+		if all := decodeForm(name); value == "" && strings.Contains(all, "=") { // the form as the name of a field
+			found = append(found, all)
+		}
+		if slices.Contains(wrappers, strings.ToLower(name)) && (strings.Contains(text, "=") || isJSON(text)) {
+			found = append(found, text)
 		}
 	}
 	return found
@@ -169,8 +196,10 @@ func readings(b string) []reading {
 	case fieldsOf(text) != nil:
 		members := readObject(fieldsOf(text))
 		add(nil, members)
-		if flat := flatten(members); len(flat) > len(members) {
-			add([]Kind{BodyNames}, flat)
+		for _, join := range nestings {
+			if flat := flatten(members, join, 0); len(flat) != len(members) || !slices.Equal(flat, members) {
+				add([]Kind{BodyNames}, flat)
+			}
 		}
 	case strings.HasPrefix(text, "[{"):
 		add([]Kind{BodyFormAsJSON}, readKeyValues(text))
@@ -239,22 +268,29 @@ func readKeyValues(b string) []member {
 	return readObject(fields)
 }
 
-// flatten joins the names of nested objects, which some parsers make of dots and brackets.
-func flatten(members []member) []member {
+// nestings are the names that a field of a template has where parsers make a nested object of it.
+var nestings = []func(outer, inner string) string{
+	func(outer, inner string) string { return outer + "." + inner },
+	func(outer, inner string) string { return outer + "[" + inner + "]" },
+}
+
+// flatten joins the names of nested objects.
+func flatten(members []member, join func(outer, inner string) string, depth int) []member {
 	var flat []member
 	for _, m := range members {
 		inner := []field(nil)
-		if m.bare {
+		if m.bare && depth < 3 {
 			inner = fieldsOf(m.text)
 		}
 		if inner == nil {
 			flat = append(flat, m)
 			continue
 		}
-		for _, sub := range readObject(inner) {
-			sub.name = m.name + "." + sub.name
-			flat = append(flat, sub)
+		below := readObject(inner)
+		for i := range below {
+			below[i].name = join(m.name, below[i].name)
 		}
+		flat = append(flat, flatten(below, join, depth+1)...)
 	}
 	return flat
 }
@@ -275,77 +311,4 @@ func readMultipart(b string) []member {
 		members = append(members, member{name: part.FormName(), text: string(text)})
 	}
 	return members
-}
-
-var (
-	// quotedPair is a name and a value as Python, Ruby, JavaScript and PHP print them.
-	quotedPair = regexp.MustCompile(`(?s)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[A-Za-z_$][\w$]*)\s*(?::|=>|,)\s*(?:array \(\s*0 => )?\[?` +
-		`(u?'(?:[^'\\]|\\.)*'|u?"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+]*n?|None|nil|null|NULL|undefined)`)
-	printedStart = regexp.MustCompile(`^(?:[{\[<(#]|array \(|[A-Za-z]*(?:Dict|Data|Params|Parameters)\()`)
-
-	printR   = regexp.MustCompile(`(?m)^ *\[([^\]\n]+)\] => (.*)$`) // PHP
-	javaName = regexp.MustCompile(`(?:^|, )([\w.:$\[\]-]+)=`)
-	goPair   = regexp.MustCompile(`([^\s:\[\]]+):\[([^\]]*)\]`)
-)
-
-// readPrinted reads the parsed body as a program prints its variables.
-func readPrinted(b string) []member {
-	var members []member
-	b = strings.TrimPrefix(b, "[Object: null prototype] ") // Node
-	switch {
-	case strings.HasPrefix(b, "map["):
-		for _, pair := range goPair.FindAllStringSubmatch(b[len("map["):], -1) {
-			members = append(members, member{name: pair[1], text: pair[2]})
-		}
-	case strings.HasPrefix(b, "Array"), strings.HasPrefix(b, "stdClass"):
-		for _, pair := range printR.FindAllStringSubmatch(b, -1) {
-			members = append(members, member{name: pair[1], text: pair[2]})
-		}
-	case !printedStart.MatchString(b):
-	case quotedPair.MatchString(b):
-		for _, pair := range quotedPair.FindAllStringSubmatch(b, -1) {
-			value, quoted := unprint(pair[2])
-			name, _ := unprint(pair[1])
-			members = append(members, member{name, value, !quoted})
-		}
-	case b[0] == '{' && b[len(b)-1] == '}':
-		inner := b[1 : len(b)-1]
-		names := javaName.FindAllStringSubmatchIndex(inner, -1)
-		for i, at := range names {
-			end := len(inner)
-			if i+1 < len(names) {
-				end = names[i+1][0]
-			}
-			value := inner[at[1]:end]
-			if strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
-				value = value[1 : len(value)-1]
-			}
-			members = append(members, member{name: inner[at[2]:at[3]], text: value})
-		}
-	}
-	if len(members) < 2 {
-		return nil
-	}
-	return members
-}
-
-// unprint undoes the quotes of a printed text. Without quotes it is a number, a name, or nothing.
-func unprint(s string) (text string, quoted bool) {
-	switch s {
-	case "None", "nil", "NULL", "undefined":
-		return "null", false
-	}
-	s = strings.TrimSuffix(s, "n") // JavaScript's BigInt
-	bare := strings.TrimPrefix(s, "u")
-	if len(bare) < 2 || bare[0] != '\'' && bare[0] != '"' {
-		return s, false
-	}
-	inner := bare[1 : len(bare)-1]
-	if bare[0] == '\'' {
-		inner = strings.ReplaceAll(strings.ReplaceAll(inner, `\'`, `'`), `"`, `\"`)
-	}
-	if plain, err := strconv.Unquote(`"` + inner + `"`); err == nil {
-		return plain, true
-	}
-	return bare[1 : len(bare)-1], true
 }

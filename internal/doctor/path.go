@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,10 +38,11 @@ var prefixes = []string{
 }
 
 var (
-	manySlashes  = regexp.MustCompile(`/{2,}`)
-	brokenEscape = regexp.MustCompile(`%u[0-9a-fA-F]{4}|%[^%]{0,2}`)
-	controlBytes = regexp.MustCompile("[\x00-\x20\x7f]+")
-	indexFile    = regexp.MustCompile(`/index\.(html?|php|jsp|do)$`)
+	manySlashes    = regexp.MustCompile(`/{2,}`)
+	brokenEscape   = regexp.MustCompile(`%u[0-9a-fA-F]{4}|%[^%]{0,2}`)
+	controlBytes   = regexp.MustCompile("[\x00-\x20\x7f]+")
+	pathParameters = regexp.MustCompile(`;[^/]*`)
+	indexFile      = regexp.MustCompile(`/index\.(html?|php|jsp|do)$`)
 )
 
 // pathSteps undo what proxies and signers do to a path. The steps work on the decoded
@@ -55,7 +57,13 @@ func pathSteps(raw string) []step {
 		}},
 		{PathSlashes, func(p string) []string {
 			one := manySlashes.ReplaceAllString("/"+p, "/")
-			return []string{one, "/" + one}
+			found := []string{one, "/" + one}
+			for i := 1; i < len(p); i++ {
+				if p[i] == '/' {
+					found = append(found, p[:i]+"/"+p[i:])
+				}
+			}
+			return found
 		}},
 		once(PathDotSegments, path.Clean),
 		once(PathQueryMark, func(p string) string { return strings.TrimSuffix(p, "?") }),
@@ -74,8 +82,11 @@ func pathSteps(raw string) []step {
 			return p
 		}),
 		once(PathEncodedAgain, unescape),
-		once(PathPlus, func(p string) string { return strings.ReplaceAll(p, "+", " ") }),
-		once(PathCase, strings.ToLower),
+		{PathPlus, func(p string) []string {
+			return []string{strings.ReplaceAll(p, "+", " "), strings.ReplaceAll(p, " ", "+")}
+		}},
+		once(PathParameters, func(p string) string { return pathParameters.ReplaceAllString(p, "") }),
+		{PathCase, otherCase},
 		once(PathControlBytes, func(p string) string { return controlBytes.ReplaceAllString(p, "") }),
 		once(PathBrokenEscape, func(p string) string { return brokenEscape.ReplaceAllString(p, "") }),
 		{PathIndexFile, func(p string) []string {
@@ -90,6 +101,25 @@ func pathSteps(raw string) []step {
 			return whole
 		}},
 	}
+}
+
+// otherCase returns a path in lower case; if it is, with one letter or one segment in upper case.
+func otherCase(p string) []string {
+	const longest = 60 // bytes
+	found := []string{strings.ToLower(p)}
+	if len(p) > longest || found[0] != p {
+		return found
+	}
+	segments := strings.Split(p, "/")
+	for i, segment := range segments {
+		changed := slices.Clone(segments)
+		changed[i] = strings.ToUpper(segment)
+		found = append(found, strings.Join(changed, "/"))
+	}
+	for i := range len(p) {
+		found = append(found, p[:i]+strings.ToUpper(p[i:i+1])+p[i+1:])
+	}
+	return found
 }
 
 // hintKind names the change from the path as received to the path that a hint gives.

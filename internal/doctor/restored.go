@@ -44,14 +44,19 @@ func renamed(r reading) []reading {
 	if len(kept) < len(r.members) && len(kept) > 1 {
 		add(r.with(BodyFieldAdded, kept), true)
 	}
-	// A name that is like one of OSS's, but for its case and marks between its words.
-	add(r.each(BodyNames, func(m *member) {
-		for _, variable := range callbackspec.SystemVariables {
-			if letters(variable) == letters(m.name) {
-				m.name = variable
+	// A name that is like one of OSS's, but for its case and marks between its words; then all
+	// names, as programs write those of their own fields.
+	for _, change := range []func(string) string{func(name string) string { return name }, lowerFirst, snakeCase, camelCase} {
+		add(r.each(BodyNames, func(m *member) {
+			i := slices.IndexFunc(callbackspec.SystemVariables, func(v string) bool { return letters(v) == letters(m.name) })
+			switch {
+			case i >= 0:
+				m.name = callbackspec.SystemVariables[i]
+			case m.name != callbackspec.TokenField:
+				m.name = change(m.name)
 			}
-		}
-	}))
+		}))
+	}
 	// PHP writes _ for a dot, a space or an opening bracket. Any _ may have been one.
 	var changed []int
 	for i, m := range r.members {
@@ -71,6 +76,26 @@ func renamed(r reading) []reading {
 	return found
 }
 
+func lowerFirst(name string) string {
+	if name == "" {
+		return ""
+	}
+	return strings.ToLower(name[:1]) + name[1:]
+}
+
+var (
+	upperLetter = regexp.MustCompile(`[A-Z]`)
+	underscored = regexp.MustCompile(`_[a-z]`)
+)
+
+func snakeCase(name string) string {
+	return upperLetter.ReplaceAllStringFunc(lowerFirst(name), func(s string) string { return "_" + strings.ToLower(s) })
+}
+
+func camelCase(name string) string {
+	return underscored.ReplaceAllStringFunc(name, func(s string) string { return strings.ToUpper(s[1:]) })
+}
+
 // letters is a name without case and marks.
 func letters(name string) string {
 	return strings.Map(func(r rune) rune {
@@ -82,7 +107,7 @@ func letters(name string) string {
 }
 
 // sizes are the usual names of fields that hold a number, or nothing if the object is no image.
-var sizes = []string{"size", "height", "width", "imageInfo.height", "imageInfo.width"}
+var sizes = []string{"size", "crc64", "height", "width", "imageInfo.height", "imageInfo.width"}
 
 // revalued returns a reading with the values that its fields may have had.
 func revalued(r reading) []reading {

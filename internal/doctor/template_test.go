@@ -23,6 +23,7 @@ func TestTemplates(t *testing.T) {
 		{"escaped quotes", jsonType, `{\"object\":"a.png"}`, `the quotes are escaped (\"): write them plain`, ""},
 		{"percent-encoded", formType, "bucket=%24%7Bbucket%7D", "give OSS the template as it is, not percent-encoded", ""},
 		{"unit beside a number", formType, "size=5B", "let the field hold ${size} and nothing else", ""},
+		{"a form of the type of JSON", jsonType, "object=a%2Fb&size=5", "have the proxy pass Content-Type on unchanged", ""},
 		{"field twice", formType, "object=a&object=b", "name each field once", ""},
 	} {
 		cfg := testKey

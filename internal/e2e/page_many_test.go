@@ -1,14 +1,9 @@
 package e2e
 
 import (
-	"context"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,107 +11,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"upcall/internal/dbtest"
-	"upcall/internal/eventstore"
-	"upcall/internal/testing/browser"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/toolchain"
 )
-
-// A visitor is a person at the upload page.
-type visitor struct {
-	t    *testing.T
-	site *site
-	tab  context.Context
-}
-
-// visit opens the page and fills in what the policy needs.
-func visit(t *testing.T, s *site) visitor {
-	t.Helper()
-	v := visitor{t, s, browser.Start(t)}
-	v.do(chromedp.EmulateViewport(1000, 900), chromedp.Navigate(s.url+"/"),
-		chromedp.Focus(chromedp.CSS("#key")), chromedp.KeyEvent(s.apiKey),
-		chromedp.Focus(chromedp.CSS("#name1")), chromedp.KeyEvent("uid\t42"))
-	return v
-}
-
-func (v visitor) do(actions ...chromedp.Action[chromedp.Void]) {
-	v.t.Helper()
-	if err := chromedp.Do(v.tab, actions...); err != nil {
-		v.t.Fatal(err)
-	}
-}
-
-// choose gives the page that many small files.
-func (v visitor) choose(files int) {
-	v.t.Helper()
-	dir := v.t.TempDir()
-	paths := make([]string, files)
-	for i := range paths {
-		paths[i] = filepath.Join(dir, fmt.Sprintf("note-%03d.txt", i))
-		if err := os.WriteFile(paths[i], []byte("hello"), 0o600); err != nil {
-			v.t.Fatal(err)
-		}
-	}
-	v.do(chromedp.SetUploadFiles(chromedp.CSS("#files"), paths))
-}
-
-// states returns what the page says about the files, in the order of its list.
-func (v visitor) states() []string {
-	v.t.Helper()
-	states, err := chromedp.Run(v.tab, chromedp.Evaluate[[]string](
-		`[...document.querySelectorAll("#uploads .state")].map(s => s.className.slice("state ".length) + ": " + s.textContent)`))
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return states
-}
-
-// waitFor waits until so many files are in a state that begins so.
-func (v visitor) waitFor(files int, state string) {
-	v.t.Helper()
-	v.until(fmt.Sprintf(`[...document.querySelectorAll("#uploads .state")]
-		.filter(s => (s.className.slice("state ".length) + ": " + s.textContent).startsWith(%q)).length === %d`, state, files))
-}
-
-// until waits until an expression is true. chromedp.Poll would need the page's policy to allow
-// scripts made from text.
-func (v visitor) until(expression string) {
-	v.t.Helper()
-	for ctx := v.tab; ; {
-		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
-		if err != nil {
-			v.t.Fatalf("%s: %v", expression, err)
-		}
-		if is {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			v.t.Fatalf("%s: %v", expression, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func (v visitor) text(selector string) string {
-	v.t.Helper()
-	got, err := chromedp.Run(v.tab, chromedp.Text(chromedp.CSS(selector)))
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return got
-}
-
-// rows counts the recorded uploads.
-func (s *site) rows(t *testing.T) (rows int) {
-	t.Helper()
-	pool := dbtest.Open(t, s.database, eventstore.Open)
-	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events").Scan(&rows); err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
 
 const recordedState = "good: Uploaded and recorded"
 
@@ -278,7 +175,7 @@ func TestPageTriesAgain(t *testing.T) {
 			}
 			if waited := time.Since(time.Unix(0, last.Load())); first.Load() && waited < time.Second &&
 				(r.Method == http.MethodPost || r.Method == http.MethodPut) {
-				t.Errorf("%s %d s after a Retry-After", r.Method, waited)
+				t.Errorf("%s only %s after a Retry-After", r.Method, waited)
 			}
 			serve.ServeHTTP(w, r)
 		}
@@ -368,54 +265,5 @@ func TestPageCancelAndRetry(t *testing.T) {
 	v.waitFor(1, recordedState)
 	if rows := s.rows(t); rows != 5 {
 		t.Errorf("%d rows", rows)
-	}
-}
-
-// screenshotOfView keeps a picture of what is in the window.
-func screenshotOfView(t *testing.T, chromium context.Context, name string) {
-	t.Helper()
-	dir := os.Getenv("UPCALL_SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	picture, err := chromedp.Run(chromium, chromedp.CaptureScreenshot())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), picture, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestDocumentedCORSRule checks that the rule in the documentation allows what pages send, and
-// exposes what they read.
-func TestDocumentedCORSRule(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../docs/uploads.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), "```xml\n")
-	document, _, found := strings.Cut(rest, "```")
-	var rule struct {
-		Methods []string `xml:"CORSRule>AllowedMethod"`
-		Headers []string `xml:"CORSRule>AllowedHeader"`
-		Exposed []string `xml:"CORSRule>ExposeHeader"`
-	}
-	if err := xml.Unmarshal([]byte(document), &rule); err != nil || !found {
-		t.Fatalf("%v in %s", err, document)
-	}
-	for _, method := range []string{"PUT", "POST", "GET", "HEAD", "DELETE"} { // of a manifest
-		if !slices.Contains(rule.Methods, method) {
-			t.Errorf("%s is not allowed", method)
-		}
-	}
-	for _, name := range []string{"ETag", "x-oss-request-id", "x-oss-hash-crc64ecma", "Retry-After"} {
-		if !slices.Contains(rule.Exposed, name) {
-			t.Errorf("%s is not exposed", name)
-		}
-	}
-	if !slices.Equal(rule.Headers, []string{"*"}) || slices.Contains(rule.Exposed, "*") { // OSS takes no * there
-		t.Errorf("headers %v, exposed %v", rule.Headers, rule.Exposed)
 	}
 }

@@ -47,14 +47,26 @@ type site struct {
 	spools      atomic.Bool                  // callbacks, like a receiver that cannot reach its database
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 	t.Helper()
 	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, database := new(site), dbtest.URL(t)
-	s.database, s.oss = database, ossfake.NewGate(t, ossfake.NewEmulator(t))
+	var issues atomic.Pointer[httputil.ReverseProxy]
+	s.url = ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pass := s.issuer.Load(); pass != nil {
+			(*pass)(w, r, issues.Load())
+			return
+		}
+		issues.Load().ServeHTTP(w, r)
+	}))
+	s.database, s.oss = database, ossfake.NewGate(t, ossfake.NewEmulator(t, func(c *ossemu.Config) {
+		for _, rule := range cors {
+			c.CORS = new(rule(s.url))
+		}
+	}))
 	endpoint := s.oss.URL
 	received := servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error {
 		return receiver.Run(ctx, receiver.Config{
@@ -82,7 +94,6 @@ func newSite(t *testing.T) *site {
 		}
 	}))
 	s.apiKey = addKey(t, database, "people")
-	issues := &httputil.ReverseProxy{}
 	at := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
 policies:
   people:
@@ -100,14 +111,7 @@ policies:
 	if err != nil {
 		t.Fatal(err)
 	}
-	issues.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(issued) }
-	s.url = ossfake.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if pass := s.issuer.Load(); pass != nil {
-			(*pass)(w, r, issues)
-			return
-		}
-		issues.ServeHTTP(w, r)
-	}))
+	issues.Store(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(issued) }})
 	return s
 }
 

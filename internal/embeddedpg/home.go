@@ -20,7 +20,8 @@ import (
 	"upcall/internal/filelock"
 )
 
-// varDir holds root's data where the server's user cannot enter the wanted place.
+// varDir holds root's data where the server's user cannot enter the wanted place, such as a
+// folder that mktemp -d made.
 const varDir = "/var/lib/upcall"
 
 // makeHome makes the directory that holds the data and returns its absolute path.
@@ -32,17 +33,24 @@ func makeHome(config Config, user runAs) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find data directory: %w", err)
 	}
+	wanted := home
 	if moved := user.place(home); moved != home {
 		config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "postgres data is kept elsewhere",
 			slog.String("wanted", home), slog.String("data_dir", moved),
 			slog.String("reason", "the user "+user.name+", whom PostgreSQL runs as, cannot enter the wanted path"))
 		home = moved
+		if err := removeAbandoned(varDir); err != nil {
+			return "", err
+		}
 	}
 	// With mode 0711, others may pass through but not list it; what is inside has stricter modes.
 	if err := os.MkdirAll(home, user.dirMode()); err != nil {
 		return "", fmt.Errorf("make data directory: %w", err)
 	}
-	return home, nil
+	if home == wanted {
+		return home, nil
+	}
+	return home, noteWanted(home, wanted)
 }
 
 // makeThrowaway makes a temporary directory in the first place that the server's user can

@@ -30,8 +30,8 @@ type Config struct {
 	// MaxBatch is the most rows in one transaction; default 512.
 	MaxBatch int
 
-	// MaxEvents is about the most events that a recorder accepts for one upload; default 0: no
-	// limit.
+	// MaxEvents is the most events that a recorder accepts for one upload; default 0: no limit.
+	// Each recorder knows only those that it is about to commit, so several may exceed it.
 	MaxEvents int
 
 	// Queue is the most rows that wait for a writer; default 4096. Callers with more get
@@ -149,6 +149,7 @@ const (
 	known    outcome = 0   // a row with its id was committed before
 	fresh    outcome = 'n' // the row is committed now
 	overused outcome = 'o' // it is refused
+	crowded  outcome = 'w' // it is not recorded now, but may be when others have ended
 	revoked  outcome = 'r' // the row is refused, and the refusal is committed
 )
 

@@ -217,3 +217,30 @@ func TestRecoversFromCrashOfPostgreSQL(t *testing.T) {
 		return true
 	})
 }
+
+// TestLostStatement: a session that has lost the prepared statement is not used again, and the
+// callers do not notice.
+func TestLostStatement(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	r := newRecorder(t, Config{Pool: pool, Writers: 1})
+	record(t, r, smallEvent(), false)
+	for _, try := range []func() error{
+		func() error { _, err := r.Record(t.Context(), smallEvent()); return err },
+		func() error { _ = r.Ping(t.Context()); return r.Ping(t.Context()) },
+	} {
+		conns := r.group.config.Pool.AcquireAllIdle(t.Context())
+		for _, conn := range conns {
+			if _, err := conn.Exec(t.Context(), "DEALLOCATE ALL"); err != nil {
+				t.Error(err)
+			}
+			conn.Release()
+		}
+		if len(conns) == 0 {
+			t.Fatal("there is no session")
+		}
+		if err := try(); err != nil {
+			t.Error(err)
+		}
+	}
+}

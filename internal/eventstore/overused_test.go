@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,9 +46,11 @@ func TestOverused(t *testing.T) {
 		t.Errorf("after a restart: %v, want event.ErrOverused", err)
 	}
 	record(t, newRecorder(t, Config{Pool: pool}), eventOf(u), false)
+	record(t, newRecorder(t, Config{Pool: pool, MaxEvents: math.MaxInt}), eventOf(u), false)
 }
 
-// TestOverusedAtOnce: callbacks that come together do not pass the limit together.
+// TestOverusedAtOnce: callbacks that come together do not pass the limit together, and none is
+// refused before it is reached.
 func TestOverusedAtOnce(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
@@ -71,11 +74,8 @@ func TestOverusedAtOnce(t *testing.T) {
 	group.Wait()
 	var rows int
 	err := pool.QueryRow(t.Context(), "SELECT count(*) FROM upcall.upload_events WHERE upload_id = $1", u.ID).Scan(&rows)
-	if err != nil || rows > 10 || rows == 0 {
-		t.Errorf("%d rows, want at most 10 (%v)", rows, err)
-	}
-	if refused.Load() == 0 {
-		t.Error("none was refused")
+	if err != nil || rows != 10 || refused.Load() != 2*50 {
+		t.Errorf("%d rows, %d refused, want 10 and 100 (%v)", rows, refused.Load(), err)
 	}
 	if len(r.under.events) != 0 {
 		t.Errorf("%d uploads are still under way", len(r.under.events))

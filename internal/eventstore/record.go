@@ -18,7 +18,9 @@ import (
 const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 // insertEvents returns 'n' for each new event, 'r' for each that is refused because its
-// upload was revoked, and 'o' for each whose upload has more events than its {room}.
+// upload was revoked, 'o' for each whose upload has the {most} events already, and 'w' for
+// each whose upload has more than its {room}, which takes those into account that are being
+// recorded, too.
 //
 // It does not refuse events that are already recorded, so that a repeat gets the same answer
 // as the first time, or events that were acknowledged before the upload was revoked: {until}
@@ -37,57 +39,56 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // It is planned once for each connection, from statistics that may be wrong: after a time
 // with tokens they say that upload_id is unique, and so that noUpload has one row. So it
 // leaves the planner no choice that they could spoil: every look at a table is by the first
-// column of an index alone, or by all of its columns (OFFSET 0 keeps it so). In before that
-// takes a look-up for each row, which is done only where there are rows with noUpload, and
-// only for callbacks with an upload: ON CONFLICT finds the others.
+// column of an index alone, or by all of its columns (OFFSET 0 keeps it so).
+//
+// A verdict is 'k' for what was recorded while tokens were ignored, which ON CONFLICT does not
+// find for an event with an upload. Few batches have rows that need one, so that most skip them
+// all, after one look at each index.
 const insertEvents = `
-WITH suspect AS MATERIALIZED (
-	SELECT upload_id, id FROM unnest({id}, {upload_id}, {until}) AS given (id, upload_id, until)
-	WHERE upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.revoked_uploads WHERE upload_id = ANY ({upload_id})))
-		AND EXISTS (
-			SELECT FROM upcall.revoked_uploads there WHERE there.upload_id = given.upload_id AND there.revoked_at < until OFFSET 0
-		)
-), revoked AS MATERIALIZED (
-	SELECT id FROM suspect
-	WHERE NOT EXISTS (
-		SELECT FROM upcall.callback_ids there
-		WHERE there.upload_id IN (suspect.upload_id, ` + noUpload + `) AND there.id = suspect.id OFFSET 0
-	)
+WITH verdicts AS MATERIALIZED (
+	SELECT id, verdict FROM (
+		SELECT id, upload_id, CASE
+			WHEN upload_id IS NOT NULL AND (SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `))
+				AND EXISTS (SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0)
+				THEN 'k'
+			WHEN upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.revoked_uploads WHERE upload_id = ANY ({upload_id})))
+				AND EXISTS (
+					SELECT FROM upcall.revoked_uploads there WHERE there.upload_id = given.upload_id AND there.revoked_at < until OFFSET 0
+				) THEN 'r'
+			WHEN room = 0 OR room > 0
+				AND upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.callback_ids WHERE upload_id = ANY ({upload_id}))) THEN (
+				SELECT CASE WHEN count(*) >= ({most})[1] THEN 'o' WHEN count(*) >= room THEN 'w' END FROM (
+					SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT ({most})[1]
+				) AS events)
+		END::"char" AS verdict
+		FROM unnest({id}, {upload_id}, {until}, {room}) AS given (id, upload_id, until, room)
+		WHERE (SELECT 0 = ANY ({room})
+			OR EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
+			OR EXISTS (SELECT FROM upcall.revoked_uploads WHERE upload_id = ANY ({upload_id}))
+			OR EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ANY ({upload_id})))
+		OFFSET 0
+	) AS given
+	WHERE verdict IS NOT NULL AND (verdict = 'k' OR NOT EXISTS (
+		SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id AND there.id = given.id OFFSET 0
+	))
 ), refused AS (
 	INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, bucket, object_key, upload_id)
 	SELECT id, 'token_revoked', received_at, source_addr::inet, left(bucket, 1024), left(object_key, 1024), upload_id
 	FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {source_addr})
 		AS given (id, received_at, bucket, object_key, upload_id, source_addr)
-	WHERE id = ANY (ARRAY(SELECT id FROM revoked))
+	WHERE (SELECT EXISTS (SELECT FROM verdicts WHERE verdict = 'r')) AND id = ANY (ARRAY(SELECT id FROM verdicts WHERE verdict = 'r'))
 		AND (SELECT count(*) FROM (
 			SELECT FROM upcall.refused_callbacks there WHERE there.upload_id = given.upload_id LIMIT 100
 		) AS kept) < 100
 	ON CONFLICT DO NOTHING
-), before AS MATERIALIZED (
-	SELECT given.id FROM unnest({id}, {upload_id}) AS given (id, upload_id)
-	CROSS JOIN LATERAL (
-		SELECT FROM upcall.callback_ids there WHERE there.upload_id = ` + noUpload + ` AND there.id = given.id OFFSET 0
-	) AS there
-	WHERE given.upload_id IS NOT NULL AND EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id = ` + noUpload + `)
-), crowded AS MATERIALIZED (
-	SELECT id FROM unnest({id}, {upload_id}, {room}) AS given (id, upload_id, room)
-	WHERE (SELECT count(*) FROM (
-			SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT given.room
-		) AS events) >= room
-		AND NOT EXISTS (
-			SELECT FROM upcall.callback_ids there
-			WHERE there.upload_id IN (given.upload_id, ` + noUpload + `) AND there.id = given.id OFFSET 0
-		)
 ), fresh AS (
 	INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 	SELECT coalesce(upload_id, ` + noUpload + `), id,
-		coalesce(received_at + CASE WHEN received_at BETWEEN ({clock})[1] - interval '1 minute' AND ({clock})[1] + interval '1 minute' THEN
-			(SELECT now() - ({clock})[1] WHERE now() - ({clock})[1] > interval '1 day')
-		END, received_at)
+		CASE WHEN (SELECT now() - ({clock})[1] > interval '1 day')
+			AND received_at BETWEEN ({clock})[1] - interval '1 minute' AND ({clock})[1] + interval '1 minute'
+			THEN received_at + (now() - ({clock})[1]) ELSE received_at END
 	FROM unnest({id}, {received_at}, {upload_id}) AS given (id, received_at, upload_id)
-	WHERE (id = ANY (ARRAY(
-		SELECT id FROM revoked UNION ALL SELECT id FROM before UNION ALL SELECT id FROM crowded
-	))) IS NOT TRUE
+	WHERE (id = ANY (ARRAY(SELECT id FROM verdicts))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id, received_at AS at
 ), recorded AS (
@@ -95,8 +96,7 @@ WITH suspect AS MATERIALIZED (
 	SELECT {values} FROM unnest({given}) AS given ({columns}) JOIN fresh USING (id)
 	RETURNING id
 )
-SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, 'r'::"char" FROM revoked
-UNION ALL SELECT id, 'o'::"char" FROM crowded WHERE (id = ANY (ARRAY(SELECT id FROM revoked))) IS NOT TRUE
+SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, verdict FROM verdicts WHERE verdict <> 'k'
 UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
 // eventFields are the columns of events and the other parameters of insertEvents.
@@ -117,6 +117,7 @@ var eventFields = func() []field[eventRow] {
 		field[eventRow]{name: "source_addr", pointer: func(e *eventRow) any { return &e.SourceAddr }, aside: true},
 		field[eventRow]{name: "until", pointer: func(e *eventRow) any { return &e.until }, aside: true},
 		field[eventRow]{name: "room", pointer: func(e *eventRow) any { return &e.room }, aside: true},
+		field[eventRow]{name: "most", pointer: func(e *eventRow) any { return &e.most }, aside: true, once: true},
 		field[eventRow]{name: "clock", pointer: func(e *eventRow) any { return &e.clock }, aside: true, once: true})
 }()
 
@@ -148,7 +149,7 @@ var eventKind = kind[eventRow]{
 	samples: sampleEvents,
 }
 
-// sampleEvents returns the newest event, as if it came again, or made-up ones if there is
+// sampleEvents returns the newest event, as if it came again now, or made-up ones if there is
 // none: with little in it, and with much.
 func sampleEvents(ctx context.Context, pool *pgxpool.Pool, bad *request[eventRow]) ([]*request[eventRow], error) {
 	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events ORDER BY received_at DESC, id DESC LIMIT 1")
@@ -169,6 +170,9 @@ func sampleEvents(ctx context.Context, pool *pgxpool.Pool, bad *request[eventRow
 	var samples []*request[eventRow]
 	for _, e := range events {
 		e.ID = uuid.New()
+		if now := bad.row.clock; now.Before(always) { // this month's partition may be missing
+			e.ReceivedAt = now
+		}
 		row, err := newEventRow(e)
 		if err != nil {
 			return nil, err

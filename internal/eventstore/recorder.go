@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +18,9 @@ import (
 // A Recorder commits events in groups.
 type Recorder struct {
 	group *group[eventRow]
+	most  *int32 // events of an upload; nil is no limit
 	under underWay
+	finds chan struct{} // has room for as many as may look for an event at once
 }
 
 // NewRecorder starts the writers. PostgreSQL need not be running yet.
@@ -25,7 +29,14 @@ func NewRecorder(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder config: %w", err)
 	}
-	return &Recorder{group: g, under: underWay{events: make(map[uuid.UUID]map[uuid.UUID]int)}}, nil
+	r := &Recorder{group: g, under: underWay{events: make(map[uuid.UUID][]ongoing)}}
+	// The writers keep their connections: anyone can repeat an expired callback, as often as
+	// they like, and each repeat is looked for.
+	r.finds = make(chan struct{}, max(int(g.config.Pool.Config().MaxConns)-g.config.Writers, 1))
+	if config.MaxEvents > 0 {
+		r.most = new(int32(min(config.MaxEvents, math.MaxInt32)))
+	}
+	return r, nil
 }
 
 // Record returns when the event is committed. It is a duplicate if an event with the same ID
@@ -45,20 +56,29 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	if keep := r.group.config.KeepDays; keep > 0 && e.Acknowledged && e.ReceivedAt.Before(now.AddDate(0, 0, -keep)) {
 		row.ReceivedAt = now // else it would be dropped within the hour
 	}
-	if most := r.group.config.MaxEvents; most > 0 && e.UploadID.Valid && !e.Acknowledged {
-		row.room = new(int32(max(most-r.under.begin(e.UploadID.UUID, e.ID), 0)))
+	row.most = r.most
+	limited := r.most != nil && e.UploadID.Valid && !e.Acknowledged
+	if limited {
+		row.room = new(max(*r.most-r.under.begin(e.UploadID.UUID, e.ID), 0))
 		defer r.under.end(e.UploadID.UUID, e.ID)
 	}
-	outcome, err := r.group.commit(ctx, e.ID, row)
-	switch {
-	case err != nil:
-		return false, err
-	case outcome == revoked:
-		return false, event.ErrRevoked
-	case outcome == overused:
-		return false, event.ErrOverused
+	for {
+		outcome, err := r.group.commit(ctx, e.ID, row)
+		switch {
+		case err != nil:
+			return false, err
+		case outcome == revoked:
+			return false, event.ErrRevoked
+		case outcome == overused:
+			return false, event.ErrOverused
+		case outcome != crowded:
+			return outcome == known, nil
+		}
+		if err := pause(ctx, joinTime); err != nil {
+			return false, unavailable(err)
+		}
+		row.room = new(max(*r.most-r.under.ahead(e.UploadID.UUID, e.ID), 0))
 	}
-	return outcome == known, nil
 }
 
 // Depth returns how many events wait for a writer.
@@ -71,6 +91,12 @@ const findEvent = "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_i
 
 // Find reports whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
+	select {
+	case r.finds <- struct{}{}:
+		defer func() { <-r.finds }()
+	case <-ctx.Done():
+		return false, fmt.Errorf("find event: %w", unavailable(context.Cause(ctx)))
+	}
 	var found bool
 	err := queryRow(ctx, r.group.config.Pool, &found, findEvent, id, upload.UUID)
 	if err != nil {
@@ -94,45 +120,80 @@ func (r *Recorder) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Fits returns an error that wraps [event.ErrNoRowFits] if PostgreSQL accepts no event, whatever
+// is in it. It keeps none.
+func (r *Recorder) Fits(ctx context.Context) error {
+	row, err := newEventRow(&event.Event{ReceivedAt: r.group.config.Now()})
+	if err != nil {
+		return err
+	}
+	if !newWriter(r.group.config, r.group.kind).sampleFits(ctx, []*request[eventRow]{{row: row}}) {
+		return event.ErrNoRowFits
+	}
+	return nil
+}
+
 // An eventRow is an event that PostgreSQL can hold, as far as we can tell.
 type eventRow struct {
 	event.Event
 	vars  []byte    // Callback.Vars as JSON
 	clock time.Time // ours, now
 	until time.Time // it is refused if its upload was revoked before
+	most  *int32    // the limit on the events of an upload; nil is none
 	room  *int32    // it is refused if the upload has so many events already; nil is no limit
 }
 
 // underWay are the events that are being recorded, which no statement sees yet. Without
-// them, many callbacks of one upload at once could pass the limit together.
+// them, many callbacks of one upload at once could pass the limit together. Of each upload,
+// they are in the order in which they came, so that the first one waits for no other.
 type underWay struct {
 	mu     sync.Mutex
-	events map[uuid.UUID]map[uuid.UUID]int // how often an event is there, by upload and event
+	events map[uuid.UUID][]ongoing
 }
 
-// begin adds an event and returns how many others of its upload are under way.
-func (u *underWay) begin(upload, id uuid.UUID) (others int) {
+// An ongoing event is recorded for n callers.
+type ongoing struct {
+	event uuid.UUID
+	n     int
+}
+
+// begin adds an event and returns what ahead does.
+func (u *underWay) begin(upload, id uuid.UUID) int32 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	events := u.events[upload]
-	if events == nil {
-		events = make(map[uuid.UUID]int, 1)
+	i := place(events, id)
+	if i < 0 {
+		i, events = len(events), append(events, ongoing{event: id})
 		u.events[upload] = events
 	}
-	events[id]++
-	return len(events) - 1
+	events[i].n++
+	return int32(i)
+}
+
+// ahead returns how many other events of the upload came before this one.
+func (u *underWay) ahead(upload, id uuid.UUID) int32 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return int32(place(u.events[upload], id))
 }
 
 func (u *underWay) end(upload, id uuid.UUID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	events := u.events[upload]
-	if events[id]--; events[id] == 0 {
-		delete(events, id)
+	i := place(events, id)
+	if events[i].n--; events[i].n == 0 {
+		events = slices.Delete(events, i, i+1)
+		u.events[upload] = events
 	}
 	if len(events) == 0 {
 		delete(u.events, upload)
 	}
+}
+
+func place(events []ongoing, id uuid.UUID) int {
+	return slices.IndexFunc(events, func(o ongoing) bool { return o.event == id })
 }
 
 // always is later than any revocation.

@@ -80,6 +80,7 @@ func (r *Refusals) Keep(ctx context.Context, refusals []event.RefusedCallback) e
 		ON CONFLICT DO NOTHING`,
 		digests, reasons, times, sources, buckets, keys, requestIDs, uploadIDs)
 	if err != nil {
+		r.added.Add(int64(len(refusals))) // they may be committed
 		return fmt.Errorf("keep refusals: %w", unavailable(err))
 	}
 	if r.added.Add(tag.RowsAffected()) <= int64(r.most/100) {
@@ -92,10 +93,11 @@ func (r *Refusals) Keep(ctx context.Context, refusals []event.RefusedCallback) e
 // that has the most rows, so that a flood of one reason does not push out the others. Only one
 // process trims at a time.
 func (r *Refusals) Trim(ctx context.Context) error {
-	r.added.Store(0)
+	added := r.added.Swap(0)
 	for {
 		deleted, err := r.trimOnce(ctx)
 		if err != nil {
+			r.added.Add(added) // the next call of Keep trims
 			return fmt.Errorf("trim refusals: %w", unavailable(err))
 		}
 		if deleted == 0 {

@@ -1,6 +1,8 @@
 package eventstore
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -16,6 +18,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/migrations"
 )
 
 func newRefusals(t *testing.T, pool *pgxpool.Pool, most int) *Refusals {
@@ -161,6 +164,37 @@ func TestRefusalsStayBounded(t *testing.T) {
 	}
 	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks"); n != most {
 		t.Errorf("%d rows after a second trim, want %d", n, most)
+	}
+}
+
+// TestTrimFails: if the refusals are kept but could not be trimmed in time, the next call does it.
+func TestTrimFails(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	const most = 200
+	r := newRefusals(t, pool, most)
+	keep(t, r, event.RefusedCallback{Digest: uuid.New(), Reason: "first", At: at})
+	other, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Rollback(context.Background())
+	if _, err := other.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", migrations.LockRefusals); err != nil {
+		t.Fatal(err)
+	}
+	var flood []event.RefusedCallback
+	for range most + 50 {
+		flood = append(flood, event.RefusedCallback{Digest: uuid.New(), Reason: "flood", At: at})
+	}
+	if err := r.Keep(t.Context(), flood); !errors.Is(err, event.ErrUnavailable) || !strings.Contains(err.Error(), "trim") {
+		t.Fatalf("while another trims: %v", err)
+	}
+	if err := other.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keep(t, r, event.RefusedCallback{Digest: uuid.New(), Reason: "last", At: at})
+	if n := number(t, pool, "SELECT count(*) FROM upcall.refused_callbacks"); n != most {
+		t.Errorf("%d rows, want %d", n, most)
 	}
 }
 

@@ -15,18 +15,13 @@ import (
 	"upcall/migrations"
 )
 
-// What promises rest on, on every connection.
-const (
-	synchronousCommit = "synchronous_commit"
-	clientMinMessages = "client_min_messages"
-	isolation         = "default_transaction_isolation"
-)
+const isolation = "default_transaction_isolation"
 
 // held are the settings that a session can keep, and perTransaction those of them that each
 // transaction can be given instead. They do not travel in the start-up message: a pooler such
 // as PgBouncer refuses them there or, told to ignore them, drops them without a word.
 var (
-	perTransaction = []string{synchronousCommit, clientMinMessages, "statement_timeout", "lock_timeout",
+	perTransaction = []string{"synchronous_commit", "client_min_messages", "statement_timeout", "lock_timeout",
 		planCacheMode, "enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"}
 	held = append([]string{isolation, "default_transaction_read_only", "idle_in_transaction_session_timeout"}, perTransaction...)
 )
@@ -63,11 +58,12 @@ func connect(ctx context.Context, pool *pgxpool.Pool, others map[string]string) 
 	return conn, nil
 }
 
-// settle gives a new connection its settings and makes sure of those that promises rest on.
+// settle gives a new connection its settings.
 //
 // If a pooler stands in between, the next transaction may run in another session, so that
-// nothing can be set that lasts: each transaction gets the settings that it can be given. A
-// pooler is known by the process that PostgreSQL names and that does not answer.
+// nothing can be set that lasts: each transaction gets the settings that it can be given, and
+// its isolation, which no query can change, must be right already. A pooler is known by the
+// process that PostgreSQL names and that does not answer.
 func settle(ctx context.Context, conn *pgx.Conn, settings map[string]string) error {
 	names := slices.Sorted(maps.Keys(settings))
 	values := make([]string, len(names))
@@ -87,18 +83,15 @@ func settle(ctx context.Context, conn *pgx.Conn, settings map[string]string) err
 	if _, err := pgx.ForEachRow(rows, []any{&role, &direct, &name, &value}, func() error { got[name] = value; return nil }); err != nil {
 		return fmt.Errorf("set up connection: %w", err)
 	}
-	must := []string{isolation, synchronousCommit, clientMinMessages}
-	if !direct {
-		must = must[:1]
-		conn.PgConn().CustomData()[pooled] = eachTransaction(settings)
+	if direct {
+		return nil // it has them all
 	}
-	for _, name := range must {
-		if got[name] != settings[name] {
-			return fault.New(ErrMistake, "UPCALL_DATABASE_URL",
-				fmt.Sprintf("run ALTER ROLE %s SET %s = '%s' and restart the pooler, or connect to PostgreSQL itself",
-					pgx.Identifier{role}.Sanitize(), name, settings[name]),
-				"the connection has %s = %s, and through a pooler that cannot be changed", name, got[name])
-		}
+	conn.PgConn().CustomData()[pooled] = eachTransaction(settings)
+	if got[isolation] != settings[isolation] {
+		return fault.New(ErrMistake, "UPCALL_DATABASE_URL",
+			fmt.Sprintf("run ALTER ROLE %s SET %s = '%s' and restart the pooler, or connect to PostgreSQL itself",
+				pgx.Identifier{role}.Sanitize(), isolation, settings[isolation]),
+			"the connection has %s = %s, and through a pooler that cannot be changed", isolation, got[isolation])
 	}
 	return nil
 }
@@ -204,14 +197,15 @@ func Transact(ctx context.Context, pool *pgxpool.Pool, work func(pgx.Tx) error) 
 }
 
 // closeSuspect closes a connection that may be at fault for an error, for example because its
-// server has become a standby, so that the next attempt gets another one. It returns the error.
+// server has become a standby or its session has lost a prepared statement, so that the next
+// attempt gets another one. It returns the error.
 func closeSuspect(ctx context.Context, conn *pgx.Conn, err error) error {
 	if err == nil {
 		return nil
 	}
 	reported := migrations.ServerError(err)
 	if reported.SeverityUnlocalized != "ERROR" || reported.Code == objectNotInPrerequisiteState || // such as: recovery is in progress
-		hasClass(err, "08", "25", "53", "57", "58", "XX") {
+		hasClass(err, "08", "25", "26", "53", "57", "58", "XX") {
 		conn.Close(ctx)
 	}
 	return err

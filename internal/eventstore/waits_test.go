@@ -2,9 +2,13 @@ package eventstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -70,4 +74,47 @@ func TestWaitsForOtherCommit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFindsLeaveRoom: however many events are looked for at once, the writers have connections.
+func TestFindsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	r := newRecorder(t, Config{Pool: pool})
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE upcall.callback_ids IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	var finds sync.WaitGroup
+	for range 50 {
+		finds.Go(func() {
+			if _, err := r.Find(context.Background(), uuid.New(), uuid.NullUUID{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waitsForLock(t, pool)
+	wait.Until(t, "all that may look have a connection", func() bool { return len(r.finds) == cap(r.finds) })
+	for range r.group.config.Writers {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		conn, err := r.group.config.Pool.Acquire(ctx)
+		cancel()
+		if err != nil {
+			t.Fatalf("no connection is left: %v", err)
+		}
+		defer conn.Release()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Find(ctx, uuid.New(), uuid.NullUUID{}); !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("one that cannot wait: %v, want event.ErrUnavailable", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	finds.Wait()
 }

@@ -104,7 +104,7 @@ type trial[T any] struct {
 // accepts nothing now, so PostgreSQL is asked with the same statement for no rows.
 func (w *writer[T]) blamesRows(ctx context.Context, err error, t *trial[T]) bool {
 	t.failures++
-	if errors.Is(err, event.ErrExpiring) || isDataError(err) {
+	if errors.Is(err, event.ErrExpiring) || errors.Is(err, errNoMonth) || isDataError(err) {
 		return true
 	}
 	if migrations.ServerError(err).SeverityUnlocalized != "ERROR" || ctx.Err() != nil {
@@ -152,7 +152,12 @@ func (w *writer[T]) sampleFits(ctx context.Context, bad []*request[T]) bool {
 	})
 }
 
-var errTakeBack = errors.New("it was a sample")
+var (
+	errTakeBack = errors.New("it was a sample")
+	// errNoMonth says that there is no partition for a row, and that this role may not make one.
+	// There can be one for the other rows.
+	errNoMonth = errors.New("no partition")
+)
 
 // commitRetry retries where that helps, once for each reason.
 func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]result, error) {
@@ -167,7 +172,9 @@ func (w *writer[T]) commitRetry(ctx context.Context, rows []*request[T]) ([]resu
 			repeated = true
 		case reported.Code == checkViolation && w.kind.fix != nil && !fixed:
 			fixed = true
-			if err := w.kind.fix(ctx, w.config.Pool, rows); err != nil {
+			if err := w.kind.fix(ctx, w.config.Pool, rows); errors.Is(err, ErrMistake) {
+				return nil, fmt.Errorf("%w: %w", errNoMonth, err)
+			} else if err != nil {
 				return nil, err
 			}
 		case reported.Code == checkViolation && fixed && reported.ConstraintName == "" && reported.TableName != "": // no partition

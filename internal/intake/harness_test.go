@@ -76,7 +76,7 @@ func (u *upload) mint(t testing.TB, bodyType callbackspec.BodyType) uuid.UUID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	terms, err := callbackspec.Parameter{Body: template, BodyType: bodyType, URLs: []string{u.url}}.Terms(vars)
+	terms, err := callbackspec.Parameter{Body: template, BodyType: bodyType, URLs: []string{u.url}}.Terms(vars, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,15 +64,16 @@ func (c *CallbackSpec) draft(withToken bool) draft {
 	return d
 }
 
-// terms returns what a token has to cover of the callback.
-func (d draft) terms() (callbackspec.Terms, error) {
+// terms returns what a token has to cover of the callback, of which these system variables
+// are known.
+func (d draft) terms(known callbackspec.Values) (callbackspec.Terms, error) {
 	switch {
 	case d.unfit != nil:
 		return callbackspec.Terms{}, d.unfit
 	case d.Body == "":
 		return callbackspec.DefaultTerms(d.BodyType, d.URLs, d.names, d.vars), nil
 	}
-	return callbackspec.Parameter{URLs: d.URLs, Body: d.body, BodyType: d.BodyType}.Terms(d.vars)
+	return callbackspec.Parameter{URLs: d.URLs, Body: d.body, BodyType: d.BodyType}.Terms(d.vars, known)
 }
 
 // encode builds both documents, with the token in them. The error joins all mistakes.
@@ -125,7 +126,7 @@ func (d draft) checkBody() error {
 	if err := fault.Join(vars.CheckReferences(d.body), callbackspec.CheckBody(d.body, d.BodyType)); err != nil || !d.withToken {
 		return err
 	}
-	_, err := d.terms()
+	_, err := d.terms(nil)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -158,7 +159,11 @@ func (i *Issuer) prepareAs(
 
 // mint returns the token of an upload with this callback.
 func (i *Issuer) mint(row eventstore.IssuedUpload, expires time.Duration, draft draft) (string, error) {
-	terms, err := draft.terms()
+	known := callbackspec.Values{"bucket": row.Bucket, "object": row.Object}
+	if row.Size != nil {
+		known["size"] = strconv.FormatInt(*row.Size, 10)
+	}
+	terms, err := draft.terms(known)
 	if err != nil {
 		return "", err
 	}

@@ -119,6 +119,9 @@ func (i *Issuer) RenewMultipart(ctx context.Context, r MultipartRequest, m manif
 	if err := r.Check(i.hosts, i.cfg.Tokens != nil); err != nil {
 		return manifest.Multipart{}, err
 	}
+	if err := i.cfg.OSS.Refresh(ctx); err != nil {
+		return manifest.Multipart{}, err
+	}
 	_, callback, err := i.prepareAs(m.ID, r.Object, r.Expires, r.Size, r.Callback, r.APIKeyID)
 	if err != nil {
 		return manifest.Multipart{}, err

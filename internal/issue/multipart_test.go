@@ -43,7 +43,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	t.Run("credentials end", func(t *testing.T) {
 		t.Parallel()
 		asked := 0
-		o, issuer := emulated(t, func(context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(context.Context, bool) (oss.Credentials, error) {
 			if asked++; asked == 2 {
 				return oss.Credentials{}, dry
 			}
@@ -58,7 +58,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
-		o, issuer := emulated(t, func(ctx context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(ctx context.Context, _ bool) (oss.Credentials, error) {
 			if asked++; asked == 2 {
 				cancel()
 			}
@@ -71,7 +71,7 @@ func TestIssueMultipartInVain(t *testing.T) {
 	t.Run("the abort fails too", func(t *testing.T) {
 		t.Parallel()
 		asked := 0
-		o, issuer := emulated(t, func(context.Context) (oss.Credentials, error) {
+		o, issuer := emulated(t, func(context.Context, bool) (oss.Credentials, error) {
 			if asked++; asked > 1 {
 				return oss.Credentials{}, dry
 			}

@@ -57,7 +57,8 @@ func parse(text []byte) (m Manifest, err error) {
 		Parts *anything `json:"parts"`
 	}
 	if err := json.Unmarshal(text, &kind); err != nil {
-		return m, badManifest("it is neither a URL nor a JSON object; give the JSON of `issuer put --format json` or `issuer multipart create`")
+		return m, badManifest("it is neither a URL nor a JSON object; " +
+			"give the JSON of `issuer put --format json` or `issuer multipart create`")
 	}
 	switch {
 	case kind.URL != nil && kind.Parts != nil:

@@ -74,8 +74,10 @@ func New(cfg Config) (*Client, error) {
 		WithProxyFromEnvironment(true).
 		WithReadWriteTimeout(callTimeout).
 		WithCredentialsProvider(credentials.CredentialsProviderFunc(func(ctx context.Context) (credentials.Credentials, error) {
-			got, err := source(ctx)
-			return credentials.Credentials{AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken}, err
+			got, err := source(ctx, false)
+			return credentials.Credentials{
+				AccessKeyID: got.AccessKeyID, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SessionToken,
+			}, err
 		}))
 	if cfg.Endpoint != "" {
 		c.Endpoint = &cfg.Endpoint
@@ -83,6 +85,13 @@ func New(cfg Config) (*Client, error) {
 	full := sdk.NewClient(c)
 	c.AdditionalHeaders = nil
 	return &Client{sdk: full, plain: sdk.NewClient(c), source: source, host: cfg.Host()}, nil
+}
+
+// Refresh takes fresh credentials from where they come from, if that has others. OSS may refuse
+// credentials before they expire by this machine's clock, and not all say when they do.
+func (c *Client) Refresh(ctx context.Context) error {
+	_, err := c.source(ctx, true)
+	return err
 }
 
 // Host is the host name of the configured endpoint, without bucket and port, or "" if the

@@ -76,11 +76,13 @@ func (c Config) checkRegion() error {
 	bare = strings.TrimSuffix(strings.TrimPrefix(bare, "oss-"), "-internal")
 	switch {
 	case c.Region == "" && regionOf(c.Host()) != "":
-		return fault.New(ErrRegion, "region", "give "+regionOf(c.Host()), "is empty, and the signature needs it though the endpoint names it")
+		return fault.New(ErrRegion, "region", "give "+regionOf(c.Host()),
+			"is empty, and the signature needs it though the endpoint names it")
 	case c.Region == "":
 		return fault.New(ErrRegion, "region", "give the bucket's region, as in cn-hangzhou", "is empty, and the signature needs it")
 	case bare == "" || !ossrule.IsName(bare) || strings.Trim(bare, "-") != bare:
-		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou", "%q is not a region", c.Region)
+		return fault.New(ErrRegion, "region", "use lower-case letters, digits and hyphens, as in cn-hangzhou",
+			"%q is not a region", c.Region)
 	case bare != c.Region:
 		return fault.New(ErrRegion, "region", "give "+bare, "%q is not spelt as the signature needs it", c.Region)
 	}
@@ -153,7 +155,8 @@ func (c Config) checkStyle() error {
 	exclude(c.Internal && c.Endpoint != "", "internal", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.Accelerate && c.Endpoint != "", "accelerate", "leave one out", "chooses an endpoint, and one is given")
 	exclude(c.CName && c.Endpoint == "", "cname", "give the custom domain as the endpoint", "needs an endpoint")
-	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain", "the endpoint is an address, not a domain")
+	exclude(c.CName && host != "" && notAddress == nil, "cname", "leave it out or give a domain",
+		"the endpoint is an address, not a domain")
 	exclude(c.CName && c.PathStyle, "cname", "leave path-style out", "a custom domain has no bucket in its path")
 	exclude(c.PathStyle && !c.CName && (c.Endpoint == "" || strings.HasSuffix(host, ossDomain)), "path-style",
 		"leave it out, or give the endpoint of an emulator", "is rejected by OSS")
@@ -174,7 +177,9 @@ func (c Config) checkCredentials() error {
 
 // static returns the credentials in the fields.
 func (c Config) static() Credentials {
-	return Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires}
+	return Credentials{
+		AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SessionToken: c.SessionToken, Expires: c.SessionExpires,
+	}
 }
 
 // source returns where the credentials come from.
@@ -182,8 +187,8 @@ func (c Config) source() Source {
 	if c.Source == nil {
 		return c.reloading()
 	}
-	return func(ctx context.Context) (Credentials, error) {
-		got, err := c.Source(ctx)
+	return func(ctx context.Context, fresh bool) (Credentials, error) {
+		got, err := c.Source(ctx, fresh)
 		if err != nil {
 			return Credentials{}, err
 		}
@@ -194,20 +199,21 @@ func (c Config) source() Source {
 // reloadEvery limits how often expired credentials, or ones that may have expired, are read.
 const reloadEvery = time.Second
 
-// reloading provides the credentials in the fields, until they expire and others are there.
+// reloading provides the credentials in the fields, until they expire or fresh ones are asked
+// for, and others are there.
 func (c Config) reloading() Source {
 	var mu sync.Mutex
 	current, readAt := c.static(), time.Time{}
-	return func(context.Context) (Credentials, error) {
+	return func(_ context.Context, fresh bool) (Credentials, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		ended := current.SessionToken != "" && time.Until(current.Expires) < ossrule.MinExpiry // zero: perhaps
-		if c.Reload == nil || !ended || time.Since(readAt) < reloadEvery {
+		if c.Reload == nil || !fresh && (!ended || time.Since(readAt) < reloadEvery) {
 			return current, nil
 		}
 		readAt = time.Now()
-		if fresh, err := c.Reload(); err == nil && fresh.static().check(variable) == nil {
-			current = fresh.static()
+		if read, err := c.Reload(); err == nil && read.static().check(variable) == nil {
+			current = read.static()
 		}
 		return current, nil // if they have expired, whoever signs says so
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss/credentials"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // Credentials are what requests are signed with.
@@ -23,8 +25,8 @@ type Credentials struct {
 }
 
 // A Source provides credentials whenever something is signed. It caches them while they are
-// valid. Several goroutines may use it.
-type Source func(context.Context) (Credentials, error)
+// valid, unless fresh ones are asked for. Several goroutines may use it.
+type Source func(ctx context.Context, fresh bool) (Credentials, error)
 
 // metadataTimeout and metadataTries limit the wait for the metadata service, which answers
 // within milliseconds or, outside Alibaba Cloud, never.
@@ -36,11 +38,13 @@ const (
 // ECSRole provides the temporary credentials of the RAM role of the ECS instance that the
 // program runs on, renewed in time. An empty role means the one that the instance has.
 func ECSRole(role string) Source {
-	return provided("take credentials from the metadata service of ECS", credentials.NewEcsRoleCredentialsProvider(
-		credentials.EcsRamRole(role),
-		func(o *credentials.EcsRoleCredentialsProviderOptions) {
-			o.Timeout, o.Retries = metadataTimeout, metadataTries
-		}))
+	return provided("take credentials from the metadata service of ECS", func() credentials.CredentialsProvider {
+		return credentials.NewEcsRoleCredentialsProvider(
+			credentials.EcsRamRole(role),
+			func(o *credentials.EcsRoleCredentialsProviderOptions) {
+				o.Timeout, o.Retries = metadataTimeout, metadataTries
+			})
+	})
 }
 
 // Process provides the credentials that a shell command prints: a JSON object with
@@ -48,14 +52,29 @@ func ECSRole(role string) Source {
 // in RFC 3339. The command runs again when they end.
 func Process(command string) Source {
 	process := credentials.NewProcessCredentialsProvider(command)
-	return provided("take credentials from the command", credentials.NewCredentialsFetcherProvider(
-		credentials.CredentialsFetcherFunc(process.GetCredentials)))
+	return provided("take credentials from the command", func() credentials.CredentialsProvider {
+		return credentials.NewCredentialsFetcherProvider(credentials.CredentialsFetcherFunc(process.GetCredentials))
+	})
 }
 
-// provided turns a provider of the SDK into a source.
-func provided(doing string, provider credentials.CredentialsProvider) Source {
-	return func(ctx context.Context) (Credentials, error) {
-		got, err := provider.GetCredentials(ctx)
+// provided turns providers of the SDK into a source. A provider keeps what it got until it
+// expires, and if it does not know when, until the end; a new one asks again.
+func provided(doing string, newProvider func() credentials.CredentialsProvider) Source {
+	var mu sync.Mutex
+	provider := newProvider()
+	choose := func(fresh bool) credentials.CredentialsProvider {
+		mu.Lock()
+		defer mu.Unlock()
+		if fresh {
+			provider = newProvider()
+		}
+		return provider
+	}
+	return func(ctx context.Context, fresh bool) (Credentials, error) {
+		got, err := choose(fresh).GetCredentials(ctx)
+		if err == nil && !fresh && got.Expires != nil && time.Until(*got.Expires) < ossrule.MinExpiry {
+			got, err = choose(true).GetCredentials(ctx) // too short for a URL
+		}
 		if err != nil {
 			// The SDK's error holds an answer that lacks a field, whose other field may be
 			// the secret.

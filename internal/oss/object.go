@@ -146,7 +146,8 @@ func (o Object) checkTags() error {
 			faults.AddNew(ErrTag, field, fmt.Sprintf("OSS allows %d for a key and %d for a value", maxTagKey, maxTagValue),
 				"has %d and %d characters", len(key), len(value))
 		case strings.ContainsFunc(key, notAllowed) || strings.ContainsFunc(value, notAllowed):
-			faults.AddNew(ErrTag, field, "use letters, digits, space and + - = . _ : /", "holds a character that OSS does not take in a tag")
+			faults.AddNew(ErrTag, field, "use letters, digits, space and + - = . _ : /",
+				"holds a character that OSS does not take in a tag")
 		}
 	}
 	return faults.Err()
@@ -171,7 +172,8 @@ func (o Object) checkHeaders() error {
 		case strings.HasPrefix(lower, ossrule.MetaPrefix):
 			bad("use meta", "is user metadata")
 		case !strings.HasPrefix(lower, "x-oss-") && !slices.Contains(ossrule.StoredHeaders, lower):
-			bad("use x-oss-* or "+strings.Join(ossrule.StoredHeaders, ", ")+"; your own data goes into meta", "is not a header that OSS stores")
+			bad("use x-oss-* or "+strings.Join(ossrule.StoredHeaders, ", ")+"; your own data goes into meta",
+				"is not a header that OSS stores")
 		case seen[lower]:
 			bad("leave one out", "is given twice: case does not matter")
 		case badValue(o.Headers[name]) != "":

@@ -39,7 +39,7 @@ const (
 
 // end returns when a URL expires that should be valid for expires from start, and why.
 func (c *Client) end(ctx context.Context, start time.Time, expires time.Duration) (time.Time, ExpiryCause, error) {
-	credentials, err := c.source(ctx)
+	credentials, err := c.source(ctx, false)
 	if err != nil {
 		return time.Time{}, 0, err
 	}

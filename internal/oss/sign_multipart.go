@@ -136,7 +136,10 @@ func (c *Client) SignMultipart(ctx context.Context, m MultipartPlan, upload Uplo
 	for after := ossrule.PageOfParts; after < m.Count(); after += ossrule.PageOfParts {
 		all.ListPartsNext = append(all.ListPartsNext, sign(listRequest(upload, after)))
 	}
-	if broken == nil && !time.Now().Before(end) {
+	switch late := broken == nil && !time.Now().Before(end); {
+	case late && cause == ExpiryOfCredentials:
+		broken = fault.New(ErrCredentials, "credentials", "get ones that last longer", "end before %d parts are signed", m.Count())
+	case late:
 		broken = fault.New(ErrExpires, "expires", "give more", "%s is over before %d parts are signed", m.Expires, m.Count())
 	}
 	return all, cause, broken

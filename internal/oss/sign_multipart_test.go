@@ -264,7 +264,7 @@ func TestExpiryCause(t *testing.T) {
 			t.Parallel()
 			cfg := goodConfig()
 			cfg.AccessKeyID, cfg.AccessKeySecret = "", ""
-			cfg.Source = func(context.Context) (oss.Credentials, error) { return tt.credentials, nil }
+			cfg.Source = func(context.Context, bool) (oss.Credentials, error) { return tt.credentials, nil }
 			synctest.Test(t, func(t *testing.T) {
 				p, err := oss.New(cfg)
 				if err != nil {
@@ -307,7 +307,7 @@ func TestSourceFails(t *testing.T) {
 	t.Parallel()
 	dry := errors.New("no credentials today")
 	cfg := goodConfig()
-	cfg.Source = func(context.Context) (oss.Credentials, error) { return oss.Credentials{}, dry }
+	cfg.Source = func(context.Context, bool) (oss.Credentials, error) { return oss.Credentials{}, dry }
 	p, err := oss.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ func TestMultipartOverBeforeSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := goodConfig()
 		asked := 0
-		cfg.Source = func(context.Context) (oss.Credentials, error) {
+		cfg.Source = func(context.Context, bool) (oss.Credentials, error) {
 			if asked++; asked == 3 {
 				time.Sleep(time.Second) // of the bubble's clock
 			}

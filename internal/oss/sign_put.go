@@ -63,8 +63,8 @@ func checkExpires(d time.Duration) error {
 func (u Put) checkContent() error {
 	var faults fault.List
 	if n := u.ContentLength; n != nil && (*n < 0 || *n > ossrule.MaxPut) {
-		faults.AddNew(ErrContentLength, "content-length", fmt.Sprintf("one PUT takes 0 to %d bytes; upload more in parts", int64(ossrule.MaxPut)),
-			"%d is out of range", *n)
+		fix := fmt.Sprintf("one PUT takes 0 to %d bytes; upload more in parts", int64(ossrule.MaxPut))
+		faults.AddNew(ErrContentLength, "content-length", fix, "%d is out of range", *n)
 	}
 	if u.ContentMD5 != "" {
 		sum, err := base64.StdEncoding.Strict().DecodeString(u.ContentMD5)

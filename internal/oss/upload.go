@@ -70,7 +70,8 @@ func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
 func (c *Client) Abort(ctx context.Context, upload UploadRef) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := c.sdk.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
+	_, err := c.sdk.AbortMultipartUpload(ctx,
+		&sdk.AbortMultipartUploadRequest{Bucket: &upload.Bucket, Key: &upload.Key, UploadId: &upload.ID})
 	if err != nil {
 		return failed("abort multipart upload", err)
 	}

@@ -40,7 +40,10 @@ const (
 
 func newBucket(name string, now time.Time) *bucket {
 	return &bucket{
-		bucketSettings{Name: name, Created: now.UTC(), ACL: aclPrivate, StorageClass: "Standard", Redundancy: "LRS", ResourceGroup: "rg-ossemu"},
+		bucketSettings{
+			Name: name, Created: now.UTC(), ACL: aclPrivate,
+			StorageClass: "Standard", Redundancy: "LRS", ResourceGroup: "rg-ossemu",
+		},
 		make(map[string]*object),
 	}
 }

@@ -198,7 +198,8 @@ func (s *Server) putPublicAccessBlock(c *call) error {
 	if doc.BlockPublicAccess == nil {
 		return errMalformedXML
 	}
-	if err := s.store.setBucket(c.bucket, s.cfg.Now(), func(b *bucketSettings) { b.BlockPublicAccess = doc.BlockPublicAccess }); err != nil {
+	set := func(b *bucketSettings) { b.BlockPublicAccess = doc.BlockPublicAccess }
+	if err := s.store.setBucket(c.bucket, s.cfg.Now(), set); err != nil {
 		return err
 	}
 	return c.writeNothing(http.StatusOK)

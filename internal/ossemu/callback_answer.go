@@ -61,7 +61,9 @@ func dialTLS(ctx context.Context, cfg Config, network, addr string, sni bool) (n
 		NextProtos:         []string{"http/1.1"},
 		InsecureSkipVerify: true, // VerifyConnection verifies
 		VerifyConnection: func(state tls.ConnectionState) error {
-			options := x509.VerifyOptions{DNSName: host, Roots: cfg.CallbackRootCAs, Intermediates: x509.NewCertPool(), CurrentTime: cfg.Now()}
+			options := x509.VerifyOptions{
+				DNSName: host, Roots: cfg.CallbackRootCAs, Intermediates: x509.NewCertPool(), CurrentTime: cfg.Now(),
+			}
 			for _, cert := range state.PeerCertificates[1:] {
 				options.Intermediates.AddCert(cert)
 			}

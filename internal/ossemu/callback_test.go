@@ -142,6 +142,24 @@ func TestReceiversVerifierAccepts(t *testing.T) {
 	}
 }
 
+// TestCallbackIsNoJSON: OSS does not check what it makes of a template whose type is JSON.
+func TestCallbackIsNoJSON(t *testing.T) {
+	t.Parallel()
+	rec := receive(t, nil)
+	_, base := start(t)
+	for template, want := range map[string]string{
+		`{"size":${size}, "filename",${object}}`: `{"size":1, "filename","k"}`, // seen in a callback that OSS signed
+		`filename=${object}&size=${size}`:        `filename="k"&size=1`,        // seen, too
+		`{"a":${size}`:                           `{"a":1`,
+	} {
+		got := putWith(t, base, "k", "x", callbackspec.Parameter{URLs: []string{rec.url}, Body: template, BodyType: callbackspec.JSON})
+		calls := rec.requests()
+		if got.status != 200 || len(calls) == 0 || calls[len(calls)-1].body != want {
+			t.Errorf("%s: %+v, callbacks %+v", template, got, calls)
+		}
+	}
+}
+
 func TestCallbackImageInfo(t *testing.T) {
 	t.Parallel()
 	rec := receive(t, nil)

@@ -31,7 +31,7 @@ func DefaultCORS() CORSRule {
 		Methods: corsMethods,
 		Headers: []string{"*"},
 		Expose: []string{"ETag", "Content-MD5", "Content-Range", "x-oss-request-id", "x-oss-hash-crc64ecma", "x-oss-ec", "x-oss-err",
-			"x-oss-server-time", "x-oss-object-type", "x-oss-storage-class"},
+			"x-oss-server-time", "x-oss-object-type", "x-oss-storage-class", "Retry-After"},
 		MaxAge: time.Minute,
 	}
 }

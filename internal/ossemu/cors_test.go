@@ -10,7 +10,12 @@ import (
 
 func preflight(t *testing.T, base, origin, method, headers string) reply {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", base+"/demo/k", nil)
+	return preflightOf(t, base+"/demo/k", origin, method, headers)
+}
+
+func preflightOf(t *testing.T, url, origin, method, headers string) reply {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +85,11 @@ func TestCORS(t *testing.T) {
 		t.Errorf("no rule: %s", e.Message)
 	}
 	wantError(t, preflight(t, open, "", "", ""), 400, "InvalidArgument")
+	for _, query := range []string{"?uploads", "?uploadId=x&partNumber=1", "?uploadId=x", "?acl"} {
+		if got := preflightOf(t, open+"/demo/k"+query, "https://any.example", "PUT", ""); got.status != 200 {
+			t.Errorf("%s: %d %s", query, got.status, got.body)
+		}
+	}
 
 	put := func(base, origin string) http.Header {
 		w := newWire("PUT", base, "k")

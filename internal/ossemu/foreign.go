@@ -13,15 +13,17 @@ import (
 // this list, PUT /key?symlink would store an object. (The subresources of OSS's
 // signature version 1 and of the official SDKs' requests, 2026-07.)
 var foreignParameters = []string{
-	"accessPoint", "accessPointForObjectProcess", "accessPointPolicy", "accessPointPolicyForObjectProcess", "accessmonitor", "acl", "append",
-	"asyncFetch", "bucketArchiveDirectRead", "bucketInfo", "callback-target", "cleanRestoredObject", "cloudboxes", "cname", "comp", "cors",
-	"delete", "encryption", "httpsConfig", "img", "inventory", "inventoryId", "legal-hold", "legalHold", "lifecycle", "live", "location",
-	"logging", "metaQuery", "objectMeta", "objectWorm", "overwriteConfig", "policy", "policyStatus", "processing", "publicAccessBlock", "qos",
-	"qosInfo", "qosRequester", "redundancyTransition", "referer", "regions", "replication", "replicationLocation", "replicationProgress",
-	"requestPayment", "requesterQosInfo", "resourceGroup", "resourcePool", "restore", "retention", "rtc", "seal", "select/json-meta", "stat",
-	"status", "style", "styleName", "symlink", "tag-key", "tag-value", "tagging", "transferAcceleration", "uploadId", "uploads",
-	"userDefinedLogFieldsConfig", "versionId", "versioning", "versions", "vod", "website", "worm", "wormExtend", "wormId",
-	"x-oss-async-process", "x-oss-process", "x-oss-write-get-object-response",
+	"accessPoint", "accessPointForObjectProcess", "accessPointPolicy", "accessPointPolicyForObjectProcess",
+	"accessmonitor", "acl", "append", "asyncFetch", "bucketArchiveDirectRead", "bucketInfo", "callback-target",
+	"cleanRestoredObject", "cloudboxes", "cname", "comp", "cors", "delete", "encryption", "httpsConfig", "img",
+	"inventory", "inventoryId", "legal-hold", "legalHold", "lifecycle", "live", "location", "logging", "metaQuery",
+	"objectMeta", "objectWorm", "overwriteConfig", "policy", "policyStatus", "processing", "publicAccessBlock", "qos",
+	"qosInfo", "qosRequester", "redundancyTransition", "referer", "regions", "replication", "replicationLocation",
+	"replicationProgress", "requestPayment", "requesterQosInfo", "resourceGroup", "resourcePool", "restore",
+	"retention", "rtc", "seal", "select/json-meta", "stat", "status", "style", "styleName", "symlink", "tag-key",
+	"tag-value", "tagging", "transferAcceleration", "uploadId", "uploads", "userDefinedLogFieldsConfig", "versionId",
+	"versioning", "versions", "vod", "website", "worm", "wormExtend", "wormId", "x-oss-async-process", "x-oss-process",
+	"x-oss-write-get-object-response",
 }
 
 // foreignHeaders change what an operation does in ways that the emulator does not have.

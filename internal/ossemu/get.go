@@ -39,7 +39,9 @@ func (s *Server) getObject(c *call) error {
 	if tags, _ := parseQuery(o.Meta.Tagging); len(tags) > 0 { // checked when stored
 		h.Set("x-oss-tagging-count", strconv.Itoa(len(tags)))
 	}
-	for _, name := range []string{"content-type", "content-language", "expires", "cache-control", "content-disposition", "content-encoding"} {
+	for _, name := range []string{
+		"content-type", "content-language", "expires", "cache-control", "content-disposition", "content-encoding",
+	} {
 		if v := c.query["response-"+name]; v != "" {
 			h.Set(name, v)
 		}

@@ -50,7 +50,8 @@ func (s *Server) uploadPart(c *call) error {
 		return badArgument("ResourceType", "partNumber", "Unexpected query string parameter", "0017-00000219")
 	}
 	if err != nil || number < 1 || number > ossrule.MaxParts {
-		return badArgument("PartNumber", c.query["partNumber"], "Part number must be an integer between 1 and 10000, inclusive.", "0017-00000220")
+		return badArgument("PartNumber", c.query["partNumber"],
+			"Part number must be an integer between 1 and 10000, inclusive.", "0017-00000220")
 	}
 	u, _, err := s.store.listParts(c.query["uploadId"], c.bucket, c.key)
 	if err != nil {

@@ -66,7 +66,8 @@ func parsePolicy(encoded string) (policy, error) {
 		return policy{}, invalidPolicy("0006-00000214", "conditions must be a list.")
 	}
 	if len(list) == 0 {
-		return policy{}, invalidPolicy("0006-00000215", "Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.")
+		return policy{}, invalidPolicy("0006-00000215",
+			"Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.")
 	}
 	for _, raw := range list {
 		if err := p.add(raw); err != nil {

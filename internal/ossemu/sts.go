@@ -70,7 +70,8 @@ func (s *Server) serveSTS(c *call) error {
 	id, secret, _ := c.r.BasicAuth()
 	if subtle.ConstantTimeCompare([]byte(id+"\n"+secret), []byte(s.cfg.AccessKeyID+"\n"+s.cfg.AccessKeySecret)) != 1 {
 		c.w.Header().Set("WWW-Authenticate", `Basic realm="ossemu"`)
-		return c.refuseJSON(http.StatusUnauthorized, "unauthorized", "give the access key as user and password: curl -u ID:SECRET -X POST …")
+		return c.refuseJSON(http.StatusUnauthorized, "unauthorized",
+			"give the access key as user and password: curl -u ID:SECRET -X POST …")
 	}
 	life := defaultLife
 	if text := c.query["duration"]; text != "" {

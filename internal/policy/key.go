@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -26,7 +28,8 @@ func (c *check) key() string {
 		if err := checkShape(r.Key); err != nil {
 			c.violate(RuleKey, "key", "%s %s", fault.Quote(r.Key), err)
 		} else if !c.underPrefix(r.Key) {
-			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s", fault.Quote(r.Key), orNone(c.policy.KeyPrefixes))
+			c.violate(RuleKeyPrefixes, "key", "%s is under none of the policy's prefixes: %s",
+				fault.Quote(r.Key), orNone(c.policy.KeyPrefixes))
 		}
 		return r.Key
 	case r.KeyTemplate != "":
@@ -65,7 +68,11 @@ func (c *check) expand(template string) string {
 		c.violate(RuleKeyTemplates, "filename", "is missing; the template %s needs it", fault.Quote(template))
 		return ""
 	}
-	return os.Expand(template, c.value)
+	key := os.Expand(template, c.value)
+	if err := checkShape(key); err != nil { // %2 and a file name that starts with e are a dot
+		c.violate(RuleKeyTemplates, "filename", "%s %s", fault.Quote(key), err)
+	}
+	return key
 }
 
 // value returns the value of a variable. It is not expanded again, so a file may be named
@@ -95,29 +102,68 @@ func (c *check) underPrefix(key string) bool {
 // a key with .. or empty segments leaves its prefix wherever it becomes a path: in a proxy
 // or CDN before the bucket, or in a tool that copies the bucket to a disk. Control
 // characters end lines in logs and lists; those that change the direction of writing make
-// jpg.exe look like exe.gpj.
+// jpg.exe look like exe.gpj. Some of those programs decode a path once more than OSS does, so
+// the key must keep its shape however often it is decoded.
 func checkShape(key string) error {
-	bad := func(problem string, args ...any) error {
-		return fmt.Errorf("is not a key for an upload: "+problem, args...)
-	}
 	if !utf8.ValidString(key) {
-		return bad("it is not UTF-8")
+		return errors.New("is not a key for an upload: it is not UTF-8")
 	}
+	how := ""
+	for {
+		if problem := misread(key); problem != "" {
+			return fmt.Errorf("is not a key for an upload: %sit holds %s", how, problem)
+		}
+		decoded := unescape(key)
+		if decoded == key {
+			return nil
+		}
+		key, how = decoded, "percent-decoded, "
+	}
+}
+
+// misread says what in a key some programs read differently, or "".
+func misread(key string) string {
 	if i := strings.IndexFunc(key, unprintable); i >= 0 {
-		return bad("it holds a control or formatting character at byte %d", i)
+		return fmt.Sprintf("a control or formatting character at byte %d", i)
 	}
 	if strings.Contains(key, `\`) {
-		return bad("it holds a backslash, which some systems read as a slash")
+		return "a backslash, which some systems read as a slash"
 	}
-	for segment := range strings.SplitSeq(key, "/") {
-		switch segment {
-		case "":
-			return bad("it starts or ends with a slash, or holds two in a row")
-		case ".", "..":
-			return bad("it holds the segment %s, which paths read as another folder", segment)
+	for i := range len(key) {
+		if key[i] == 0xc0 || key[i] == 0xc1 { // %c0%ae, for example, an overlong form of the dot
+			return "a byte that is never UTF-8, but that lenient programs read as another character"
 		}
 	}
-	return nil
+	for segment := range strings.SplitSeq(key, "/") {
+		if segment == "" {
+			return "an empty segment: it starts or ends with a slash, or has two in a row"
+		}
+		// Windows drops dots and spaces at the end of a name, and Java servers what follows a semicolon.
+		name, _, _ := strings.Cut(segment, ";")
+		if strings.Contains(name, ".") && strings.Trim(name, ". ") == "" {
+			return fmt.Sprintf("the segment %s, which paths read as another folder", segment)
+		}
+	}
+	return ""
+}
+
+// unescape decodes a text once, and leaves what does not encode a byte.
+func unescape(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	decoded := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if b, err := hex.DecodeString(text[i+1 : i+3]); err == nil {
+				decoded = append(decoded, b[0])
+				i += 2
+				continue
+			}
+		}
+		decoded = append(decoded, text[i])
+	}
+	return string(decoded)
 }
 
 func unprintable(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }

@@ -40,6 +40,30 @@ func start(t *testing.T, cfg Config) *servetest.Service {
 	return servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
+// check returns what the receiver's check of the database at the start finds.
+func check(t *testing.T, cfg Config) error {
+	t.Helper()
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	janitor, err := cfg.openJanitor(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer janitor.Pool.Close()
+	return checkDatabase(t.Context(), janitor)
+}
+
+// mistake returns the error that a receiver ends with at its start. If the check, on which
+// that rests, finds nothing, the receiver would serve until the test's end.
+func mistake(t *testing.T, cfg Config) error {
+	t.Helper()
+	if err := check(t, cfg); !isMistake(err) {
+		t.Fatalf("the check of the database finds no mistake: %v", err)
+	}
+	return start(t, cfg).Wait()
+}
+
 // beReceiver is a child process that runs a receiver until it is killed. Its arguments are the
 // database's URL, the spool's directory and the key's URL. It prints its address.
 func beReceiver() {

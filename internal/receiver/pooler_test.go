@@ -147,7 +147,7 @@ func TestPoolerMistakes(t *testing.T) {
 				u.Host = tt.url[strings.LastIndex(tt.url, "@")+1 : strings.LastIndex(tt.url, "/")]
 				tt.url, tt.want = u.String(), "UPCALL_DATABASE_URL"
 			}
-			err := start(t, Config{DatabaseURL: tt.url}).Wait()
+			err := mistake(t, Config{DatabaseURL: tt.url})
 			if !errors.Is(err, eventstore.ErrMistake) || !strings.Contains(err.Error(), tt.want) || strings.Contains(fmt.Sprint(err), "\n") {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}

@@ -45,8 +45,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 
 func TestRefusesOldSchema(t *testing.T) {
 	t.Parallel()
-	receiver := start(t, Config{DatabaseURL: dbtest.Empty(t)})
-	err := receiver.Wait()
+	err := mistake(t, Config{DatabaseURL: dbtest.Empty(t)})
 	if !errors.Is(err, migrations.ErrTooOld) || !strings.Contains(err.Error(), "receiver migrate up") {
 		t.Errorf("got %v, want ErrTooOld and the command to run", err)
 	}

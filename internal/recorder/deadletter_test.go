@@ -116,14 +116,17 @@ func TestNoRowFitsWaits(t *testing.T) {
 	}
 	asked := store.asked.Load()
 	wait.Until(t, "they are tried", func() bool { return store.asked.Load() > asked+10 })
-	if stats := queue.Stats(); stats.Queued != 3 || stats.DeadLetters != 0 || f.away.Load() {
-		t.Errorf("%+v, away %v", stats, f.away.Load())
+	if stats := queue.Stats(); stats.Queued != 3 || stats.DeadLetters != 0 || f.away.Load() || !f.unfit.Load() {
+		t.Errorf("%+v, away %v, unfit %v", stats, f.away.Load(), f.unfit.Load())
 	}
 	if _, err := patient(store, nil).Record(t.Context(), newEvent()); !errors.Is(err, event.ErrNoRowFits) {
 		t.Errorf("without a spool: %v", err)
 	}
 	execute(t, pool, "ALTER TABLE upcall.upload_events ALTER tenant DROP NOT NULL")
 	wait.Until(t, "all are recorded", func() bool { return queue.Stats().Queued == 0 })
+	if f.unfit.Load() {
+		t.Error("rows fit again, and it has not noticed")
+	}
 	for _, e := range events {
 		if rows(t, pool, e.ID) != 1 {
 			t.Error("an event is missing")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,9 @@ type Config struct {
 	// more, and less if an event is late: the fallback needs the rest. Only an event that
 	// had the full share can show that PostgreSQL is away. Required.
 	PrimaryTimeout time.Duration
+	// MaxEvents is the most events of one upload that go into the fallback before it is empty
+	// again, so that one token cannot fill it. Default 0: no limit.
+	MaxEvents int
 	// Away says that PostgreSQL has not answered before.
 	Away bool
 	// Logger logs when PostgreSQL goes away and comes back. Required.
@@ -48,12 +52,16 @@ type Failover struct {
 	config   Config
 
 	away   atomic.Bool
+	unfit  atomic.Bool   // PostgreSQL answered that it accepts no row at all
 	awaken chan struct{} // tells Run that there is work; has room for one message
+
+	mu     sync.Mutex
+	events map[uuid.UUID]int // that went into the fallback, by upload
 }
 
 // New returns a Failover. A nil fallback means none.
 func New(primary Primary, fallback Fallback, config Config) *Failover {
-	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1)}
+	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1), events: make(map[uuid.UUID]int)}
 	f.away.Store(config.Away)
 	f.wake() // an earlier process may have left events
 	return f
@@ -77,12 +85,29 @@ func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) 
 	if f.fallback == nil || !errors.Is(err, event.ErrUnavailable) || ctx.Err() != nil {
 		return Outcome{}, err
 	}
+	if !f.takesMore(e.UploadID) {
+		return Outcome{}, event.ErrOverused
+	}
 	duplicate, putErr := f.fallback.Put(ctx, e)
 	if putErr != nil {
 		return Outcome{}, fmt.Errorf("%w; %w", err, putErr)
 	}
 	f.wake()
 	return Outcome{Durable: InSpool, Duplicate: duplicate}, nil
+}
+
+// takesMore counts an event of an upload that is about to go into the fallback.
+func (f *Failover) takesMore(upload uuid.NullUUID) bool {
+	if f.config.MaxEvents <= 0 || !upload.Valid {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.events[upload.UUID] >= f.config.MaxEvents {
+		return false
+	}
+	f.events[upload.UUID]++
+	return true
 }
 
 // Find returns where an event is stored, or "" if it is not. A dead letter was acknowledged,
@@ -116,7 +141,7 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	}
 	bounded, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
-	duplicate, err = f.primary.Record(bounded, e)
+	duplicate, err = f.record(bounded, e)
 	// A sender that takes its time can leave PostgreSQL next to none, as often as it likes.
 	if share >= f.config.PrimaryTimeout && saysAway(err) {
 		f.failOver(ctx, err)
@@ -124,12 +149,30 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	return duplicate, err
 }
 
+// record notes whether PostgreSQL accepts rows.
+func (f *Failover) record(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	duplicate, err = f.primary.Record(ctx, e)
+	switch {
+	case errors.Is(err, event.ErrNoRowFits):
+		f.unfit.Store(true)
+	case err == nil && !duplicate && f.unfit.Load():
+		f.unfit.Store(false)
+	}
+	return duplicate, err
+}
+
 // Check asks PostgreSQL whether it records. A refusal counts as one of an event does; that
-// no answer came in the caller's time says nothing.
+// no answer came in the caller's time says nothing. After a schema accepted no row, one must
+// fit: nobody sends callbacks to a receiver that is not ready.
 func (f *Failover) Check(ctx context.Context) error {
 	err := f.primary.Ping(ctx)
 	if err != nil && ctx.Err() == nil {
 		f.failOver(ctx, err)
+	}
+	if err == nil && f.unfit.Load() {
+		if err = f.primary.Fits(ctx); err == nil {
+			f.unfit.Store(false)
+		}
 	}
 	return err
 }
@@ -186,6 +229,9 @@ func (f *Failover) Run(ctx context.Context) {
 				f.config.Logger.InfoContext(ctx, "spool is empty", slog.Int("moved", total))
 			}
 			pause, total = firstPause, 0
+			f.mu.Lock()
+			clear(f.events)
+			f.mu.Unlock()
 			f.rest(ctx, longestPause, f.awaken) // dead letters can be queued again meanwhile
 			continue
 		}
@@ -234,5 +280,5 @@ func (f *Failover) ask(ctx context.Context) error {
 func (f *Failover) move(ctx context.Context, most int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	return f.fallback.Move(ctx, f.primary.Record, most)
+	return f.fallback.Move(ctx, f.record, most)
 }

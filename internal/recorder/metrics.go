@@ -13,7 +13,7 @@ func (f *Failover) Collectors() []prometheus.Collector {
 			Name: "upcall_database_away",
 			Help: "1 while PostgreSQL takes no callbacks, so that they go to the spool or are refused; else 0.",
 		}, func() float64 {
-			if f.away.Load() {
+			if f.away.Load() || f.unfit.Load() {
 				return 1
 			}
 			return 0

@@ -33,6 +33,8 @@ type Primary interface {
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error)
 	// Ping returns an error if PostgreSQL does not record.
 	Ping(ctx context.Context) error
+	// Fits returns an error if PostgreSQL accepts no event, whatever is in it.
+	Fits(ctx context.Context) error
 	// Depth is how many events wait for a commit.
 	Depth() int
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -15,19 +16,21 @@ func (s *Spool) Retry(ids []uuid.UUID) error {
 	defer s.file.Unlock()
 	err := s.update(func(tx *bolt.Tx) error {
 		for _, id := range ids {
-			r, err := takeDeadLetter(tx, id)
+			frame, err := takeDeadLetter(tx, id)
 			if err != nil {
 				return err
 			}
 			if s.Has(id) { // it arrived again
 				continue
 			}
-			r.dead = nil
-			frame, err := encode(r)
-			if err != nil {
-				return err
+			waiting := flagged(frame, false)
+			if r, err := decode(frame); err == nil { // perhaps it is for another version to decode
+				r.dead = nil
+				if encoded, err := encode(r); err == nil {
+					waiting = encoded
+				}
 			}
-			if err := appendQueued(tx, frame); err != nil {
+			if err := appendQueued(tx, waiting); err != nil {
 				return err
 			}
 		}
@@ -77,19 +80,18 @@ func (s *Spool) HasDeadLetter(id uuid.UUID) bool {
 	return there
 }
 
-// takeDeadLetter removes a dead letter and returns it.
-func takeDeadLetter(tx *bolt.Tx, id uuid.UUID) (*record, error) {
+// takeDeadLetter removes a dead letter and returns its frame.
+func takeDeadLetter(tx *bolt.Tx, id uuid.UUID) ([]byte, error) {
 	dead := tx.Bucket(deadBucket)
-	frame := dead.Get(id[:])
+	frame := bytes.Clone(dead.Get(id[:]))
 	if frame == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
 	}
-	r, err := decode(frame)
-	if err != nil {
+	if _, err := check(frame); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err := dead.Delete(id[:]); err != nil {
 		return nil, err
 	}
-	return r, addCount(tx, deadBucket, -1)
+	return frame, addCount(tx, deadBucket, -1)
 }

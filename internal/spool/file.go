@@ -19,6 +19,7 @@ const (
 	fileName    = "spool.db"
 	newFileName = "spool.new" // until it is complete
 	lockName    = "lock"
+	socketName  = "control"
 	damagedName = fileName + ".damaged-" // and the time, and then
 	unreadName  = ".unread"              // until its intact records are in another file
 

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	proc.Main(map[string]func(){"putter": putter})
+	proc.Main(map[string]func(){"putter": putter, "discarder": discarder})
 	goleak.VerifyTestMain(m)
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/event"
 )
 
 // An Entry is a callback in a spool, for display.
@@ -21,22 +23,38 @@ type Entry struct {
 	Bucket     string
 	Object     string
 	Reason     string // why it is a dead letter; "" while it waits
-	JSON       []byte // the whole record, on one line
+	JSON       []byte `json:"-"` // the whole record, on one line
 }
 
 // show calls visit with the entry for a frame.
 func show(frame []byte, visit func(Entry) error) error {
+	h, err := check(frame)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	e := Entry{ID: h.id, ReceivedAt: h.receivedAt}
+	if h.dead {
+		e.Reason = event.ErrUnstorable.Error()
+	}
 	r, err := decode(frame)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	if err == nil {
+		e.Bucket, e.Object = r.Callback.Bucket, r.Callback.Object
+		if r.dead != nil {
+			e.Reason = r.dead.Reason
+		}
+		e.JSON, err = r.line()
 	}
-	line, err := r.line()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	e := Entry{ID: r.ID, ReceivedAt: r.ReceivedAt, Bucket: r.Callback.Bucket, Object: r.Callback.Object, JSON: line}
-	if r.dead != nil {
-		e.Reason = r.dead.Reason
+	if err != nil { // intact, but not for this program
+		e.Reason = err.Error()
+		e.JSON, err = json.Marshal(struct {
+			ID         uuid.UUID         `json:"id"`
+			ReceivedAt time.Time         `json:"received_at"`
+			Record     []byte            `json:"record"`
+			Rejected   map[string]string `json:"rejected"`
+		}{h.id, h.receivedAt, frame[headerSize+headSize:], map[string]string{"reason": e.Reason}})
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 	}
 	return visit(e)
 }

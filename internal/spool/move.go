@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
@@ -16,9 +17,10 @@ import (
 
 // A waiting event.
 type waiting struct {
-	key    []byte
-	record *record
-	err    error // from recording it
+	id         uuid.UUID
+	key, frame []byte
+	record     *record // nil if the frame cannot be decoded
+	err        error   // from decoding or recording it
 }
 
 // tries are the attempts to move an event that failed.
@@ -41,8 +43,8 @@ const (
 //
 // An event that can never be recorded becomes a dead letter, and Move logs that. So does one
 // that PostgreSQL has failed several times, and an event of a month that is being dropped:
-// dropping waits for all readers of the month. An event that cannot be recorded now stays
-// where it is, and Move returns record's error. Move passes it over for a moment, so
+// dropping waits for all readers of the month, and a record that cannot be decoded, though it
+// is intact. An event that cannot be recorded now stays where it is, and Move returns record's error. Move passes it over for a moment, so
 // that it does not hold up the others. If an event is recorded but not removed, because
 // the process ends or the disk fails, it is recorded again later, as a duplicate.
 func (s *Spool) Move(
@@ -54,17 +56,20 @@ func (s *Spool) Move(
 	}
 	var group sync.WaitGroup
 	for _, w := range events {
-		group.Go(func() { _, w.err = record(ctx, &w.record.Event) })
+		if w.record != nil {
+			group.Go(func() { _, w.err = record(ctx, &w.record.Event) })
+		}
 	}
 	group.Wait()
 	s.file.Lock()
 	defer s.file.Unlock()
 	var settled []*waiting
 	for _, w := range events {
-		t := s.tries[w.record.ID]
+		t := s.tries[w.id]
 		switch {
 		case w.err == nil:
 			moved++
+		case w.record == nil:
 		case ctx.Err() != nil:
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
 			continue
@@ -77,7 +82,7 @@ func (s *Spool) Move(
 				err = fmt.Errorf("move spooled callbacks: %w", w.err)
 			}
 			t.next = time.Now().Add(tryAgain)
-			s.tries[w.record.ID] = t
+			s.tries[w.id] = t
 			continue
 		}
 		settled = append(settled, w)
@@ -95,14 +100,15 @@ func (s *Spool) oldest(most int) ([]*waiting, error) {
 		cursor := tx.Bucket(queuedBucket).Cursor()
 		for key, frame := cursor.First(); key != nil && len(events) < most; key, frame = cursor.Next() {
 			h, err := check(frame)
-			if err == nil && now.Before(s.tries[h.id].next) {
-				continue
-			}
-			r, err := decode(frame)
 			if err != nil {
 				return fmt.Errorf("%w: %w: restart the receiver to recover", ErrDamaged, err)
 			}
-			events = append(events, &waiting{key: bytes.Clone(key), record: r})
+			if now.Before(s.tries[h.id].next) {
+				continue
+			}
+			w := &waiting{id: h.id, key: bytes.Clone(key), frame: bytes.Clone(frame)}
+			w.record, w.err = decode(w.frame)
+			events = append(events, w)
 		}
 		return nil
 	})
@@ -131,29 +137,32 @@ func (s *Spool) settle(ctx context.Context, events []*waiting) error {
 		return fmt.Errorf("remove moved callbacks: %w", err)
 	}
 	for _, w := range events {
-		delete(s.tries, w.record.ID)
+		delete(s.tries, w.id)
 		s.mu.Lock()
-		delete(s.ids, w.record.ID)
+		delete(s.ids, w.id)
 		if w.err != nil {
-			s.dead[w.record.ID] = struct{}{}
+			s.dead[w.id] = struct{}{}
 		}
 		s.mu.Unlock()
 		if w.err != nil {
 			s.config.Logger.WarnContext(ctx, "spooled callback is a dead letter: receiver spool list shows it",
-				slog.String("event_id", w.record.ID.String()), slog.String("error", w.err.Error()))
+				slog.String("event_id", w.id.String()), slog.String("error", w.err.Error()))
 		}
 	}
 	s.shrink()
 	return nil
 }
 
-// bury adds an event to the dead letters.
+// bury adds an event to the dead letters. One that cannot be decoded or encoded stays as it
+// is: it must not block the others.
 func (s *Spool) bury(tx *bolt.Tx, w *waiting) error {
-	r := *w.record
-	r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
-	frame, err := encode(&r)
-	if err != nil {
-		return err
+	frame := flagged(w.frame, true)
+	if w.record != nil {
+		r := *w.record
+		r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
+		if encoded, err := encode(&r); err == nil {
+			frame = encoded
+		}
 	}
-	return putDead(tx, r.ID, frame)
+	return putDead(tx, w.id, frame)
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -111,9 +112,22 @@ func check(frame []byte) (head, error) {
 	}, nil
 }
 
+// flagged returns the frame with the same content as a dead letter, or as a record that waits.
+func flagged(frame []byte, dead bool) []byte {
+	frame = bytes.Clone(frame)
+	payload := frame[headerSize:]
+	payload[headSize-1] = 0
+	if dead {
+		payload[headSize-1] = 1
+	}
+	binary.BigEndian.PutUint32(frame[headerSize-4:], crc32.Checksum(payload, castagnoli))
+	return frame
+}
+
 // decode reads a frame. The record does not refer to the frame's bytes.
 func decode(frame []byte) (*record, error) {
-	if _, err := check(frame); err != nil {
+	h, err := check(frame)
+	if err != nil {
 		return nil, err
 	}
 	text, read := frame[headerSize+headSize:], decodeVersion2
@@ -121,6 +135,9 @@ func decode(frame []byte) (*record, error) {
 		read = decodeVersion1
 	}
 	r, err := read(text)
+	if err == nil && r.ID != h.id {
+		err = fmt.Errorf("it is of event %s", r.ID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
 	}

@@ -4,6 +4,7 @@
 // A directory belongs to one process at a time, which holds its file lock:
 //
 //	lock                              held by the owner
+//	control                           a socket on which a receiver is told what to do with dead letters
 //	spool.db                          the callbacks, in a bbolt file
 //	spool.db.damaged-20060102T150405Z a damaged file that was set aside
 //	….unread                          the same, until its intact records are in spool.db
@@ -113,6 +114,8 @@ type Spool struct {
 
 	file sync.Mutex // held while db is used or replaced
 	db   *bolt.DB
+
+	changing sync.Mutex // held by who takes dead letters away
 
 	tries map[uuid.UUID]tries // of the waiting events that could not be moved; guarded by file
 

@@ -121,8 +121,11 @@ func (s *session) attempt(ctx context.Context, m message) (answer, error) {
 		}
 		m.request = m.of(signed)
 		a, err := s.try(ctx, m)
-		if again || !s.requests.expired(signed, err) {
+		switch {
+		case !s.requests.expired(signed, err):
 			return a, err
+		case again:
+			return a, fmt.Errorf("%w; %s", err, runAgain)
 		}
 	}
 }

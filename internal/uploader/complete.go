@@ -52,7 +52,8 @@ func (u *Uploader) Complete(ctx context.Context, m *manifest.Multipart, want *ui
 	case want == nil:
 		want = &crc
 	case crc != *want:
-		return Result{}, fmt.Errorf("%w: the parts make %d instead of %d, so the upload was not completed: upload the right parts, or abort",
+		return Result{}, fmt.Errorf("%w: the parts make %d instead of %d, so the upload was not completed: "+
+			"upload the right parts, or abort",
 			ErrChecksum, crc, *want)
 	}
 	result, err := s.complete(ctx, m, etags, want)

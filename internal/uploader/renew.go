@@ -33,6 +33,9 @@ type requests struct {
 	ended   bool         // current expires too soon
 }
 
+// runAgain says what to do where no credentials are valid.
+const runAgain = "with valid credentials, run the same command again, which sends only what is missing"
+
 // expire makes the next request presign all of them again.
 func (r *requests) expire() {
 	r.mu.Lock()
@@ -52,12 +55,11 @@ func (r *requests) latest(ctx context.Context) (*manifest.Multipart, error) {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sign the rest of the upload: %w; with valid credentials, run the same command again, "+
-			"which sends only what is missing", err)
+		return nil, fmt.Errorf("sign the rest of the upload: %w; %s", err, runAgain)
 	}
 	if r.refused != nil && signer(&renewed) == signer(r.current) &&
 		(r.refused.Code != "AccessDenied" || !renewed.ExpiresAt.After(r.current.ExpiresAt)) {
-		return nil, r.refused // the credentials that have expired are still the only ones
+		return nil, fmt.Errorf("%w; %s", r.refused, runAgain) // the credentials that have expired are still the only ones
 	}
 	r.current, r.refused, r.ended = &renewed, nil, false
 	r.remark("signed the rest of the upload again, until " + renewed.ExpiresAt.UTC().Format(time.RFC3339))

@@ -55,7 +55,9 @@ func (s *session) renewed(ctx context.Context, old *manifest.Multipart) (why str
 		return "OSS no longer has it", nil
 	case !answered && !errors.Is(err, ErrNetwork):
 		return "", err
-	case !answered, status.retryable(), status.expired():
+	case answered && status.expired():
+		return "", err // which says what to do
+	case !answered, status.retryable():
 		return "", fmt.Errorf("%w; run the same command again", err)
 	case s.state.Completing && callsBack(old.Complete):
 		known := fmt.Sprintf("OSS was asked to complete the upload, and does not say whether it did (%v)", err)

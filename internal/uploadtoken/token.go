@@ -40,6 +40,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // MaxLen is the maximum length of a token in bytes.
@@ -284,6 +285,7 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 	if queries > 0 {
 		query = nil
 	}
+	otherSize := flags&hasSize != 0 && c.Size != nil && uint64(*c.Size) != uintOf(head[len(start)+1:shape])
 	w := k.work(domain2, head)
 	defer k.works.Put(w)
 	var space [tagLen]byte
@@ -298,8 +300,10 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 			return start, ErrForeignBucket
 		case c.Object != "" && !hmac.Equal(tag(keyTag), w.start("key").text(c.Object).end(want, tagLen)):
 			return start, ErrForeignKey
-		case media != "" && !hmac.Equal(tag(typeTag), w.start("type").text(media).end(want, tagLen)):
+		case flags&hasType != 0 && c.MimeType != "" && !hmac.Equal(tag(typeTag), w.start("type").text(media).end(want, tagLen)):
 			return start, ErrForeignType
+		case otherSize: // before the variables, which a field for the size may be one of
+			return start, ErrForeignSize
 		case !hmac.Equal(tag(varsTag), w.start("vars").bytes(vars).end(want, tagLen)),
 			!hmac.Equal(tag(restTag), w.start("rest").bytes(others).bytes(query).end(want, tagLen)):
 			return start, ErrForeignVars
@@ -308,7 +312,7 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 	if queries > 0 && !contains(queryTags, w.start("query").bytes(c.Query).end(want, queryLen)) {
 		return start, ErrForeignVars
 	}
-	if flags&hasSize != 0 && c.Size != nil && uint64(*c.Size) != uintOf(head[len(start)+1:shape]) {
+	if otherSize {
 		return start, ErrForeignSize
 	}
 	return start, nil
@@ -326,10 +330,15 @@ func contains(queries, want []byte) bool {
 }
 
 // mediaType returns what counts of a content type: nobody knows how OSS spells case and
-// parameters when it reports one.
+// parameters when it reports one. The letters of media types are ASCII, and what Unicode
+// makes of others, such as the i of U+0130, is another type.
 func mediaType(contentType string) string {
 	kind, _, _ := strings.Cut(contentType, ";")
-	return strings.ToLower(strings.TrimSpace(kind))
+	kind = strings.Trim(kind, " \t")
+	if strings.ContainsFunc(kind, func(c rune) bool { return c >= utf8.RuneSelf }) {
+		return kind
+	}
+	return strings.ToLower(kind)
 }
 
 func appendUint(dst []byte, n uint64, size int) []byte {
