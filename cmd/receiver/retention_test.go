@@ -43,7 +43,7 @@ func TestMaintain(t *testing.T) {
 	env["UPCALL_RETENTION"] = "400d"
 	env["UPCALL_DATABASE_URL"] = role
 	if err := program.Error(t, env, "maintain"); !strings.Contains(err.Error(), "permission denied for table feed_log") ||
-		!strings.Contains(err.Error(), "run receiver maintain") {
+		!strings.Contains(err.Error(), "run receiver maintain --retention with the role that owns the tables") {
 		t.Errorf("retention with a role that owns nothing: %v", err)
 	}
 	env["UPCALL_DATABASE_URL"] = owner
