@@ -189,7 +189,7 @@ func TestUploadWithoutFreshCredentials(t *testing.T) {
 				"test -e " + kept + " || " + s.sts("5s") + ` | sed 's/,"Expiration":"[^"]*"//' > ` + kept + "; cat " + kept}
 		}, "the credentials have expired: get new ones (OSS_SESSION_TOKEN, "},
 		"command that fails": {func(t *testing.T, s *slowWorld) []string {
-			s.limit = 1
+			s.note(func() { s.limit = 1 })
 			return []string{"--credentials-process", s.sts("5s")}
 		}, "take credentials from the command: "},
 		"file of profiles": {func(t *testing.T, s *slowWorld) []string {
