@@ -5,6 +5,7 @@
 //	receiver maintain     make the coming months' partitions and drop what has expired
 //	receiver feed         show how far the log of events can be read, or repair it
 //	receiver hooks        have applications told of uploads over HTTP
+//	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
 //	receiver healthcheck  check that a receiver is running
@@ -31,6 +32,7 @@ type commands struct {
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
+	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
 }

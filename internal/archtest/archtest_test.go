@@ -121,7 +121,7 @@ var layers = [][]string{
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/eventstore", "internal/ossemu", "internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks"},
-	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader"},
+	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }
 

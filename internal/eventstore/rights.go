@@ -67,6 +67,7 @@ func ReceiverRights() Rights {
 		"hook_retries":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"hook_attempts":     {"SELECT", "INSERT", "DELETE"},
 		"hook_counts":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"api_keys":          {"SELECT"},
 	}
 }
 

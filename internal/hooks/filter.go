@@ -63,6 +63,17 @@ func (f Filter) matcher() *matcher {
 	return m
 }
 
+// Matcher returns a function that reports whether an event is one of the filter's, whatever
+// happened to it. The error is of all mistakes; their fields are members of the filter's JSON.
+func (f Filter) Matcher() (func(*event.Event) bool, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	m := f.matcher()
+	m.On = []Kind{Recorded}
+	return func(e *event.Event) bool { return m.matches(Recorded, e) }, nil
+}
+
 // matches reports whether the endpoint gets to know what happened to an event's upload. Every
 // filter sees every entry of the log, so nothing is allocated and the cheapest parts come
 // first.

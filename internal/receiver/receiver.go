@@ -195,6 +195,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
+	calls, err := cfg.newAPI(log, janitor, deliveries, queue)
+	if err != nil {
+		return err
+	}
 	if away == nil {
 		deliveries.declare(ctx)
 	}
@@ -226,7 +230,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	cfg.Logger.InfoContext(ctx, "serving",
 		slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue) }, registry)
-	err = server.Serve(ctx, public, httpserver.Site{Server: httpserver.New(private, cfg.Logger), Listener: admin})
+	calls.Register(private)
+	adminServer := httpserver.New(private, cfg.Logger)
+	adminServer.RegisterOnShutdown(calls.Stop)
+	defer context.AfterFunc(ctx, calls.Stop)()
+	err = server.Serve(ctx, public, httpserver.Site{Server: adminServer, Listener: admin})
 	if cause := context.Cause(ctx); isMistake(cause) {
 		return cause
 	}

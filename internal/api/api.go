@@ -1,0 +1,228 @@
+// Package api is the receiver's HTTP API on its admin listener: applications read the log with
+// it, and operators manage endpoints of hooks.
+//
+// Every call under /v1 needs a key with a role. Refusals are problem details (RFC 9457).
+//
+// Long polls and streams hold no place in a queue: each has a cursor, and reads the log from
+// there when its client has taken what it was sent. So a client that stops reading costs one
+// page of the log, and is dropped when it takes nothing for a while.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"upcall/internal/fault"
+	"upcall/internal/feed"
+	"upcall/internal/hooks"
+)
+
+const (
+	// readTimeout limits each reading of the log or of a row.
+	readTimeout = 5 * time.Second
+	// mostWaiting is how many long polls and streams may be open at once.
+	mostWaiting = 1000
+	// mostBody is the most of a request's body.
+	mostBody = 64 << 10
+)
+
+// Config is what a [Server] needs.
+type Config struct {
+	// Log is what is read. Required.
+	Log *feed.Log
+	// Keys are the API keys with roles. Required.
+	Keys Keys
+	// Endpoints are those of hooks. Required.
+	Endpoints *hooks.Endpoints
+	// Behind are functions that return a line for each thing that has work to do. Default none.
+	Behind []func(context.Context) ([]string, error)
+	// Ping is how often a stream sends a comment. Default 15 s.
+	Ping time.Duration
+	// Patience is how long a client may take to read what was sent. Default 10 s.
+	Patience time.Duration
+	// Logger gets one event for each request. Required.
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// A Server answers applications and operators.
+type Server struct {
+	cfg      Config
+	keys     *keyring
+	mux      *http.ServeMux
+	waiting  chan struct{} // holds a token for each long poll and stream
+	stopping context.Context
+	stop     context.CancelFunc
+}
+
+// New returns a Server. The error says what is missing.
+func New(cfg Config) (*Server, error) {
+	if cfg.Log == nil || cfg.Keys == nil || cfg.Endpoints == nil || cfg.Logger == nil {
+		return nil, errors.New("api: Log, Keys, Endpoints and Logger are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Ping == 0 {
+		cfg.Ping = 15 * time.Second
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 10 * time.Second
+	}
+	s := &Server{cfg: cfg, keys: newKeyring(cfg.Keys, cfg.Now), mux: http.NewServeMux(), waiting: make(chan struct{}, mostWaiting)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	for _, route := range s.routes() {
+		s.mux.HandleFunc(route.pattern, s.handle(route))
+	}
+	s.mux.HandleFunc("/", s.handle(route{"/", "", s.noRoute}))
+	return s, nil
+}
+
+// Stop ends all long polls and streams, and those that come later.
+func (s *Server) Stop() { s.stop() }
+
+// A route is a call of the API.
+type route struct {
+	pattern string
+	role    Role // "" is open to all
+	answer  func(http.ResponseWriter, *http.Request) error
+}
+
+// routes lists every call, with who makes it.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET /v1/events", Viewer, s.getEvents},        // an application that pulls
+		{"GET /v1/events/stream", Viewer, s.getStream}, // the same, or a page in a browser behind one
+	}
+}
+
+// Register adds the API to the handler of the admin listener.
+func (s *Server) Register(mux *http.ServeMux) {
+	mux.Handle("/v1/", s.mux)
+}
+
+// handle returns the handler of a route: it checks the key, answers, and writes the log line.
+func (s *Server) handle(to route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		began, a := time.Now(), &answer{ResponseWriter: w, patience: s.cfg.Patience}
+		id, err := "", error(nil)
+		defer func() {
+			if p := recover(); p != nil {
+				s.cfg.Logger.ErrorContext(r.Context(), "panic", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				err = fmt.Errorf("panic: %v", p)
+			}
+			s.finish(a, r, to, id, err, time.Since(began))
+		}()
+		if to.role != "" {
+			if id, err = s.authorize(r, to.role); err != nil {
+				return
+			}
+		}
+		r.Body = http.MaxBytesReader(a, r.Body, mostBody)
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			a.endless()
+		}
+		err = to.answer(a, r)
+	}
+}
+
+// finish answers with the problem, if there is one, and logs the request.
+func (s *Server) finish(a *answer, r *http.Request, to route, id string, err error, took time.Duration) {
+	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("route", to.pattern), slog.String("api_key_id", id)}
+	if err != nil {
+		p := asProblem(err)
+		if a.status == 0 && r.Context().Err() == nil {
+			p.write(a)
+		}
+		attrs = append(attrs, slog.String("problem", p.kind.label), slog.String("error", fault.Line(err.Error())))
+		if p.kind.status >= http.StatusInternalServerError && p.kind != kindBehind {
+			level = slog.LevelWarn
+		}
+	}
+	attrs = append(attrs, slog.Int("status", a.status), slog.Duration("took", took))
+	s.cfg.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "api request", attrs...)
+}
+
+// noRoute refuses a path or a method that is not there.
+func (s *Server) noRoute(_ http.ResponseWriter, r *http.Request) error {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) > 0 && !slices.Contains(allowed, r.Method) {
+		return &problem{kind: kindMethod, detail: "see the Allow header", allow: allowed}
+	}
+	return &problem{kind: kindNotFound, detail: "there is nothing at this path"}
+}
+
+// An answer is a response whose deadline goes by write, not by request.
+type answer struct {
+	http.ResponseWriter
+	patience time.Duration
+	status   int
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// mostWrite is the most that is written with one deadline.
+const mostWrite = 64 << 10
+
+func (a *answer) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		if err = a.extend(); err != nil {
+			break
+		}
+		var part int
+		part, err = a.ResponseWriter.Write(b[n:min(n+mostWrite, len(b))])
+		n += part
+	}
+	return n, err
+}
+
+// flush sends what was written.
+func (a *answer) flush() error {
+	if err := a.extend(); err != nil {
+		return err
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+func (a *answer) extend() error {
+	return http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(a.patience))
+}
+
+// endless lifts the deadline for reading the request, after which net/http would cancel its
+// context. The request has been read.
+func (a *answer) endless() {
+	_ = http.NewResponseController(a.ResponseWriter).SetReadDeadline(time.Time{}) // a test's recorder has none
+}
+
+// wait returns a context for something that waits up to so long, until the client leaves or the
+// receiver stops. The error is a problem: too many wait.
+func (s *Server) wait(ctx context.Context) (context.Context, func(), error) {
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+		return nil, nil, &problem{kind: kindUnavailable, detail: fmt.Sprintf("there are %d long polls and streams already", mostWaiting)}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unlink := context.AfterFunc(s.stopping, cancel)
+	return ctx, func() { unlink(); cancel(); <-s.waiting }, nil
+}

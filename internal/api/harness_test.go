@@ -1,0 +1,172 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/apikey"
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
+	"upcall/internal/feed"
+	"upcall/internal/hooks"
+)
+
+// A world is an API on a database of its own, over real HTTP.
+type world struct {
+	*Server
+	url, database    string
+	pool             *pgxpool.Pool
+	viewer, operator string // keys
+}
+
+func newWorld(t *testing.T, change func(*Config)) *world {
+	t.Helper()
+	w := &world{database: dbtest.URL(t)}
+	w.pool = dbtest.Open(t, w.database, eventstore.Open)
+	if err := eventstore.EnsurePartitions(t.Context(), w.pool, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := hooks.Keep(t.Context(), w.pool, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.viewer, w.operator = w.key(t, "viewer", Viewer), w.key(t, "operator", Operator)
+	w.Server, w.url = w.another(t, change)
+	return w
+}
+
+// another starts another server on the same database, as another receiver has.
+func (w *world) another(t *testing.T, change func(*Config)) (*Server, string) {
+	t.Helper()
+	discard := slog.New(slog.DiscardHandler)
+	log, err := feed.New(feed.Config{Pool: dbtest.Open(t, w.database, eventstore.OpenFeed), Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { log.Run(ctx); close(done) }()
+	t.Cleanup(func() { stop(); <-done })
+	rules := hooks.Rules{AllowHTTP: true}
+	if rules.AllowedCIDRs, err = hooks.ParseCIDRs([]string{"127.0.0.0/8"}); err != nil {
+		t.Fatal(err)
+	}
+	endpoints, err := hooks.NewEndpoints(hooks.Config{Pool: w.pool, Log: log, Rules: rules, Logger: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: endpoints, Logger: discard,
+		Behind: []func(context.Context) ([]string, error){endpoints.Behind}}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	s.Register(mux)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ReadTimeout = 200 * time.Millisecond // so that a wait that keeps it is cut short
+	server.Config.WriteTimeout = 300 * time.Millisecond
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(s.Stop)
+	return s, server.URL
+}
+
+// key makes a key with a role.
+func (w *world) key(t *testing.T, id string, role Role) string {
+	t.Helper()
+	text, hash, err := apikey.New(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = eventstore.NewRoleKeys(w.pool).Add(t.Context(), eventstore.APIKey{ID: id, Hash: hash[:], Role: string(role), CreatedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// add inserts events and returns their ids, in the order of the log.
+func (w *world) add(t *testing.T, bucket string, n int) (ids []string) {
+	t.Helper()
+	for range n {
+		id := uuid.New().String()
+		if _, err := w.pool.Exec(t.Context(), `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, vars, source)
+			VALUES ($1, now(), $2, $3, '{"user":"42"}', 'callback')`, id, bucket, bucket+"/"+id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// A reply is what a call returned.
+type reply struct {
+	status int
+	header http.Header
+	text   string
+	body   struct {
+		Events []struct {
+			ID     string `json:"event_id"`
+			Bucket string
+		}
+		Next, Detail, Type, Oldest, Title string
+		Status                            int
+		Errors                            []struct{ Field, Detail string }
+		Behind                            []string
+	}
+}
+
+func (w *world) call(t *testing.T, method, path, key, body string) reply {
+	t.Helper()
+	return call(t, method, w.url+path, key, body)
+}
+
+func call(t *testing.T, method, url, key, body string) (got reply) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.status, got.header, got.text = response.StatusCode, response.Header, string(text)
+	if strings.HasSuffix(got.header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(text, &got.body); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, url, err, text)
+		}
+	}
+	return got
+}
+
+func (r *reply) ids() (ids []string) {
+	for _, e := range r.body.Events {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
