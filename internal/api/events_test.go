@@ -74,6 +74,35 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+func TestEventsWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	now := w.call(t, "GET", "/v1/events?after=now", w.viewer, "")
+	if got := w.call(t, "GET", "/v1/events?wait=700ms&after="+now.body.Next, w.viewer, ""); got.status != 200 || len(got.body.Events) != 0 {
+		t.Errorf("a wait that is longer than the server's timeouts: %d %s", got.status, got.text)
+	}
+	answered := make(chan reply)
+	go func() {
+		answered <- w.call(t, "GET", "/v1/events?wait=30s&bucket=bbb&after="+now.body.Next, w.viewer, "")
+	}()
+	w.add(t, "a", 2) // does not match
+	want := w.add(t, "bbb", 1)
+	got := <-answered
+	if diff := cmp.Diff(want, got.ids()); diff != "" {
+		t.Errorf("%d (-want +got):\n%s", got.status, diff)
+	}
+	// It ends at once when the receiver stops.
+	began := time.Now()
+	go func() { answered <- w.call(t, "GET", "/v1/events?wait=30s&after="+got.body.Next, w.viewer, "") }()
+	for len(w.waiting) == 0 {
+		time.Sleep(time.Millisecond) // a condition that nothing announces
+	}
+	w.Stop()
+	if got := <-answered; len(got.body.Events) != 0 || time.Since(began) > 5*time.Second {
+		t.Errorf("after Stop: %d %s, after %v", got.status, got.text, time.Since(began))
+	}
+}
+
 func TestRefusedQueries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -106,5 +135,70 @@ func TestRefusedQueries(t *testing.T) {
 		if got.status != tt.status || got.header.Get("Allow") != tt.allow || got.body.Status != tt.status {
 			t.Errorf("%s %s: %d %v %s", tt.method, tt.path, got.status, got.header, got.text)
 		}
+	}
+}
+
+func TestGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.add(t, "bbb", 1)
+	old := w.call(t, "GET", "/v1/events?limit=1", w.viewer, "").body.Next
+	w.add(t, "bbb", 2)
+	// As retention does it when it drops a month.
+	if _, err := w.pool.Exec(t.Context(), `WITH lost AS (
+			DELETE FROM upcall.upload_events WHERE id IN (SELECT id FROM upcall.upload_events ORDER BY recorded_xid LIMIT 2) RETURNING recorded_xid, id
+		) UPDATE upcall.feed_log SET (gone_xid, gone_id) = (SELECT recorded_xid, id FROM lost ORDER BY recorded_xid DESC LIMIT 1)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/events", "/v1/events/stream"} {
+		got := w.call(t, "GET", path+"?after="+old, w.viewer, "")
+		if got.status != http.StatusGone || len(got.body.Oldest) != 64 {
+			t.Fatalf("%s: %d %s", path, got.status, got.text)
+		}
+		if again := w.call(t, "GET", "/v1/events?after="+got.body.Oldest, w.viewer, ""); again.status != 200 {
+			t.Errorf("from the oldest: %d %s", again.status, again.text)
+		}
+	}
+}
+
+func TestStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.Ping = 100 * time.Millisecond })
+	w.add(t, "other", 1)
+	want := w.add(t, "bbb", 2)
+	s := w.stream(t, w.url+"/v1/events/stream?bucket=bbb", "")
+	h := s.response.Header
+	if h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-store" || h.Get("X-Accel-Buffering") != "no" {
+		t.Errorf("got %v", h)
+	}
+	if s.lines.Scan(); s.lines.Text() != ":" {
+		t.Errorf("the first line is %q, want a comment", s.lines.Text())
+	}
+	s.lines.Scan()
+	cursor, first := s.next(t)
+	_, second := s.next(t)
+	for range 10 { // past the server's timeouts
+		for s.lines.Scan() && s.lines.Text() != ":" {
+			t.Errorf("got the line %q, want comments", s.lines.Text())
+		}
+		s.lines.Scan()
+	}
+	want = append(want, w.add(t, "bbb", 1)...)
+	_, third := s.next(t)
+	if diff := cmp.Diff(want, []string{first, second, third}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	_, elsewhere := w.another(t, nil) // goes on through another receiver, though the URL says otherwise
+	again := w.stream(t, elsewhere+"/v1/events/stream?bucket=bbb&after=now", cursor)
+	_, second = again.next(t)
+	_, third = again.next(t)
+	if diff := cmp.Diff(want[1:], []string{second, third}); diff != "" {
+		t.Errorf("after Last-Event-ID (-want +got):\n%s", diff)
+	}
+	w.Stop()
+	for s.lines.Scan() {
+	}
+	if err := s.lines.Err(); err != nil {
+		t.Errorf("the stream did not end cleanly: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -169,4 +170,57 @@ func (r *reply) ids() (ids []string) {
 		ids = append(ids, e.ID)
 	}
 	return ids
+}
+
+// An sse is an open stream.
+type sse struct {
+	response *http.Response
+	lines    *bufio.Scanner
+}
+
+func (w *world) stream(t *testing.T, url, last string) *sse {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.viewer)
+	if last != "" {
+		r.Header.Set("Last-Event-ID", last)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() })
+	return &sse{response, bufio.NewScanner(response.Body)}
+}
+
+// next returns the id and the event of the next block that is not a comment.
+func (s *sse) next(t *testing.T) (cursor, id string) {
+	t.Helper()
+	var block []string
+	for s.lines.Scan() {
+		line := s.lines.Text()
+		if line != "" {
+			block = append(block, line)
+			continue
+		}
+		if len(block) == 1 && block[0] == ":" {
+			block = nil
+			continue
+		}
+		if len(block) != 3 || !strings.HasPrefix(block[0], "id: ") || block[1] != "event: upload" || !strings.HasPrefix(block[2], "data: ") {
+			t.Fatalf("got the block %q", block)
+		}
+		var e struct {
+			ID string `json:"event_id"`
+		}
+		if err := json.Unmarshal([]byte(block[2][len("data: "):]), &e); err != nil {
+			t.Fatal(err)
+		}
+		return block[0][len("id: "):], e.ID
+	}
+	t.Fatalf("the stream ended: %v", s.lines.Err())
+	return "", ""
 }
