@@ -98,6 +98,7 @@ type route struct {
 // routes lists every call, with who makes it.
 func (s *Server) routes() []route {
 	return []route{
+		{"GET /v1/idle", Viewer, s.getIdle},            // a test of an application
 		{"GET /v1/events", Viewer, s.getEvents},        // an application that pulls
 		{"GET /v1/events/stream", Viewer, s.getStream}, // the same, or a page in a browser behind one
 	}
