@@ -131,8 +131,8 @@ func TestMistakes(t *testing.T) {
 			[]string{"did you mean UPCALL_DATABASE_URL?"}},
 		"numbers below what they can be": {[]string{"serve", "--token", "off", "--max-events-per-upload=-5"}, clitest.Env{
 			"UPCALL_DATABASE_URL": "postgres://x", "UPCALL_MAX_REFUSALS": "-1", "UPCALL_SPOOL_MAX_BYTES": "0", "UPCALL_SPOOL_MIN_FREE_BYTES": "-1"},
-			[]string{"UPCALL_MAX_EVENTS_PER_UPLOAD: -5 is less than 0; give 0", "UPCALL_MAX_REFUSALS", "UPCALL_SPOOL_MAX_BYTES: 0 is less than 1048576",
-				"UPCALL_SPOOL_MIN_FREE_BYTES"}},
+			[]string{"UPCALL_MAX_EVENTS_PER_UPLOAD: -5 is less than 0; give 0", "UPCALL_MAX_REFUSALS",
+				"UPCALL_SPOOL_MAX_BYTES: 0 is less than 1048576", "UPCALL_SPOOL_MIN_FREE_BYTES"}},
 		"a number below what it can be, elsewhere": {[]string{"maintain"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x",
 			"UPCALL_MAX_REFUSALS": "-1"}, []string{"UPCALL_MAX_REFUSALS: -1 is less than 0; give 0 to keep none"}},
 		"no command":         {nil, nil, []string{"expected one of"}},

@@ -353,7 +353,7 @@ func TestForeignQuery(t *testing.T) {
 	}
 }
 
-// TestContentType: the header is not signed, so whoever replays a callback can change how
+// TestContentType: the header is not signed, so a replay of a callback can change how
 // its body is read.
 func TestContentType(t *testing.T) {
 	t.Parallel()

@@ -81,7 +81,8 @@ func TestQuery(t *testing.T) {
 	t.Parallel()
 	const target = path + "?id=1&index=%2Fx+y&bucket=other&size=9&upcall_token=t&uid=7"
 	const fields = "bucket=demo&object=a.txt&uid=42"
-	_, token := mintFor(t, callbackspec.Parameter{Body: "uid=42&upcall_token=${x:upcall_token}", URLs: []string{"https://example.com" + target}})
+	_, token := mintFor(t, callbackspec.Parameter{
+		Body: "uid=42&upcall_token=${x:upcall_token}", URLs: []string{"https://example.com" + target}})
 	// This one was issued by the version before. Its key is keyring's.
 	const token1 = "k1.AQIDBAUGBwgJCgsMDQ4PEABrAudQCg995SWPS68reI2jyY2gXVZqftDwkQxiApJgr9OFzEWUQurJW_lMmsWSevlqka3B"
 	for _, tt := range []struct {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -213,6 +214,16 @@ func TestUploadInterrupted(t *testing.T) {
 	})
 	upload := command(t, w.env, "upload", paths["a.bin"], paths["b.bin"], paths["c.bin"],
 		"--bucket", "demo", "--key", "in/", "--part-size", "102400", "--parallel", "2")
+	remarks, status := interrupted(t, upload, arrived)
+	if status != 1 || !strings.HasSuffix(remarks, "issuer: interrupted; run the same command again\n") {
+		t.Errorf("status %d: %s", status, remarks)
+	}
+}
+
+// interrupted starts an upload, interrupts it when a request has arrived, and returns what it
+// wrote to standard error and its exit status.
+func interrupted(t *testing.T, upload *exec.Cmd, arrived <-chan struct{}) (stderr string, status int) {
+	t.Helper()
 	var remarks bytes.Buffer
 	upload.Stderr = &remarks
 	if err := upload.Start(); err != nil {
@@ -222,11 +233,8 @@ func TestUploadInterrupted(t *testing.T) {
 	if err := upload.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	upload.Wait() // the status is checked below
-	said, found := strings.CutSuffix(remarks.String(), "issuer: interrupted; run the same command again\n")
-	if status := upload.ProcessState.ExitCode(); status != 1 || !found {
-		t.Errorf("status %d: %s%s", status, said, &remarks)
-	}
+	upload.Wait() // the caller checks the status
+	return remarks.String(), upload.ProcessState.ExitCode()
 }
 
 // TestUploadInterruptedLater checks that the program names the files that are not uploaded: all
@@ -247,18 +255,9 @@ func TestUploadInterruptedLater(t *testing.T) {
 	})
 	upload := command(t, w.env, "upload", paths["a.bin"], paths["b.bin"], paths["c.bin"],
 		"--bucket", "demo", "--key", "in/", "--parallel", "1")
-	var remarks bytes.Buffer
-	upload.Stderr = &remarks
-	if err := upload.Start(); err != nil {
-		t.Fatal(err)
-	}
-	<-arrived
-	if err := upload.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	upload.Wait() // the message is checked below
-	if want := "not uploaded yet: " + paths["b.bin"] + " " + paths["c.bin"] + "\n"; !strings.HasSuffix(remarks.String(), want) {
-		t.Errorf("%q, want %q", &remarks, want)
+	remarks, status := interrupted(t, upload, arrived)
+	if want := "not uploaded yet: " + paths["b.bin"] + " " + paths["c.bin"] + "\n"; status != 1 || !strings.HasSuffix(remarks, want) {
+		t.Errorf("status %d: %q, want %q", status, remarks, want)
 	}
 }
 

@@ -73,7 +73,7 @@ func New(handler http.Handler, logger *slog.Logger) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		// Anyone may open connections; net/http's default lets each of them hold some megabytes.
 		MaxHeaderBytes: MaxHeaderBytes,
-		// The handler answers OPTIONS *, too: whoever watches over requests must see each.
+		// The handler answers OPTIONS *, too: what watches over requests must see each.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}

@@ -111,8 +111,8 @@ func (i *Issuer) Renew(ctx context.Context, m manifest.Multipart) (manifest.Mult
 	return renewed, err
 }
 
-// RenewMultipart presigns the requests of an upload again, with fresh credentials, for whoever
-// uploads with these credentials. r is the request that the upload was issued for. The callback
+// RenewMultipart presigns the requests of an upload again, with fresh credentials, for an
+// uploader that has these credentials. r is the request that the upload was issued for. The callback
 // has a new token, so that it is accepted however long the upload takes. The error is as of
 // [Issuer.IssueMultipart].
 func (i *Issuer) RenewMultipart(ctx context.Context, r MultipartRequest, m manifest.Multipart) (manifest.Multipart, error) {

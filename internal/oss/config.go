@@ -215,6 +215,6 @@ func (c Config) reloading() Source {
 		if read, err := c.Reload(); err == nil && read.static().check(variable) == nil {
 			current = read.static()
 		}
-		return current, nil // if they have expired, whoever signs says so
+		return current, nil // if they have expired, signing fails and says so
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"upcall/internal/ossrule"
 )
 
-// TestAdvice checks that whoever signs is told which setting to look at.
+// TestAdvice checks that the signer is told which setting to look at.
 func TestAdvice(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ code, message, want string }{

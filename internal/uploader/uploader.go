@@ -35,7 +35,7 @@ type Config struct {
 	// to half a minute. Default half a second.
 	Pause time.Duration
 
-	// Signs says that whoever uploads also signs, with credentials of their own: advice in errors
+	// Signs says that the uploader also signs, with credentials of their own: advice in errors
 	// is then about those, and otherwise about the manifest. Default false.
 	Signs bool
 

@@ -46,7 +46,7 @@ func TestVersion1(t *testing.T) {
 	}
 }
 
-// TestVersionsApart: whoever holds a token of version 2 cannot make one of version 1, which
+// TestVersionsApart: the holder of a token of version 2 cannot make one of version 1, which
 // binds less, of any part of it.
 func TestVersionsApart(t *testing.T) {
 	t.Parallel()
