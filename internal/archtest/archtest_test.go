@@ -114,7 +114,7 @@ var fakes = map[string][]string{
 // layers, so that dependencies go one way. Programs are above all of them.
 var layers = [][]string{
 	{"internal/fault", "internal/filelock"},
-	{"internal/ossrule"},
+	{"internal/ossrule", "internal/strictjson"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg",
 		"internal/httpserver", "internal/issueapi/page", "migrations"},
 	{"internal/event", "internal/manifest"},
