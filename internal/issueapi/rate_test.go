@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/apikey"
 	"upcall/internal/event"
 	"upcall/internal/issue"
 	"upcall/internal/manifest"
@@ -67,17 +68,17 @@ func TestRateOutlivesReading(t *testing.T) {
 	if limited() || !limited() {
 		t.Fatal("the first request is refused, or the second is not")
 	}
-	at.move(RevokedWithin)
+	at.move(apikey.RevokedWithin)
 	if !limited() || keys.lists != 2 {
 		t.Errorf("reading the keys again reset the rate (%d lists)", keys.lists)
 	}
 	keys.change(func(s *shelf) { s.err = event.ErrUnavailable })
-	at.move(RevokedWithin)
+	at.move(apikey.RevokedWithin)
 	if _, err := ring.check(t.Context(), header(text)); kindOf(err) != kindUnavailable {
 		t.Fatalf("there was no outage: %v", err)
 	}
 	keys.change(func(s *shelf) { s.err = nil })
-	at.move(newWithin)
+	at.move(time.Second)
 	if !limited() {
 		t.Error("an outage reset the rate")
 	}
@@ -140,7 +141,7 @@ func TestMultipartsOfOneKey(t *testing.T) {
 	for range 2 {
 		<-busy.begun
 	}
-	at.move(RevokedWithin)
+	at.move(apikey.RevokedWithin)
 	for range 10 {
 		ask(s.photos, photo)
 	}
