@@ -11,6 +11,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/fault"
 	"upcall/internal/hooks"
+	"upcall/internal/webhook"
 )
 
 // hookFilter says which events an endpoint is told of.
@@ -23,9 +24,9 @@ type hookFilter struct {
 	Var       []string `sep:"none" placeholder:"NAME=VALUE" help:"${hook_var}"`
 }
 
-func (f *hookFilter) kinds() (kinds []hooks.Kind) {
+func (f *hookFilter) kinds() (kinds []webhook.Kind) {
 	for _, on := range f.On {
-		kinds = append(kinds, hooks.Kind(on))
+		kinds = append(kinds, webhook.Kind(on))
 	}
 	return kinds
 }
@@ -75,7 +76,7 @@ func (cmd *hooksAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio)
 }
 
 // printSecret prints what an application needs: its secret, if we made it.
-func printSecret(std cli.Stdio, e hooks.Endpoint, secret hooks.Secret, made bool) error {
+func printSecret(std cli.Stdio, e hooks.Endpoint, secret webhook.Secret, made bool) error {
 	shown := ""
 	if made {
 		shown = secret.Reveal()
@@ -89,15 +90,15 @@ func printSecret(std cli.Stdio, e hooks.Endpoint, secret hooks.Secret, made bool
 }
 
 // readHookSecret returns the secret in a file, the zero value for none.
-func readHookSecret(path string) (hooks.Secret, error) {
+func readHookSecret(path string) (webhook.Secret, error) {
 	if path == "" {
-		return hooks.Secret{}, nil
+		return webhook.Secret{}, nil
 	}
 	text, err := cli.ReadSecret(path)
 	if err != nil {
-		return hooks.Secret{}, fault.In("--secret-file", err)
+		return webhook.Secret{}, fault.In("--secret-file", err)
 	}
-	secret, err := hooks.ParseSecret(text)
+	secret, err := webhook.ParseSecret(text)
 	return secret, fault.In("--secret-file", err)
 }
 

@@ -16,6 +16,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 	"upcall/migrations"
 )
 
@@ -55,7 +56,7 @@ func (e *Endpoints) Test(ctx context.Context, endpoint string) (Attempt, error) 
 
 // sampleFor returns a message that looks like one that the endpoint asked for. Its type tells
 // applications that it is none.
-func sampleFor(e *Endpoint, now time.Time) *Message {
+func sampleFor(e *Endpoint, now time.Time) *webhook.Message {
 	bucket, key, mimeType := "example-bucket", "upcall-test.txt", "text/plain"
 	if len(e.Buckets) > 0 {
 		bucket = e.Buckets[0]
@@ -71,7 +72,7 @@ func sampleFor(e *Endpoint, now time.Time) *Message {
 		Bucket: bucket, Object: key, MimeType: mimeType, Size: new(int64(4)), ETag: "098F6BCD4621D373CADE4E832627B4F6",
 		RequestID: "000000000000000000000000", Operation: "PutObject", Vars: vars,
 	}}
-	return &Message{ID: one.ID, Kind: sample, At: now, Event: one}
+	return &webhook.Message{ID: one.ID, Kind: webhook.Sample, At: now, Event: one}
 }
 
 // attempt returns the row of an outcome.

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
+	"upcall/internal/webhook"
 )
 
 // BenchmarkDeliver sends events that are in the log already to one endpoint that answers at
@@ -52,7 +53,7 @@ func BenchmarkDeliver(b *testing.B) {
 		}
 	}))
 	defer server.Close()
-	if _, _, err := endpoints.Add(b.Context(), Settings{URL: server.URL}, Secret{}, Start{}); err != nil {
+	if _, _, err := endpoints.Add(b.Context(), Settings{URL: server.URL}, webhook.Secret{}, Start{}); err != nil {
 		b.Fatal(err)
 	}
 	w.upload(b, "k", b.N)

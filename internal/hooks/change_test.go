@@ -14,6 +14,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"upcall/internal/testing/wait"
+	"upcall/internal/webhook"
 )
 
 // uploading uploads until the returned function is called, which returns all ids.
@@ -178,7 +179,7 @@ func TestRotate(t *testing.T) {
 		}
 	}
 	signatures(1)
-	e, _, err := w.Rotate(t.Context(), "app", Secret{}, time.Hour)
+	e, _, err := w.Rotate(t.Context(), "app", webhook.Secret{}, time.Hour)
 	if err != nil || !e.RotatedUntil.Equal(w.clock.Now().Add(time.Hour).Truncate(time.Microsecond)) {
 		t.Fatalf("%v, until %v", err, e.RotatedUntil)
 	}

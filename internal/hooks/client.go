@@ -16,6 +16,7 @@ import (
 	"code.dny.dev/ssrf"
 
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 )
 
 const (
@@ -60,8 +61,8 @@ func newSender(rules Rules, now func() time.Time, resolver *net.Resolver) *sende
 type request struct {
 	url     string
 	headers map[string]string
-	secrets []Secret // the newest first
-	id      string   // the same on every attempt
+	secrets []webhook.Secret // the newest first
+	id      string           // the same on every attempt
 	body    []byte
 	// connected and sent are called when there is a connection and after the request was
 	// written to it; nil is none.
@@ -103,8 +104,8 @@ func (s *sender) send(ctx context.Context, r request) (outcome, error) {
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", s.agent)
 	}
-	req.Header.Set("Content-Type", contentType)
-	sign(req.Header, r.id, o.began, r.body, r.secrets)
+	req.Header.Set("Content-Type", webhook.ContentType)
+	webhook.Sign(req.Header, r.id, o.began, r.body, r.secrets)
 
 	response, err := s.transport.RoundTrip(req) // unlike a client, it follows no redirect
 	if err != nil {

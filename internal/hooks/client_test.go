@@ -14,12 +14,14 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"upcall/internal/webhook"
 )
 
 var loopback = Rules{AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
 func aRequest(url string) request {
-	return request{url: url, secrets: []Secret{NewSecret()}, id: "id", body: []byte("{}")}
+	return request{url: url, secrets: []webhook.Secret{webhook.NewSecret()}, id: "id", body: []byte("{}")}
 }
 
 // send makes one attempt that must have an outcome.
@@ -35,7 +37,7 @@ func send(t *testing.T, s *sender, r request) outcome {
 
 func TestSend(t *testing.T) {
 	t.Parallel()
-	secret := NewSecret()
+	secret := webhook.NewSecret()
 	w, err := standardwebhooks.NewWebhook(secret.Reveal())
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +54,7 @@ func TestSend(t *testing.T) {
 	}))
 	defer server.Close()
 	r := aRequest(server.URL)
-	r.secrets, r.headers = []Secret{secret}, map[string]string{"X-App": "1"}
+	r.secrets, r.headers = []webhook.Secret{secret}, map[string]string{"X-App": "1"}
 	var connected, sent atomic.Int32
 	r.connected, r.sent = func() { connected.Add(1) }, func() { sent.Add(1) }
 	o := send(t, newSender(loopback, time.Now, nil), r)

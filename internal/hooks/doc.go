@@ -6,7 +6,7 @@
 // endpoints from the other receivers, and each has a lane of its own, so that one that is down
 // costs the others nothing.
 //
-// A delivery is a CloudEvent that is signed as Standard Webhooks are: see [Message]. Deliveries
+// A delivery is a CloudEvent that is signed as Standard Webhooks are: see [webhook.Message]. Deliveries
 // arrive at least once, and begin in the order of the log. Only one that failed has a row, in
 // upcall.hook_retries, until a later attempt succeeds; after the last attempt it stays as a
 // dead letter.

@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
+	"upcall/internal/webhook"
 )
 
 // page returns docs/hooks.md and its blocks in a language.
@@ -49,7 +50,7 @@ func TestDocumentedReceivers(t *testing.T) {
 			if recipe.needs != "" {
 				toolchain.Need(t, recipe.needs)
 			}
-			dir, secret := t.TempDir(), NewSecret()
+			dir, secret := t.TempDir(), webhook.NewSecret()
 			if err := os.WriteFile(filepath.Join(dir, recipe.file), []byte(page(t, language)[0]), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -79,23 +80,23 @@ func TestDocumentedReceivers(t *testing.T) {
 				return err == nil
 			})
 			e := anEvent()
-			body, err := NewMessage(e).Body()
+			body, err := webhook.NewMessage(e).Body()
 			if err != nil {
 				t.Fatal(err)
 			}
-			post := func(s *sender, secrets ...Secret) int {
+			post := func(s *sender, secrets ...webhook.Secret) int {
 				t.Helper()
 				return send(t, s, request{url: "http://" + address + "/hooks", secrets: secrets, id: e.ID.String(), body: body}).status
 			}
 			now := newSender(loopback, time.Now, nil)
 			old := newSender(loopback, func() time.Time { return time.Now().Add(-10 * time.Minute) }, nil)
-			if got := post(now, NewSecret()); got != 401 {
+			if got := post(now, webhook.NewSecret()); got != 401 {
 				t.Errorf("another secret: %d", got)
 			}
 			if got := post(old, secret); got != 401 {
 				t.Errorf("an old delivery: %d", got)
 			}
-			if got := post(now, NewSecret(), secret); got != 204 {
+			if got := post(now, webhook.NewSecret(), secret); got != 204 {
 				t.Errorf("while the secret is rotated: %d", got)
 			}
 			line, err := bufio.NewReader(stdout).ReadString('\n')
@@ -109,7 +110,7 @@ func TestDocumentedReceivers(t *testing.T) {
 // TestDocumentedFile reads the file of docs/hooks.md.
 func TestDocumentedFile(t *testing.T) {
 	t.Parallel()
-	secret := NewSecret()
+	secret := webhook.NewSecret()
 	got, err := ParseFile([]byte(page(t, "yaml")[0]), Rules{}, func(path string) (string, error) {
 		if path != "/run/secrets/app_hook" {
 			t.Errorf("reads %s", path)

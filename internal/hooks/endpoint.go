@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"upcall/internal/webhook"
 )
 
 var (
@@ -45,23 +47,23 @@ type Endpoint struct {
 	Waiting      int       // deliveries that failed and will be tried again, as Get and List know
 	DeadLetters  int       // deliveries that will not
 
-	version  int64         // of the settings and the state
-	secret   Secret        // signs
-	previous Secret        // signs as well until RotatedUntil
-	pause    time.Duration // before the next probe
-	received time.Time     // it is not told of events that were received before
-	resumed  bool          // it begins anew, as if it had not failed
+	version  int64          // of the settings and the state
+	secret   webhook.Secret // signs
+	previous webhook.Secret // signs as well until RotatedUntil
+	pause    time.Duration  // before the next probe
+	received time.Time      // it is not told of events that were received before
+	resumed  bool           // it begins anew, as if it had not failed
 }
 
 // consumer is the endpoint's name among the consumers of the log.
 func (e *Endpoint) consumer() string { return "hook/" + e.ID.String() }
 
 // secrets returns what signs a delivery, the newest first.
-func (e *Endpoint) secrets(now time.Time) []Secret {
-	if e.previous.key != nil && now.Before(e.RotatedUntil) {
-		return []Secret{e.secret, e.previous}
+func (e *Endpoint) secrets(now time.Time) []webhook.Secret {
+	if !e.previous.IsZero() && now.Before(e.RotatedUntil) {
+		return []webhook.Secret{e.secret, e.previous}
 	}
-	return []Secret{e.secret}
+	return []webhook.Secret{e.secret}
 }
 
 // MarshalJSON shows the endpoint without its secrets: of headers, the names only.
@@ -76,7 +78,7 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 		ProbeAt      *time.Time        `json:"probe_at"`
 		Waiting      int               `json:"waiting"`
 		DeadLetters  int               `json:"dead_letters"`
-		On           []Kind            `json:"on"`
+		On           []webhook.Kind    `json:"on"`
 		Buckets      []string          `json:"buckets"`
 		KeyPrefixes  []string          `json:"key_prefixes"`
 		KeyGlobs     []string          `json:"key_globs"`

@@ -15,6 +15,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
+	"upcall/internal/webhook"
 )
 
 const (
@@ -67,14 +68,14 @@ func NewEndpoints(config Config) (*Endpoints, error) {
 }
 
 // Add makes an endpoint and returns it with its secret, which is a new one if it is given as the
-// zero value. Show it once, by [Secret.Reveal]. An event whose callback is answered after Add
-// has returned is delivered.
-func (e *Endpoints) Add(ctx context.Context, s Settings, secret Secret, from Start) (Endpoint, Secret, error) {
+// zero value. Show it once, by [webhook.Secret.Reveal]. An event whose callback is answered
+// after Add has returned is delivered.
+func (e *Endpoints) Add(ctx context.Context, s Settings, secret webhook.Secret, from Start) (Endpoint, webhook.Secret, error) {
 	if err := s.Check(e.config.Rules); err != nil {
-		return Endpoint{}, Secret{}, err
+		return Endpoint{}, webhook.Secret{}, err
 	}
-	if secret.key == nil {
-		secret = NewSecret()
+	if secret.IsZero() {
+		secret = webhook.NewSecret()
 	}
 	began, now := time.Now(), e.config.Now().Truncate(time.Microsecond)
 	added := Endpoint{
@@ -86,7 +87,7 @@ func (e *Endpoints) Add(ctx context.Context, s Settings, secret Secret, from Sta
 	}
 	cursor, err := e.place(ctx, from)
 	if err != nil {
-		return Endpoint{}, Secret{}, fmt.Errorf("add endpoint: %w", err)
+		return Endpoint{}, webhook.Secret{}, fmt.Errorf("add endpoint: %w", err)
 	}
 	err = eventstore.Transact(ctx, e.config.Pool, func(tx pgx.Tx) error {
 		if err := insertEndpoint(ctx, tx, &added); err != nil {
@@ -95,10 +96,11 @@ func (e *Endpoints) Add(ctx context.Context, s Settings, secret Secret, from Sta
 		return feed.AddConsumer(ctx, tx, added.consumer(), cursor)
 	})
 	if isUnique(err) {
-		return Endpoint{}, Secret{}, fault.New(ErrExists, "name", "choose another", "there is an endpoint named %s already", added.Name)
+		return Endpoint{}, webhook.Secret{}, fault.New(ErrExists, "name", "choose another",
+			"there is an endpoint named %s already", added.Name)
 	}
 	if err != nil {
-		return Endpoint{}, Secret{}, fmt.Errorf("add endpoint: %w", unavailable(err))
+		return Endpoint{}, webhook.Secret{}, fmt.Errorf("add endpoint: %w", unavailable(err))
 	}
 	e.log(ctx, "endpoint was added", added)
 	return added, secret, sleep(ctx, settleTime-time.Since(began))
@@ -201,15 +203,16 @@ func (e *Endpoints) Resume(ctx context.Context, endpoint string) (Endpoint, erro
 
 // Rotate replaces the secret; a zero value makes one. Deliveries are signed with both for as
 // long as keep says; 0 ends the previous one at once.
-func (e *Endpoints) Rotate(ctx context.Context, endpoint string, secret Secret, keep time.Duration) (Endpoint, Secret, error) {
+func (e *Endpoints) Rotate(ctx context.Context, endpoint string, secret webhook.Secret, keep time.Duration) (
+	Endpoint, webhook.Secret, error) {
 	if keep < 0 || keep > maxRotation {
-		return Endpoint{}, Secret{}, fault.New(ErrLimit, "keep", "", "%v is not between 0s and %v", keep, maxRotation)
+		return Endpoint{}, webhook.Secret{}, fault.New(ErrLimit, "keep", "", "%v is not between 0s and %v", keep, maxRotation)
 	}
-	if secret.key == nil {
-		secret = NewSecret()
+	if secret.IsZero() {
+		secret = webhook.NewSecret()
 	}
 	rotated, err := e.change(ctx, endpoint, "secret was rotated", func(changed *Endpoint) error {
-		changed.previous, changed.RotatedUntil = Secret{}, time.Time{}
+		changed.previous, changed.RotatedUntil = webhook.Secret{}, time.Time{}
 		if keep > 0 && changed.secret.Reveal() != secret.Reveal() {
 			changed.previous, changed.RotatedUntil = changed.secret, e.config.Now().Add(keep).Truncate(time.Microsecond)
 		}

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 )
 
 const (
@@ -27,7 +28,7 @@ var ErrFile = errors.New("not a file of endpoints")
 // A Declared is an endpoint in a file.
 type Declared struct {
 	Settings
-	Secret Secret
+	Secret webhook.Secret
 	From   Start // only if it is new
 }
 
@@ -35,7 +36,7 @@ type Declared struct {
 type inFile struct {
 	Name        string            `yaml:"name"`
 	URL         string            `yaml:"url"`
-	On          []Kind            `yaml:"on"`
+	On          []webhook.Kind    `yaml:"on"`
 	Buckets     []string          `yaml:"buckets"`
 	KeyPrefixes []string          `yaml:"key_prefixes"`
 	KeyGlobs    []string          `yaml:"key_globs"`
@@ -102,12 +103,12 @@ func (f inFile) declared(rules Rules, readSecret func(string) (string, error)) (
 	d.From, err = ParseStart(f.From)
 	faults.Add(fault.In("from", err))
 	if f.SecretFile == "" {
-		faults.AddNew(ErrSecret, "secret_file", "name a file with whsec_ and Base64 of 24 to 64 random bytes", "it is missing")
+		faults.AddNew(webhook.ErrSecret, "secret_file", "name a file with whsec_ and Base64 of 24 to 64 random bytes", "it is missing")
 		return d, faults.Err()
 	}
 	text, err := readSecret(f.SecretFile)
 	if err == nil {
-		d.Secret, err = ParseSecret(text)
+		d.Secret, err = webhook.ParseSecret(text)
 	}
 	faults.Add(fault.In("secret_file", err))
 	return d, faults.Err()

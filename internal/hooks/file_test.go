@@ -4,11 +4,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"upcall/internal/webhook"
 )
 
 func TestParseFileRejects(t *testing.T) {
 	t.Parallel()
-	good := NewSecret().Reveal()
+	good := webhook.NewSecret().Reveal()
 	readSecret := func(path string) (string, error) {
 		switch path {
 		case "good":
@@ -33,8 +35,8 @@ func TestParseFileRejects(t *testing.T) {
 		{"two documents", start + "    secret_file: good\n---\nhooks: []\n", ErrFile, "second document"},
 		{"wrong type", start + "    buckets: photos\n", ErrFile, ""},
 		{"no name", "hooks:\n  - url: https://app.example.com/\n    secret_file: good\n", ErrName, "hooks[0].name: it is missing"},
-		{"no secret", start, ErrSecret, "hooks[0].secret_file: it is missing"},
-		{"bad secret", start + "    secret_file: bad\n", ErrSecret, "hooks[0].secret_file: the secret does not begin"},
+		{"no secret", start, webhook.ErrSecret, "hooks[0].secret_file: it is missing"},
+		{"bad secret", start + "    secret_file: bad\n", webhook.ErrSecret, "hooks[0].secret_file: the secret does not begin"},
 		{"unreadable secret", start + "    secret_file: none\n", nil, "hooks[0].secret_file: the file cannot be read"},
 		{"bad URL", "hooks:\n  - name: app\n    url: http://x/\n    secret_file: good\n", ErrURL, "hooks[0].url: it is plain http"},
 		{"bad glob", start + "    secret_file: good\n    key_globs: ['a[']\n", ErrFilter, "hooks[0].key_globs: "},
@@ -55,13 +57,13 @@ func FuzzParseFile(f *testing.F) {
 	f.Add("hooks:\n  - {name: app, url: 'https://x/', secret_file: s, vars: {a: b}}\n")
 	f.Add("hooks: &a [*a]")
 	f.Fuzz(func(t *testing.T, text string) {
-		secret := NewSecret().Reveal()
+		secret := webhook.NewSecret().Reveal()
 		declared, err := ParseFile([]byte(text), Rules{}, func(string) (string, error) { return secret, nil })
 		if err != nil {
 			return
 		}
 		for _, d := range declared {
-			if d.Name == "" || d.Settings.Check(Rules{}) != nil || d.Secret.key == nil {
+			if d.Name == "" || d.Settings.Check(Rules{}) != nil || d.Secret.IsZero() {
 				t.Errorf("accepted %+v", d)
 			}
 		}
@@ -96,7 +98,7 @@ func TestDeclare(t *testing.T) {
 	if err != nil || e.State != Paused || e.KeyPrefixes[0] != "b/" {
 		t.Errorf("%v: %+v", err, e)
 	}
-	d.Secret = NewSecret()
+	d.Secret = webhook.NewSecret()
 	declare()
 	if e, err = w.Get(t.Context(), "app"); err != nil || e.RotatedUntil.IsZero() || e.secret.Reveal() != d.Secret.Reveal() {
 		t.Errorf("%v: %v", err, e.RotatedUntil)

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/fault"
 	"upcall/internal/ossrule"
+	"upcall/internal/webhook"
 )
 
 // ErrFilter says that a filter can match nothing, or is not written as filters are.
@@ -28,7 +29,7 @@ const maxTerm = 1024
 // A Filter says which messages an endpoint gets: those that match each part that has values.
 // A part matches if one of its values does, except that all of Vars must.
 type Filter struct {
-	On          []Kind            `json:"on"`           // what happened; never empty in an Endpoint
+	On          []webhook.Kind    `json:"on"`           // what happened; never empty in an Endpoint
 	Buckets     []string          `json:"buckets"`      // names
 	KeyPrefixes []string          `json:"key_prefixes"` // beginnings of object keys
 	KeyGlobs    []string          `json:"key_globs"`    // patterns of whole keys: * and ? stop at a slash, ** does not
@@ -70,14 +71,14 @@ func (f Filter) Matcher() (func(*event.Event) bool, error) {
 		return nil, err
 	}
 	m := f.matcher()
-	m.On = []Kind{Recorded}
-	return func(e *event.Event) bool { return m.matches(Recorded, e) }, nil
+	m.On = []webhook.Kind{webhook.Recorded}
+	return func(e *event.Event) bool { return m.matches(webhook.Recorded, e) }, nil
 }
 
 // matches reports whether the endpoint gets to know what happened to an event's upload. Every
 // filter sees every entry of the log, so nothing is allocated and the cheapest parts come
 // first.
-func (m *matcher) matches(kind Kind, e *event.Event) bool {
+func (m *matcher) matches(kind webhook.Kind, e *event.Event) bool {
 	c := &e.Callback
 	if !slices.Contains(m.On, kind) || len(m.Buckets) > 0 && !slices.Contains(m.Buckets, c.Bucket) {
 		return false
@@ -118,7 +119,7 @@ func (v *variable) matches(raw json.RawMessage) bool {
 func (f *Filter) check() error {
 	var faults fault.List
 	for i, kind := range f.On {
-		if !slices.Contains(Kinds, kind) {
+		if !slices.Contains(webhook.Kinds, kind) {
 			faults.AddNew(ErrFilter, "on", "write recorded, disputed or gone", "%s is not an event", fault.Quote(string(kind)))
 		} else if slices.Contains(f.On[:i], kind) {
 			faults.AddNew(ErrFilter, "on", "leave one out", "%s is given twice", kind)

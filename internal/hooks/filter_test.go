@@ -7,7 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/event"
 	"upcall/internal/ossrule"
+	"upcall/internal/webhook"
 )
 
 func TestFilterMatches(t *testing.T) {
@@ -21,7 +26,7 @@ func TestFilterMatches(t *testing.T) {
 		want   bool
 	}{
 		{"nothing", Filter{}, true},
-		{"another kind", Filter{On: []Kind{Gone, Disputed}}, false},
+		{"another kind", Filter{On: []webhook.Kind{webhook.Gone, webhook.Disputed}}, false},
 		{"bucket", Filter{Buckets: []string{"other", "photos"}}, true},
 		{"another bucket", Filter{Buckets: []string{"photo"}}, false},
 		{"prefix", Filter{KeyPrefixes: []string{"b/", "a/"}}, true},
@@ -49,9 +54,9 @@ func TestFilterMatches(t *testing.T) {
 		{"one part differs", Filter{Buckets: []string{"photos"}, KeyPrefixes: []string{"b/"}, Vars: map[string]string{"uid": "7"}}, false},
 	} {
 		if tt.filter.On == nil {
-			tt.filter.On = []Kind{Recorded}
+			tt.filter.On = []webhook.Kind{webhook.Recorded}
 		}
-		if got := tt.filter.matcher().matches(Recorded, e); got != tt.want {
+		if got := tt.filter.matcher().matches(webhook.Recorded, e); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
@@ -69,9 +74,9 @@ func TestFilterRejects(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"kind", Filter{On: []Kind{"deleted"}}, ErrFilter, `on: "deleted" is not an event`},
-		{"kind of samples", Filter{On: []Kind{sample}}, ErrFilter, "on: "},
-		{"kind twice", Filter{On: []Kind{Gone, Gone}}, ErrFilter, "on: gone is given twice"},
+		{"kind", Filter{On: []webhook.Kind{"deleted"}}, ErrFilter, `on: "deleted" is not an event`},
+		{"kind of samples", Filter{On: []webhook.Kind{webhook.Sample}}, ErrFilter, "on: "},
+		{"kind twice", Filter{On: []webhook.Kind{webhook.Gone, webhook.Gone}}, ErrFilter, "on: gone is given twice"},
 		{"bucket", Filter{Buckets: []string{"My_Bucket"}}, ossrule.ErrBucket, "buckets: "},
 		{"bucket twice", Filter{Buckets: []string{"photos", "photos"}}, ErrFilter, "twice"},
 		{"empty prefix", Filter{KeyPrefixes: []string{""}}, ErrFilter, "key_prefixes: a value is empty"},
@@ -116,7 +121,7 @@ func FuzzGlob(f *testing.F) {
 		e := anEvent()
 		e.Callback.Object = key
 		began := time.Now()
-		matches := Filter{On: []Kind{Recorded}, KeyGlobs: []string{glob}}.matcher().matches(Recorded, e)
+		matches := Filter{On: []webhook.Kind{webhook.Recorded}, KeyGlobs: []string{glob}}.matcher().matches(webhook.Recorded, e)
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("matching took %v", took)
 		}
@@ -130,14 +135,22 @@ func BenchmarkHundredFilters(b *testing.B) {
 	filters := make([]*matcher, 100)
 	for i := range filters {
 		prefix := "tenant-" + strings.Repeat("x", i%7)
-		filters[i] = Filter{On: []Kind{Recorded}, Buckets: []string{"photos"}, KeyPrefixes: []string{prefix}}.matcher()
+		filters[i] = Filter{On: []webhook.Kind{webhook.Recorded}, Buckets: []string{"photos"}, KeyPrefixes: []string{prefix}}.matcher()
 	}
 	e := anEvent()
 	for b.Loop() {
 		for i := range filters {
-			if filters[i].matches(Recorded, e) {
+			if filters[i].matches(webhook.Recorded, e) {
 				b.Fatal("matches")
 			}
 		}
+	}
+}
+
+func anEvent() *event.Event {
+	return &event.Event{
+		ID: uuid.MustParse("11111111-2222-3333-4444-555555555555"), ReceivedAt: time.Date(2026, 11, 27, 8, 9, 10, 123456789, time.UTC),
+		Callback: callbackspec.Callback{Bucket: "photos", Object: "a/é.jpg", MimeType: "image/jpeg", Size: new(int64(7)),
+			Vars: map[string]json.RawMessage{"uid": json.RawMessage(`"7"`), "n": json.RawMessage(`12`)}},
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"upcall/internal/feed"
 	"upcall/internal/testing/logtest"
 	"upcall/internal/testing/wait"
+	"upcall/internal/webhook"
 )
 
 // A world is a database with endpoints, and what receivers do with them.
@@ -165,7 +166,7 @@ func (w *world) add(t *testing.T, name string, app *app, change ...func(*Setting
 // An app is an application that is told of uploads. It verifies each delivery.
 type app struct {
 	*httptest.Server
-	secret Secret
+	secret webhook.Secret
 
 	mu       sync.Mutex
 	arrived  []arrival
@@ -181,7 +182,7 @@ type arrival struct {
 
 func newApp(t *testing.T, answer func(n int, r *http.Request) int) *app {
 	t.Helper()
-	a := &app{secret: NewSecret(), answer: answer}
+	a := &app{secret: webhook.NewSecret(), answer: answer}
 	verifier, err := standardwebhooks.NewWebhook(a.secret.Reveal())
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
+	"upcall/internal/webhook"
 )
 
 const (
@@ -37,7 +38,7 @@ const (
 type delivery struct {
 	id       uuid.UUID
 	received time.Time
-	kind     Kind
+	kind     webhook.Kind
 	event    *event.Event // nil if it was dropped from the log
 	number   int          // attempts that failed
 	reason   Reason
@@ -207,9 +208,9 @@ func (l *lane) take(ctx context.Context, got gotPage) {
 	}
 	before := l.read
 	for _, entry := range got.page.Entries {
-		if l.asksFor(Recorded, entry.Event) {
+		if l.asksFor(webhook.Recorded, entry.Event) {
 			l.window = append(l.window, &delivery{
-				id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: Recorded, event: entry.Event, reason: ForFirst,
+				id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: webhook.Recorded, event: entry.Event, reason: ForFirst,
 				first: true, before: before,
 			})
 		}
@@ -218,7 +219,7 @@ func (l *lane) take(ctx context.Context, got gotPage) {
 	l.read, l.lastPage = got.page.Next, time.Now()
 }
 
-func (l *lane) asksFor(kind Kind, e *event.Event) bool {
+func (l *lane) asksFor(kind webhook.Kind, e *event.Event) bool {
 	return !e.ReceivedAt.Before(l.endpoint.received) && l.filter.matches(kind, e)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"upcall/internal/testing/toolchain"
+	"upcall/internal/webhook"
 )
 
 // readerJS verifies a request by one library and parses it by another. Neither knows of us.
@@ -47,7 +48,7 @@ func TestNode(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "reader.js"), []byte(readerJS), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	secret, previous := NewSecret(), NewSecret()
+	secret, previous := webhook.NewSecret(), webhook.NewSecret()
 	type input struct {
 		Secret  string            `json:"secret"`
 		Headers map[string]string `json:"headers"`
@@ -63,17 +64,19 @@ func TestNode(t *testing.T) {
 		requests <- in
 	}))
 	defer server.Close()
-	for _, key := range []string{"a/é 日本.jpg", "", "line\nbreak\u0085", `"quoted"\`, "\u2028"} {
+	for key, subject := range map[string]string{
+		"a/é 日本.jpg": "a/é 日本.jpg", "": "", "line\nbreak\u0085": "line%0Abreak%C2%85", `"quoted"\`: `"quoted"\`, "\u2028": "\u2028",
+	} {
 		e := anEvent()
 		e.Callback.Object = key
-		message := NewMessage(e)
+		message := webhook.NewMessage(e)
 		body, err := message.Body()
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := request{url: server.URL, secrets: []Secret{NewSecret(), secret}, id: message.ID.String(), body: body}
+		r := request{url: server.URL, secrets: []webhook.Secret{webhook.NewSecret(), secret}, id: message.ID.String(), body: body}
 		if key == "" {
-			r.secrets = []Secret{secret, previous}
+			r.secrets = []webhook.Secret{secret, previous}
 		}
 		send(t, newSender(loopback, time.Now, nil), r)
 		in := <-requests
@@ -101,7 +104,7 @@ func TestNode(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		if got.Forged || got.ID != e.ID.String() || got.Source != "/oss/photos" || got.Type != "upcall.upload.recorded.v1" ||
-			got.Subject != subject(key) || (got.Key == nil) != (key == "") || key != "" && *got.Key != key {
+			got.Subject != subject || (got.Key == nil) != (key == "") || key != "" && *got.Key != key {
 			t.Errorf("%q: %+v", key, got)
 		}
 	}

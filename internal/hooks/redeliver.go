@@ -13,6 +13,7 @@ import (
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 )
 
 // A Redelivery says what to send again: the dead letters, or else one event, or the events that
@@ -198,7 +199,7 @@ func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, events []
 		var ids []uuid.UUID
 		var times []time.Time
 		for _, one := range events {
-			if filter.matches(Recorded, one) {
+			if filter.matches(webhook.Recorded, one) {
 				ids, times = append(ids, one.ID), append(times, one.ReceivedAt)
 			}
 		}

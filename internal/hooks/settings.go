@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 )
 
 var (
@@ -48,7 +49,7 @@ type Settings struct {
 type Change struct {
 	Name        *string            `json:"name"`
 	URL         *string            `json:"url"`
-	On          *[]Kind            `json:"on"`
+	On          *[]webhook.Kind    `json:"on"`
 	Buckets     *[]string          `json:"buckets"`
 	KeyPrefixes *[]string          `json:"key_prefixes"`
 	KeyGlobs    *[]string          `json:"key_globs"`
@@ -83,7 +84,7 @@ func set[T any](field, to *T) {
 // that they are [] in JSON.
 func (s Settings) withDefaults() Settings {
 	if len(s.On) == 0 {
-		s.On = []Kind{Recorded}
+		s.On = []webhook.Kind{webhook.Recorded}
 	}
 	for _, list := range []*[]string{&s.Buckets, &s.KeyPrefixes, &s.KeyGlobs, &s.MimeTypes} {
 		if *list == nil {

@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/webhook"
 	"upcall/migrations"
 )
 
@@ -51,7 +52,7 @@ func updateEndpoint(ctx context.Context, pool *pgxpool.Pool, e *Endpoint) (bool,
 		return false, err
 	}
 	previous := ""
-	if e.previous.key != nil {
+	if !e.previous.IsZero() {
 		previous = e.previous.Reveal()
 	}
 	tag, err := eventstore.Exec(ctx, pool, "", `
@@ -123,10 +124,10 @@ func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
 		err = json.Unmarshal(headers, &e.Headers)
 	}
 	if err == nil {
-		e.secret, err = ParseSecret(secret)
+		e.secret, err = webhook.ParseSecret(secret)
 	}
 	if err == nil && previous != "" {
-		e.previous, err = ParseSecret(previous)
+		e.previous, err = webhook.ParseSecret(previous)
 	}
 	if e.Settings = e.Settings.withDefaults(); e.State == Active && !e.FailingSince.IsZero() {
 		e.State = Failing

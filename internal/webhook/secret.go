@@ -1,4 +1,4 @@
-package hooks
+package webhook
 
 import (
 	"crypto/hmac"
@@ -51,15 +51,18 @@ func ParseSecret(text string) (Secret, error) {
 	return Secret{key}, nil
 }
 
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.key == nil }
+
 // Reveal returns the text that [ParseSecret] reads.
 func (s Secret) Reveal() string { return secretPrefix + base64.StdEncoding.EncodeToString(s.key) }
 
 // String hides the secret from logs.
 func (s Secret) String() string { return secretPrefix + "…" }
 
-// sign adds the headers of Standard Webhooks to a request with this body. While a secret is
+// Sign adds the headers of Standard Webhooks to a request with this body. While a secret is
 // being replaced, there is a signature by each, so that the endpoint may verify by either.
-func sign(h http.Header, id string, at time.Time, body []byte, secrets []Secret) {
+func Sign(h http.Header, id string, at time.Time, body []byte, secrets []Secret) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	var signatures strings.Builder
 	for i, secret := range secrets {

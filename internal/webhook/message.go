@@ -1,4 +1,4 @@
-package hooks
+package webhook
 
 import (
 	"encoding/json"
@@ -22,14 +22,14 @@ const (
 	Recorded Kind = "recorded" // an upload was recorded
 	Disputed Kind = "disputed" // the object is not what its callback said
 	Gone     Kind = "gone"     // the object is not there any more
-	sample   Kind = "test"     // not an upload: it was asked for, to try an endpoint
+	Sample   Kind = "test"     // not an upload: it was asked for, to try an endpoint
 )
 
 // Kinds are those that an endpoint can ask for.
 var Kinds = []Kind{Recorded, Disputed, Gone}
 
-// contentType is that of a delivery (CloudEvents 1.0, HTTP binding, structured mode).
-const contentType = "application/cloudevents+json"
+// ContentType is that of a delivery (CloudEvents 1.0, HTTP binding, structured mode).
+const ContentType = "application/cloudevents+json"
 
 // A Message is what endpoints are told of one entry of the log.
 type Message struct {
@@ -77,7 +77,7 @@ func (m *Message) Body() ([]byte, error) {
 
 // eventType returns the type of the CloudEvent.
 func (m *Message) eventType() string {
-	if m.Kind == sample {
+	if m.Kind == Sample {
 		return "upcall.test.v1"
 	}
 	return "upcall.upload." + string(m.Kind) + ".v1"

@@ -1,4 +1,4 @@
-package hooks
+package webhook
 
 import (
 	"encoding/base64"
@@ -62,7 +62,7 @@ func TestSignature(t *testing.T) {
 	next, previous, other := NewSecret(), NewSecret(), NewSecret()
 	body := []byte(`{"key":"é` + "\u2028" + `"}`)
 	h := make(http.Header)
-	sign(h, "0198f9a0-0000-7000-8000-000000000000", time.Now(), body, []Secret{next, previous})
+	Sign(h, "0198f9a0-0000-7000-8000-000000000000", time.Now(), body, []Secret{next, previous})
 	verify := func(s Secret, body []byte) error {
 		w, err := standardwebhooks.NewWebhook(s.Reveal())
 		if err != nil {
