@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -56,6 +55,8 @@ type loop struct {
 	callbackURL string
 	ossURL      string
 	apiURL      string // of the issuer
+	appURL      string // of the application that is told of uploads
+	told        *told
 
 	ended chan struct{} // closed once a part ends, by itself or because it is stopped
 	end   func()        // closes ended
@@ -68,9 +69,10 @@ func start(ctx context.Context, opts *command, logger *slog.Logger) (*loop, erro
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{logger: logger, tokens: tokens, ended: make(chan struct{})}
+	l := &loop{logger: logger, tokens: tokens, ended: make(chan struct{}), told: newTold()}
 	l.end = sync.OnceFunc(func() { close(l.ended) })
-	for _, part := range []func(context.Context, *command) error{l.startPostgres, l.startOSS, l.startReceiver, l.startIssuer} {
+	for _, part := range []func(context.Context, *command) error{
+		l.startPostgres, l.startOSS, l.startApp, l.startReceiver, l.startIssuer} {
 		if err := part(ctx, opts); err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
@@ -148,6 +150,9 @@ func (l *loop) startReceiver(ctx context.Context, opts *command) error {
 		DatabaseURL: l.databaseURL, Admission: admission.Config{Tokens: l.tokens}, Logger: l.logger,
 		TrustKeyURLs: []string{l.ossURL + ossemu.PublicKeyPath},
 	}
+	if cfg.Hooks, err = l.hooks(); err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
 	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, public, admin) })
 	return nil
 }
@@ -168,34 +173,4 @@ func (l *loop) startIssuer(ctx context.Context, opts *command) error {
 	}
 	l.background(ctx, func(ctx context.Context) error { return issuer.Run(ctx, cfg, api, admin) })
 	return nil
-}
-
-// printCommands prints what is running and what to try.
-func (l *loop) printCommands(out io.Writer) {
-	fmt.Fprintf(out, `Everything is up until Ctrl-C: PostgreSQL, the OSS emulator at %[1]s, the receiver at %[2]s,
-the issuer at %[9]s.
-
-Request an upload, upload a file, and see the receiver's answer:
-
-  export OSS_ENDPOINT=%[1]s OSS_REGION=%[3]s OSS_ACCESS_KEY_ID=%[4]s OSS_ACCESS_KEY_SECRET=%[5]s
-  export UPCALL_CALLBACK_URL=%[2]s UPCALL_TOKEN_KEYS='%[6]s'
-  export UPCALL_DATABASE_URL='%[8]s'
-  go run ./cmd/issuer put --bucket %[7]s --key hello.txt --var uid=42
-
-Or request an upload over HTTP, as an application does:
-
-  KEY=$(go run ./cmd/issuer keys add --policy demo)
-  curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' %[9]s/v1/uploads \
-    -d '{"key":"hello.txt","content_type":"text/plain","size":12,"vars":{"uid":"42"}}'
-
-See the rows, and the status of each issued upload:
-
-  psql '%[8]s' -c 'SELECT * FROM upcall.upload_events'
-  psql '%[8]s' -c 'SELECT * FROM upcall.upload_status'
-
-See what the emulator sent and what it got back, and make it misbehave:
-
-  curl %[1]s/_ossemu/callbacks
-  curl -X PUT %[1]s/_ossemu/faults -d '{"corrupt_signature": true}'
-`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL)
 }

@@ -1,7 +1,8 @@
-// Demo runs everything in one process: a private PostgreSQL, the OSS emulator, the receiver
-// and the issuer. It requests two uploads from the issuer, as an application does, uploads
-// the files as any HTTP client would, shows the answers and the recorded rows, and shows
-// that forged callbacks are refused. It leaves nothing running.
+// Demo runs everything in one process: a private PostgreSQL, the OSS emulator, the receiver,
+// the issuer and an application. It requests two uploads from the issuer, as an application
+// does, uploads the files as any HTTP client would, and shows the answers, the recorded rows,
+// that forged callbacks are refused, and what the application is told. It leaves nothing
+// running.
 //
 //	demo          run once
 //	demo --stay   keep everything up until Ctrl-C, and print commands to try
@@ -25,6 +26,7 @@ type command struct {
 	AdminListen string `default:"127.0.0.1:8081" help:"Receiver's private listener with --stay."`
 	OSSListen   string `name:"oss-listen" default:"127.0.0.1:9000" help:"Emulator's listener with --stay."`
 	APIListen   string `name:"api-listen" default:"127.0.0.1:8082" help:"Issuer's listener for applications with --stay."`
+	AppListen   string `name:"app-listen" default:"127.0.0.1:8090" help:"Application's listener for hooks with --stay."`
 	Verbose     bool   `short:"v" help:"Show the programs' own logs."`
 }
 
@@ -41,7 +43,7 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
 	if !c.Stay {
-		*c = command{Listen: anyPort, AdminListen: anyPort, OSSListen: anyPort, APIListen: anyPort}
+		*c = command{Listen: anyPort, AdminListen: anyPort, OSSListen: anyPort, APIListen: anyPort, AppListen: anyPort}
 	}
 	loop, err := start(ctx, c, logger)
 	if err != nil {
@@ -49,10 +51,7 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	if c.Stay {
 		loop.printCommands(std.Out)
-		select {
-		case <-ctx.Done():
-		case <-loop.ended:
-		}
+		loop.printDeliveries(ctx, std.Out)
 		return loop.stop()
 	}
 	return errors.Join(loop.show(ctx, std.Out), loop.stop())

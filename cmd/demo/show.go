@@ -64,7 +64,11 @@ func (l *loop) show(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "%d. Forged callbacks\n", len(uploads)+2)
-	return l.forge(ctx, out)
+	if err := l.forge(ctx, out); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%d. The hook: an application is told of each upload\n", len(uploads)+3)
+	return l.printHook(ctx, out, len(uploads))
 }
 
 // addKey creates an API key for the issuer.

@@ -33,6 +33,7 @@ type hooksCommand struct {
 	Remove    hooksRemoveCommand    `cmd:"" help:"Remove an endpoint with all that has waited for it."`
 	Failed    hooksFailedCommand    `cmd:"" help:"List dead letters."`
 	Redeliver hooksRedeliverCommand `cmd:"" help:"Send messages again: by default all dead letters."`
+	Listen    hooksListenCommand    `cmd:"" help:"Receive deliveries, verify them, and print a line for each."`
 }
 
 // hookRules are the flags that say where deliveries may go, for serve and for what checks or

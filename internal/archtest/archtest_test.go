@@ -77,6 +77,7 @@ var confined = map[string][]string{
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
 	"code.dny.dev/ssrf":                            {"upcall/internal/hooks"},
+	"github.com/standard-webhooks":                 {"upcall/internal/webhook/listen"},
 	"go.yaml.in/yaml":                              {"upcall/internal/policy", "upcall/internal/hooks"},
 	"github.com/Shopify/toxiproxy":                 {"upcall/cmd/chaos"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/cli"},
@@ -122,7 +123,8 @@ var layers = [][]string{
 		"internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks"},
-	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api"},
+	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api",
+		"internal/webhook/listen"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }
 
