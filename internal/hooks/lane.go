@@ -42,6 +42,7 @@ type delivery struct {
 	event    *event.Event // nil if it was dropped from the log
 	number   int          // attempts that failed
 	reason   Reason
+	written  string // the transaction that wrote the row of a retry
 
 	first  bool        // it comes from the log, else from upcall.hook_retries
 	before feed.Cursor // its place in the log, of a first try
@@ -249,7 +250,7 @@ func (l *lane) finish(ctx context.Context, r result) {
 			l.stateChanged(ctx, closed, "")
 		}
 		if d.done = d.first; !d.first {
-			l.pending.delivered = append(l.pending.delivered, d.id)
+			l.pending.delivered = append(l.pending.delivered, d)
 		}
 		return
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
@@ -23,7 +24,7 @@ const (
 type changes struct {
 	since     time.Time        // when the first came, in real time; zero if there is none
 	counts    map[countKey]int // attempts that have ended
-	delivered []uuid.UUID      // retries
+	delivered []*delivery      // retries
 	failed    []*retryRow      // retries
 	state     bool             // of the breaker
 	disabled  bool
@@ -85,13 +86,14 @@ func (l *lane) commit(ctx context.Context) {
 			rows = append(rows, d.failed)
 		}
 	}
-	endpoint, pending := l.endpoint, l.pending
+	endpoint, pending, again := l.endpoint, l.pending, 0
 	bounded, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	err := l.lease.Commit(bounded, to, func(tx pgx.Tx) error {
 		var b pgx.Batch
 		queueFirst(&b, endpoint, rows)
-		queueRetries(&b, endpoint, &pending)
+		again = 0
+		queueRetries(&b, endpoint, &pending, &again)
 		queueCounts(&b, endpoint, pending.counts)
 		l.queueState(&b, &pending)
 		if b.Len() == 0 {
@@ -112,10 +114,15 @@ func (l *lane) commit(ctx context.Context) {
 		if !row.due.IsZero() && row.due.Before(l.lookAt) {
 			l.lookAt = row.due
 		}
+	}
+	for _, row := range pending.failed {
 		delete(l.held, row.id)
 	}
-	for _, id := range pending.delivered {
-		delete(l.held, id)
+	for _, d := range pending.delivered {
+		delete(l.held, d.id)
+	}
+	if again > 0 {
+		l.lookAt = time.Time{}
 	}
 	l.pending, l.moved = changes{}, time.Now()
 }
@@ -138,19 +145,35 @@ func queueFirst(b *pgx.Batch, e *Endpoint, rows []*retryRow) {
 		ON CONFLICT DO NOTHING`, e.ID, c.ids, c.received, c.kinds, c.attempts, c.due, c.statuses, c.problems, c.failedAt)
 }
 
-// queueRetries adds what became of retries.
-func queueRetries(b *pgx.Batch, e *Endpoint, pending *changes) {
+// queueRetries adds what became of retries, and has again count the rows that were written by
+// someone else since: an operator has the message sent again after this attempt began. Such a row
+// stays as it is.
+func queueRetries(b *pgx.Batch, e *Endpoint, pending *changes, again *int) {
+	count := func(rows int) func(pgconn.CommandTag) error {
+		return func(tag pgconn.CommandTag) error {
+			*again += rows - int(tag.RowsAffected())
+			return nil
+		}
+	}
 	if len(pending.delivered) > 0 {
-		b.Queue("DELETE FROM upcall.hook_retries WHERE endpoint_id = $1 AND event_id = ANY($2)", e.ID, pending.delivered)
+		var ids []uuid.UUID
+		var written []string
+		for _, d := range pending.delivered {
+			ids, written = append(ids, d.id), append(written, d.written)
+		}
+		b.Queue(`
+			DELETE FROM upcall.hook_retries r USING unnest($2::uuid[], $3::text[]) AS n (event_id, written)
+			WHERE r.endpoint_id = $1 AND r.event_id = n.event_id AND r.xmin = n.written::xid`, e.ID, ids, written).Exec(count(len(ids)))
 	}
 	if len(pending.failed) > 0 {
 		c := columnsOf(pending.failed)
 		b.Queue(`
 			UPDATE upcall.hook_retries r
 			SET attempts = n.attempts, due_at = n.due_at, status = n.status, problem = n.problem, failed_at = n.failed_at
-			FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::integer[], $6::text[], $7::timestamptz[])
-				AS n (event_id, attempts, due_at, status, problem, failed_at)
-			WHERE r.endpoint_id = $1 AND r.event_id = n.event_id`, e.ID, c.ids, c.attempts, c.due, c.statuses, c.problems, c.failedAt)
+			FROM unnest($2::uuid[], $3::integer[], $4::timestamptz[], $5::integer[], $6::text[], $7::timestamptz[], $8::text[])
+				AS n (event_id, attempts, due_at, status, problem, failed_at, written)
+			WHERE r.endpoint_id = $1 AND r.event_id = n.event_id AND r.xmin = n.written::xid`,
+			e.ID, c.ids, c.attempts, c.due, c.statuses, c.problems, c.failedAt, c.written).Exec(count(len(c.ids)))
 	}
 }
 
@@ -164,7 +187,7 @@ func queueCounts(b *pgx.Batch, e *Endpoint, counts map[countKey]int) {
 }
 
 // queueState adds what the breaker says, and that the endpoint is disabled, unless an operator
-// has paused it in the meantime.
+// has changed it in the meantime, perhaps resumed it: the lane says it again when it knows.
 func (l *lane) queueState(b *pgx.Batch, pending *changes) {
 	e := l.endpoint
 	if pending.state {
@@ -177,14 +200,14 @@ func (l *lane) queueState(b *pgx.Batch, pending *changes) {
 		if k.open && !pending.disabled {
 			probeAt, wait = k.probeAt, k.pause
 		}
-		b.Queue(`UPDATE upcall.hook_endpoints SET failing_since = $2, probe_at = $3, probe_pause = $4, reason = $5 WHERE id = $1`,
-			e.ID, moment(since), moment(probeAt), pause(wait), text(e.Reason))
+		b.Queue(`UPDATE upcall.hook_endpoints SET failing_since = $2, probe_at = $3, probe_pause = $4, reason = $5
+			WHERE id = $1 AND version = $6`, e.ID, moment(since), moment(probeAt), pause(wait), text(e.Reason), e.version)
 	}
 	if pending.disabled {
 		b.Queue(`
 			WITH changed AS (UPDATE upcall.hook_changes SET version = version + 1 RETURNING version)
 			UPDATE upcall.hook_endpoints e SET state = 'disabled', changed_at = $2, version = changed.version
-			FROM changed WHERE e.id = $1 AND e.state = 'active'`, e.ID, l.pump.now())
+			FROM changed WHERE e.id = $1 AND e.state = 'active' AND e.version = $3`, e.ID, l.pump.now(), e.version)
 	}
 	if pending.confirm {
 		b.Queue("UPDATE upcall.hook_endpoints SET confirmed = $2 WHERE id = $1 AND confirmed < $2", e.ID, e.version)
@@ -196,6 +219,7 @@ type retryColumns struct {
 	ids                []uuid.UUID
 	received, failedAt []time.Time
 	kinds, problems    []string
+	written            []string
 	attempts           []int
 	due                []*time.Time
 	statuses           []*int
@@ -209,7 +233,7 @@ func columnsOf(rows []*retryRow) (c retryColumns) {
 		}
 		c.ids, c.received, c.failedAt = append(c.ids, r.id), append(c.received, r.received), append(c.failedAt, r.failedAt)
 		c.kinds, c.problems, c.attempts = append(c.kinds, string(r.kind)), append(c.problems, r.problem), append(c.attempts, r.attempts)
-		c.due, c.statuses = append(c.due, moment(r.due)), append(c.statuses, status)
+		c.due, c.statuses, c.written = append(c.due, moment(r.due)), append(c.statuses, status), append(c.written, r.written)
 	}
 	return c
 }
@@ -232,10 +256,11 @@ func (l *lane) loadRetries(ctx context.Context, limit int) {
 	l.lookAt = now.Add(retryEvery)
 	var due []*delivery
 	_, err := eventstore.Exec(ctx, l.pump.config.Pool, "", `
-		SELECT event_id, received_at, kind, reason, attempts, due_at FROM upcall.hook_retries
+		SELECT event_id, received_at, kind, reason, attempts, due_at, xmin::text FROM upcall.hook_retries
 		WHERE endpoint_id = $1 AND due_at IS NOT NULL AND event_id <> ALL($2) ORDER BY due_at LIMIT $3`, func(rows pgx.Rows) error {
 		d, at := new(delivery), time.Time{}
-		_, err := pgx.ForEachRow(rows, []any{&d.id, &d.received, (*string)(&d.kind), (*string)(&d.reason), &d.number, &at}, func() error {
+		fields := []any{&d.id, &d.received, (*string)(&d.kind), (*string)(&d.reason), &d.number, &at, &d.written}
+		_, err := pgx.ForEachRow(rows, fields, func() error {
 			if at.After(now) {
 				if at.Before(l.lookAt) {
 					l.lookAt = at

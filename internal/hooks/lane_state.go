@@ -27,7 +27,13 @@ func (l *lane) apply(ctx context.Context, e *Endpoint) {
 	}
 	if l.breaker.open && e.FailingSince.IsZero() && e.State == Active { // resumed
 		l.breaker = newBreaker(l.pump.config.Schedule)
-		l.pending.state = true
+	}
+	if e.State == Active || e.State == Failing {
+		// What was to be committed in the meantime was about the former version.
+		l.pending.state = l.pending.state || l.breaker.open || e.State == Failing
+		if !l.breaker.open {
+			e.State, e.Reason = Active, ""
+		}
 	}
 	l.endpoint, l.filter = e, e.Filter.matcher()
 	l.settle()
