@@ -41,7 +41,9 @@ growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), 
 soak: ## keep the receiver at full load for ten minutes and watch its memory
 	go run ./cmd/bench soak
 
-chaos: ## a million callbacks while receivers are killed, PostgreSQL is stopped and fails over
+chaos: ## kill receivers, stop PostgreSQL and fail over under callbacks and deliveries; nothing is lost
+	go run ./cmd/chaos loss --verbose
+	go run ./cmd/chaos loss --verbose --others 2
 	go run ./cmd/chaos --verbose
 
 fuzz: ## fuzz every parser, 20 seconds each

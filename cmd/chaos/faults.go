@@ -18,6 +18,7 @@ import (
 
 // faults come one after the other, evenly over the run, in random order.
 type faults struct {
+	command
 	world  *world
 	load   *load
 	wanted map[string]int // how many of each
@@ -27,8 +28,8 @@ type faults struct {
 }
 
 func newFaults(w *world, l *load, c command) *faults {
-	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int),
-		wanted: map[string]int{"kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
+	f := &faults{world: w, load: l, random: rand.New(rand.NewPCG(c.Seed, 0)), done: make(map[string]int), command: c,
+		wanted: map[string]int{"hold": c.Holds, "kill": c.Kills, "outage": c.Outages, "cut": c.Cuts, "stall": c.Stalls,
 			"delay": c.Delays, "fill": c.Fills, "restart": c.Restarts, "failover": c.Failovers}}
 	for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
 		if !f.excused(name) {
@@ -36,7 +37,24 @@ func newFaults(w *world, l *load, c command) *faults {
 		}
 	}
 	f.random.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
+	f.order = f.withPauses(c.Pauses)
 	return f
+}
+
+// withPauses returns the faults with as many times, evenly among them, in which an application
+// is paused.
+func (f *faults) withPauses(n int) (order []string) {
+	if n > 0 {
+		f.wanted["pause"], f.wanted["resume"] = n, n
+	}
+	next := 1
+	for i, name := range append(f.order, "") {
+		for ; next <= 2*n && i >= (next*len(f.order)+n)/(2*n+1); next++ {
+			order = append(order, []string{"resume", "pause"}[next%2])
+		}
+		order = append(order, name)
+	}
+	return order[:len(order)-1]
 }
 
 // excused reports whether this run cannot have a fault.
@@ -57,14 +75,45 @@ func (f *faults) inject(ctx context.Context) error {
 		if !f.load.reach(ctx, (i+1)*f.load.total/(len(f.order)+1)) {
 			break
 		}
-		victim := f.world.receivers[f.random.IntN(len(f.world.receivers))]
+		victim := f.victim(ctx, name)
 		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.begun(), name)
+		i := interruption{name: name, begin: time.Now()}
 		if err := f.one(ctx, name, victim); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+		switch i.end = time.Now(); name {
+		case "kill", "hold", "pause", "resume": // a kill is noted with more
+		case "failover":
+			i.timeline = f.done[name] + 2
+			fallthrough
+		default:
+			f.world.telling.interrupted(i)
 		}
 		f.done[name]++
 	}
 	return ctx.Err()
+}
+
+// victim chooses a receiver. If there is time, a kill waits for a delivery and hits the receiver
+// that made it.
+func (f *faults) victim(ctx context.Context, name string) *receiver {
+	victim := f.world.receivers[f.random.IntN(len(f.world.receivers))]
+	if name != "kill" || f.Await == 0 {
+		return victim
+	}
+	t := f.world.telling
+	select {
+	case <-t.flaky.delivery():
+	case <-time.After(f.Await):
+	case <-ctx.Done():
+	}
+	holders, err := t.holders(ctx)
+	for _, r := range f.world.receivers {
+		if err == nil && r.cmd.Process.Pid == holders[t.flaky] {
+			return r
+		}
+	}
+	return victim
 }
 
 // hold keeps a fault up for a share of the load, but no longer than limit.
@@ -77,8 +126,7 @@ func (f *faults) hold(ctx context.Context, limit time.Duration) {
 func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 	switch name {
 	case "kill":
-		victim.kill()
-		return victim.start(ctx)
+		return f.world.telling.kill(ctx, victim)
 	case "restart":
 		return errors.Join(victim.end(syscall.SIGTERM), victim.start(ctx))
 	case "outage":
@@ -99,6 +147,12 @@ func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 		return f.fill(ctx, victim)
 	case "failover":
 		return f.failOver(ctx)
+	case "hold":
+		return f.world.telling.hold(ctx, f.HoldFor)
+	case "pause":
+		return f.world.telling.pause(ctx, f.world.telling.napper)
+	case "resume":
+		return f.world.telling.resume(ctx, f.world.telling.napper)
 	}
 	return fmt.Errorf("unknown fault %q", name)
 }

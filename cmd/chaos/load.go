@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"upcall/internal/loadgen"
 )
@@ -32,6 +33,7 @@ type load struct {
 	total   int // callbacks at least
 	clients int
 	seed    uint64
+	pace    *rate.Limiter // nil is as fast as they can
 	moved   chan struct{} // signals progress from time to time
 	faulted atomic.Bool   // no more faults will come
 
@@ -46,10 +48,14 @@ type load struct {
 }
 
 func newLoad(w *world, c command) *load {
-	return &load{
+	l := &load{
 		world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed,
 		moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks),
 	}
+	if c.Rate > 0 {
+		l.pace = rate.NewLimiter(rate.Limit(c.Rate), 1)
+	}
+	return l
 }
 
 // take returns the number of the next callback and whether there is one.
@@ -81,6 +87,9 @@ func (l *load) run(ctx context.Context) error {
 		group.Go(func() error {
 			random := rand.New(rand.NewPCG(l.seed, uint64(n)))
 			for {
+				if l.pace != nil && l.pace.Wait(ctx) != nil {
+					return context.Cause(ctx)
+				}
 				i, more := l.take()
 				if !more || ctx.Err() != nil {
 					return ctx.Err()

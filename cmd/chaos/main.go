@@ -1,9 +1,14 @@
-// Chaos tests that what a receiver acknowledges is recorded once, whatever fails. It runs
-// two receivers on one PostgreSQL and sends them signed callbacks as OSS would. Meanwhile it
-// kills receivers, stops PostgreSQL, cuts, stalls and slows its connections, fills the disk
-// of a spool, and fails over to a synchronous standby that was stalled. At the end it compares
-// what was answered 200 with what is recorded, and prints a table. It fails if anything was
-// lost or recorded twice, or if a fault did not come.
+// Chaos tests that what a receiver acknowledges is recorded once, and that all who asked are told
+// of it, whatever fails. It runs two receivers on one PostgreSQL and sends them signed callbacks
+// as OSS would. Meanwhile it kills receivers, stops PostgreSQL, cuts, stalls and slows its
+// connections, fills the disk of a spool, fails over to a synchronous standby that was stalled,
+// and holds a transaction open. Applications are told by hooks: one fails half of the time, one
+// is paused in the middle, one all the time; and a client reads the event API through both
+// receivers.
+//
+// At the end it compares what was answered 200 with what is recorded, and what is recorded with
+// what was told, and prints a table. It fails if anything was lost, recorded twice or told twice
+// without a reason, or if a fault did not come.
 package main
 
 import (
@@ -17,22 +22,78 @@ import (
 
 func main() { cli.Main("chaos", run) }
 
-// command is the command line.
+// commands is the command line.
+type commands struct {
+	Callbacks callbacksCommand `cmd:"" default:"withargs" help:"Send callbacks at full rate under every fault (the default)."`
+	Loss      lossCommand      `cmd:"" help:"Kill receivers in the middle of deliveries."`
+}
+
+// Common are the flags of both.
+type common struct {
+	Clients  int           `default:"32" help:"Senders, each with a new connection for each request, as OSS has."`
+	HoldFor  time.Duration `default:"1m" help:"How long a transaction is held open."`
+	Slowest  time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
+	Seed     uint64        `default:"1" help:"Seed for the order of the faults and the receivers they hit."`
+	Receiver string        `help:"The receiver's program. By default it is built."`
+	Verbose  bool          `short:"v" help:"Print each fault as it comes."`
+}
+
+// counts say how many there are of each fault.
+type counts struct {
+	Kills     int `default:"50" help:"Receivers to end with SIGKILL."`
+	Outages   int `default:"20" help:"Times that PostgreSQL is stopped at once."`
+	Cuts      int `default:"10" help:"Times that all connections to PostgreSQL are cut."`
+	Stalls    int `default:"5" help:"Times that connections to PostgreSQL accept data and send none."`
+	Delays    int `default:"5" help:"Times that PostgreSQL answers late."`
+	Fills     int `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is down. 0 without the right to mount."`
+	Restarts  int `default:"10" help:"Receivers to stop with SIGTERM and start again."`
+	Failovers int `default:"10" help:"Times that a synchronous standby stalls, the primary is killed and the standby promoted."`
+	Holds     int `default:"1" help:"Times that a transaction is held open, so that nothing can be told."`
+	Pauses    int `default:"1" help:"Times that a hook is paused in the middle."`
+}
+
+type callbacksCommand struct {
+	common
+	counts
+	Callbacks int `default:"1000000" help:"Callbacks to send, each of another upload. More are sent until all faults have come."`
+	Told      int `default:"10000" help:"How many of them, at least, hooks tell of."`
+}
+
+type lossCommand struct {
+	common
+	Events int           `default:"10000" help:"Uploads, of each of which hooks tell."`
+	Kills  int           `default:"10" help:"Times that a receiver is ended with SIGKILL while it delivers."`
+	Others int           `default:"0" help:"How many there are of each other fault."`
+	Every  time.Duration `default:"20s" help:"Time from one fault to the next. A dead receiver's lease is 15 s."`
+}
+
+// command is what to do.
 type command struct {
-	Callbacks int           `default:"1000000" help:"Callbacks to send, each of another upload. More are sent until all faults have come."`
-	Clients   int           `default:"32" help:"Senders, each with a new connection for each request, as OSS has."`
-	Kills     int           `default:"50" help:"Receivers to end with SIGKILL."`
-	Outages   int           `default:"20" help:"Times that PostgreSQL is stopped at once."`
-	Cuts      int           `default:"10" help:"Times that all connections to PostgreSQL are cut."`
-	Stalls    int           `default:"5" help:"Times that connections to PostgreSQL accept data and send none."`
-	Delays    int           `default:"5" help:"Times that PostgreSQL answers late."`
-	Fills     int           `default:"5" help:"Times that a spool's disk fills up while PostgreSQL is down. 0 without the right to mount."`
-	Restarts  int           `default:"10" help:"Receivers to stop with SIGTERM and start again."`
-	Failovers int           `default:"10" help:"Times that a synchronous standby stalls, the primary is killed and the standby promoted."`
-	Slowest   time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
-	Seed      uint64        `default:"1" help:"Seed for the order of the faults and the receivers they hit."`
-	Receiver  string        `help:"The receiver's program. By default it is built."`
-	Verbose   bool          `short:"v" help:"Print each fault as it comes."`
+	common
+	counts
+	Callbacks, Told int
+	Rate            float64       // callbacks a second; 0 is as fast as they are answered
+	Await           time.Duration // how long a kill waits for a delivery
+}
+
+// Run runs the test. kong calls it.
+func (c callbacksCommand) Run(ctx context.Context, std cli.Stdio) error {
+	if c.Callbacks < 1 || c.Clients < 1 {
+		return cli.Usage(errors.New("give at least one callback and one client"))
+	}
+	return command{common: c.common, counts: c.counts, Callbacks: c.Callbacks, Told: c.Told}.run(ctx, std)
+}
+
+// Run runs the test. kong calls it.
+func (c lossCommand) Run(ctx context.Context, std cli.Stdio) error {
+	if c.Events < 1 || c.Clients < 1 || c.Kills < 1 || c.Others < 0 || c.Every <= 0 {
+		return cli.Usage(errors.New("give at least one event, one client, one kill, and a time"))
+	}
+	n := c.Others
+	faults := counts{Kills: c.Kills, Outages: n, Cuts: n, Stalls: n, Delays: n, Fills: n, Restarts: n, Failovers: n, Holds: n, Pauses: 1}
+	duration := time.Duration(c.Kills+8*n+1) * c.Every
+	return command{common: c.common, counts: faults, Callbacks: c.Events, Told: c.Events,
+		Rate: float64(c.Events) / duration.Seconds(), Await: c.Every}.run(ctx, std)
 }
 
 var errFailed = errors.New("a promise was broken or a fault did not come; see the table")
@@ -40,14 +101,10 @@ var errFailed = errors.New("a promise was broken or a fault did not come; see th
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 	program := cli.Program{Name: "chaos", Description: "Proves that nothing acknowledged is lost or doubled, whatever fails."}
-	return program.Run(ctx, &command{}, args, env, std)
+	return program.Run(ctx, &commands{}, args, env, std)
 }
 
-// Run runs the test. kong calls it.
-func (c command) Run(ctx context.Context, std cli.Stdio) error {
-	if c.Callbacks < 1 || c.Clients < 1 {
-		return cli.Usage(errors.New("give at least one callback and one client"))
-	}
+func (c command) run(ctx context.Context, std cli.Stdio) error {
 	progress := io.Discard
 	if c.Verbose {
 		progress = std.Err
@@ -57,6 +114,8 @@ func (c command) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer w.close()
+	w.telling.reader.start(ctx)
+	defer w.telling.reader.stop()
 	load := newLoad(w, c)
 	faults := newFaults(w, load, c)
 	faulted := make(chan error, 1)

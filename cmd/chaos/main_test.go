@@ -24,14 +24,33 @@ func TestChaos(t *testing.T) {
 	toolchain.Need(t, "standby")
 	var out bytes.Buffer
 	args := []string{"--callbacks", "6000", "--clients", "16", "--kills", "3", "--outages", "2", "--cuts", "1",
-		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--failovers", "1", "--slowest", "1m"}
+		"--stalls", "1", "--delays", "1", "--fills", "1", "--restarts", "1", "--failovers", "1",
+		"--holds", "1", "--hold-for", "4s", "--told", "600", "--slowest", "1m"}
 	err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	blanks := regexp.MustCompile(" +")
 	for _, want := range []string{"3 SIGKILLs, 1 SIGTERMs, 2 stops of PostgreSQL, 1 cuts, 1 stalls, 1 delays", "1 failovers",
-		"\nfaults that did not come 0\n", "acknowledged and lost", "recorded twice"} {
+		"1 transactions held open for 4s", "1 pauses", "\ndelivered twice without a reason 0\n", "\nfaults that did not come 0\n",
+		"acknowledged and lost", "recorded twice"} {
+		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestLoss is a short run of the deliveries: the receiver that makes them is killed once.
+func TestLoss(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	args := []string{"loss", "--events", "300", "--kills", "1", "--every", "3s", "--clients", "8", "--slowest", "1m"}
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	blanks := regexp.MustCompile(" +")
+	for _, want := range []string{"1 SIGKILLs", "1 pauses", "\nfaults that did not come 0\n", "\nreceivers killed while they delivered 1\n",
+		"\ndelivered twice without a reason 0\n"} {
 		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &out)
 		}
@@ -41,13 +60,28 @@ func TestChaos(t *testing.T) {
 // TestVerdict checks that a run can fail.
 func TestVerdict(t *testing.T) {
 	t.Parallel()
-	good := func() verdict { return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1} }
+	good := func() verdict {
+		return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1, told: &toldVerdict{events: 1, requests: 20, failed: 10,
+			twice: map[string]int{"kill": 1}}}
+	}
 	for name, change := range map[string]func(*verdict){
 		"lost":                 func(v *verdict) { v.lost = 1 },
 		"doubled":              func(v *verdict) { v.doubled = 1 },
 		"wrong answer":         func(v *verdict) { v.load.wrong = []string{"403 forged"} },
 		"slow answer":          func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
 		"missed fault":         func(v *verdict) { v.missed = 1 },
+		"no event":             func(v *verdict) { v.told.events = 0 },
+		"untold":               func(v *verdict) { v.told.untold = 1 },
+		"invented":             func(v *verdict) { v.told.invented = 1 },
+		"told twice":           func(v *verdict) { v.told.twice[unexplained] = 1 },
+		"told during a pause":  func(v *verdict) { v.told.disturbed = 1 },
+		"out of order":         func(v *verdict) { v.told.misplaced = 1 },
+		"badly signed":         func(v *verdict) { v.told.bad = []string{"no signature"} },
+		"disabled":             func(v *verdict) { v.told.ended = 1 },
+		"too few failures":     func(v *verdict) { v.told.requests = 40 },
+		"too much uncommitted": func(v *verdict) { v.told.most = mostUncommitted + 1 },
+		"told early":           func(v *verdict) { v.told.held.early = 1 },
+		"not shown":            func(v *verdict) { v.told.held.unseen = 1 },
 		"nothing acknowledged": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
 	} {
 		v := good()
@@ -95,7 +129,7 @@ func TestMissed(t *testing.T) {
 		"may not mount":                 {syscall.EPERM, map[string]int{"kill": 2}, 0},
 		"may not mount, a kill too few": {syscall.EPERM, map[string]int{"kill": 1}, 1},
 	} {
-		f := newFaults(&world{mountErr: tt.mountErr}, nil, command{Kills: 2, Fills: 1})
+		f := newFaults(&world{mountErr: tt.mountErr}, nil, command{counts: counts{Kills: 2, Fills: 1}})
 		if f.done = tt.done; f.missed() != tt.want {
 			t.Errorf("%s: %d missed, want %d", name, f.missed(), tt.want)
 		}

@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type receiver struct {
 	mounted             bool
 	databaseURL, keyURL string
 	public, admin       string // addresses
+	messages            *messages
 	cmd                 *exec.Cmd
 }
 
@@ -70,7 +72,8 @@ func (r *receiver) start(ctx context.Context) error {
 
 func (r *receiver) launch(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.program, "serve")
-	cmd.Env = append(os.Environ(), "UPCALL_LISTEN="+r.public, "UPCALL_ADMIN_LISTEN="+r.admin, "UPCALL_DATABASE_URL="+r.databaseURL,
+	cmd.Env = append(append(os.Environ(), hookRules...), "UPCALL_HOOKS_SCHEDULE="+hookSchedule(), "UPCALL_LISTEN="+r.public,
+		"UPCALL_ADMIN_LISTEN="+r.admin, "UPCALL_DATABASE_URL="+r.databaseURL,
 		"UPCALL_TOKEN_KEYS="+loadgen.TokenKeys, "UPCALL_TRUST_KEY_URLS="+r.keyURL,
 		"UPCALL_SPOOL_DIR="+filepath.Join(r.disk, "spool"), "UPCALL_SPOOL_MIN_FREE_BYTES="+strconv.Itoa(diskSize/16))
 	stderr, err := cmd.StderrPipe()
@@ -89,7 +92,7 @@ func (r *receiver) launch(ctx context.Context) error {
 			break
 		}
 	}
-	go io.Copy(io.Discard, log)
+	go r.messages.read(log)
 	return nil
 }
 
@@ -111,6 +114,41 @@ func (r *receiver) end(signal syscall.Signal) error {
 		return nil // its error is the signal
 	}
 	return err
+}
+
+// messages counts the lines that receivers log.
+type messages struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+// read counts until the receiver ends.
+func (m *messages) read(log *bufio.Reader) {
+	for {
+		line, err := log.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		var message struct{ Level, Msg string }
+		if json.Unmarshal(line, &message) != nil || message.Level == "INFO" {
+			continue
+		}
+		m.mu.Lock()
+		m.counts[message.Msg]++
+		m.mu.Unlock()
+	}
+}
+
+// count returns how often there was a warning or error that begins so.
+func (m *messages) count(beginning string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for message, count := range m.counts {
+		if strings.HasPrefix(message, beginning) {
+			n += count
+		}
+	}
+	return n
 }
 
 // throughProxy puts the proxy's address into a database URL.

@@ -16,8 +16,9 @@ import (
 	"upcall/internal/loadgen"
 )
 
-// settle is how long the spools may take to drain after the last fault.
-const settle = 2 * time.Minute
+// settle is how long the spools may take to drain after the last fault, and settleTelling how
+// long it may take until everyone has been told.
+const settle, settleTelling = 2 * time.Minute, 10 * time.Minute
 
 // A verdict compares what was answered with what is recorded.
 type verdict struct {
@@ -26,12 +27,14 @@ type verdict struct {
 	lost     int // acknowledged and not recorded
 	doubled  int // recorded more than once
 	missed   int // faults that should have come but did not
+	told     *toldVerdict
 }
 
 // good reports whether every promise was kept and every answer came in time. A run without
 // acknowledged callbacks, or without its faults, proves nothing.
 func (v verdict) good(slowest time.Duration) bool {
-	return v.missed == 0 && v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 && v.load.slowest <= slowest
+	return v.missed == 0 && v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 &&
+		v.load.slowest <= slowest && v.told.good()
 }
 
 func (v verdict) acknowledged() int {
@@ -49,6 +52,10 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if err := w.drain(ctx); err != nil {
 		return verdict{}, err
 	}
+	if err := w.telling.settle(ctx, settleTelling); err != nil {
+		return verdict{}, err
+	}
+	w.telling.reader.stop()
 	for _, r := range w.receivers {
 		if err := r.end(syscall.SIGTERM); err != nil {
 			return verdict{}, err
@@ -60,6 +67,9 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	}
 	defer pool.Close()
 	v := verdict{load: l}
+	if v.told, err = w.telling.judge(ctx); err != nil {
+		return verdict{}, err
+	}
 	found := make(map[uuid.UUID]bool, len(l.events))
 	requests := make(map[string]bool, len(l.events))
 	err = eventstore.Each(ctx, pool, func(e *event.Event) {
@@ -110,9 +120,10 @@ func (w *world) drain(ctx context.Context) error {
 func (v verdict) print(out io.Writer, f *faults) {
 	l := v.load
 	fmt.Fprintf(out, "%s, %d CPUs, two receivers, one PostgreSQL; ", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU())
-	fmt.Fprintf(out, "%d SIGKILLs, %d SIGTERMs, %d stops of PostgreSQL, %d cuts, %d stalls, %d delays, %d full spool disks, %d failovers\n",
-		f.done["kill"], f.done["restart"], f.done["outage"], f.done["cut"], f.done["stall"], f.done["delay"], f.done["fill"],
-		f.done["failover"])
+	fmt.Fprintf(out, "%d SIGKILLs, %d SIGTERMs, %d stops of PostgreSQL, %d cuts, %d stalls, %d delays, %d full spool disks, ",
+		f.done["kill"], f.done["restart"], f.done["outage"], f.done["cut"], f.done["stall"], f.done["delay"], f.done["fill"])
+	fmt.Fprintf(out, "%d failovers, %d transactions held open for %v, %d pauses\n",
+		f.done["failover"], f.done["hold"], f.HoldFor, f.done["pause"])
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if n := f.wanted["fill"]; n > 0 && f.excused("fill") {
 		fmt.Fprintf(table, "disks not filled, as this run may not mount any\t%d (%v)\n", n, f.world.mountErr)
@@ -137,6 +148,8 @@ func (v verdict) print(out io.Writer, f *faults) {
 		fmt.Fprintf(table, "%s\t%v\n", row.what, row.n)
 	}
 	table.Flush()
+	fmt.Fprintln(out)
+	v.told.print(out)
 	for i, answer := range l.wrong {
 		if i == 5 {
 			fmt.Fprintf(out, "and %d more\n", len(l.wrong)-i)

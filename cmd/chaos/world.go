@@ -22,6 +22,7 @@ import (
 // that reach it through the proxy, each with its spool on a small disk.
 type world struct {
 	dir       string
+	program   string // the receiver's
 	progress  io.Writer
 	keys      *loadgen.KeyServer
 	postgres  *embeddedpg.Server
@@ -29,11 +30,13 @@ type world struct {
 	standby   *embeddedpg.Server // only during a failover
 	proxy     *toxiproxy.Proxy
 	receivers []*receiver
+	messages  *messages // that they log
+	telling   *telling
 	mountErr  error // why the spools are not on small disks
 }
 
 func newWorld(ctx context.Context, c command, progress io.Writer) (*world, error) {
-	w := &world{progress: progress, keys: loadgen.NewKeyServer()}
+	w := &world{progress: progress, keys: loadgen.NewKeyServer(), messages: &messages{counts: make(map[string]int)}}
 	if err := w.build(ctx, c); err != nil {
 		w.close()
 		return nil, err
@@ -49,10 +52,9 @@ func (w *world) build(ctx context.Context, c command) error {
 	if err := os.Chmod(w.dir, 0o711); err != nil { // PostgreSQL does not run as root, and must get in
 		return fmt.Errorf("make directory: %w", err)
 	}
-	program := c.Receiver
-	if program == "" {
-		program = filepath.Join(w.dir, "receiver")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "upcall/cmd/receiver").CombinedOutput(); err != nil {
+	if w.program = c.Receiver; w.program == "" {
+		w.program = filepath.Join(w.dir, "receiver")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.program, "upcall/cmd/receiver").CombinedOutput(); err != nil {
 			return fmt.Errorf("build receiver: %w: %s", err, out)
 		}
 	}
@@ -61,6 +63,9 @@ func (w *world) build(ctx context.Context, c command) error {
 		return err
 	}
 	if err := migrations.Up(ctx, w.postgres.URL()); err != nil {
+		return err
+	}
+	if w.telling, err = newTelling(ctx, w, c.Callbacks, c.Told); err != nil {
 		return err
 	}
 	if w.proxy, err = w.newProxy("postgres", w.postgres.Port()); err != nil {
@@ -82,7 +87,8 @@ func (w *world) build(ctx context.Context, c command) error {
 		case err != nil:
 			return fmt.Errorf("mount disk: %w", err)
 		}
-		r := &receiver{program: program, disk: disk, mounted: err == nil, databaseURL: databaseURL, keyURL: w.keys.KeyURL}
+		r := &receiver{program: w.program, disk: disk, mounted: err == nil, databaseURL: databaseURL, keyURL: w.keys.KeyURL,
+			messages: w.messages}
 		w.receivers = append(w.receivers, r)
 		if err := r.choosePorts(); err != nil {
 			return err
@@ -120,6 +126,9 @@ func (w *world) close() {
 	}
 	if w.standby != nil {
 		w.standby.Stop()
+	}
+	if w.telling != nil {
+		w.telling.close()
 	}
 	w.keys.Close()
 	os.RemoveAll(w.dir)

@@ -69,7 +69,7 @@ var groundFloor = slices.Concat(standardOnly, []string{
 var confined = map[string][]string{
 	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/oss"},
-	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench"},
+	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/recorder", "upcall/internal/spool"},
@@ -80,6 +80,7 @@ var confined = map[string][]string{
 	"github.com/standard-webhooks":                 {"upcall/internal/webhook/listen"},
 	"go.yaml.in/yaml":                              {"upcall/internal/policy", "upcall/internal/hooks"},
 	"github.com/Shopify/toxiproxy":                 {"upcall/cmd/chaos"},
+	"github.com/standard-webhooks":                 {"upcall/cmd/chaos"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/cli"},
 	"upcall/internal/embeddedpg":                   {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/cli":                          {"upcall/cmd/"},
