@@ -44,7 +44,7 @@ func TestChaos(t *testing.T) {
 func TestLoss(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	args := []string{"loss", "--events", "300", "--kills", "1", "--every", "3s", "--clients", "8", "--slowest", "1m"}
+	args := []string{"loss", "--events", "40", "--kills", "1", "--every", "2s", "--clients", "8", "--slowest", "1m"}
 	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
