@@ -101,6 +101,17 @@ func (s *Server) routes() []route {
 		{"GET /v1/idle", Viewer, s.getIdle},            // a test of an application
 		{"GET /v1/events", Viewer, s.getEvents},        // an application that pulls
 		{"GET /v1/events/stream", Viewer, s.getStream}, // the same, or a page in a browser behind one
+		{"GET /v1/hooks", Viewer, s.getHooks},          // an operator, or a program of theirs, as all below
+		{"POST /v1/hooks", Operator, s.postHook},
+		{"GET /v1/hooks/{id}", Viewer, s.getHook},
+		{"PATCH /v1/hooks/{id}", Operator, s.patchHook},
+		{"DELETE /v1/hooks/{id}", Operator, s.deleteHook},
+		{"POST /v1/hooks/{id}/test", Operator, s.postTest},
+		{"POST /v1/hooks/{id}/pause", Operator, s.postPause},
+		{"POST /v1/hooks/{id}/resume", Operator, s.postResume},
+		{"POST /v1/hooks/{id}/rotate", Operator, s.postRotate},
+		{"POST /v1/hooks/{id}/redeliver", Operator, s.postRedeliver},
+		{"GET /v1/hooks/{id}/attempts", Viewer, s.getAttempts},
 	}
 }
 
@@ -126,7 +137,6 @@ func (s *Server) handle(to route) http.HandlerFunc {
 				return
 			}
 		}
-		r.Body = http.MaxBytesReader(a, r.Body, mostBody)
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			a.endless()
 		}

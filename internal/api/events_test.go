@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/apikey"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/wait"
 )
 
 // TestUnauthenticated checks that no call of the API answers without a key with enough right.
@@ -94,9 +95,7 @@ func TestEventsWait(t *testing.T) {
 	// It ends at once when the receiver stops.
 	began := time.Now()
 	go func() { answered <- w.call(t, "GET", "/v1/events?wait=30s&after="+got.body.Next, w.viewer, "") }()
-	for len(w.waiting) == 0 {
-		time.Sleep(time.Millisecond) // a condition that nothing announces
-	}
+	wait.Until(t, "the call waits", func() bool { return len(w.waiting) > 0 })
 	w.Stop()
 	if got := <-answered; len(got.body.Events) != 0 || time.Since(began) > 5*time.Second {
 		t.Errorf("after Stop: %d %s, after %v", got.status, got.text, time.Since(began))

@@ -20,6 +20,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
 	"upcall/internal/hooks"
+	"upcall/internal/testing/wait"
 )
 
 // A world is an API on a database of its own, over real HTTP.
@@ -99,7 +100,8 @@ func (w *world) key(t *testing.T, id string, role Role) string {
 	return text
 }
 
-// add inserts events and returns their ids, in the order of the log.
+// add inserts events and returns their ids, in the order of the log, once the log tells them:
+// transactions of other tests hold it up, too.
 func (w *world) add(t *testing.T, bucket string, n int) (ids []string) {
 	t.Helper()
 	for range n {
@@ -110,6 +112,13 @@ func (w *world) add(t *testing.T, bucket string, n int) (ids []string) {
 		}
 		ids = append(ids, id)
 	}
+	wait.Until(t, "the log tells all events", func() (told bool) {
+		const query = "SELECT max(recorded_xid) < pg_snapshot_xmin(pg_current_snapshot()) FROM upcall.upload_events"
+		if err := w.pool.QueryRow(t.Context(), query).Scan(&told); err != nil {
+			t.Fatal(err)
+		}
+		return told
+	})
 	return ids
 }
 
@@ -128,6 +137,14 @@ type reply struct {
 		Errors                            []struct{ Field, Detail string }
 		Behind                            []string
 	}
+	hook struct {
+		ID, Name, State, Secret string
+		Buckets, Headers        []string
+		KeyPrefixes             []string `json:"key_prefixes"`
+		Vars                    map[string]string
+		MaxInFlight             int     `json:"max_in_flight"`
+		RotatedUntil            *string `json:"rotated_until"`
+	}
 }
 
 func (w *world) call(t *testing.T, method, path, key, body string) reply {
@@ -135,7 +152,7 @@ func (w *world) call(t *testing.T, method, path, key, body string) reply {
 	return call(t, method, w.url+path, key, body)
 }
 
-func call(t *testing.T, method, url, key, body string) (got reply) {
+func call(t *testing.T, method, url, key, body string) reply {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -147,6 +164,11 @@ func call(t *testing.T, method, url, key, body string) (got reply) {
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	return send(t, r)
+}
+
+func send(t *testing.T, r *http.Request) (got reply) {
+	t.Helper()
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +181,9 @@ func call(t *testing.T, method, url, key, body string) (got reply) {
 	got.status, got.header, got.text = response.StatusCode, response.Header, string(text)
 	if strings.HasSuffix(got.header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(text, &got.body); err != nil {
-			t.Fatalf("%s %s: %v in %s", method, url, err, text)
+			t.Fatalf("%s %s: %v in %s", r.Method, r.URL, err, text)
 		}
+		_ = json.Unmarshal(text, &got.hook) // only some answers are of one
 	}
 	return got
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -76,7 +78,10 @@ func asProblem(err error) *problem {
 		return &problem{kind: kindUnavailable, detail: "the database did not answer in time; try again", cause: err}
 	}
 	if mistakes := mistakesOf(err); mistakes != nil {
-		p := &problem{kind: kindMalformed, detail: fault.OneLine(mistakes).Error(), errors: mistakes}
+		p := &problem{kind: kindMalformed, detail: fault.Line(mistakes[0].Error()), errors: mistakes}
+		if more := len(mistakes) - 1; more > 0 {
+			p.detail += fmt.Sprintf(" (and %d more)", more)
+		}
 		switch {
 		case errors.Is(err, hooks.ErrNotFound):
 			p.kind = kindNotFound
@@ -90,10 +95,13 @@ func asProblem(err error) *problem {
 
 // mistakesOf returns what a caller can fix: mistakes that all name a member or a parameter.
 func mistakesOf(err error) fault.List {
-	mistakes := fault.Of(err)
-	for _, m := range mistakes {
-		if m.Field == "" {
+	mistakes := slices.Clone(fault.Of(err))
+	for i, m := range mistakes {
+		switch m.Field {
+		case "":
 			return nil
+		case "endpoint": // as package hooks and the command line call it
+			mistakes[i].Field, mistakes[i].Fix = "id", "see GET /v1/hooks"
 		}
 	}
 	return mistakes

@@ -174,7 +174,7 @@ func (e *Endpoints) load(ctx context.Context, condition string, args ...any) ([]
 // Update changes settings and returns the endpoint as it is then.
 func (e *Endpoints) Update(ctx context.Context, endpoint string, c Change) (Endpoint, error) {
 	return e.change(ctx, endpoint, "endpoint was changed", func(changed *Endpoint) error {
-		changed.Settings = c.apply(changed.Settings).withDefaults()
+		changed.Settings = c.Apply(changed.Settings).withDefaults()
 		if changed.Name == "" {
 			return fault.In("name", fault.New(ErrName, "", "leave it out to keep it", "it is empty"))
 		}

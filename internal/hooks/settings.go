@@ -59,8 +59,8 @@ type Change struct {
 	Headers     *map[string]string `json:"headers"`
 }
 
-// apply returns the settings after the change.
-func (c Change) apply(s Settings) Settings {
+// Apply returns the settings after the change.
+func (c Change) Apply(s Settings) Settings {
 	set(&s.Name, c.Name)
 	set(&s.URL, c.URL)
 	set(&s.On, c.On)
