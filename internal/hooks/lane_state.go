@@ -109,6 +109,9 @@ func (l *lane) stateChanged(ctx context.Context, v verdict, problem string) {
 		logger.ErrorContext(ctx, "endpoint is disabled; it keeps its place in the log: run receiver hooks resume "+l.endpoint.Name,
 			append(attrs, slog.Time("failing_since", l.breaker.since))...)
 	}
+	if !l.working() { // an operator paused it while requests were in flight
+		changed.State, changed.Reason = l.endpoint.State, l.endpoint.Reason
+	}
 	l.endpoint = &changed
 }
 
