@@ -3,10 +3,10 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus growth soak chaos fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth soak chaos fuzz build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## run the whole loop once and show the recorded rows
 	go run ./cmd/demo
@@ -33,6 +33,11 @@ bench: ## measure receiver and issuer against what a user would run instead
 
 versus: ## compare the CPU time of a callback with that of an earlier commit, BEFORE
 	go run ./cmd/bench versus --before $(or $(BEFORE),HEAD~1)
+
+deliveries: ## measure deliveries and what one bad endpoint costs the others, and what the log costs a callback
+	go run ./cmd/bench deliver
+	go run ./cmd/bench isolate
+	go run ./cmd/bench log
 
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), and without tokens
 	go run ./cmd/bench growth --rows 0,10000000,50000000

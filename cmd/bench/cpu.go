@@ -22,30 +22,37 @@ const tick = 10 * time.Millisecond
 // postgresCPU returns the CPU time that PostgreSQL has used: the postmaster, the processes
 // that it has reaped, and its present ones. It is 0 without /proc.
 func postgresCPU(server *embeddedpg.Server) (time.Duration, error) {
+	var total time.Duration
+	err := eachPostgres(server, func(_ int, used time.Duration) { total += used })
+	return total, err
+}
+
+// eachPostgres visits the processes of PostgreSQL.
+func eachPostgres(server *embeddedpg.Server, visit func(pid int, used time.Duration)) error {
 	file, err := os.ReadFile(filepath.Join(server.DataDir(), "pgdata", "postmaster.pid"))
 	if err != nil {
-		return 0, fmt.Errorf("find PostgreSQL: %w", err)
+		return fmt.Errorf("find PostgreSQL: %w", err)
 	}
 	postmaster, _, _ := strings.Cut(string(file), "\n")
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, fmt.Errorf("read CPU times: %w", err)
+		return fmt.Errorf("read CPU times: %w", err)
 	}
-	var total time.Duration
 	for _, path := range stats {
-		pid := filepath.Base(filepath.Dir(path))
+		name := filepath.Base(filepath.Dir(path))
 		parent, used, err := readStat(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // the process has ended
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if pid == postmaster || parent == postmaster {
-			total += used
+		if name == postmaster || parent == postmaster {
+			pid, _ := strconv.Atoi(name) // the pattern matches only numbers
+			visit(pid, used)
 		}
 	}
-	return total, nil
+	return nil
 }
 
 // processCPU returns the CPU time that a process has used. It is 0 without /proc.
@@ -55,6 +62,30 @@ func processCPU(pid int) (time.Duration, error) {
 		return 0, nil
 	}
 	return used, err
+}
+
+// exactCPU returns the CPU time that processes have used, to the nanosecond: that of their
+// threads. It is 0 without /proc.
+func exactCPU(pids ...int) (total time.Duration, err error) {
+	for _, pid := range pids {
+		paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		if err != nil {
+			return 0, fmt.Errorf("read CPU times: %w", err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+				continue // the thread has ended
+			}
+			used, _, _ := strings.Cut(string(text), " ")
+			nanoseconds, wrong := strconv.ParseInt(used, 10, 64)
+			if err := errors.Join(err, wrong); err != nil {
+				return 0, fmt.Errorf("read CPU times: %w", err)
+			}
+			total += time.Duration(nanoseconds)
+		}
+	}
+	return total, nil
 }
 
 // readStat returns a process's parent, and the CPU time of the process and of the children

@@ -31,7 +31,7 @@ type lab struct {
 }
 
 func newLab(ctx context.Context) (*lab, error) {
-	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{MaxConnections: 200})
+	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{MaxConnections: 200, CommitTimes: true})
 	if err != nil {
 		return nil, err
 	}

@@ -23,8 +23,12 @@ type commands struct {
 	Versus  versusCommand  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
 	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows in the table already."`
 	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
+	Deliver deliverCommand `cmd:"" help:"Measure signed deliveries a second to one endpoint while callbacks come in."`
+	Isolate isolateCommand `cmd:"" help:"Measure how long endpoints wait for deliveries while another one hangs."`
+	Log     logCommand     `cmd:"" help:"Measure what the log and its readers cost the intake."`
 	Serve   serveCommand   `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
 
+	Sink     sinkCommand     `cmd:"" hidden:"" help:"Be endpoints until standard input ends."`
 	Requests requestsCommand `cmd:"" hidden:"" help:"Write callbacks as they are on the wire."`
 }
 

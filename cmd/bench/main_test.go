@@ -100,12 +100,64 @@ func TestSoak(t *testing.T) {
 	})
 }
 
+// fails runs bench and checks that it fails with a sentinel.
+func fails(t *testing.T, want error, args ...string) {
+	t.Helper()
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: os.Stderr}); !errors.Is(err, want) {
+		t.Errorf("%v: error %v, want %v", args, err, want)
+	}
+}
+
+func TestDeliver(t *testing.T) {
+	t.Parallel()
+	args := []string{"deliver", "--behind", "3000", "--intake", "50", "--clients", "4", "--rounds", "2", "--round", "500ms"}
+	text := output(t, append(args, "--at-least", "0.1", "--taken", "0.1")...)
+	expectLines(t, text, map[string]int{
+		`^ *(1|2|all)( +\d+){2}( +\d+\.\d\d){4} *$`:                                                 3,
+		`^\d+ deliveries/s, \d+ in the slowest round, all signed; \d+ callbacks/s$`:                 1,
+		`^PostgreSQL .* 50 callbacks/s from 4 .* one endpoint with 3000 events behind; .* machine$`: 1,
+	})
+	fails(t, errRate, append(args, "--at-least", "1e9", "--taken", "0.1")...)
+	fails(t, errRate, append(args, "--at-least", "0.1", "--taken", "1e9")...)
+}
+
+func TestIsolate(t *testing.T) {
+	t.Parallel()
+	args := []string{"isolate", "--endpoints", "4", "--rate", "40", "--clients", "2", "--behind", "500", "--rounds", "1", "--phase", "1s"}
+	lenient := append(args, "--ratio", "1e9", "--median", "1m", "--p99", "1m")
+	expectLines(t, output(t, lenient...), map[string]int{
+		`^ *(1|all)( +-?\d+\.\dms){8} +\d+\.\d{3} *$`:                                                                   2,
+		`^median of the ratios: \d+\.\d{3}; the bad endpoint had 8 requests, at most 8 at once, and 0 rows of retries$`: 1,
+	})
+	fails(t, errNotIsolated, append(lenient, "--ratio", "0.000001")...)
+	fails(t, errNotIsolated, append(lenient, "--p99", "1ns")...)
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	args := []string{"log", "--clients", "2", "--requests", "600", "--rounds", "2", "--endpoints", "3"}
+	text := output(t, append(args, "--most-cpu", "1e9", "--least-rate", "0", "--most-p99", "1e9")...)
+	expectLines(t, text, map[string]int{
+		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       2,
+		`^ *[12]( +\d+( +[\d.]+(µs|ms|s)){2}){2} +\d+\.\d{3} +-?[\d.]+(µs|ms|s) *$`:                               2,
+		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} *$`:                                                            2,
+		`^median of the ratios: \d+\.\d{3} of the CPU time, \d+\.\d{3} of the rate$`:                              1,
+		`^median of the ratios: \d+\.\d{3} of the rate; an event costs the reader -?[\d.]+(µs|ms|s) of CPU time$`: 1,
+		`^median of the ratios: \d+\.\d{3} of the 99th percentile$`:                                               1,
+	})
+	fails(t, errCost, append(args, "--parts", "index", "--most-cpu", "0.001")...)
+	fails(t, errCost, append(args, "--parts", "readers", "--least-rate", "1e9")...)
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"--clients", "0"}, {"--clients", "16", "--requests", "100"}, {"--clients", "1", "--requests", "0"}, {"--rounds", "0"},
 		{"growth", "--clients", "0"}, {"growth", "--rounds", "0"}, {"growth", "--requests", "1"},
 		{"versus"}, {"versus", "--before", "HEAD", "--rounds", "0"},
+		{"deliver", "--rounds", "0"}, {"deliver", "--intake", "0"}, {"deliver", "--behind", "0"},
+		{"isolate", "--endpoints", "1"}, {"isolate", "--rate", "0"}, {"isolate", "--phase", "0s"},
+		{"log", "--requests", "10"}, {"log", "--rounds", "0"}, {"log", "--parts", "nothing"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {

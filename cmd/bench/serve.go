@@ -71,6 +71,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	cfg := receiver.Config{
 		DatabaseURL: env[databaseURLVariable], TrustKeyURLs: []string{cmd.KeyURL},
 		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Hooks: receiver.HooksConfig{Rules: loopback},
 	}
 	if cmd.TokensOff {
 		cfg.Admission.TokenPolicy = admission.TokenOff

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,16 +119,11 @@ func (l *lab) earlier(ctx context.Context, commit, dir string) (*lab, error) {
 	if err := errors.Join(err, command(ctx, "", nil, "git", "worktree", "remove", "--force", source)); err != nil {
 		return nil, err
 	}
-	const name = "before"
-	if _, err := l.pool.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		return nil, fmt.Errorf("make database: %w", err)
-	}
-	database, err := url.Parse(l.databaseURL)
+	database, err := l.createDatabase(ctx, "before")
 	if err != nil {
-		return nil, fmt.Errorf("make database: %w", err)
+		return nil, err
 	}
-	database.Path = "/" + name
-	old := &lab{postgres: l.postgres, keys: l.keys, program: bin + "bench", databaseURL: database.String()}
+	old := &lab{postgres: l.postgres, keys: l.keys, program: bin + "bench", databaseURL: database}
 	env := append(os.Environ(), "UPCALL_DATABASE_URL="+old.databaseURL)
 	if err := command(ctx, "", env, bin+"receiver", "migrate", "up"); err != nil {
 		return nil, err

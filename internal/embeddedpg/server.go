@@ -58,6 +58,9 @@ type Config struct {
 	// cluster.
 	NoFsync bool
 
+	// CommitTimes keeps the time of each commit, for pg_xact_commit_timestamp.
+	CommitTimes bool
+
 	// BinDirs are the directories to search for postgres and initdb. Nil means PATH and
 	// the usual places of Debian, Ubuntu, Fedora and Homebrew. If there are several
 	// versions, the server runs the one that made the data, or else the newest.

@@ -86,6 +86,9 @@ func (s *Server) serverCommand() []string {
 	if s.config.NoFsync {
 		settings = append(settings, "fsync=off", "full_page_writes=off")
 	}
+	if s.config.CommitTimes {
+		settings = append(settings, "track_commit_timestamp=on")
+	}
 	command := []string{filepath.Join(s.bin.dir, "postgres"), "-D", s.pgdata()}
 	for _, setting := range settings {
 		command = append(command, "-c", setting)

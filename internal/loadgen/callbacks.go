@@ -50,6 +50,9 @@ type Generator struct {
 	run      string // tells the request ids of one generator from those of another
 	begun    time.Time
 	keyURL   string // in Base64
+
+	// Folder is where the object of callback i is. Default photos/2026/11.
+	Folder func(i int) string
 }
 
 // New returns a generator of callbacks that name this key URL.
@@ -62,7 +65,11 @@ func New(keyURL string) (*Generator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Generator{keys, template, uuid.NewString()[:8], time.Now(), base64.StdEncoding.EncodeToString([]byte(keyURL))}, nil
+	return &Generator{
+		keys: keys, template: template, run: uuid.NewString()[:8], begun: time.Now(),
+		keyURL: base64.StdEncoding.EncodeToString([]byte(keyURL)),
+		Folder: func(int) string { return "photos/2026/11" },
+	}, nil
 }
 
 // uploadID is a version 7 UUID like the issuer's: ids rise with time.
@@ -94,7 +101,7 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 
 // Body returns the body of callback number i, a form. The same number is the same upload.
 func (g *Generator) Body(i int) (string, error) {
-	object := fmt.Sprintf("photos/2026/11/%s/%08d.jpg", g.run, i)
+	object := fmt.Sprintf("%s/%s/%08d.jpg", g.Folder(i), g.run, i)
 	vars := callbackspec.Vars{"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026"}
 	terms := callbackspec.DefaultTerms(callbackspec.Form, nil, []string{"album", "uid"}, vars)
 	token, err := g.keys.Mint(uploadtoken.Claims{
