@@ -115,7 +115,8 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	_, uploader, found := strings.Cut(string(text), "\n  uploader:\n")
-	if ports != 3 || !found || !strings.Contains(uploader, "OSS_ENDPOINT: http://ossemu:9000\n") {
+	if ports != 3 || !found || !strings.Contains(uploader, "OSS_ENDPOINT: http://ossemu:9000\n") ||
+		!strings.Contains(uploader, `UPCALL_PATH_STYLE: "true"`) { // there is no host demo.ossemu
 		t.Errorf("%d ports; uploader: %s", ports, uploader)
 	}
 	if !strings.Contains(string(text), "OSS_ENDPOINT: http://127.0.0.1:${OSSEMU_PORT:-9000}") {

@@ -122,3 +122,29 @@ func TestDocumentedFile(t *testing.T) {
 		t.Errorf("%v: %+v", err, got)
 	}
 }
+
+// TestComposeFile: the endpoint that docker-compose.yml declares is its service, which has the
+// same secret.
+func TestComposeFile(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../deploy/hooks.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := Rules{AllowHTTP: true}
+	got, err := ParseFile(data, rules, func(path string) (string, error) {
+		text, err := os.ReadFile(filepath.Join("../../deploy/secrets", filepath.Base(path)))
+		return strings.TrimSpace(string(text)), err
+	})
+	if err != nil || len(got) != 1 || got[0].URL != "http://app:8090/" {
+		t.Errorf("%v: %+v", err, got)
+	}
+	compose, err := os.ReadFile("../../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `command: [hooks, listen, --listen, ":8090", --secret-file, /run/secrets/hook_secret]`
+	if _, app, _ := strings.Cut(string(compose), "\n  app:\n"); !strings.Contains(app, want) {
+		t.Errorf("docker-compose.yml does not run %s", want)
+	}
+}
