@@ -145,3 +145,27 @@ func TestLagByTheClock(t *testing.T) {
 		t.Errorf("got %+v, want 4 events and an hour", lag)
 	}
 }
+
+// TestFullXID: of the 32 bits that PostgreSQL shows of an xid, the whole number is made, also for
+// transactions that are younger than the snapshot, and where the 32 bits start again.
+func TestFullXID(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Open(t, dbtest.URL(t), eventstore.OpenFeed)
+	const epoch = 1 << 32
+	for _, tt := range []struct{ latest, low, want int64 }{
+		{3159, 3100, 3100},
+		{3159, 3159, 3159},
+		{3159, 3163, 3163},
+		{5*epoch + 3159, 3100, 5*epoch + 3100},
+		{5*epoch + 3159, 3163, 5*epoch + 3163},
+		{5*epoch + 3, epoch - 7, 5*epoch - 7},
+		{5*epoch - 7, 3, 5*epoch + 3},
+		{6*epoch - 1, 4, 6*epoch + 4},
+	} {
+		var got int64
+		query := "SELECT " + fullXID + " FROM (SELECT $1::bigint AS latest, $2::bigint AS low) AS number"
+		if err := pool.QueryRow(t.Context(), query, tt.latest, tt.low).Scan(&got); err != nil || got != tt.want {
+			t.Errorf("%d near %d: got %d, %v; want %d", tt.low, tt.latest, got, err, tt.want)
+		}
+	}
+}

@@ -174,7 +174,15 @@ type Holder struct {
 	Query    string // its beginning; empty without the right to see it
 }
 
-// holdersSQL compares the 32 bits that the two views show of an xid.
+// fullXID is the number of a transaction of which low has 32 bits, and which is not far from
+// latest. It can be above that: the views also show transactions that began after the
+// statement's snapshot was taken.
+const fullXID = `CASE
+	WHEN (latest >> 32 << 32) + low - latest > 2147483648 THEN (latest >> 32 << 32) + low - 4294967296
+	WHEN latest - (latest >> 32 << 32) - low > 2147483648 THEN (latest >> 32 << 32) + low + 4294967296
+	ELSE (latest >> 32 << 32) + low END`
+
+// holdersSQL completes the 32 bits that the two views show of an xid.
 const holdersSQL = `
 	SELECT full_xid, since, pid, prepared, coalesce(datname, ''), coalesce(usename, ''), program, state, query FROM (
 		SELECT backend_xid AS xid, xact_start AS since, pid, '' AS prepared, datname::text, usename::text,
@@ -186,10 +194,7 @@ const holdersSQL = `
 	CROSS JOIN LATERAL (
 		SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS latest, xid::text::bigint AS low
 	) AS number
-	CROSS JOIN LATERAL (
-		SELECT CASE WHEN full_number > latest THEN full_number - 4294967296 ELSE full_number END AS full_xid
-		FROM (SELECT (latest >> 32 << 32) + low AS full_number) AS guess
-	) AS known
+	CROSS JOIN LATERAL (SELECT ` + fullXID + ` AS full_xid) AS known
 	ORDER BY full_xid`
 
 // Holders returns the transactions with an xid in the whole cluster, the oldest first.
