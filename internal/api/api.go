@@ -112,12 +112,14 @@ func (s *Server) routes() []route {
 		{"POST /v1/hooks/{id}/rotate", Operator, s.postRotate},
 		{"POST /v1/hooks/{id}/redeliver", Operator, s.postRedeliver},
 		{"GET /v1/hooks/{id}/attempts", Viewer, s.getAttempts},
+		{"GET /openapi.yaml", "", s.openAPI}, // the author of an application
 	}
 }
 
 // Register adds the API to the handler of the admin listener.
 func (s *Server) Register(mux *http.ServeMux) {
 	mux.Handle("/v1/", s.mux)
+	mux.Handle("/openapi.yaml", s.mux)
 }
 
 // handle returns the handler of a route: it checks the key, answers, and writes the log line.

@@ -178,6 +178,7 @@ func send(t *testing.T, r *http.Request) (got reply) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	documentOf(t).CheckAnswer(t, r, response, text)
 	got.status, got.header, got.text = response.StatusCode, response.Header, string(text)
 	if strings.HasSuffix(got.header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(text, &got.body); err != nil {
@@ -216,6 +217,7 @@ func (w *world) stream(t *testing.T, url, last string) *sse {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { response.Body.Close() })
+	documentOf(t).CheckAnswer(t, r, response, nil)
 	return &sse{response, bufio.NewScanner(response.Body)}
 }
 
@@ -241,6 +243,13 @@ func (s *sse) next(t *testing.T) (cursor, id string) {
 		}
 		if err := json.Unmarshal([]byte(block[2][len("data: "):]), &e); err != nil {
 			t.Fatal(err)
+		}
+		var described any
+		if err := json.Unmarshal([]byte(block[2][len("data: "):]), &described); err != nil {
+			t.Fatal(err)
+		}
+		if err := documentOf(t).Components.Schemas["Event"].Value.VisitJSON(described); err != nil {
+			t.Errorf("the event is not as described: %v", err)
 		}
 		return block[0][len("id: "):], e.ID
 	}

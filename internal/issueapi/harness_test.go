@@ -1,7 +1,6 @@
 package issueapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -14,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/apikey"
@@ -29,6 +24,7 @@ import (
 	"upcall/internal/oss"
 	"upcall/internal/policy"
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/openapitest"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/servetest"
 	"upcall/internal/uploadtoken"
@@ -247,7 +243,7 @@ func (s *service) do(t testing.TB, r *http.Request) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkAnswer(t, r, response, body)
+	documentOf(t).CheckAnswer(t, r, response, body)
 	a := answer{status: response.StatusCode, header: response.Header, raw: string(body)}
 	if strings.HasSuffix(response.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(body, &a.json); err != nil {
@@ -258,15 +254,9 @@ func (s *service) do(t testing.TB, r *http.Request) answer {
 }
 
 // document reads and validates openapi.yaml once.
-var document = sync.OnceValues(func() (*openapi3.T, error) {
-	document, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
-	if err != nil {
-		return nil, err
-	}
-	return document, document.Validate(context.Background())
-})
+var document = sync.OnceValues(func() (*openapitest.Description, error) { return openapitest.Read(openAPIDocument) })
 
-func documentOf(t testing.TB) *openapi3.T {
+func documentOf(t testing.TB) *openapitest.Description {
 	t.Helper()
 	d, err := document()
 	if err != nil {
@@ -274,14 +264,6 @@ func documentOf(t testing.TB) *openapi3.T {
 	}
 	return d
 }
-
-var description = sync.OnceValues(func() (routers.Router, error) {
-	d, err := document()
-	if err != nil {
-		return nil, err
-	}
-	return gorillamux.NewRouter(d)
-})
 
 func marshal(t testing.TB, v any) []byte {
 	t.Helper()
@@ -293,30 +275,3 @@ func marshal(t testing.TB, v any) []byte {
 }
 
 var discard = slog.New(slog.DiscardHandler)
-
-// checkAnswer compares an answer with openapi.yaml.
-func checkAnswer(t testing.TB, r *http.Request, response *http.Response, body []byte) {
-	t.Helper()
-	router, err := description()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if response.ContentLength != int64(len(body)) {
-		t.Errorf("Content-Length is %d, the body has %d bytes", response.ContentLength, len(body))
-	}
-	route, parameters, err := router.FindRoute(r)
-	if err != nil {
-		return // nothing is described for this path; its tests check the answer themselves
-	}
-	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: parameters, Route: route},
-		Status:                 response.StatusCode,
-		Header:                 response.Header,
-		Body:                   io.NopCloser(bytes.NewReader(body)),
-		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
-	})
-	if err != nil {
-		t.Errorf("%s %s: the answer is not as described: %v\n%d %v\n%s", r.Method, r.URL.Path, err,
-			response.StatusCode, response.Header, body)
-	}
-}
