@@ -24,6 +24,12 @@ func helpTexts() kong.Vars {
 		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
 		"public_url":   "The callback URL as OSS sees it, if a proxy changes the path.",
+		"reply_body":   "Where the application's object goes: member (reply of our answer) or replace (it is the whole answer).",
+		"reply_secret": "Secret that signs calls of the reply hook: whsec_ and Base64. " +
+			"Better in UPCALL_REPLY_SECRET or a file that UPCALL_REPLY_SECRET_FILE names.",
+		"reply_timeout": "How long to wait for the application; 0s is as long as OSS allows, 3.8s in all.",
+		"reply_url": "Your application, which is asked after each recorded upload what to answer to the uploader; see docs/hooks.md. " +
+			"Default none.",
 		"retention": "Drop events that are this many days old, whole months at a time, for example 400d. " +
 			"At least 31d. By default events are never dropped.",
 		"spool_dir": "Where callbacks wait while PostgreSQL is unavailable. Each receiver needs its own directory on a local disk. " +

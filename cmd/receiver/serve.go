@@ -34,6 +34,7 @@ type serveCommand struct {
 	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`
 	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"${spool_min_free}"`
 	hookServeFlags
+	replyFlags
 }
 
 // admissionFlags say which callbacks are acceptable, for serve and doctor.
@@ -179,6 +180,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
 	cfg.Hooks, err = cmd.hookServeFlags.config()
+	faults.Add(err)
+	cfg.Reply, err = cmd.replyFlags.config(env)
 	faults.Add(err)
 	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)

@@ -72,7 +72,7 @@ var confined = map[string][]string{
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/recorder", "upcall/internal/spool"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
@@ -97,6 +97,7 @@ var apart = map[string][]string{
 	"upcall/internal/doctor":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/spool":     {"github.com/jackc/pgx", "upcall/internal/eventstore"},
 	"upcall/internal/recorder":  {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
+	"upcall/internal/reply":     {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/hooks"},
 	"upcall/internal/uploader":  {"github.com/aliyun/alibabacloud-oss-go-sdk-v2", "github.com/jackc/pgx", "upcall/internal/oss"},
 }
 
@@ -123,7 +124,7 @@ var layers = [][]string{
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/webhook", "internal/eventstore", "internal/ossemu",
 		"internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
-	{"internal/recorder", "internal/hooks"},
+	{"internal/recorder", "internal/hooks", "internal/reply"},
 	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api",
 		"internal/webhook/listen"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},

@@ -52,9 +52,9 @@ func replicated(conn *pgx.Conn, run func() error) error {
 }
 
 // queryRow scans the only row of a statement with a barrier.
-func queryRow(ctx context.Context, pool *pgxpool.Pool, found *bool, sql string, args ...any) error {
+func queryRow[T any](ctx context.Context, pool *pgxpool.Pool, found *T, sql string, args ...any) error {
 	_, err := execOne(ctx, pool, func(rows pgx.Rows) (err error) {
-		*found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+		*found, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
 		return err
 	}, sql, args...)
 	return err

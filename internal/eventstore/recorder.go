@@ -91,18 +91,36 @@ const findEvent = "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_i
 
 // Find reports whether an event with this ID, of this upload, is committed.
 func (r *Recorder) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (bool, error) {
+	return find[bool](ctx, r, findEvent, id, upload.UUID)
+}
+
+// find reads one value while there is a connection to spare.
+func find[T any](ctx context.Context, r *Recorder, query string, args ...any) (value T, err error) {
 	select {
 	case r.finds <- struct{}{}:
 		defer func() { <-r.finds }()
 	case <-ctx.Done():
-		return false, fmt.Errorf("find event: %w", unavailable(context.Cause(ctx)))
+		return value, fmt.Errorf("find event: %w", unavailable(context.Cause(ctx)))
 	}
-	var found bool
-	err := queryRow(ctx, r.group.config.Pool, &found, findEvent, id, upload.UUID)
-	if err != nil {
-		return false, fmt.Errorf("find event: %w", unavailable(err))
+	if err = queryRow(ctx, r.group.config.Pool, &value, query, args...); err != nil {
+		return value, fmt.Errorf("find event: %w", unavailable(err))
 	}
-	return found, nil
+	return value, nil
+}
+
+const findTime = "SELECT min(received_at) FROM upcall.callback_ids WHERE upload_id IN ($2, " + noUpload + ") AND id = $1"
+
+// ReceivedAt returns when an event with this ID, of this upload, was received first. The error
+// wraps [event.ErrUnavailable] if it cannot be found.
+func (r *Recorder) ReceivedAt(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (time.Time, error) {
+	at, err := find[*time.Time](ctx, r, findTime, id, upload.UUID)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case at == nil:
+		return time.Time{}, fmt.Errorf("find event: %w: it is not recorded", event.ErrUnavailable)
+	}
+	return at.UTC(), nil
 }
 
 // Ping checks that PostgreSQL records: it commits a batch without events, which needs the same

@@ -143,7 +143,7 @@ func TestForgery(t *testing.T) {
 			t.Errorf("%s: %+v", host, o)
 		}
 		err := Settings{URL: "http://" + host + ":" + port}.Check(Rules{AllowHTTP: true})
-		if !errors.Is(err, ErrURL) {
+		if !errors.Is(err, webhook.ErrURL) {
 			t.Errorf("%s can be added: %v", host, err)
 		}
 	}

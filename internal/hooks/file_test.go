@@ -38,7 +38,7 @@ func TestParseFileRejects(t *testing.T) {
 		{"no secret", start, webhook.ErrSecret, "hooks[0].secret_file: it is missing"},
 		{"bad secret", start + "    secret_file: bad\n", webhook.ErrSecret, "hooks[0].secret_file: the secret does not begin"},
 		{"unreadable secret", start + "    secret_file: none\n", nil, "hooks[0].secret_file: the file cannot be read"},
-		{"bad URL", "hooks:\n  - name: app\n    url: http://x/\n    secret_file: good\n", ErrURL, "hooks[0].url: it is plain http"},
+		{"bad URL", "hooks:\n  - name: app\n    url: http://x/\n    secret_file: good\n", webhook.ErrURL, "hooks[0].url: it is plain http"},
 		{"bad glob", start + "    secret_file: good\n    key_globs: ['a[']\n", ErrFilter, "hooks[0].key_globs: "},
 		{"bad start", start + "    secret_file: good\n    from: later\n", ErrFrom, "hooks[0].from: "},
 		{"the same name", start + "    secret_file: good\n" + strings.TrimPrefix(start, "hooks:\n") + "    secret_file: good\n", ErrExists,

@@ -4,25 +4,17 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"code.dny.dev/ssrf"
 
 	"upcall/internal/fault"
+	"upcall/internal/webhook"
 )
 
-var (
-	// ErrURL says that deliveries cannot go to a URL.
-	ErrURL = errors.New("wrong URL")
-	// ErrNetwork says that a text is not a network.
-	ErrNetwork = errors.New("not a network")
-)
-
-// maxURL is the longest URL in bytes.
-const maxURL = 2048
+// ErrNetwork says that a text is not a network.
+var ErrNetwork = errors.New("not a network")
 
 // Rules say where deliveries may go. The zero value admits https to public addresses only.
 type Rules struct {
@@ -69,33 +61,12 @@ func (r Rules) guard() *ssrf.Guardian {
 // checkURL returns what is wrong with an endpoint's URL. The text of the error does not hold
 // its path or query, which may hold secrets.
 func (r Rules) checkURL(text string) error {
-	bad := func(fix, problem string, args ...any) error { return fault.New(ErrURL, "", fix, problem, args...) }
-	if text == "" {
-		return bad("give one like https://app.example.com/hooks", "there is no URL")
-	}
-	if len(text) > maxURL {
-		return bad("", "it has %d bytes; the most is %d", len(text), maxURL)
-	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return bad("percent-encode what is not ASCII, and write a host in Punycode", "it has a space or another character that no URL holds")
-	}
-	u, err := url.Parse(text)
+	u, err := webhook.ParseURL(text)
 	switch {
-	case err != nil || u.Opaque != "" || u.Scheme == "" || !slices.Contains([]string{"http", "https"}, u.Scheme):
-		return bad("give one like https://app.example.com/hooks", "it is not a URL of https")
+	case err != nil:
+		return err
 	case u.Scheme == "http" && !r.AllowHTTP:
-		return bad("use https, or set UPCALL_HOOKS_ALLOW_HTTP=true here and for the receiver", "it is plain http")
-	case u.User != nil:
-		return bad("give it as a header: Authorization=Basic …", "it holds a user name or a password")
-	case u.Fragment != "" || strings.Contains(text, "#"):
-		return bad("leave out what begins with #", "it has a fragment, which is not sent")
-	case u.Hostname() == "":
-		return bad("give one like https://app.example.com/hooks", "it has no host")
-	}
-	if port := u.Port(); port != "" || strings.HasSuffix(u.Host, ":") {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return bad("give 1 to 65535, or none", "its port is not a port")
-		}
+		return fault.New(webhook.ErrURL, "", "use https, or set UPCALL_HOOKS_ALLOW_HTTP=true here and for the receiver", "it is plain http")
 	}
 	return r.checkHost(u.Hostname())
 }
@@ -104,7 +75,7 @@ func (r Rules) checkURL(text string) error {
 // once. What protects is the guard: names are resolved later, and may change.
 func (r Rules) checkHost(host string) error {
 	private := func(what string) error {
-		return fault.New(ErrURL, "", "set UPCALL_HOOKS_ALLOW_CIDRS here and for the receiver if it is yours", "its host is %s", what)
+		return fault.New(webhook.ErrURL, "", "set UPCALL_HOOKS_ALLOW_CIDRS here and for the receiver if it is yours", "its host is %s", what)
 	}
 	addr, err := netip.ParseAddr(host)
 	switch {
@@ -113,7 +84,7 @@ func (r Rules) checkHost(host string) error {
 	case err == nil:
 		return nil
 	case strings.Contains(host, "%") || strings.Contains(host, ":"):
-		return fault.New(ErrURL, "", "", "its host is not a name or an address")
+		return fault.New(webhook.ErrURL, "", "", "its host is not a name or an address")
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
@@ -123,7 +94,7 @@ func (r Rules) checkHost(host string) error {
 		}
 	}
 	if last := name[strings.LastIndexByte(name, '.')+1:]; last == "" || net.ParseIP(name) != nil {
-		return fault.New(ErrURL, "", "", "its host is not a name or an address")
+		return fault.New(webhook.ErrURL, "", "", "its host is not a name or an address")
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"upcall/internal/webhook"
 )
 
 func TestSettingsReject(t *testing.T) {
@@ -20,27 +22,27 @@ func TestSettingsReject(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"no URL", url(""), ErrURL, "url: there is no URL"},
-		{"plain http", url("http://app.example.com/"), ErrURL, "url: it is plain http; use https, or set UPCALL_HOOKS_ALLOW_HTTP=true"},
-		{"another scheme", url("ftp://app.example.com/"), ErrURL, "not a URL of https"},
-		{"no scheme", url("app.example.com/hooks"), ErrURL, "not a URL of https"},
-		{"opaque", url("https:app.example.com"), ErrURL, "not a URL of https"},
-		{"no host", url("https:///hooks"), ErrURL, "no host"},
-		{"only a port", url("https://:443/"), ErrURL, "no host"},
-		{"user", url("https://user:hunter2@app.example.com/"), ErrURL, "user name"},
-		{"fragment", url("https://app.example.com/#a"), ErrURL, "fragment"},
-		{"empty fragment", url("https://app.example.com/#"), ErrURL, "fragment"},
-		{"port 0", url("https://app.example.com:0/"), ErrURL, "port"},
-		{"port 65536", url("https://app.example.com:65536/"), ErrURL, "port"},
-		{"port without a number", url("https://app.example.com:/"), ErrURL, "port"},
-		{"space", url("https://app.example.com/a b"), ErrURL, "space"},
-		{"line break", url("https://app.example.com/\nx"), ErrURL, "space"},
-		{"not ASCII", url("https://bücher.example/"), ErrURL, "Punycode"},
-		{"bad escape", url("https://app.example.com/%zz"), ErrURL, "not a URL"},
-		{"too long", url("https://app.example.com/" + strings.Repeat("x", 2048)), ErrURL, "2072 bytes"},
-		{"private", url("https://10.0.0.1/"), ErrURL, "its host is the address 10.0.0.1, which is not public; set UPCALL_HOOKS_ALLOW_CIDRS"},
-		{"localhost", url("https://LOCALHOST./"), ErrURL, "localhost"},
-		{"below localhost", url("https://app.localhost/"), ErrURL, "not public"},
+		{"no URL", url(""), webhook.ErrURL, "url: there is no URL"},
+		{"plain http", url("http://app.example.com/"), webhook.ErrURL, "url: it is plain http; use https, or set UPCALL_HOOKS_ALLOW_HTTP=true"},
+		{"another scheme", url("ftp://app.example.com/"), webhook.ErrURL, "not a URL of https"},
+		{"no scheme", url("app.example.com/hooks"), webhook.ErrURL, "not a URL of https"},
+		{"opaque", url("https:app.example.com"), webhook.ErrURL, "not a URL of https"},
+		{"no host", url("https:///hooks"), webhook.ErrURL, "no host"},
+		{"only a port", url("https://:443/"), webhook.ErrURL, "no host"},
+		{"user", url("https://user:hunter2@app.example.com/"), webhook.ErrURL, "user name"},
+		{"fragment", url("https://app.example.com/#a"), webhook.ErrURL, "fragment"},
+		{"empty fragment", url("https://app.example.com/#"), webhook.ErrURL, "fragment"},
+		{"port 0", url("https://app.example.com:0/"), webhook.ErrURL, "port"},
+		{"port 65536", url("https://app.example.com:65536/"), webhook.ErrURL, "port"},
+		{"port without a number", url("https://app.example.com:/"), webhook.ErrURL, "port"},
+		{"space", url("https://app.example.com/a b"), webhook.ErrURL, "space"},
+		{"line break", url("https://app.example.com/\nx"), webhook.ErrURL, "space"},
+		{"not ASCII", url("https://bücher.example/"), webhook.ErrURL, "Punycode"},
+		{"bad escape", url("https://app.example.com/%zz"), webhook.ErrURL, "not a URL"},
+		{"too long", url("https://app.example.com/" + strings.Repeat("x", 2048)), webhook.ErrURL, "2072 bytes"},
+		{"private", url("https://10.0.0.1/"), webhook.ErrURL, "its host is the address 10.0.0.1, which is not public; set UPCALL_HOOKS_ALLOW_CIDRS"},
+		{"localhost", url("https://LOCALHOST./"), webhook.ErrURL, "localhost"},
+		{"below localhost", url("https://app.localhost/"), webhook.ErrURL, "not public"},
 		{"name of an id", func(s *Settings) { s.Name = "11111111-2222-3333-4444-555555555555" }, ErrName, "name: "},
 		{"name with a space", func(s *Settings) { s.Name = "my app" }, ErrName, `name: "my app" is not a name`},
 		{"name like a flag", func(s *Settings) { s.Name = "-app" }, ErrName, "is not a name"},
@@ -67,7 +69,7 @@ func TestSettingsReject(t *testing.T) {
 		}
 	}
 	both := Settings{URL: "http://x/", MaxInFlight: 99}
-	if err := both.Check(Rules{}); !errors.Is(err, ErrURL) || !errors.Is(err, ErrLimit) {
+	if err := both.Check(Rules{}); !errors.Is(err, webhook.ErrURL) || !errors.Is(err, ErrLimit) {
 		t.Errorf("not all mistakes at once: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -40,6 +41,17 @@ type Recorder interface {
 	Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (recorder.Durable, error)
 }
 
+// replyBy is how long a callback may take with the call of the reply hook. What is left of the
+// deadline is time to send the answer.
+const replyBy = Deadline - 200*time.Millisecond
+
+// A Replier asks the operator's application what to answer besides our own members. It is an
+// interface so that this package knows no HTTP client.
+type Replier interface {
+	// Ask returns a JSON object, or nil, when ctx ends or before; and a word for the log.
+	Ask(ctx context.Context, e *event.Event, repeat bool) (object []byte, outcome string)
+}
+
 // Config is what a Server needs.
 type Config struct {
 	// Admission says what is acceptable. Its CallbackPaths default to /oss/callback.
@@ -50,6 +62,10 @@ type Config struct {
 	Recorder Recorder
 	// Proxies are our own, between OSS and us. Default none.
 	Proxies httpserver.Proxies
+	// Reply is asked about each callback that is durable. Default none.
+	Reply Replier
+	// ReplyReplaces makes the application's object the whole answer, not a member of ours.
+	ReplyReplaces bool
 	// Refusals keeps some of the refused callbacks. Default none.
 	Refusals RefusalStore
 	// Metrics counts. Required.
@@ -125,7 +141,28 @@ func (s *Server) callback(c *gin.Context) {
 	default:
 		seen.outcome = outcomeRecorded
 	}
-	answer(c, http.StatusOK, encode(accepted))
+	body := encode(accepted)
+	if s.cfg.Reply != nil {
+		body = s.withReply(ctx, seen, accepted.Duplicate, body)
+	}
+	answer(c, http.StatusOK, body)
+}
+
+// withReply returns our answer with the application's reply. The callback is durable, so no
+// failure here may change its status.
+func (s *Server) withReply(ctx context.Context, seen *logEvent, repeat bool, own []byte) []byte {
+	deadline, _ := ctx.Deadline()
+	asking, cancel := context.WithDeadline(ctx, deadline.Add(replyBy-Deadline))
+	defer cancel()
+	var object []byte
+	object, seen.reply = s.cfg.Reply.Ask(asking, seen.event, repeat)
+	switch {
+	case object == nil:
+		object = []byte("null")
+	case s.cfg.ReplyReplaces:
+		return object
+	}
+	return slices.Concat(own[:len(own)-1], []byte(`,"reply":`), object, []byte("}"))
 }
 
 // usualBody is up to where a body gets all of its space at once. A stranger who announces a

@@ -24,6 +24,7 @@ type logEvent struct {
 	outcome  string // recorded, spooled, duplicate, or the code of the refusal
 	refusal  *admission.Refusal
 	conflict string            // why a recorded callback contradicts another
+	reply    string            // what became of the call of the reply hook; "" if there was none
 	request  admission.Request // without a body if that was not read
 	event    *event.Event      // what is known of it; nil if the body was not read
 }
@@ -64,6 +65,9 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 		}
 	}
 	attrs = append(attrs, slog.String("conflict", seen.conflict))
+	if seen.reply != "" { // then there is no refusal
+		attrs = append(attrs, slog.String("reply", seen.reply))
+	}
 	if e := seen.event; e != nil {
 		if e.ID != uuid.Nil {
 			attrs = append(attrs, slog.String("event_id", e.ID.String()))

@@ -74,8 +74,8 @@ func beReceiver() {
 	proc.Serve(func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
-// A reply is the result of a callback.
-type reply struct {
+// An answered callback, as its sender sees it.
+type answered struct {
 	code int
 	body string
 	took time.Duration
@@ -83,26 +83,28 @@ type reply struct {
 }
 
 // call sends a signed callback.
-func call(client *http.Client, base, keyURL, body string) reply {
+func call(client *http.Client, base, keyURL, body string) answered {
 	r, err := ossfake.Callback(context.Background(), base, "/oss/callback", string(callbackspec.Form), body, keyURL)
 	if err != nil {
-		return reply{err: err}
+		return answered{err: err}
 	}
 	started := time.Now()
 	response, err := client.Do(r)
 	if err != nil {
-		return reply{err: err}
+		return answered{err: err}
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
-	return reply{response.StatusCode, string(answer), time.Since(started), err}
+	return answered{response.StatusCode, string(answer), time.Since(started), err}
 }
 
 // unavailable reports whether the answer tells the sender to retry.
-func (r reply) unavailable() bool { return r.code == 503 && strings.Contains(r.body, `"unavailable"`) }
+func (r answered) unavailable() bool {
+	return r.code == 503 && strings.Contains(r.body, `"unavailable"`)
+}
 
 // late reports whether the receiver's deadline has passed, because of a slow machine.
-func (r reply) late() bool { return r.code == 503 && r.took >= intake.Deadline }
+func (r answered) late() bool { return r.code == 503 && r.took >= intake.Deadline }
 
 func status(t *testing.T, url string) int {
 	t.Helper()
@@ -166,7 +168,7 @@ type load struct {
 
 // startLoad sends until stop. Outcomes other than 200 must be expected. A client that gets no
 // answer stops.
-func startLoad(t *testing.T, base, keyURL string, clients int, expected func(reply) bool) *load {
+func startLoad(t *testing.T, base, keyURL string, clients int, expected func(answered) bool) *load {
 	l := &load{ids: make(map[uuid.UUID]bool), where: make(map[string]int)}
 	name := uuid.NewString() // so that loads send different callbacks
 	done := make(chan struct{})
@@ -198,7 +200,7 @@ func startLoad(t *testing.T, base, keyURL string, clients int, expected func(rep
 	return l
 }
 
-func (l *load) note(t *testing.T, got reply) {
+func (l *load) note(t *testing.T, got answered) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.slowest = max(l.slowest, got.took)

@@ -33,7 +33,7 @@ func TestReceiverKilled(t *testing.T) {
 			database.Restart(t)
 		}
 		child := proc.Start(t, "receiver", database.URL(), dir, keyURL)
-		l := startLoad(t, "http://"+child.FirstLine(t), keyURL, 8, func(r reply) bool { return r.err != nil || r.late() })
+		l := startLoad(t, "http://"+child.FirstLine(t), keyURL, 8, func(r answered) bool { return r.err != nil || r.late() })
 		wait.Until(t, "callbacks are acknowledged", func() bool { return l.answers("spool")+l.answers("postgres") >= 400 })
 		child.Kill(t)
 		l.stop()

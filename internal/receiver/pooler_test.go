@@ -61,7 +61,7 @@ func TestPooler(t *testing.T) {
 			ids, refused := make(map[uuid.UUID]bool), 0
 			for range 2 { // the second one finds what the first one left in the pooler's sessions
 				receiver := start(t, Config{DatabaseURL: through, TrustKeyURLs: []string{keyURL}})
-				l := startLoad(t, receiver.Public, keyURL, 8, reply.unavailable)
+				l := startLoad(t, receiver.Public, keyURL, 8, answered.unavailable)
 				wait.Until(t, "callbacks are recorded", func() bool { return l.answers("postgres") >= 200 })
 				l.stop()
 				refused += l.refusals()

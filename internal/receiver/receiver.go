@@ -75,6 +75,9 @@ type Config struct {
 	// Hooks configures deliveries to applications.
 	Hooks HooksConfig
 
+	// Reply configures the reply hook. Default none.
+	Reply *ReplyConfig
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -88,7 +91,7 @@ func (cfg Config) Check() error {
 	if cfg.SpoolMaxBytes < 0 {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
-	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays))
+	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check())
 }
 
 // gcPercent replaces Go's default of 100. What a callback leaves behind is short-lived and the
@@ -189,6 +192,15 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	if janitor.Refusals != nil {
 		parts.Refusals = janitor.Refusals
+	}
+	if cfg.Reply != nil {
+		asking, err := cfg.newReply(store)
+		if err != nil {
+			return err
+		}
+		defer asking.Close()
+		registry.MustRegister(asking.Collectors()...)
+		parts.Reply, parts.ReplyReplaces = asking, cfg.Reply.Replace
 	}
 	server, err := intake.New(parts)
 	if err != nil {

@@ -21,7 +21,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	t.Parallel()
 	database, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
 	receiver := start(t, Config{DatabaseURL: database.URL(), TrustKeyURLs: []string{keyURL}})
-	l := startLoad(t, receiver.Public, keyURL, 16, reply.unavailable)
+	l := startLoad(t, receiver.Public, keyURL, 16, answered.unavailable)
 	wait.Until(t, "callbacks are accepted", func() bool { return l.answers("postgres") >= 200 })
 	database.Kill(t)
 	wait.Until(t, "callbacks are refused", func() bool { return l.refusals() >= 50 })

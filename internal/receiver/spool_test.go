@@ -22,7 +22,7 @@ func TestSpoolBridgesOutage(t *testing.T) {
 	t.Parallel()
 	database, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
 	receiver := start(t, Config{DatabaseURL: database.URL(), TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
-	l := startLoad(t, receiver.Public, keyURL, 16, reply.late)
+	l := startLoad(t, receiver.Public, keyURL, 16, answered.late)
 	for round := range 2 {
 		before := l.answers("postgres")
 		wait.Until(t, "PostgreSQL records callbacks", func() bool { return l.answers("postgres") >= before+300 })
@@ -79,7 +79,7 @@ func TestSilentPostgres(t *testing.T) {
 	receiver := start(t, Config{DatabaseURL: "postgres://nobody@" + silent.Addr().String() + "/none?sslmode=disable",
 		TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
 	status(t, receiver.Admin+"/livez") // waits until it serves, after its check of the schema
-	l := startLoad(t, receiver.Public, keyURL, 8, reply.late)
+	l := startLoad(t, receiver.Public, keyURL, 8, answered.late)
 	wait.Until(t, "the spool takes callbacks", func() bool { return l.answers("spool") >= 200 })
 	l.stop()
 	if l.slowest > tooSlow {
