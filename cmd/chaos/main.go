@@ -32,6 +32,7 @@ type commands struct {
 type common struct {
 	Clients  int           `default:"32" help:"Senders, each with a new connection for each request, as OSS has."`
 	HoldFor  time.Duration `default:"1m" help:"How long a transaction is held open."`
+	Settle   time.Duration `default:"10m" help:"How long it may take after the last fault until all are told of everything."`
 	Slowest  time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
 	Seed     uint64        `default:"1" help:"Seed for the order of the faults and the receivers they hit."`
 	Receiver string        `help:"The receiver's program. By default it is built."`
@@ -132,6 +133,7 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 	}
 	verdict.missed = faults.missed()
 	verdict.print(std.Out, faults)
+	w.messages.print(progress)
 	if !verdict.good(c.Slowest) {
 		return errFailed
 	}

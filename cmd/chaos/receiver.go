@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,6 +152,15 @@ func (m *messages) count(beginning string) (n int) {
 		}
 	}
 	return n
+}
+
+// print prints how often each came.
+func (m *messages) print(out io.Writer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, message := range slices.Sorted(maps.Keys(m.counts)) {
+		fmt.Fprintf(out, "logged %d times: %s\n", m.counts[message], message)
+	}
 }
 
 // throughProxy puts the proxy's address into a database URL.

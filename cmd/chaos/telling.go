@@ -31,7 +31,8 @@ type telling struct {
 	world                 *world
 	flaky, napper, asleep *application
 	reader                *reader
-	digits                int // events whose number ends with so many zeros are told of
+	limit                 time.Duration // until all are told
+	digits                int           // events whose number ends with so many zeros are told of
 
 	mu         sync.Mutex
 	faults     []interruption
@@ -40,10 +41,10 @@ type telling struct {
 	held       holding
 }
 
-// newTelling adds hooks and a key. Of total events, about that many are told of by hooks.
-func newTelling(ctx context.Context, w *world, total, wanted int) (*telling, error) {
-	t := &telling{world: w}
-	for ; total/10 >= wanted && wanted > 0; total /= 10 {
+// newTelling adds hooks and a key.
+func newTelling(ctx context.Context, w *world, c command) (*telling, error) {
+	t := &telling{world: w, limit: c.Settle}
+	for total := c.Callbacks; total/10 >= max(c.Told, 1); total /= 10 {
 		t.digits++
 	}
 	t.flaky, t.napper, t.asleep = newApplication("flaky", failsHalf), newApplication("napper", nil), newApplication("asleep", nil)

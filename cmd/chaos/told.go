@@ -54,10 +54,8 @@ func (v *toldVerdict) good() bool {
 }
 
 // settle waits until everyone that is not paused has been told of everything, then resumes the
-// application that was paused all the time and waits for that.
-func (t *telling) settle(ctx context.Context, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+// application that was paused all the time and waits for that. The verdict says what is missing.
+func (t *telling) settle(ctx context.Context) error {
 	log, err := t.log(ctx)
 	if err != nil {
 		return err
@@ -68,16 +66,13 @@ func (t *telling) settle(ctx context.Context, limit time.Duration) error {
 			hooked = append(hooked, id)
 		}
 	}
-	caughtUp := func() bool {
+	t.until(ctx, func() bool {
 		return !t.flaky.lacks(hooked) && !t.napper.lacks(hooked) && len(missing(all, t.reader.seen(0))) == 0 && t.idle(ctx)
-	}
-	if err := until(ctx, caughtUp); err != nil {
-		return nil // the verdict says what is missing
-	}
+	})
 	if err := t.resume(ctx, t.asleep); err != nil {
 		return err
 	}
-	_ = until(ctx, func() bool { return !t.asleep.lacks(hooked) && t.idle(ctx) })
+	t.until(ctx, func() bool { return !t.asleep.lacks(hooked) && t.idle(ctx) })
 	return nil
 }
 
@@ -91,17 +86,18 @@ func (t *telling) idle(ctx context.Context) bool {
 	return true
 }
 
-func until(ctx context.Context, done func() bool) error {
+// until waits, but not for long.
+func (t *telling) until(ctx context.Context, done func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, t.limit)
+	defer cancel()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	for !done() {
+	for !done() && ctx.Err() == nil {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 // missing returns which of the wanted ids are not there.

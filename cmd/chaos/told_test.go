@@ -82,7 +82,8 @@ func TestReader(t *testing.T) {
 	} {
 		v := new(toldVerdict)
 		(&telling{reader: &reader{events: tt.events}}).compareReader(v, log, tt.timelines)
-		if v.untold != tt.untold || v.invented != tt.invented || v.misplaced != tt.misplaced || v.setBacks != tt.setBacks || v.reread != tt.again {
+		if v.untold != tt.untold || v.invented != tt.invented || v.misplaced != tt.misplaced || v.setBacks != tt.setBacks ||
+			v.reread != tt.again {
 			t.Errorf("%s: got %+v", name, v)
 		}
 	}

@@ -16,9 +16,8 @@ import (
 	"upcall/internal/loadgen"
 )
 
-// settle is how long the spools may take to drain after the last fault, and settleTelling how
-// long it may take until everyone has been told.
-const settle, settleTelling = 2 * time.Minute, 10 * time.Minute
+// settle is how long the spools may take to drain after the last fault.
+const settle = 2 * time.Minute
 
 // A verdict compares what was answered with what is recorded.
 type verdict struct {
@@ -52,7 +51,7 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if err := w.drain(ctx); err != nil {
 		return verdict{}, err
 	}
-	if err := w.telling.settle(ctx, settleTelling); err != nil {
+	if err := w.telling.settle(ctx); err != nil {
 		return verdict{}, err
 	}
 	w.telling.reader.stop()

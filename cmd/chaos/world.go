@@ -65,7 +65,7 @@ func (w *world) build(ctx context.Context, c command) error {
 	if err := migrations.Up(ctx, w.postgres.URL()); err != nil {
 		return err
 	}
-	if w.telling, err = newTelling(ctx, w, c.Callbacks, c.Told); err != nil {
+	if w.telling, err = newTelling(ctx, w, c); err != nil {
 		return err
 	}
 	if w.proxy, err = w.newProxy("postgres", w.postgres.Port()); err != nil {
