@@ -77,7 +77,7 @@ var confined = map[string][]string{
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
 	"code.dny.dev/ssrf":                            {"upcall/internal/hooks"},
-	"github.com/standard-webhooks":                 {"upcall/internal/webhook/listen", "upcall/cmd/chaos"},
+	"github.com/standard-webhooks":                 {"upcall/internal/webhook/listen", "upcall/cmd/chaos", "upcall/examples"},
 	"go.yaml.in/yaml":                              {"upcall/internal/policy", "upcall/internal/hooks"},
 	"github.com/Shopify/toxiproxy":                 {"upcall/cmd/chaos"},
 	"github.com/alecthomas/kong":                   {"upcall/cmd/", "upcall/internal/cli"},
@@ -139,7 +139,8 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	for _, p := range load(t) {
-		if len(p.GoFiles) == 0 || under(p.ImportPath, "upcall/cmd") || under(p.ImportPath, scaffolding) {
+		if len(p.GoFiles) == 0 || under(p.ImportPath, "upcall/cmd") || under(p.ImportPath, scaffolding) ||
+			under(p.ImportPath, "upcall/examples") {
 			continue
 		}
 		if layer[p.ImportPath] == 0 {
@@ -171,6 +172,18 @@ func TestImports(t *testing.T) {
 				if under(imported, library) && !slices.ContainsFunc(allowed, func(a string) bool { return under(p.ImportPath, a) }) {
 					t.Errorf("%s imports %s, which only %v may import", p.ImportPath, imported, allowed)
 				}
+			}
+		}
+	}
+}
+
+// TestExamples holds that examples are what someone outside of this module could write.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for _, p := range load(t) {
+		for _, imported := range p.Imports {
+			if under(p.ImportPath, "upcall/examples") && under(imported, "upcall") {
+				t.Errorf("%s imports %s", p.ImportPath, imported)
 			}
 		}
 	}
@@ -235,7 +248,7 @@ func TestPackageComments(t *testing.T) {
 	t.Parallel()
 	for _, p := range load(t) {
 		name := p.ImportPath[strings.LastIndexByte(p.ImportPath, '/')+1:]
-		program := under(p.ImportPath, "upcall/cmd")
+		program := under(p.ImportPath, "upcall/cmd") || under(p.ImportPath, "upcall/examples")
 		switch {
 		case len(p.GoFiles) == 0: // tests only: go list sees no comment
 		case program && !strings.HasPrefix(strings.ToLower(p.Doc), name+" "):

@@ -62,7 +62,7 @@ var build = sync.OnceValue(func() error {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
-	if output, err := exec.Command("go", append(args, "upcall/cmd/issuer", "upcall/cmd/receiver")...).CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", append(args, "upcall/cmd/issuer", "upcall/cmd/receiver", "upcall/examples/go-app")...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, output)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"upcall/internal/apikey"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
+	"upcall/internal/hooks"
 	"upcall/internal/issuer"
 	"upcall/internal/ossemu"
 	"upcall/internal/receiver"
@@ -46,6 +48,9 @@ type site struct {
 	failsLate   atomic.Bool                  // callbacks, after the receiver has recorded them
 	spools      atomic.Bool                  // callbacks, like a receiver that cannot reach its database
 }
+
+// loopback are the addresses that hooks may go to.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 	t.Helper()
@@ -72,6 +77,7 @@ func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 		return receiver.Run(ctx, receiver.Config{
 			DatabaseURL: database, Admission: admission.Config{Tokens: tokens},
 			TrustKeyURLs: []string{endpoint + ossemu.PublicKeyPath}, Logger: slog.New(slog.DiscardHandler),
+			Hooks: receiver.HooksConfig{Rules: hooks.Rules{AllowHTTP: true, AllowedCIDRs: loopback}},
 		}, public, admin)
 	})
 	target, err := url.Parse(received.Public)

@@ -47,7 +47,7 @@ func Tools() []Tool {
 		{"xz", "fetching PostgreSQL from Maven (internal/embeddedpg)", "xz-utils", "command -v xz"},
 		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
 		{"java", "Java and Android programs (internal/snippet)", "default-jdk-headless", "command -v javac && command -v java"},
-		{"node", "Node.js programs (internal/snippet)", "nodejs", "command -v node"},
+		{"node", "Node.js programs (internal/snippet, internal/hooks, internal/e2e)", "nodejs", "command -v node"},
 		{"npm", "libraries from npm that read deliveries (internal/hooks)", "npm", "command -v npm"},
 		{"php", "PHP programs (internal/snippet)", "php-cli php-curl", `php -r 'exit(extension_loaded("curl") ? 0 : 1);'`},
 		{"cpp", "C++ programs (internal/snippet)", "g++ libcurl4-openssl-dev",
