@@ -22,10 +22,6 @@ const (
 	// confirmEvery is how often a change looks whether the receiver knows of it, and
 	// confirmTimeout for how long: a lease of a receiver that died ends before that.
 	confirmEvery, confirmTimeout = 20 * time.Millisecond, 25 * time.Second
-	// settleTime is from the place in the log where a new endpoint begins to the return of Add.
-	// A callback is answered a moment after its event is committed: one that is committed
-	// before that place is answered before Add returns.
-	settleTime = 500 * time.Millisecond
 	// stepRows is how many rows one statement changes, because a transaction that writes holds
 	// up all readers of the log.
 	stepRows = 1000
@@ -65,58 +61,6 @@ func NewEndpoints(config Config) (*Endpoints, error) {
 		config.Now = time.Now
 	}
 	return &Endpoints{config}, nil
-}
-
-// Add makes an endpoint and returns it with its secret, which is a new one if it is given as the
-// zero value. Show it once, by [webhook.Secret.Reveal]. An event whose callback is answered
-// after Add has returned is delivered.
-func (e *Endpoints) Add(ctx context.Context, s Settings, secret webhook.Secret, from Start) (Endpoint, webhook.Secret, error) {
-	if err := s.Check(e.config.Rules); err != nil {
-		return Endpoint{}, webhook.Secret{}, err
-	}
-	if secret.IsZero() {
-		secret = webhook.NewSecret()
-	}
-	began, now := time.Now(), e.config.Now().Truncate(time.Microsecond)
-	added := Endpoint{
-		ID: uuid.New(), Settings: s.withDefaults(), State: Active, CreatedAt: now, ChangedAt: now, received: from.Since,
-		secret: secret,
-	}
-	if added.Name == "" {
-		added.Name = "hook-" + added.ID.String()[:8]
-	}
-	cursor, err := e.place(ctx, from)
-	if err != nil {
-		return Endpoint{}, webhook.Secret{}, fmt.Errorf("add endpoint: %w", err)
-	}
-	err = eventstore.Transact(ctx, e.config.Pool, func(tx pgx.Tx) error {
-		if err := insertEndpoint(ctx, tx, &added); err != nil {
-			return err
-		}
-		return feed.AddConsumer(ctx, tx, added.consumer(), cursor)
-	})
-	if isUnique(err) {
-		return Endpoint{}, webhook.Secret{}, fault.New(ErrExists, "name", "choose another",
-			"there is an endpoint named %s already", added.Name)
-	}
-	if err != nil {
-		return Endpoint{}, webhook.Secret{}, fmt.Errorf("add endpoint: %w", unavailable(err))
-	}
-	e.log(ctx, "endpoint was added", added)
-	return added, secret, sleep(ctx, settleTime-time.Since(began))
-}
-
-// place returns where in the log an endpoint begins.
-func (e *Endpoints) place(ctx context.Context, from Start) (feed.Cursor, error) {
-	switch {
-	case e.config.Log == nil:
-		return feed.Cursor{}, errors.New("hooks config: Log is required")
-	case from.Oldest:
-		return e.config.Log.Oldest(ctx)
-	case !from.Since.IsZero():
-		return e.config.Log.Since(ctx, from.Since)
-	}
-	return e.config.Log.Now(ctx)
 }
 
 // List returns all endpoints by name.

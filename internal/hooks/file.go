@@ -116,7 +116,7 @@ func (f inFile) declared(rules Rules, readSecret func(string) (string, error)) (
 
 // Declare makes the endpoints that are not there, and changes those that are different. It
 // changes nothing when it is called again. Endpoints that are not declared stay as they are, and
-// so does a pause.
+// so does a pause. Unlike Add, it does not wait for callbacks that are being answered.
 func (e *Endpoints) Declare(ctx context.Context, declared []Declared) error {
 	for _, d := range declared {
 		if err := e.declare(ctx, d); err != nil {
@@ -129,7 +129,7 @@ func (e *Endpoints) Declare(ctx context.Context, declared []Declared) error {
 func (e *Endpoints) declare(ctx context.Context, d Declared) error {
 	there, err := e.Get(ctx, d.Name)
 	if errors.Is(err, ErrNotFound) {
-		_, _, err = e.Add(ctx, d.Settings, d.Secret, d.From)
+		_, _, err = e.add(ctx, d.Settings, d.Secret, d.From)
 		if !errors.Is(err, ErrExists) {
 			return err
 		}
