@@ -205,7 +205,6 @@ func (t *isolation) set(ctx context.Context, with bool) error {
 	if err := t.held(0); err != nil || !with {
 		return err
 	}
-	time.Sleep(time.Second) // the receiver notes what became of those that were given up
 	if _, err := t.operator.Resume(ctx, badEndpoint); err != nil {
 		return err
 	}

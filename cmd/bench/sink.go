@@ -43,7 +43,7 @@ type sinkReport struct {
 	Unsigned int       // requests without the right signature
 	Hung     int       // requests to the endpoint that hangs, since the beginning
 	Held     int       // of them, those that hang now
-	MostHeld int       // and the most at once
+	MostHeld int       // and the most at once, for longer than noticed
 }
 
 // An arrival is a request, by the number in its object's name and its time.
@@ -135,12 +135,21 @@ func (s *sinkServer) serve(conn net.Conn, hangs bool) {
 	}
 }
 
+// noticed is how long this process may take to notice that the sender has given up. The sender may
+// begin another request before that.
+const noticed = 100 * time.Millisecond
+
 // hang waits until the sender gives up.
 func (s *sinkServer) hang(r *bufio.Reader) {
 	s.mu.Lock()
 	s.Hung, s.Held = s.Hung+1, s.Held+1
-	s.MostHeld = max(s.MostHeld, s.Held)
 	s.mu.Unlock()
+	counting := time.AfterFunc(noticed, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.MostHeld = max(s.MostHeld, s.Held)
+	})
+	defer counting.Stop()
 	_, _ = r.ReadByte()
 	s.mu.Lock()
 	s.Held--
