@@ -56,6 +56,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	keys     *keyring
+	metrics  *metrics
 	mux      *http.ServeMux
 	waiting  chan struct{} // holds a token for each long poll and stream
 	stopping context.Context
@@ -76,7 +77,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second
 	}
-	s := &Server{cfg: cfg, keys: newKeyring(cfg.Keys, cfg.Now), mux: http.NewServeMux(), waiting: make(chan struct{}, mostWaiting)}
+	s := &Server{cfg: cfg, keys: newKeyring(cfg.Keys, cfg.Now), metrics: newMetrics(), mux: http.NewServeMux(),
+		waiting: make(chan struct{}, mostWaiting)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	for _, route := range s.routes() {
 		s.mux.HandleFunc(route.pattern, s.handle(route))
@@ -93,6 +95,14 @@ type route struct {
 	pattern string
 	role    Role // "" is open to all
 	answer  func(http.ResponseWriter, *http.Request) error
+}
+
+// name is the route in metrics.
+func (r route) name() string {
+	if r.pattern == "/" {
+		return "none"
+	}
+	return r.pattern
 }
 
 // routes lists every call, with who makes it.
@@ -159,6 +169,7 @@ func (s *Server) finish(a *answer, r *http.Request, to route, id string, err err
 			level = slog.LevelWarn
 		}
 	}
+	s.metrics.ended(to, a.status)
 	attrs = append(attrs, slog.Int("status", a.status), slog.Duration("took", took))
 	s.cfg.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "api request", attrs...)
 }
@@ -229,13 +240,15 @@ func (a *answer) endless() {
 
 // wait returns a context for something that waits up to so long, until the client leaves or the
 // receiver stops. The error is a problem: too many wait.
-func (s *Server) wait(ctx context.Context) (context.Context, func(), error) {
+func (s *Server) wait(ctx context.Context, kind string) (context.Context, func(), error) {
 	select {
 	case s.waiting <- struct{}{}:
 	default:
 		return nil, nil, &problem{kind: kindUnavailable, detail: fmt.Sprintf("there are %d long polls and streams already", mostWaiting)}
 	}
+	open := s.metrics.open.WithLabelValues(kind)
+	open.Inc()
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(s.stopping, cancel)
-	return ctx, func() { unlink(); cancel(); <-s.waiting }, nil
+	return ctx, func() { unlink(); cancel(); open.Dec(); <-s.waiting }, nil
 }

@@ -24,7 +24,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if err := p.faults.Err(); err != nil {
 		return err
 	}
-	ctx, done, err := s.wait(r.Context())
+	ctx, done, err := s.wait(r.Context(), byPoll)
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if count > 0 {
 		body = body[:len(body)-1]
 	}
+	s.metrics.events.WithLabelValues(byPoll).Add(float64(count))
 	body = append(append(append(body, `],"next":"`...), after.String()...), `"}`...)
 	writeBody(w, http.StatusOK, "application/json", body)
 	return nil

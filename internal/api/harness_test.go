@@ -2,8 +2,10 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -29,11 +31,14 @@ type world struct {
 	url, database    string
 	pool             *pgxpool.Pool
 	viewer, operator string // keys
+
+	servers map[string]*httptest.Server // by their URLs
+	stops   map[string]func()
 }
 
 func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
-	w := &world{database: dbtest.URL(t)}
+	w := &world{database: dbtest.URL(t), servers: make(map[string]*httptest.Server), stops: make(map[string]func())}
 	w.pool = dbtest.Open(t, w.database, eventstore.Open)
 	if err := eventstore.EnsurePartitions(t.Context(), w.pool, time.Now()); err != nil {
 		t.Fatal(err)
@@ -83,6 +88,7 @@ func (w *world) another(t *testing.T, change func(*Config)) (*Server, string) {
 	server.Start()
 	t.Cleanup(server.Close)
 	t.Cleanup(s.Stop)
+	w.servers[server.URL], w.stops[server.URL] = server, func() { s.Stop(); server.Close() }
 	return s, server.URL
 }
 
@@ -167,7 +173,7 @@ func call(t *testing.T, method, url, key, body string) reply {
 	return send(t, r)
 }
 
-func send(t *testing.T, r *http.Request) (got reply) {
+func send(t *testing.T, r *http.Request) reply {
 	t.Helper()
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -179,13 +185,21 @@ func send(t *testing.T, r *http.Request) (got reply) {
 		t.Fatal(err)
 	}
 	documentOf(t).CheckAnswer(t, r, response, text)
-	got.status, got.header, got.text = response.StatusCode, response.Header, string(text)
-	if strings.HasSuffix(got.header.Get("Content-Type"), "json") {
-		if err := json.Unmarshal(text, &got.body); err != nil {
-			t.Fatalf("%s %s: %v in %s", r.Method, r.URL, err, text)
-		}
-		_ = json.Unmarshal(text, &got.hook) // only some answers are of one
+	var got reply
+	if strings.HasSuffix(response.Header.Get("Content-Type"), "json") {
+		got = parse(t, text)
 	}
+	got.status, got.header, got.text = response.StatusCode, response.Header, string(text)
+	return got
+}
+
+// parse reads the body of an answer.
+func parse(t *testing.T, text []byte) (got reply) {
+	t.Helper()
+	if err := json.Unmarshal(text, &got.body); err != nil {
+		t.Errorf("%v in %s", err, text)
+	}
+	_ = json.Unmarshal(text, &got.hook) // only some answers are of one
 	return got
 }
 
@@ -202,28 +216,45 @@ type sse struct {
 	lines    *bufio.Scanner
 }
 
-func (w *world) stream(t *testing.T, url, last string) *sse {
+func newSSE(response *http.Response) *sse { return &sse{response, bufio.NewScanner(response.Body)} }
+
+// get begins a request.
+func get(t *testing.T, url, key, last string) (*http.Response, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+w.viewer)
+	r.Header.Set("Authorization", "Bearer "+key)
 	if last != "" {
 		r.Header.Set("Last-Event-ID", last)
 	}
-	response, err := http.DefaultClient.Do(r)
+	return http.DefaultClient.Do(r)
+}
+
+func (w *world) stream(t *testing.T, url, last string) *sse {
+	t.Helper()
+	response, err := get(t, url, w.viewer, last)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { response.Body.Close() })
-	documentOf(t).CheckAnswer(t, r, response, nil)
-	return &sse{response, bufio.NewScanner(response.Body)}
+	documentOf(t).CheckAnswer(t, response.Request, response, nil)
+	return newSSE(response)
 }
 
 // next returns the id and the event of the next block that is not a comment.
 func (s *sse) next(t *testing.T) (cursor, id string) {
 	t.Helper()
+	cursor, id, err := s.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cursor, id
+}
+
+// read returns the same, or why there is none.
+func (s *sse) read() (cursor, id string, err error) {
 	var block []string
 	for s.lines.Scan() {
 		line := s.lines.Text()
@@ -236,23 +267,20 @@ func (s *sse) next(t *testing.T) (cursor, id string) {
 			continue
 		}
 		if len(block) != 3 || !strings.HasPrefix(block[0], "id: ") || block[1] != "event: upload" || !strings.HasPrefix(block[2], "data: ") {
-			t.Fatalf("got the block %q", block)
+			return "", "", fmt.Errorf("got the block %.1000q", block)
 		}
-		var e struct {
-			ID string `json:"event_id"`
+		described, err := document()
+		if err != nil {
+			return "", "", err
 		}
+		var e map[string]any
 		if err := json.Unmarshal([]byte(block[2][len("data: "):]), &e); err != nil {
-			t.Fatal(err)
+			return "", "", err
 		}
-		var described any
-		if err := json.Unmarshal([]byte(block[2][len("data: "):]), &described); err != nil {
-			t.Fatal(err)
+		if err := described.Components.Schemas["Event"].Value.VisitJSON(e); err != nil {
+			return "", "", fmt.Errorf("the event is not as described: %w", err)
 		}
-		if err := documentOf(t).Components.Schemas["Event"].Value.VisitJSON(described); err != nil {
-			t.Errorf("the event is not as described: %v", err)
-		}
-		return block[0][len("id: "):], e.ID
+		return block[0][len("id: "):], e["event_id"].(string), nil
 	}
-	t.Fatalf("the stream ended: %v", s.lines.Err())
-	return "", ""
+	return "", "", fmt.Errorf("the stream ended: %w", cmp.Or(s.lines.Err(), io.EOF))
 }

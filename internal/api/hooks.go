@@ -170,7 +170,7 @@ func (s *Server) postRedeliver(w http.ResponseWriter, r *http.Request) error {
 	}
 	// There may be millions. What was done when the client leaves stays, and doing it again is no harm.
 	w.(*answer).endless()
-	ctx, done, err := s.wait(r.Context())
+	ctx, done, err := s.wait(r.Context(), byPoll)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func (s *Server) getIdle(w http.ResponseWriter, r *http.Request) error {
 	if err := p.faults.Err(); err != nil {
 		return err
 	}
-	ctx, done, err := s.wait(r.Context())
+	ctx, done, err := s.wait(r.Context(), byPoll)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/event"
 	"upcall/internal/feed"
@@ -12,7 +15,7 @@ import (
 
 const (
 	// streamPage is how many entries a stream holds while it waits for its client.
-	streamPage = 256
+	streamPage = 64
 	// streamPause is before the log is read again after the database could not be reached.
 	streamPause = time.Second
 )
@@ -32,7 +35,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request) error {
 	if err := p.faults.Err(); err != nil {
 		return err
 	}
-	ctx, done, err := s.wait(r.Context())
+	ctx, done, err := s.wait(r.Context(), byStream)
 	if err != nil {
 		return err
 	}
@@ -54,11 +57,17 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	out := &stream{answer: w.(*answer), matches: matches, poison: func(e feed.Entry, err error) { s.poison(ctx, e, err) }}
+	out := &stream{answer: w.(*answer), matches: matches, sent: s.metrics.events.WithLabelValues(byStream),
+		poison: func(e feed.Entry, err error) { s.poison(ctx, e, err) }}
 	if err := out.comment(); err != nil {
 		return nil // the client is gone
 	}
-	return s.follow(ctx, r, out, page)
+	err = s.follow(ctx, r, out, page)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.metrics.dropped.Inc()
+		return &problem{kind: kindUnavailable, detail: "the client took nothing for too long", cause: err}
+	}
+	return err
 }
 
 // follow sends a page and all that come after it.
@@ -66,7 +75,7 @@ func (s *Server) follow(ctx context.Context, r *http.Request, out *stream, page 
 	tick := time.Now().Add(s.cfg.Ping)
 	for ctx.Err() == nil {
 		if err := out.send(page); err != nil {
-			return nil // the client is gone, or takes nothing
+			return gone(err)
 		}
 		if now := time.Now(); !now.Before(tick) {
 			tick = now.Add(s.cfg.Ping)
@@ -74,7 +83,7 @@ func (s *Server) follow(ctx context.Context, r *http.Request, out *stream, page 
 				return err // the key was revoked
 			}
 			if err := out.comment(); err != nil {
-				return nil
+				return gone(err)
 			}
 		}
 		next, err := s.nextPage(ctx, page.Next, tick)
@@ -87,6 +96,15 @@ func (s *Server) follow(ctx context.Context, r *http.Request, out *stream, page 
 		default:
 			page = next
 		}
+	}
+	return nil
+}
+
+// gone returns nil for a client that has left, which is no problem, and err for one that takes
+// nothing.
+func gone(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
 	}
 	return nil
 }
@@ -112,6 +130,7 @@ type stream struct {
 	*answer
 	matches func(*event.Event) bool // nil matches all
 	poison  func(feed.Entry, error)
+	sent    prometheus.Counter
 	buffer  []byte
 }
 
@@ -125,7 +144,7 @@ func (s *stream) comment() error {
 
 // send sends the events of a page.
 func (s *stream) send(page feed.Page) error {
-	sent := false
+	sent := 0
 	for i, entry := range page.Entries {
 		if s.matches != nil && !s.matches(entry.Event) {
 			continue
@@ -144,10 +163,11 @@ func (s *stream) send(page feed.Page) error {
 		if _, err := s.Write(s.buffer); err != nil {
 			return err
 		}
-		sent = true
+		sent++
 	}
-	if !sent {
+	if sent == 0 {
 		return nil
 	}
+	s.sent.Add(float64(sent))
 	return s.flush()
 }

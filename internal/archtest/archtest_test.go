@@ -72,7 +72,7 @@ var confined = map[string][]string{
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},

@@ -211,6 +211,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
+	registry.MustRegister(calls.Collectors()...)
 	if away == nil {
 		deliveries.declare(ctx)
 	}
