@@ -123,6 +123,7 @@ func (l *lane) interrupt() {
 	for d := range l.flying {
 		<-d.attempt.settled
 	}
+	l.standing.Store(nil)
 	l.pump.forget(l.endpoint)
 }
 

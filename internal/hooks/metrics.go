@@ -47,7 +47,8 @@ func newMetrics() *metrics {
 	}, []string{"delivered"})
 	m.lag = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "upcall_hook_lag_seconds",
-		Help: "Age of the oldest event that an endpoint was not told of yet, retries apart. Only of endpoints that this receiver works for.",
+		Help: "Age of the oldest event that an endpoint was not told of yet, retries apart; while it is paused or disabled, of the first event " +
+			"after its place. Only of endpoints that this receiver works for.",
 	}, []string{"endpoint"})
 	m.events = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "upcall_hook_lag_events",
@@ -56,7 +57,7 @@ func newMetrics() *metrics {
 	m.state = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "upcall_hook_state",
 		Help: "1 for the state of an endpoint: active, failing (only probes are sent), paused or disabled. " +
-			"Only of endpoints that this receiver works for.",
+			"Only of endpoints that this receiver works for; of those with the label other, how many there are.",
 	}, []string{"endpoint", "state"})
 	m.flying = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "upcall_hook_requests_in_flight",
@@ -73,14 +74,13 @@ func (m *metrics) collectors() []prometheus.Collector {
 func (m *metrics) label(e *Endpoint) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if name, ok := m.labels[e.ID]; ok || len(m.labels) >= maxLabels {
-		if name == e.Name || !ok {
-			if !ok {
-				return otherLabel
-			}
-			return name
-		}
+	switch name, ok := m.labels[e.ID]; {
+	case ok && name == e.Name:
+		return name
+	case ok: // it was renamed
 		m.forgetLabel(name)
+	case len(m.labels) >= maxLabels:
+		return otherLabel
 	}
 	m.labels[e.ID] = e.Name
 	return e.Name
@@ -89,6 +89,11 @@ func (m *metrics) label(e *Endpoint) string {
 func (m *metrics) forgetLabel(name string) {
 	of := prometheus.Labels{"endpoint": name}
 	m.attempts.DeletePartialMatch(of)
+	m.forgetGauges(name)
+}
+
+func (m *metrics) forgetGauges(name string) {
+	of := prometheus.Labels{"endpoint": name}
 	m.state.DeletePartialMatch(of)
 	m.lag.DeletePartialMatch(of)
 	m.events.DeletePartialMatch(of)
@@ -141,6 +146,12 @@ func (l *lane) report() {
 	l.standing.Store(&s)
 }
 
+// A level is what the metrics say of the endpoints with one label.
+type level struct {
+	seconds, events float64 // of the one that is furthest behind
+	states          map[State]int
+}
+
 // measure sets the metrics of lag and state, until ctx ends.
 func (p *Pump) measure(ctx context.Context) {
 	for sleep(ctx, measureTime) == nil {
@@ -150,31 +161,53 @@ func (p *Pump) measure(ctx context.Context) {
 			lanes = append(lanes, l)
 		}
 		p.mu.Unlock()
+		levels := make(map[string]*level)
 		for _, l := range lanes {
 			if s := l.standing.Load(); s != nil {
-				p.show(ctx, s)
+				p.look(ctx, s, levels)
 			}
 		}
+		p.metrics.show(levels)
 	}
 }
 
-func (p *Pump) show(ctx context.Context, s *standing) {
+// look adds where a lane stands. One that does not read, because its endpoint is paused or
+// disabled, does not know how far it is behind; nor does one that has more behind it than its
+// window holds.
+func (p *Pump) look(ctx context.Context, s *standing, levels map[string]*level) {
 	label, seconds, events := p.metrics.label(s.endpoint), 0.0, float64(s.waiting)
 	if !s.oldest.IsZero() {
 		seconds = max(0, p.now().Sub(s.oldest).Seconds())
 	}
-	if s.behind && s.waiting > 0 {
+	stopped := s.endpoint.State != Active && s.endpoint.State != Failing
+	if label != otherLabel && (stopped || s.behind && s.waiting > 0) { // a query each, so not for any number
 		if lag, err := p.config.Log.Lag(ctx, s.cursor); err == nil {
 			events = max(events, float64(lag.Events))
+			if stopped {
+				seconds = max(seconds, lag.Age.Seconds())
+			}
 		}
 	}
-	p.metrics.lag.WithLabelValues(label).Set(seconds)
-	p.metrics.events.WithLabelValues(label).Set(events)
-	for _, state := range []State{Active, Failing, Paused, Disabled} {
-		value := 0.0
-		if s.endpoint.State == state {
-			value = 1
+	one := levels[label]
+	if one == nil {
+		one = &level{states: make(map[State]int)}
+		levels[label] = one
+	}
+	one.seconds, one.events = max(one.seconds, seconds), max(one.events, events)
+	one.states[s.endpoint.State]++
+}
+
+func (m *metrics) show(levels map[string]*level) {
+	for label, one := range levels {
+		m.lag.WithLabelValues(label).Set(one.seconds)
+		m.events.WithLabelValues(label).Set(one.events)
+		for _, state := range []State{Active, Failing, Paused, Disabled} {
+			m.state.WithLabelValues(label, string(state)).Set(float64(one.states[state]))
 		}
-		p.metrics.state.WithLabelValues(label, string(state)).Set(value)
+	}
+	if levels[otherLabel] == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.forgetGauges(otherLabel)
 	}
 }
