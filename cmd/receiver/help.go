@@ -6,7 +6,7 @@ import "github.com/alecthomas/kong"
 func helpTexts() kong.Vars {
 	return kong.Vars{
 		// receiver serve.
-		"admin_listen": "Private listener: /livez, /readyz, /metrics.",
+		"admin_listen": "Private listener: /livez, /readyz, /metrics, and the API: /v1/…, /openapi.yaml.",
 		"callback_path": "Paths that OSS calls, separated by commas. A path may have parameters: " +
 			"/oss/:session/:key, or /oss/* for all below it.",
 		"buckets": "Accept callbacks for these buckets only, separated by commas. Default any.",

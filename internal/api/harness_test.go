@@ -262,7 +262,7 @@ func (s *sse) read() (cursor, id string, err error) {
 			block = append(block, line)
 			continue
 		}
-		if len(block) == 1 && block[0] == ":" {
+		if len(block) == 0 || len(block) == 1 && block[0] == ":" {
 			block = nil
 			continue
 		}

@@ -141,9 +141,10 @@ func (p *parameters) place(name, text string) (at place) {
 	return at
 }
 
-// find returns the cursor of a place.
+// find returns the cursor of a place. A call that begins as the receiver stops still gets an
+// answer.
 func (s *Server) find(ctx context.Context, at place) (feed.Cursor, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 	defer cancel()
 	switch {
 	case at.now:

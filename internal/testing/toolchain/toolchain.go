@@ -41,8 +41,8 @@ func Tools() []Tool {
 		{"standby", "failover to a standby (internal/receiver, cmd/chaos)", "postgresql",
 			"command -v pg_basebackup || ls /usr/lib/postgresql/*/bin/pg_basebackup"},
 		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"}, // also fails outside a clone
-		{"curl", "curl commands (cmd/ossemu, internal/e2e, internal/snippet)", "curl", "command -v curl"},
-		{"jq", "the commands of docs/uploads.md (internal/e2e)", "jq", "command -v jq"},
+		{"curl", "curl commands (cmd/ossemu, internal/api, internal/e2e, internal/snippet)", "curl", "command -v curl"},
+		{"jq", "the commands of docs/uploads.md and docs/api.md (internal/api, internal/e2e)", "jq", "command -v jq"},
 		{"openssl", "the commands of docs/uploads.md (internal/e2e)", "openssl", "command -v openssl"},
 		{"xz", "fetching PostgreSQL from Maven (internal/embeddedpg)", "xz-utils", "command -v xz"},
 		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
@@ -55,6 +55,8 @@ func Tools() []Tool {
 		{"csharp", "C# programs (internal/snippet)", "mono-mcs mono-runtime libmono-system-net-http4.0-cil",
 			`command -v mcs && ls "$(dirname "$(command -v mono)")"/../lib/mono/*/System.Net.Http.dll`},
 		{"chromium", "pages in a browser (internal/e2e, internal/snippet)", "chromium", "command -v chromium"},
+		{"nginx", "the API behind nginx (internal/api)", "nginx-light", "command -v nginx || ls /usr/sbin/nginx"},
+		{"caddy", "the API behind Caddy (internal/api)", "caddy", "command -v caddy"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}
