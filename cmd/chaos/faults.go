@@ -71,8 +71,10 @@ func (f *faults) missed() int {
 
 // inject injects the faults in turn and returns when all are over.
 func (f *faults) inject(ctx context.Context) error {
+	share, begun := f.load.total/(len(f.order)+1), 0
 	for i, name := range f.order {
-		if !f.load.reach(ctx, (i+1)*f.load.total/(len(f.order)+1)) {
+		// One that took long does not make the next come at once.
+		if !f.load.reach(ctx, max((i+1)*share, begun+share/2)) {
 			break
 		}
 		victim := f.victim(ctx, name)
@@ -82,7 +84,8 @@ func (f *faults) inject(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		switch i.end = time.Now(); name {
-		case "kill", "hold", "pause", "resume": // a kill is noted with more
+		case "kill": // is noted with more
+		case "restart", "hold", "pause", "resume": // nothing is told twice because of them
 		case "failover":
 			i.timeline = f.done[name] + 2
 			fallthrough
@@ -90,6 +93,7 @@ func (f *faults) inject(ctx context.Context) error {
 			f.world.telling.interrupted(i)
 		}
 		f.done[name]++
+		begun = f.load.begun()
 	}
 	return ctx.Err()
 }

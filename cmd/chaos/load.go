@@ -45,6 +45,7 @@ type load struct {
 	unheard  int         // callbacks that no receiver acknowledged
 	wrong    []string    // answers that a receiver must not give to a genuine callback
 	slowest  time.Duration
+	late     []period // requests that took long, whether there was an answer or not
 }
 
 func newLoad(w *world, c command) *load {
@@ -147,7 +148,10 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent++
-	if err == nil || took > 5*time.Second {
+	switch {
+	case took >= standsStill:
+		l.late = append(l.late, period{started, started.Add(took)})
+	case err == nil:
 		l.slowest = max(l.slowest, took)
 	}
 	switch {
@@ -165,6 +169,17 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 		l.spooled++
 	}
 	return true
+}
+
+// measure makes slowest that of all requests but those during which the machine stood still.
+func (l *load) measure(s *stillness) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.late {
+		if !s.during(p.from, p.to) {
+			l.slowest = max(l.slowest, p.to.Sub(p.from))
+		}
+	}
 }
 
 // reach waits until the load has begun n callbacks. It returns false if the load ends first.

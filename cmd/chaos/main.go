@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -117,6 +118,12 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 	defer w.close()
 	w.telling.reader.start(ctx)
 	defer w.telling.reader.stop()
+	watched, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go w.stillness.watch(watched, func(from, to time.Time) {
+		fmt.Fprintf(progress, "the machine stood still for %v\n", to.Sub(from))
+		w.telling.interrupted(interruption{name: "stillness of the machine", begin: from, end: to})
+	})
 	load := newLoad(w, c)
 	faults := newFaults(w, load, c)
 	faulted := make(chan error, 1)
@@ -131,6 +138,7 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 	if err != nil {
 		return err
 	}
+	load.measure(&w.stillness)
 	verdict.missed = faults.missed()
 	verdict.print(std.Out, faults)
 	w.messages.print(progress)

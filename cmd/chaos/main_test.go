@@ -144,3 +144,19 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestStillness checks that a request is not measured if the machine stood still meanwhile.
+func TestStillness(t *testing.T) {
+	t.Parallel()
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	var s stillness
+	s.note(at(100), at(150))
+	l := &load{slowest: time.Second, late: []period{{at(10), at(14)}, {at(90), at(151)}, {at(140), at(160)}}}
+	if l.measure(&s); l.slowest != 4*time.Second {
+		t.Errorf("the slowest took %v", l.slowest)
+	}
+	l.late = append(l.late, period{at(150), at(157)})
+	if l.measure(&s); l.slowest != 7*time.Second {
+		t.Errorf("the slowest took %v", l.slowest)
+	}
+}

@@ -216,7 +216,11 @@ func (t *telling) compare(v *toldVerdict, a *application, log map[uuid.UUID]plac
 	}
 	for id, times := range a.told {
 		for i := 1; i < len(times); i++ {
-			v.twice[t.explain(a, id, log[id], times[i-1], times[i], changes)]++
+			reason := t.explain(a, id, log[id], times[i-1], times[i], changes)
+			if v.twice[reason]++; reason == unexplained {
+				v.bad = append(v.bad, fmt.Sprintf("%s was told of %s at %s and at %s", a.name, id,
+					times[i-1].Format(time.StampMilli), times[i].Format(time.StampMilli)))
+			}
 		}
 	}
 }
@@ -227,18 +231,18 @@ const (
 	commitsWithin, noticedWithin = time.Second, 6 * time.Second
 )
 
-// explain says why an event was delivered a second time.
+// explain says why an event was delivered a second time. What is known to have been uncommitted,
+// or to be read again, comes first.
 func (t *telling) explain(a *application, id uuid.UUID, at place, first, second time.Time, changes map[int]uint64) string {
 	for _, i := range t.faults {
-		switch since, noted := changes[i.timeline]; {
-		case i.name == "kill":
-			if i.left[a][id] && first.Before(i.end) && second.After(i.begin) {
-				return i.name
-			}
-		case first.After(i.begin.Add(-commitsWithin)) && first.Before(i.end.Add(noticedWithin)):
+		since, noted := changes[i.timeline]
+		if (i.left[a][id] || noted && at.xid >= since) && first.Before(i.end) && second.After(i.begin) {
+			return i.name
+		}
+	}
+	for _, i := range t.faults {
+		if i.left == nil && first.After(i.begin.Add(-commitsWithin)) && first.Before(i.end.Add(noticedWithin)) {
 			return i.name // the place was not committed because of it
-		case noted && at.xid >= since && first.Before(i.end) && second.After(i.begin):
-			return i.name // the log is read again from the change
 		}
 	}
 	return unexplained
@@ -303,7 +307,7 @@ func (v *toldVerdict) print(out io.Writer) {
 		{"times that it went back after a failover", v.setBacks},
 		{"events read twice therefore", v.reread},
 		{"events out of order", v.misplaced},
-		{"wrong requests and answers", len(v.bad)},
+		{"wrong requests and answers, and what is " + unexplained, len(v.bad)},
 	}...)
 	if v.held.times > 0 {
 		rows = append(rows, [][2]any{

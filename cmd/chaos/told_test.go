@@ -20,6 +20,7 @@ func TestExplain(t *testing.T) {
 	faults := []interruption{
 		{name: "kill", begin: at(100), end: at(102), left: map[*application]map[uuid.UUID]bool{a: {left: true}}},
 		{name: "outage", begin: at(200), end: at(205)},
+		{name: "kill", begin: at(206), end: at(207), left: map[*application]map[uuid.UUID]bool{a: {left: true}}},
 		{name: "failover", begin: at(300), end: at(310), timeline: 2},
 	}
 	for name, tt := range map[string]struct {
@@ -29,19 +30,20 @@ func TestExplain(t *testing.T) {
 		first, second int
 		want          string
 	}{
-		"not committed at a kill":      {a, left, 10, 99, 117, "kill"},
-		"committed before the kill":    {a, committed, 10, 99, 117, unexplained},
-		"another application":          {other, left, 10, 99, 117, unexplained},
-		"both before the kill":         {a, left, 10, 90, 99, unexplained},
-		"both after the kill":          {a, left, 10, 103, 117, unexplained},
-		"during an outage":             {a, committed, 10, 202, 207, "outage"},
-		"just after an outage":         {a, committed, 10, 210, 220, "outage"},
-		"long before an outage":        {a, committed, 10, 198, 207, unexplained},
-		"long after an outage":         {a, committed, 10, 212, 220, unexplained},
-		"read again from the change":   {a, committed, 50, 250, 320, "failover"},
-		"from before the change":       {a, committed, 49, 250, 320, unexplained},
-		"both before the failover":     {a, committed, 50, 250, 260, unexplained},
-		"both long after the failover": {a, committed, 50, 320, 330, unexplained},
+		"not committed at a kill":                     {a, left, 10, 99, 117, "kill"},
+		"committed before the kill":                   {a, committed, 10, 99, 117, unexplained},
+		"another application":                         {other, left, 10, 99, 117, unexplained},
+		"both before the kill":                        {a, left, 10, 90, 99, unexplained},
+		"both after the kill":                         {a, left, 10, 103, 117, unexplained},
+		"uncommitted at a kill, just after an outage": {a, left, 10, 205, 217, "kill"},
+		"during an outage":                            {a, committed, 10, 202, 207, "outage"},
+		"just after an outage":                        {a, committed, 10, 210, 220, "outage"},
+		"long before an outage":                       {a, committed, 10, 198, 207, unexplained},
+		"long after an outage":                        {a, committed, 10, 212, 220, unexplained},
+		"read again from the change":                  {a, committed, 50, 250, 320, "failover"},
+		"from before the change":                      {a, committed, 49, 250, 320, unexplained},
+		"both before the failover":                    {a, committed, 50, 250, 260, unexplained},
+		"both long after the failover":                {a, committed, 50, 320, 330, unexplained},
 	} {
 		for _, timelines := range []map[int]uint64{{2: 50}, {2: 50, 3: 70}} {
 			telling := &telling{faults: faults}

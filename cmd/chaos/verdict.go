@@ -142,7 +142,8 @@ func (v verdict) print(out io.Writer, f *faults) {
 		{"acknowledged and lost", v.lost},
 		{"recorded twice", v.doubled},
 		{"refused wrongly", len(l.wrong)},
-		{"slowest answer", l.slowest.Round(time.Millisecond)},
+		{"times that the machine stood still", f.world.stillness.count()},
+		{"slowest answer otherwise", l.slowest.Round(time.Millisecond)},
 	} {
 		fmt.Fprintf(table, "%s\t%v\n", row.what, row.n)
 	}

@@ -32,6 +32,7 @@ type world struct {
 	receivers []*receiver
 	messages  *messages // that they log
 	telling   *telling
+	stillness stillness
 	mountErr  error // why the spools are not on small disks
 }
 
