@@ -37,12 +37,13 @@ type sender struct {
 	transport *http.Transport
 	now       func() time.Time
 	agent     string
+	timeout   time.Duration // of an attempt
 }
 
 // newSender returns a sender. resolver is for tests; nil is the system's.
 func newSender(rules Rules, now func() time.Time, resolver *net.Resolver) *sender {
 	dialer := &net.Dialer{Timeout: attemptTimeout, KeepAlive: 15 * time.Second, Resolver: resolver, Control: rules.guard().Safe}
-	return &sender{now: now, agent: "Upcall/1", transport: &http.Transport{
+	return &sender{now: now, agent: "Upcall/1", timeout: attemptTimeout, transport: &http.Transport{
 		// With a proxy from the environment, the guard would see the proxy's address only.
 		Proxy:                  nil,
 		DialContext:            dialer.DialContext,
@@ -88,7 +89,7 @@ var errInterrupted = errors.New("interrupted")
 // send makes one attempt. The error is errInterrupted if ctx ended first.
 func (s *sender) send(ctx context.Context, r request) (outcome, error) {
 	started, o := time.Now(), outcome{began: s.now()}
-	limited, cancel := context.WithTimeout(ctx, attemptTimeout)
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		GotConn:      func(httptrace.GotConnInfo) { call(r.connected) },

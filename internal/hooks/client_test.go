@@ -68,7 +68,7 @@ func TestSend(t *testing.T) {
 func TestSendAnswers(t *testing.T) {
 	t.Parallel()
 	var elsewhere atomic.Int32
-	endless := make(chan struct{})
+	endless, written := make(chan struct{}), 0
 	mux := http.NewServeMux()
 	status := func(path string, code int) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -84,7 +84,8 @@ func TestSendAnswers(t *testing.T) {
 	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
 		defer close(endless)
 		for {
-			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+			n, err := w.Write(make([]byte, 4<<10))
+			if written += n; err != nil {
 				return
 			}
 		}
@@ -107,7 +108,9 @@ func TestSendAnswers(t *testing.T) {
 	if elsewhere.Load() != 0 {
 		t.Error("a redirect was followed")
 	}
-	<-endless // the answer was cut
+	if <-endless; written > 64*maxAnswer { // most of it lies in buffers
+		t.Errorf("%d bytes of an answer were taken", written)
+	}
 }
 
 func TestSendIsInterrupted(t *testing.T) {
@@ -123,6 +126,51 @@ func TestSendIsInterrupted(t *testing.T) {
 	go func() { <-arrived; cancel() }()
 	if _, err := newSender(loopback, time.Now, nil).send(ctx, aRequest(server.URL)); !errors.Is(err, errInterrupted) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestSendDeadline: one deadline bounds the name, the connection, the request and the answer.
+func TestSendDeadline(t *testing.T) {
+	t.Parallel()
+	if s := newSender(Rules{}, time.Now, nil); s.timeout != 15*time.Second {
+		t.Errorf("an attempt may take %v", s.timeout)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/silent", func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { // a byte now and then, without an end
+		w.WriteHeader(http.StatusInternalServerError)
+		for r.Context().Err() == nil {
+			io.WriteString(w, "x")
+			w.(http.Flusher).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	backlog, err := net.Listen("tcp", "127.0.0.1:0") // it accepts nothing, so TLS never begins
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backlog.Close()
+	never := make(chan struct{})
+	names := newNameServer(t, []string{"127.0.0.1"}, never)
+	defer close(never)
+	for _, tt := range []struct{ url, says string }{
+		{server.URL + "/silent", "no answer within 15s"},
+		{server.URL + "/slow", "the answer is 500"},
+		{"https://" + backlog.Addr().String(), "no answer within 15s"},
+		{"http://app.example.com/", "no answer within 15s"},
+	} {
+		s := newSender(loopback, time.Now, names.resolver())
+		s.timeout = 300 * time.Millisecond
+		began := time.Now()
+		o := send(t, s, aRequest(tt.url))
+		if took := time.Since(began); took > 5*time.Second || o.took < s.timeout || o.delivered() || !strings.Contains(o.problem, tt.says) {
+			t.Errorf("%s: after %v: %+v", tt.url, took, o)
+		}
 	}
 }
 
