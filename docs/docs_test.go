@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +30,11 @@ func pages(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	found := make(map[string]string)
-	for _, path := range append(paths, more...) {
+	examples, err := filepath.Glob("../examples/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.Concat(paths, more, examples) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
