@@ -42,11 +42,35 @@ type Delivery struct {
 type ring struct {
 	mu         sync.Mutex
 	deliveries []Delivery
+	era        era
 }
 
-func (r *ring) add(d Delivery) {
+// An era lasts until a reset, which closes it. What began before belongs to a test that is over.
+type era chan struct{}
+
+func (e era) over() bool {
+	select {
+	case <-e:
+		return true
+	default:
+		return false
+	}
+}
+
+// now returns the era that a callback begins in.
+func (r *ring) now() era {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.era
+}
+
+// add remembers a delivery, unless its era is over.
+func (r *ring) add(began era, d Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if began != r.era {
+		return
+	}
 	r.deliveries = append(r.deliveries[max(0, len(r.deliveries)-ringSize+1):], d)
 }
 
@@ -69,6 +93,16 @@ func (r *ring) forget() {
 	r.deliveries = nil
 }
 
+// reset forgets all deliveries, begins an era, and returns how many there were.
+func (r *ring) reset() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.deliveries)
+	close(r.era)
+	r.deliveries, r.era = nil, make(era)
+	return n
+}
+
 func (s *Server) servePublicKey(c *call) error {
 	return c.write(http.StatusOK, "application/x-pem-file", []byte(PublicKeyPEM))
 }
@@ -85,6 +119,17 @@ func (s *Server) serveCallbacks(c *call) error {
 func (s *Server) forgetCallbacks(c *call) error {
 	s.ring.forget()
 	return c.writeNothing(http.StatusNoContent)
+}
+
+// reset ends what a test has left behind, for the next one. Buckets stay.
+func (s *Server) reset(c *call) error {
+	s.faults.set(Faults{})
+	callbacks := s.ring.reset()
+	objects, uploads, err := s.store.reset()
+	if err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	return c.writeJSON(http.StatusOK, map[string]int{"objects": objects, "multipart_uploads": uploads, "callbacks": callbacks})
 }
 
 func (s *Server) serveFaults(c *call) error {

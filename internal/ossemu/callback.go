@@ -38,7 +38,7 @@ func (s *Server) finish(c *call, p *plan, o *object, operation string, usual fun
 // callBack delivers one callback and returns the receiver's answer, or the
 // CallbackFailed error that the uploader sees.
 func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, operation string) ([]byte, error) {
-	faults := s.faults.take()
+	began, faults := s.ring.now(), s.faults.take()
 	if p.brokenImage != nil {
 		c.note(slog.String("callback", "not sent"), slog.String("image", p.brokenImage.Error()))
 		return nil, errCallbackFailed.saying("Get image info failed.", "")
@@ -50,13 +50,17 @@ func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, oper
 	if p.parameter.BodyType != callbackspec.JSON {
 		body = faults.spell(body)
 	}
-	s.wait(time.Duration(faults.Delay))
+	s.wait(time.Duration(faults.Delay), began)
 	var failure error = errCallbackFailed
 	for _, raw := range p.parameter.URLs {
 		out, err := s.outgoing(c, p, o, raw, body, operation, faults)
 		if err != nil {
 			return nil, err
 		}
+		if began.over() { // the receiver must not get it in the middle of the next test
+			return nil, s.caller.replyTimeout(out.url)
+		}
+		out.began = began
 		answer, err := s.deliverAll(ctx, out, faults)
 		if err == nil {
 			return answer, nil
@@ -66,18 +70,21 @@ func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, oper
 	return nil, failure
 }
 
-// wait lets d pass, or what is left of it until the server closes.
-func (s *Server) wait(d time.Duration) {
+// wait lets d pass, or what is left of it until the server closes or the era is over.
+func (s *Server) wait(d time.Duration, began era) {
 	ctx, cancel := context.WithTimeout(s.closing, d)
 	defer cancel()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-began:
+	}
 }
 
 // deliverAll sends one callback, and as often again as the faults say.
 func (s *Server) deliverAll(ctx context.Context, out outgoing, f Faults) ([]byte, error) {
 	if f.Drop {
 		out.SentAt, out.Error = s.cfg.Now().UTC(), "dropped by fault, not sent"
-		s.ring.add(out.Delivery)
+		s.ring.add(out.began, out.Delivery)
 		return nil, s.caller.replyTimeout(out.url)
 	}
 	var again sync.WaitGroup
@@ -88,7 +95,7 @@ func (s *Server) deliverAll(ctx context.Context, out outgoing, f Faults) ([]byte
 	}
 	answer, err := s.deliver(ctx, out)
 	if !f.Concurrent {
-		for range f.Duplicate {
+		for n := 0; n < f.Duplicate && !out.began.over(); n++ {
 			_, _ = s.deliver(ctx, out)
 		}
 	}
@@ -108,7 +115,7 @@ func (s *Server) deliver(ctx context.Context, out outgoing) ([]byte, error) {
 	if err != nil {
 		d.Error = asAPIError(err).message
 	}
-	s.ring.add(d)
+	s.ring.add(out.began, d)
 	return answer, err
 }
 
@@ -161,6 +168,7 @@ type outgoing struct {
 	Delivery // without what came back
 	url      *url.URL
 	sni      bool
+	began    era
 }
 
 // outgoing builds and signs the request for one callback URL.

@@ -348,7 +348,7 @@ func TestRingIsBounded(t *testing.T) {
 	t.Parallel()
 	r := &ring{}
 	for i := range ringSize + 5 {
-		r.add(Delivery{Object: fmt.Sprint(i)})
+		r.add(r.now(), Delivery{Object: fmt.Sprint(i)})
 	}
 	if got := r.list(""); len(got) != ringSize || got[0].Object != "5" {
 		t.Errorf("%d, first %s", len(got), got[0].Object)

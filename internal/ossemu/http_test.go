@@ -121,7 +121,7 @@ func TestListArguments(t *testing.T) {
 func TestForgetCallbacks(t *testing.T) {
 	t.Parallel()
 	s, base := start(t)
-	s.ring.add(Delivery{Object: "a"})
+	s.ring.add(s.ring.now(), Delivery{Object: "a"})
 	r, err := http.NewRequestWithContext(t.Context(), "DELETE", base+"/_ossemu/callbacks", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -152,6 +152,11 @@ func multipartETag(parts []*part) string {
 func (s *store) forget(u *upload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.remove(u)
+}
+
+// remove is forget under the lock.
+func (s *store) remove(u *upload) error {
 	var errs []error
 	for _, p := range u.parts {
 		errs = append(errs, s.backend.removeRecord(p.recordName()), s.backend.remove(p.Content.Blob))

@@ -47,6 +47,7 @@ func (s *Server) routeTable() []route {
 		{"ForgetCallbacks", "DELETE", levelAdmin, "/_ossemu/callbacks", true, s.forgetCallbacks},
 		{"GetFaults", "GET", levelAdmin, "/_ossemu/faults", true, s.serveFaults},
 		{"PutFaults", "PUT", levelAdmin, "/_ossemu/faults", true, s.putFaults},
+		{"Reset", "POST", levelAdmin, "/_ossemu/reset", true, s.reset},
 		// Programs that would ask STS, such as the command of a credentials process.
 		{"AssumeRole", "POST", levelAdmin, "/_ossemu/sts", true, s.serveSTS},
 		// Container runtimes and `ossemu healthcheck`.

@@ -161,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load objects: %w", err)
 	}
-	s := &Server{cfg: cfg, store: st, faults: &faultBox{}, ring: &ring{}}
+	s := &Server{cfg: cfg, store: st, faults: &faultBox{}, ring: &ring{era: make(era)}}
 	if u, err := url.Parse(cfg.PublicURL); err == nil {
 		s.publicHost = u.Hostname()
 	}

@@ -244,6 +244,27 @@ func (s *store) delete(bucket, key string) error {
 	return s.backend.remove(o.Content.Blob)
 }
 
+// reset removes all objects and open multipart uploads, and returns how many there were.
+func (s *store) reset() (objects, uploads int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, b := range s.buckets {
+		for key, o := range b.objects {
+			errs = append(errs, s.backend.removeRecord(objectRecord(b.Name, key)), s.backend.remove(o.Content.Blob))
+			objects++
+		}
+		clear(b.objects)
+	}
+	for _, u := range s.uploads {
+		if !u.completing { // it is about to be an object
+			errs = append(errs, s.remove(u))
+			uploads++
+		}
+	}
+	return objects, uploads, errors.Join(errs...)
+}
+
 // setACL changes an object's ACL. Readers may hold the object, so it is replaced.
 func (s *store) setACL(bucket, key, acl string) error {
 	s.mu.Lock()

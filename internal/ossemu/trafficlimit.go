@@ -34,7 +34,7 @@ func (s *Server) limited(c *call, r io.Reader) io.Reader {
 		return r
 	}
 	bits, _ := strconv.Atoi(text) // checked before
-	return &slowReader{Reader: r, rate: bits / 8, wait: s.wait, begun: time.Now(), answer: c.w.Header()}
+	return &slowReader{Reader: r, rate: bits / 8, wait: func(d time.Duration) { s.wait(d, nil) }, begun: time.Now(), answer: c.w.Header()}
 }
 
 // A slowReader reads rate bytes a second. It tells an uploader how long it waited.
