@@ -111,6 +111,7 @@ func TestRefusedQueries(t *testing.T) {
 		"limit=0": "limit", "limit=1001": "limit", "limit=x": "limit", "limit=": "limit", "wait=31s": "wait", "wait=-1s": "wait",
 		"wait=5": "wait", "bucket=A": "bucket", "bucket=": "bucket", "key_prefix=%00": "key_prefix", "key_prefix=%ff": "key_prefix",
 		"var.=x": "var.", "var.x:y=1": "var", "since=now": "since", "%zz": "query", "bucket=a&bucket=bbb": "bucket",
+		"=x": "query",
 	} {
 		got := w.call(t, "GET", "/v1/events?"+query, w.viewer, "")
 		if got.status != 400 || len(got.body.Errors) != 1 || got.body.Errors[0].Field != field || got.body.Errors[0].Detail == "" {

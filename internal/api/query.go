@@ -48,6 +48,8 @@ func parseQuery(text string, known ...string) *parameters {
 	for _, name := range names {
 		prefixed := strings.HasPrefix(name, varParameter) && slices.Contains(known, varParameter)
 		switch {
+		case name == "":
+			p.faults.AddNew(errParameter, "query", "leave it out", "a parameter has no name")
 		case name == varParameter || !prefixed && !slices.Contains(known, name):
 			p.faults.AddNew(errParameter, fault.Name(name), "", "this call has no such parameter")
 		case len(values[name]) > 1:
