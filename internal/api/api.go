@@ -202,6 +202,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *answer) WriteHeader(status int) {
 	a.status = status
+	_ = a.extend() // there may be no body; a writer without deadlines needs none
 	a.ResponseWriter.WriteHeader(status)
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -92,6 +93,25 @@ func TestHooks(t *testing.T) {
 	do("GET", "/app.2", "", 404)
 	if got := do("GET", "", "", 200); strings.Count(got.text, `"id":`) != 1 {
 		t.Errorf("what is left: %s", got.text)
+	}
+}
+
+// TestSlowChange checks that an answer without a body is sent, too, after a change that took longer
+// than the server's timeout.
+func TestSlowChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	handler := w.handle(route{"DELETE /v1/x", "", func(w http.ResponseWriter, _ *http.Request) error {
+		time.Sleep(500 * time.Millisecond) // what the change takes
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}})
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.WriteTimeout = 100 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	if got := call(t, "DELETE", server.URL, "", ""); got.status != http.StatusNoContent {
+		t.Errorf("%d %s", got.status, got.text)
 	}
 }
 
