@@ -17,8 +17,8 @@ const (
 	failedFor = 250 * time.Millisecond
 	// The head is read at most once in a pause, which is longer under load: a read costs
 	// PostgreSQL as much as many entries.
-	shortPause, longPause = 4 * time.Millisecond, 15 * time.Millisecond
-	manyEntries           = 32
+	shortPause, longPause, longestPause = 4 * time.Millisecond, 15 * time.Millisecond, 40 * time.Millisecond
+	manyEntries, floodEntries           = 32, 96
 )
 
 // A tail is the latest entries, which one reads for all.
@@ -227,6 +227,8 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 	case c.full:
 		signal(t.woken)
 		return 0
+	case len(c.entries) > floodEntries: // each read also wakes all readers
+		return longestPause
 	case len(c.entries) > manyEntries:
 		return longPause
 	}

@@ -74,7 +74,13 @@ func (l *lane) mustCommit() bool {
 	if to, _ := l.target(); to == l.lease.Cursor() {
 		return false
 	}
-	return now.Sub(l.lastPage) >= quietAfter || now.Sub(l.moved) >= skipAfter
+	return now.Sub(l.lastPage) >= l.patience(quietAfter) || now.Sub(l.moved) >= l.patience(skipAfter)
+}
+
+// patience returns a time between d and twice that, always the same for a lane. Lanes whose
+// filters match nothing all read the same pages: they must not all commit at once.
+func (l *lane) patience(d time.Duration) time.Duration {
+	return d + d*time.Duration(l.endpoint.ID[len(l.endpoint.ID)-1])/256
 }
 
 // commit moves the cursor past what is done and writes what belongs to it, in one transaction.
