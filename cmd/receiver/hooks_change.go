@@ -45,7 +45,8 @@ type hooksAddCommand struct {
 // Help is shown below the summary of the command.
 func (*hooksAddCommand) Help() string {
 	return `Prints the endpoint's id, name, URL and secret as JSON. The secret is shown only here; a secret that you
-gave is not. An upload whose callback is answered after this command has ended is delivered.`
+gave is not. An upload whose callback is answered after this command has ended is delivered. While callbacks come
+in, the command takes up to 4.5 s, because it waits until those that are already committed have been answered.`
 }
 
 func (cmd *hooksAddCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {

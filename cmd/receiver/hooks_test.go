@@ -10,8 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"upcall/internal/cli"
 	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
 	"upcall/internal/testing/clitest"
 )
 
@@ -45,7 +48,7 @@ func TestHooks(t *testing.T) {
 	if _, _, err := program.Execute(t, env, "hooks", "test", "app"); err == nil || !strings.Contains(err.Error(), "418") {
 		t.Errorf("the answer of a teapot: %v", err)
 	}
-	output("update", "app", "--header", "X-App=1", "--clear", "var", "--max-in-flight", "1")
+	output("update", "app", "--header", "X-App=1", "--clear", "var", "--max-in-flight", "1", "--on", "gone", "--on", "disputed")
 	if got := output("test", added.ID); !strings.Contains(got, "200 after ") || !strings.Contains(got, "thanks") {
 		t.Errorf("test printed %q", got)
 	}
@@ -55,6 +58,7 @@ func TestHooks(t *testing.T) {
 	var shown struct {
 		Endpoint struct {
 			State       string
+			On          []string
 			KeyGlobs    []string `json:"key_globs"`
 			Vars        map[string]string
 			MaxInFlight int `json:"max_in_flight"`
@@ -64,7 +68,7 @@ func TestHooks(t *testing.T) {
 	}
 	text := output("show", "app", "--format", "json")
 	parsed(text, &shown)
-	if e := shown.Endpoint; e.State != "paused" || len(e.KeyGlobs) != 1 || len(e.Vars) != 0 || e.MaxInFlight != 1 || e.Headers[0] != "X-App" ||
+	if e := shown.Endpoint; e.State != "paused" || strings.Join(e.On, " ") != "gone disputed" || len(e.KeyGlobs) != 1 || len(e.Vars) != 0 || e.MaxInFlight != 1 || e.Headers[0] != "X-App" ||
 		len(shown.Attempts) != 2 || shown.Attempts[0].Reason != "test" || strings.Contains(text, added.Secret) {
 		t.Errorf("shown %+v", shown)
 	}
@@ -103,14 +107,24 @@ func TestHooks(t *testing.T) {
 // TestHooksReject: every mistake is one line that names the flag, and changes nothing.
 func TestHooksReject(t *testing.T) {
 	t.Parallel()
-	env := clitest.Env{"UPCALL_DATABASE_URL": dbtest.URL(t)}
+	database := dbtest.URL(t)
+	env := clitest.Env{"UPCALL_DATABASE_URL": database}
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte("hunter2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const url = "https://app.example.com/"
 	program.Output(t, env, "hooks", "add", "--url", url, "--name", "app")
-	before := program.Output(t, env, "hooks", "show", "app")
+	local := clitest.Env{"UPCALL_DATABASE_URL": database, "UPCALL_HOOKS_ALLOW_HTTP": "true", "UPCALL_HOOKS_ALLOW_CIDRS": "127.0.0.0/8"}
+	program.Output(t, local, "hooks", "add", "--url", "http://127.0.0.1:1/", "--name", "local")
+	if _, _, err := program.Execute(t, local, "hooks", "test", "local"); err == nil { // so that there is an attempt
+		t.Error("port 1 has answered")
+	}
+	for _, due := range []string{"NULL", "now() + interval '1 hour'"} { // and a dead letter, and a retry that waits
+		dbtest.Execute(t, database, `INSERT INTO upcall.hook_retries (endpoint_id, event_id, received_at, kind, reason, attempts, due_at)
+			SELECT id, gen_random_uuid(), now(), 'recorded', 'retry', 1, `+due+` FROM upcall.hook_endpoints`)
+	}
+	before := allOfHooks(t, env, database)
 	id := "11111111-2222-3333-4444-555555555555"
 	for _, tt := range []struct{ args, says string }{
 		{"add", "--url"},
@@ -162,7 +176,29 @@ func TestHooksReject(t *testing.T) {
 			t.Errorf("%s: %v", tt.args, err)
 		}
 	}
-	if after := program.Output(t, env, "hooks", "show", "app"); after != before {
-		t.Errorf("something has changed: %s", after)
+	if diff := cmp.Diff(before, allOfHooks(t, env, database)); diff != "" {
+		t.Errorf("something has changed: %s", diff)
 	}
+}
+
+// allOfHooks returns all that is shown of endpoints, attempts and failed deliveries, and the rows,
+// which also hold secrets.
+func allOfHooks(t *testing.T, env clitest.Env, database string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, args := range []string{"list --format json", "list", "show local --format json", "failed --format json", "failed --waiting --format json"} {
+		if all[args] = program.Output(t, env, append([]string{"hooks"}, strings.Fields(args)...)...); len(all[args]) < 100 {
+			t.Fatalf("hooks %s shows nothing: %s", args, all[args])
+		}
+	}
+	pool := dbtest.Open(t, database, eventstore.Open)
+	for _, table := range []string{"hook_endpoints", "hook_attempts", "hook_retries", "hook_counts", "hook_changes", "feed_consumers"} {
+		var rows string
+		err := pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM upcall."+table+" r").Scan(&rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[table] = rows
+	}
+	return all
 }

@@ -3,7 +3,9 @@ package hooks
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +61,47 @@ func TestAddWaitsForAnswers(t *testing.T) {
 		a.waitFor(t, ids)
 	}
 	a.waitFor(t, w.upload(t, "k", 1))
+}
+
+// TestAddOn: an endpoint is told of what happened only if it asked for that.
+func TestAddOn(t *testing.T) {
+	t.Parallel()
+	w, a := newWorld(t), newApp(t, nil)
+	for _, tt := range []struct {
+		name     string
+		on, want []webhook.Kind
+	}{
+		{"default", nil, []webhook.Kind{webhook.Recorded}},
+		{"disputed", []webhook.Kind{webhook.Disputed}, []webhook.Kind{webhook.Disputed}},
+		{"gone", []webhook.Kind{webhook.Gone}, []webhook.Kind{webhook.Gone}},
+		{"trouble", []webhook.Kind{webhook.Disputed, webhook.Gone}, []webhook.Kind{webhook.Disputed, webhook.Gone}},
+		{"all", []webhook.Kind{webhook.Gone, webhook.Recorded, webhook.Disputed}, []webhook.Kind{webhook.Gone, webhook.Recorded, webhook.Disputed}},
+	} {
+		w.add(t, tt.name, a, func(s *Settings) { s.URL, s.On = a.URL+"/"+tt.name, tt.on })
+		if e, err := w.Get(t.Context(), tt.name); err != nil || !slices.Equal(e.On, tt.want) {
+			t.Errorf("%s: %v, told of %v", tt.name, err, e.On)
+		}
+	}
+	var mu sync.Mutex
+	var told []string
+	a.answers(func(_ int, r *http.Request) int {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, r.URL.Path)
+		return 204
+	})
+	w.upload(t, "k", 1)
+	w.receiver(t)
+	wait.Until(t, "nothing is to come", func() bool {
+		behind, err := w.Behind(t.Context())
+		return err == nil && len(behind) == 0
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(told)
+	if !slices.Equal(told, []string{"/all", "/default"}) {
+		t.Errorf("told of what was recorded: %v", told)
+	}
 }
 
 // TestAddIsQuick when nothing comes in, and when it can tell a mistake at once.

@@ -172,6 +172,7 @@ type app struct {
 	arrived  []arrival
 	answer   func(n int, r *http.Request) int // the status of the nth request, from 1
 	decide   func(n int, id string) int       // takes its place, while the lock is held
+	after    string                           // Retry-After, unless it is ""
 	problems []string
 }
 
@@ -199,6 +200,9 @@ func newApp(t *testing.T, answer func(n int, r *http.Request) int) *app {
 		}
 		a.arrived = append(a.arrived, arrival{event.ID, event.Subject, time.Now()})
 		n, answer := len(a.arrived), a.answer
+		if a.after != "" {
+			w.Header().Set("Retry-After", a.after)
+		}
 		if a.decide != nil {
 			code := a.decide(n, event.ID)
 			answer = func(int, *http.Request) int { return code }

@@ -92,8 +92,8 @@ func (l *lane) begin(ctx context.Context, d *delivery) {
 	}
 	l.pump.metrics.inFlight.Add(1)
 	go func() {
-		defer l.pump.metrics.inFlight.Add(-1)
 		defer l.pump.slots.give()
+		defer l.pump.metrics.inFlight.Add(-1)
 		defer cancel()
 		defer settled()
 		if err != nil { // nothing can be sent, ever

@@ -14,9 +14,10 @@ import (
 
 const (
 	// maxLabels is how many endpoints have metrics of their own; the others share one, so that
-	// endpoints that come and go do not fill the memory of whoever collects them.
+	// endpoints that come and go do not fill the memory of whoever collects them. Its label is
+	// not a name that an endpoint can have.
 	maxLabels   = 500
-	otherLabel  = "other"
+	otherLabel  = "_other"
 	measureTime = 5 * time.Second
 )
 
@@ -57,7 +58,7 @@ func newMetrics() *metrics {
 	m.state = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "upcall_hook_state",
 		Help: "1 for the state of an endpoint: active, failing (only probes are sent), paused or disabled. " +
-			"Only of endpoints that this receiver works for; of those with the label other, how many there are.",
+			"Only of endpoints that this receiver works for; of those with the label _other, how many there are.",
 	}, []string{"endpoint", "state"})
 	m.flying = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "upcall_hook_requests_in_flight",

@@ -50,7 +50,8 @@ type PumpConfig struct {
 	// Resolver is for tests. Default the system's.
 	Resolver *net.Resolver
 
-	tick time.Duration // how often lanes look at the clock
+	tick    time.Duration // how often lanes look at the clock
+	attempt time.Duration // how long one may take
 }
 
 // A Pump sends deliveries for the endpoints that other receivers do not work for.
@@ -81,10 +82,12 @@ func NewPump(config PumpConfig) (*Pump, error) {
 		config.Random = rand.Float64
 	}
 	config.tick = cmp.Or(config.tick, tick)
-	return &Pump{
+	pump := &Pump{
 		config: config, sender: newSender(config.Rules, config.Now, config.Resolver), slots: slots{free: maxInProcess},
 		metrics: newMetrics(), lanes: make(map[uuid.UUID]*lane), warned: make(map[string]time.Time),
-	}, nil
+	}
+	pump.sender.timeout = cmp.Or(config.attempt, attemptTimeout)
+	return pump, nil
 }
 
 // Collectors returns what /metrics shows of deliveries.
