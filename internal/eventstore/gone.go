@@ -4,15 +4,21 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
-// noteGone records the end of what the log loses with a table of expired events, so that a
-// reader whose cursor is before that learns of it.
-func (x *expirer) noteGone(ctx context.Context, table string) error {
+// noteGone records the end of what the log loses with a table of expired events, those of the
+// month that begins then, so that a reader whose cursor is before that learns of it.
+func (x *expirer) noteGone(ctx context.Context, begins time.Time, table string) error {
 	// A table that was detached before the log was there has no column for it.
 	var ordered bool
 	err := x.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_attribute
 		WHERE attrelid = $1::text::regclass AND attname = 'recorded_xid' AND NOT attisdropped)`, table).Scan(&ordered)
+	if err != nil {
+		return err
+	}
+	// Roll-ups outlive the events: whoever counts again keeps what was counted before this.
+	_, err = x.conn.Exec(ctx, "UPDATE upcall.feed_log SET dropped_before = greatest(dropped_before, $1)", begins.AddDate(0, 1, 0))
 	if err != nil {
 		return err
 	}

@@ -216,7 +216,7 @@ func (x *expirer) months(ctx context.Context) ([]month, error) {
 func (x *expirer) detach(ctx context.Context, m month) error {
 	if m.state == attached {
 		// Before, so that no reader finds entries missing without finding this.
-		if err := x.noteGone(ctx, m.name()); err != nil {
+		if err := x.noteGone(ctx, m.begins, m.name()); err != nil {
 			return err
 		}
 		if _, err := x.conn.Exec(ctx, "COMMENT ON TABLE "+m.name()+" IS '"+expiredMark+"'"); err != nil {
@@ -266,7 +266,7 @@ func (x *expirer) detachLocked(ctx context.Context, m month) error {
 // drop deletes the ids of a detached month, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
 	// Again, because events may have been recorded since.
-	if err := x.noteGone(ctx, m.expired()); err != nil {
+	if err := x.noteGone(ctx, m.begins, m.expired()); err != nil {
 		return err
 	}
 	// OFFSET 0 makes PostgreSQL look up the ids one by one, whatever its statistics say. An id

@@ -68,6 +68,12 @@ func ReceiverRights() Rights {
 		"hook_attempts":     {"SELECT", "INSERT", "DELETE"},
 		"hook_counts":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"api_keys":          {"SELECT"},
+
+		"rollup_generations":  {"SELECT", "UPDATE"},
+		"rollup_hourly":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"rollup_objects":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"rollup_versions":     {"SELECT", "INSERT", "DELETE"},
+		"rollup_dead_letters": {"SELECT", "INSERT"},
 	}
 }
 
