@@ -4,6 +4,7 @@
 //	receiver migrate up   bring the database schema up to date
 //	receiver maintain     make the coming months' partitions and drop what has expired
 //	receiver feed         show how far the log of events can be read, or repair it
+//	receiver rebuild      count hourly roll-ups and objects again
 //	receiver hooks        have applications told of uploads over HTTP
 //	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
@@ -31,6 +32,7 @@ type commands struct {
 	Maintain    maintainCommand    `cmd:"" help:"Make the partitions of the coming months and drop what has expired, once."`
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
+	Rebuild     rebuildCommand     `cmd:"" help:"Count all events again for hourly counts and objects, while receivers serve."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`

@@ -81,6 +81,17 @@ func ParseCursor(text string) (Cursor, error) {
 	return c, nil
 }
 
+// Covers reports whether a cursor is not before another one of the same cluster, whatever the
+// timelines. If both are of entries, and this one was written by a transaction that is in the
+// database, the other entry was there when that transaction began: a timeline assigns only
+// numbers again that are above those of all transactions that it has.
+func (c Cursor) Covers(other Cursor) bool {
+	return c.SameSystem(other) && c.compare(other.position) >= 0
+}
+
+// SameSystem reports whether two cursors are of the same cluster.
+func (c Cursor) SameSystem(other Cursor) bool { return c.system == other.system }
+
 // valid reports whether the log can have the cursor.
 func (c Cursor) valid() bool {
 	if c.timeline == 0 || c.timeline > 1<<31-1 || c.system > 1<<63-1 || c.xid > 1<<63-1 {

@@ -7,12 +7,14 @@ import (
 	"upcall/internal/api"
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
+	"upcall/internal/rollup"
 	"upcall/internal/spool"
 )
 
 // newAPI returns the API on the admin listener.
-func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, queue *spool.Spool) (*api.Server, error) {
-	behind := []func(context.Context) ([]string, error){deliveries.endpoints.Behind}
+func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
+	queue *spool.Spool) (*api.Server, error) {
+	behind := []func(context.Context) ([]string, error){deliveries.endpoints.Behind, rollups.Behind}
 	if queue != nil {
 		behind = append(behind, func(context.Context) ([]string, error) {
 			if n := queue.Depth(); n > 0 {

@@ -163,6 +163,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, deliveries.close)
+	rollups, closeRollups, err := cfg.newRollups(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer within(closeTimeout, closeRollups)
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{
 		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
@@ -184,7 +189,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Logger: cfg.Logger,
 	})
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(),
-		log.Collectors(), deliveries.pump.Collectors())...)
+		log.Collectors(), deliveries.pump.Collectors(), rollups.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
@@ -207,7 +212,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
-	calls, err := cfg.newAPI(log, janitor, deliveries, queue)
+	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, queue)
 	if err != nil {
 		return err
 	}
@@ -221,7 +226,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if queue != nil {
 		workers.Go(func() { queue.Serve(working) })
 	}
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, deliveries.run, func(ctx context.Context) {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, deliveries.run, rollups.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
 		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback

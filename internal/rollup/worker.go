@@ -1,0 +1,282 @@
+package rollup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/eventstore"
+	"upcall/internal/feed"
+)
+
+const (
+	// pageSize is how many events are read at once, and the most that are counted in one
+	// transaction. Fewer are if that takes longer than mostTime, because a transaction that
+	// writes holds up all readers of the log.
+	pageSize = 1000
+	mostTime = 60 * time.Millisecond
+	// lookEvery is how often a worker looks for a lease, or for what Rebuild asks for.
+	lookEvery = time.Second
+	// warnEvery is how often the same trouble is logged.
+	warnEvery = time.Minute
+	// defaultPause makes few batches of many events under load: a batch of ten costs PostgreSQL
+	// nearly as much as one of a hundred.
+	defaultPause = 250 * time.Millisecond
+)
+
+// Config configures a [Worker].
+type Config struct {
+	// Pool is from eventstore.OpenFeed. Required.
+	Pool *pgxpool.Pool
+	// Log is what is read. Required.
+	Log *feed.Log
+	// Consumers has the leases. Its Run need not run: [Worker.Run] does that. Required.
+	Consumers *feed.Consumers
+	// Logger is told of dead letters, and of what hinders the work. Required.
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Pause is from one batch to the next at the end of the log; default 250 ms.
+	Pause time.Duration
+}
+
+// A Worker counts while it has the lease, one of all receivers at a time.
+type Worker struct {
+	config  Config
+	metrics *metrics
+	cursor  atomic.Pointer[feed.Cursor] // of the consumer that it works for; nil if it does not
+	// building is when the last event was received that the next generation has counted here.
+	building atomic.Pointer[time.Time]
+	mu       sync.Mutex
+	warned   map[string]time.Time
+}
+
+// New returns a worker, which works while Run runs.
+func New(config Config) (*Worker, error) {
+	if config.Pool == nil || config.Log == nil || config.Consumers == nil || config.Logger == nil {
+		return nil, errors.New("rollup config: Pool, Log, Consumers and Logger are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	config.Pause = cmp.Or(config.Pause, defaultPause)
+	return &Worker{config: config, metrics: newMetrics(), warned: make(map[string]time.Time)}, nil
+}
+
+// Run counts, and builds another generation if one is wanted, until ctx ends.
+func (w *Worker) Run(ctx context.Context) {
+	leasing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var work, leases sync.WaitGroup
+	leases.Go(func() { w.config.Consumers.Run(leasing) })
+	work.Go(func() { w.serve(ctx, Consumer) })
+	work.Go(func() { w.serve(ctx, nextConsumer) })
+	work.Go(func() { w.measure(ctx) })
+	work.Wait()
+	stop()
+	leases.Wait()
+}
+
+// serve works for a consumer whenever it gets the lease.
+func (w *Worker) serve(ctx context.Context, name string) {
+	for ctx.Err() == nil {
+		lease, err := w.acquire(ctx, name)
+		if err == nil && lease != nil {
+			err = w.work(ctx, lease)
+			_ = lease.Release(context.WithoutCancel(ctx)) // or it runs out
+		}
+		w.warn(ctx, name, err)
+		sleep(ctx, lookEvery)
+	}
+}
+
+// acquire returns the lease, nil if another receiver has it, and makes the consumer at first.
+func (w *Worker) acquire(ctx context.Context, name string) (*feed.Lease, error) {
+	leases, err := w.config.Consumers.Acquire(ctx, []string{name})
+	if err == nil && len(leases) == 1 {
+		return leases[0], nil
+	}
+	if err != nil || name != Consumer {
+		return nil, err
+	}
+	there := false
+	_, err = eventstore.Exec(ctx, w.config.Pool, "", "SELECT EXISTS (SELECT FROM upcall.feed_consumers WHERE name = $1)",
+		func(rows pgx.Rows) (err error) {
+			there, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+			return err
+		}, name)
+	if err != nil || there {
+		return nil, err
+	}
+	oldest, err := w.config.Log.Oldest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = eventstore.Transact(ctx, w.config.Pool, func(tx pgx.Tx) error { return feed.AddConsumer(ctx, tx, name, oldest) })
+	if err != nil && !errors.Is(err, feed.ErrExists) { // another receiver was quicker
+		return nil, err
+	}
+	return nil, nil // its lease is acquired the next time
+}
+
+// A stint is the work for one consumer under one lease.
+type stint struct {
+	*Worker
+	lease *feed.Lease
+	mine  generation
+	other generation
+	now   bool // the consumer is that of the current generation
+	chunk int  // how many events to count in one transaction
+	ahead chan read
+}
+
+// A read is a page that is read while the one before is counted.
+type read struct {
+	after feed.Cursor
+	page  feed.Page
+	err   error
+}
+
+// work counts until the lease or ctx ends, or something goes wrong.
+func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(lease.Context(), cancel)()
+	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize}
+	if s.now {
+		defer w.cursor.Store(nil)
+	}
+	for looked := (time.Time{}); ctx.Err() == nil; {
+		began := time.Now()
+		if time.Since(looked) >= lookEvery {
+			if err := s.look(ctx); err != nil {
+				return err
+			}
+			looked = began
+		}
+		busy := false
+		var err error
+		if s.now {
+			if busy, err = s.tend(ctx); err != nil {
+				return err
+			}
+			if busy {
+				looked = time.Time{}
+			}
+			cursor := lease.Cursor()
+			w.cursor.Store(&cursor)
+		}
+		page, err := s.read(ctx, busy)
+		switch {
+		case errors.Is(err, feed.ErrGone):
+			err = s.skip(ctx, err)
+		case err == nil && len(page.Entries) > 0:
+			err = s.count(ctx, page)
+		case err == nil && !s.now && ctx.Err() == nil:
+			return s.swap(ctx)
+		}
+		switch {
+		case errors.Is(err, errStage):
+			looked = time.Time{} // and again
+		case err != nil:
+			return err
+		case len(page.Entries) > 0 && len(page.Entries) < pageSize && s.now && !busy:
+			sleep(ctx, w.config.Pause-time.Since(began))
+		}
+	}
+	return nil
+}
+
+// look reads which generation is this consumer's.
+func (s *stint) look(ctx context.Context) error {
+	now, other, err := generations(ctx, s.config.Pool)
+	if err != nil {
+		return err
+	}
+	if s.mine, s.other = now, other; !s.now {
+		s.mine, s.other = other, now
+	}
+	if !s.now && s.mine.stage != build {
+		return fmt.Errorf("the generation that is built is at %q", s.mine.stage)
+	}
+	return nil
+}
+
+// read returns the next page. It waits for one at the end of the log, but not if there is something
+// else to do, or nothing is left to build.
+func (s *stint) read(ctx context.Context, busy bool) (page feed.Page, err error) {
+	after := s.lease.Cursor()
+	found := read{}
+	if s.ahead != nil {
+		found = <-s.ahead
+		s.ahead = nil
+	}
+	switch {
+	case found.err == nil && found.after == after && len(found.page.Entries) > 0:
+		page = found.page
+	case s.now && !busy:
+		waiting, cancel := context.WithTimeout(ctx, lookEvery)
+		defer cancel()
+		page, err = s.config.Log.Next(waiting, after, pageSize)
+	default:
+		page, err = s.config.Log.Page(ctx, after, pageSize)
+	}
+	if err == nil && len(page.Entries) == pageSize {
+		ahead := make(chan read, 1)
+		go func() {
+			next, err := s.config.Log.Page(ctx, page.Next, pageSize)
+			ahead <- read{page.Next, next, err}
+		}()
+		s.ahead = ahead
+	}
+	return page, err
+}
+
+// skip continues behind what retention has dropped before it was counted.
+func (s *stint) skip(ctx context.Context, err error) error {
+	var gone *feed.GoneError
+	if !errors.As(err, &gone) {
+		return err
+	}
+	if !s.now {
+		return s.restart(ctx, "retention dropped events before they were counted")
+	}
+	s.config.Logger.ErrorContext(ctx, "retention dropped events before roll-ups had counted them", slog.String("error", err.Error()))
+	return s.lease.Commit(ctx, gone.Oldest, nil)
+}
+
+// warn logs trouble, but the same not all the time.
+func (w *Worker) warn(ctx context.Context, name string, err error) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, feed.ErrLost) || errors.Is(err, context.Canceled) {
+		return
+	}
+	w.mu.Lock()
+	recently := time.Since(w.warned[name]) < warnEvery
+	if !recently {
+		w.warned[name] = time.Now()
+	}
+	w.mu.Unlock()
+	if !recently {
+		w.config.Logger.WarnContext(ctx, "roll-ups are not counted", slog.String("consumer", name), slog.String("error", err.Error()))
+	}
+}
+
+// sleep reports whether it slept for so long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
