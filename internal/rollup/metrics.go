@@ -83,5 +83,5 @@ func (w *Worker) Behind(ctx context.Context) ([]string, error) {
 		}
 		return []string{fmt.Sprintf("roll-ups: %d events", lag.Events)}, nil
 	}
-	return nil, nil // not begun
+	return []string{"roll-ups: not begun"}, nil
 }
