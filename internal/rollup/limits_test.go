@@ -158,4 +158,7 @@ func TestRebuildKeepsWhatWasDropped(t *testing.T) {
 			t.Errorf("versions after rebuild:\n got %v\nwant %v", got, versions)
 		}
 	}
+	if n := w.number(t, "SELECT count(*) FROM upcall.rollup_dead_letters"); n != 0 {
+		t.Errorf("%d dead letters", n) // an event that is copied and counted
+	}
 }
