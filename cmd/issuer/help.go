@@ -28,15 +28,6 @@ func helpTexts() kong.Vars {
 			"Without it there is no callback.",
 		"carry": "How the callback travels: header or query.",
 
-		// OSS.
-		"credentials_file": "File with the profiles. Without --profile its current one is used. By default ~/.aliyun/config.json.",
-		"credentials_process": "Use the credentials that this shell command prints: " +
-			"JSON with AccessKeyId, AccessKeySecret, SecurityToken and Expiration.",
-		"ecs_role":       "Use the RAM role of this ECS instance; auto finds out its name.",
-		"path_style":     "Put the bucket into the path, for emulators. Implied if the endpoint is an IP address.",
-		"profile":        "Use the credentials of this profile of the aliyun command line.",
-		"sts_expiration": "When the session token ends, in RFC 3339, if the credentials do not say. No URL outlives it.",
-
 		// The output, which other commands read.
 		"created_manifest": "Manifest that multipart create printed; - reads standard input. Required.",
 		"given_manifest": "Upload one file with what put --format json or multipart create printed, or with a presigned URL. " +

@@ -40,6 +40,6 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 			{Key: "oss", Title: "Access to OSS:"},
 			{Key: "output", Title: "The output:"},
 		},
-		Vars: helpTexts(),
+		Vars: helpTexts().CloneWith(cli.OSSHelp()),
 	}.Run(ctx, &commands{}, args, env, std)
 }

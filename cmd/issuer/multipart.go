@@ -31,7 +31,7 @@ type multipartCreateCommand struct {
 	PartSize      string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"${part_size}"`
 	Parts         string `group:"upload" placeholder:"NUMBER" setting:"UPCALL_PARTS" help:"${parts}"`
 	callbackFlags `group:"callback"`
-	ossFlags      `group:"oss"`
+	cli.OSSFlags  `group:"oss"`
 
 	Manifest string `group:"output" placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${new_manifest}"`
 	Format   string `group:"output" default:"json" placeholder:"json" setting:"UPCALL_FORMAT" help:"${manifest_format}"`
@@ -50,7 +50,7 @@ Without --content-type the object's type follows from the extension of its key.`
 
 // Run initiates one upload and prints its manifest. kong calls it.
 func (c *multipartCreateCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	setup, closeLedger, setupErr := c.setUp(ctx, env)
+	setup, closeLedger, setupErr := setUp(ctx, &c.OSSFlags, env)
 	defer closeLedger()
 	request, requestErr := c.request()
 	if requestErr == nil {
@@ -162,9 +162,9 @@ func (f *manifestFlags) read(std cli.Stdio) (manifest.Multipart, error) {
 
 type multipartCompleteCommand struct {
 	manifestFlags
-	CRC64    string `group:"upload" name:"crc64" placeholder:"NUMBER" setting:"UPCALL_CRC64" help:"${crc64}"`
-	File     string `group:"upload" placeholder:"FILE" setting:"UPCALL_FILE" help:"${uploaded_file}"`
-	ossFlags `group:"oss"`
+	CRC64        string `group:"upload" name:"crc64" placeholder:"NUMBER" setting:"UPCALL_CRC64" help:"${crc64}"`
+	File         string `group:"upload" placeholder:"FILE" setting:"UPCALL_FILE" help:"${uploaded_file}"`
+	cli.OSSFlags `group:"oss"`
 
 	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"text or json."`
 }
@@ -179,7 +179,7 @@ The exit status is also 1 if the object is stored but its callback failed (203 C
 
 // Run completes one upload and prints the callback's answer. kong calls it.
 func (c *multipartCompleteCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, ossErr := c.ossConfig(env)
+	cfg, ossErr := c.OSSFlags.Config(env)
 	formatErr := oneOf("--format", c.Format, "text", "json")
 	m, manifestErr := c.read(std)
 	want, crcErr := c.expectedCRC64()
@@ -236,12 +236,12 @@ func (c *multipartCompleteCommand) expectedCRC64() (*uint64, error) {
 
 type multipartAbortCommand struct {
 	manifestFlags
-	ossFlags `group:"oss"`
+	cli.OSSFlags `group:"oss"`
 }
 
 // Run aborts one upload. kong calls it.
 func (c *multipartAbortCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	cfg, ossErr := c.ossConfig(env)
+	cfg, ossErr := c.OSSFlags.Config(env)
 	m, manifestErr := c.read(std)
 	if err := fault.Join(ossErr, manifestErr); err != nil {
 		return cli.Usage(err)

@@ -12,27 +12,6 @@ import (
 	"upcall/internal/uploadtoken"
 )
 
-// ossFlags say how to reach OSS.
-type ossFlags struct {
-	Region     string `placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, for example cn-hangzhou. Required."`
-	Endpoint   string `placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
-	Internal   bool   `setting:"UPCALL_INTERNAL" help:"Use the region's internal endpoint, reachable inside Alibaba Cloud."`
-	Accelerate bool   `setting:"UPCALL_ACCELERATE" help:"Use the transfer acceleration endpoint."`
-	CName      bool   `name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
-	PathStyle  bool   `setting:"UPCALL_PATH_STYLE" help:"${path_style}"`
-
-	credentialFlags
-}
-
-// ossConfig reads region, endpoint and credentials. The error joins all mistakes.
-func (f *ossFlags) ossConfig(env cli.Env) (oss.Config, error) {
-	cfg := oss.Config{
-		Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle,
-	}
-	err := f.fillIn(&cfg, env)
-	return cfg, fault.Join(err, cfg.Check())
-}
-
 // A setup holds what a command needs to issue uploads.
 type setup struct {
 	oss    oss.Config
@@ -43,8 +22,8 @@ type setup struct {
 
 // setUp reads the settings that all commands that issue uploads share. The error joins all
 // mistakes. The function closes the ledger.
-func (f *ossFlags) setUp(ctx context.Context, env cli.Env) (setup, func(), error) {
-	cfg, ossErr := f.ossConfig(env)
+func setUp(ctx context.Context, f *cli.OSSFlags, env cli.Env) (setup, func(), error) {
+	cfg, ossErr := f.Config(env)
 	tokens, tokensErr := cli.TokenKeys("", env)
 	ledger, closeLedger, ledgerErr := openLedger(ctx, env)
 	return setup{cfg, issue.CallbackHosts(cfg.Host()), tokens, ledger}, closeLedger, fault.Join(ossErr, tokensErr, ledgerErr)

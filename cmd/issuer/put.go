@@ -22,7 +22,7 @@ type putCommand struct {
 	ContentLength string `group:"upload" placeholder:"BYTES" setting:"UPCALL_CONTENT_LENGTH" help:"The only size accepted."`
 	ContentMD5    string `group:"upload" name:"content-md5" placeholder:"BASE64" setting:"UPCALL_CONTENT_MD5" help:"${content_md5}"`
 	callbackFlags `group:"callback"`
-	ossFlags      `group:"oss"`
+	cli.OSSFlags  `group:"oss"`
 
 	Format string `group:"output" default:"text" placeholder:"text" setting:"UPCALL_FORMAT" help:"${put_format}"`
 }
@@ -43,7 +43,7 @@ The exit status is 2 if a setting is wrong, 1 if anything else went wrong.`
 
 // Run prints one issued upload. kong calls it.
 func (c *putCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	setup, closeLedger, setupErr := c.setUp(ctx, env)
+	setup, closeLedger, setupErr := setUp(ctx, &c.OSSFlags, env)
 	defer closeLedger()
 	request, requestErr := c.request()
 	err := fault.Join(setupErr, requestErr, request.Check(setup.hosts, setup.tokens != nil), checkFormat(c.Format, request.Object))

@@ -24,7 +24,7 @@ import (
 type serveCommand struct {
 	serviceFlags `group:"service"`
 	databaseFlags
-	ossFlags `group:"oss"`
+	cli.OSSFlags `group:"oss"`
 }
 
 type serviceFlags struct {
@@ -95,7 +95,7 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 			c.APIAdminListen)
 	}
 	var err error
-	cfg.OSS, err = c.ossConfig(env)
+	cfg.OSS, err = c.OSSFlags.Config(env)
 	faults.Add(err)
 	cfg.Tokens, err = cli.TokenKeys("", env)
 	faults.Add(err)

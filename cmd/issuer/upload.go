@@ -32,7 +32,7 @@ type uploadCommand struct {
 	objectFlags   `group:"upload"`
 	PartSize      string `group:"upload" placeholder:"BYTES" setting:"UPCALL_PART_SIZE" help:"${split_size}"`
 	callbackFlags `group:"callback"`
-	ossFlags      `group:"oss"`
+	cli.OSSFlags  `group:"oss"`
 }
 
 // Help is shown below the summary of the command.
@@ -87,7 +87,7 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	for _, job := range jobs {
 		total += job.source.Size()
 	}
-	meter := newMeter(std.Err, total, isTerminal(std.Err))
+	meter := newMeter(std.Err, total, cli.IsTerminal(std.Err))
 	defer meter.end()
 	return uploadAll(ctx, up, jobs, c.Parallel, meter, std.Out)
 }

@@ -38,7 +38,7 @@ type uploadIssuer struct {
 // makeManifests lets each job make its own manifest. The function closes the ledger. The
 // error joins all mistakes.
 func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, env cli.Env, remarks io.Writer) (func(), error) {
-	setup, closeLedger, setupErr := c.setUp(ctx, env)
+	setup, closeLedger, setupErr := setUp(ctx, &c.OSSFlags, env)
 	m, flagsErr := c.uploadIssuer()
 	var jobErr error
 	for _, job := range jobs {
@@ -61,8 +61,8 @@ func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, en
 			continue
 		}
 		// The same command finds the same state, with other credentials, too.
-		where := c.ossFlags
-		where.credentialFlags = credentialFlags{}
+		where := c.OSSFlags
+		where.CredentialFlags = cli.CredentialFlags{}
 		state, err := c.state(env, job.name, c.keyOf(job.name), c.objectFlags, c.PartSize, c.callbackFlags, where)
 		if err != nil {
 			return closeLedger, err

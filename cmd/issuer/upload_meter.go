@@ -3,20 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"upcall/internal/fault"
 )
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
-}
 
 // A meter shows the progress of all files together: as a bar on a terminal, elsewhere as a
 // line for each tenth. What is written to it appears above the bar.

@@ -5,6 +5,7 @@
 //	receiver maintain     make the coming months' partitions and drop what has expired
 //	receiver feed         show how far the log of events can be read, or repair it
 //	receiver rebuild      count hourly roll-ups and objects again
+//	receiver export       write events to CSV, JSON lines or Parquet, here or in OSS
 //	receiver hooks        have applications told of uploads over HTTP
 //	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
@@ -14,6 +15,8 @@ package main
 
 import (
 	"context"
+
+	"github.com/alecthomas/kong"
 
 	"upcall/internal/cli"
 )
@@ -33,6 +36,7 @@ type commands struct {
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Rebuild     rebuildCommand     `cmd:"" help:"Count all events again for hourly counts and objects, while receivers serve."`
+	Export      exportCommand      `cmd:"" help:"Write events to CSV, JSON lines or Parquet, here or in OSS."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
@@ -41,6 +45,7 @@ type commands struct {
 
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
-	program := cli.Program{Name: "receiver", Description: description, Vars: helpTexts()}
+	program := cli.Program{Name: "receiver", Description: description, Vars: helpTexts().CloneWith(cli.OSSHelp()),
+		Groups: []kong.Group{{Key: "oss", Title: "Access to OSS, for --out oss://…:"}}}
 	return program.Run(ctx, &commands{}, args, env, std)
 }

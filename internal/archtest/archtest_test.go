@@ -74,7 +74,8 @@ var confined = map[string][]string{
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
-	"github.com/schollz/progressbar":               {"upcall/cmd/issuer"},
+	"github.com/schollz/progressbar":               {"upcall/cmd/issuer", "upcall/internal/cli"},
+	"github.com/parquet-go/parquet-go":             {"upcall/internal/export"},
 	"github.com/cenkalti/backoff":                  {"upcall/internal/uploader"},
 	"code.dny.dev/ssrf":                            {"upcall/internal/hooks"},
 	"github.com/standard-webhooks":                 {"upcall/internal/webhook/listen", "upcall/cmd/chaos", "upcall/examples"},
@@ -125,7 +126,7 @@ var layers = [][]string{
 		"internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks", "internal/reply", "internal/rollup"},
-	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api",
+	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
 		"internal/webhook/listen"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }

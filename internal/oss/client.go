@@ -41,8 +41,8 @@ var (
 )
 
 // A Client signs for one account, region and endpoint. Signing needs no network, unless the
-// credentials do. Of OSS itself the client asks only to initiate and abort multipart
-// uploads. Several goroutines may use it.
+// credentials do. Of OSS itself the client asks to initiate and abort multipart uploads of
+// others, and to store and read objects of its own. Several goroutines may use it.
 //
 // Its clock is the system's, because the SDK accepts no other for x-oss-date.
 type Client struct {
@@ -57,6 +57,9 @@ type Client struct {
 
 // callTimeout limits a request to OSS, including the SDK's retries.
 const callTimeout = 30 * time.Second
+
+// partTimeout limits a request that carries data.
+const partTimeout = 5 * time.Minute
 
 // New checks cfg and returns a client. The error joins all mistakes.
 func New(cfg Config) (*Client, error) {

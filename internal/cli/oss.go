@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -6,16 +6,51 @@ import (
 	"path/filepath"
 	"time"
 
-	"upcall/internal/cli"
+	"github.com/alecthomas/kong"
+
 	"upcall/internal/fault"
 	"upcall/internal/oss"
 )
 
+// OSSFlags say how to reach OSS.
+type OSSFlags struct {
+	Region     string `placeholder:"REGION" setting:"OSS_REGION" help:"The bucket's region, for example cn-hangzhou. Required."`
+	Endpoint   string `placeholder:"HOST" setting:"OSS_ENDPOINT" help:"Host or URL of OSS. By default it follows from the region."`
+	Internal   bool   `setting:"UPCALL_INTERNAL" help:"Use the region's internal endpoint, reachable inside Alibaba Cloud."`
+	Accelerate bool   `setting:"UPCALL_ACCELERATE" help:"Use the transfer acceleration endpoint."`
+	CName      bool   `name:"cname" setting:"UPCALL_CNAME" help:"The endpoint is a custom domain of the bucket."`
+	PathStyle  bool   `setting:"UPCALL_PATH_STYLE" help:"${path_style}"`
+
+	CredentialFlags
+}
+
+// OSSHelp returns the longer help texts of these flags, for a program's Vars.
+func OSSHelp() kong.Vars {
+	return kong.Vars{
+		"credentials_file": "File with the profiles. Without --profile its current one is used. By default ~/.aliyun/config.json.",
+		"credentials_process": "Use the credentials that this shell command prints: " +
+			"JSON with AccessKeyId, AccessKeySecret, SecurityToken and Expiration.",
+		"ecs_role":       "Use the RAM role of this ECS instance; auto finds out its name.",
+		"path_style":     "Put the bucket into the path, for emulators. Implied if the endpoint is an IP address.",
+		"profile":        "Use the credentials of this profile of the aliyun command line.",
+		"sts_expiration": "When the session token ends, in RFC 3339, if the credentials do not say. No URL outlives it.",
+	}
+}
+
+// Config reads region, endpoint and credentials. The error joins all mistakes.
+func (f *OSSFlags) Config(env Env) (oss.Config, error) {
+	cfg := oss.Config{
+		Region: f.Region, Endpoint: f.Endpoint, Internal: f.Internal, Accelerate: f.Accelerate, CName: f.CName, PathStyle: f.PathStyle,
+	}
+	err := f.fillIn(&cfg, env)
+	return cfg, fault.Join(err, cfg.Check())
+}
+
 // anyRole means the role that the metadata service names.
 const anyRole = "auto"
 
-// credentialFlags say where the credentials come from instead of the environment.
-type credentialFlags struct {
+// CredentialFlags say where the credentials come from instead of the environment.
+type CredentialFlags struct {
 	Profile            string `placeholder:"NAME" setting:"UPCALL_PROFILE" help:"${profile}"`
 	CredentialsFile    string `placeholder:"FILE" setting:"UPCALL_CREDENTIALS_FILE" help:"${credentials_file}"`
 	ECSRole            string `name:"ecs-role" placeholder:"ROLE" setting:"UPCALL_ECS_ROLE" help:"${ecs_role}"`
@@ -25,7 +60,7 @@ type credentialFlags struct {
 
 // fillIn adds the credentials to cfg. The error is about what could not be read; the rest
 // is still to be checked.
-func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
+func (f *CredentialFlags) fillIn(cfg *oss.Config, env Env) error {
 	profile := f.Profile != "" || f.CredentialsFile != ""
 	var err error
 	switch {
@@ -51,7 +86,7 @@ func (f *credentialFlags) fillIn(cfg *oss.Config, env cli.Env) error {
 }
 
 // reload returns a function that reads credentials again.
-func (f *credentialFlags) reload(read func(*oss.Config) error) func() (oss.Config, error) {
+func (f *CredentialFlags) reload(read func(*oss.Config) error) func() (oss.Config, error) {
 	return func() (oss.Config, error) {
 		var cfg oss.Config
 		err := read(&cfg)
@@ -65,7 +100,7 @@ func noCredentials(context.Context, bool) (oss.Credentials, error) {
 	return oss.Credentials{}, errors.New("no credentials")
 }
 
-func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
+func (f *CredentialFlags) useProfile(cfg *oss.Config, env Env) error {
 	path := f.CredentialsFile
 	if path == "" {
 		if env["HOME"] == "" {
@@ -76,7 +111,7 @@ func (f *credentialFlags) useProfile(cfg *oss.Config, env cli.Env) error {
 	return cfg.UseProfile(path, f.Profile)
 }
 
-func fromEnvironment(cfg *oss.Config, env cli.Env) error {
+func fromEnvironment(cfg *oss.Config, env Env) error {
 	var faults fault.List
 	for _, secret := range []struct {
 		name string
@@ -86,7 +121,7 @@ func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 		{"OSS_ACCESS_KEY_SECRET", &cfg.AccessKeySecret},
 		{"OSS_SESSION_TOKEN", &cfg.SessionToken},
 	} {
-		value, err := cli.Secret("", env, secret.name)
+		value, err := Secret("", env, secret.name)
 		if err != nil {
 			value = "unreadable" // so that it is not reported as missing too
 		}
@@ -97,7 +132,7 @@ func fromEnvironment(cfg *oss.Config, env cli.Env) error {
 }
 
 // setExpiration uses the flag or the credentials' own expiry, whichever is earlier.
-func (f *credentialFlags) setExpiration(cfg *oss.Config) error {
+func (f *CredentialFlags) setExpiration(cfg *oss.Config) error {
 	if f.STSExpiration == "" {
 		return nil
 	}
