@@ -114,7 +114,7 @@ func appendText(dst []byte, c event.Column, e *event.Event) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	_, value, _ := bytes.Cut(member, []byte{':'})
+	_, value, _ := bytes.Cut(member[len(dst):], []byte{':'})
 	if _, isVars := c.Field(e).(*map[string]json.RawMessage); !isVars {
 		value = bytes.Trim(value, `"`)
 	}
