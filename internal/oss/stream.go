@@ -86,7 +86,7 @@ func (s *Stream) Commit(ctx context.Context) error {
 	defer cancel()
 	if s.upload.ID == "" {
 		_, err := s.client.sdk.PutObject(ctx, &sdk.PutObjectRequest{Bucket: &s.object.Bucket, Key: &s.object.Key,
-			Body: bytes.NewReader(s.buffer), RequestCommon: sdk.RequestCommon{Headers: s.object.headers()}})
+			Body: bytes.NewReader(s.buffer), RequestCommon: sdk.RequestCommon{Headers: s.object.sent()}})
 		if err != nil {
 			return failed("put object", err)
 		}

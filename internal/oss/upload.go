@@ -50,7 +50,7 @@ func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
 	if err := o.Check(); err != nil {
 		return UploadRef{}, err
 	}
-	headers := o.headers()
+	headers := o.sent()
 	delete(headers, "x-oss-object-acl") // sent with the completion
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -64,6 +64,18 @@ func (c *Client) Initiate(ctx context.Context, o Object) (UploadRef, error) {
 		return UploadRef{}, errors.New("initiate multipart upload: OSS answers without an upload id")
 	}
 	return UploadRef{Bucket: o.Bucket, Key: o.Key, ID: *result.UploadId}, nil
+}
+
+// sent returns the headers of a request that the SDK sends. The SDK finds the content type only
+// under this spelling, and otherwise adds one that follows from the key: which of the two is sent
+// would be a matter of chance.
+func (o Object) sent() map[string]string {
+	headers := o.headers()
+	if kind, ok := headers["content-type"]; ok {
+		delete(headers, "content-type")
+		headers[sdk.HTTPHeaderContentType] = kind
+	}
+	return headers
 }
 
 // Abort aborts a multipart upload. OSS discards its parts.
