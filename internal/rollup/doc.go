@@ -24,7 +24,7 @@
 // is counted is kept beside the counts, and nothing up to it is counted twice.
 //
 // [Rebuild] asks for another generation, which [Worker] builds beside the current one from the
-// oldest event on. What retention has dropped is copied first, because it can not be counted
+// oldest event on. What retention has dropped is copied first, because it cannot be counted
 // again. When the new generation has reached the end of the log, it takes the place of the other in
 // one transaction.
 //

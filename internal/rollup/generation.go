@@ -21,11 +21,11 @@ const (
 
 // Stages of a generation.
 const (
-	current = "current"
-	empty   = "empty"
-	seed    = "seed"
-	build   = "build"
-	clear_  = "clear"
+	current  = "current"
+	empty    = "empty"
+	seed     = "seed"
+	build    = "build"
+	clearing = "clear"
 )
 
 // A generation is a row of rollup_generations.
@@ -131,7 +131,7 @@ func (p Progress) String() string {
 	switch {
 	case p.Done:
 		return "done"
-	case p.stage == clear_:
+	case p.stage == clearing:
 		return "deleting what an earlier one has left"
 	case p.stage == seed:
 		return "copying what retention has dropped"

@@ -139,6 +139,7 @@ func TestRebuildKeepsWhatWasDropped(t *testing.T) {
 	}
 	w.partitions(t, old) // as a late event does
 	w.add(t, old.Add(time.Hour), "both", "x/y", "callback", "")
+	w.exec(t, "INSERT INTO upcall.upload_events (id, received_at, source) VALUES (gen_random_uuid(), $1, 'callback')", old.Add(time.Hour))
 	w.caughtUp(t, worker)
 	want := [2]string{fmt.Sprint(w.lines(t, hours)), fmt.Sprint(w.lines(t, objects))}
 	versions := w.lines(t, keptVersions)

@@ -21,8 +21,8 @@ func (s *stint) tend(ctx context.Context) (more bool, err error) {
 	at := s.lease.Cursor()
 	switch {
 	case s.other.stage == seed: // whoever began is gone
-		return true, s.lease.Commit(ctx, at, func(tx pgx.Tx) error { return setStage(ctx, tx, s.other.number, seed, clear_) })
-	case s.other.stage == clear_:
+		return true, s.lease.Commit(ctx, at, func(tx pgx.Tx) error { return setStage(ctx, tx, s.other.number, seed, clearing) })
+	case s.other.stage == clearing:
 		return true, s.lease.Commit(ctx, at, func(tx pgx.Tx) error { return clearStep(ctx, tx, s.other.number) })
 	case s.other.stage == empty && s.mine.wanted:
 		return true, s.begin(ctx)
@@ -46,7 +46,7 @@ func clearStep(ctx context.Context, tx pgx.Tx, number int16) error {
 		WHERE generation = $1 AND stage = 'clear'`, number); err != nil {
 		return fmt.Errorf("delete roll-ups: %w", err)
 	}
-	return setStage(ctx, tx, number, clear_, empty)
+	return setStage(ctx, tx, number, clearing, empty)
 }
 
 // begin copies what retention has dropped, and lets the other generation be built. Nothing is counted
@@ -64,7 +64,7 @@ func (s *stint) begin(ctx context.Context) error {
 		}
 		until := s.mine.counted
 		if until != (feed.Cursor{}) && !until.SameSystem(end) {
-			until = end // late events of another cluster can not be told from those that are counted
+			until = end // late events of another cluster cannot be told from those that are counted
 		}
 		_, err := tx.Exec(ctx, "UPDATE upcall.rollup_generations SET kept_before = $2, kept_until = $3 WHERE generation = $1",
 			s.other.number, before, until.String())
@@ -133,7 +133,7 @@ func (s *stint) swap(ctx context.Context) error {
 func (s *stint) restart(ctx context.Context, why string) error {
 	s.config.Logger.WarnContext(ctx, "roll-ups are built again from the beginning", slog.String("reason", why))
 	return s.lease.Commit(ctx, s.lease.Cursor(), func(tx pgx.Tx) error {
-		if err := setStage(ctx, tx, s.mine.number, build, clear_); err != nil {
+		if err := setStage(ctx, tx, s.mine.number, build, clearing); err != nil {
 			return err
 		}
 		return feed.RemoveConsumer(ctx, tx, nextConsumer)

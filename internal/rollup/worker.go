@@ -180,8 +180,15 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			err = s.skip(ctx, err)
 		case err == nil && len(page.Entries) > 0:
 			err = s.count(ctx, page)
-		case err == nil && !s.now && ctx.Err() == nil:
-			return s.swap(ctx)
+		}
+		if err == nil && !s.now && len(page.Entries) < pageSize && ctx.Err() == nil {
+			near, err := s.near(ctx)
+			if err != nil {
+				return err
+			}
+			if near {
+				return s.swap(ctx)
+			}
 		}
 		switch {
 		case errors.Is(err, errStage):
@@ -211,7 +218,7 @@ func (s *stint) look(ctx context.Context) error {
 }
 
 // read returns the next page. It waits for one at the end of the log, but not if there is something
-// else to do, or nothing is left to build.
+// else to do, or a generation is built.
 func (s *stint) read(ctx context.Context, busy bool) (page feed.Page, err error) {
 	after := s.lease.Cursor()
 	found := read{}
@@ -238,6 +245,13 @@ func (s *stint) read(ctx context.Context, busy bool) (page feed.Page, err error)
 		s.ahead = ahead
 	}
 	return page, err
+}
+
+// near reports whether the consumer is so close to the end of the log that the rest is counted in a
+// moment. Under load it never is there.
+func (s *stint) near(ctx context.Context) (bool, error) {
+	lag, err := s.config.Log.Lag(ctx, s.lease.Cursor())
+	return err == nil && lag.Events <= 2*pageSize, err
 }
 
 // skip continues behind what retention has dropped before it was counted.
