@@ -12,9 +12,11 @@ func BenchmarkBacklog(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		w := newWorld(b)
-		w.exec(b, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, size, mime_type, crc64, request_id, source, vars)
+		w.exec(b, `INSERT INTO upcall.upload_events
+				(id, received_at, bucket, object_key, etag, size, mime_type, crc64, request_id, source, vars)
 			SELECT gen_random_uuid(), now() - random() * interval '30 hours', 'bucket-' || n % 3,
-				'uploads/2026/' || md5((n % $1)::text) || '.jpg', upper(md5(n::text)), n, (ARRAY['image/jpeg', 'image/png', 'video/mp4'])[1 + n % 3],
+				'uploads/2026/' || md5((n % $1)::text) || '.jpg', upper(md5(n::text)), n,
+				(ARRAY['image/jpeg', 'image/png', 'video/mp4'])[1 + n % 3],
 				n, upper(left(md5('r' || n), 24)), 'callback', jsonb_build_object('uid', n % 1000, 'album', md5(n::text))
 			FROM generate_series(1, $2::int) n`, events*3/4, events)
 		_, run := w.worker(b, time.Minute)

@@ -140,14 +140,17 @@ const (
 		FROM placed GROUP BY date_trunc('hour', received_at AT TIME ZONE 'UTC'), bucket, type, source
 		ORDER BY 1`
 	keptHourly = `
-		SELECT concat_ws(' ', extract(epoch FROM hour)::bigint, coalesce(nullif(bucket, ''), '-'), mime_type, source, uploads, bytes, new_objects, overwrites)
-		FROM upcall.rollup_hourly WHERE uploads <> 0 AND generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
+		SELECT concat_ws(' ', extract(epoch FROM hour)::bigint, coalesce(nullif(bucket, ''), '-'), mime_type, source,
+			uploads, bytes, new_objects, overwrites)
+		FROM upcall.rollup_hourly WHERE uploads <> 0
+			AND generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
 		ORDER BY 1`
 	plainObjects = counted + `
 		SELECT concat_ws(' ', bucket, object_key, uploads, id, received_at, size, etag, crc64, mime_type, vars)
 		FROM placed WHERE placed AND last = 1 ORDER BY 1`
 	keptObjects = `
-		SELECT concat_ws(' ', bucket, object_key, uploads, event_id, received_at, size, etag, crc64, mime_type, vars) FROM upcall.rollup_objects
+		SELECT concat_ws(' ', bucket, object_key, uploads, event_id, received_at, size, etag, crc64, mime_type, vars)
+		FROM upcall.rollup_objects
 		WHERE generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current') ORDER BY 1`
 	plainVersions = counted + `
 		SELECT concat_ws(' ', id, received_at) FROM placed WHERE placed AND nth <> 1 AND last <> 1 ORDER BY 1`

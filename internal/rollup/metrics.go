@@ -28,7 +28,8 @@ func newMetrics() *metrics {
 			Name: "upcall_rollup_events_total", Help: "Events that this receiver has counted in roll-ups."}),
 		dead: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "upcall_rollup_dead_letters_total",
-			Help: "Events that roll-ups could not take in as a whole, such as keys that are too long for an index; see upcall.rollup_dead_letters."}),
+			Help: "Events that roll-ups could not take in as a whole, as keys that are too long for an index; " +
+				"see upcall.rollup_dead_letters."}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "upcall_rollup_batch_seconds", Help: "Time of one transaction that counts events.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}}),

@@ -126,6 +126,7 @@ func TestRebuild(t *testing.T) {
 	}
 	wait.Until(t, "the former generation is deleted", func() bool {
 		return w.number(t, `SELECT (SELECT count(DISTINCT generation) FROM upcall.rollup_hourly)
-			+ (SELECT count(DISTINCT generation) FROM upcall.rollup_objects) + (SELECT count(DISTINCT generation) FROM upcall.rollup_versions)`) == 3
+			+ (SELECT count(DISTINCT generation) FROM upcall.rollup_objects)
+			+ (SELECT count(DISTINCT generation) FROM upcall.rollup_versions)`) == 3
 	})
 }

@@ -173,8 +173,9 @@ const (
 			received_at, event_id, hourly_mime_type, source, size, request_id)`
 	objectEvents = ` LEFT JOIN upcall.upload_events e ON e.received_at = u.received_at AND e.id = u.event_id`
 
-	firstColumns  = "uploads, sources, first_at, first_id, first_mime_type, first_source, first_size, first_request_id"
-	firstValues   = `u.uploads, u.sources, u.first_at, u.first_id, u.first_mime_type, u.first_source, u.first_size, nullif(u.first_request_id, '')`
+	firstColumns = "uploads, sources, first_at, first_id, first_mime_type, first_source, first_size, first_request_id"
+	firstValues  = `u.uploads, u.sources, u.first_at, u.first_id, u.first_mime_type, u.first_source, u.first_size,
+			nullif(u.first_request_id, '')`
 	latestColumns = `received_at, event_id, hourly_mime_type, source, size, request_id,
 			etag, mime_type, crc64, operation, upload_id, client_ip, vars`
 	latestValues = `u.received_at, u.event_id, u.hourly_mime_type, u.source, u.size, nullif(u.request_id, ''),
