@@ -6,6 +6,7 @@
 //	receiver feed         show how far the log of events can be read, or repair it
 //	receiver rebuild      count hourly roll-ups and objects again
 //	receiver export       write events to CSV, JSON lines or Parquet, here or in OSS
+//	receiver publication  publish new events for logical replication
 //	receiver hooks        have applications told of uploads over HTTP
 //	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
@@ -37,6 +38,7 @@ type commands struct {
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Rebuild     rebuildCommand     `cmd:"" help:"Count all events again for hourly counts and objects, while receivers serve."`
 	Export      exportCommand      `cmd:"" help:"Write events to CSV, JSON lines or Parquet, here or in OSS."`
+	Publication publicationCommand `cmd:"" help:"Publish new events for logical replication, or end that."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`

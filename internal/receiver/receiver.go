@@ -188,6 +188,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	failover := recorder.New(store, fallback, recorder.Config{
 		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Logger: cfg.Logger,
 	})
+	slots := &eventstore.SlotLag{Pool: janitor.Pool}
+	registry.MustRegister(slots)
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(),
 		log.Collectors(), deliveries.pump.Collectors(), rollups.Collectors())...)
 
@@ -226,7 +228,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if queue != nil {
 		workers.Go(func() { queue.Serve(working) })
 	}
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, log.Run, deliveries.run, rollups.Run, func(ctx context.Context) {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
 		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
