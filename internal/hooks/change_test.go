@@ -223,7 +223,7 @@ func TestSuccessesKept(t *testing.T) {
 	pump.write(t.Context(), true)
 	stop()
 	got, err := w.Attempts(t.Context(), "app", time.Time{}, 1000)
-	if err != nil || len(got) != keepSuccesses || *got[0].Status != 204 || got[0].EndpointID != e.ID {
+	if err != nil || len(got) != 100 || *got[0].Status != 204 || got[0].EndpointID != e.ID {
 		t.Errorf("%d attempts, %v", len(got), err)
 	}
 	later := time.Now().AddDate(0, 3, 0)
