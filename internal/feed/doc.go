@@ -57,5 +57,6 @@
 //
 // Commit moves the cursor and does the work in one transaction, and fails with [ErrLost] if the
 // cursor is not where the lease left it: a former holder that stalled changes nothing. What a
-// consumer does outside of PostgreSQL comes before the commit, so it happens at least once.
+// consumer does outside of PostgreSQL comes before the commit, so it happens at least once. Where
+// there was nothing to do, [Lease.Skip] moves the cursor together with those of others.
 package feed
