@@ -213,10 +213,10 @@ func (l *lane) reader(ctx context.Context) {
 	}
 }
 
-// find returns the next page with something for the endpoint, or an empty one if deliveries may
-// not begin any more.
+// find returns the next page with something for the endpoint, or an empty one if ctx ends or
+// deliveries may not begin any more.
 func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
-	for {
+	for ctx.Err() == nil {
 		page, err := l.pump.config.Log.Next(ctx, after, pageSize)
 		// The sieve is looked at after that, so that no entry meets an older one than it must.
 		switch s := l.sieve.Load(); {
@@ -227,9 +227,11 @@ func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
 		case slices.ContainsFunc(page.Entries, func(e feed.Entry) bool { return s.asksFor(webhook.Recorded, e.Event) }):
 			return gotPage{after, page, nil}
 		}
-		after = page.Next
-		l.skimmed.Store(&after)
+		next := page.Next // of its own, because the lane reads it
+		l.skimmed.Store(&next)
+		after = next
 	}
+	return gotPage{after, feed.Page{Next: after}, nil}
 }
 
 // skim takes note of how far the reader is, and has the cursor moved there if there is nothing
