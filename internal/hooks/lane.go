@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -216,22 +215,18 @@ func (l *lane) reader(ctx context.Context) {
 // find returns the next page with something for the endpoint, or an empty one if ctx ends or
 // deliveries may not begin any more.
 func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
-	for ctx.Err() == nil {
-		page, err := l.pump.config.Log.Next(ctx, after, pageSize)
-		// The sieve is looked at after that, so that no entry meets an older one than it must.
-		switch s := l.sieve.Load(); {
-		case err != nil:
-			return gotPage{after, feed.Page{Next: after}, err}
-		case !s.working:
-			return gotPage{after, feed.Page{Next: after}, nil}
-		case slices.ContainsFunc(page.Entries, func(e feed.Entry) bool { return s.asksFor(webhook.Recorded, e.Event) }):
-			return gotPage{after, page, nil}
-		}
-		next := page.Next // of its own, because the lane reads it
-		l.skimmed.Store(&next)
-		after = next
+	// The sieve is looked at after an entry was read, so that none meets an older one than it must.
+	page, err := l.pump.config.Log.Find(ctx, after, pageSize, func(e feed.Entry) bool {
+		s := l.sieve.Load()
+		return !s.working || s.asksFor(webhook.Recorded, e.Event)
+	}, &l.skimmed)
+	if to := l.skimmed.Load(); to != nil {
+		after = *to
 	}
-	return gotPage{after, feed.Page{Next: after}, nil}
+	if err != nil || !l.sieve.Load().working {
+		page = feed.Page{Next: after}
+	}
+	return gotPage{after, page, err}
 }
 
 // skim takes note of how far the reader is, and has the cursor moved there if there is nothing
