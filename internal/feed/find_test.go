@@ -55,6 +55,14 @@ func TestFind(t *testing.T) {
 		add(t, w.pool, time.Now(), 1)
 		wait.Until(t, "it has passed all there is", func() bool { return len(rest()) == 0 })
 	}
+	// One that is behind finds what others have read already.
+	var behind atomic.Pointer[Cursor]
+	limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	page = must(w.Find(limited, start, 1, func(e Entry) bool { return e.Event.ID == ids[2] }, &behind))(t)
+	cancel()
+	if len(page.Entries) != 1 {
+		t.Error("a reader that is behind waits for new entries")
+	}
 	wants.Store(true)
 	wanted := add(t, w.pool, time.Now(), 1)[0]
 	if page := <-pages; len(page.Entries) != 1 || page.Entries[0].Event.ID != wanted {
