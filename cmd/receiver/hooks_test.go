@@ -68,7 +68,8 @@ func TestHooks(t *testing.T) {
 	}
 	text := output("show", "app", "--format", "json")
 	parsed(text, &shown)
-	if e := shown.Endpoint; e.State != "paused" || strings.Join(e.On, " ") != "gone disputed" || len(e.KeyGlobs) != 1 || len(e.Vars) != 0 || e.MaxInFlight != 1 || e.Headers[0] != "X-App" ||
+	if e := shown.Endpoint; e.State != "paused" || strings.Join(e.On, " ") != "gone disputed" || len(e.KeyGlobs) != 1 ||
+		len(e.Vars) != 0 || e.MaxInFlight != 1 || e.Headers[0] != "X-App" ||
 		len(shown.Attempts) != 2 || shown.Attempts[0].Reason != "test" || strings.Contains(text, added.Secret) {
 		t.Errorf("shown %+v", shown)
 	}
@@ -186,7 +187,8 @@ func TestHooksReject(t *testing.T) {
 func allOfHooks(t *testing.T, env clitest.Env, database string) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for _, args := range []string{"list --format json", "list", "show local --format json", "failed --format json", "failed --waiting --format json"} {
+	for _, args := range []string{"list --format json", "list", "show local --format json", "failed --format json",
+		"failed --waiting --format json"} {
 		if all[args] = program.Output(t, env, append([]string{"hooks"}, strings.Fields(args)...)...); len(all[args]) < 100 {
 			t.Fatalf("hooks %s shows nothing: %s", args, all[args])
 		}
@@ -194,7 +196,8 @@ func allOfHooks(t *testing.T, env clitest.Env, database string) map[string]strin
 	pool := dbtest.Open(t, database, eventstore.Open)
 	for _, table := range []string{"hook_endpoints", "hook_attempts", "hook_retries", "hook_counts", "hook_changes", "feed_consumers"} {
 		var rows string
-		err := pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM upcall."+table+" r").Scan(&rows)
+		err := pool.QueryRow(t.Context(),
+			"SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM upcall."+table+" r").Scan(&rows)
 		if err != nil {
 			t.Fatal(err)
 		}

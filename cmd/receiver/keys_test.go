@@ -63,7 +63,8 @@ func TestKeysRefused(t *testing.T) {
 	key := strings.TrimSpace(program.Output(t, env, "keys", "add", "--role", "viewer", "--id", "app"))
 	pool := dbtest.Open(t, url, eventstore.Open)
 	issuers := eventstore.NewAPIKeys(pool)
-	if err := issuers.Add(t.Context(), eventstore.APIKey{ID: "web", Hash: make([]byte, 32), Policy: "photos", CreatedAt: time.Now()}); err != nil {
+	web := eventstore.APIKey{ID: "web", Hash: make([]byte, 32), Policy: "photos", CreatedAt: time.Now()}
+	if err := issuers.Add(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ args, want string }{

@@ -18,7 +18,7 @@ var errReplyBody = errors.New("neither member nor replace")
 type replyFlags struct {
 	ReplyURL     string        `name:"reply-url" setting:"UPCALL_REPLY_URL" placeholder:"URL" help:"${reply_url}"`
 	ReplySecret  string        `name:"reply-secret" placeholder:"SECRET" help:"${reply_secret}"`
-	ReplyTimeout time.Duration `name:"reply-timeout" setting:"UPCALL_REPLY_TIMEOUT" default:"1500ms" placeholder:"TIME" help:"${reply_timeout}"`
+	ReplyTimeout time.Duration `name:"reply-timeout" setting:"UPCALL_REPLY_TIMEOUT" default:"1500ms" help:"${reply_timeout}"`
 	ReplyBody    string        `name:"reply-body" setting:"UPCALL_REPLY_BODY" default:"member" placeholder:"WHERE" help:"${reply_body}"`
 }
 

@@ -21,7 +21,8 @@ func TestUnauthenticated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := eventstore.NewAPIKeys(w.pool).Add(t.Context(), eventstore.APIKey{ID: "issuers", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}); err != nil {
+	other := eventstore.APIKey{ID: "issuers", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
+	if err := eventstore.NewAPIKeys(w.pool).Add(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
 	revoked := w.key(t, "revoked", Operator)

@@ -11,12 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPlaces checks that a new field of events has to be added in four places only, by the
+// TestPlaces checks that a new field of events has to be added in five places only, by the
 // example of image_width.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{
 		"internal/callbackspec/callback.go":    true, // OSS's name for it, and its Go field
+		"internal/api/openapi.yaml":            true, // and for those that read the log
 		"internal/event/columns.go":            true, // its column
 		"internal/issueapi/openapi.yaml":       true, // its description for applications
 		"migrations/0001_upload_events.up.sql": true, // the migration that makes the column

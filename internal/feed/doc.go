@@ -13,18 +13,20 @@
 // What holds this watermark back is any transaction with an xid in the whole cluster: long
 // writing ones and prepared ones, not those that only read. See [Log.Holders].
 //
-// Three ways to read:
+// Ways to read:
 //
 //	page, err := log.Page(ctx, after, 1000) // what is there now; perhaps nothing
 //	page, err := log.Next(ctx, after, 1000) // waits until there is an entry
+//	page, err := log.Find(ctx, after, 1000, wants, &passed) // waits until there is one that it wants
 //	cursor, err := log.Now(ctx)             // or Oldest, or Since
 //
 // Next is made for many callers: those at the head share one reader, which polls PostgreSQL for
 // all of them and keeps the latest entries in memory. One that is behind reads for itself.
-// A caller that stops calling costs nothing, so a slow client needs no queue here. Entries
-// are shared: do not change them.
+// A caller that stops calling costs nothing, so a slow client needs no queue here. Find wakes its
+// caller only for a page with something in it: most of many hooks want little. Entries are shared:
+// do not change them.
 //
-// Every entry that Page and Next return was on the synchronous standbys before they returned: the
+// Every entry that they return was on the synchronous standbys before they returned: the
 // statement that reads them commits a barrier.
 //
 // # After a failover or a restore
@@ -57,5 +59,6 @@
 //
 // Commit moves the cursor and does the work in one transaction, and fails with [ErrLost] if the
 // cursor is not where the lease left it: a former holder that stalled changes nothing. What a
-// consumer does outside of PostgreSQL comes before the commit, so it happens at least once.
+// consumer does outside of PostgreSQL comes before the commit, so it happens at least once. Where
+// there was nothing to do, [Lease.Skip] moves the cursor together with those of others.
 package feed

@@ -174,8 +174,10 @@ func (l *Log) notice(ctx context.Context) (*history, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.config.Logger.WarnContext(ctx, "the log continues on a new timeline", slog.Uint64("system_identifier", h.system),
-			slog.Uint64("timeline", uint64(h.timeline)), slog.Uint64("read_again_from", since))
+		if len(h.eras) > 0 { // else it is the first of all
+			l.config.Logger.WarnContext(ctx, "the log continues on a new timeline", slog.Uint64("system_identifier", h.system),
+				slog.Uint64("timeline", uint64(h.timeline)), slog.Uint64("read_again_from", since))
+		}
 		// Others may record it at the same time; whichever is first counts.
 		err = l.query(ctx, "", `INSERT INTO upcall.feed_timelines (system_identifier, timeline, since_xid, read_until)
 			VALUES ($1, $2, $3::xid8, $4::xid8) ON CONFLICT DO NOTHING`, nil,

@@ -31,8 +31,9 @@ type ConsumersConfig struct {
 type Consumers struct {
 	config ConsumersConfig
 
-	mu     sync.Mutex
-	leases map[string]*Lease
+	mu                   sync.Mutex
+	leases               map[string]*Lease
+	skipped, skippedLast time.Time // the first and last skip that is not written; zero if there is none
 }
 
 // NewConsumers returns Consumers without leases. Leases are renewed while Run runs.
@@ -46,12 +47,21 @@ func NewConsumers(config ConsumersConfig) (*Consumers, error) {
 	return &Consumers{config: config, leases: make(map[string]*Lease)}, nil
 }
 
-// Run renews the leases until ctx ends, then releases them.
+// Run renews the leases and moves the cursors of [Lease.Skip] until ctx ends, then releases the
+// leases.
 func (c *Consumers) Run(ctx context.Context) {
 	ticker := time.NewTicker(c.config.Lease / 3)
 	defer ticker.Stop()
+	skips := time.NewTicker(skipTick)
+	defer skips.Stop()
 	for {
 		select {
+		case <-skips.C:
+			if c.mustSkip(time.Now()) {
+				bounded, cancel := context.WithTimeout(ctx, c.config.Lease/3)
+				_ = c.skip(bounded) // again at the next time, or the leases have ended
+				cancel()
+			}
 		case <-ticker.C:
 			bounded, cancel := context.WithTimeout(ctx, c.config.Lease/3)
 			_ = c.renew(bounded) // the leases end if that fails too often
@@ -175,17 +185,33 @@ func (c *Consumers) renew(ctx context.Context) error {
 type Lease struct {
 	consumers *Consumers
 	name      string
-	cursor    Cursor
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	timer     *time.Timer
+
+	moving sync.Mutex // held while a statement moves the cursor
+	mu     sync.Mutex // guards the rest
+	cursor Cursor     // as in the database
+	skipTo Cursor     // zero if nothing is to be skipped
 }
 
 // Name returns the consumer's name.
 func (l *Lease) Name() string { return l.name }
 
 // Cursor returns where the consumer is.
-func (l *Lease) Cursor() Cursor { return l.cursor }
+func (l *Lease) Cursor() Cursor {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cursor
+}
+
+// movedTo notes that the cursor in the database was moved.
+func (l *Lease) movedTo(to Cursor, began time.Time) {
+	l.mu.Lock()
+	l.cursor, l.skipTo = to, Cursor{}
+	l.mu.Unlock()
+	l.prolong(began)
+}
 
 // Context ends when the lease is lost, released, or could not be renewed in time. Do nothing
 // for the consumer that must not be done twice at once after that.
@@ -213,14 +239,16 @@ func (l *Lease) end(cause error) {
 // changes, the error wraps [ErrLost], and the lease ends. It also ends if the connection
 // breaks, because then it is not known what was committed: acquire it again.
 func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) error) error {
+	l.moving.Lock()
+	defer l.moving.Unlock()
 	began := time.Now()
 	args := append([]any{l.name, l.consumers.config.Holder, l.consumers.config.Lease}, to.values()...)
-	// The old cursor is a fence: whoever has the lease now has moved it, or has another name.
+	// The old cursor is a fence: who has the lease now has moved it, or has another name.
 	const move = "UPDATE upcall.feed_consumers SET (" + cursorColumns + `, updated_at, lease_until) =
 		($4, $5, $6, $7, $8, now(), now() + $3::interval)
 		WHERE name = $1 AND lease_holder = $2 AND system_identifier = $9 AND timeline = $10
 			AND recorded_xid IS NOT DISTINCT FROM $11 AND received_at IS NOT DISTINCT FROM $12 AND id = $13`
-	args = append(args, l.cursor.values()...)
+	args = append(args, l.Cursor().values()...)
 	var failed error // of the work
 	var err error
 	if work == nil {
@@ -244,8 +272,7 @@ func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) erro
 	}
 	switch {
 	case err == nil:
-		l.cursor = to
-		l.prolong(began)
+		l.movedTo(to, began)
 		return nil
 	case errors.Is(err, ErrLost):
 		l.end(ErrLost)

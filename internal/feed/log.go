@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,6 +124,39 @@ func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
 			return Page{Next: after}, nil
 		}
 	}
+}
+
+// Find is [Log.Next] for a reader that wants certain entries only: it returns the next page that
+// has one. passed is set to how far nothing was found, while Find runs; its copies are never
+// changed. wants is called for entries after they were read, in any goroutine, and must be quick.
+// When ctx ends, Find returns a page without entries.
+func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(Entry) bool, passed *atomic.Pointer[Cursor]) (Page, error) {
+	passed.Store(nil)
+	for ctx.Err() == nil {
+		if f := l.tail.find(after, wants, passed); f != nil {
+			done := l.tail.wait(time.Now)
+			select {
+			case <-f.found:
+			case <-ctx.Done():
+				l.tail.forget(f)
+			}
+			done()
+			if to := passed.Load(); to != nil {
+				after = *to
+			}
+			if ctx.Err() != nil {
+				break
+			}
+		}
+		page, err := l.Next(ctx, after, limit)
+		if err != nil || slices.ContainsFunc(page.Entries, wants) {
+			return page, err
+		}
+		after = page.Next
+		next := after
+		passed.Store(&next)
+	}
+	return Page{Next: after}, nil
 }
 
 // hand notes that a cursor leaves the process.

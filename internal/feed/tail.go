@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,8 +18,8 @@ const (
 	failedFor = 250 * time.Millisecond
 	// The head is read at most once in a pause, which is longer under load: a read costs
 	// PostgreSQL as much as many entries.
-	shortPause, longPause, longestPause = 4 * time.Millisecond, 15 * time.Millisecond, 40 * time.Millisecond
-	manyEntries, floodEntries           = 32, 96
+	shortPause, longPause = 4 * time.Millisecond, 10 * time.Millisecond
+	manyEntries           = 32
 )
 
 // A tail is the latest entries, which one reads for all.
@@ -34,6 +35,7 @@ type tail struct {
 	bytes   int
 
 	changed chan struct{} // closed when there are more entries, or the tail is no longer valid
+	finders map[*finder]bool
 	waiting int
 	left    time.Time // when the last reader left
 	failure error
@@ -43,7 +45,7 @@ type tail struct {
 }
 
 func newTail() *tail {
-	return &tail{changed: make(chan struct{}), wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	return &tail{changed: make(chan struct{}), finders: make(map[*finder]bool), wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
 }
 
 func signal(c chan struct{}) {
@@ -109,6 +111,10 @@ func (t *tail) drop(failure error, now time.Time) {
 	defer t.mu.Unlock()
 	t.valid, t.entries, t.sizes = false, nil, nil
 	t.failure, t.failed = failure, now
+	for f := range t.finders {
+		close(f.found)
+	}
+	clear(t.finders)
 	t.tell()
 }
 
@@ -125,6 +131,49 @@ func (t *tail) recent(now time.Time) error {
 func (t *tail) tell() {
 	close(t.changed)
 	t.changed = make(chan struct{})
+}
+
+// A finder is a reader that waits for certain entries only. Whoever adds entries looks for it, so
+// that a hundred readers that want little do not all wake, at once, for each page.
+type finder struct {
+	wants  func(Entry) bool
+	passed *atomic.Pointer[Cursor] // how far nothing was found; nil if nowhere
+	found  chan struct{}           // closed when there is something, or the tail is no longer valid
+}
+
+// find registers a finder that is at the end; it is nil if the cursor is not.
+func (t *tail) find(c Cursor, wants func(Entry) bool, passed *atomic.Pointer[Cursor]) *finder {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.start
+	if n := len(t.entries); n > 0 {
+		last = t.entries[n-1].Cursor.position
+	}
+	if !t.valid || c.cluster() != t.cluster || c.compare(last) < 0 {
+		return nil
+	}
+	f := &finder{wants, passed, make(chan struct{})}
+	t.finders[f] = true
+	return f
+}
+
+func (t *tail) forget(f *finder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.finders, f)
+}
+
+// tellFinders wakes those for which there is something among new entries, and moves the others.
+func (t *tail) tellFinders(entries []Entry) {
+	end := entries[len(entries)-1].Cursor
+	for f := range t.finders {
+		if slices.ContainsFunc(entries, f.wants) {
+			close(f.found)
+			delete(t.finders, f)
+		} else {
+			f.passed.Store(&end)
+		}
+	}
 }
 
 // add adds what was read after the end.
@@ -158,6 +207,7 @@ func (t *tail) add(c chunk) {
 	}
 	if len(c.entries) > 0 {
 		t.tell()
+		t.tellFinders(c.entries)
 	}
 }
 
@@ -227,8 +277,6 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 	case c.full:
 		signal(t.woken)
 		return 0
-	case len(c.entries) > floodEntries: // each read also wakes all readers
-		return longestPause
 	case len(c.entries) > manyEntries:
 		return longPause
 	}

@@ -57,6 +57,40 @@ func TestPauseHolds(t *testing.T) {
 	a.waitFor(t, stop())
 }
 
+// TestPauseHoldsBacklog: what waits for its turn when its endpoint is paused does not begin when
+// the requests in flight end, and is sent after Resume.
+func TestPauseHoldsBacklog(t *testing.T) {
+	t.Parallel()
+	w, a := newWorld(t), newApp(t, nil)
+	release := make(chan struct{})
+	a.answers(func(n int, r *http.Request) int {
+		if n == 1 {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		return 204
+	})
+	w.receiver(t)
+	w.add(t, "app", a, func(s *Settings) { s.MaxInFlight = 1 })
+	ids := w.upload(t, "k", 10)
+	wait.Until(t, "the first is in flight", func() bool { return a.requests() == 1 })
+	if _, err := w.Pause(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	wait.Until(t, "the first is committed", func() bool { return w.sum(t, delivered) >= 1 })
+	time.Sleep(2 * tick)
+	if a.requests() != 1 {
+		t.Errorf("%d requests, 1 of them before the endpoint was paused", a.requests())
+	}
+	if _, err := w.Resume(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	a.waitFor(t, ids)
+}
+
 // TestPauseGivesUpConnecting: a request that still waits for its connection when its endpoint is
 // paused is not sent later.
 func TestPauseGivesUpConnecting(t *testing.T) {
@@ -223,7 +257,7 @@ func TestSuccessesKept(t *testing.T) {
 	pump.write(t.Context(), true)
 	stop()
 	got, err := w.Attempts(t.Context(), "app", time.Time{}, 1000)
-	if err != nil || len(got) != keepSuccesses || *got[0].Status != 204 || got[0].EndpointID != e.ID {
+	if err != nil || len(got) != 100 || *got[0].Status != 204 || got[0].EndpointID != e.ID {
 		t.Errorf("%d attempts, %v", len(got), err)
 	}
 	later := time.Now().AddDate(0, 3, 0)

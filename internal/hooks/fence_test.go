@@ -99,7 +99,7 @@ func TestLeaseWasAnothers(t *testing.T) {
 		FROM upcall.upload_events ORDER BY recorded_xid DESC, id DESC LIMIT 1)`)
 	more := w.upload(t, "k", 5)
 	a.waitFor(t, more)
-	wait.Until(t, "they are committed", func() bool { return w.sum(t, delivered) == len(more) })
+	wait.Until(t, "they are committed", func() bool { return w.sum(t, delivered) >= len(more) })
 	if n := a.requests(); n != 2+len(more) {
 		t.Errorf("%d requests for %d events; of the %d before, 2", n, len(more), len(sent))
 	}

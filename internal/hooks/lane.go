@@ -22,10 +22,8 @@ const (
 	pageSize, windowSize = 256, 1024
 	// tick is how often a lane looks at the clock.
 	tick = 100 * time.Millisecond
-	// commitAfter is how long an outcome waits for others to be committed with; quietAfter is how
-	// long a lane that has nothing to deliver waits before it moves its cursor, and skipAfter
-	// how long at most.
-	commitAfter, quietAfter, skipAfter = 200 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second
+	// commitAfter is how long an outcome waits for others to be committed with.
+	commitAfter = 200 * time.Millisecond
 	// stopTimeout is how long requests in flight are waited for at the end.
 	stopTimeout = 2 * time.Second
 	// retryEvery is how often a lane looks for retries that others made.
@@ -73,7 +71,6 @@ type lane struct {
 	pump     *Pump
 	lease    *feed.Lease
 	endpoint *Endpoint
-	filter   *matcher
 	breaker  breaker
 
 	window  []*delivery        // first tries, in the order of the log, from the first that is not done
@@ -83,33 +80,45 @@ type lane struct {
 	held    map[uuid.UUID]bool // retries that are due, in flight, or to be committed
 	flying  map[*delivery]bool
 
-	lookAt   time.Time // when to look for due retries, by the clock
-	pending  changes
-	moved    time.Time // when the cursor was last committed, in real time
-	lastPage time.Time // when entries were last read, in real time
+	lookAt  time.Time // when to look for due retries, by the clock
+	pending changes
 
 	changed  chan *Endpoint           // others send the newest version; holds one
 	results  chan result              // of requests; never full
 	wake     chan struct{}            // a slot is free; holds one
 	standing atomic.Pointer[standing] // for others
-	want     chan askForPage          // the reader reads one
+	want     chan feed.Cursor         // the reader reads the page after it
 	pages    chan gotPage
+	sieve    atomic.Pointer[sieve]       // for the reader
+	skimmed  atomic.Pointer[feed.Cursor] // how far the reader is, which has found nothing; nil if it has not moved
 }
 
-type askForPage struct{ after feed.Cursor }
+// A sieve is what the reader has to know of an endpoint.
+type sieve struct {
+	working  bool
+	received time.Time
+	filter   *matcher
+}
 
+func (s *sieve) asksFor(kind webhook.Kind, e *event.Event) bool {
+	return !e.ReceivedAt.Before(s.received) && s.filter.matches(kind, e)
+}
+
+// A gotPage is what the reader has found: a page with something for the endpoint, or an error.
 type gotPage struct {
-	page feed.Page
-	err  error
+	after feed.Cursor
+	page  feed.Page
+	err   error
 }
 
 func newLane(p *Pump, lease *feed.Lease, e *Endpoint) *lane {
 	l := &lane{
-		pump: p, lease: lease, endpoint: e, filter: e.Filter.matcher(), breaker: newBreaker(p.config.Schedule), read: lease.Cursor(),
-		held: make(map[uuid.UUID]bool), flying: make(map[*delivery]bool), lastPage: time.Now(), moved: time.Now(),
+		pump: p, lease: lease, breaker: newBreaker(p.config.Schedule), read: lease.Cursor(),
+		held: make(map[uuid.UUID]bool), flying: make(map[*delivery]bool),
 		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess), wake: make(chan struct{}, 1),
-		want: make(chan askForPage, 1), pages: make(chan gotPage, 1),
+		want: make(chan feed.Cursor, 1), pages: make(chan gotPage, 1),
 	}
+	l.set(e)
 	if e.State == Failing {
 		l.breaker.open, l.breaker.since, l.breaker.probeAt, l.breaker.pause = true, e.FailingSince, e.ProbeAt, e.pause
 	}
@@ -155,7 +164,7 @@ func (l *lane) run(stop context.Context) {
 		case <-ticker.C:
 			l.report()
 			l.lookForRetries(ctx)
-			if l.mustCommit() {
+			if l.skim(); l.mustCommit() {
 				l.commit(ctx)
 			}
 		}
@@ -168,30 +177,67 @@ func (l *lane) run(stop context.Context) {
 // working reports whether deliveries may begin.
 func (l *lane) working() bool { return l.endpoint.State == Active || l.endpoint.State == Failing }
 
+// set makes the lane and its reader work with an endpoint.
+func (l *lane) set(e *Endpoint) {
+	l.endpoint = e
+	l.sieve.Store(&sieve{l.working(), e.received, e.Filter.matcher()})
+}
+
 // ask asks for the next page if there is room for it.
 func (l *lane) ask() {
 	if !l.reading && l.working() && l.unfinished()+pageSize <= windowSize && (!l.breaker.open || len(l.window) == 0) {
 		l.reading = true
-		l.want <- askForPage{l.read}
+		l.skimmed.Store(nil)
+		l.want <- l.read
 	}
 }
 
-// reader reads the pages that are asked for.
+// reader reads when it is asked, up to a page with something for the endpoint. The lane does not
+// wake for the others: of many endpoints, most ask for little of the log.
 func (l *lane) reader(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case ask := <-l.want:
-			page, err := l.pump.config.Log.Next(ctx, ask.after, pageSize)
+		case after := <-l.want:
+			got := l.find(ctx, after)
 			if ctx.Err() != nil {
 				return
 			}
-			if err != nil && !errors.Is(err, feed.ErrGone) {
+			if got.err != nil && !errors.Is(got.err, feed.ErrGone) {
 				_ = sleep(ctx, l.pump.backoff()) // PostgreSQL is away
 			}
-			l.pages <- gotPage{page, err}
+			l.pages <- got
 		}
+	}
+}
+
+// find returns the next page with something for the endpoint, or an empty one if ctx ends or
+// deliveries may not begin any more.
+func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
+	// The sieve is looked at after an entry was read, so that none meets an older one than it must.
+	page, err := l.pump.config.Log.Find(ctx, after, pageSize, func(e feed.Entry) bool {
+		s := l.sieve.Load()
+		return !s.working || s.asksFor(webhook.Recorded, e.Event)
+	}, &l.skimmed)
+	if to := l.skimmed.Load(); to != nil {
+		after = *to
+	}
+	if err != nil || !l.sieve.Load().working {
+		page = feed.Page{Next: after}
+	}
+	return gotPage{after, page, err}
+}
+
+// skim takes note of how far the reader is, and has the cursor moved there if there is nothing
+// else to commit.
+func (l *lane) skim() {
+	if to := l.skimmed.Load(); l.reading && to != nil {
+		l.read = *to
+	}
+	to, passed := l.target()
+	if passed == 0 && l.pending.nothing() && to != l.lease.Cursor() {
+		l.lease.Skip(to)
 	}
 }
 
@@ -200,16 +246,17 @@ func (l *lane) take(ctx context.Context, got gotPage) {
 	l.reading = false
 	if gone := new(feed.GoneError); errors.As(got.err, &gone) {
 		l.pump.config.Logger.ErrorContext(ctx, "events were dropped before the endpoint was told of them", l.attrs()...)
-		l.read, l.lastPage = gone.Oldest, time.Now()
+		l.read = gone.Oldest
 		return
 	}
 	if got.err != nil {
+		l.read = got.after
 		l.pump.warn(ctx, "log cannot be read", got.err)
 		return
 	}
-	before := l.read
+	before := got.after
 	for _, entry := range got.page.Entries {
-		if l.asksFor(webhook.Recorded, entry.Event) {
+		if l.sieve.Load().asksFor(webhook.Recorded, entry.Event) {
 			l.window = append(l.window, &delivery{
 				id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: webhook.Recorded, event: entry.Event, reason: ForFirst,
 				first: true, before: before,
@@ -217,11 +264,7 @@ func (l *lane) take(ctx context.Context, got gotPage) {
 		}
 		before = entry.Cursor
 	}
-	l.read, l.lastPage = got.page.Next, time.Now()
-}
-
-func (l *lane) asksFor(kind webhook.Kind, e *event.Event) bool {
-	return !e.ReceivedAt.Before(l.endpoint.received) && l.filter.matches(kind, e)
+	l.read = got.page.Next
 }
 
 // unfinished returns the length of the window.

@@ -65,22 +65,12 @@ func (l *lane) target() (feed.Cursor, int) {
 	return l.read, len(l.window)
 }
 
+// nothing reports whether there are no changes.
+func (c *changes) nothing() bool { return !c.state && !c.confirm && c.since.IsZero() }
+
 // mustCommit reports whether it is time.
 func (l *lane) mustCommit() bool {
-	now := time.Now()
-	if l.pending.state || l.pending.confirm || !l.pending.since.IsZero() && now.Sub(l.pending.since) >= commitAfter {
-		return true
-	}
-	if to, _ := l.target(); to == l.lease.Cursor() {
-		return false
-	}
-	return now.Sub(l.lastPage) >= l.patience(quietAfter) || now.Sub(l.moved) >= l.patience(skipAfter)
-}
-
-// patience returns a time between d and twice that, always the same for a lane. Lanes whose
-// filters match nothing all read the same pages: they must not all commit at once.
-func (l *lane) patience(d time.Duration) time.Duration {
-	return d + d*time.Duration(l.endpoint.ID[len(l.endpoint.ID)-1])/256
+	return l.pending.state || l.pending.confirm || !l.pending.since.IsZero() && time.Since(l.pending.since) >= commitAfter
 }
 
 // commit moves the cursor past what is done and writes what belongs to it, in one transaction.
@@ -130,7 +120,7 @@ func (l *lane) commit(ctx context.Context) {
 	if again > 0 {
 		l.lookAt = time.Time{}
 	}
-	l.pending, l.moved = changes{}, time.Now()
+	l.pending = changes{}
 }
 
 // commitTimeout bounds a commit.

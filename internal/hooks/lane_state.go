@@ -35,11 +35,11 @@ func (l *lane) apply(ctx context.Context, e *Endpoint) {
 			e.State, e.Reason = Active, ""
 		}
 	}
-	l.endpoint, l.filter = e, e.Filter.matcher()
+	l.set(e)
 	l.settle()
 	waiting := l.window[:0]
 	for _, d := range l.window {
-		if d.done || d.attempt != nil || l.asksFor(d.kind, d.event) {
+		if d.done || d.attempt != nil || l.sieve.Load().asksFor(d.kind, d.event) {
 			waiting = append(waiting, d)
 		}
 	}
@@ -112,7 +112,7 @@ func (l *lane) stateChanged(ctx context.Context, v verdict, problem string) {
 	if !l.working() { // an operator paused it while requests were in flight
 		changed.State, changed.Reason = l.endpoint.State, l.endpoint.Reason
 	}
-	l.endpoint = &changed
+	l.set(&changed)
 }
 
 // interrupt gives up all requests in flight.

@@ -14,8 +14,8 @@ import (
 
 const (
 	// maxLabels is how many endpoints have metrics of their own; the others share one, so that
-	// endpoints that come and go do not fill the memory of whoever collects them. Its label is
-	// not a name that an endpoint can have.
+	// endpoints that come and go do not fill the memory of what collects them. Its label is not a
+	// name that an endpoint can have.
 	maxLabels   = 500
 	otherLabel  = "_other"
 	measureTime = 5 * time.Second
