@@ -3,10 +3,10 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth soak chaos fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data soak chaos fuzz build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## run the whole loop once and show the recorded rows
 	go run ./cmd/demo
@@ -42,6 +42,9 @@ deliveries: ## measure deliveries and what one bad endpoint costs the others, an
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), and without tokens
 	go run ./cmd/bench growth --rows 0,10000000,50000000
 	go run ./cmd/bench growth --rows 0,200000,1000000 --tokens-off
+
+analyst-data: ## fill DATABASE_URL with a year of plausible uploads, ROWS=10000000 of them (20 GB of disk)
+	go run ./cmd/bench analyst-data --rows $(or $(ROWS),10000000) --seed $(or $(SEED),1) $(if $(UNTIL),--until $(UNTIL))
 
 soak: ## keep the receiver at full load for ten minutes and watch its memory
 	go run ./cmd/bench soak

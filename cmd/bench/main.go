@@ -26,7 +26,10 @@ type commands struct {
 	Deliver deliverCommand `cmd:"" help:"Measure signed deliveries a second to one endpoint while callbacks come in."`
 	Isolate isolateCommand `cmd:"" help:"Measure how long endpoints wait for deliveries while another one hangs."`
 	Log     logCommand     `cmd:"" help:"Measure what the log and its readers cost the intake."`
-	Serve   serveCommand   `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
+
+	AnalystData analystDataCommand `cmd:"" help:"Fill a database with a year of plausible uploads, and count them."`
+
+	Serve serveCommand `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
 
 	Sink     sinkCommand     `cmd:"" hidden:"" help:"Be endpoints until standard input ends."`
 	Requests requestsCommand `cmd:"" hidden:"" help:"Write callbacks as they are on the wire."`

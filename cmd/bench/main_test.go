@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/dbtest"
 	"upcall/internal/testing/toolchain"
 )
 
@@ -149,6 +150,15 @@ func TestLog(t *testing.T) {
 	fails(t, errCost, append(args, "--parts", "readers", "--least-rate", "1e9")...)
 }
 
+func TestAnalystData(t *testing.T) {
+	t.Parallel()
+	text := output(t, "analyst-data", "--database-url", dbtest.Empty(t), "--rows", "300", "--until", "2026-11-26T16:00:00Z")
+	expectLines(t, text, map[string]int{
+		`^filled: 300 events of the year until 2026-11-26T16:00:00Z, .* \d+ a second, in [\d.ms]+$`: 1,
+		`^counted by the consumer of the log: \d+ a second, in [\d.ms]+$`:                           1,
+	})
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -158,6 +168,8 @@ func TestMistakes(t *testing.T) {
 		{"deliver", "--rounds", "0"}, {"deliver", "--intake", "0"}, {"deliver", "--behind", "0"},
 		{"isolate", "--endpoints", "1"}, {"isolate", "--rate", "0"}, {"isolate", "--phase", "0s"},
 		{"log", "--requests", "10"}, {"log", "--rounds", "0"}, {"log", "--parts", "nothing"},
+		{"analyst-data", "--database-url", ""}, {"analyst-data", "--database-url", "postgres://h/d", "--rows", "0"},
+		{"analyst-data", "--database-url", "postgres://h/d", "--until", "now"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {
