@@ -26,6 +26,7 @@ import (
 var editions = []string{
 	"174fe0be1350a4a8",
 	"351dcd0c1fc47850",
+	"834315e05afeec2d",
 }
 
 func TestEditionIsRaised(t *testing.T) {

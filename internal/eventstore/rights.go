@@ -73,6 +73,7 @@ func ReceiverRights() Rights {
 		"rollup_hourly":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"rollup_objects":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"rollup_versions":     {"SELECT", "INSERT", "DELETE"},
+		"rollup_superseded":   {"SELECT", "INSERT", "DELETE"},
 		"rollup_dead_letters": {"SELECT", "INSERT"},
 	}
 }

@@ -97,6 +97,9 @@ func (b *batch) apply(ctx context.Context, tx pgx.Tx) error {
 	if err := b.writeVersions(ctx, tx); err != nil {
 		return fmt.Errorf("write versions: %w", err)
 	}
+	if err := b.writeSuperseded(ctx, tx); err != nil {
+		return fmt.Errorf("write superseded events: %w", err)
+	}
 	if err := b.writeCounts(ctx, tx); err != nil {
 		return fmt.Errorf("write counts: %w", err)
 	}

@@ -17,7 +17,7 @@ type copier struct {
 }
 
 func (c *copier) run(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{c.hours, c.versions, c.objects, c.latest} {
+	for _, part := range []func(context.Context) error{c.hours, c.versions, c.superseded, c.objects, c.latest} {
 		if err := part(ctx); err != nil {
 			return fmt.Errorf("copy roll-ups: %w", err)
 		}
@@ -101,6 +101,28 @@ func (c *copier) versions(ctx context.Context) error {
 	return nil
 }
 
+// superseded copies which events do not count.
+func (c *copier) superseded(ctx context.Context) error {
+	var at time.Time
+	var id uuid.UUID
+	for more := true; more; {
+		var err error
+		more, err = c.step(ctx, `
+			WITH page AS (
+				SELECT * FROM upcall.rollup_superseded WHERE generation = $1 AND received_at < $3
+					AND (received_at, event_id) > ($5::timestamptz, $6::uuid)
+				ORDER BY received_at, event_id LIMIT $4
+			), copied AS (
+				INSERT INTO upcall.rollup_superseded (generation, received_at, event_id) SELECT $2::smallint, received_at, event_id FROM page
+			)
+			SELECT received_at, event_id FROM page ORDER BY received_at DESC, event_id DESC LIMIT 1`, &at, &id)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // objects copies objects without the uploads that were received later.
 func (c *copier) objects(ctx context.Context) error {
 	var bucket, key string
@@ -108,8 +130,8 @@ func (c *copier) objects(ctx context.Context) error {
 		var err error
 		more, err = c.step(ctx, `
 			WITH page AS (
-				SELECT * FROM upcall.rollup_objects WHERE generation = $1 AND (bucket, object_key) > ($5::text, $6::text)
-				ORDER BY bucket, object_key LIMIT $4
+				SELECT * FROM upcall.rollup_objects WHERE generation = $1 AND (object_key, bucket) > ($5::text, $6::text)
+				ORDER BY object_key, bucket LIMIT $4
 			), copied AS (
 				INSERT INTO upcall.rollup_objects (generation, bucket, object_key, number, sources, removed_at, `+firstNames+`,
 					uploads, received_at, event_id, hourly_mime_type, source, size, request_id,
@@ -132,7 +154,7 @@ func (c *copier) objects(ctx context.Context) error {
 				) v ON true
 				WHERE o.first_at < $3 AND o.received_at >= $3
 			)
-			SELECT bucket, object_key FROM page ORDER BY bucket DESC, object_key DESC LIMIT 1`, &bucket, &key)
+			SELECT object_key, bucket FROM page ORDER BY object_key DESC, bucket DESC LIMIT 1`, &key, &bucket)
 		if err != nil {
 			return err
 		}
@@ -149,14 +171,14 @@ func (c *copier) latest(ctx context.Context) error {
 		var err error
 		more, err = c.step(ctx, `
 			WITH page AS (
-				SELECT * FROM upcall.rollup_objects WHERE generation = $2 AND (bucket, object_key) > ($5::text, $6::text)
-				ORDER BY bucket, object_key LIMIT $4
+				SELECT * FROM upcall.rollup_objects WHERE generation = $2 AND (object_key, bucket) > ($5::text, $6::text)
+				ORDER BY object_key, bucket LIMIT $4
 			), gone AS (
 				DELETE FROM upcall.rollup_versions v USING page o
 				WHERE v.generation = $2 AND v.number = o.number AND v.received_at = o.received_at AND v.event_id = o.event_id
 			)
-			SELECT bucket, object_key FROM page WHERE $1::smallint IS NOT NULL AND $3::timestamptz IS NOT NULL
-			ORDER BY bucket DESC, object_key DESC LIMIT 1`, &bucket, &key)
+			SELECT object_key, bucket FROM page WHERE $1::smallint IS NOT NULL AND $3::timestamptz IS NOT NULL
+			ORDER BY object_key DESC, bucket DESC LIMIT 1`, &key, &bucket)
 		if err != nil {
 			return err
 		}

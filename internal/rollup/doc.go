@@ -12,7 +12,8 @@
 //
 // Uploads of one object are in the order of (received_at, id). If sources of different rank tell of
 // the same request to the same object, the upload counts once: a callback is preferred to a
-// notification, and that to a listing. The loser is taken out of its hour.
+// notification, and that to a listing. The loser is taken out of its hour, and noted in
+// rollup_superseded for the views that read events.
 //
 // Counts and objects are one consumer, named rollup, because both change in the same transaction as
 // its cursor: which upload was the first is known from the object, and counted by the hour.

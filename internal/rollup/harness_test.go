@@ -22,12 +22,13 @@ type world struct {
 	url  string
 	pool *pgxpool.Pool
 	log  *feed.Log
+	span time.Duration // before now, of random events
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	url := dbtest.URL(t)
-	w := &world{url: url, pool: dbtest.Open(t, url, eventstore.Open)}
+	w := &world{url: url, pool: dbtest.Open(t, url, eventstore.Open), span: 10 * time.Hour}
 	w.partitions(t, time.Now())
 	log, err := feed.New(feed.Config{Pool: dbtest.Open(t, url, eventstore.OpenFeed), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -73,6 +73,7 @@ type object struct {
 	// known are uploads in their order. The first and the last are those of the object, because
 	// as many at each end are known as the batch can take out.
 	known, before []upload
+	lost          []upload // those that do not count, because another is preferred
 }
 
 // mixed reports whether one upload may have been told of by several sources.
@@ -107,6 +108,7 @@ func (o *object) add(u upload) {
 	}
 	same := func(k upload) bool { return u.requestID != "" && k.requestID == u.requestID }
 	if slices.ContainsFunc(o.known, func(k upload) bool { return same(k) && rank(k.source) < rank(u.source) }) {
+		o.lost = append(o.lost, u)
 		return
 	}
 	o.sources |= 1 << rank(u.source)
@@ -114,6 +116,7 @@ func (o *object) add(u upload) {
 	o.known = slices.Insert(o.known, i, u)
 	for j := 0; j < len(o.known); {
 		if k := o.known[j]; same(k) && rank(k.source) > rank(u.source) {
+			o.lost = append(o.lost, k)
 			o.known = slices.Delete(o.known, j, j+1)
 			o.uploads--
 			continue

@@ -32,7 +32,7 @@ func (s *stint) tend(ctx context.Context) (more bool, err error) {
 
 // clearStep deletes some rows of a generation, or makes it empty.
 func clearStep(ctx context.Context, tx pgx.Tx, number int16) error {
-	for _, table := range []string{"rollup_hourly", "rollup_objects", "rollup_versions"} {
+	for _, table := range []string{"rollup_hourly", "rollup_objects", "rollup_versions", "rollup_superseded"} {
 		tag, err := tx.Exec(ctx, fmt.Sprintf(`DELETE FROM upcall.%[1]s WHERE ctid = ANY (ARRAY(
 			SELECT ctid FROM upcall.%[1]s WHERE generation = $1 LIMIT $2))`, table), number, stepRows)
 		if err != nil {

@@ -39,7 +39,7 @@ func (w *world) addRandom(t testing.TB, random *rand.Rand, n int) {
 			if random.IntN(5) > 0 {
 				bytes = random.Int64()
 			}
-			at := now.Add(-time.Duration(random.Int64N(int64(10 * time.Hour))).Truncate(time.Microsecond))
+			at := now.Add(-time.Duration(random.Int64N(int64(w.span))).Truncate(time.Microsecond))
 			if random.IntN(4) == 0 {
 				at = at.Truncate(time.Hour) // so that several are at the same moment
 			}

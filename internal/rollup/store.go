@@ -255,3 +255,20 @@ func (b *batch) writeVersions(ctx context.Context, tx pgx.Tx) error {
 	}
 	return nil
 }
+
+// writeSuperseded notes the events that do not count.
+func (b *batch) writeSuperseded(ctx context.Context, tx pgx.Tx) error {
+	var lost columns
+	for _, o := range b.objects {
+		for _, u := range o.lost {
+			lost.add(u.at, u.id)
+		}
+	}
+	if lost == nil {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO upcall.rollup_superseded (generation, received_at, event_id)
+		SELECT $1, u.received_at, u.event_id FROM unnest($2::timestamptz[], $3::uuid[]) AS u (received_at, event_id)
+		ON CONFLICT DO NOTHING`, lost.after(b.generation)...)
+	return err
+}
