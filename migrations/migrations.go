@@ -11,7 +11,8 @@
 // changed: it replaces a view that only gains columns, and drops and recreates any other view,
 // together with the views that read it. Rights on them are kept. If someone else's view or
 // function depends on a view that must be dropped, Up fails and names it in the error.
-// upcall.schema_views says which views were made, so that those of a newer program stay.
+// upcall.schema_views says which views were made, so that those of a newer program stay. The role
+// [AnalystRole] may read the views; Up makes it if it is missing.
 //
 // Each file runs as one transaction, so it cannot contain CREATE INDEX CONCURRENTLY and the
 // like. The index of the log is made after them, in log.go.
@@ -156,6 +157,9 @@ func up(ctx context.Context, databaseURL string, set viewSet, report func(string
 		}
 		err = changeViews(ctx, conn, set.tries, func(tx pgx.Tx) error { return set.make(ctx, tx, before) })
 		if err != nil {
+			return err
+		}
+		if err := set.grantAnalysts(ctx, conn, report); err != nil {
 			return err
 		}
 		return indexer{conn, report}.run(ctx)

@@ -8,6 +8,7 @@
 //	receiver export       write events to CSV, JSON lines or Parquet, here or in OSS
 //	receiver publication  publish new events for logical replication
 //	receiver hooks        have applications told of uploads over HTTP
+//	receiver analyst      create, list or remove database roles that read the views
 //	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
@@ -41,6 +42,7 @@ type commands struct {
 	Publication publicationCommand `cmd:"" help:"Publish new events for logical replication, or end that."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
+	Analyst     analystCommand     `cmd:"" help:"Create, list or remove database roles that read the views."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
 }
