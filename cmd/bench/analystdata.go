@@ -99,7 +99,7 @@ func rate(rows int, took time.Duration) string {
 	return fmt.Sprintf("%.0f a second, in %s", float64(rows)/took.Seconds(), took.Round(time.Second/10))
 }
 
-// withoutTimeout returns a URL for statements that may take long.
+// withoutTimeout returns a URL for statements that may take long, of a program that may be suspended.
 func withoutTimeout(databaseURL string) (string, error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil || u.Host == "" {
@@ -107,6 +107,7 @@ func withoutTimeout(databaseURL string) (string, error) {
 	}
 	query := u.Query()
 	query.Set("statement_timeout", "0")
+	query.Set("idle_in_transaction_session_timeout", "0")
 	u.RawQuery = query.Encode()
 	return u.String(), nil
 }
