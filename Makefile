@@ -34,10 +34,11 @@ bench: ## measure receiver and issuer against what a user would run instead
 versus: ## compare the CPU time of a callback with that of an earlier commit, BEFORE
 	go run ./cmd/bench versus --before $(or $(BEFORE),HEAD~1)
 
-deliveries: ## measure deliveries and what one bad endpoint costs the others, and what the log costs a callback
+deliveries: ## measure deliveries, what one bad endpoint costs the others, and what the log and its readers cost a callback
 	go run ./cmd/bench deliver
 	go run ./cmd/bench isolate
 	go run ./cmd/bench log
+	go run ./cmd/bench rollup
 
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), and without tokens
 	go run ./cmd/bench growth --rows 0,10000000,50000000
@@ -52,6 +53,7 @@ soak: ## keep the receiver at full load for ten minutes and watch its memory
 chaos: ## kill receivers, stop PostgreSQL and fail over under callbacks and deliveries; nothing is lost
 	go run ./cmd/chaos loss --verbose
 	go run ./cmd/chaos loss --verbose --others 2
+	go run ./cmd/chaos rollup --verbose
 	go run ./cmd/chaos --verbose
 
 fuzz: ## fuzz every parser, 20 seconds each

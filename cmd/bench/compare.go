@@ -69,7 +69,7 @@ func (cmd *compareCommand) compare(ctx context.Context, out io.Writer, l *lab, r
 	results := make(map[string][]result)
 	for range cmd.Rounds {
 		for _, v := range variants {
-			if err := l.empty(ctx); err != nil {
+			if err := l.empty(ctx, ""); err != nil {
 				return err
 			}
 			got, err := l.measure(ctx, v, warmUp, requests, how, 0, cmd.ProfileDir)

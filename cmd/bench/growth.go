@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"upcall/internal/callbackspec"
 	"upcall/internal/cli"
 	"upcall/internal/event"
 	"upcall/internal/loadgen"
@@ -131,7 +130,11 @@ func fillStatement() string {
 // resemble the rows of callbacks: they are as large, and ordered by time and by the upload's
 // id, while the ids of callbacks are digests without an order.
 func (l *lab) fill(ctx context.Context, there, want, all int) error {
-	const step = 1_000_000
+	return l.fillBy(ctx, there, want, all, 1_000_000)
+}
+
+// fillBy adds so many rows in each transaction.
+func (l *lab) fillBy(ctx context.Context, there, want, all, step int) error {
 	sample, err := l.sample()
 	if err != nil {
 		return err
@@ -157,15 +160,11 @@ func (l *lab) sample() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := generator.Body(0)
+	sample, err := generator.Event(0)
 	if err != nil {
 		return nil, err
 	}
-	callback, err := callbackspec.Parse(string(callbackspec.Form), []byte(body), nil)
-	if err != nil {
-		return nil, err
-	}
-	return (&event.Event{Callback: callback}).AppendJSON(nil)
+	return sample.AppendJSON(nil)
 }
 
 // turnTokensOff fills the tables with callbacks that had tokens. From then on there are none,

@@ -74,9 +74,9 @@ func (l *lab) requests(n int, closing bool) ([][]byte, error) {
 	return generator.Wire(n, closing)
 }
 
-// empty removes all rows.
-func (l *lab) empty(ctx context.Context) error {
-	return l.exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids", "CHECKPOINT")
+// empty removes all rows, also of more tables, as in ", a, b".
+func (l *lab) empty(ctx context.Context, more string) error {
+	return l.exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids"+more, "CHECKPOINT")
 }
 
 func (l *lab) exec(ctx context.Context, statements ...string) error {

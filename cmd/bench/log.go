@@ -74,7 +74,7 @@ func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, request
 	defer with.close()
 	const turns = 10
 	m := &match{sides: [2]*side{without, with}, requests: requests, turns: turns}
-	if err := m.warmUp(); err != nil {
+	if err := m.warmUp(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\nCPU time a callback without and with the log's column and index, no consumer, %d turns of %d callbacks a round\n",
@@ -105,10 +105,12 @@ func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, request
 }
 
 // readerRest is for readers to read what was recorded last.
-const readerRest = 400 * time.Millisecond
+func readerRest(context.Context, *side) error {
+	time.Sleep(400 * time.Millisecond)
+	return nil
+}
 
-// readers compares a receiver without endpoints with one whose endpoints match nothing: the
-// rate, and the latency at half of it.
+// readers compares a receiver without endpoints with one whose endpoints match nothing.
 func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
 	how := load{cmd.Clients, false}
 	without, err := l.newSide(ctx, "no_readers", how, nil)
@@ -134,78 +136,9 @@ func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, reque
 	if err := o.add(ctx, all, webhook.Secret{}); err != nil {
 		return err
 	}
-	const turns = 2
-	m := &match{sides: [2]*side{without, with}, requests: requests[:len(requests)/3*2], turns: turns, rest: readerRest}
-	if err := m.warmUp(); err != nil {
-		return err
-	}
-	rate, failure := cmd.rates(ctx, out, m, o)
-	if failure != nil && !errors.Is(failure, errCost) {
-		return failure
-	}
-	m.rate = rate / 2
-	return errors.Join(failure, cmd.half(ctx, out, m, o))
-}
-
-// rates returns the median rate without readers.
-func (cmd *logCommand) rates(ctx context.Context, out io.Writer, m *match, o *operator) (float64, error) {
-	fmt.Fprintf(out, "\nno endpoint, and %d endpoints whose filters match nothing, %d turns of %d callbacks a round\n",
-		cmd.Endpoints, m.turns, len(m.requests)/m.turns)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "round\twithout: callbacks/s\treceiver CPU\tPostgreSQL CPU\twith: callbacks/s\treceiver CPU\tPostgreSQL CPU\t"+
-		"of the rate\tCPU time an event costs the reader\t")
-	var rates, ratios, costs []float64
-	for round := range cmd.Rounds {
-		got, err := m.round(ctx, round)
-		if err == nil {
-			err = o.caughtUp(ctx, "", 30*time.Second)
-		}
-		if err != nil {
-			return 0, err
-		}
-		without, with := got[0], got[1]
-		cost := with.each(with.cpu()) - without.each(without.cpu())
-		rates, ratios, costs = append(rates, without.rate()), append(ratios, with.rate()/without.rate()), append(costs, float64(cost))
-		fmt.Fprintf(table, "%d\t%.0f\t%s\t%s\t%.0f\t%s\t%s\t%.3f\t%s\t\n", round+1,
-			without.rate(), without.each(without.receiverCPU), without.each(without.postgresCPU),
-			with.rate(), with.each(with.receiverCPU), with.each(with.postgresCPU), ratios[round], cost)
-	}
-	if err := table.Flush(); err != nil {
-		return 0, err
-	}
-	middle := middleOf(ratios)
-	fmt.Fprintf(out, "median of the ratios: %.3f of the rate; an event costs the reader %s of CPU time\n",
-		middle, time.Duration(middleOf(costs)).Round(100*time.Nanosecond))
-	if middle < cmd.LeastRate {
-		return middleOf(rates), fmt.Errorf("%w: readers leave %.3f of the rate, less than %.3f", errCost, middle, cmd.LeastRate)
-	}
-	return middleOf(rates), nil
-}
-
-// half compares latencies at half the rate.
-func (cmd *logCommand) half(ctx context.Context, out io.Writer, m *match, o *operator) error {
-	fmt.Fprintf(out, "\nthe same at half of that rate, %.0f callbacks/s\n", m.rate)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "round\twithout: p50\tp99\tp99.9\twith: p50\tp99\tp99.9\tratio of p99\t")
-	var ratios []float64
-	for round := range cmd.Rounds {
-		got, err := m.round(ctx, round)
-		if err == nil {
-			err = o.caughtUp(ctx, "", 30*time.Second)
-		}
-		if err != nil {
-			return err
-		}
-		ratios = append(ratios, float64(quantile(got[1].latencies, .99))/float64(quantile(got[0].latencies, .99)))
-		fmt.Fprintf(table, "%d\t%s\t%s\t%.3f\t\n", round+1, got[0].percentiles(), got[1].percentiles(), ratios[round])
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	middle := middleOf(ratios)
-	fmt.Fprintf(out, "median of the ratios: %.3f of the 99th percentile\n", middle)
-	if middle > cmd.MostP99 {
-		return fmt.Errorf("%w: readers make the 99th percentile %.3f of what it is, more than %.3f", errCost, middle, cmd.MostP99)
-	}
-	return nil
+	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests[:len(requests)/3*2], turns: 2, rest: readerRest},
+		what: fmt.Sprintf("no endpoint, and %d endpoints whose filters match nothing", cmd.Endpoints), rounds: cmd.Rounds,
+		leastRate: cmd.LeastRate, mostP99: cmd.MostP99,
+		caughtUp: func(ctx context.Context) error { return o.caughtUp(ctx, "", 30*time.Second) }}
+	return t.run(ctx, out)
 }

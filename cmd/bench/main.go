@@ -26,6 +26,7 @@ type commands struct {
 	Deliver deliverCommand `cmd:"" help:"Measure signed deliveries a second to one endpoint while callbacks come in."`
 	Isolate isolateCommand `cmd:"" help:"Measure how long endpoints wait for deliveries while another one hangs."`
 	Log     logCommand     `cmd:"" help:"Measure what the log and its readers cost the intake."`
+	Rollup  rollupCommand  `cmd:"" help:"Measure what the roll-ups cost the intake, and how far they are behind."`
 
 	AnalystData analystDataCommand `cmd:"" help:"Fill a database with a year of plausible uploads, and count them."`
 

@@ -159,6 +159,23 @@ func TestAnalystData(t *testing.T) {
 	})
 }
 
+func TestRollup(t *testing.T) {
+	t.Parallel()
+	args := []string{"rollup", "--clients", "2", "--requests", "300", "--rounds", "2", "--backlog", "1000", "--for", "1s",
+		"--intake", "50", "--rests", "2"}
+	lenient := append(args, "--least-rate", "0", "--most-p99", "1e9", "--most-lag", "1m", "--most-rest", "1m", "--least-rows", "0")
+	expectLines(t, output(t, lenient...), map[string]int{
+		`^ *[12]( +\d+( +[\d.]+(µs|ms|s)){2}){2} +\d+\.\d{3} +-?[\d.]+(µs|ms|s) *$`:                                         2,
+		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} *$`:                                                                      2,
+		`^median of the ratios: \d+\.\d{3} of the 99th percentile$`:                                                         1,
+		`^at \d+ callbacks/s for 1s, the oldest event that was not counted was, in \d+ samples, at most [\d.]+m?s old; .*$`: 1,
+		`^at rest, 2 callbacks one by one were counted within [\d.]+m?s of their answers; median [\d.]+m?s$`:                1,
+		`^ *(100|1000) +\d+( +[\d.]+(µs|ms)){2} *$`:                                                                         2,
+	})
+	fails(t, errCost, append(lenient, "--parts", "backlog", "--least-rows", "1e9")...)
+	fails(t, errCost, append(lenient, "--parts", "lag", "--most-lag", "1ns")...)
+}
+
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -170,6 +187,7 @@ func TestMistakes(t *testing.T) {
 		{"log", "--requests", "10"}, {"log", "--rounds", "0"}, {"log", "--parts", "nothing"},
 		{"analyst-data", "--database-url", ""}, {"analyst-data", "--database-url", "postgres://h/d", "--rows", "0"},
 		{"analyst-data", "--database-url", "postgres://h/d", "--until", "now"},
+		{"rollup", "--backlog", "10"}, {"rollup", "--rounds", "0"}, {"rollup", "--for", "0s"}, {"rollup", "--parts", "nothing"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {

@@ -32,6 +32,11 @@ func (l *lab) createDatabase(ctx context.Context, name string) (string, error) {
 
 // newSide starts a receiver with a database of its own, which is prepared first.
 func (l *lab) newSide(ctx context.Context, name string, how load, prepare func(*lab) error) (*side, error) {
+	return l.newSideProfiled(ctx, name, how, "", prepare)
+}
+
+// newSideProfiled also writes a CPU profile of the receiver, unless the file's name is empty.
+func (l *lab) newSideProfiled(ctx context.Context, name string, how load, profile string, prepare func(*lab) error) (*side, error) {
 	database, err := l.createDatabase(ctx, name)
 	if err != nil {
 		return nil, err
@@ -42,7 +47,7 @@ func (l *lab) newSide(ctx context.Context, name string, how load, prepare func(*
 	}
 	s := &side{lab: own}
 	if err == nil {
-		s.child, err = startChild(ctx, l.program, variantNamed(upcallName), database, l.keys.KeyURL, "", false)
+		s.child, err = startChild(ctx, l.program, variantNamed(upcallName), database, l.keys.KeyURL, profile, false)
 	}
 	if err != nil {
 		s.close()
@@ -64,15 +69,19 @@ func (s *side) close() {
 	}
 }
 
-// turn sends requests and then gives the receiver a rest, for what it does after its answers.
-// The rest is in the CPU time and not in the rate.
-func (s *side) turn(requests [][]byte, rate float64, rest time.Duration) (result, error) {
+// turn sends requests and then gives the receiver a rest, which is in the CPU time and not in the
+// rate. It may be nil.
+func (s *side) turn(ctx context.Context, requests [][]byte, rate float64, rest func(context.Context, *side) error) (result, error) {
 	receiverBefore, postgresBefore, beforeErr := s.used()
 	got, err := s.clients.send(requests, rate)
 	if err := errors.Join(err, beforeErr); err != nil {
 		return result{}, err
 	}
-	time.Sleep(rest)
+	if rest != nil {
+		if err := rest(ctx, s); err != nil {
+			return result{}, err
+		}
+	}
 	receiverAfter, postgresAfter, err := s.used()
 	got.receiverCPU, got.postgresCPU = receiverAfter-receiverBefore, postgresAfter-postgresBefore
 	return got, err
@@ -90,17 +99,19 @@ func (s *side) used() (receiver, postgres time.Duration, err error) {
 // A match is two sides and how they take turns.
 type match struct {
 	sides    [2]*side
-	requests [][]byte      // of a round; the tables are emptied before each
-	turns    int           // of each side in a round: ABBAAB…
-	rate     float64       // of callbacks; 0 is as many as possible
-	rest     time.Duration // after each turn
+	requests [][]byte // of a round; the tables are emptied before each
+	turns    int      // of each side in a round: ABBAAB…
+	rate     float64  // of callbacks; 0 is as many as possible
+	// rest is for what a receiver does after its answers; nil is no rest.
+	rest func(context.Context, *side) error
+	also string // tables to empty, too, as in ", a, b"
 }
 
 // warmUp sends some callbacks that are not measured.
-func (m *match) warmUp() error {
+func (m *match) warmUp(ctx context.Context) error {
 	for _, s := range m.sides {
 		for _, some := range [][][]byte{m.requests[:1], m.requests[1 : len(m.requests)/2]} { // the public key is fetched for the first
-			if _, err := s.clients.send(some, 0); err != nil {
+			if _, err := s.turn(ctx, some, 0, m.rest); err != nil {
 				return fmt.Errorf("warm up: %w", err)
 			}
 		}
@@ -111,7 +122,7 @@ func (m *match) warmUp() error {
 // round returns what each side did in a round.
 func (m *match) round(ctx context.Context, number int) (all [2]result, err error) {
 	for _, s := range m.sides {
-		if err := s.empty(ctx); err != nil {
+		if err := s.empty(ctx, m.also); err != nil {
 			return all, err
 		}
 	}
@@ -119,7 +130,7 @@ func (m *match) round(ctx context.Context, number int) (all [2]result, err error
 	for turn := range m.turns {
 		for i := range m.sides {
 			which := (i + turn + number) % len(m.sides)
-			got, err := m.sides[which].turn(m.requests[turn*per:(turn+1)*per], m.rate, m.rest)
+			got, err := m.sides[which].turn(ctx, m.requests[turn*per:(turn+1)*per], m.rate, m.rest)
 			if err != nil {
 				return all, err
 			}

@@ -87,7 +87,7 @@ func (cmd *versusCommand) measure(ctx context.Context, l *lab, how load) (result
 	if err != nil {
 		return result{}, err
 	}
-	if err := l.empty(ctx); err != nil {
+	if err := l.empty(ctx, ""); err != nil {
 		return result{}, err
 	}
 	return l.measure(ctx, variantNamed(upcallName), requests[:warm], requests[warm:], how, 0, "")

@@ -102,7 +102,15 @@ func (f *faults) inject(ctx context.Context) error {
 // that made it.
 func (f *faults) victim(ctx context.Context, name string) *receiver {
 	victim := f.world.receivers[f.random.IntN(len(f.world.receivers))]
-	if name != "kill" || f.Await == 0 {
+	if name != "kill" {
+		return victim
+	}
+	if f.Late > 0 && f.random.IntN(4) > 0 {
+		if pid, err := f.world.counts(ctx); err == nil {
+			victim = f.world.withPID(pid, victim)
+		}
+	}
+	if f.Await == 0 {
 		return victim
 	}
 	t := f.world.telling
@@ -112,12 +120,20 @@ func (f *faults) victim(ctx context.Context, name string) *receiver {
 	case <-ctx.Done():
 	}
 	holders, err := t.holders(ctx)
-	for _, r := range f.world.receivers {
-		if err == nil && r.cmd.Process.Pid == holders[t.flaky] {
+	if err != nil {
+		return victim
+	}
+	return f.world.withPID(holders[t.flaky], victim)
+}
+
+// withPID returns the receiver that is a process, or else the other.
+func (w *world) withPID(pid int, other *receiver) *receiver {
+	for _, r := range w.receivers {
+		if r.cmd.Process.Pid == pid {
 			return r
 		}
 	}
-	return victim
+	return other
 }
 
 // hold keeps a fault up for a share of the load, but no longer than limit.
@@ -130,7 +146,7 @@ func (f *faults) hold(ctx context.Context, limit time.Duration) {
 func (f *faults) one(ctx context.Context, name string, victim *receiver) error {
 	switch name {
 	case "kill":
-		return f.world.telling.kill(ctx, victim)
+		return f.world.telling.kill(ctx, victim, func() error { return f.load.leave(ctx, victim, f.Late, f.random) })
 	case "restart":
 		return errors.Join(victim.end(syscall.SIGTERM), victim.start(ctx))
 	case "outage":

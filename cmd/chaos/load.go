@@ -35,7 +35,8 @@ type load struct {
 	seed    uint64
 	pace    *rate.Limiter // nil is as fast as they can
 	moved   chan struct{} // signals progress from time to time
-	faulted atomic.Bool   // no more faults will come
+	make    *loadgen.Generator
+	faulted atomic.Bool // no more faults will come
 
 	mu       sync.Mutex
 	events   []uuid.UUID // for each callback that was begun, the event id of its first 200
@@ -43,14 +44,16 @@ type load struct {
 	accepted int         // requests answered 200
 	spooled  int         // of those, kept in a spool
 	unheard  int         // callbacks that no receiver acknowledged
+	late     int         // callbacks that waited in a spool since hours ago
+	again    int         // uploads that another source told of, too
 	wrong    []string    // answers that a receiver must not give to a genuine callback
 	slowest  time.Duration
-	late     []period // requests that took long, whether there was an answer or not
+	tardy    []period // requests that took long, whether there was an answer or not
 }
 
-func newLoad(w *world, c command) *load {
+func newLoad(w *world, c command, generator *loadgen.Generator) *load {
 	l := &load{
-		world: w, total: c.Callbacks, clients: c.Clients, seed: c.Seed,
+		world: w, make: generator, total: c.Callbacks, clients: c.Clients, seed: c.Seed,
 		moved: make(chan struct{}, 1), events: make([]uuid.UUID, 0, c.Callbacks),
 	}
 	if c.Rate > 0 {
@@ -79,10 +82,6 @@ func (l *load) begun() int {
 
 // run sends all callbacks.
 func (l *load) run(ctx context.Context) error {
-	generator, err := loadgen.New(l.world.keys.KeyURL)
-	if err != nil {
-		return err
-	}
 	var group errgroup.Group
 	for n := range l.clients {
 		group.Go(func() error {
@@ -99,7 +98,7 @@ func (l *load) run(ctx context.Context) error {
 				case l.moved <- struct{}{}:
 				default:
 				}
-				message, err := generator.Message(i, true)
+				message, err := l.make.Message(i, true)
 				if err != nil {
 					return err
 				}
@@ -150,7 +149,7 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 	l.sent++
 	switch {
 	case took >= standsStill:
-		l.late = append(l.late, period{started, started.Add(took)})
+		l.tardy = append(l.tardy, period{started, started.Add(took)})
 	case err == nil:
 		l.slowest = max(l.slowest, took)
 	}
@@ -175,7 +174,7 @@ func (l *load) send(r *receiver, i int, message []byte) bool {
 func (l *load) measure(s *stillness) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.late {
+	for _, p := range l.tardy {
 		if !s.during(p.from, p.to) {
 			l.slowest = max(l.slowest, p.to.Sub(p.from))
 		}

@@ -7,8 +7,9 @@
 // receivers.
 //
 // At the end it compares what was answered 200 with what is recorded, and what is recorded with
-// what was told, and prints a table. It fails if anything was lost, recorded twice or told twice
-// without a reason, or if a fault did not come.
+// what was told and what the roll-ups have counted, and prints a table. It fails if anything was
+// lost, recorded twice, told twice without a reason or counted wrongly, or if a fault did not
+// come.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"upcall/internal/cli"
+	"upcall/internal/loadgen"
 )
 
 func main() { cli.Main("chaos", run) }
@@ -27,9 +29,10 @@ func main() { cli.Main("chaos", run) }
 type commands struct {
 	Callbacks callbacksCommand `cmd:"" default:"withargs" help:"Send callbacks at full rate under every fault (the default)."`
 	Loss      lossCommand      `cmd:"" help:"Kill receivers in the middle of deliveries."`
+	Rollup    rollupCommand    `cmd:"" help:"Kill receivers that count, with late callbacks, overwrites and uploads told of twice."`
 }
 
-// Common are the flags of both.
+// Common are the flags of all.
 type common struct {
 	Clients  int           `default:"32" help:"Senders, each with a new connection for each request, as OSS has."`
 	HoldFor  time.Duration `default:"1m" help:"How long a transaction is held open."`
@@ -69,6 +72,18 @@ type lossCommand struct {
 	Every  time.Duration `default:"20s" help:"Time from one fault to the next. A dead receiver's lease is 15 s."`
 }
 
+type rollupCommand struct {
+	common
+	Callbacks int           `default:"200000" help:"Callbacks to send, evenly over the run."`
+	Objects   int           `default:"20000" help:"Objects that they are for."`
+	Kills     int           `default:"20" help:"Times that a receiver, mostly that which counts, is ended with SIGKILL."`
+	Outages   int           `default:"5" help:"Times that PostgreSQL is stopped at once."`
+	Cuts      int           `default:"2" help:"Times that all connections to PostgreSQL are cut."`
+	Failovers int           `default:"2" help:"Times that a synchronous standby is promoted."`
+	Late      int           `default:"500" help:"Events that wait in the spool of each receiver that was killed, since hours ago."`
+	Every     time.Duration `default:"18s" help:"Time from one fault to the next. A dead receiver's lease is 15 s."`
+}
+
 // command is what to do.
 type command struct {
 	common
@@ -76,6 +91,8 @@ type command struct {
 	Callbacks, Told int
 	Rate            float64       // callbacks a second; 0 is as fast as they are answered
 	Await           time.Duration // how long a kill waits for a delivery
+	Objects         int           // 0 is one for each callback
+	Late            int           // events in the spool of a receiver that was killed
 }
 
 // Run runs the test. kong calls it.
@@ -96,6 +113,17 @@ func (c lossCommand) Run(ctx context.Context, std cli.Stdio) error {
 	duration := time.Duration(c.Kills+8*n+1) * c.Every
 	return command{common: c.common, counts: faults, Callbacks: c.Events, Told: c.Events,
 		Rate: float64(c.Events) / duration.Seconds(), Await: c.Every}.run(ctx, std)
+}
+
+// Run runs the test. kong calls it.
+func (c rollupCommand) Run(ctx context.Context, std cli.Stdio) error {
+	if c.Callbacks < 1 || c.Clients < 1 || c.Kills < 1 || c.Objects < 1 || c.Late < 0 || c.Every <= 0 {
+		return cli.Usage(errors.New("give at least one callback, one object, one client, one kill, and a time"))
+	}
+	faults := counts{Kills: c.Kills, Outages: c.Outages, Cuts: c.Cuts, Failovers: c.Failovers, Pauses: 1}
+	duration := time.Duration(c.Kills+c.Outages+c.Cuts+c.Failovers+1) * c.Every
+	return command{common: c.common, counts: faults, Callbacks: c.Callbacks, Told: 200, Objects: c.Objects, Late: c.Late,
+		Rate: float64(c.Callbacks) / duration.Seconds()}.run(ctx, std)
 }
 
 var errFailed = errors.New("a promise was broken or a fault did not come; see the table")
@@ -124,7 +152,12 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 		fmt.Fprintf(progress, "the machine stood still for %v\n", to.Sub(from))
 		w.telling.interrupted(interruption{name: "stillness of the machine", begin: from, end: to})
 	})
-	load := newLoad(w, c)
+	generator, err := loadgen.New(w.keys.KeyURL)
+	if err != nil {
+		return err
+	}
+	generator.Objects = c.Objects
+	load := newLoad(w, c, generator)
 	faults := newFaults(w, load, c)
 	faulted := make(chan error, 1)
 	go func() {

@@ -57,12 +57,31 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// TestRollup is a short run in which callbacks come hours late, and uploads are told of twice.
+func TestRollup(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	args := []string{"rollup", "--callbacks", "2000", "--objects", "150", "--kills", "2", "--outages", "1", "--cuts", "0", "--failovers", "0",
+		"--late", "100", "--every", "3s", "--clients", "8", "--slowest", "1m"}
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &out, Err: os.Stderr}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	blanks := regexp.MustCompile(" +")
+	for _, want := range []string{"2 SIGKILLs", "1 stops of PostgreSQL", "\nfaults that did not come 0\n",
+		"\ncallbacks that waited in spools since up to 30h0m0s before 100\n", "\nuploads that a notification told of, too 100\n",
+		"\nof those, other in the roll-ups 0\n"} {
+		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
 // TestVerdict checks that a run can fail.
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	good := func() verdict {
 		return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1, told: &toldVerdict{events: 1, requests: 20, failed: 10,
-			twice: map[string]int{"kill": 1}}}
+			twice: map[string]int{"kill": 1}}, rolled: rolledVerdict{compared: 1}}
 	}
 	for name, change := range map[string]func(*verdict){
 		"lost":                 func(v *verdict) { v.lost = 1 },
@@ -81,6 +100,8 @@ func TestVerdict(t *testing.T) {
 		"too few failures":     func(v *verdict) { v.told.requests = 40 },
 		"too much uncommitted": func(v *verdict) { v.told.most = mostUncommitted + 1 },
 		"told early":           func(v *verdict) { v.told.held.early = 1 },
+		"counted wrongly":      func(v *verdict) { v.rolled.differing = []string{"hours"} },
+		"nothing counted":      func(v *verdict) { v.rolled.compared = 0 },
 		"not shown":            func(v *verdict) { v.told.held.unseen = 1 },
 		"nothing acknowledged": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
 	} {
@@ -98,7 +119,7 @@ func TestVerdict(t *testing.T) {
 // asked for.
 func TestLoadLasts(t *testing.T) {
 	t.Parallel()
-	l := newLoad(nil, command{Callbacks: 2})
+	l := newLoad(nil, command{Callbacks: 2}, nil)
 	for want := range 5 {
 		if i, more := l.take(); !more || i != want {
 			t.Fatalf("got callback %d, %v; want %d", i, more, want)
@@ -108,7 +129,7 @@ func TestLoadLasts(t *testing.T) {
 	if i, more := l.take(); more || l.begun() != 5 {
 		t.Errorf("got callback %d of %d with all faults over", i, l.begun())
 	}
-	one := newLoad(nil, command{Callbacks: 1})
+	one := newLoad(nil, command{Callbacks: 1}, nil)
 	one.faulted.Store(true)
 	if _, more := one.take(); !more {
 		t.Error("no callback was sent, though one was asked for")
@@ -151,11 +172,11 @@ func TestStillness(t *testing.T) {
 	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
 	var s stillness
 	s.note(at(100), at(150))
-	l := &load{slowest: time.Second, late: []period{{at(10), at(14)}, {at(90), at(151)}, {at(140), at(160)}}}
+	l := &load{slowest: time.Second, tardy: []period{{at(10), at(14)}, {at(90), at(151)}, {at(140), at(160)}}}
 	if l.measure(&s); l.slowest != 4*time.Second {
 		t.Errorf("the slowest took %v", l.slowest)
 	}
-	l.late = append(l.late, period{at(150), at(157)})
+	l.tardy = append(l.tardy, period{at(150), at(157)})
 	if l.measure(&s); l.slowest != 7*time.Second {
 		t.Errorf("the slowest took %v", l.slowest)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,8 +209,9 @@ func (t *telling) left(ctx context.Context, a *application) (map[uuid.UUID]bool,
 	return left, nil
 }
 
-// kill kills a receiver, starts it again, and notes what it had not committed.
-func (t *telling) kill(ctx context.Context, victim *receiver) error {
+// kill kills a receiver, starts it again after meanwhile has returned, and notes what it had not
+// committed.
+func (t *telling) kill(ctx context.Context, victim *receiver, meanwhile func() error) error {
 	holders, err := t.holders(ctx)
 	if err != nil {
 		return err
@@ -217,7 +219,7 @@ func (t *telling) kill(ctx context.Context, victim *receiver) error {
 	i := interruption{name: "kill", begin: time.Now(), left: make(map[*application]map[uuid.UUID]bool)}
 	pid := victim.cmd.Process.Pid
 	victim.kill()
-	if err := victim.start(ctx); err != nil {
+	if err := cmp.Or(meanwhile(), victim.start(ctx)); err != nil {
 		return err
 	}
 	// What the dead receiver had sent to PostgreSQL has ended by now, and its leases have not,

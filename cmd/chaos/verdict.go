@@ -27,13 +27,14 @@ type verdict struct {
 	doubled  int // recorded more than once
 	missed   int // faults that should have come but did not
 	told     *toldVerdict
+	rolled   rolledVerdict
 }
 
 // good reports whether every promise was kept and every answer came in time. A run without
 // acknowledged callbacks, or without its faults, proves nothing.
 func (v verdict) good(slowest time.Duration) bool {
 	return v.missed == 0 && v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 &&
-		v.load.slowest <= slowest && v.told.good()
+		v.load.slowest <= slowest && v.told.good() && v.rolled.good()
 }
 
 func (v verdict) acknowledged() int {
@@ -69,15 +70,24 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if v.told, err = w.telling.judge(ctx); err != nil {
 		return verdict{}, err
 	}
+	if v.rolled, err = w.judgeRollups(ctx); err != nil {
+		return verdict{}, err
+	}
 	found := make(map[uuid.UUID]bool, len(l.events))
 	requests := make(map[string]bool, len(l.events))
 	err = eventstore.Each(ctx, pool, func(e *event.Event) {
 		// The request id is in the signed body and differs for each upload: two rows with one
 		// request id are one callback recorded twice, even if their event ids differ.
-		if v.recorded++; requests[e.Callback.RequestID] || found[e.ID] {
+		if found[e.ID] {
 			v.doubled++
 		}
-		requests[e.Callback.RequestID], found[e.ID] = true, true
+		if found[e.ID] = true; e.Source != event.SourceCallback {
+			return
+		}
+		if v.recorded++; requests[e.Callback.RequestID] {
+			v.doubled++
+		}
+		requests[e.Callback.RequestID] = true
 	})
 	if err != nil {
 		return verdict{}, err
@@ -150,6 +160,8 @@ func (v verdict) print(out io.Writer, f *faults) {
 	table.Flush()
 	fmt.Fprintln(out)
 	v.told.print(out)
+	fmt.Fprintln(out)
+	v.rolled.print(out, l)
 	for i, answer := range l.wrong {
 		if i == 5 {
 			fmt.Fprintf(out, "and %d more\n", len(l.wrong)-i)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/event"
 	"upcall/internal/ossemu"
 	"upcall/internal/uploadtoken"
 )
@@ -53,6 +54,9 @@ type Generator struct {
 
 	// Folder is where the object of callback i is. Default photos/2026/11.
 	Folder func(i int) string
+	// Objects is how many there are in a folder: more callbacks overwrite them. Default 0 is one
+	// for each callback.
+	Objects int
 }
 
 // New returns a generator of callbacks that name this key URL.
@@ -73,8 +77,8 @@ func New(keyURL string) (*Generator, error) {
 }
 
 // uploadID is a version 7 UUID like the issuer's: ids rise with time.
-func (g *Generator) uploadID(i int, object string) uuid.UUID {
-	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(object))
+func (g *Generator) uploadID(i int) uuid.UUID {
+	id := uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, g.run, "/", i))
 	var milliseconds [8]byte
 	binary.BigEndian.PutUint64(milliseconds[:], uint64(g.begun.UnixMilli()+int64(i/16)))
 	copy(id[:6], milliseconds[2:])
@@ -101,11 +105,11 @@ func (g *Generator) Wire(n int, closing bool) ([][]byte, error) {
 
 // Body returns the body of callback number i, a form. The same number is the same upload.
 func (g *Generator) Body(i int) (string, error) {
-	object := fmt.Sprintf("%s/%s/%08d.jpg", g.Folder(i), g.run, i)
+	object := g.object(i)
 	vars := callbackspec.Vars{"x:uid": strconv.Itoa(i % 1000), "x:album": "summer 2026"}
 	terms := callbackspec.DefaultTerms(callbackspec.Form, nil, []string{"album", "uid"}, vars)
 	token, err := g.keys.Mint(uploadtoken.Claims{
-		UploadID: g.uploadID(i, object), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object,
+		UploadID: g.uploadID(i), Expires: g.begun.Add(24 * time.Hour), Bucket: "demo", Object: object,
 		ContentType: "image/jpeg", Size: new(int64(100000 + i)), Terms: uploadtoken.Terms(terms),
 	})
 	if err != nil {
@@ -118,6 +122,27 @@ func (g *Generator) Body(i int) (string, error) {
 		"reqId": g.requestID(i), "operation": "PutObject",
 		"x:uid": vars["x:uid"], "x:album": vars["x:album"], callbackspec.TokenVar: token,
 	})
+}
+
+func (g *Generator) object(i int) string {
+	number := i
+	if g.Objects > 0 {
+		number %= g.Objects
+	}
+	return fmt.Sprintf("%s/%s/%08d.jpg", g.Folder(i), g.run, number)
+}
+
+// Event returns what is recorded of callback number i, without id and time.
+func (g *Generator) Event(i int) (*event.Event, error) {
+	body, err := g.Body(i)
+	if err != nil {
+		return nil, err
+	}
+	callback, err := callbackspec.Parse(string(callbackspec.Form), []byte(body), nil)
+	if err != nil {
+		return nil, err
+	}
+	return &event.Event{Callback: callback, UploadID: uuid.NullUUID{UUID: g.uploadID(i), Valid: true}, Source: event.SourceCallback}, nil
 }
 
 func (g *Generator) requestID(i int) string { return fmt.Sprintf("%s%016X", g.run, i) }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -115,63 +115,15 @@ func (w *world) caughtUp(t testing.TB, worker *Worker) {
 	})
 }
 
-const (
-	// counted is the plain query: each upload once. Of several sources that tell of the same
-	// request to the same object, the best counts.
-	counted = `
-		WITH ranked AS (
-			SELECT *, array_position(ARRAY['callback', 'notification', 'reconcile'], source) AS rank,
-				bucket IS NOT NULL AND object_key IS NOT NULL AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
-			FROM upcall.upload_events
-		), best AS (
-			SELECT *, min(rank) OVER (PARTITION BY bucket, object_key, request_id) AS best FROM ranked
-		), counted AS (
-			SELECT *, CASE WHEN lower(trim(split_part(mime_type, ';', 1)) COLLATE "C") IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg'
-					ELSE lower(coalesce(trim(split_part(mime_type, ';', 1)), '') COLLATE "C") END AS type
-			FROM best WHERE NOT placed OR request_id IS NULL OR rank = best
-		), placed AS (
-			SELECT *, CASE WHEN placed THEN row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at, id) END AS nth,
-				row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at DESC, id DESC) AS last,
-				count(*) OVER (PARTITION BY placed, bucket, object_key) AS uploads
-			FROM counted
-		)`
-	plainHourly = counted + `
-		SELECT concat_ws(' ', extract(epoch FROM date_trunc('hour', received_at AT TIME ZONE 'UTC'))::bigint, coalesce(bucket, '-'),
-			type, source, count(*), coalesce(sum(size), 0), count(*) FILTER (WHERE nth = 1), count(*) FILTER (WHERE nth > 1))
-		FROM placed GROUP BY date_trunc('hour', received_at AT TIME ZONE 'UTC'), bucket, type, source
-		ORDER BY 1`
-	keptHourly = `
-		SELECT concat_ws(' ', extract(epoch FROM hour)::bigint, coalesce(nullif(bucket, ''), '-'), mime_type, source,
-			uploads, bytes, new_objects, overwrites)
-		FROM upcall.rollup_hourly WHERE uploads <> 0
-			AND generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
-		ORDER BY 1`
-	plainObjects = counted + `
-		SELECT concat_ws(' ', bucket, object_key, uploads, id, received_at, size, etag, crc64, mime_type, vars)
-		FROM placed WHERE placed AND last = 1 ORDER BY 1`
-	keptObjects = `
-		SELECT concat_ws(' ', bucket, object_key, uploads, event_id, received_at, size, etag, crc64, mime_type, vars)
-		FROM upcall.rollup_objects
-		WHERE generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current') ORDER BY 1`
-	plainVersions = counted + `
-		SELECT concat_ws(' ', id, received_at) FROM placed WHERE placed AND nth <> 1 AND last <> 1 ORDER BY 1`
-	keptVersions = `
-		SELECT concat_ws(' ', event_id, received_at) FROM upcall.rollup_versions
-		WHERE generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current') ORDER BY 1`
-)
-
 // compare checks what is kept against the plain query.
 func (w *world) compare(t testing.TB) {
 	t.Helper()
-	for name, q := range map[string][2]string{"hourly": {plainHourly, keptHourly}, "objects": {plainObjects, keptObjects},
-		"versions": {plainVersions, keptVersions}} {
-		want, got := w.lines(t, q[0]), w.lines(t, q[1])
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-plain query +kept):\n%s", name, head(diff))
-		}
-		if len(want) == 0 && name != "versions" {
-			t.Errorf("%s: nothing to compare", name)
-		}
+	lines, compared, err := Differences(context.Background(), w.pool, 20)
+	if err != nil || compared == 0 {
+		t.Fatalf("compared %d lines, %v", compared, err)
+	}
+	if len(lines) > 0 {
+		t.Errorf("plain queries and what is kept differ:\n%s", head(strings.Join(lines, "\n")))
 	}
 }
 

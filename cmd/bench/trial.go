@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// A trial compares the intake of a receiver without something that reads the log, and with it: the
+// rate, and the latency at half of it.
+type trial struct {
+	match     // without and with
+	what      string
+	rounds    int
+	leastRate float64                     // is the least part of the rate that it may leave
+	mostP99   float64                     // is how many times longer it may make the 99th percentile
+	caughtUp  func(context.Context) error // is called after each round; nil does nothing
+}
+
+func (t *trial) run(ctx context.Context, out io.Writer) error {
+	if err := t.warmUp(ctx); err != nil {
+		return err
+	}
+	rate, failure := t.rates(ctx, out)
+	if failure != nil && !errors.Is(failure, errCost) {
+		return failure
+	}
+	t.rate = rate / 2
+	return errors.Join(failure, t.half(ctx, out))
+}
+
+// once returns what both sides did in a round.
+func (t *trial) once(ctx context.Context, round int) (without, with result, err error) {
+	got, err := t.round(ctx, round)
+	if err == nil && t.caughtUp != nil {
+		err = t.caughtUp(ctx)
+	}
+	return got[0], got[1], err
+}
+
+// rates returns the median rate without readers.
+func (t *trial) rates(ctx context.Context, out io.Writer) (float64, error) {
+	fmt.Fprintf(out, "\n%s, %d turns of %d callbacks a round\n", t.what, t.turns, len(t.requests)/t.turns)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "round\twithout: callbacks/s\treceiver CPU\tPostgreSQL CPU\twith: callbacks/s\treceiver CPU\tPostgreSQL CPU\t"+
+		"of the rate\tCPU time an event costs the reader\t")
+	var rates, ratios, costs []float64
+	for round := range t.rounds {
+		without, with, err := t.once(ctx, round)
+		if err != nil {
+			return 0, err
+		}
+		cost := with.each(with.cpu()) - without.each(without.cpu())
+		rates, ratios, costs = append(rates, without.rate()), append(ratios, with.rate()/without.rate()), append(costs, float64(cost))
+		fmt.Fprintf(table, "%d\t%.0f\t%s\t%s\t%.0f\t%s\t%s\t%.3f\t%s\t\n", round+1,
+			without.rate(), without.each(without.receiverCPU), without.each(without.postgresCPU),
+			with.rate(), with.each(with.receiverCPU), with.each(with.postgresCPU), ratios[round], cost)
+	}
+	if err := table.Flush(); err != nil {
+		return 0, err
+	}
+	middle := middleOf(ratios)
+	fmt.Fprintf(out, "median of the ratios: %.3f of the rate; an event costs the reader %s of CPU time\n",
+		middle, time.Duration(middleOf(costs)).Round(100*time.Nanosecond))
+	if middle < t.leastRate {
+		return middleOf(rates), fmt.Errorf("%w: readers leave %.3f of the rate, less than %.3f", errCost, middle, t.leastRate)
+	}
+	return middleOf(rates), nil
+}
+
+// half compares latencies at half the rate.
+func (t *trial) half(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "\nthe same at half of that rate, %.0f callbacks/s\n", t.rate)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "round\twithout: p50\tp99\tp99.9\twith: p50\tp99\tp99.9\tratio of p99\t")
+	var ratios []float64
+	for round := range t.rounds {
+		without, with, err := t.once(ctx, round)
+		if err != nil {
+			return err
+		}
+		ratios = append(ratios, float64(quantile(with.latencies, .99))/float64(quantile(without.latencies, .99)))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%.3f\t\n", round+1, without.percentiles(), with.percentiles(), ratios[round])
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	middle := middleOf(ratios)
+	fmt.Fprintf(out, "median of the ratios: %.3f of the 99th percentile\n", middle)
+	if middle > t.mostP99 {
+		return fmt.Errorf("%w: readers make the 99th percentile %.3f of what it is, more than %.3f", errCost, middle, t.mostP99)
+	}
+	return nil
+}
