@@ -70,6 +70,9 @@ func helpTexts() kong.Vars {
 		// receiver analyst.
 		"analyst_name": "Name of the role: 1 to 63 lowercase letters, digits and underscores, a letter first.",
 
+		// receiver erase.
+		"erase_var": "What has this value of a variable, a text or a number, named without x:. Quote it for the shell.",
+
 		// receiver doctor.
 		"at": "When the callback arrived, as 2006-01-02T15:04:05Z, to check upload tokens. " +
 			"By default its Date header, or else now.",

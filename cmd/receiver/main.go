@@ -9,6 +9,7 @@
 //	receiver publication  publish new events for logical replication
 //	receiver hooks        have applications told of uploads over HTTP
 //	receiver analyst      create, list or remove database roles that read the views
+//	receiver erase        erase variables and client addresses of uploads
 //	receiver keys         create, list or revoke keys of the API
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
@@ -43,6 +44,7 @@ type commands struct {
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
 	Analyst     analystCommand     `cmd:"" help:"Create, list or remove database roles that read the views."`
+	Erase       eraseCommand       `cmd:"" help:"Erase variables and client addresses of uploads, for example those of a user."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
 }

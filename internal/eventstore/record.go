@@ -41,6 +41,9 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // leaves the planner no choice that they could spoil: every look at a table is by the first
 // column of an index alone, or by all of its columns (OFFSET 0 keeps it so).
 //
+// An event that was received before someone asked to erase it, and was in a spool then, is recorded
+// without what was to be erased: see [Eraser].
+//
 // A verdict is 'k' for what was recorded while tokens were ignored, which ON CONFLICT does not
 // find for an event with an upload. Few batches have rows that need one, so that most skip them
 // all, after one look at each index.
@@ -99,6 +102,16 @@ WITH verdicts AS MATERIALIZED (
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, verdict FROM verdicts WHERE verdict <> 'k'
 UNION ALL SELECT NULL, NULL WHERE ` + barrier
 
+// unlessErased returns the SQL for a column that is erased with the events of its upload, or with those
+// that have some value of a variable. Most events are younger than the last erasure, and are
+// compared with its time alone.
+func unlessErased(column, erased string) string {
+	return `CASE WHEN given.received_at < (SELECT max(asked_at) FROM upcall.erasures) AND EXISTS (
+		SELECT FROM upcall.erasures e WHERE e.asked_at > given.received_at
+			AND (e.upload_id = given.upload_id OR e.digest = sha256(e.salt || convert_to(given.vars->>e.variable, 'UTF8')))
+	) THEN ` + erased + " ELSE given." + column + " END"
+}
+
 // eventFields are the columns of events and the other parameters of insertEvents.
 var eventFields = func() []field[eventRow] {
 	var fields []field[eventRow]
@@ -108,8 +121,13 @@ var eventFields = func() []field[eventRow] {
 			pointer = func(e *eventRow) any { return &e.vars }
 		}
 		f := field[eventRow]{name: c.Name, pointer: pointer}
-		if c.Name == "received_at" {
+		switch c.Name {
+		case "received_at":
 			f.value = "fresh.at"
+		case "client_ip":
+			f.value = unlessErased(c.Name, "NULL")
+		case "vars":
+			f.value = unlessErased(c.Name, "'{}'")
 		}
 		fields = append(fields, f)
 	}

@@ -58,6 +58,7 @@ func ReceiverRights() Rights {
 		"callback_ids":      {"SELECT", "INSERT"},
 		"revoked_uploads":   {"SELECT"},
 		"refused_callbacks": {"SELECT", "INSERT", "DELETE"},
+		"erasures":          {"SELECT"},
 		"feed_log":          {"SELECT"},
 		"feed_moved":        {"SELECT"},
 		"feed_timelines":    {"SELECT", "INSERT", "UPDATE"},
