@@ -3,10 +3,10 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data soak chaos fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export soak chaos fuzz build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## run the whole loop once and show the recorded rows
 	go run ./cmd/demo
@@ -46,6 +46,13 @@ growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), 
 
 analyst-data: ## fill DATABASE_URL with a year of plausible uploads, ROWS=10000000 of them (20 GB of disk)
 	go run ./cmd/bench analyst-data --rows $(or $(ROWS),10000000) --seed $(or $(SEED),1) $(if $(UNTIL),--until $(UNTIL))
+
+analyst-queries: ## measure how long the questions of docs/queries.md take on DATABASE_URL
+	go run ./cmd/bench queries
+
+analyst-export: ## export DATABASE_URL in each format; measure memory, and compare sums with DuckDB's
+	@test -n "$(DATABASE_URL)" || { echo "set DATABASE_URL"; exit 1; }
+	UPCALL_TEST_EXPORT_URL="$(DATABASE_URL)" go test -count=1 -timeout 3h -v -run '^TestExport$$' ./internal/e2e
 
 soak: ## keep the receiver at full load for ten minutes and watch its memory
 	go run ./cmd/bench soak

@@ -45,7 +45,7 @@ func sampled(t *testing.T) *pgxpool.Pool {
 	pool := dbtest.Pool(t, eventstore.Open)
 	feed := dbtest.Beside(t, pool, eventstore.OpenFeed)
 	err := sample.Fill(t.Context(), sample.Config{
-		Pool: pool, Feed: feed, Events: 20_000, Seed: 1, Until: time.Date(2026, 10, 31, 16, 0, 0, 0, time.UTC), PerTransaction: 50})
+		Pool: pool, Feed: feed, Events: 20_000, Seed: 1, Until: time.Date(2026, 10, 31, 16, 0, 0, 0, time.UTC), PerTransaction: 500})
 	if err == nil {
 		err = sample.Count(t.Context(), feed, slog.New(slog.NewTextHandler(t.Output(), nil)), func(int) {})
 	}

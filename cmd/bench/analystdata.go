@@ -18,7 +18,7 @@ import (
 )
 
 type analystDataCommand struct {
-	DatabaseURL    string `name:"database-url" placeholder:"URL" help:"The database, which has no events yet. Default ${env}." env:"DATABASE_URL"`
+	DatabaseURL    string `name:"database-url" placeholder:"URL" env:"DATABASE_URL" help:"A database without events. Default ${env}."`
 	Rows           int    `default:"10000000" help:"Events."`
 	Seed           uint64 `default:"1" help:"Selects one of many databases that differ in details."`
 	Until          string `placeholder:"TIME" help:"When the year ends, in RFC 3339; default now."`

@@ -30,6 +30,8 @@ type commands struct {
 
 	AnalystData analystDataCommand `cmd:"" help:"Fill a database with a year of plausible uploads, and count them."`
 
+	Queries queriesCommand `cmd:"" help:"Measure how long the questions of docs/queries.md take."`
+
 	Serve serveCommand `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
 
 	Sink     sinkCommand     `cmd:"" hidden:"" help:"Be endpoints until standard input ends."`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -152,11 +153,23 @@ func TestLog(t *testing.T) {
 
 func TestAnalystData(t *testing.T) {
 	t.Parallel()
-	text := output(t, "analyst-data", "--database-url", dbtest.Empty(t), "--rows", "300", "--until", "2026-11-26T16:00:00Z")
+	database := dbtest.Empty(t)
+	text := output(t, "analyst-data", "--database-url", database, "--rows", "300", "--until", "2026-11-26T16:00:00Z")
 	expectLines(t, text, map[string]int{
 		`^filled: 300 events of the year until 2026-11-26T16:00:00Z, .* \d+ a second, in [\d.ms]+$`: 1,
 		`^counted by the consumer of the log: \d+ a second, in [\d.ms]+$`:                           1,
 	})
+	args := []string{"queries", "--page", "../../docs/queries.md", "--runs", "1", "--database-url", database}
+	expectLines(t, output(t, append(args, "--lenient")...), map[string]int{
+		`^PostgreSQL \d.*, about \d+ events, shared_buffers .*, jit o(n|ff), as upcall_analyst$`: 1,
+		`^ *\d+( +[\d.]+ms){2} +1s +\d+  .*$`:                                                    22,
+		`^ *\d+( +[\d.]+ms){2} +50ms +\d+  .*$`:                                                  3,
+	})
+	page := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(page, []byte("#### 1. Late?\n<!-- within 1ns -->\n```sql\nSELECT 1;\n```\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, errSlow, "queries", "--page", page, "--database-url", database)
 }
 
 func TestRollup(t *testing.T) {
@@ -189,6 +202,8 @@ func TestMistakes(t *testing.T) {
 		{"analyst-data", "--database-url", "postgres://h/d", "--until", "now"},
 		{"rollup", "--backlog", "10"}, {"rollup", "--rounds", "0"}, {"rollup", "--for", "0s"}, {"rollup", "--parts", "nothing"},
 		{"soak", "--clients", "0"}, {"soak", "--for", "0s"}, {"soak", "--requests", "1"},
+		{"queries", "--runs", "0"}, {"queries", "--page", "main.go"}, {"queries", "--page", "none"},
+		{"queries", "--page", "../../docs/queries.md", "--database-url", "none"},
 		{"serve", "--variant", "none", "--key-url", "http://127.0.0.1/"}, {"--nope"}, {"extra"},
 	} {
 		if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {

@@ -192,8 +192,8 @@ func (e endpoint) fail(ctx context.Context, tx pgx.Tx, m *maker, r *rand.Rand, e
 				at.Add(time.Duration(attempt-tries) * time.Minute), false, status, milliseconds(r, 180, 0.7), e.problem, ""})
 		}
 	}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"upcall", "hook_retries"}, []string{"endpoint_id", "event_id", "received_at", "kind", "reason",
-		"attempts", "due_at", "status", "problem", "failed_at"}, pgx.CopyFromRows(retries))
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"upcall", "hook_retries"}, []string{"endpoint_id", "event_id", "received_at", "kind",
+		"reason", "attempts", "due_at", "status", "problem", "failed_at"}, pgx.CopyFromRows(retries))
 	if err != nil {
 		return fmt.Errorf("copy retries: %w", err)
 	}

@@ -88,10 +88,12 @@ func TestPlausible(t *testing.T) {
 	}{
 		{"events", "FROM upcall.upload_events", 20_000, 20_000},
 		{"ids", "FROM upcall.callback_ids JOIN upcall.upload_events USING (id, received_at)", 20_000, 20_000},
-		{"events outside of the year", "FROM upcall.upload_events WHERE received_at NOT BETWEEN '2025-11-26 15:59Z' AND '2026-11-26 16:00Z'", 0, 0},
+		{"events outside of the year", `FROM upcall.upload_events
+			WHERE received_at NOT BETWEEN '2025-11-26 15:59Z' AND '2026-11-26 16:00Z'`, 0, 0},
 		{"events that lack their ledger row", `FROM upcall.upload_events e
 			WHERE upload_id IS NOT NULL AND NOT EXISTS (SELECT FROM upcall.issued_uploads u WHERE u.upload_id = e.upload_id)`, 0, 0},
-		{"events before their upload was issued", "FROM upcall.upload_events JOIN upcall.issued_uploads USING (upload_id) WHERE received_at < issued_at", 0, 20},
+		{"events before their upload was issued", `FROM upcall.upload_events JOIN upcall.issued_uploads USING (upload_id)
+			WHERE received_at < issued_at`, 0, 20},
 		{"events of another object than issued", `FROM upcall.upload_events e JOIN upcall.issued_uploads u USING (upload_id)
 			WHERE (e.bucket, e.object_key) <> (u.bucket, u.object_key)`, 0, 0},
 		{"uploads never used", `FROM upcall.issued_uploads u
@@ -103,7 +105,8 @@ func TestPlausible(t *testing.T) {
 		{"events of unissued uploads", "FROM upcall.upload_events WHERE upload_id IS NULL", 400, 900},
 		{"events without a size", "FROM upcall.upload_events WHERE size IS NULL", 200, 500},
 		{"overwritten objects", "FROM (SELECT FROM upcall.upload_events GROUP BY bucket, object_key HAVING count(*) > 1) o", 500, 2000},
-		{"contents uploaded more than once", "FROM (SELECT FROM upcall.upload_events GROUP BY crc64, size HAVING count(DISTINCT object_key) > 1) c", 100, 2000},
+		{"contents uploaded more than once", `FROM (SELECT FROM upcall.upload_events
+			GROUP BY crc64, size HAVING count(DISTINCT object_key) > 1) c`, 100, 2000},
 		{"CRC-64 above 2^63", "FROM upcall.upload_events WHERE crc64 >= 9223372036854775808", 8000, 12000},
 		{"notifications", "FROM upcall.upload_events WHERE source = 'notification'", 30, 300},
 		{"found by reconcile", "FROM upcall.upload_events WHERE source = 'reconcile'", 5, 100},
@@ -117,11 +120,12 @@ func TestPlausible(t *testing.T) {
 		{"events at night", "FROM upcall.upload_events WHERE extract(hour FROM received_at AT TIME ZONE 'Asia/Shanghai') = 3", 20, 300},
 		{"events of the last quarter", "FROM upcall.upload_events WHERE received_at >= '2026-08-26 16:00Z'", 6000, 9000},
 		{"events of the first quarter", "FROM upcall.upload_events WHERE received_at < '2026-02-26 16:00Z'", 2000, 4500},
-		{"recorded late", `FROM (SELECT received_at, max(received_at) OVER (ORDER BY recorded_xid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-			AS before FROM upcall.upload_events) e WHERE received_at < before - interval '5 hours'`, 1, 20_000},
+		{"recorded late", `FROM (SELECT received_at,
+			max(received_at) OVER (ORDER BY recorded_xid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM upcall.upload_events) e WHERE received_at < before - interval '5 hours'`, 1, 20_000},
 		{"refusals", "FROM upcall.refused_callbacks", 20, 20},
 		{"hooks that fail", "FROM upcall.hook_status WHERE waiting + dead_letters > 0", 5, 5},
-		{"attempts of events", "FROM upcall.hook_attempts a JOIN upcall.upload_events e ON e.id = a.event_id AND e.received_at = a.received_at", 500, 2500},
+		{"attempts of events", `FROM upcall.hook_attempts a
+			JOIN upcall.upload_events e ON e.id = a.event_id AND e.received_at = a.received_at`, 500, 2500},
 	} {
 		var got int
 		if err := pool.QueryRow(t.Context(), "SELECT count(*) "+c.sql).Scan(&got); err != nil {
