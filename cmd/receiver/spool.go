@@ -160,6 +160,13 @@ func drain(ctx context.Context, std cli.Stdio, dir, databaseURL string) error {
 	if err != nil {
 		return err
 	}
+	erasures, err := eventstore.Erasures(ctx, pool, time.Time{})
+	if err == nil {
+		_, err = queue.Erase(ctx, erasures) // so that no remains of it stay in the file
+	}
+	if err != nil {
+		return errors.Join(err, queue.Close())
+	}
 	total := 0
 	for queue.Stats().Queued > 0 {
 		var moved int

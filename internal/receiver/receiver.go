@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"upcall/internal/admission"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
@@ -227,6 +228,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	var workers sync.WaitGroup
 	if queue != nil {
 		workers.Go(func() { queue.Serve(working) })
+		eraser := &spoolEraser{queue: queue, logger: cfg.Logger, requests: func(ctx context.Context, since time.Time) ([]event.Erasure, error) {
+			return eventstore.Erasures(ctx, janitor.Pool, since)
+		}}
+		workers.Go(func() { eraser.run(working) })
 	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)

@@ -151,10 +151,18 @@ func openFile(path string) (*bolt.DB, error) {
 		Timeout: time.Second, PageSize: pageSize, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 }
 
-// shrink frees the disk space that an empty spool does not need. The caller holds s.file. If
-// shrink fails, the spool keeps its old file.
+// shrink frees the disk space that an empty spool does not need, and what was to be erased from a
+// large one. The caller holds s.file. If shrink fails, the spool keeps its old file.
 func (s *Spool) shrink() {
-	if stats := s.Stats(); stats.Queued+stats.DeadLetters > 0 {
+	stats := s.Stats()
+	if s.unclean && stats.Bytes <= s.rewriteBelow {
+		if _, err := s.rewrite(); err != nil {
+			s.config.Logger.Warn("spool file could not be rewritten; it holds remains of what was to be erased",
+				slog.String("error", err.Error()))
+		}
+		return
+	}
+	if stats.Queued+stats.DeadLetters > 0 {
 		return
 	}
 	info, err := os.Stat(s.path(fileName))

@@ -159,6 +159,7 @@ func (s *Spool) bury(tx *bolt.Tx, w *waiting) error {
 	frame := flagged(w.frame, true)
 	if w.record != nil {
 		r := *w.record
+		s.erase(&r.Event) // it was read before that was asked for, perhaps
 		r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
 		if encoded, err := encode(&r); err == nil {
 			frame = encoded

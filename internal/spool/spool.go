@@ -117,13 +117,18 @@ type Spool struct {
 
 	changing sync.Mutex // held by who takes dead letters away
 
-	tries map[uuid.UUID]tries // of the waiting events that could not be moved; guarded by file
+	tries   map[uuid.UUID]tries // of the waiting events that could not be moved; guarded by file
+	unclean bool                // the file may hold remains of what was to be erased; guarded by file
+
+	rewriteBelow int64
 
 	mu sync.Mutex // guards the fields below, briefly
 	known
-	stats   Stats
-	failed  error     // why the last commit failed, if it did
-	retryAt time.Time // when to try again after that; zero means never
+	stats Stats
+	// What was to be erased, the latest request first. It is replaced, not changed.
+	erasures []event.Erasure
+	failed   error     // why the last commit failed, if it did
+	retryAt  time.Time // when to try again after that; zero means never
 }
 
 // Open opens the spool of a directory, with what an earlier process left there, and locks it
@@ -147,7 +152,8 @@ func Open(ctx context.Context, config Config) (*Spool, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open spool directory: %w", err)
 	}
-	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue), tries: make(map[uuid.UUID]tries)}
+	s := &Spool{config: config, lock: lock, dir: dir, queue: make(chan *put, maxQueue), tries: make(map[uuid.UUID]tries),
+		rewriteBelow: rewriteBelow}
 	if err := s.load(ctx); err != nil {
 		dir.Close()
 		lock.Close()
@@ -182,11 +188,10 @@ func (s *Spool) Depth() int { return s.Stats().Queued }
 // for an event that PostgreSQL could not hold. When ctx ends, the event may still be
 // written to the disk.
 func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
-	frame, err := encode(&record{Event: *e})
-	if err != nil {
+	p := &put{id: e.ID, record: record{Event: *e}, answer: make(chan answer, 1)}
+	if p.frame, err = encode(&p.record); err != nil {
 		return false, err
 	}
-	p := &put{id: e.ID, frame: frame, answer: make(chan answer, 1)}
 	if err := s.enqueue(p); err != nil {
 		return false, err
 	}

@@ -18,7 +18,8 @@ import (
 // A put is an event and the channel to the caller that waits for it.
 type put struct {
 	id     uuid.UUID
-	frame  []byte
+	record record
+	frame  []byte // of the record
 	answer chan answer
 }
 
@@ -72,6 +73,11 @@ func (s *Spool) commit(batch []*put) []answer {
 	var fresh []*put
 	room, full := s.room()
 	for i, p := range batch {
+		if s.erase(&p.record.Event) { // received before that was asked for
+			if frame, err := encode(&p.record); err == nil { // it was longer before
+				p.frame = frame
+			}
+		}
 		cost := int64(len(p.frame)) + recordOverhead
 		_, twice := first[p.id]
 		switch {
