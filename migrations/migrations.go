@@ -15,7 +15,7 @@
 // [AnalystRole] may read the views; Up makes it if it is missing.
 //
 // Each file runs as one transaction, so it cannot contain CREATE INDEX CONCURRENTLY and the
-// like. The index of the log is made after them, in log.go.
+// like. The index of the log is made after them; see log.go and index.go.
 //
 // Migrations hold a session lock: connect to PostgreSQL directly, not through a pooler in
 // transaction mode.
@@ -162,7 +162,7 @@ func up(ctx context.Context, databaseURL string, set viewSet, report func(string
 		if err := set.grantAnalysts(ctx, conn, report); err != nil {
 			return err
 		}
-		return indexer{conn, report}.run(ctx)
+		return indexer{conn, theLog, Report{Line: report}}.run(ctx)
 	})
 }
 
@@ -253,8 +253,8 @@ func dirty(version int) error {
 		ErrDirty, version, back)
 }
 
-// run does the work while it holds the lock.
-func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.Migrate) error) error {
+// locked does the work on a connection that holds the lock of migrations.
+func locked(ctx context.Context, databaseURL string, work func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := connect(ctx, databaseURL)
@@ -268,6 +268,15 @@ func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.
 	if err := lock(ctx, conn); err != nil {
 		return err
 	}
+	return work(ctx, conn)
+}
+
+// run does the work with the library while it holds the lock.
+func run(ctx context.Context, databaseURL string, work func(*pgx.Conn, *migrate.Migrate) error) error {
+	return locked(ctx, databaseURL, func(ctx context.Context, conn *pgx.Conn) error { return migrateOn(ctx, conn, work) })
+}
+
+func migrateOn(ctx context.Context, conn *pgx.Conn, work func(*pgx.Conn, *migrate.Migrate) error) error {
 	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema); err != nil {
 		return fmt.Errorf("create schema %s: %w", schema, err)
 	}

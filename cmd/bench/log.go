@@ -11,10 +11,11 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/hooks"
 	"upcall/internal/webhook"
+	"upcall/migrations"
 )
 
 type logCommand struct {
-	Parts     []string `default:"index,readers" enum:"index,readers" help:"What to measure."`
+	Parts     []string `default:"index,readers" enum:"index,readers,variable" help:"What to measure."`
 	Clients   int      `default:"128" help:"Keep-alive clients."`
 	Requests  int      `default:"30000" help:"Callbacks that each receiver gets in a round; of readers, two thirds of them."`
 	Rounds    int      `default:"20" help:"Rounds; in each, the receivers take turns."`
@@ -44,10 +45,9 @@ func (cmd *logCommand) Run(ctx context.Context, std cli.Stdio) error {
 		"receivers, PostgreSQL and clients share one machine\n", l.postgres.Version(), cmd.Clients)
 	var failures []error
 	for _, part := range cmd.Parts {
-		run := cmd.index
-		if part == "readers" {
-			run = cmd.readers
-		}
+		run := map[string]func(context.Context, io.Writer, *lab, [][]byte) error{
+			"index": cmd.index, "readers": cmd.readers, "variable": cmd.variable,
+		}[part]
 		err := run(ctx, std.Out, l, requests)
 		if err != nil && !errors.Is(err, errCost) {
 			return err
@@ -59,33 +59,53 @@ func (cmd *logCommand) Run(ctx context.Context, std cli.Stdio) error {
 
 // index compares the CPU time of a callback with and without the log's column and index.
 func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
-	how := load{cmd.Clients, false}
-	without, err := l.newSide(ctx, "no_log", how, func(own *lab) error {
+	middle, err := cmd.compare(ctx, out, l, requests, "log", "the log's column and index, no consumer", func(own *lab) error {
 		return own.exec(ctx, "ALTER TABLE upcall.upload_events DROP COLUMN recorded_xid CASCADE") // and the index
-	})
-	if err != nil {
+	}, nil)
+	if err == nil && middle > cmd.MostCPU {
+		err = fmt.Errorf("%w: the index makes it %.3f of the CPU time, more than %.3f", errCost, middle, cmd.MostCPU)
+	}
+	return err
+}
+
+// variable compares it with and without an index on a variable, which has 1,000 values.
+func (cmd *logCommand) variable(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
+	_, err := cmd.compare(ctx, out, l, requests, "variable", "an index on a variable", nil, func(own *lab) error {
+		_, err := migrations.AddVariableIndex(ctx, own.databaseURL, "uid", migrations.Report{Line: func(string) {}})
 		return err
+	})
+	return err
+}
+
+// compare compares the CPU time of a callback without and with something, for which each side is
+// prepared, and returns the median of the ratios.
+func (cmd *logCommand) compare(ctx context.Context, out io.Writer, l *lab, requests [][]byte, name, what string,
+	prepareWithout, prepareWith func(*lab) error,
+) (middle float64, err error) {
+	how := load{cmd.Clients, false}
+	without, err := l.newSide(ctx, "no_"+name, how, prepareWithout)
+	if err != nil {
+		return 0, err
 	}
 	defer without.close()
-	with, err := l.newSide(ctx, "with_log", how, nil)
+	with, err := l.newSide(ctx, "with_"+name, how, prepareWith)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer with.close()
 	const turns = 10
 	m := &match{sides: [2]*side{without, with}, requests: requests, turns: turns}
 	if err := m.warmUp(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	fmt.Fprintf(out, "\nCPU time a callback without and with the log's column and index, no consumer, %d turns of %d callbacks a round\n",
-		turns, len(requests)/turns)
+	fmt.Fprintf(out, "\nCPU time a callback without and with %s, %d turns of %d callbacks a round\n", what, turns, len(requests)/turns)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "round\twithout: receiver\tPostgreSQL\tboth\twith: receiver\tPostgreSQL\tboth\tratio\tof the rate\t")
 	var ratios, rates []float64
 	for round := range cmd.Rounds {
 		got, err := m.round(ctx, round)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		before, after := got[0], got[1]
 		ratios, rates = append(ratios, float64(after.cpu())/float64(before.cpu())), append(rates, after.rate()/before.rate())
@@ -94,14 +114,11 @@ func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, request
 			after.each(after.receiverCPU), after.each(after.postgresCPU), after.each(after.cpu()), ratios[round], rates[round])
 	}
 	if err := table.Flush(); err != nil {
-		return err
+		return 0, err
 	}
-	middle := middleOf(ratios)
+	middle = middleOf(ratios)
 	fmt.Fprintf(out, "median of the ratios: %.3f of the CPU time, %.3f of the rate\n", middle, middleOf(rates))
-	if middle > cmd.MostCPU {
-		return fmt.Errorf("%w: the index makes it %.3f of the CPU time, more than %.3f", errCost, middle, cmd.MostCPU)
-	}
-	return nil
+	return middle, nil
 }
 
 // readerRest is for readers to read what was recorded last.

@@ -8,6 +8,7 @@
 //	receiver export       write events to CSV, JSON lines or Parquet, here or in OSS
 //	receiver publication  publish new events for logical replication
 //	receiver hooks        have applications told of uploads over HTTP
+//	receiver index        make queries by a variable quick
 //	receiver analyst      create, list or remove database roles that read the views
 //	receiver erase        erase variables and client addresses of uploads
 //	receiver keys         create, list or revoke keys of the API
@@ -43,6 +44,7 @@ type commands struct {
 	Publication publicationCommand `cmd:"" help:"Publish new events for logical replication, or end that."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
+	Index       indexCommand       `cmd:"" help:"Make queries by a variable quick, or end that."`
 	Analyst     analystCommand     `cmd:"" help:"Create, list or remove database roles that read the views."`
 	Erase       eraseCommand       `cmd:"" help:"Erase variables and client addresses of uploads, for example those of a user."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
