@@ -24,8 +24,8 @@ const (
 // The statements that read a page. A row has either the head or an entry: a full join that no
 // rows meet keeps both, in one statement with one snapshot.
 //
-// If there are entries, the statement writes the barrier, so that its transaction ends when
-// the synchronous standby has everything that the statement saw.
+// If there are entries and $4 is true, the statement writes the barrier, so that its transaction
+// ends when the synchronous standby has everything that the statement saw.
 var (
 	readLog = pageSQL("recorded_xid, received_at",
 		`recorded_xid IS NOT NULL AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -44,7 +44,7 @@ func pageSQL(place, rest string) string {
 	), entry AS MATERIALIZED (
 		SELECT ` + place + ` AS placed_at, ` + eventstore.EventColumns() + ` FROM upcall.upload_events WHERE ` + rest + `
 	)
-	SELECT head.*, (SELECT CASE WHEN EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
+	SELECT head.*, (SELECT CASE WHEN $4::boolean AND EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
 	FROM head FULL JOIN entry ON false`
 }
 
@@ -71,7 +71,7 @@ type chunk struct {
 }
 
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
-func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err error) {
+func (l *Log) fetch(ctx context.Context, from position, limit int, replicated bool) (c chunk, err error) {
 	name, sql, place := "upcall_log", readLog, any(from.xid)
 	if from.xid == 0 {
 		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
@@ -108,7 +108,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 			c.entries, c.sizes = append(c.entries, e), append(c.sizes, size)
 		}
 		return rows.Err()
-	}, place, from.id, limit)
+	}, place, from.id, limit, replicated)
 	if err != nil {
 		return chunk{}, err
 	}
@@ -128,7 +128,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 
 // read returns the entries after a cursor, and the cursor after them. If there are no more, that
 // is where the log is complete.
-func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next Cursor, err error) {
+func (l *Log) read(ctx context.Context, after Cursor, limit int, replicated bool) (c chunk, next Cursor, err error) {
 	limit = min(max(limit, 1), mostEntries)
 	select {
 	case l.reading <- struct{}{}:
@@ -152,7 +152,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next 
 				return chunk{}, after, err
 			}
 		}
-		c, err := l.fetch(ctx, from, limit)
+		c, err := l.fetch(ctx, from, limit, replicated)
 		if err != nil {
 			return chunk{}, after, err
 		}
@@ -188,7 +188,9 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next 
 			from = complete
 		}
 		next = h.at(from)
-		l.hand(next)
+		if replicated { // else who reads again and again at the end would have a mark written each second
+			l.hand(next)
+		}
 		return c, next, nil
 	}
 	return chunk{}, after, eventstore.Unavailable(fmt.Errorf("the cluster changes again and again"))

@@ -260,7 +260,7 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 			return 0
 		}
 	}
-	c, err := l.fetch(ctx, end, mostEntries)
+	c, err := l.fetch(ctx, end, mostEntries, true)
 	if err != nil {
 		t.drop(err, time.Now())
 		return failedFor

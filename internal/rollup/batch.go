@@ -71,6 +71,10 @@ func newBatch(events []*event.Event) *batch {
 
 // apply counts the batch.
 func (b *batch) apply(ctx context.Context, tx pgx.Tx) error {
+	// If this commit is lost in a crash, the cursor is lost with it, and the events are counted again.
+	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+		return fmt.Errorf("count events: %w", err)
+	}
 	tag, err := tx.Exec(ctx, "UPDATE upcall.rollup_generations SET counted = $1 WHERE generation = $2 AND stage = $3",
 		b.counted, b.generation, b.stage)
 	if err == nil && tag.RowsAffected() == 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,15 @@ const (
 	// warnEvery is how often the same trouble is logged.
 	warnEvery = time.Minute
 	// defaultPause makes few batches of many events under load: a batch of ten costs PostgreSQL
-	// nearly as much as one of a hundred.
+	// nearly as much as one of a hundred. So a worker reads by itself, and less often than the
+	// reader that all at the end of the log share.
 	defaultPause = 250 * time.Millisecond
+	// paceFor and perCPU keep the CPU for callbacks when they come faster than events can be
+	// counted beside them: as long as events are counted within paceFor, no more are counted in a
+	// second than perCPU for each CPU of this machine. What is older is counted as fast as
+	// possible.
+	paceFor = 10 * time.Second
+	perCPU  = 3000
 )
 
 // Config configures a [Worker].
@@ -46,6 +54,8 @@ type Config struct {
 	Now func() time.Time
 	// Pause is from one batch to the next at the end of the log; default 250 ms.
 	Pause time.Duration
+	// Most is how many recent events are counted in a second; default 3000 for each CPU.
+	Most int
 }
 
 // A Worker counts while it has the lease, one of all receivers at a time.
@@ -67,7 +77,7 @@ func New(config Config) (*Worker, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	config.Pause = cmp.Or(config.Pause, defaultPause)
+	config.Pause, config.Most = cmp.Or(config.Pause, defaultPause), cmp.Or(config.Most, perCPU*runtime.NumCPU())
 	return &Worker{config: config, metrics: newMetrics(), warned: make(map[string]time.Time)}, nil
 }
 
@@ -174,7 +184,7 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			cursor := lease.Cursor()
 			w.cursor.Store(&cursor)
 		}
-		page, err := s.read(ctx, busy)
+		page, err := s.read(ctx)
 		switch {
 		case errors.Is(err, feed.ErrGone):
 			err = s.skip(ctx, err)
@@ -195,8 +205,8 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			looked = time.Time{} // and again
 		case err != nil:
 			return err
-		case len(page.Entries) > 0 && len(page.Entries) < pageSize && s.now && !busy:
-			sleep(ctx, w.config.Pause-time.Since(began))
+		case s.now && !busy:
+			sleep(ctx, s.rest(page)-time.Since(began))
 		}
 	}
 	return nil
@@ -217,34 +227,47 @@ func (s *stint) look(ctx context.Context) error {
 	return nil
 }
 
-// read returns the next page. It waits for one at the end of the log, but not if there is something
-// else to do, or a generation is built.
-func (s *stint) read(ctx context.Context, busy bool) (page feed.Page, err error) {
+// read returns the next page, which may have been read already.
+func (s *stint) read(ctx context.Context) (page feed.Page, err error) {
 	after := s.lease.Cursor()
 	found := read{}
 	if s.ahead != nil {
 		found = <-s.ahead
 		s.ahead = nil
 	}
-	switch {
-	case found.err == nil && found.after == after && len(found.page.Entries) > 0:
+	if found.err == nil && found.after == after && len(found.page.Entries) > 0 {
 		page = found.page
-	case s.now && !busy:
-		waiting, cancel := context.WithTimeout(ctx, lookEvery)
-		defer cancel()
-		page, err = s.config.Log.Next(waiting, after, pageSize)
-	default:
-		page, err = s.config.Log.Page(ctx, after, pageSize)
+	} else {
+		page, err = s.config.Log.Local(ctx, after, pageSize)
 	}
-	if err == nil && len(page.Entries) == pageSize {
+	if err == nil && len(page.Entries) == pageSize && (!s.now || !s.recent(page)) {
 		ahead := make(chan read, 1)
 		go func() {
-			next, err := s.config.Log.Page(ctx, page.Next, pageSize)
+			next, err := s.config.Log.Local(ctx, page.Next, pageSize)
 			ahead <- read{page.Next, next, err}
 		}()
 		s.ahead = ahead
 	}
 	return page, err
+}
+
+// recent reports whether a page is of events that have just come.
+func (s *stint) recent(page feed.Page) bool {
+	return s.config.Now().Sub(page.Entries[0].Event.ReceivedAt) < paceFor
+}
+
+// rest returns how long a page and what follows may take, until the next is read.
+func (s *stint) rest(page feed.Page) time.Duration {
+	n := len(page.Entries)
+	switch {
+	case n < pageSize/4: // there are no more
+		return s.config.Pause
+	case !s.recent(page):
+		return 0
+	case n < pageSize:
+		return s.config.Pause
+	}
+	return time.Duration(n) * time.Second / time.Duration(s.config.Most)
 }
 
 // near reports whether the consumer is so close to the end of the log that the rest is counted in a
