@@ -14,7 +14,8 @@ import (
 )
 
 type rollupCommand struct {
-	Parts     []string      `default:"intake,lag,backlog" enum:"intake,lag,backlog" help:"What to measure."`
+	Parts     []string      `default:"rate,latency,lag,backlog" enum:"rate,latency,lag,backlog" help:"What to measure."`
+	At        float64       `help:"Callbacks a second at which latencies are compared. Default: half of the rate without roll-ups."`
 	Clients   int           `default:"128" help:"Keep-alive clients."`
 	Requests  int           `default:"30000" help:"Callbacks that each receiver gets in a round."`
 	Rounds    int           `default:"20" help:"Rounds; in each, the receivers take turns."`
@@ -35,6 +36,9 @@ func (cmd *rollupCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if cmd.Clients < 1 || cmd.Rounds < 1 || cmd.Requests < 10*cmd.Clients || cmd.Intake <= 0 || cmd.For <= 0 || cmd.Rests < 1 || cmd.Backlog < 1000 {
 		return cli.Usage(errors.New("give a client, a round, ten requests for each client, a rate, a time, and 1000 events"))
 	}
+	if cmd.At <= 0 && slices.Contains(cmd.Parts, "latency") && !slices.Contains(cmd.Parts, "rate") {
+		return cli.Usage(errors.New("give --at, or measure the rate, too"))
+	}
 	l, err := newLab(ctx)
 	if err != nil {
 		return err
@@ -43,9 +47,14 @@ func (cmd *rollupCommand) Run(ctx context.Context, std cli.Stdio) error {
 	fmt.Fprintf(std.Out, "PostgreSQL %s, fsync=on, %d keep-alive clients; receivers, PostgreSQL and clients share one machine\n",
 		l.postgres.Version(), cmd.Clients)
 	var failures []error
-	for _, part := range cmd.Parts {
-		run := map[string]func(context.Context, io.Writer, *lab) error{"intake": cmd.intake, "lag": cmd.lag, "backlog": cmd.backlog}[part]
-		err := run(ctx, std.Out, l)
+	for _, part := range []struct {
+		name, or string
+		run      func(context.Context, io.Writer, *lab) error
+	}{{"rate", "latency", cmd.intake}, {"lag", "", cmd.lag}, {"backlog", "", cmd.backlog}} {
+		if !slices.Contains(cmd.Parts, part.name) && !slices.Contains(cmd.Parts, part.or) {
+			continue
+		}
+		err := part.run(ctx, std.Out, l)
 		if err != nil && !errors.Is(err, errCost) {
 			return err
 		}
@@ -89,7 +98,8 @@ func (cmd *rollupCommand) intake(ctx context.Context, out io.Writer, l *lab) err
 		return s.counted(ctx, recorded)
 	}
 	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests, turns: 1, rest: rest, also: rollupTables},
-		what: "without roll-ups and with them", rounds: cmd.Rounds, leastRate: cmd.LeastRate, mostP99: cmd.MostP99}
+		what: "without roll-ups and with them", at: cmd.At, noRate: !slices.Contains(cmd.Parts, "rate"),
+		noLatency: !slices.Contains(cmd.Parts, "latency"), rounds: cmd.Rounds, leastRate: cmd.LeastRate, mostP99: cmd.MostP99}
 	return t.run(ctx, out)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,18 +19,28 @@ type trial struct {
 	leastRate float64                     // is the least part of the rate that it may leave
 	mostP99   float64                     // is how many times longer it may make the 99th percentile
 	caughtUp  func(context.Context) error // is called after each round; nil does nothing
+	at        float64                     // the rate at which latencies are compared; 0 is half of what it is without
+	noRate    bool                        // compare latencies only
+	noLatency bool                        // compare rates only
 }
 
 func (t *trial) run(ctx context.Context, out io.Writer) error {
 	if err := t.warmUp(ctx); err != nil {
 		return err
 	}
-	rate, failure := t.rates(ctx, out)
-	if failure != nil && !errors.Is(failure, errCost) {
+	var failure error
+	if !t.noRate {
+		rate, err := t.rates(ctx, out)
+		if err != nil && !errors.Is(err, errCost) {
+			return err
+		}
+		t.at, failure = cmp.Or(t.at, rate/2), err
+	}
+	if t.noLatency {
 		return failure
 	}
-	t.rate = rate / 2
-	return errors.Join(failure, t.half(ctx, out))
+	t.rate = t.at
+	return errors.Join(failure, t.latencies(ctx, out))
 }
 
 // once returns what both sides did in a round.
@@ -71,9 +82,9 @@ func (t *trial) rates(ctx context.Context, out io.Writer) (float64, error) {
 	return middleOf(rates), nil
 }
 
-// half compares latencies at half the rate.
-func (t *trial) half(ctx context.Context, out io.Writer) error {
-	fmt.Fprintf(out, "\nthe same at half of that rate, %.0f callbacks/s\n", t.rate)
+// latencies compares them at a rate below the most.
+func (t *trial) latencies(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "\n%s, at %.0f callbacks/s\n", t.what, t.rate)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "round\twithout: p50\tp99\tp99.9\twith: p50\tp99\tp99.9\tratio of p99\t")
 	var ratios []float64
