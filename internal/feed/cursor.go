@@ -89,6 +89,12 @@ func (c Cursor) Covers(other Cursor) bool {
 	return c.SameSystem(other) && c.compare(other.position) >= 0
 }
 
+// Place returns the place in the log: that of an entry, or of one before the log was there, whose xid
+// is 0.
+func (c Cursor) Place() (xid uint64, at time.Time, id uuid.UUID) {
+	return c.xid, time.UnixMicro(c.at).UTC(), c.id
+}
+
 // SameSystem reports whether two cursors are of the same cluster.
 func (c Cursor) SameSystem(other Cursor) bool { return c.system == other.system }
 

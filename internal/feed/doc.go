@@ -27,8 +27,8 @@
 // do not change them.
 //
 // Every entry that they return was on the synchronous standbys before they returned: the
-// statement that reads them commits a barrier. Only [Log.Local] does not, for consumers whose work
-// is in the same database.
+// statement that reads them commits a barrier. Only [Log.Outline] does not, for consumers whose
+// work is in the same database.
 //
 // # After a failover or a restore
 //

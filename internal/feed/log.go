@@ -87,15 +87,15 @@ func (l *Log) Wake() { signal(l.tail.woken) }
 // An error wraps [ErrGone], [ErrRestored], [ErrUnready], [ErrBehind], or event.ErrUnavailable:
 // PostgreSQL cannot be reached, or its standby did not answer.
 func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
-	c, next, err := l.read(ctx, after, limit, true)
+	c, next, err := l.read(ctx, after, limit, false)
 	return Page{Entries: c.entries, Next: next}, err
 }
 
-// Local is [Log.Page] for a reader whose work stays in the database, as its cursor does: it writes
-// nothing and waits for no standby. After a failover, entries may be lost that it has returned,
-// but then what was made of them is lost, too.
-func (l *Log) Local(ctx context.Context, after Cursor, limit int) (Page, error) {
-	c, next, err := l.read(ctx, after, limit, false)
+// Outline is [Log.Page] for a consumer whose work is a statement in the same database: of the events it
+// has only ID and ReceivedAt, and it neither writes a barrier nor waits for a standby. After a
+// failover, entries may be lost that it has returned, but then what was made of them is lost, too.
+func (l *Log) Outline(ctx context.Context, after Cursor, limit int) (Page, error) {
+	c, next, err := l.read(ctx, after, limit, true)
 	return Page{Entries: c.entries, Next: next}, err
 }
 
@@ -113,7 +113,7 @@ func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
 			if err := l.tail.recent(time.Now()); err != nil {
 				return Page{Next: after}, err
 			}
-			c, next, err := l.read(ctx, after, limit, true)
+			c, next, err := l.read(ctx, after, limit, false)
 			if err != nil && ctx.Err() != nil {
 				return Page{Next: after}, nil
 			} else if err != nil || len(c.entries) > 0 {

@@ -27,22 +27,28 @@ const (
 // If there are entries and $4 is true, the statement writes the barrier, so that its transaction
 // ends when the synchronous standby has everything that the statement saw.
 var (
-	readLog = pageSQL("recorded_xid, received_at",
-		`recorded_xid IS NOT NULL AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
-			AND (recorded_xid, id) > ($1::xid8, $2::uuid)
-		ORDER BY recorded_xid, id LIMIT $3::bigint`)
-	readNulls = pageSQL("NULL::xid8 AS recorded_xid, received_at",
-		`recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)
-			AND (received_at, id) > ($1::timestamptz, $2::uuid)
-		ORDER BY received_at, id LIMIT $3::bigint`)
+	readLog     = pageSQL("recorded_xid, received_at", eventstore.EventColumns(), logOrder)
+	outlineLog  = pageSQL("recorded_xid, received_at", outlineColumns, logOrder)
+	readNulls   = pageSQL("NULL::xid8 AS recorded_xid, received_at", eventstore.EventColumns(), nullOrder)
+	outlineNull = pageSQL("NULL::xid8 AS recorded_xid, received_at", outlineColumns, nullOrder)
 )
 
-func pageSQL(place, rest string) string {
+const (
+	logOrder = `recorded_xid IS NOT NULL AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
+			AND (recorded_xid, id) > ($1::xid8, $2::uuid)
+		ORDER BY recorded_xid, id LIMIT $3::bigint`
+	nullOrder = `recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)
+			AND (received_at, id) > ($1::timestamptz, $2::uuid)
+		ORDER BY received_at, id LIMIT $3::bigint`
+	outlineColumns = "id, received_at"
+)
+
+func pageSQL(place, columns, rest string) string {
 	return `WITH head AS MATERIALIZED (
 		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id,
 			repairing IS NOT NULL AS repairing FROM upcall.feed_log
 	), entry AS MATERIALIZED (
-		SELECT ` + place + ` AS placed_at, ` + eventstore.EventColumns() + ` FROM upcall.upload_events WHERE ` + rest + `
+		SELECT ` + place + ` AS placed_at, ` + columns + ` FROM upcall.upload_events WHERE ` + rest + `
 	)
 	SELECT head.*, (SELECT CASE WHEN $4::boolean AND EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
 	FROM head FULL JOIN entry ON false`
@@ -71,10 +77,16 @@ type chunk struct {
 }
 
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
-func (l *Log) fetch(ctx context.Context, from position, limit int, replicated bool) (c chunk, err error) {
-	name, sql, place := "upcall_log", readLog, any(from.xid)
+func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool) (c chunk, err error) {
+	name, sql, place, eventFields := "upcall_log", readLog, any(from.xid), eventstore.EventFields
 	if from.xid == 0 {
 		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
+	}
+	if outline {
+		name, eventFields = name+"_outline", func(e *event.Event) []any { return []any{&e.ID, &e.ReceivedAt} }
+		if sql = outlineLog; from.xid == 0 {
+			sql = outlineNull
+		}
 	}
 	bytes := 0
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
@@ -98,7 +110,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, replicated bo
 			}
 			e := Entry{Event: new(event.Event)}
 			fields := append(slices.Clone(nothing), orZero{&e.Cursor.xid}, nil)
-			if err := rows.Scan(append(fields, eventstore.EventFields(e.Event)...)...); err != nil {
+			if err := rows.Scan(append(fields, eventFields(e.Event)...)...); err != nil {
 				return err
 			}
 			e.Cursor.id = e.Event.ID
@@ -108,7 +120,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, replicated bo
 			c.entries, c.sizes = append(c.entries, e), append(c.sizes, size)
 		}
 		return rows.Err()
-	}, place, from.id, limit, replicated)
+	}, place, from.id, limit, !outline)
 	if err != nil {
 		return chunk{}, err
 	}
@@ -128,7 +140,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, replicated bo
 
 // read returns the entries after a cursor, and the cursor after them. If there are no more, that
 // is where the log is complete.
-func (l *Log) read(ctx context.Context, after Cursor, limit int, replicated bool) (c chunk, next Cursor, err error) {
+func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (c chunk, next Cursor, err error) {
 	limit = min(max(limit, 1), mostEntries)
 	select {
 	case l.reading <- struct{}{}:
@@ -152,7 +164,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, replicated bool
 				return chunk{}, after, err
 			}
 		}
-		c, err := l.fetch(ctx, from, limit, replicated)
+		c, err := l.fetch(ctx, from, limit, outline)
 		if err != nil {
 			return chunk{}, after, err
 		}
@@ -188,7 +200,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, replicated bool
 			from = complete
 		}
 		next = h.at(from)
-		if replicated { // else who reads again and again at the end would have a mark written each second
+		if !outline { // else who reads again and again at the end would have a mark written each second
 			l.hand(next)
 		}
 		return c, next, nil

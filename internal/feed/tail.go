@@ -260,7 +260,7 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 			return 0
 		}
 	}
-	c, err := l.fetch(ctx, end, mostEntries, true)
+	c, err := l.fetch(ctx, end, mostEntries, false)
 	if err != nil {
 		t.drop(err, time.Now())
 		return failedFor

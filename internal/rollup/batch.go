@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"upcall/internal/event"
+	"upcall/internal/feed"
 )
 
 // maxPlace is how many bytes bucket and key may have together. PostgreSQL's indexes take entries of
@@ -38,12 +38,11 @@ type batch struct {
 	dead       []deadLetter
 }
 
-// newBatch sorts events into what changes.
-func newBatch(events []*event.Event) *batch {
-	b := &batch{counts: make(counts)}
+// sort sorts events into what changes.
+func (b *batch) sort(events []told) {
 	objects := make(map[place]*object)
 	for _, e := range events {
-		u, at := newUpload(e), place{e.Callback.Bucket, e.Callback.Object}
+		u, at := e.upload, e.place
 		bucket := at.bucket
 		if len(bucket) > maxName {
 			bucket = ""
@@ -51,7 +50,7 @@ func newBatch(events []*event.Event) *batch {
 		if at.bucket == "" || at.key == "" || len(at.bucket)+len(at.key) > maxPlace {
 			b.counts.of(bucket, u).add(u, 1)
 			if at.bucket != "" && at.key != "" {
-				b.dead = append(b.dead, deadLetter{e.ID, u.at, fmt.Sprintf(
+				b.dead = append(b.dead, deadLetter{u.id, u.at, fmt.Sprintf(
 					"bucket and key have %d bytes, more than %d: the upload is counted, but in no table of objects",
 					len(at.bucket)+len(at.key), maxPlace)})
 			}
@@ -66,11 +65,10 @@ func newBatch(events []*event.Event) *batch {
 		o.coming = append(o.coming, u)
 	}
 	slices.SortFunc(b.objects, func(a, c *object) int { return a.compare(c.place) })
-	return b
 }
 
-// apply counts the batch.
-func (b *batch) apply(ctx context.Context, tx pgx.Tx) error {
+// apply counts entries but those in not.
+func (b *batch) apply(ctx context.Context, tx pgx.Tx, entries []feed.Entry, not map[key]bool) error {
 	// If this commit is lost in a crash, the cursor is lost with it, and the events are counted again.
 	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
 		return fmt.Errorf("count events: %w", err)
@@ -82,6 +80,13 @@ func (b *batch) apply(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err != nil {
 		return fmt.Errorf("count events: %w", err)
+	}
+	if len(entries) > 0 {
+		events, err := b.read(ctx, tx, entries, len(not) == 0)
+		if err != nil {
+			return err
+		}
+		b.sort(without(events, not))
 	}
 	if err := b.load(ctx, tx); err != nil {
 		return fmt.Errorf("load objects: %w", err)

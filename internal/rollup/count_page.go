@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"upcall/internal/event"
 	"upcall/internal/feed"
 	"upcall/migrations"
 )
@@ -52,34 +51,34 @@ func (s *stint) count(ctx context.Context, page feed.Page) error {
 // letters instead.
 func (s *stint) countChunk(ctx context.Context, entries []feed.Entry, problem string) error {
 	last := entries[len(entries)-1].Cursor
-	var events []*event.Event
+	not := make(map[key]bool)
 	for _, e := range entries {
-		if s.mine.counts(e) {
-			events = append(events, e.Event)
+		if !s.mine.counts(e) {
+			not[keyOf(e)] = true
 		}
 	}
 	var b *batch
 	err := s.lease.Commit(ctx, last, func(tx pgx.Tx) error {
-		if len(events) == 0 {
+		if len(not) == len(entries) {
 			return nil
 		}
-		if b = newBatch(events); problem != "" {
-			b = &batch{counts: make(counts)}
-			for _, e := range events {
-				b.dead = append(b.dead, deadLetter{e.ID, e.ReceivedAt, problem})
-			}
+		b = &batch{generation: s.mine.number, stage: s.mine.stage, counted: last.String(), now: s.config.Now(), counts: make(counts)}
+		if problem == "" {
+			return b.apply(ctx, tx, entries, not)
 		}
-		b.generation, b.stage, b.counted, b.now = s.mine.number, s.mine.stage, last.String(), s.config.Now()
-		return b.apply(ctx, tx)
+		for _, e := range entries {
+			b.dead = append(b.dead, deadLetter{e.Event.ID, e.Event.ReceivedAt, problem})
+		}
+		return b.apply(ctx, tx, nil, nil)
 	})
 	if err != nil || b == nil {
 		return err
 	}
 	s.mine.counted = last
 	if !s.now {
-		s.building.Store(&events[len(events)-1].ReceivedAt)
+		s.building.Store(&entries[len(entries)-1].Event.ReceivedAt)
 	}
-	s.metrics.events.Add(float64(len(events)))
+	s.metrics.events.Add(float64(len(entries) - len(not)))
 	s.metrics.dead.Add(float64(len(b.dead)))
 	for _, d := range b.dead {
 		s.config.Logger.WarnContext(ctx, "event is a dead letter of the roll-ups", slog.String("event_id", d.id.String()),

@@ -89,7 +89,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	got := w.lines(t, `SELECT CASE WHEN object_key = 'poison' THEN 'poison' ELSE 'long' END || ' ' || left(problem, 14)
 		FROM upcall.rollup_dead_letters d JOIN upcall.upload_events e ON e.id = d.event_id AND e.received_at = d.received_at ORDER BY 1`)
-	if want := "[long bucket and key poison not counted: w]"; fmt.Sprint(got) != want {
+	if want := "[long bucket and key poison not counted: r]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }

@@ -19,22 +19,8 @@ type upload struct {
 	mime      string // as mimeType returns it
 	source    string
 	size      pgtype.Int8
-	requestID string // "" if there is none that can be indexed
+	requestID string // "" if there is none that can be indexed: those of OSS have 24 characters
 	stored    bool   // in rollup_versions
-}
-
-// maxRequestID bounds what is indexed. Those of OSS have 24 characters.
-const maxRequestID = 128
-
-func newUpload(e *event.Event) upload {
-	u := upload{at: e.ReceivedAt.UTC().Truncate(time.Microsecond), id: e.ID, mime: mimeType(e.Callback.MimeType), source: string(e.Source)}
-	if size := e.Callback.Size; size != nil {
-		u.size = pgtype.Int8{Int64: *size, Valid: true}
-	}
-	if len(e.Callback.RequestID) <= maxRequestID {
-		u.requestID = e.Callback.RequestID
-	}
-	return u
 }
 
 // compare orders the uploads to an object.

@@ -21,9 +21,10 @@ import (
 const (
 	// pageSize is how many events are read at once, and the most that are counted in one
 	// transaction. Fewer are if that takes longer than mostTime, because a transaction that
-	// writes holds up all readers of the log.
-	pageSize = 1000
-	mostTime = 60 * time.Millisecond
+	// writes holds up all readers of the log. recentSize is for events that have just come:
+	// counting many at once keeps a CPU from the next callbacks for too long.
+	pageSize, recentSize = 1000, 250
+	mostTime             = 60 * time.Millisecond
 	// lookEvery is how often a worker looks for a lease, or for what Rebuild asks for.
 	lookEvery = time.Second
 	// warnEvery is how often the same trouble is logged.
@@ -145,14 +146,7 @@ type stint struct {
 	other generation
 	now   bool // the consumer is that of the current generation
 	chunk int  // how many events to count in one transaction
-	ahead chan read
-}
-
-// A read is a page that is read while the one before is counted.
-type read struct {
-	after feed.Cursor
-	page  feed.Page
-	err   error
+	limit int  // how many events to read at once
 }
 
 // work counts until the lease or ctx ends, or something goes wrong.
@@ -160,7 +154,7 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(lease.Context(), cancel)()
-	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize}
+	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize, limit: pageSize}
 	if s.now {
 		defer w.cursor.Store(nil)
 	}
@@ -184,14 +178,14 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			cursor := lease.Cursor()
 			w.cursor.Store(&cursor)
 		}
-		page, err := s.read(ctx)
+		page, err := s.config.Log.Outline(ctx, lease.Cursor(), s.limit)
 		switch {
 		case errors.Is(err, feed.ErrGone):
 			err = s.skip(ctx, err)
 		case err == nil && len(page.Entries) > 0:
 			err = s.count(ctx, page)
 		}
-		if err == nil && !s.now && len(page.Entries) < pageSize && ctx.Err() == nil {
+		if err == nil && !s.now && len(page.Entries) < s.limit && ctx.Err() == nil {
 			near, err := s.near(ctx)
 			if err != nil {
 				return err
@@ -206,7 +200,7 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 		case err != nil:
 			return err
 		case s.now && !busy:
-			sleep(ctx, s.rest(page)-time.Since(began))
+			sleep(ctx, s.pace(page)-time.Since(began))
 		}
 	}
 	return nil
@@ -227,44 +221,19 @@ func (s *stint) look(ctx context.Context) error {
 	return nil
 }
 
-// read returns the next page, which may have been read already.
-func (s *stint) read(ctx context.Context) (page feed.Page, err error) {
-	after := s.lease.Cursor()
-	found := read{}
-	if s.ahead != nil {
-		found = <-s.ahead
-		s.ahead = nil
-	}
-	if found.err == nil && found.after == after && len(found.page.Entries) > 0 {
-		page = found.page
-	} else {
-		page, err = s.config.Log.Local(ctx, after, pageSize)
-	}
-	if err == nil && len(page.Entries) == pageSize && (!s.now || !s.recent(page)) {
-		ahead := make(chan read, 1)
-		go func() {
-			next, err := s.config.Log.Local(ctx, page.Next, pageSize)
-			ahead <- read{page.Next, next, err}
-		}()
-		s.ahead = ahead
-	}
-	return page, err
-}
-
-// recent reports whether a page is of events that have just come.
-func (s *stint) recent(page feed.Page) bool {
-	return s.config.Now().Sub(page.Entries[0].Event.ReceivedAt) < paceFor
-}
-
-// rest returns how long a page and what follows may take, until the next is read.
-func (s *stint) rest(page feed.Page) time.Duration {
-	n := len(page.Entries)
-	switch {
-	case n < pageSize/4: // there are no more
+// pace returns how long a page and what follows may take, until the next is read, and sets how large
+// that is.
+func (s *stint) pace(page feed.Page) time.Duration {
+	n, limit := len(page.Entries), s.limit
+	if n < limit/4 { // there are no more
+		s.limit = recentSize
 		return s.config.Pause
-	case !s.recent(page):
+	}
+	if s.config.Now().Sub(page.Entries[n-1].Event.ReceivedAt) >= paceFor {
+		s.limit = pageSize
 		return 0
-	case n < pageSize:
+	}
+	if s.limit = recentSize; n < limit {
 		return s.config.Pause
 	}
 	return time.Duration(n) * time.Second / time.Duration(s.config.Most)
