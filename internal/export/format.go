@@ -40,7 +40,8 @@ type encoder interface {
 	end() error
 }
 
-// supersedes is the last member of an event's JSON. It is null: no event replaces another yet.
+// supersedes is the last member of an event's JSON. It is null: no event replaces another yet. It is not
+// in event.Columns, because it is no column of upload_events.
 const supersedes = "supersedes"
 
 // columnNames are the names of the columns in every format.
