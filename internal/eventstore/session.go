@@ -175,6 +175,18 @@ func Exec(ctx context.Context, pool *pgxpool.Pool, name, sql string, read func(p
 	return tag, closeSuspect(ctx, conn.Conn(), err)
 }
 
+// Named returns what to run in a transaction of [Transact] instead of a statement: its name, if it is planned
+// only once for each connection, or through a pooler the statement itself.
+func Named(ctx context.Context, tx pgx.Tx, name, sql string) (string, error) {
+	if _, ok := tx.Conn().PgConn().CustomData()[pooled]; ok {
+		return sql, nil
+	}
+	if _, err := tx.Conn().Prepare(ctx, name, sql); err != nil {
+		return "", fmt.Errorf("prepare %s: %w", name, err)
+	}
+	return name, nil
+}
+
 // Transact does the work in a transaction, with the pool's settings even through a pooler, and
 // returns when a synchronous standby has what it wrote, too.
 func Transact(ctx context.Context, pool *pgxpool.Pool, work func(pgx.Tx) error) error {

@@ -36,6 +36,7 @@ type batch struct {
 	counts     counts
 	objects    []*object // in the order in which their rows are locked
 	dead       []deadLetter
+	there      map[group]bool // types, without a source, that have a row already
 }
 
 // sort sorts events into what changes.
@@ -70,12 +71,9 @@ func (b *batch) sort(events []told) {
 // apply counts entries but those in not.
 func (b *batch) apply(ctx context.Context, tx pgx.Tx, entries []feed.Entry, not map[key]bool) error {
 	// If this commit is lost in a crash, the cursor is lost with it, and the events are counted again.
-	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
-		return fmt.Errorf("count events: %w", err)
-	}
-	tag, err := tx.Exec(ctx, "UPDATE upcall.rollup_generations SET counted = $1 WHERE generation = $2 AND stage = $3",
-		b.counted, b.generation, b.stage)
-	if err == nil && tag.RowsAffected() == 0 {
+	changed, err := exec(ctx, tx, "upcall_rollup_counted", `UPDATE upcall.rollup_generations SET counted = $1
+		WHERE generation = $2 AND stage = $3 RETURNING set_config('synchronous_commit', 'off', true)`, b.counted, b.generation, b.stage)
+	if err == nil && changed == 0 {
 		err = errStage
 	}
 	if err != nil {
@@ -141,7 +139,7 @@ func (b *batch) writeCounts(ctx context.Context, tx pgx.Tx) error {
 		n := b.counts[g]
 		c.add(g.hour, g.bucket, g.mime, g.source, n.uploads, n.gib, n.rest, n.newObjects, n.overwrites)
 	}
-	_, err := tx.Exec(ctx, `
+	_, err := exec(ctx, tx, "upcall_rollup_hours", `
 		INSERT INTO upcall.rollup_hourly AS h (generation, hour, bucket, mime_type, source, uploads, bytes, new_objects, overwrites)
 		SELECT $1, hour, bucket, mime_type, source, uploads, gib * 1073741824::numeric + rest, new_objects, overwrites
 		FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
@@ -159,7 +157,7 @@ func (b *batch) foldTypes(ctx context.Context, tx pgx.Tx, groups []group) error 
 	asked := make(map[group]bool)
 	var c columns
 	for _, g := range groups {
-		if g.source = ""; g.mime != otherType && !asked[g] {
+		if g.source = ""; g.mime != otherType && !asked[g] && !b.there[g] {
 			asked[g] = true
 			c.add(g.hour, g.bucket, g.mime)
 		}
@@ -167,7 +165,7 @@ func (b *batch) foldTypes(ctx context.Context, tx pgx.Tx, groups []group) error 
 	if len(c) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, `
+	rows, err := query(ctx, tx, "upcall_rollup_types", `
 		SELECT u.hour, u.bucket, u.mime_type, (SELECT count(*) FROM (
 			SELECT DISTINCT mime_type FROM upcall.rollup_hourly h
 			WHERE h.generation = $1 AND h.hour = u.hour AND h.bucket = u.bucket AND h.mime_type <> 'other') AS types)

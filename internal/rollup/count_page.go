@@ -62,7 +62,7 @@ func (s *stint) countChunk(ctx context.Context, entries []feed.Entry, problem st
 		if len(not) == len(entries) {
 			return nil
 		}
-		b = &batch{generation: s.mine.number, stage: s.mine.stage, counted: last.String(), now: s.config.Now(), counts: make(counts)}
+		b = &batch{generation: s.mine.number, stage: s.mine.stage, counted: last.String(), now: s.config.Now(), counts: make(counts), there: s.there}
 		if problem == "" {
 			return b.apply(ctx, tx, entries, not)
 		}
@@ -75,6 +75,11 @@ func (s *stint) countChunk(ctx context.Context, entries []feed.Entry, problem st
 		return err
 	}
 	s.mine.counted = last
+	for g := range b.counts {
+		if g.source = ""; len(s.there) < mostThere {
+			s.there[g] = true
+		}
+	}
 	if !s.now {
 		s.building.Store(&entries[len(entries)-1].Event.ReceivedAt)
 	}

@@ -144,9 +144,10 @@ type stint struct {
 	lease *feed.Lease
 	mine  generation
 	other generation
-	now   bool // the consumer is that of the current generation
-	chunk int  // how many events to count in one transaction
-	limit int  // how many events to read at once
+	now   bool           // the consumer is that of the current generation
+	chunk int            // how many events to count in one transaction
+	limit int            // how many events to read at once
+	there map[group]bool // as in batch
 }
 
 // work counts until the lease or ctx ends, or something goes wrong.
@@ -154,7 +155,7 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(lease.Context(), cancel)()
-	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize, limit: pageSize}
+	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize, limit: pageSize, there: make(map[group]bool)}
 	if s.now {
 		defer w.cursor.Store(nil)
 	}
