@@ -57,6 +57,7 @@ func Tools() []Tool {
 		{"chromium", "pages in a browser (internal/e2e, internal/snippet)", "chromium", "command -v chromium"},
 		{"nginx", "the API behind nginx (internal/api)", "nginx-light", "command -v nginx || ls /usr/sbin/nginx"},
 		{"caddy", "the API behind Caddy (internal/api)", "caddy", "command -v caddy"},
+		{"promtool", "alerts and queries for Prometheus (deploy)", "prometheus", "command -v promtool"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}
