@@ -18,8 +18,9 @@ import (
 
 const (
 	// eraseBatch is how many rows are erased in one transaction, which the consumer of roll-ups waits
-	// for, and erasePage how many are looked up for several of them.
-	eraseBatch, erasePage = 200, 2000
+	// for, and erasePage how many are looked up for several of them. Objects are not looked up in their
+	// order, in which they are read slowly, but all of them for each page.
+	eraseBatch, erasePage, objectPage = 200, 2000, 20_000
 	// eraseTries is how often a step is tried that something else was in the way of.
 	eraseTries, erasePause = 50, 200 * time.Millisecond
 	// eraseLock is how long recording may wait for [Eraser.begin].
@@ -298,21 +299,16 @@ func (x *Eraser) objects(ctx context.Context) error {
 		condition, args = "upload_id = $1 AND $2::text IS NOT NULL", []any{x.request.Upload, ""}
 	}
 	type object struct {
-		Generation  int16
 		Bucket, Key string
 		Event       uuid.UUID
 	}
-	var last object
 	for {
 		var found []object
 		err := x.read(ctx, func(rows pgx.Rows) (err error) {
 			found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[object])
 			return err
-		}, `SELECT generation, bucket, object_key, event_id FROM upcall.rollup_objects WHERE `+condition+`
-			AND (vars <> '{}' OR client_ip IS NOT NULL)
-			AND (generation, object_key, bucket) > ($3::smallint, $4::text, $5::text)
-			ORDER BY generation, object_key, bucket LIMIT $6`,
-			append(args, last.Generation, last.Key, last.Bucket, erasePage)...)
+		}, `SELECT bucket, object_key, event_id FROM upcall.rollup_objects WHERE `+condition+`
+			AND (vars <> '{}' OR client_ip IS NOT NULL) LIMIT $3`, append(args, objectPage)...)
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -335,7 +331,6 @@ func (x *Eraser) objects(ctx context.Context) error {
 				return err
 			}
 		}
-		last = found[len(found)-1]
 	}
 }
 
