@@ -27,6 +27,7 @@ var editions = []string{
 	"174fe0be1350a4a8",
 	"351dcd0c1fc47850",
 	"834315e05afeec2d",
+	"c21fe2a0b4475c38",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -75,6 +75,10 @@ func ReceiverRights() Rights {
 		"rollup_objects":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"rollup_versions":     {"SELECT", "INSERT", "DELETE"},
 		"rollup_superseded":   {"SELECT", "INSERT", "DELETE"},
+		"rollup_days":         {"SELECT", "INSERT", "UPDATE"},
+		"rollup_funnel":       {"SELECT", "INSERT", "DELETE"},
+		"rollup_overwritten":  {"SELECT", "INSERT", "UPDATE"},
+		"issued_uploads":      {"SELECT"},
 		"rollup_dead_letters": {"SELECT", "INSERT"},
 	}
 }

@@ -113,7 +113,8 @@ func (c *copier) superseded(ctx context.Context) error {
 					AND (received_at, event_id) > ($5::timestamptz, $6::uuid)
 				ORDER BY received_at, event_id LIMIT $4
 			), copied AS (
-				INSERT INTO upcall.rollup_superseded (generation, received_at, event_id) SELECT $2::smallint, received_at, event_id FROM page
+				INSERT INTO upcall.rollup_superseded (generation, received_at, event_id, upload_id)
+				SELECT $2::smallint, received_at, event_id, upload_id FROM page
 			)
 			SELECT received_at, event_id FROM page ORDER BY received_at DESC, event_id DESC LIMIT 1`, &at, &id)
 		if err != nil {

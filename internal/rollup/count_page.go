@@ -69,7 +69,10 @@ func (s *stint) countChunk(ctx context.Context, entries []feed.Entry, problem st
 		for _, e := range entries {
 			b.dead = append(b.dead, deadLetter{e.Event.ID, e.Event.ReceivedAt, problem})
 		}
-		return b.apply(ctx, tx, nil, nil)
+		if err := b.apply(ctx, tx, nil, nil); err != nil {
+			return err
+		}
+		return b.markDays(ctx, tx, entries) // they are in the views of issued uploads
 	})
 	if err != nil || b == nil {
 		return err

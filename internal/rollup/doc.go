@@ -18,6 +18,16 @@
 // Counts and objects are one consumer, named rollup, because both change in the same transaction as
 // its cursor: which upload was the first is known from the object, and counted by the hour.
 //
+// # Days
+//
+// rollup_funnel has what became of the uploads that were issued on a day, computed once the day is
+// over by the same function that the view upload_funnel calls for other days. It is computed in one
+// snapshot, beside the counting, and stored if the day's version is still the same. A batch with
+// events of uploads of that day raises the version and takes the day back, so that the view computes
+// it until it is stored again; so does a revocation, which no event tells of, when it is noticed. An
+// upload that is overwritten may be of any day, so that is counted apart, in rollup_overwritten: the
+// sum of what was stored and what was counted since is exact.
+//
 // # How it stays exact
 //
 // A batch commits with the cursor, so a receiver that is killed, or that has lost its lease, leaves

@@ -124,6 +124,7 @@ type Progress struct {
 	Done   bool
 	stage  string    // of the generation that is built
 	readAt time.Time // received_at of the last event that it has counted; zero if there is none
+	days   int       // to compute again
 }
 
 // String says so in one line.
@@ -131,6 +132,8 @@ func (p Progress) String() string {
 	switch {
 	case p.Done:
 		return "done"
+	case p.days > 0:
+		return fmt.Sprintf("computing %d days again", p.days)
 	case p.stage == clearing:
 		return "deleting what an earlier one has left"
 	case p.stage == seed:
@@ -146,7 +149,14 @@ func (p Progress) String() string {
 // Progress returns how far a rebuild is.
 func (w *Worker) Progress(ctx context.Context) (Progress, error) {
 	now, other, err := generations(ctx, w.config.Pool)
-	p := Progress{Done: !now.wanted, stage: other.stage}
+	if err != nil {
+		return Progress{}, err
+	}
+	p := Progress{stage: other.stage}
+	if !now.wanted {
+		p.days, err = w.daysLeft(ctx, "recheck")
+	}
+	p.Done = !now.wanted && p.days == 0
 	if at := w.building.Load(); at != nil {
 		p.readAt = *at
 	}

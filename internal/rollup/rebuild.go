@@ -94,8 +94,10 @@ func (s *stint) begin(ctx context.Context) error {
 	})
 }
 
-// swap makes the generation that has reached the end of the log the current one.
-func (s *stint) swap(ctx context.Context) error {
+// swap makes the generation that has reached the end of the log the current one. Days that are stored
+// are computed again; until then they are shown as they are if the other consumer has covered what
+// this one has read, and so has marked what changed.
+func (s *stint) swap(ctx context.Context, covered bool) error {
 	at := s.lease.Cursor()
 	err := s.lease.Commit(ctx, at, func(tx pgx.Tx) error {
 		var same bool
@@ -116,6 +118,11 @@ func (s *stint) swap(ctx context.Context) error {
 			return err
 		}
 		if err := setStage(ctx, tx, s.mine.number, build, current); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE upcall.rollup_days SET version = version + 1, recheck = true, stored = stored AND $1
+			WHERE day >= `+firstDay, covered)
+		if err != nil {
 			return err
 		}
 		return feed.RemoveConsumer(ctx, tx, nextConsumer)

@@ -31,6 +31,8 @@ func (c *columns) add(row ...any) {
 			(*c)[i] = grow((*c)[i], v)
 		case uuid.UUID:
 			(*c)[i] = grow((*c)[i], v)
+		case uuid.NullUUID:
+			(*c)[i] = grow((*c)[i], v)
 		case pgtype.Int8:
 			(*c)[i] = grow((*c)[i], v)
 		default:
@@ -267,8 +269,15 @@ func (b *batch) writeSuperseded(ctx context.Context, tx pgx.Tx) error {
 	if lost == nil {
 		return nil
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO upcall.rollup_superseded (generation, received_at, event_id)
-		SELECT $1, u.received_at, u.event_id FROM unnest($2::timestamptz[], $3::uuid[]) AS u (received_at, event_id)
-		ON CONFLICT DO NOTHING`, lost.after(b.generation)...)
+	rows, err := tx.Query(ctx, `INSERT INTO upcall.rollup_superseded (generation, received_at, event_id, upload_id)
+		SELECT $1, u.received_at, u.event_id, e.upload_id FROM unnest($2::timestamptz[], $3::uuid[]) AS u (received_at, event_id)
+		LEFT JOIN upcall.upload_events e ON e.received_at = u.received_at AND e.id = u.event_id
+		ON CONFLICT DO NOTHING RETURNING upload_id, received_at`, lost.after(b.generation)...)
+	if err != nil {
+		return err
+	}
+	var id uuid.NullUUID
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &at}, func() error { b.lost.add(id, at); return nil })
 	return err
 }

@@ -27,6 +27,9 @@ const (
 	mostTime             = 60 * time.Millisecond
 	// lookEvery is how often a worker looks for a lease, or for what Rebuild asks for.
 	lookEvery = time.Second
+	// waitForOther is how long a generation that is complete waits until the consumer of the current
+	// one has read as much.
+	waitForOther = 10 * time.Second
 	// warnEvery is how often the same trouble is logged.
 	warnEvery = time.Minute
 	// defaultPause makes few batches of many events under load: a batch of ten costs PostgreSQL
@@ -66,6 +69,9 @@ type Worker struct {
 	cursor  atomic.Pointer[feed.Cursor] // of the consumer that it works for; nil if it does not
 	// building is when the last event was received that the next generation has counted here.
 	building atomic.Pointer[time.Time]
+	// behind says that what is read is old: days would change again soon.
+	behind   atomic.Bool
+	dayTimes dayTimes
 	mu       sync.Mutex
 	warned   map[string]time.Time
 }
@@ -79,7 +85,7 @@ func New(config Config) (*Worker, error) {
 		config.Now = time.Now
 	}
 	config.Pause, config.Most = cmp.Or(config.Pause, defaultPause), cmp.Or(config.Most, perCPU*runtime.NumCPU())
-	return &Worker{config: config, metrics: newMetrics(), warned: make(map[string]time.Time)}, nil
+	return &Worker{config: config, metrics: newMetrics(), warned: make(map[string]time.Time), dayTimes: defaultDayTimes}, nil
 }
 
 // Run counts, and builds another generation if one is wanted, until ctx ends.
@@ -144,7 +150,9 @@ type stint struct {
 	lease *feed.Lease
 	mine  generation
 	other generation
-	now   bool           // the consumer is that of the current generation
+	now   bool // the consumer is that of the current generation
+	days  dayLook
+	near  time.Time      // since when the end of the log has been near
 	chunk int            // how many events to count in one transaction
 	limit int            // how many events to read at once
 	there map[group]bool // as in batch
@@ -158,6 +166,10 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 	s := &stint{Worker: w, lease: lease, now: lease.Name() == Consumer, chunk: pageSize, limit: pageSize, there: make(map[group]bool)}
 	if s.now {
 		defer w.cursor.Store(nil)
+		var days sync.WaitGroup
+		days.Go(func() { w.keepDays(ctx) })
+		defer days.Wait()
+		defer cancel()
 	}
 	for looked := (time.Time{}); ctx.Err() == nil; {
 		began := time.Now()
@@ -176,10 +188,16 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			if busy {
 				looked = time.Time{}
 			}
+			if err := s.lookAtDays(ctx); err != nil {
+				return err
+			}
 			cursor := lease.Cursor()
 			w.cursor.Store(&cursor)
 		}
 		page, err := s.config.Log.Outline(ctx, lease.Cursor(), s.limit)
+		if n := len(page.Entries); s.now {
+			s.behind.Store(n > 0 && n == s.limit && s.config.Now().Sub(page.Entries[n-1].Event.ReceivedAt) > time.Minute)
+		}
 		switch {
 		case errors.Is(err, feed.ErrGone):
 			err = s.skip(ctx, err)
@@ -187,13 +205,14 @@ func (w *Worker) work(ctx context.Context, lease *feed.Lease) error {
 			err = s.count(ctx, page)
 		}
 		if err == nil && !s.now && len(page.Entries) < s.limit && ctx.Err() == nil {
-			near, err := s.near(ctx)
+			ready, covered, err := s.ready(ctx)
 			if err != nil {
 				return err
 			}
-			if near {
-				return s.swap(ctx)
+			if ready {
+				return s.swap(ctx, covered)
 			}
+			sleep(ctx, 20*time.Millisecond)
 		}
 		switch {
 		case errors.Is(err, errStage):
@@ -240,11 +259,23 @@ func (s *stint) pace(page feed.Page) time.Duration {
 	return time.Duration(n) * time.Second / time.Duration(s.config.Most)
 }
 
-// near reports whether the consumer is so close to the end of the log that the rest is counted in a
-// moment. Under load it never is there.
-func (s *stint) near(ctx context.Context) (bool, error) {
+// ready reports whether the consumer is so close to the end of the log that the rest is counted in a
+// moment (under load it never is there), and whether the other consumer has read as much. It
+// waits for that one, but not long, because that one may not work at all.
+func (s *stint) ready(ctx context.Context) (ready, covered bool, err error) {
 	lag, err := s.config.Log.Lag(ctx, s.lease.Cursor())
-	return err == nil && lag.Events <= 2*pageSize, err
+	if err != nil || lag.Events > 2*pageSize {
+		s.near = time.Time{}
+		return false, false, err
+	}
+	if s.near.IsZero() {
+		s.near = time.Now()
+	}
+	consumers, err := feed.ListConsumers(ctx, s.config.Pool)
+	for _, c := range consumers {
+		covered = covered || c.Name == Consumer && c.Cursor.Covers(s.lease.Cursor())
+	}
+	return covered || time.Since(s.near) > waitForOther, covered, err
 }
 
 // skip continues behind what retention has dropped before it was counted.

@@ -1,3 +1,5 @@
+-- The events of an upload are looked up in callback_ids, in one index whatever the number of months.
+-- Without overwritten, objects are not read: the planner drops the join, as the primary key is unique.
 CREATE OR REPLACE VIEW upcall.upload_status AS
 SELECT u.upload_id, u.bucket, u.object_key, u.issued_at, u.expires_at, r.revoked_at, u.api_key_id,
     CASE
@@ -9,27 +11,33 @@ SELECT u.upload_id, u.bucket, u.object_key, u.issued_at, u.expires_at, r.revoked
     e.events,
     e.first_at AS uploaded_at,
     e.first_at - u.issued_at AS time_to_upload,
-    e.events > 1 OR e.events = 1 AND EXISTS (
-        SELECT FROM upcall.issued_uploads other JOIN upcall.upload_events later USING (upload_id)
-        WHERE other.bucket = u.bucket AND other.object_key = u.object_key AND other.upload_id <> u.upload_id
-            AND later.received_at > e.first_at
-    ) AS overwritten
+    e.events > 1 OR e.events = 1 AND coalesce(o.received_at >= e.first_at AND o.upload_id IS DISTINCT FROM u.upload_id, false) AS overwritten
 FROM upcall.issued_uploads u
 LEFT JOIN upcall.revoked_uploads r USING (upload_id)
+LEFT JOIN (
+    SELECT DISTINCT s.upload_id FROM upcall.rollup_superseded s JOIN upcall.rollup_generations g USING (generation) WHERE g.stage = 'current'
+) told_twice USING (upload_id)
+LEFT JOIN upcall.rollup_objects o ON o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
+    AND o.object_key = u.object_key AND o.bucket = u.bucket
 CROSS JOIN LATERAL (
-    SELECT count(*) AS events, min(received_at) AS first_at FROM upcall.upload_events WHERE upload_id = u.upload_id
+    SELECT count(*) AS events, min(c.received_at) AS first_at
+    FROM upcall.callback_ids c
+    WHERE c.upload_id = u.upload_id AND (told_twice.upload_id IS NULL OR NOT EXISTS (
+        SELECT FROM upcall.rollup_superseded s JOIN upcall.rollup_generations g USING (generation)
+        WHERE g.stage = 'current' AND s.received_at = c.received_at AND s.event_id = c.id
+    ))
 ) e;
 
-COMMENT ON VIEW upcall.upload_status IS 'What became of each issued upload.';
-COMMENT ON COLUMN upcall.upload_status.upload_id      IS 'issued_uploads.upload_id. Never null.';
-COMMENT ON COLUMN upcall.upload_status.bucket         IS 'issued_uploads.bucket. Never null.';
-COMMENT ON COLUMN upcall.upload_status.object_key     IS 'issued_uploads.object_key. Never null.';
-COMMENT ON COLUMN upcall.upload_status.issued_at      IS 'issued_uploads.issued_at. Never null.';
-COMMENT ON COLUMN upcall.upload_status.expires_at     IS 'issued_uploads.expires_at. Never null.';
-COMMENT ON COLUMN upcall.upload_status.revoked_at     IS 'revoked_uploads.revoked_at. Null when it was not revoked.';
-COMMENT ON COLUMN upcall.upload_status.api_key_id     IS 'issued_uploads.api_key_id. Null when it was issued on the command line.';
+COMMENT ON VIEW upcall.upload_status IS 'What became of each issued upload. Give a range of issued_at.';
+COMMENT ON COLUMN upcall.upload_status.upload_id      IS 'Identity of the upload, which its token carries. Never null.';
+COMMENT ON COLUMN upcall.upload_status.bucket         IS 'Bucket of the object. Never null.';
+COMMENT ON COLUMN upcall.upload_status.object_key     IS 'Full object key. Never null.';
+COMMENT ON COLUMN upcall.upload_status.issued_at      IS 'When it was issued, by the issuer''s clock. Never null.';
+COMMENT ON COLUMN upcall.upload_status.expires_at     IS 'Until when OSS lets the upload begin, by the issuer''s clock. Never null.';
+COMMENT ON COLUMN upcall.upload_status.revoked_at     IS 'Since when its callbacks are refused, by PostgreSQL''s clock. Null if it was not revoked.';
+COMMENT ON COLUMN upcall.upload_status.api_key_id     IS 'Id of the API key that asked for it. Null if it was issued on the command line.';
 COMMENT ON COLUMN upcall.upload_status.status         IS 'The first that is true of: revoked, uploaded, expired (and never used, by PostgreSQL''s clock), issued. Never null.';
-COMMENT ON COLUMN upcall.upload_status.events         IS 'How many callbacks of it were recorded, one for each time that it was used. Never null.';
-COMMENT ON COLUMN upcall.upload_status.uploaded_at    IS 'When the first of them was received, by the receiver''s clock. Null when there is none.';
-COMMENT ON COLUMN upcall.upload_status.time_to_upload IS 'From issued_at to uploaded_at; negative if the two clocks differ by more. Null when it was not uploaded.';
-COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another issued upload to the same object. Never null.';
+COMMENT ON COLUMN upcall.upload_status.events         IS 'How often it was used, each time once. Never null.';
+COMMENT ON COLUMN upcall.upload_status.uploaded_at    IS 'When the first of them was received, by the receiver''s clock. Null if there is none.';
+COMMENT ON COLUMN upcall.upload_status.time_to_upload IS 'From issued_at to uploaded_at; negative if the two clocks differ by more. Null if it was not uploaded.';
+COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another upload to the same object that the roll-ups have read. Never null.';
