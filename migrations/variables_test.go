@@ -258,7 +258,7 @@ func TestVariableIndexHoldsNoOneUp(t *testing.T) {
 			addIndex(t, url, "tenant")
 			reader := connect(t, url)
 			execute(t, reader, "BEGIN; LOCK TABLE upcall.upload_events IN ACCESS SHARE MODE")
-			time.AfterFunc(3*time.Second, func() { reader.Close(context.Background()) })
+			time.AfterFunc(6*time.Second, func() { reader.Close(context.Background()) })
 			return migrations.RemoveVariableIndex(t.Context(), url, "tenant", quiet)
 		}},
 	} {
@@ -266,7 +266,7 @@ func TestVariableIndexHoldsNoOneUp(t *testing.T) {
 			if name == "add" {
 				writer := connect(t, url)
 				execute(t, writer, "BEGIN; LOCK TABLE upcall.upload_events IN ROW EXCLUSIVE MODE")
-				time.AfterFunc(3*time.Second, func() { writer.Close(context.Background()) })
+				time.AfterFunc(6*time.Second, func() { writer.Close(context.Background()) })
 			}
 			done := make(chan error, 1)
 			go func() { done <- tt.work() }()
