@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
 
@@ -19,10 +19,13 @@ const (
 	mostBytes   = 4 << 20
 	// firstID comes before all others.
 	firstID = "'00000000-0000-0000-0000-000000000000'::uuid"
+	// hasStandbys is whether commits wait for synchronous standbys. If not, what is visible was
+	// flushed already, and a barrier would make the intake's commits wait for one more flush.
+	hasStandbys = "current_setting('synchronous_standby_names') <> ''"
 )
 
-// The statements that read a page. A row has either the head or an entry: a full join that no
-// rows meet keeps both, in one statement with one snapshot.
+// The statements that read a page. A row has either the head, which comes first, or an entry: they
+// are read with one snapshot.
 //
 // If there are entries, the statement writes the barrier, so that its transaction ends when
 // the synchronous standby has everything that the statement saw.
@@ -38,14 +41,14 @@ var (
 )
 
 func pageSQL(place, rest string) string {
-	return `WITH head AS MATERIALIZED (
-		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id,
-			repairing IS NOT NULL AS repairing FROM upcall.feed_log
-	), entry AS MATERIALIZED (
-		SELECT ` + place + ` AS placed_at, ` + eventstore.EventColumns() + ` FROM upcall.upload_events WHERE ` + rest + `
-	)
-	SELECT head.*, (SELECT CASE WHEN EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
-	FROM head FULL JOIN entry ON false`
+	columns := place + " AS placed_at, " + eventstore.EventColumns()
+	nulls := strings.Repeat(", NULL", strings.Count(columns, ",")+1)
+	rest = " FROM upcall.upload_events WHERE " + rest
+	return `
+	SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id, repairing IS NOT NULL,
+		CASE WHEN ` + hasStandbys + ` AND EXISTS (SELECT` + rest + `) THEN ` + eventstore.Barrier + ` END` + nulls + ` FROM upcall.feed_log
+	UNION ALL
+	(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ` + columns + rest + `)`
 }
 
 // A head is what a statement knows of the log as a whole.
@@ -64,10 +67,9 @@ func (h *head) fields() []any {
 
 // A chunk is what a statement has read.
 type chunk struct {
-	head    head
-	entries []Entry
-	sizes   []int // of each entry, in bytes
-	full    bool  // there may be more
+	head head
+	rows []*row
+	full bool // there may be more
 }
 
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
@@ -76,36 +78,23 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 	if from.xid == 0 {
 		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
 	}
-	bytes := 0
+	var found *scanner // a statement returns a row at least, with the head
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
-		headFields := c.head.fields()
-		nothing := make([]any, len(headFields))
 		for rows.Next() {
-			raw := rows.RawValues()
-			if raw[0] != nil {
-				if err := rows.Scan(append(slices.Clone(headFields), make([]any, len(raw)-len(headFields))...)...); err != nil {
+			if found == nil {
+				found = newScanner(rows)
+			}
+			if rows.RawValues()[0] != nil {
+				fields := c.head.fields()
+				if err := rows.Scan(append(fields, make([]any, len(found.fields)-len(fields))...)...); err != nil {
 					return err
 				}
-				continue
-			}
-			size := 0
-			for _, value := range raw {
-				size += len(value)
-			}
-			if bytes += size; bytes > mostBytes && len(c.entries) > 0 {
+			} else if more, err := found.scan(rows); err != nil {
+				return err
+			} else if !more {
 				c.full = true
 				break
 			}
-			e := Entry{Event: new(event.Event)}
-			fields := append(slices.Clone(nothing), orZero{&e.Cursor.xid}, nil)
-			if err := rows.Scan(append(fields, eventstore.EventFields(e.Event)...)...); err != nil {
-				return err
-			}
-			e.Cursor.id = e.Event.ID
-			if e.Cursor.xid == 0 {
-				e.Cursor.at = e.Event.ReceivedAt.UnixMicro()
-			}
-			c.entries, c.sizes = append(c.entries, e), append(c.sizes, size)
 		}
 		return rows.Err()
 	}, place, from.id, limit)
@@ -116,12 +105,10 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 		l.forget(l.history.Load())
 		return chunk{}, ErrRestored
 	}
-	c.full = c.full || len(c.entries) >= limit
-	if !slices.IsSortedFunc(c.entries, func(a, b Entry) int { return a.Cursor.compare(b.Cursor.position) }) {
+	c.rows = found.end(c.head.cluster)
+	c.full = c.full || len(c.rows) >= limit
+	if !slices.IsSortedFunc(c.rows, func(a, b *row) int { return a.cursor.compare(b.cursor.position) }) {
 		return chunk{}, fmt.Errorf("read the log: PostgreSQL returned it out of order") // a mistake of ours
-	}
-	for i := range c.entries {
-		c.entries[i].Cursor.system, c.entries[i].Cursor.timeline = c.head.system, c.head.timeline
 	}
 	return c, nil
 }
@@ -176,9 +163,9 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int) (c chunk, next 
 		if gone != nil {
 			return chunk{}, after, gone
 		}
-		if n := len(c.entries); n > 0 {
-			l.hand(c.entries[n-1].Cursor)
-			return c, c.entries[n-1].Cursor, nil
+		if n := len(c.rows); n > 0 {
+			l.hand(c.rows[n-1].cursor)
+			return c, c.rows[n-1].cursor, nil
 		}
 		if from.xid == 0 {
 			after = h.at(position{xid: 1})
@@ -268,12 +255,22 @@ func (l *Log) query(ctx context.Context, name, sql string, read func(pgx.Rows) e
 
 // queryRow scans the only row of a statement.
 func (l *Log) queryRow(ctx context.Context, sql string, fields []any, args ...any) error {
-	return l.query(ctx, "", sql, func(rows pgx.Rows) error {
+	return l.query(ctx, "", sql, oneRow(fields), args...)
+}
+
+// head reads the head of the log, which touches no table.
+func (l *Log) head(ctx context.Context) (now head, err error) {
+	err = l.query(ctx, "upcall_log_head", "SELECT "+thisCluster, oneRow([]any{&now.system, &now.timeline, &now.xmin, &now.xmax}))
+	return now, err
+}
+
+func oneRow(fields []any) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := rows.Scan(fields...); err != nil {
 				return err
 			}
 		}
 		return rows.Err()
-	}, args...)
+	}
 }
