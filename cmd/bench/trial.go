@@ -20,6 +20,7 @@ type trial struct {
 	mostP99   float64                     // is how many times longer it may make the 99th percentile
 	caughtUp  func(context.Context) error // is called after each round; nil does nothing
 	at        float64                     // the rate at which latencies are compared; 0 is half of what it is without
+	halfTurns int                         // is how often the sides take turns where latencies are compared; 0 is as often
 	noRate    bool                        // compare latencies only
 	noLatency bool                        // compare rates only
 }
@@ -39,7 +40,7 @@ func (t *trial) run(ctx context.Context, out io.Writer) error {
 	if t.noLatency {
 		return failure
 	}
-	t.rate = t.at
+	t.rate, t.turns = t.at, cmp.Or(t.halfTurns, t.turns)
 	return errors.Join(failure, t.latencies(ctx, out))
 }
 

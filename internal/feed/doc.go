@@ -23,12 +23,12 @@
 // Next is made for many callers: those at the head share one reader, which polls PostgreSQL for
 // all of them and keeps the latest entries in memory. One that is behind reads for itself.
 // A caller that stops calling costs nothing, so a slow client needs no queue here. Find wakes its
-// caller only for a page with something in it: most of many hooks want little. Entries are shared:
-// do not change them.
+// caller only for a page with something in it, and decodes nothing else: most of many hooks want
+// little. Entries are shared: do not change them.
 //
-// Every entry that they return was on the synchronous standbys before they returned: the
-// statement that reads them commits a barrier. Only [Log.Outline] does not, for consumers whose
-// work is in the same database.
+// Every entry that they return was on the synchronous standbys before they returned: where there
+// are any, the statement that reads entries commits a barrier. Only [Log.Outline] does not, for
+// consumers whose work is in the same database.
 //
 // # After a failover or a restore
 //

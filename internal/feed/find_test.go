@@ -1,13 +1,18 @@
 package feed
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"upcall/internal/dbtest"
+	"upcall/internal/eventstore"
 	"upcall/internal/testing/wait"
 )
 
@@ -23,12 +28,13 @@ func TestFind(t *testing.T) {
 	}
 	_, before := readSome(t, w.Log, start, 2)
 	_, end := readSome(t, w.Log, before, 1)
+	w.Log = must(New(Config{Pool: dbtest.Open(t, w.url, eventstore.OpenFeed), Logger: slog.New(slog.DiscardHandler)}))(t)
 	running, stop := context.WithCancel(t.Context())
 	go w.Run(running)
 
 	var passed atomic.Pointer[Cursor]
 	passed.Store(&start) // of an earlier call, which must not set it back
-	page := must(w.Find(t.Context(), start, 1, func(e Entry) bool { return e.Event.ID == ids[2] }, &passed))(t)
+	page := must(w.Find(t.Context(), start, 1, func(s *Sight) bool { return s.ID == ids[2] }, &passed))(t)
 	if len(page.Entries) != 1 || page.Next != end || *passed.Load() != before {
 		t.Fatalf("got %+v, passed %+v; want the third entry, after %+v", page, passed.Load(), before)
 	}
@@ -37,13 +43,14 @@ func TestFind(t *testing.T) {
 	var wants atomic.Bool
 	pages := make(chan Page, 1)
 	find := func(ctx context.Context) {
-		page, err := w.Find(ctx, end, 10, func(Entry) bool { return wants.Load() }, &passed)
+		page, err := w.Find(ctx, end, 10, func(*Sight) bool { return wants.Load() }, &passed)
 		if err != nil {
 			t.Error(err)
 		}
 		pages <- page
 	}
-	rest := func() []Entry { return must(w.Page(t.Context(), *passed.Load(), 10))(t).Entries }
+	after := func(c *Cursor) []Entry { return must(w.Page(t.Context(), *cmp.Or(c, &end), 100))(t).Entries }
+	rest := func() []Entry { return after(passed.Load()) }
 	go find(t.Context())
 	wait.Until(t, "it waits as a finder", func() bool { // at first it may wait as any reader does
 		add(t, w.pool, time.Now(), 1)
@@ -52,13 +59,15 @@ func TestFind(t *testing.T) {
 		return len(w.tail.finders) == 1
 	})
 	for range 3 {
-		add(t, w.pool, time.Now(), 1)
-		wait.Until(t, "it has passed all there is", func() bool { return len(rest()) == 0 })
+		last := add(t, w.pool, time.Now(), 1)[0]
+		wait.Until(t, "it has passed all there is", func() bool {
+			return slices.ContainsFunc(after(&end), func(e Entry) bool { return e.Event.ID == last }) && len(rest()) == 0
+		})
 	}
 	// One that is behind finds what others have read already.
 	var behind atomic.Pointer[Cursor]
 	limited, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	page = must(w.Find(limited, start, 1, func(e Entry) bool { return e.Event.ID == ids[2] }, &behind))(t)
+	page = must(w.Find(limited, start, 1, func(s *Sight) bool { return s.ID == ids[2] }, &behind))(t)
 	cancel()
 	if len(page.Entries) != 1 {
 		t.Error("a reader that is behind waits for new entries")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +46,7 @@ type Log struct {
 	noticing chan struct{} // has room for one
 	reading  chan struct{} // has room for the readers that are behind and read at once
 	tail     *tail
+	decoder  decoder
 	handed   atomic.Uint64 // the highest xid of a cursor that was handed out
 	marked   atomic.Uint64 // where the last mark is
 	lag      atomic.Pointer[Lag]
@@ -65,7 +65,9 @@ func New(config Config) (*Log, error) {
 		config.Now = time.Now
 	}
 	config.Poll = cmp.Or(config.Poll, 25*time.Millisecond)
-	return &Log{config: config, noticing: make(chan struct{}, 1), reading: make(chan struct{}, mostReading), tail: newTail()}, nil
+	return &Log{
+		config: config, noticing: make(chan struct{}, 1), reading: make(chan struct{}, mostReading), tail: newTail(),
+	}, nil
 }
 
 // Run reads the head for all that wait in [Log.Next], and measures the lag, until ctx ends.
@@ -88,7 +90,7 @@ func (l *Log) Wake() { signal(l.tail.woken) }
 // PostgreSQL cannot be reached, or its standby did not answer.
 func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
 	c, next, err := l.read(ctx, after, limit, false)
-	return Page{Entries: c.entries, Next: next}, err
+	return l.page(c.rows, next, err)
 }
 
 // Outline is [Log.Page] for a consumer whose work is a statement in the same database: of the events it
@@ -96,28 +98,45 @@ func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
 // failover, entries may be lost that it has returned, but then what was made of them is lost, too.
 func (l *Log) Outline(ctx context.Context, after Cursor, limit int) (Page, error) {
 	c, next, err := l.read(ctx, after, limit, true)
-	return Page{Entries: c.entries, Next: next}, err
+	page := Page{Entries: make([]Entry, 0, len(c.rows)), Next: next}
+	for _, r := range c.rows {
+		page.Entries = append(page.Entries, Entry{r.cursor, &event.Event{ID: r.cursor.id, ReceivedAt: r.received}})
+	}
+	return page, err
+}
+
+// page decodes rows.
+func (l *Log) page(rows []*row, next Cursor, err error) (Page, error) {
+	if err != nil {
+		return Page{Next: next}, err
+	}
+	entries, err := l.decoder.entries(rows)
+	return Page{entries, next}, err
 }
 
 // Next is [Log.Page], except that it waits until there is at least one entry. When ctx ends
 // before that, it returns the page without entries and no error. It does not wait for
 // PostgreSQL: if that is away, it returns event.ErrUnavailable at once.
 func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
+	return l.page(l.next(ctx, after, limit))
+}
+
+func (l *Log) next(ctx context.Context, after Cursor, limit int) ([]*row, Cursor, error) {
 	limit = min(max(limit, 1), mostEntries)
 	for {
-		entries, known, changed := l.tail.after(after, limit)
-		if len(entries) > 0 {
-			return Page{Entries: entries, Next: entries[len(entries)-1].Cursor}, nil
+		rows, known, changed := l.tail.after(after, limit)
+		if n := len(rows); n > 0 {
+			return rows, rows[n-1].cursor, nil
 		}
 		if !known {
 			if err := l.tail.recent(time.Now()); err != nil {
-				return Page{Next: after}, err
+				return nil, after, err
 			}
 			c, next, err := l.read(ctx, after, limit, false)
 			if err != nil && ctx.Err() != nil {
-				return Page{Next: after}, nil
-			} else if err != nil || len(c.entries) > 0 {
-				return Page{Entries: c.entries, Next: next}, err
+				return nil, after, nil
+			} else if err != nil || len(c.rows) > 0 {
+				return c.rows, next, err
 			}
 			after = next
 			l.tail.join(after)
@@ -129,16 +148,16 @@ func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
 			done()
 		case <-ctx.Done():
 			done()
-			return Page{Next: after}, nil
+			return nil, after, nil
 		}
 	}
 }
 
-// Find is [Log.Next] for a reader that wants certain entries only: it returns the next page that
-// has one. passed is set to how far nothing was found, while Find runs; its copies are never
+// Find is [Log.Next] for a reader that wants certain entries only: it returns those of the next page
+// that has one. passed is set to how far nothing was found, while Find runs; its copies are never
 // changed. wants is called for entries after they were read, in any goroutine, and must be quick.
 // When ctx ends, Find returns a page without entries.
-func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(Entry) bool, passed *atomic.Pointer[Cursor]) (Page, error) {
+func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(*Sight) bool, passed *atomic.Pointer[Cursor]) (Page, error) {
 	passed.Store(nil)
 	for ctx.Err() == nil {
 		if f := l.tail.find(after, wants, passed); f != nil {
@@ -156,15 +175,27 @@ func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(Entr
 				break
 			}
 		}
-		page, err := l.Next(ctx, after, limit)
-		if err != nil || slices.ContainsFunc(page.Entries, wants) {
-			return page, err
+		rows, next, err := l.next(ctx, after, limit)
+		if err != nil {
+			return Page{Next: next}, err
 		}
-		after = page.Next
-		next := after
+		if found := wanted(rows, wants); len(found) > 0 {
+			return l.page(found, next, nil)
+		}
+		after = next
 		passed.Store(&next)
 	}
 	return Page{Next: after}, nil
+}
+
+// wanted returns those of the rows that a reader wants.
+func wanted(rows []*row, wants func(*Sight) bool) (found []*row) {
+	for _, r := range rows {
+		if s := r.sight(); wants(&s) {
+			found = append(found, r)
+		}
+	}
+	return found
 }
 
 // hand notes that a cursor leaves the process.

@@ -45,7 +45,7 @@ func buffers(t *testing.T, w *world, after position) int {
 	}
 	defer conn.Exec(t.Context(), "DEALLOCATE page")
 	var text []byte
-	if err := conn.QueryRow(t.Context(), fmt.Sprintf("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page('%d', '%s', 100, true)",
+	if err := conn.QueryRow(t.Context(), fmt.Sprintf("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page('%d', '%s', 100)",
 		after.xid, after.id)).Scan(&text); err != nil {
 		t.Fatal(err)
 	}

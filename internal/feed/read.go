@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,18 +20,19 @@ const (
 	mostBytes   = 4 << 20
 	// firstID comes before all others.
 	firstID = "'00000000-0000-0000-0000-000000000000'::uuid"
+	// hasStandbys is whether commits wait for synchronous standbys. If not, what is visible was
+	// flushed already, and a barrier would make the intake's commits wait for one more flush.
+	hasStandbys = "current_setting('synchronous_standby_names') <> ''"
 )
 
-// The statements that read a page. A row has either the head or an entry: a full join that no
-// rows meet keeps both, in one statement with one snapshot.
+// The statements that read a page. A row has either the head, which comes first, or an entry: they
+// are read with one snapshot.
 //
-// If there are entries and $4 is true, the statement writes the barrier, so that its transaction
-// ends when the synchronous standby has everything that the statement saw.
+// If there are entries, a statement that reads them whole writes the barrier, so that its
+// transaction ends when the synchronous standby has everything that the statement saw.
 var (
-	readLog     = pageSQL("recorded_xid, received_at", eventstore.EventColumns(), logOrder)
-	outlineLog  = pageSQL("recorded_xid, received_at", outlineColumns, logOrder)
-	readNulls   = pageSQL("NULL::xid8 AS recorded_xid, received_at", eventstore.EventColumns(), nullOrder)
-	outlineNull = pageSQL("NULL::xid8 AS recorded_xid, received_at", outlineColumns, nullOrder)
+	readLog, outlineLog     = pageSQL("recorded_xid, received_at", logOrder)
+	readNulls, outlineNulls = pageSQL("NULL::xid8 AS recorded_xid, received_at", nullOrder)
 )
 
 const (
@@ -40,19 +42,27 @@ const (
 	nullOrder = `recorded_xid IS NULL AND received_at <= (SELECT null_until FROM upcall.feed_log)
 			AND (received_at, id) > ($1::timestamptz, $2::uuid)
 		ORDER BY received_at, id LIMIT $3::bigint`
-	outlineColumns = "id, received_at"
 )
 
-func pageSQL(place, columns, rest string) string {
-	return `WITH head AS MATERIALIZED (
-		SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id,
-			repairing IS NOT NULL AS repairing FROM upcall.feed_log
-	), entry AS MATERIALIZED (
-		SELECT ` + place + ` AS placed_at, ` + columns + ` FROM upcall.upload_events WHERE ` + rest + `
-	)
-	SELECT head.*, (SELECT CASE WHEN $4::boolean AND EXISTS (SELECT FROM entry) THEN ` + eventstore.Barrier + ` END), entry.*
-	FROM head FULL JOIN entry ON false`
+// pageSQL returns the statement that reads whole events, and the one that reads their ids and times
+// without a barrier.
+func pageSQL(place, rest string) (page, outline string) {
+	rest = " FROM upcall.upload_events WHERE " + rest
+	statement := func(barrier, columns string) string {
+		nulls := strings.Repeat(", NULL", strings.Count(columns, ",")+1)
+		return `
+	SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id, repairing IS NOT NULL, ` + barrier + nulls + `
+	FROM upcall.feed_log
+	UNION ALL
+	(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ` + columns + rest + `)`
+	}
+	place += " AS placed_at, "
+	return statement(`CASE WHEN `+hasStandbys+` AND EXISTS (SELECT`+rest+`) THEN `+eventstore.Barrier+` END`, place+eventstore.EventColumns()),
+		statement("NULL", place+"id, received_at")
 }
+
+// outlineColumns is how many columns of an event are in an outline, the first of them.
+const outlineColumns = 2
 
 // A head is what a statement knows of the log as a whole.
 type head struct {
@@ -70,57 +80,44 @@ func (h *head) fields() []any {
 
 // A chunk is what a statement has read.
 type chunk struct {
-	head    head
-	entries []Entry
-	sizes   []int // of each entry, in bytes
-	full    bool  // there may be more
+	head head
+	rows []*row
+	full bool // there may be more
 }
 
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
 func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool) (c chunk, err error) {
-	name, sql, place, eventFields := "upcall_log", readLog, any(from.xid), eventstore.EventFields
+	name, sql, place := "upcall_log", readLog, any(from.xid)
 	if from.xid == 0 {
 		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
 	}
+	columns := len(event.Columns)
 	if outline {
-		name, eventFields = name+"_outline", func(e *event.Event) []any { return []any{&e.ID, &e.ReceivedAt} }
+		name, columns = name+"_outline", outlineColumns
 		if sql = outlineLog; from.xid == 0 {
-			sql = outlineNull
+			sql = outlineNulls
 		}
 	}
-	bytes := 0
+	var found *scanner // a statement returns a row at least, with the head
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
-		headFields := c.head.fields()
-		nothing := make([]any, len(headFields))
 		for rows.Next() {
-			raw := rows.RawValues()
-			if raw[0] != nil {
-				if err := rows.Scan(append(slices.Clone(headFields), make([]any, len(raw)-len(headFields))...)...); err != nil {
+			if found == nil {
+				found = newScanner(rows, columns)
+			}
+			if rows.RawValues()[0] != nil {
+				fields := c.head.fields()
+				if err := rows.Scan(append(fields, make([]any, len(found.fields)-len(fields))...)...); err != nil {
 					return err
 				}
-				continue
-			}
-			size := 0
-			for _, value := range raw {
-				size += len(value)
-			}
-			if bytes += size; bytes > mostBytes && len(c.entries) > 0 {
+			} else if more, err := found.scan(rows); err != nil {
+				return err
+			} else if !more {
 				c.full = true
 				break
 			}
-			e := Entry{Event: new(event.Event)}
-			fields := append(slices.Clone(nothing), orZero{&e.Cursor.xid}, nil)
-			if err := rows.Scan(append(fields, eventFields(e.Event)...)...); err != nil {
-				return err
-			}
-			e.Cursor.id = e.Event.ID
-			if e.Cursor.xid == 0 {
-				e.Cursor.at = e.Event.ReceivedAt.UnixMicro()
-			}
-			c.entries, c.sizes = append(c.entries, e), append(c.sizes, size)
 		}
 		return rows.Err()
-	}, place, from.id, limit, !outline)
+	}, place, from.id, limit)
 	if err != nil {
 		return chunk{}, err
 	}
@@ -128,12 +125,10 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool)
 		l.forget(l.history.Load())
 		return chunk{}, ErrRestored
 	}
-	c.full = c.full || len(c.entries) >= limit
-	if !slices.IsSortedFunc(c.entries, func(a, b Entry) int { return a.Cursor.compare(b.Cursor.position) }) {
+	c.rows = found.end(c.head.cluster)
+	c.full = c.full || len(c.rows) >= limit
+	if !slices.IsSortedFunc(c.rows, func(a, b *row) int { return a.cursor.compare(b.cursor.position) }) {
 		return chunk{}, fmt.Errorf("read the log: PostgreSQL returned it out of order") // a mistake of ours
-	}
-	for i := range c.entries {
-		c.entries[i].Cursor.system, c.entries[i].Cursor.timeline = c.head.system, c.head.timeline
 	}
 	return c, nil
 }
@@ -188,9 +183,9 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (
 		if gone != nil {
 			return chunk{}, after, gone
 		}
-		if n := len(c.entries); n > 0 {
-			l.hand(c.entries[n-1].Cursor)
-			return c, c.entries[n-1].Cursor, nil
+		if n := len(c.rows); n > 0 {
+			l.hand(c.rows[n-1].cursor)
+			return c, c.rows[n-1].cursor, nil
 		}
 		if from.xid == 0 {
 			after = h.at(position{xid: 1})
@@ -282,12 +277,22 @@ func (l *Log) query(ctx context.Context, name, sql string, read func(pgx.Rows) e
 
 // queryRow scans the only row of a statement.
 func (l *Log) queryRow(ctx context.Context, sql string, fields []any, args ...any) error {
-	return l.query(ctx, "", sql, func(rows pgx.Rows) error {
+	return l.query(ctx, "", sql, oneRow(fields), args...)
+}
+
+// head reads the head of the log, which touches no table.
+func (l *Log) head(ctx context.Context) (now head, err error) {
+	err = l.query(ctx, "upcall_log_head", "SELECT "+thisCluster, oneRow([]any{&now.system, &now.timeline, &now.xmin, &now.xmax}))
+	return now, err
+}
+
+func oneRow(fields []any) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
 		for rows.Next() {
 			if err := rows.Scan(fields...); err != nil {
 				return err
 			}
 		}
 		return rows.Err()
-	}, args...)
+	}
 }

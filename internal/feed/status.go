@@ -51,8 +51,8 @@ func (l *Log) Status(ctx context.Context) (Status, error) {
 	} else if err != nil {
 		s.Unreadable = err.Error()
 	}
-	var now head
-	if err := l.queryRow(ctx, "SELECT "+thisCluster, []any{&now.system, &now.timeline, &now.xmin, &now.xmax}); err != nil {
+	now, err := l.head(ctx)
+	if err != nil {
 		return Status{}, err
 	}
 	s.CompleteBelow, s.Next = now.xmin, now.xmax

@@ -18,7 +18,7 @@ const (
 	failedFor = 250 * time.Millisecond
 	// The head is read at most once in a pause, which is longer under load: a read costs
 	// PostgreSQL as much as many entries.
-	shortPause, longPause = 4 * time.Millisecond, 10 * time.Millisecond
+	shortPause, longPause = 4 * time.Millisecond, 25 * time.Millisecond
 	manyEntries           = 32
 )
 
@@ -30,8 +30,7 @@ type tail struct {
 	start   position // the entries are all that follow it, up to end
 	end     position
 	seen    uint64 // the watermark that end is complete to
-	entries []Entry
-	sizes   []int
+	rows    []*row
 	bytes   int
 
 	changed chan struct{} // closed when there are more entries, or the tail is no longer valid
@@ -55,21 +54,21 @@ func signal(c chan struct{}) {
 	}
 }
 
-// after returns up to limit entries after a cursor, all that are known; known is false if the
-// tail does not reach back to it. Without entries, a receive from changed returns when that may
+// after returns up to limit rows after a cursor, all that are known; known is false if the
+// tail does not reach back to it. Without rows, a receive from changed returns when that may
 // be different.
-func (t *tail) after(c Cursor, limit int) (entries []Entry, known bool, changed <-chan struct{}) {
+func (t *tail) after(c Cursor, limit int) (rows []*row, known bool, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.valid || c.cluster() != t.cluster || c.compare(t.start) < 0 {
 		return nil, false, nil
 	}
-	first, found := slices.BinarySearchFunc(t.entries, c.position, func(e Entry, p position) int { return e.Cursor.compare(p) })
+	first, found := slices.BinarySearchFunc(t.rows, c.position, func(r *row, p position) int { return r.cursor.compare(p) })
 	if found {
 		first++
 	}
-	last := min(first+limit, len(t.entries))
-	return t.entries[first:last:last], true, t.changed
+	last := min(first+limit, len(t.rows))
+	return t.rows[first:last:last], true, t.changed
 }
 
 // join makes the tail begin at a cursor up to which the log is complete, if it is not valid.
@@ -80,7 +79,7 @@ func (t *tail) join(c Cursor) {
 		return
 	}
 	t.valid, t.cluster, t.start, t.end, t.seen = true, c.cluster(), c.position, c.position, 0
-	t.entries, t.sizes, t.bytes = nil, nil, 0
+	t.rows, t.bytes = nil, 0
 }
 
 // wait counts a reader that waits, until it calls the function that it returns.
@@ -109,7 +108,7 @@ func (t *tail) idle(now time.Time) bool {
 func (t *tail) drop(failure error, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.valid, t.entries, t.sizes = false, nil, nil
+	t.valid, t.rows = false, nil
 	t.failure, t.failed = failure, now
 	for f := range t.finders {
 		close(f.found)
@@ -136,18 +135,18 @@ func (t *tail) tell() {
 // A finder is a reader that waits for certain entries only. Whoever adds entries looks for it, so
 // that a hundred readers that want little do not all wake, at once, for each page.
 type finder struct {
-	wants  func(Entry) bool
+	wants  func(*Sight) bool
 	passed *atomic.Pointer[Cursor] // how far nothing was found; nil if nowhere
 	found  chan struct{}           // closed when there is something, or the tail is no longer valid
 }
 
 // find registers a finder that is at the end; it is nil if the cursor is not.
-func (t *tail) find(c Cursor, wants func(Entry) bool, passed *atomic.Pointer[Cursor]) *finder {
+func (t *tail) find(c Cursor, wants func(*Sight) bool, passed *atomic.Pointer[Cursor]) *finder {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := t.start
-	if n := len(t.entries); n > 0 {
-		last = t.entries[n-1].Cursor.position
+	if n := len(t.rows); n > 0 {
+		last = t.rows[n-1].cursor.position
 	}
 	if !t.valid || c.cluster() != t.cluster || c.compare(last) < 0 {
 		return nil
@@ -157,17 +156,29 @@ func (t *tail) find(c Cursor, wants func(Entry) bool, passed *atomic.Pointer[Cur
 	return f
 }
 
+func (f *finder) wantsAny(seen []Sight) bool {
+	for i := range seen {
+		if f.wants(&seen[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *tail) forget(f *finder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.finders, f)
 }
 
-// tellFinders wakes those for which there is something among new entries, and moves the others.
-func (t *tail) tellFinders(entries []Entry) {
-	end := entries[len(entries)-1].Cursor
+// tellFinders wakes those for which there is something among new rows, and moves the others.
+func (t *tail) tellFinders(rows []*row) {
+	if len(t.finders) == 0 {
+		return
+	}
+	end, seen := rows[len(rows)-1].cursor, sights(rows)
 	for f := range t.finders {
-		if slices.ContainsFunc(entries, f.wants) {
+		if f.wantsAny(seen) {
 			close(f.found)
 			delete(t.finders, f)
 		} else {
@@ -183,12 +194,12 @@ func (t *tail) add(c chunk) {
 	if !t.valid {
 		return
 	}
-	t.entries, t.sizes = append(t.entries, c.entries...), append(t.sizes, c.sizes...)
-	for _, size := range c.sizes {
-		t.bytes += size
+	t.rows = append(t.rows, c.rows...)
+	for _, r := range c.rows {
+		t.bytes += len(r.values)
 	}
-	if n := len(c.entries); n > 0 {
-		t.end = c.entries[n-1].Cursor.position
+	if n := len(c.rows); n > 0 {
+		t.end = c.rows[n-1].cursor.position
 	}
 	if !c.full {
 		t.seen = c.head.xmin
@@ -196,18 +207,17 @@ func (t *tail) add(c chunk) {
 			t.end = complete
 		}
 	}
-	if len(t.entries) > keptEntries || t.bytes > keptBytes {
+	if len(t.rows) > keptEntries || t.bytes > keptBytes {
 		n := 0
-		for ; len(t.entries)-n > keptEntries/2 || t.bytes > keptBytes/2; n++ {
-			t.bytes -= t.sizes[n]
+		for ; len(t.rows)-n > keptEntries/2 || t.bytes > keptBytes/2; n++ {
+			t.bytes -= len(t.rows[n].values)
 		}
-		t.start = t.entries[n-1].Cursor.position
-		// Readers may hold what they have been given; the rest can be freed.
-		t.entries, t.sizes = slices.Clone(t.entries[n:]), slices.Clone(t.sizes[n:])
+		t.start = t.rows[n-1].cursor.position
+		t.rows = slices.Clone(t.rows[n:]) // readers may hold what they have been given; the rest can be freed
 	}
-	if len(c.entries) > 0 {
+	if len(c.rows) > 0 {
 		t.tell()
-		t.tellFinders(c.entries)
+		t.tellFinders(c.rows)
 	}
 }
 
@@ -234,6 +244,7 @@ func (l *Log) follow(ctx context.Context) {
 			if wait := l.advance(ctx, woken); wait > 0 {
 				sleep(ctx, wait)
 			}
+			poll.Reset(l.config.Poll)
 		}
 		poll.Stop()
 		l.tail.drop(nil, time.Time{})
@@ -250,9 +261,9 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 		return 0 // the reader that waits joins first
 	}
 	if !woken {
-		// Nothing can be new below the watermark that was seen last. This touches no table.
-		var now head
-		if err := l.queryRow(ctx, "SELECT "+thisCluster, []any{&now.system, &now.timeline, &now.xmin, &now.xmax}); err != nil {
+		// Nothing can be new below the watermark that was seen last.
+		now, err := l.head(ctx)
+		if err != nil {
 			t.drop(err, time.Now())
 			return failedFor
 		}
@@ -269,15 +280,15 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 		t.drop(nil, time.Time{}) // the readers set their cursors back, and join again
 		return 0
 	}
-	if n := len(c.entries); n > 0 {
-		l.hand(c.entries[n-1].Cursor)
+	if n := len(c.rows); n > 0 {
+		l.hand(c.rows[n-1].cursor)
 	}
 	t.add(c)
 	switch {
 	case c.full:
 		signal(t.woken)
 		return 0
-	case len(c.entries) > manyEntries:
+	case len(c.rows) > manyEntries:
 		return longPause
 	}
 	return shortPause

@@ -12,6 +12,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/fault"
+	"upcall/internal/feed"
 	"upcall/internal/ossrule"
 	"upcall/internal/webhook"
 )
@@ -75,18 +76,30 @@ func (f Filter) Matcher() (func(*event.Event) bool, error) {
 	return func(e *event.Event) bool { return m.matches(webhook.Recorded, e) }, nil
 }
 
-// matches reports whether the endpoint gets to know what happened to an event's upload. Every
-// filter sees every entry of the log, so nothing is allocated and the cheapest parts come
-// first.
+// matches reports whether the endpoint gets to know what happened to an event's upload.
 func (m *matcher) matches(kind webhook.Kind, e *event.Event) bool {
 	c := &e.Callback
-	if !slices.Contains(m.On, kind) || len(m.Buckets) > 0 && !slices.Contains(m.Buckets, c.Bucket) {
+	return m.matchesParts(kind, c.Bucket, c.Object, c.MimeType) && m.matchesVars(c.Vars)
+}
+
+// matchesSight is matches for an event that is not decoded yet.
+func (m *matcher) matchesSight(kind webhook.Kind, seen *feed.Sight) bool {
+	return m.matchesParts(kind, seen.Bucket, seen.Object, seen.MimeType) && (len(m.vars) == 0 || m.matchesVars(seen.Vars()))
+}
+
+// matchesParts looks at all but the variables. Every filter sees every entry of the log, so nothing
+// is allocated and the cheapest parts come first.
+func (m *matcher) matchesParts(kind webhook.Kind, bucket, object, contentType string) bool {
+	if !slices.Contains(m.On, kind) || len(m.Buckets) > 0 && !slices.Contains(m.Buckets, bucket) {
 		return false
 	}
-	return (len(m.KeyPrefixes) == 0 || slices.ContainsFunc(m.KeyPrefixes, func(p string) bool { return strings.HasPrefix(c.Object, p) })) &&
-		(len(m.MimeTypes) == 0 || matchesTypes(m.MimeTypes, c.MimeType)) &&
-		!slices.ContainsFunc(m.vars, func(v variable) bool { return !v.matches(c.Vars[v.name]) }) &&
-		(len(m.KeyGlobs) == 0 || slices.ContainsFunc(m.globs, func(g *regexp.Regexp) bool { return g.MatchString(c.Object) }))
+	return (len(m.KeyPrefixes) == 0 || slices.ContainsFunc(m.KeyPrefixes, func(p string) bool { return strings.HasPrefix(object, p) })) &&
+		(len(m.MimeTypes) == 0 || matchesTypes(m.MimeTypes, contentType)) &&
+		(len(m.KeyGlobs) == 0 || slices.ContainsFunc(m.globs, func(g *regexp.Regexp) bool { return g.MatchString(object) }))
+}
+
+func (m *matcher) matchesVars(vars map[string]json.RawMessage) bool {
+	return !slices.ContainsFunc(m.vars, func(v variable) bool { return !v.matches(vars[v.name]) })
 }
 
 func matchesTypes(patterns []string, contentType string) bool {

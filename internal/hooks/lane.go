@@ -26,8 +26,9 @@ const (
 	commitAfter = 200 * time.Millisecond
 	// stopTimeout is how long requests in flight are waited for at the end.
 	stopTimeout = 2 * time.Second
-	// retryEvery is how often a lane looks for retries that others made.
-	retryEvery = 5 * time.Second
+	// never is when a lane without retries looks for them, unless it is told of one before: the
+	// pump looks for all lanes, so that a hundred do not ask PostgreSQL all at once.
+	never = 24 * time.Hour
 	// maxDue is how many due retries a lane holds.
 	maxDue = 64
 )
@@ -86,6 +87,7 @@ type lane struct {
 	changed  chan *Endpoint           // others send the newest version; holds one
 	results  chan result              // of requests; never full
 	wake     chan struct{}            // a slot is free; holds one
+	tick     chan struct{}            // it is time to look at the clock; holds one
 	standing atomic.Pointer[standing] // for others
 	want     chan feed.Cursor         // the reader reads the page after it
 	pages    chan gotPage
@@ -104,6 +106,10 @@ func (s *sieve) asksFor(kind webhook.Kind, e *event.Event) bool {
 	return !e.ReceivedAt.Before(s.received) && s.filter.matches(kind, e)
 }
 
+func (s *sieve) asksForSeen(kind webhook.Kind, seen *feed.Sight) bool {
+	return !seen.ReceivedAt.Before(s.received) && s.filter.matchesSight(kind, seen)
+}
+
 // A gotPage is what the reader has found: a page with something for the endpoint, or an error.
 type gotPage struct {
 	after feed.Cursor
@@ -115,7 +121,7 @@ func newLane(p *Pump, lease *feed.Lease, e *Endpoint) *lane {
 	l := &lane{
 		pump: p, lease: lease, breaker: newBreaker(p.config.Schedule), read: lease.Cursor(),
 		held: make(map[uuid.UUID]bool), flying: make(map[*delivery]bool),
-		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess), wake: make(chan struct{}, 1),
+		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess), wake: make(chan struct{}, 1), tick: make(chan struct{}, 1),
 		want: make(chan feed.Cursor, 1), pages: make(chan gotPage, 1),
 	}
 	l.set(e)
@@ -133,8 +139,6 @@ func (l *lane) run(stop context.Context) {
 	reader.Go(func() { l.reader(ctx) })
 	defer reader.Wait()
 	defer cancel()
-	ticker := time.NewTicker(l.pump.config.tick)
-	defer ticker.Stop()
 	l.confirm(ctx)
 	for {
 		l.ask()
@@ -161,7 +165,7 @@ func (l *lane) run(stop context.Context) {
 				l.finish(ctx, <-l.results)
 			}
 		case <-l.wake:
-		case <-ticker.C:
+		case <-l.tick:
 			l.report()
 			l.lookForRetries(ctx)
 			if l.skim(); l.mustCommit() {
@@ -216,9 +220,9 @@ func (l *lane) reader(ctx context.Context) {
 // deliveries may not begin any more.
 func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
 	// The sieve is looked at after an entry was read, so that none meets an older one than it must.
-	page, err := l.pump.config.Log.Find(ctx, after, pageSize, func(e feed.Entry) bool {
+	page, err := l.pump.config.Log.Find(ctx, after, pageSize, func(seen *feed.Sight) bool {
 		s := l.sieve.Load()
-		return !s.working || s.asksFor(webhook.Recorded, e.Event)
+		return !s.working || s.asksForSeen(webhook.Recorded, seen)
 	}, &l.skimmed)
 	if to := l.skimmed.Load(); to != nil {
 		after = *to

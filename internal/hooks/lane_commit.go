@@ -249,7 +249,7 @@ func (l *lane) loadRetries(ctx context.Context, limit int) {
 	for id := range l.held {
 		held = append(held, id)
 	}
-	l.lookAt = now.Add(retryEvery)
+	l.lookAt = now.Add(never)
 	var due []*delivery
 	_, err := eventstore.Exec(ctx, l.pump.config.Pool, "", `
 		SELECT event_id, received_at, kind, reason, attempts, due_at, xmin::text FROM upcall.hook_retries

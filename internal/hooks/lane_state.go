@@ -21,7 +21,9 @@ func onceClose(c chan struct{}) func() {
 // apply makes the lane work with a newer version of its endpoint. When it confirms, no request
 // with the former version begins any more.
 func (l *lane) apply(ctx context.Context, e *Endpoint) {
-	l.lookAt = time.Time{} // someone may have made retries due
+	if !e.retryAt.IsZero() && e.retryAt.Before(l.lookAt) {
+		l.lookAt = e.retryAt // of one that someone else has made, or one that was held
+	}
 	if e.version <= l.endpoint.version {
 		return
 	}

@@ -107,6 +107,7 @@ func (p *Pump) Run(ctx context.Context) {
 	work.Go(func() { p.writeNotes(after) })
 	work.Go(func() { p.keep(ctx) })
 	work.Go(func() { p.measure(ctx) })
+	work.Go(func() { p.tickLanes(ctx) })
 	p.watch(ctx, &lanes)
 	lanes.Wait()
 	cancel()
@@ -137,8 +138,31 @@ func (p *Pump) watch(ctx context.Context, lanes *sync.WaitGroup) {
 	}
 }
 
+// tickLanes has all lanes look at the clock at once: a hundred that woke one after another would
+// cost the intake much more.
+func (p *Pump) tickLanes(ctx context.Context) {
+	ticker := time.NewTicker(p.config.tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		for _, l := range p.lanes {
+			select {
+			case l.tick <- struct{}{}:
+			default: // it has not looked yet
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
 func (p *Pump) version(ctx context.Context) (version int64, err error) {
-	_, err = eventstore.Exec(ctx, p.config.Pool, "", "SELECT version FROM upcall.hook_changes", func(rows pgx.Rows) (err error) {
+	const sql = "SELECT version FROM upcall.hook_changes"
+	_, err = eventstore.Exec(ctx, p.config.Pool, "upcall_hook_changes", sql, func(rows pgx.Rows) (err error) {
 		version, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
 		return err
 	})

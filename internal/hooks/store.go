@@ -99,8 +99,9 @@ func loadEndpoints(ctx context.Context, pool *pgxpool.Pool, condition string, ar
 	var all []Endpoint
 	_, err := eventstore.Exec(ctx, pool, "", `
 		SELECT id, name, url, filter, headers, max_in_flight, received_since, secret, previous_secret, previous_until, state, reason,
-			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version
-		FROM upcall.hook_endpoints WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
+			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version,
+			(SELECT min(due_at) FROM upcall.hook_retries WHERE endpoint_id = e.id AND due_at IS NOT NULL)
+		FROM upcall.hook_endpoints e WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
 		all, err = pgx.CollectRows(rows, scanEndpoint)
 		return err
 	}, args...)
@@ -116,7 +117,8 @@ func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
 	var secret, previous string
 	err := row.Scan(&e.ID, &e.Name, &e.URL, &filter, &headers, &e.MaxInFlight, (*zeronull.Timestamptz)(&e.received), &secret,
 		(*zeronull.Text)(&previous), (*zeronull.Timestamptz)(&e.RotatedUntil), (*string)(&e.State), (*zeronull.Text)(&e.Reason),
-		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version)
+		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version,
+		(*zeronull.Timestamptz)(&e.retryAt))
 	if err == nil {
 		err = json.Unmarshal(filter, &e.Filter)
 	}
