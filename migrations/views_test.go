@@ -28,6 +28,7 @@ var editions = []string{
 	"351dcd0c1fc47850",
 	"834315e05afeec2d",
 	"c21fe2a0b4475c38",
+	"70489bdd7c2dadc4",
 }
 
 func TestEditionIsRaised(t *testing.T) {

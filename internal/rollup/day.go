@@ -75,7 +75,8 @@ func (s *stint) lookAtDays(ctx context.Context) error {
 		return nil
 	}
 	return s.lease.Commit(ctx, s.lease.Cursor(), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "INSERT INTO upcall.rollup_days (day) SELECT unnest($1::date[]) ON CONFLICT DO NOTHING", over); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO upcall.rollup_days (day) SELECT unnest($1::date[])
+			ON CONFLICT DO NOTHING`, over); err != nil {
 			return fmt.Errorf("add days: %w", err)
 		}
 		_, err := tx.Exec(ctx, "UPDATE upcall.rollup_days SET version = version + 1, stored = false WHERE day = ANY ($1::date[])", revoked)
@@ -219,7 +220,8 @@ func markSQL(order string) string {
 }
 
 // afterDays is when the last of the days has been over for so long that no clock is so wrong.
-const afterDays = "(coalesce((SELECT max(day) FROM upcall.rollup_days), '1970-01-01') + 1)::timestamp AT TIME ZONE 'UTC' + interval '1 hour'"
+const afterDays = "(coalesce((SELECT max(day) FROM upcall.rollup_days), '1970-01-01') + 1)::timestamp" +
+	" AT TIME ZONE 'UTC' + interval '1 hour'"
 
 var (
 	markByXID = markSQL(`recorded_xid IS NOT NULL AND (recorded_xid, id) >= ($1::xid8, $2::uuid)
@@ -268,7 +270,8 @@ func (b *batch) countOverwritten(ctx context.Context, tx pgx.Tx) error {
 	_, err := exec(ctx, tx, "upcall_rollup_overwritten", `
 		INSERT INTO upcall.rollup_overwritten AS o (day, bucket, uploads)
 		SELECT (i.issued_at AT TIME ZONE 'UTC')::date, i.bucket, sum(u.number)::bigint
-		FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::bigint[]) AS u (bucket, object_key, received_at, event_id, number)
+		FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::bigint[])
+			AS u (bucket, object_key, received_at, event_id, number)
 		JOIN upcall.upload_events e ON e.received_at = u.received_at AND e.id = u.event_id
 		JOIN upcall.issued_uploads i ON i.upload_id = e.upload_id AND i.bucket = u.bucket AND i.object_key = u.object_key
 		WHERE (

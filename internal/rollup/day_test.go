@@ -24,14 +24,16 @@ const (
 			SELECT u.*, r.revoked_at, CASE WHEN r.revoked_at IS NOT NULL THEN 'revoked' WHEN events > 0 THEN 'uploaded'
 					WHEN expires_at <= now() THEN 'expired' ELSE 'issued' END AS status,
 				events > 1 OR events = 1 AND EXISTS (
-					SELECT FROM placed later WHERE later.placed AND later.last = 1 AND later.bucket = u.bucket AND later.object_key = u.object_key
+					SELECT FROM placed later WHERE later.placed AND later.last = 1
+						AND later.bucket = u.bucket AND later.object_key = u.object_key
 						AND later.upload_id IS DISTINCT FROM u.upload_id AND later.received_at >= u.first_at) AS overwritten,
 				first_at - issued_at AS took
 			FROM used u LEFT JOIN upcall.revoked_uploads r USING (upload_id)
 		)`
 	plainFunnel = plainStatus + `
 		SELECT concat_ws(' ', day, coalesce(bucket, '-'), count(*) FILTER (WHERE issued), count(*) FILTER (WHERE events > 0),
-			count(*) FILTER (WHERE status = 'issued'), count(*) FILTER (WHERE status = 'expired'), count(*) FILTER (WHERE status = 'revoked'),
+			count(*) FILTER (WHERE status = 'issued'), count(*) FILTER (WHERE status = 'expired'),
+			count(*) FILTER (WHERE status = 'revoked'),
 			count(*) FILTER (WHERE overwritten), count(*) FILTER (WHERE NOT issued),
 			percentile_cont(0.5) WITHIN GROUP (ORDER BY took), percentile_cont(0.95) WITHIN GROUP (ORDER BY took))
 		FROM (
@@ -51,7 +53,8 @@ func (w *world) compareFunnel(t testing.TB, when string) {
 	t.Helper()
 	for name, q := range map[string][2]string{
 		"upload_status": {plainStatus + `
-			SELECT concat_ws(' ', upload_id, bucket, object_key, revoked_at, status, events, first_at, took, overwritten) FROM status ORDER BY 1`, `
+			SELECT concat_ws(' ', upload_id, bucket, object_key, revoked_at, status,
+				events, first_at, took, overwritten) FROM status ORDER BY 1`, `
 			SELECT concat_ws(' ', upload_id, bucket, object_key, revoked_at, status, events, uploaded_at, time_to_upload, overwritten)
 			FROM upcall.upload_status ORDER BY 1`},
 		"upload_funnel": {plainFunnel, viewFunnel},
@@ -140,7 +143,8 @@ func (w *world) revoke(t testing.TB, issued ...issuedUpload) {
 	}
 	wait.Until(t, "revocations are noticed", func() bool {
 		return w.number(t, `SELECT count(*) FROM upcall.revoked_uploads r JOIN upcall.issued_uploads u USING (upload_id)
-			JOIN upcall.rollup_days d ON d.day = (u.issued_at AT TIME ZONE 'UTC')::date WHERE d.stored AND r.revoked_at > d.computed_at`) == 0
+			JOIN upcall.rollup_days d ON d.day = (u.issued_at AT TIME ZONE 'UTC')::date
+			WHERE d.stored AND r.revoked_at > d.computed_at`) == 0
 	})
 }
 
@@ -236,8 +240,10 @@ func TestOverwritesOfStoredDays(t *testing.T) {
 		w.compareFunnel(t, "overwritten")
 	}
 	after := w.number(t, "SELECT sum(overwritten) FROM upcall.upload_funnel WHERE day < (now() AT TIME ZONE 'UTC')::date")
-	if n := w.number(t, storedDays); n != stored || version != w.number(t, "SELECT sum(version) FROM upcall.rollup_days") || after <= before {
-		t.Errorf("%d days are stored, want %d unchanged; %d uploads of those days are overwritten, want more than %d", n, stored, after, before)
+	if n := w.number(t, storedDays); n != stored || after <= before ||
+		version != w.number(t, "SELECT sum(version) FROM upcall.rollup_days") {
+		t.Errorf("%d days are stored, want %d unchanged; %d uploads of those days are overwritten, want more than %d",
+			n, stored, after, before)
 	}
 }
 
@@ -293,7 +299,8 @@ func TestDayChangesWhileItIsComputed(t *testing.T) {
 	kept := make(chan error)
 	go func() { _, err := worker.keepDay(context.Background()); kept <- err }()
 	wait.Until(t, "the day is computed", func() bool {
-		return w.number(t, "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND datname = current_database()") > 0
+		return w.number(t, `SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE NOT granted AND datname = current_database()`) > 0
 	})
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,8 @@ var views = map[string][2]string{
 		SELECT concat_ws(' ', bucket, object_key, uploads, event_id, received_at, size, etag, crc64, mime_type, vars, source, first_at)
 		FROM upcall.uploads ORDER BY 1`},
 	"upload_hourly": {counted + `
-		SELECT concat_ws(' ', date_trunc('hour', received_at AT TIME ZONE 'UTC'), coalesce(bucket, '-'), coalesce(nullif(type, ''), '-'), source,
+		SELECT concat_ws(' ', date_trunc('hour', received_at AT TIME ZONE 'UTC'), coalesce(bucket, '-'),
+			coalesce(nullif(type, ''), '-'), source,
 			count(*), coalesce(sum(size), 0), count(*) FILTER (WHERE nth = 1), count(*) FILTER (WHERE nth > 1))
 		FROM placed GROUP BY date_trunc('hour', received_at AT TIME ZONE 'UTC'), bucket, nullif(type, ''), source ORDER BY 1`, `
 		SELECT concat_ws(' ', hour AT TIME ZONE 'UTC', coalesce(bucket, '-'), coalesce(mime_type, '-'), source,
