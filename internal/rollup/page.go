@@ -30,9 +30,10 @@ func pageSQL(order string) string {
 			CASE WHEN given IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg' WHEN octet_length(given) > 255 THEN 'other'
 				ELSE given END AS type,
 			octet_length(bucket) > 0 AND octet_length(object_key) > 0 AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
-		FROM upcall.upload_events,
-			lower(coalesce(btrim(split_part(mime_type, ';', 1), E' \t'), '') COLLATE "C") AS given
-		WHERE ` + order + `
+		FROM (
+			SELECT *, lower(coalesce(btrim(split_part(mime_type, ';', 1), E' \t'), '') COLLATE "C") AS given
+			FROM upcall.upload_events WHERE ` + order + `
+		) AS told
 	), fresh AS (
 		INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources,
 			first_at, first_id, first_mime_type, first_source, first_size, first_request_id, ` + latestColumns + `)
