@@ -29,6 +29,7 @@ func pageSQL(order string) string {
 			CASE WHEN octet_length(request_id) <= 128 THEN request_id END AS request_id,
 			CASE WHEN given IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg' WHEN octet_length(given) > 255 THEN 'other'
 				ELSE given END AS type,
+			upper(btrim(etag, '"') COLLATE "C") AS plain_etag,
 			octet_length(bucket) > 0 AND octet_length(object_key) > 0 AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
 		FROM (
 			SELECT *, lower(coalesce(btrim(split_part(mime_type, ';', 1), E' \t'), '') COLLATE "C") AS given
@@ -45,10 +46,11 @@ func pageSQL(order string) string {
 		RETURNING bucket, first_at, first_id, first_mime_type, first_source, first_size
 	)
 	SELECT NULL, date_trunc('hour', first_at, 'UTC'), CASE WHEN octet_length(bucket) <= 255 THEN bucket ELSE '' END, '',
-		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', sum(first_size >> 30)::bigint, count(*)
+		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', NULL, '', sum(first_size >> 30)::bigint, count(*)
 	FROM fresh GROUP BY 2, 3, 5, 6
 	UNION ALL
-	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''), 0, 0
+	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''),
+		upload_id, coalesce(plain_etag, ''), 0, 0
 	FROM page WHERE (SELECT count(*) FROM fresh) < (SELECT count(*) FROM page)
 		AND (received_at, id) NOT IN (SELECT first_at, first_id FROM fresh)` // which is hashed, whatever the statistics say
 }
@@ -76,7 +78,8 @@ func (b *batch) read(ctx context.Context, tx pgx.Tx, entries []feed.Entry, fast 
 	var event uuid.NullUUID
 	var gib *int64
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &gib, &n}, func() error {
+	fields := []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &e.uploadID, &e.etag, &gib, &n}
+	_, err = pgx.ForEachRow(rows, fields, func() error {
 		e.id, e.at = event.UUID, e.at.UTC()
 		if event.Valid {
 			events = append(events, e)
