@@ -16,7 +16,7 @@ import (
 type upload struct {
 	at        time.Time // PostgreSQL's microseconds, in UTC
 	id        uuid.UUID
-	mime      string // as mimeType returns it
+	mime      string // as rollup_hourly has it
 	source    string
 	size      pgtype.Int8
 	requestID string // "" if there is none that can be indexed: those of OSS have 24 characters

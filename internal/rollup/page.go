@@ -21,7 +21,7 @@ type told struct {
 // pageSQL reads a page of the log, $4 to $7 in the given order. If $2 is true, uploads to objects that
 // are not there yet become objects, and are counted: then it is one statement for most of a page, and
 // nothing of it leaves PostgreSQL. It returns rows of counts, without an id, and the events
-// that remain. mimeType has the same rule for content types.
+// that remain.
 func pageSQL(order string) string {
 	return `
 	WITH page AS MATERIALIZED (
