@@ -16,16 +16,24 @@ import (
 type upload struct {
 	at        time.Time // PostgreSQL's microseconds, in UTC
 	id        uuid.UUID
-	mime      string // as mimeType returns it
+	mime      string // as rollup_hourly has it
 	source    string
 	size      pgtype.Int8
 	requestID string // "" if there is none that can be indexed: those of OSS have 24 characters
+	uploadID  uuid.NullUUID
+	etag      string // in capitals without quotes; "" if it is not known
 	stored    bool   // in rollup_versions
 }
 
 // compare orders the uploads to an object.
 func (u upload) compare(other upload) int {
 	return cmp.Or(u.at.Compare(other.at), bytes.Compare(u.id[:], other.id[:]))
+}
+
+// same reports whether two events, if they are of different sources, tell of the same upload.
+func (u upload) same(other upload) bool {
+	return u.requestID != "" && u.requestID == other.requestID ||
+		u.uploadID.Valid && u.uploadID == other.uploadID && u.etag != "" && u.etag == other.etag
 }
 
 // rank is lower for what is preferred of sources that tell of the same upload.
@@ -92,8 +100,7 @@ func (o *object) add(u upload) {
 	if found {
 		return
 	}
-	same := func(k upload) bool { return u.requestID != "" && k.requestID == u.requestID }
-	if slices.ContainsFunc(o.known, func(k upload) bool { return same(k) && rank(k.source) < rank(u.source) }) {
+	if slices.ContainsFunc(o.known, func(k upload) bool { return u.same(k) && rank(k.source) < rank(u.source) }) {
 		o.lost = append(o.lost, u)
 		return
 	}
@@ -101,7 +108,7 @@ func (o *object) add(u upload) {
 	o.uploads++
 	o.known = slices.Insert(o.known, i, u)
 	for j := 0; j < len(o.known); {
-		if k := o.known[j]; same(k) && rank(k.source) > rank(u.source) {
+		if k := o.known[j]; u.same(k) && rank(k.source) > rank(u.source) {
 			o.lost = append(o.lost, k)
 			o.known = slices.Delete(o.known, j, j+1)
 			o.uploads--

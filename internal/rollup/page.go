@@ -21,7 +21,7 @@ type told struct {
 // pageSQL reads a page of the log, $4 to $7 in the given order. If $2 is true, uploads to objects that
 // are not there yet become objects, and are counted: then it is one statement for most of a page, and
 // nothing of it leaves PostgreSQL. It returns rows of counts, without an id, and the events
-// that remain. mimeType has the same rule for content types.
+// that remain.
 func pageSQL(order string) string {
 	return `
 	WITH page AS MATERIALIZED (
@@ -29,10 +29,12 @@ func pageSQL(order string) string {
 			CASE WHEN octet_length(request_id) <= 128 THEN request_id END AS request_id,
 			CASE WHEN given IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg' WHEN octet_length(given) > 255 THEN 'other'
 				ELSE given END AS type,
+			upper(btrim(etag, '"') COLLATE "C") AS plain_etag,
 			octet_length(bucket) > 0 AND octet_length(object_key) > 0 AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
-		FROM upcall.upload_events,
-			lower(coalesce(btrim(split_part(mime_type, ';', 1), E' \t'), '') COLLATE "C") AS given
-		WHERE ` + order + `
+		FROM (
+			SELECT *, lower(coalesce(btrim(split_part(mime_type, ';', 1), E' \t'), '') COLLATE "C") AS given
+			FROM upcall.upload_events WHERE ` + order + `
+		) AS told
 	), fresh AS (
 		INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources,
 			first_at, first_id, first_mime_type, first_source, first_size, first_request_id, ` + latestColumns + `)
@@ -44,10 +46,11 @@ func pageSQL(order string) string {
 		RETURNING bucket, first_at, first_id, first_mime_type, first_source, first_size
 	)
 	SELECT NULL, date_trunc('hour', first_at, 'UTC'), CASE WHEN octet_length(bucket) <= 255 THEN bucket ELSE '' END, '',
-		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', sum(first_size >> 30)::bigint, count(*)
+		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', NULL, '', sum(first_size >> 30)::bigint, count(*)
 	FROM fresh GROUP BY 2, 3, 5, 6
 	UNION ALL
-	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''), 0, 0
+	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''),
+		upload_id, coalesce(plain_etag, ''), 0, 0
 	FROM page WHERE (SELECT count(*) FROM fresh) < (SELECT count(*) FROM page)
 		AND (received_at, id) NOT IN (SELECT first_at, first_id FROM fresh)` // which is hashed, whatever the statistics say
 }
@@ -75,7 +78,8 @@ func (b *batch) read(ctx context.Context, tx pgx.Tx, entries []feed.Entry, fast 
 	var event uuid.NullUUID
 	var gib *int64
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &gib, &n}, func() error {
+	fields := []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &e.uploadID, &e.etag, &gib, &n}
+	_, err = pgx.ForEachRow(rows, fields, func() error {
 		e.id, e.at = event.UUID, e.at.UTC()
 		if event.Valid {
 			events = append(events, e)

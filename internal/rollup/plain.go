@@ -10,18 +10,20 @@ import (
 // The plain queries, and what is kept, as lines of text.
 const (
 	// counted has each upload once. Of several sources that tell of the same request to the same
-	// object, the best counts.
+	// object, or of the same issued upload and ETag, the best counts.
 	counted = `
 		WITH ranked AS (
 			SELECT *, array_position(ARRAY['callback', 'notification', 'reconcile'], source) AS rank,
 				bucket IS NOT NULL AND object_key IS NOT NULL AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
 			FROM upcall.upload_events
 		), best AS (
-			SELECT *, min(rank) OVER (PARTITION BY bucket, object_key, request_id) AS best FROM ranked
+			SELECT *, min(rank) OVER (PARTITION BY bucket, object_key, request_id) AS by_request,
+				min(rank) OVER (PARTITION BY bucket, object_key, upload_id, upper(trim(etag, '"'))) AS by_upload FROM ranked
 		), counted AS (
 			SELECT *, CASE WHEN lower(trim(split_part(mime_type, ';', 1)) COLLATE "C") IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg'
 					ELSE lower(coalesce(trim(split_part(mime_type, ';', 1)), '') COLLATE "C") END AS type
-			FROM best WHERE NOT placed OR request_id IS NULL OR rank = best
+			FROM best WHERE NOT coalesce(placed, false) OR (request_id IS NULL OR rank = by_request)
+				AND (upload_id IS NULL OR etag IS NULL OR rank = by_upload)
 		), placed AS (
 			SELECT *, CASE WHEN placed THEN row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at, id) END AS nth,
 				row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at DESC, id DESC) AS last,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"upcall/internal/testing/wait"
 )
 
@@ -25,8 +27,13 @@ func (w *world) addRandom(t testing.TB, random *rand.Rand, n int) {
 			t.Fatal(err)
 		}
 		for range size {
-			bucket, key := any(fmt.Sprintf("bucket-%d", random.IntN(2))), any(fmt.Sprintf("键/%d", random.IntN(60)))
-			request := any(fmt.Sprintf("R%d", random.IntN(8)))
+			bucket, key := any(fmt.Sprintf("bucket-%d", random.IntN(2))), any(fmt.Sprintf("键/%d", 1+2*random.IntN(30)))
+			number := random.IntN(8)
+			request, etag, upload := any(fmt.Sprintf("R%d", number)), any(fmt.Sprintf("E%X", number%2)), any(nil)
+			if object := random.IntN(60); object%2 == 0 { // was issued, and each upload may be made twice
+				key, upload = fmt.Sprintf("键/%d", object), uuid.NewSHA1(uuid.Nil, fmt.Append(nil, object, number%4))
+				etag = []any{etag, fmt.Sprintf(`"e%x"`, number%2)}[random.IntN(2)]
+			}
 			switch random.IntN(12) {
 			case 0:
 				bucket = nil
@@ -44,10 +51,10 @@ func (w *world) addRandom(t testing.TB, random *rand.Rand, n int) {
 				at = at.Truncate(time.Hour) // so that several are at the same moment
 			}
 			_, err := tx.Exec(context.Background(), `INSERT INTO upcall.upload_events
-				(id, received_at, bucket, object_key, size, mime_type, request_id, source, etag, crc64, vars)
-				VALUES (gen_random_uuid(), $1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9::bigint, jsonb_build_object('uid', $10::int))`,
+				(id, received_at, bucket, object_key, size, mime_type, request_id, source, etag, crc64, vars, upload_id)
+				VALUES (gen_random_uuid(), $1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9::bigint, jsonb_build_object('uid', $10::int), $11)`,
 				at, bucket, key, bytes, types[random.IntN(len(types))], request, sources[random.IntN(len(sources))],
-				fmt.Sprintf("%X", random.Uint64()), random.Int64(), random.IntN(100))
+				etag, random.Int64(), random.IntN(100), upload)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -50,13 +50,15 @@ func grow[T any](array any, value T) []T {
 func (c columns) after(first any) []any { return append([]any{first}, c...) }
 
 // uploadColumns are those of rollup_versions that [upload.fields] are for.
-const uploadColumns = "received_at, event_id, mime_type, source, size, coalesce(request_id, '')"
+const uploadColumns = "received_at, event_id, mime_type, source, size, coalesce(request_id, ''), upload_id, coalesce(etag, '')"
 
 func (u *upload) fields() []any {
-	return []any{&u.at, &u.id, &u.mime, &u.source, &u.size, &u.requestID}
+	return []any{&u.at, &u.id, &u.mime, &u.source, &u.size, &u.requestID, &u.uploadID, &u.etag}
 }
 
-func (u upload) values() []any { return []any{u.at, u.id, u.mime, u.source, u.size, u.requestID} }
+func (u upload) values() []any {
+	return []any{u.at, u.id, u.mime, u.source, u.size, u.requestID, u.uploadID, u.etag}
+}
 
 // load reads what is there of the batch's objects.
 func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
@@ -70,7 +72,10 @@ func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		SELECT o.bucket, o.object_key, o.number, o.uploads, o.sources,
 			o.first_at, o.first_id, o.first_mime_type, o.first_source, o.first_size, coalesce(o.first_request_id, ''),
-			o.received_at, o.event_id, o.hourly_mime_type, o.source, o.size, coalesce(o.request_id, '')
+			CASE WHEN o.uploads = 1 THEN o.upload_id ELSE o.first_upload_id END,
+			coalesce(CASE WHEN o.uploads = 1 THEN upper(btrim(o.etag, '"') COLLATE "C") ELSE o.first_etag END, ''),
+			o.received_at, o.event_id, o.hourly_mime_type, o.source, o.size, coalesce(o.request_id, ''),
+			o.upload_id, coalesce(upper(btrim(o.etag, '"') COLLATE "C"), '')
 		FROM unnest($2::text[], $3::text[]) AS u (bucket, object_key)
 		JOIN upcall.rollup_objects o ON o.generation = $1 AND o.bucket = u.bucket AND o.object_key = u.object_key`,
 		c.after(b.generation)...)
@@ -110,8 +115,8 @@ func (b *batch) loadVersions(ctx context.Context, tx pgx.Tx) error {
 		}
 		byNumber[o.number] = o
 		for _, u := range o.coming {
-			if u.requestID != "" {
-				requests.add(o.number, u.requestID)
+			if u.requestID != "" || u.uploadID.Valid {
+				requests.add(o.number, u.requestID, u.uploadID)
 			}
 		}
 	}
@@ -119,10 +124,12 @@ func (b *batch) loadVersions(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	found, err := readVersions(ctx, tx, `
-		SELECT v.number, v.received_at, v.event_id, v.mime_type, v.source, v.size, coalesce(v.request_id, '')
-		FROM unnest($2::bigint[], $3::text[]) AS u (number, request_id) CROSS JOIN LATERAL (
-			SELECT * FROM upcall.rollup_versions
-			WHERE generation = $1 AND number = u.number AND request_id = u.request_id LIMIT 1000) AS v`, requests.after(b.generation))
+		SELECT v.* FROM unnest($2::bigint[], $3::text[], $4::uuid[]) AS u (number, request_id, upload_id) CROSS JOIN LATERAL (
+			(SELECT number, `+uploadColumns+` FROM upcall.rollup_versions
+				WHERE generation = $1 AND number = u.number AND request_id = nullif(u.request_id, '') LIMIT 1000)
+			UNION ALL
+			(SELECT number, `+uploadColumns+` FROM upcall.rollup_versions
+				WHERE generation = $1 AND number = u.number AND upload_id = u.upload_id LIMIT 1000)) AS v`, requests.after(b.generation))
 	if err != nil {
 		return err
 	}
@@ -169,19 +176,21 @@ func readVersions(ctx context.Context, tx pgx.Tx, sql string, args []any) (map[i
 // latest upload from its event e. The log may have dropped that.
 const (
 	objectRows = `unnest($2::text[], $3::text[], $4::bigint[], $5::smallint[],
-			$6::timestamptz[], $7::uuid[], $8::text[], $9::text[], $10::bigint[], $11::text[],
-			$12::timestamptz[], $13::uuid[], $14::text[], $15::text[], $16::bigint[], $17::text[])
+			$6::timestamptz[], $7::uuid[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::uuid[], $13::text[],
+			$14::timestamptz[], $15::uuid[], $16::text[], $17::text[], $18::bigint[], $19::text[], $20::uuid[], $21::text[])
 			AS u (bucket, object_key, uploads, sources, first_at, first_id, first_mime_type, first_source, first_size, first_request_id,
-			received_at, event_id, hourly_mime_type, source, size, request_id)`
+			first_upload_id, first_etag, received_at, event_id, hourly_mime_type, source, size, request_id, upload_id, etag)`
 	objectEvents = ` LEFT JOIN upcall.upload_events e ON e.received_at = u.received_at AND e.id = u.event_id`
 
-	firstColumns = "uploads, sources, first_at, first_id, first_mime_type, first_source, first_size, first_request_id"
-	firstValues  = `u.uploads, u.sources, u.first_at, u.first_id, u.first_mime_type, u.first_source, u.first_size,
-			nullif(u.first_request_id, '')`
+	firstColumns = "uploads, sources, first_at, first_id, first_mime_type, first_source, first_size, first_request_id, " +
+		"first_upload_id, first_etag"
+	firstValues = `u.uploads, u.sources, u.first_at, u.first_id, u.first_mime_type, u.first_source, u.first_size,
+			nullif(u.first_request_id, ''), u.first_upload_id, nullif(u.first_etag, '')`
 	latestColumns = `received_at, event_id, hourly_mime_type, source, size, request_id,
 			etag, mime_type, crc64, operation, upload_id, client_ip, vars`
 	latestValues = `u.received_at, u.event_id, u.hourly_mime_type, u.source, u.size, nullif(u.request_id, ''),
-			e.etag, coalesce(e.mime_type, nullif(u.hourly_mime_type, '')), e.crc64, e.operation, e.upload_id, e.client_ip, e.vars`
+			coalesce(e.etag, nullif(u.etag, '')), coalesce(e.mime_type, nullif(u.hourly_mime_type, '')), e.crc64, e.operation,
+			coalesce(e.upload_id, u.upload_id), e.client_ip, e.vars`
 	thisObject = "o.generation = $1 AND o.bucket = u.bucket AND o.object_key = u.object_key"
 )
 
@@ -246,10 +255,11 @@ func (b *batch) writeVersions(ctx context.Context, tx pgx.Tx) error {
 	}
 	if added != nil {
 		_, err := tx.Exec(ctx, `
-			INSERT INTO upcall.rollup_versions (generation, number, received_at, event_id, mime_type, source, size, request_id)
-			SELECT $1, o.number, u.received_at, u.event_id, u.mime_type, u.source, u.size, nullif(u.request_id, '')
-			FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[])
-				AS u (bucket, object_key, received_at, event_id, mime_type, source, size, request_id)
+			INSERT INTO upcall.rollup_versions (generation, number, received_at, event_id, mime_type, source, size, request_id, upload_id, etag)
+			SELECT $1, o.number, u.received_at, u.event_id, u.mime_type, u.source, u.size, nullif(u.request_id, ''), u.upload_id, nullif(u.etag, '')
+			FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[],
+				$10::uuid[], $11::text[])
+				AS u (bucket, object_key, received_at, event_id, mime_type, source, size, request_id, upload_id, etag)
 			JOIN upcall.rollup_objects o ON `+thisObject, added.after(b.generation)...)
 		if err != nil {
 			return err

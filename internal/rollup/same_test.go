@@ -1,0 +1,67 @@
+package rollup
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// TestSameUpload: an upload that several sources tell of counts once, whatever comes first and by whatever
+// it is known, also if it is among many to its object.
+func TestSameUpload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	worker, run := w.worker(t, time.Minute)
+	run()
+	upload, other := uuid.New(), uuid.New()
+	type tell struct {
+		source, request, etag string
+		upload                *uuid.UUID
+	}
+	callback := tell{"callback", "R", "ABC", &upload}
+	for i, tt := range []struct {
+		first, second tell
+		lost          string // the source of the event that does not count; "" if both do
+	}{
+		{callback, tell{"notification", "R", "ABC", &upload}, "notification"},
+		{tell{"notification", "R", "", nil}, callback, "notification"},
+		{callback, tell{"reconcile", "", "ABC", &upload}, "reconcile"},
+		{tell{"reconcile", "", `"abc"`, &upload}, callback, "reconcile"},
+		{tell{"reconcile", "", "ABC", &upload}, tell{"notification", "R", "ABC", &upload}, "reconcile"},
+		{tell{"notification", "Q", "ABC", &upload}, callback, "notification"},
+		{tell{"reconcile", "", "DEF", &upload}, callback, ""},
+		{tell{"reconcile", "", "ABC", &other}, callback, ""},
+		{tell{"reconcile", "", "", &upload}, tell{"callback", "R", "", &upload}, ""},
+		{tell{"callback", "Q", "ABC", &upload}, callback, ""}, // the same content a second time
+	} {
+		for _, among := range []int{0, 12} {
+			key, hour := fmt.Sprintf("%d/%d", i, among), time.Now().Truncate(time.Hour)
+			add := func(at time.Time, e tell) {
+				w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, request_id, etag, upload_id)
+					VALUES (gen_random_uuid(), $1, 'b', $2, $3, nullif($4, ''), nullif($5, ''), $6)`, at, key, e.source, e.request, e.etag, e.upload)
+			}
+			for n := range among {
+				add(hour.Add(time.Duration(n)*time.Second), tell{source: "callback", request: fmt.Sprint(n)})
+			}
+			add(hour.Add(time.Duration(among)*time.Second/2), tt.first)
+			w.caughtUp(t, worker)
+			add(hour.Add(time.Duration(among)*time.Second/2-2*time.Hour), tt.second)
+			w.caughtUp(t, worker)
+			want := among + 2
+			if tt.lost != "" {
+				want--
+			}
+			if n := w.number(t, "SELECT uploads FROM upcall.rollup_objects WHERE object_key = $1", key); n != want {
+				t.Errorf("%v, then %v, among %d: %d uploads, want %d", tt.first, tt.second, among, n, want)
+			}
+			lost := w.lines(t, `SELECT e.source FROM upcall.rollup_superseded s JOIN upcall.upload_events e ON e.id = s.event_id
+				WHERE object_key = '`+key+`'`)
+			if got := fmt.Sprint(lost); got != "["+tt.lost+"]" {
+				t.Errorf("%v, then %v, among %d: lost %s", tt.first, tt.second, among, got)
+			}
+		}
+	}
+	w.compare(t)
+}
