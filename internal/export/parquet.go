@@ -17,7 +17,7 @@ import (
 const (
 	// A row group is in memory until it is written, so it ends at either of these. Few are better
 	// for readers: each has its own index.
-	groupRows, groupBytes = 64 << 10, 24 << 20
+	groupRows, groupBytes = 64 << 10, 12 << 20
 	// rowsAtOnce is how many rows the library gets at once.
 	rowsAtOnce = 256
 	// dictionaryBytes is up to where a column's values in a row group are each written once, and
