@@ -237,7 +237,7 @@ func TestNotOfRows(t *testing.T) {
 	t.Parallel()
 	for name, ddl := range map[string]string{
 		"renamed table":  "ALTER TABLE upcall.callback_ids RENAME TO other",
-		"dropped column": "ALTER TABLE upcall.upload_events DROP COLUMN etag",
+		"dropped column": "ALTER TABLE upcall.upload_events DROP COLUMN etag CASCADE",
 		"no right":       "REVOKE INSERT ON upcall.upload_events FROM upcall_test_norights",
 		"read only":      "ALTER ROLE upcall_test_norights SET default_transaction_read_only = on",
 	} {
