@@ -3,6 +3,7 @@ package feed
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,7 +79,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 	if from.xid == 0 {
 		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
 	}
-	var found *scanner // a statement returns a row at least, with the head
+	var found *scanner
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
 		for rows.Next() {
 			if found == nil {
@@ -100,6 +101,9 @@ func (l *Log) fetch(ctx context.Context, from position, limit int) (c chunk, err
 	}, place, from.id, limit)
 	if err != nil {
 		return chunk{}, err
+	}
+	if found == nil {
+		return chunk{}, errors.New("read the log: upcall.feed_log has lost its row: restore it from a backup")
 	}
 	if c.head.repairing {
 		l.forget(l.history.Load())
