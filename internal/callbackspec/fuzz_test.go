@@ -179,7 +179,7 @@ func FuzzExpandParse(f *testing.F) {
 		image bool) {
 		for _, s := range []string{bucket, object, etag, mimeType, token, uid} {
 			if !utf8.ValidString(s) || strings.ContainsRune(s, 0) || strings.HasPrefix(s, "${") {
-				t.Skip()
+				return // OSS cannot send it
 			}
 		}
 		want := spec.Callback{

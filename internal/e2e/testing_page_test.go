@@ -205,7 +205,8 @@ func TestTestingOverride(t *testing.T) {
 		}
 	}
 	receiver := base.Services["receiver"]
-	if override.Services["receiver"].Environment["UPCALL_HOOKS_SCHEDULE"] != "100ms,1s" || override.Configs["hooks"].File != "hooks.test.yaml" ||
+	changed := override.Services["receiver"].Environment
+	if changed["UPCALL_HOOKS_SCHEDULE"] != "100ms,1s" || override.Configs["hooks"].File != "hooks.test.yaml" ||
 		len(receiver.Configs) != 1 || receiver.Configs[0].Source != "hooks" ||
 		receiver.Configs[0].Target != receiver.Environment["UPCALL_HOOKS_FILE"] {
 		t.Errorf("got %+v and %+v", override, receiver)

@@ -243,7 +243,7 @@ func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) erro
 	defer l.moving.Unlock()
 	began := time.Now()
 	args := append([]any{l.name, l.consumers.config.Holder, l.consumers.config.Lease}, to.values()...)
-	// The old cursor is a fence: who has the lease now has moved it, or has another name.
+	// The old cursor is a fence: another holder has moved it, or has another name.
 	const move = "UPDATE upcall.feed_consumers SET (" + cursorColumns + `, updated_at, lease_until) =
 		($4, $5, $6, $7, $8, now(), now() + $3::interval)
 		WHERE name = $1 AND lease_holder = $2 AND system_identifier = $9 AND timeline = $10

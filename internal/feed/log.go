@@ -20,10 +20,11 @@ type Entry struct {
 	Event  *event.Event // shared by all readers: do not change it
 }
 
-// A Page is entries that follow each other in the log.
+// A Page is entries of the log in its order: all that there are between two places, or those that
+// its reader wants.
 type Page struct {
-	Entries []Entry // shared by all readers: do not change them
-	Next    Cursor  // where the next page begins: after the last entry
+	Entries []Entry
+	Next    Cursor // where the next page begins: after the last entry
 }
 
 // Config configures a [Log].

@@ -3,6 +3,7 @@ package feed
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool)
 			sql = outlineNulls
 		}
 	}
-	var found *scanner // a statement returns a row at least, with the head
+	var found *scanner
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
 		for rows.Next() {
 			if found == nil {
@@ -120,6 +121,9 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool)
 	}, place, from.id, limit)
 	if err != nil {
 		return chunk{}, err
+	}
+	if found == nil {
+		return chunk{}, errors.New("read the log: upcall.feed_log has lost its row: restore it from a backup")
 	}
 	if c.head.repairing {
 		l.forget(l.history.Load())

@@ -30,12 +30,14 @@ type row struct {
 	event    atomic.Pointer[event.Event]
 }
 
-// Where the columns are that a [Sight] shows, among those of an event.
+// Where columns are that are read on their own, among those of an event.
 var (
-	bucketAt = columnAt("bucket")
-	objectAt = columnAt("object_key")
-	typeAt   = columnAt("mime_type")
-	varsAt   = columnAt("vars")
+	idAt       = columnAt("id")
+	receivedAt = columnAt("received_at")
+	bucketAt   = columnAt("bucket")
+	objectAt   = columnAt("object_key")
+	typeAt     = columnAt("mime_type")
+	varsAt     = columnAt("vars")
 )
 
 func columnAt(name string) int {
@@ -60,10 +62,10 @@ func appendValues(to *strings.Builder, values [][]byte) {
 }
 
 // nextValue returns the first of some values, and the rest of them.
-func nextValue(values string) (value string, null bool, rest string) {
+func nextValue[T string | []byte](values T) (value T, null bool, rest T) {
 	length := int32(uint32(values[0])<<24 | uint32(values[1])<<16 | uint32(values[2])<<8 | uint32(values[3]))
 	if values = values[prefixLength:]; length < 0 {
-		return "", true, values
+		return value, true, values
 	}
 	return values[:length], false, values[length:]
 }
@@ -102,11 +104,8 @@ func (d *decoder) decode(r *row) (*event.Event, error) {
 	fields := eventstore.EventFields(e)
 	d.plan(r.columns, fields)
 	for i, field := range fields {
-		length := int32(binary.BigEndian.Uint32(values))
-		var value []byte
-		if values = values[prefixLength:]; length >= 0 {
-			value, values = values[:length:length], values[length:]
-		}
+		var value []byte // nil if null
+		value, _, values = nextValue(values)
 		if err := d.plans[i].Scan(value, field); err != nil {
 			return nil, fmt.Errorf("read the log: event %s: %s: %w", r.cursor.id, r.columns[i].Name, err)
 		}
@@ -204,8 +203,8 @@ func newScanner(rows pgx.Rows, columns int) *scanner {
 	s.first = len(s.columns) - columns
 	s.fields = make([]any, len(s.columns))
 	s.fields[s.first-2] = orZero{&s.place}
-	s.fields[s.first+columnAt("id")] = &s.id
-	s.fields[s.first+columnAt("received_at")] = &s.at
+	s.fields[s.first+idAt] = &s.id
+	s.fields[s.first+receivedAt] = &s.at
 	return s
 }
 

@@ -19,8 +19,8 @@ func TestSight(t *testing.T) {
 	start := must(w.Now(t.Context()))(t)
 	if _, err := w.pool.Exec(t.Context(), `
 		INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, mime_type, size, crc64, client_ip, vars, source)
-		SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 microsecond', bucket, object_key, mime_type, n, 18446744073709551615, ip::inet,
-			vars::jsonb, 'callback'
+		SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 microsecond', bucket, object_key, mime_type, n,
+			18446744073709551615, ip::inet, vars::jsonb, 'callback'
 		FROM (VALUES (1, 'demo', 'a/文件 "1".jpg', 'image/jpeg', '192.0.2.1', '{"uid": "42", "n": 7, "文": "\"\\u0041"}'),
 			(2, NULL, NULL, NULL, NULL, '{}'),
 			(3, 'demo', NULL, 'text/plain', '2001:db8::1', '{"empty": "", "object": {"a": [1, null]}}'),
@@ -87,5 +87,19 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	if e, err := w.decoder.decode(rows[0]); err != nil || e.Source != event.SourceCallback {
 		t.Errorf("got %+v and %v", e, err)
+	}
+}
+
+// TestLostHead: a table without its row, which names the cluster, is an error and no crash.
+func TestLostHead(t *testing.T) {
+	t.Parallel()
+	w := shared(t)
+	if _, err := w.pool.Exec(t.Context(), "DELETE FROM upcall.feed_log"); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []position{{xid: 1}, {at: 1}} {
+		if c, err := w.fetch(t.Context(), from, 10, false); err == nil {
+			t.Errorf("from %+v: got %+v, want an error", from, c)
+		}
 	}
 }

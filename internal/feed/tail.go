@@ -44,7 +44,10 @@ type tail struct {
 }
 
 func newTail() *tail {
-	return &tail{changed: make(chan struct{}), finders: make(map[*finder]bool), wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	return &tail{
+		changed: make(chan struct{}), finders: make(map[*finder]bool),
+		wanted: make(chan struct{}, 1), woken: make(chan struct{}, 1),
+	}
 }
 
 func signal(c chan struct{}) {

@@ -121,7 +121,8 @@ func newLane(p *Pump, lease *feed.Lease, e *Endpoint) *lane {
 	l := &lane{
 		pump: p, lease: lease, breaker: newBreaker(p.config.Schedule), read: lease.Cursor(),
 		held: make(map[uuid.UUID]bool), flying: make(map[*delivery]bool),
-		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess), wake: make(chan struct{}, 1), tick: make(chan struct{}, 1),
+		changed: make(chan *Endpoint, 1), results: make(chan result, maxInProcess),
+		wake: make(chan struct{}, 1), tick: make(chan struct{}, 1),
 		want: make(chan feed.Cursor, 1), pages: make(chan gotPage, 1),
 	}
 	l.set(e)

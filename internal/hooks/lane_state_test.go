@@ -3,6 +3,7 @@ package hooks
 import (
 	"log/slog"
 	"testing"
+	"time"
 )
 
 // TestStaysPaused: what becomes of requests that were in flight when an operator paused an endpoint
@@ -20,6 +21,29 @@ func TestStaysPaused(t *testing.T) {
 			if !was && (l.endpoint.State != state || l.endpoint.Reason != "an operator") || was && l.working() == (v == disabled) {
 				t.Errorf("%s, verdict %d: it is %s, %q", state, v, l.endpoint.State, l.endpoint.Reason)
 			}
+		}
+	}
+}
+
+// TestToldAgain: a lane that is told of an endpoint that has not changed, as all are once a second,
+// asks PostgreSQL for retries only if there is one that it does not know of. A hundred that asked
+// each time did so at once, and held up the intake.
+func TestToldAgain(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name          string
+		lookAt, retry time.Time
+		want          time.Time
+	}{
+		{"no retry", at.Add(never), time.Time{}, at.Add(never)},
+		{"one that others made", at.Add(never), at, at},
+		{"one before that of the lane", at.Add(time.Hour), at.Add(time.Minute), at.Add(time.Minute)},
+		{"one after that of the lane", at.Add(time.Minute), at.Add(time.Hour), at.Add(time.Minute)},
+	} {
+		l := &lane{endpoint: &Endpoint{version: 7}, lookAt: tt.lookAt}
+		if l.apply(t.Context(), &Endpoint{version: 7, retryAt: tt.retry}); !l.lookAt.Equal(tt.want) {
+			t.Errorf("%s: it looks at %v, want %v", tt.name, l.lookAt, tt.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -40,10 +41,7 @@ func TestNode(t *testing.T) {
 		"--prefer-offline",
 		"standardwebhooks@1.0.0", "cloudevents@10.0.0")
 	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv(toolchain.VariableAll) == "1" {
-			t.Fatalf("npm install: %v: %s", err, out)
-		}
-		t.Skipf("npm install: %v", err)
+		toolchain.NotRun(t, fmt.Sprintf("npm install: %v: %s", err, out))
 	}
 	if err := os.WriteFile(filepath.Join(dir, "reader.js"), []byte(readerJS), 0o600); err != nil {
 		t.Fatal(err)

@@ -98,7 +98,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	now = now.Add(logEvery)
 	h.Ask(t.Context(), anEvent(), false)
-	if got := log.String(); lines() != 2 || !strings.Contains(got, `"failed_since_last_line":3`) || !strings.Contains(got, `"outcome":"invalid"`) {
+	if got := log.String(); lines() != 2 || !strings.Contains(got, `"failed_since_last_line":3`) ||
+		!strings.Contains(got, `"outcome":"invalid"`) {
 		t.Errorf("logged %s", got)
 	}
 }
@@ -150,7 +151,10 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
-	if err := (Config{Timeout: time.Hour}).Check(); !errors.Is(err, webhook.ErrURL) || !errors.Is(err, ErrSecret) || !errors.Is(err, ErrTimeout) {
-		t.Errorf("not all mistakes at once: %v", err)
+	err := Config{Timeout: time.Hour}.Check()
+	for _, want := range []error{webhook.ErrURL, ErrSecret, ErrTimeout} {
+		if !errors.Is(err, want) {
+			t.Errorf("not all mistakes at once: %v", err)
+		}
 	}
 }

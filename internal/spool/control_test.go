@@ -16,6 +16,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/testing/proc"
+	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 )
 
@@ -239,7 +240,7 @@ func TestStrangeRequests(t *testing.T) {
 func TestOtherUser(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root to be another user")
+		toolchain.NotRun(t, "not run: only root can be another user")
 	}
 	dir, err := os.MkdirTemp("", "upcall-spool-") // t.TempDir is in a private directory
 	if err != nil {

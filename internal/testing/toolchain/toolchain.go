@@ -96,10 +96,17 @@ func Need(t testing.TB, name string) {
 	switch {
 	case i < 0:
 		t.Fatalf("no tool is named %q", name)
-	case !tools[i].missing(t.Context()):
-	case os.Getenv(VariableAll) == "1":
-		t.Fatal(tools[i])
-	default:
-		t.Skip(tools[i])
+	case tools[i].missing(t.Context()):
+		NotRun(t, tools[i])
+	}
+}
+
+// NotRun skips the test; with UPCALL_TEST_ALL=1 it fails the test instead.
+func NotRun(t testing.TB, why any) {
+	t.Helper()
+	if os.Getenv(VariableAll) == "1" {
+		t.Fatal(why)
+	} else {
+		t.Skip(why)
 	}
 }
