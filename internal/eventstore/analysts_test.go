@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,31 +51,83 @@ func connectAs(t *testing.T, databaseURL string) *pgx.Conn {
 	return conn
 }
 
+// functionsOfViews are what upload_funnel and upload_freshness call, for which those who read them need
+// the right to execute it. functionsShowNoMore checks that they show no more than views do.
+var functionsOfViews = []string{"funnel_of(date)", "freshness()"}
+
 // TestAnalystsReadViewsOnly tries each table, view, sequence and function of the schema, as the role
 // and as a member of it that has taken off its own limits.
 func TestAnalystsReadViewsOnly(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	name, member := addAnalyst(t, pool)
-	role := connectAs(t, pool.Config().ConnString())
-	if _, err := role.Exec(t.Context(), "SET ROLE "+migrations.AnalystRole); err != nil {
-		t.Fatal(err)
-	}
 	free := connectAs(t, member)
 	if _, err := free.Exec(t.Context(), "SET default_transaction_read_only = off; SET statement_timeout = 0"); err != nil {
 		t.Fatal(err)
 	}
+	conns := []*pgx.Conn{asAnalyst(t, pool), free}
+	wrong, tried := wrongRights(t, pool, conns)
+	for _, line := range wrong {
+		t.Error(line)
+	}
+	for kind, least := range map[string]int{"r": 20, "p": 2, "v": 9, "S": 1, "function": len(functionsOfViews)} {
+		if tried[kind] < least {
+			t.Errorf("found only %d of kind %s", tried[kind], kind)
+		}
+	}
+	for _, sql := range []string{"CREATE TABLE upcall.mine (n int)", "SET ROLE pg_read_all_data", "CREATE ROLE another",
+		"ALTER ROLE " + migrations.AnalystRole + " LOGIN", "SELECT rolpassword FROM pg_authid"} {
+		_, err := free.Exec(t.Context(), sql)
+		if code := migrations.ServerError(err).Code; code != insufficientPrivilege && code != "22023" { // no such role before PostgreSQL 14
+			t.Errorf("%s: %s: %v", name, sql, err)
+		}
+	}
+
+	// What is given by mistake is found, each in its kind. Functions are everyone's unless that is revoked.
+	dbtest.Execute(t, pool.Config().ConnString(), `
+		CREATE TABLE upcall.planted_table (n int);
+		GRANT SELECT (n) ON upcall.planted_table TO PUBLIC;
+		CREATE SEQUENCE upcall.planted_sequence;
+		GRANT USAGE ON SEQUENCE upcall.planted_sequence TO upcall_analyst;
+		CREATE FUNCTION upcall.planted_function() RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE FUNCTION upcall.funnel_of(text) RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE VIEW upcall.planted_view AS SELECT 1 AS n`)
+	found, _ := wrongRights(t, pool, conns)
+	for _, sql := range []string{"SELECT n FROM upcall.planted_table", "nextval('upcall.planted_sequence')",
+		"execute upcall.planted_function()", "execute upcall.funnel_of(text)", "SELECT * FROM upcall.planted_view"} {
+		if !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, sql) }) {
+			t.Errorf("%s is not found in %q", sql, found)
+		}
+	}
+}
+
+// asAnalyst returns a session that has the role of analysts.
+func asAnalyst(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
+	t.Helper()
+	conn := connectAs(t, pool.Config().ConnString())
+	if _, err := conn.Exec(t.Context(), "SET ROLE "+migrations.AnalystRole); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// wrongRights tries everything in the schema, and returns what can be done that should not be, or
+// cannot be that should, and how many of each kind there are.
+func wrongRights(t *testing.T, pool *pgxpool.Pool, conns []*pgx.Conn) (wrong []string, tried map[string]int) {
+	t.Helper()
 	rows, err := pool.Query(t.Context(), `
-		SELECT relkind::text, format('upcall.%I', relname), (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1)
+		SELECT relkind::text, quote_ident(relname), (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1), c.oid
 		FROM pg_class c WHERE relnamespace = 'upcall'::regnamespace AND relkind NOT IN ('i', 'I', 'c')
 		UNION ALL
-		SELECT 'function', p.oid::regprocedure::text, '' FROM pg_proc p WHERE pronamespace = 'upcall'::regnamespace`)
+		SELECT 'function', format('%s(%s)', proname, oidvectortypes(proargtypes)), '', oid
+		FROM pg_proc WHERE pronamespace = 'upcall'::regnamespace`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var kind, relation, column string
-	tried := make(map[string]int)
-	_, err = pgx.ForEachRow(rows, []any{&kind, &relation, &column}, func() error {
+	var kind, name, column string
+	var oid uint32
+	tried = make(map[string]int)
+	_, err = pgx.ForEachRow(rows, []any{&kind, &name, &column, &oid}, func() error {
 		tried[kind]++
 		statements := []string{
 			"INSERT INTO %[1]s DEFAULT VALUES", "UPDATE %[1]s SET %[2]s = %[2]s", "DELETE FROM %[1]s", "TRUNCATE %[1]s",
@@ -89,27 +142,29 @@ func TestAnalystsReadViewsOnly(t *testing.T) {
 			statements = []string{"SELECT nextval('%[1]s')", "SELECT currval('%[1]s')", "SELECT last_value FROM %[1]s", "SELECT setval('%[1]s', 1)"}
 		case "function":
 			statements = nil
-			for _, conn := range []*pgx.Conn{role, free} {
-				var executes bool
-				if err := conn.QueryRow(t.Context(), "SELECT has_function_privilege($1, 'EXECUTE')", relation).Scan(&executes); err != nil || executes {
-					t.Errorf("%s can execute %s (%v)", conn.Config().User, relation, err)
-				}
-			}
 		default:
 			statements = append(statements, "SELECT %[2]s FROM %[1]s LIMIT 1", "SELECT count(*) FROM %[1]s", "COPY %[1]s TO STDOUT")
 		}
-		for _, conn := range []*pgx.Conn{role, free} {
+		for _, conn := range conns {
+			user := conn.Config().User
+			if kind == "function" {
+				var executes bool
+				err := conn.QueryRow(t.Context(), "SELECT has_function_privilege($1::oid, 'EXECUTE')", oid).Scan(&executes)
+				if err != nil || executes != slices.Contains(functionsOfViews, name) {
+					wrong = append(wrong, fmt.Sprintf("%s: execute upcall.%s: %t, %v", user, name, executes, err))
+				}
+			}
 			for _, statement := range append(statements, may) {
 				if statement == "" {
 					continue
 				}
-				sql := strings.ReplaceAll(strings.ReplaceAll(statement, "%[1]s", relation), "%[2]s", column)
+				sql := strings.ReplaceAll(strings.ReplaceAll(statement, "%[1]s", "upcall."+name), "%[2]s", column)
 				_, err := conn.Exec(t.Context(), sql)
 				code := migrations.ServerError(err).Code
 				// A view that no row can be written to is refused for that.
 				refused := code == insufficientPrivilege || kind == "v" && (code == objectNotInPrerequisiteState || code == "0A000")
 				if statement == may && err != nil || statement != may && !refused {
-					t.Errorf("%s: %s: %v", conn.Config().User, sql, err)
+					wrong = append(wrong, fmt.Sprintf("%s: %s: %v", user, sql, err))
 				}
 			}
 		}
@@ -118,18 +173,7 @@ func TestAnalystsReadViewsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, least := range map[string]int{"r": 20, "p": 2, "v": 3, "S": 1} {
-		if tried[kind] < least {
-			t.Errorf("found only %d of kind %s", tried[kind], kind)
-		}
-	}
-	for _, sql := range []string{"CREATE TABLE upcall.mine (n int)", "SET ROLE pg_read_all_data", "CREATE ROLE another",
-		"ALTER ROLE " + migrations.AnalystRole + " LOGIN", "SELECT rolpassword FROM pg_authid"} {
-		_, err := free.Exec(t.Context(), sql)
-		if code := migrations.ServerError(err).Code; code != insufficientPrivilege && code != "22023" { // no such role before PostgreSQL 14
-			t.Errorf("%s: %s: %v", name, sql, err)
-		}
-	}
+	return wrong, tried
 }
 
 // TestAnalystSettings checks what a session of an analyst begins with.

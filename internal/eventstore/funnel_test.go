@@ -110,4 +110,70 @@ func TestUploadFunnel(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	functionsShowNoMore(t, pool)
+}
+
+// functionsShowNoMore checks that the functions that analysts may execute return, with any argument, what
+// analysts can get from the views.
+func functionsShowNoMore(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	conn := asAnalyst(t, pool)
+	ask := func(sql string, args ...any) []string {
+		t.Helper()
+		rows, err := conn.Query(t.Context(), sql, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		return got
+	}
+	const ofViews = `
+		SELECT row(bucket, count(*) FILTER (WHERE issued), count(*) FILTER (WHERE events > 0),
+			count(*) FILTER (WHERE status IN ('issued', 'expired')), count(*) FILTER (WHERE status = 'revoked'),
+			count(*) FILTER (WHERE overwritten), count(*) FILTER (WHERE NOT issued),
+			percentile_cont(0.5) WITHIN GROUP (ORDER BY took), percentile_cont(0.95) WITHIN GROUP (ORDER BY took),
+			coalesce(array_agg(until ORDER BY until) FILTER (WHERE status = 'issued'), '{}'))::text
+		FROM (
+			SELECT true AS issued, bucket, status, events, overwritten, time_to_upload AS took, expires_at AS until
+			FROM upcall.upload_status WHERE (issued_at AT TIME ZONE 'UTC')::date = $1
+			UNION ALL
+			SELECT false, l.bucket, NULL, NULL, NULL, NULL, NULL FROM upcall.upload_log l
+			LEFT JOIN upcall.upload_status s USING (upload_id)
+			WHERE (l.received_at AT TIME ZONE 'UTC')::date = $1 AND s.upload_id IS NULL
+		) AS uploads GROUP BY bucket ORDER BY 1`
+	const ofFunction = `SELECT row(bucket, issued, uploaded, unused, revoked, overwritten, unissued, median, p95,
+		ARRAY(SELECT unnest(unused_until) ORDER BY 1))::text FROM upcall.funnel_of($1) ORDER BY 1`
+	found := 0
+	for _, day := range []any{"2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23", "2026-11-24", "-infinity", "infinity", "0001-01-01", nil} {
+		got := ask(ofFunction, day)
+		if diff := cmp.Diff(ask(ofViews, day), got); diff != "" {
+			t.Errorf("funnel_of(%v) (-views +function): %s", day, diff)
+		}
+		found += len(got)
+	}
+	if found < 4 {
+		t.Errorf("only %d rows were compared", found)
+	}
+	const both = `SELECT f::text FROM upcall.freshness() f EXCEPT SELECT v::text FROM upcall.upload_freshness v`
+	if got := ask(both); len(got) > 0 || len(ask("SELECT consumer FROM upcall.freshness()")) == 0 {
+		t.Errorf("freshness() returns %q, and upload_freshness does not", got)
+	}
+	const columns = `SELECT proname || ': ' || pg_get_function_result(oid) FROM pg_proc
+		WHERE pronamespace = 'upcall'::regnamespace ORDER BY 1`
+	if diff := cmp.Diff([]string{
+		"freshness: TABLE(consumer text, read_until timestamp with time zone, lag_seconds double precision)",
+		"funnel_of: TABLE(bucket text, issued bigint, uploaded bigint, unused bigint, revoked bigint, overwritten bigint, unissued bigint, " +
+			"median interval, p95 interval, unused_until timestamp with time zone[])",
+	}, ask(columns)); diff != "" {
+		t.Error(diff)
+	}
+	// What a caller can name before them, they do not read: not in a schema, and not in temporary tables.
+	const pinned = `SELECT proname::text FROM pg_proc WHERE pronamespace = 'upcall'::regnamespace
+		AND NOT (prosecdef AND provolatile = 's' AND proconfig @> ARRAY['search_path=""'])`
+	if got := ask(pinned); len(got) > 0 {
+		t.Errorf("%q have another search path, or may write", got)
+	}
 }
