@@ -209,10 +209,7 @@ func TestFunnelEqualsThePlainQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.useSome(t, random, issued[100:120])
-	wait.Until(t, "it is built", func() bool {
-		p, err := worker.Progress(t.Context())
-		return err == nil && p.Done
-	})
+	w.rebuilt(t, worker)
 	w.caughtUp(t, worker)
 	w.compareFunnel(t, "built again")
 	w.stored(t, worker, 5)

@@ -19,18 +19,25 @@ import (
 
 // A world is a database with a log and workers.
 type world struct {
-	url  string
-	pool *pgxpool.Pool
+	url  string        // of the log and workers
+	pool *pgxpool.Pool // for statements of the test
 	log  *feed.Log
 	span time.Duration // before now, of random events
+	keys int           // of random events; the more, the fewer uploads of one object tell of the same
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	url := dbtest.URL(t)
-	w := &world{url: url, pool: dbtest.Open(t, url, eventstore.Open), span: 10 * time.Hour}
+	return worldAt(t, url, url)
+}
+
+// worldAt returns a world whose log and workers come to the database through another URL than the test.
+func worldAt(t testing.TB, direct, through string) *world {
+	t.Helper()
+	w := &world{url: through, pool: dbtest.Open(t, direct, eventstore.Open), span: 10 * time.Hour, keys: 60}
 	w.partitions(t, time.Now())
-	log, err := feed.New(feed.Config{Pool: dbtest.Open(t, url, eventstore.OpenFeed), Logger: slog.New(slog.DiscardHandler)})
+	log, err := feed.New(feed.Config{Pool: dbtest.Open(t, through, eventstore.OpenFeed), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +94,9 @@ func (w *world) number(t testing.TB, sql string, args ...any) (n int) {
 	return n
 }
 
-func (w *world) lines(t testing.TB, sql string) []string {
+func (w *world) lines(t testing.TB, sql string, args ...any) []string {
 	t.Helper()
-	rows, err := w.pool.Query(context.Background(), sql)
+	rows, err := w.pool.Query(context.Background(), sql, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
@@ -125,6 +132,18 @@ func (w *world) compare(t testing.TB) {
 	if len(lines) > 0 {
 		t.Errorf("plain queries and what is kept differ:\n%s", head(strings.Join(lines, "\n")))
 	}
+}
+
+// rebuilt waits until a rebuild is complete.
+func (w *world) rebuilt(t testing.TB, worker *Worker) {
+	t.Helper()
+	wait.Until(t, "it is built", func() bool {
+		p, err := worker.Progress(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Done
+	})
 }
 
 func head(s string) string {

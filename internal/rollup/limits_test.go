@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/eventstore"
-	"upcall/internal/testing/wait"
 )
 
 func (w *world) add(t testing.TB, at time.Time, key, mime, source, request string) {
@@ -147,10 +146,7 @@ func TestRebuildKeepsWhatWasDropped(t *testing.T) {
 		if err := Rebuild(t.Context(), w.pool); err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "it is built", func() bool {
-			p, err := worker.Progress(t.Context())
-			return err == nil && p.Done
-		})
+		w.rebuilt(t, worker)
 		w.caughtUp(t, worker)
 		if got := [2]string{fmt.Sprint(w.lines(t, hours)), fmt.Sprint(w.lines(t, objects))}; got != want {
 			t.Errorf("after rebuild:\n got %v\nwant %v", got, want)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"upcall/internal/testing/wait"
 )
@@ -16,21 +17,24 @@ import (
 // other sources, rows without bucket or key, and types in several spellings.
 func (w *world) addRandom(t testing.TB, random *rand.Rand, n int) {
 	t.Helper()
+	if err := w.tryRandom(random, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) tryRandom(random *rand.Rand, n int) error {
 	types := []any{"image/jpeg", "IMAGE/JPG", "image/png", "text/plain; charset=utf-8", " Text/Plain", nil, ""}
 	sources := []string{"callback", "callback", "callback", "notification", "reconcile"}
 	now := time.Now().Truncate(time.Microsecond)
 	for done := 0; done < n; {
 		size := min(1+random.IntN(40), n-done)
 		done += size
-		tx, err := w.pool.Begin(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
+		var batch pgx.Batch // is a transaction
 		for range size {
-			bucket, key := any(fmt.Sprintf("bucket-%d", random.IntN(2))), any(fmt.Sprintf("键/%d", 1+2*random.IntN(30)))
+			bucket, key := any(fmt.Sprintf("bucket-%d", random.IntN(2))), any(fmt.Sprintf("键/%d", 1+2*random.IntN(w.keys/2)))
 			number := random.IntN(8)
 			request, etag, upload := any(fmt.Sprintf("R%d", number)), any(fmt.Sprintf("E%X", number%2)), any(nil)
-			if object := random.IntN(60); object%2 == 0 { // was issued, and each upload may be made twice
+			if object := random.IntN(w.keys); object%2 == 0 { // was issued, and each upload may be made twice
 				key, upload = fmt.Sprintf("键/%d", object), uuid.NewSHA1(uuid.Nil, fmt.Append(nil, object, number%4))
 				etag = []any{etag, fmt.Sprintf(`"e%x"`, number%2)}[random.IntN(2)]
 			}
@@ -50,19 +54,17 @@ func (w *world) addRandom(t testing.TB, random *rand.Rand, n int) {
 			if random.IntN(4) == 0 {
 				at = at.Truncate(time.Hour) // so that several are at the same moment
 			}
-			_, err := tx.Exec(context.Background(), `INSERT INTO upcall.upload_events
+			batch.Queue(`INSERT INTO upcall.upload_events
 				(id, received_at, bucket, object_key, size, mime_type, request_id, source, etag, crc64, vars, upload_id)
 				VALUES (gen_random_uuid(), $1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9::bigint, jsonb_build_object('uid', $10::int), $11)`,
 				at, bucket, key, bytes, types[random.IntN(len(types))], request, sources[random.IntN(len(sources))],
 				etag, random.Int64(), random.IntN(100), upload)
-			if err != nil {
-				t.Fatal(err)
-			}
 		}
-		if err := tx.Commit(context.Background()); err != nil {
-			t.Fatal(err)
+		if err := w.pool.SendBatch(context.Background(), &batch).Close(); err != nil {
+			return fmt.Errorf("add events: %w", err)
 		}
 	}
+	return nil
 }
 
 func seeded(t testing.TB) *rand.Rand {
@@ -120,13 +122,7 @@ func TestRebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.addRandom(t, random, 300)
-		wait.Until(t, "it is built", func() bool {
-			p, err := worker.Progress(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return p.Done
-		})
+		w.rebuilt(t, worker)
 		w.addRandom(t, random, 100)
 		w.caughtUp(t, worker)
 		w.compare(t)

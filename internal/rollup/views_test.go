@@ -9,8 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-
-	"upcall/internal/testing/wait"
 )
 
 // Views as the plain queries over events, and as they are. Each event of counted is an upload.
@@ -84,10 +82,7 @@ func TestViewsEqualThePlainQuery(t *testing.T) {
 	if err := Rebuild(t.Context(), w.pool); err != nil {
 		t.Fatal(err)
 	}
-	wait.Until(t, "it is built", func() bool {
-		p, err := worker.Progress(t.Context())
-		return err == nil && p.Done
-	})
+	w.rebuilt(t, worker)
 	w.addRandom(t, random, 50)
 	w.caughtUp(t, worker)
 	w.compareViews(t)
