@@ -82,9 +82,8 @@ func (cmd *eraseCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		eraser := eventstore.NewEraser(pool, reader, func(line string) { fmt.Fprintln(std.Err, "receiver: "+line) })
 		erased, err := eraser.Erase(ctx, request)
 		switch {
-		case errors.Is(eventstore.Mistake(err), eventstore.ErrMistake):
-			return fault.New(eventstore.ErrMistake, "UPCALL_DATABASE_URL", "run this with the role that owns the tables", "%s",
-				fault.Line(migrations.ServerError(err).Message))
+		case errors.Is(err, eventstore.ErrMistake):
+			return err
 		case err != nil:
 			return fmt.Errorf("%w; run the same command again to go on", fault.OneLine(err))
 		}

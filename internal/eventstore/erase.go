@@ -70,8 +70,11 @@ func NewEraser(pool, reader *pgxpool.Pool, report func(line string)) *Eraser {
 }
 
 // Erase erases what has been received, and returns how much that was, also by an earlier,
-// interrupted call.
+// interrupted call. The error wraps [ErrMistake] if our role may not.
 func (x *Eraser) Erase(ctx context.Context, request EraseRequest) (Erased, error) {
+	if err := x.mayErase(ctx); err != nil {
+		return Erased{}, err
+	}
 	x.request = request
 	for _, step := range []func(context.Context) error{x.begin, x.issued, x.events, x.objects, x.filters} {
 		if err := step(ctx); err != nil {

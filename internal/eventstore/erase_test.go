@@ -331,3 +331,39 @@ func TestEraseGoesOn(t *testing.T) {
 		t.Errorf("the requests are %v", got)
 	}
 }
+
+// TestEraseGoesOnWithTheSame: another request that was interrupted is not taken for this one, and what was
+// received since this one was interrupted is erased, too.
+func TestEraseGoesOnWithTheSame(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	upload := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	requests := []EraseRequest{{Variable: "uid", Value: theirName}, {Variable: "uid", Value: theirNumber}, {Variable: "album", Value: theirName},
+		{Upload: upload}, {Upload: uuid.NullUUID{UUID: uuid.New(), Valid: true}}}
+	for _, request := range requests {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := eraser(t, pool, func(string) { cancel() }).Erase(ctx, request)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("%+v: %v", request, err)
+		}
+	}
+	const noted = "SELECT id || ' ' || (finished_at IS NOT NULL) FROM upcall.erasures ORDER BY id"
+	if diff := cmp.Diff([]string{"1 false", "2 false", "3 false", "4 false", "5 false"}, lines(t, pool, noted)); diff != "" {
+		t.Fatal(diff)
+	}
+	execute(t, pool, "UPDATE upcall.erasures SET asked_at = now() - interval '2 hours'")
+	for _, n := range []int{1, 3} {
+		if _, err := eraser(t, pool, nil).Erase(t.Context(), requests[n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"1 false", "2 true", "3 false", "4 true", "5 false"}, lines(t, pool, noted)); diff != "" {
+		t.Error(diff)
+	}
+	e := theirEvent(theirNumber, time.Now().Add(-time.Hour))
+	e.Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(theirNumber)}
+	record(t, newRecorder(t, Config{Pool: pool}), e, false)
+	if found := holders(t, pool, theirNumber); len(found) > 0 {
+		t.Errorf("what was received since is in %v", found)
+	}
+}
