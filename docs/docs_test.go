@@ -2,6 +2,7 @@
 package docs_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -126,5 +127,31 @@ func TestCompose(t *testing.T) {
 	}
 	if !strings.Contains(string(text), "OSS_ENDPOINT: http://127.0.0.1:${OSSEMU_PORT:-9000}") {
 		t.Error("URLs for the host are not for the port of the host")
+	}
+}
+
+// TestMetrics holds that a page names each metric of the programs.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for _, page := range pages(t) {
+		text.WriteString(page)
+	}
+	named := regexp.MustCompile(`(?:Name: *|NewDesc\()"(upcall_[a-z0-9_]+)"`)
+	found := 0
+	err := filepath.WalkDir("../internal", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, metric := range named.FindAllStringSubmatch(string(source), -1) {
+			if found++; !strings.Contains(text.String(), metric[1]) {
+				t.Errorf("%s makes %s, which no page names", path, metric[1])
+			}
+		}
+		return err
+	})
+	if err != nil || found < 30 {
+		t.Errorf("found %d metrics, %v", found, err)
 	}
 }

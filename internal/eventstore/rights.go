@@ -37,7 +37,7 @@ func Mistake(err error) error {
 	case noSuchDatabase:
 		fix = "create it, or name another one; then run receiver migrate up"
 	case insufficientPrivilege:
-		fix = "grant the rights that docs/operations.md lists under Roles"
+		fix = "grant the rights that docs/database.md lists under Roles"
 	case protocolViolation:
 		fix = "it is a pooler that says so: leave what it names out of the URL, or add it to the pooler's configuration"
 	default:
