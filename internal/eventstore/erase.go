@@ -189,11 +189,11 @@ func (x *Eraser) issued(ctx context.Context) error {
 	}
 }
 
-// eraseIssued erases events of uploads, then the uploads, so that those are found again after an
-// interruption.
+// eraseIssued erases events of uploads, then the uploads, so that those are found again if it is
+// interrupted in between.
 func (x *Eraser) eraseIssued(ctx context.Context, uploads []uuid.UUID) error {
 	const ofUploads = "upload_id = ANY ($1)"
-	if err := x.eraseEvents(ctx, "upcall.upload_events", ofUploads, uploads); err != nil {
+	if err := x.eraseEvents(ctx, "upcall.upload_events", false, ofUploads, uploads); err != nil {
 		return err
 	}
 	return x.step(ctx, `
@@ -224,9 +224,9 @@ func (x *Eraser) events(ctx context.Context) error {
 		x.report(fmt.Sprintf("erasing events: %s (%d of %d)", table, n+1, len(tables)))
 		name := pgx.Identifier{"upcall", table}.Sanitize()
 		if x.request.Upload.Valid {
-			err = x.eraseEvents(ctx, name, "upload_id = $1", x.request.Upload)
+			err = x.eraseEvents(ctx, name, true, "upload_id = $1", x.request.Upload)
 		} else {
-			err = x.eraseEvents(ctx, name, "vars->>$1 = $2", x.request.Variable, x.request.Value)
+			err = x.eraseEvents(ctx, name, true, "vars->>$1 = $2", x.request.Variable, x.request.Value)
 		}
 		if err != nil && migrations.ServerError(err).Code != undefinedTable { // retention has dropped it
 			return err
@@ -241,8 +241,8 @@ func (x *Eraser) events(ctx context.Context) error {
 	return nil
 }
 
-// eraseEvents erases the events of a table that meet a condition.
-func (x *Eraser) eraseEvents(ctx context.Context, table, condition string, args ...any) error {
+// eraseEvents erases the events of a table that meet a condition, and if ledger is set their uploads.
+func (x *Eraser) eraseEvents(ctx context.Context, table string, ledger bool, condition string, args ...any) error {
 	n := len(args)
 	query := fmt.Sprintf(`SELECT received_at, id FROM %s WHERE %s AND (vars <> '{}' OR client_ip IS NOT NULL)
 		AND (received_at, id) > ($%d::timestamptz, $%d::uuid) ORDER BY received_at, id LIMIT $%d`, table, condition, n+1, n+2, n+3)
@@ -257,7 +257,7 @@ func (x *Eraser) eraseEvents(ctx context.Context, table, condition string, args 
 			return err
 		}
 		for some := range slices.Chunk(found, eraseBatch) {
-			if err := x.erase(ctx, table, some); err != nil {
+			if err := x.erase(ctx, table, some, ledger); err != nil {
 				return err
 			}
 		}
@@ -265,8 +265,8 @@ func (x *Eraser) eraseEvents(ctx context.Context, table, condition string, args 
 	}
 }
 
-// erase erases events, what roll-ups and the ledger have of them, and what applications answered.
-func (x *Eraser) erase(ctx context.Context, table string, events []Place) error {
+// erase erases events, what roll-ups and perhaps the ledger have of them, and what applications answered.
+func (x *Eraser) erase(ctx context.Context, table string, events []Place, ledger bool) error {
 	times, ids := make([]time.Time, len(events)), make([]uuid.UUID, len(events))
 	for i, e := range events {
 		times[i], ids[i] = e.At, e.ID
@@ -283,7 +283,7 @@ func (x *Eraser) erase(ctx context.Context, table string, events []Place) error 
 		), attempts AS (
 			UPDATE upcall.hook_attempts SET answer = '' WHERE event_id = ANY ($3) AND answer <> '' RETURNING 1
 		), issued AS (
-			UPDATE upcall.issued_uploads SET vars = '{}' WHERE upload_id IN (SELECT upload_id FROM erased) AND vars <> '{}' RETURNING 1
+			UPDATE upcall.issued_uploads SET vars = '{}' WHERE $4 AND upload_id IN (SELECT upload_id FROM erased) AND vars <> '{}' RETURNING 1
 		), refused AS (
 			UPDATE upcall.refused_callbacks SET source_addr = NULL
 			WHERE upload_id IN (SELECT upload_id FROM erased) AND source_addr IS NOT NULL RETURNING 1
@@ -291,7 +291,7 @@ func (x *Eraser) erase(ctx context.Context, table string, events []Place) error 
 		UPDATE upcall.erasures SET events = events + (SELECT count(*) FROM erased), objects = objects + (SELECT count(*) FROM objects),
 			attempts = attempts + (SELECT count(*) FROM attempts), issued = issued + (SELECT count(*) FROM issued),
 			refusals = refusals + (SELECT count(*) FROM refused)
-		WHERE id = $1`, table), x.id, times, ids)
+		WHERE id = $1`, table), x.id, times, ids, ledger)
 }
 
 // objects erases what roll-ups have of events that retention has dropped.

@@ -1,9 +1,7 @@
 package eventstore
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -17,7 +15,6 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
-	"upcall/internal/testing/wait"
 )
 
 const (
@@ -95,12 +92,15 @@ func fill(t *testing.T, pool *pgxpool.Pool, uid string) (upload IssuedUpload) {
 	}
 	executeArgs(t, pool, `INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, upload_id)
 		VALUES (gen_random_uuid(), 'token_revoked', now(), $1, $2)`, theirAddress, upload.ID)
-	executeArgs(t, pool, `ALTER TABLE upcall.upload_events DETACH PARTITION upcall.`+partitionName(at.AddDate(0, -5, 0)))
+	// Retention has begun with it.
+	old := at.AddDate(0, -5, 0)
+	executeArgs(t, pool, `ALTER TABLE upcall.upload_events DETACH PARTITION upcall.`+partitionName(old))
+	executeArgs(t, pool, `ALTER TABLE upcall.`+partitionName(old)+` RENAME TO `+month{begins: monthOf(old)}.expiredName())
 	// Retention has dropped it, but not its object.
 	executeArgs(t, pool, `DROP TABLE upcall.`+partitionName(at.AddDate(0, -9, 0)))
 	for text, want := range map[string]string{
-		theirName:    "hook_attempts_%s 3 issued_uploads 1 rollup_objects 8 %s06 1 %[2]s10 1 %[2]s11 1",
-		theirAddress: "hook_attempts_%s 3 refused_callbacks 1 rollup_objects 10 %s06 1 %[2]s10 1 %[2]s11 2",
+		theirName:    "expired_events_2026_06 1 hook_attempts_%s 3 issued_uploads 1 rollup_objects 8 %s10 1 %[2]s11 1",
+		theirAddress: "expired_events_2026_06 1 hook_attempts_%s 3 refused_callbacks 1 rollup_objects 10 %s10 1 %[2]s11 2",
 	} {
 		want = fmt.Sprintf(want, time.Now().UTC().Format("2006_01"), "upload_events_2026_")
 		if diff := cmp.Diff(want, strings.Join(holders(t, pool, text), " ")); diff != "" {
@@ -211,159 +211,5 @@ func TestEraseReachesLateEvents(t *testing.T) {
 		record(t, r, e, false)
 		wantRow(t, pool, tt.kept, "SELECT vars <> '{}' FROM upcall.upload_events WHERE id = $1", e.ID)
 		wantRow(t, pool, tt.kept, "SELECT client_ip IS NOT NULL FROM upcall.upload_events WHERE id = $1", e.ID)
-	}
-}
-
-// TestEraseWaitsForRecorders erases while a batch is being recorded that does not know of it.
-func TestEraseWaitsForRecorders(t *testing.T) {
-	t.Parallel()
-	pool := dbtest.Pool(t, Open)
-	r := newRecorder(t, Config{Pool: pool})
-	e := theirEvent(`"`+theirName+`"`, time.Now())
-	record(t, r, newEvent(), false) // the partition
-	blocker, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	const same = "INSERT INTO upcall.callback_ids (upload_id, id, received_at) VALUES (" + noUpload + ", $1, now())"
-	if _, err := blocker.Exec(t.Context(), same, e.ID); err != nil {
-		t.Fatal(err)
-	}
-	recorded := make(chan error, 1)
-	go func() {
-		_, err := r.Record(context.WithoutCancel(t.Context()), e)
-		recorded <- err
-	}()
-	wait.Until(t, "the recorder waits", func() bool { return number(t, pool, waiting) == 1 })
-	erased := make(chan error, 1)
-	go func() {
-		_, err := eraser(t, pool, nil).Erase(context.WithoutCancel(t.Context()), EraseRequest{Variable: "uid", Value: theirName})
-		erased <- err
-	}()
-	wait.Until(t, "the request is noted, and waits", func() bool {
-		return len(erased) > 0 || number(t, pool, "SELECT count(*) FROM upcall.erasures") == 1 && number(t, pool, waiting) == 2
-	})
-	if err := blocker.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(<-recorded, <-erased); err != nil {
-		t.Fatal(err)
-	}
-	if found := holders(t, pool, theirName); len(found) > 0 {
-		t.Errorf("it is still in %v", found)
-	}
-}
-
-const waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-// TestEraseWaitsForRollups erases while a batch of roll-ups copies what is to be erased.
-func TestEraseWaitsForRollups(t *testing.T) {
-	t.Parallel()
-	pool := dbtest.Pool(t, Open)
-	r := newRecorder(t, Config{Pool: pool})
-	e := theirEvent(`"`+theirName+`"`, time.Now())
-	record(t, r, e, false)
-	execute(t, pool, `INSERT INTO upcall.feed_consumers (name, system_identifier, timeline, received_at, id)
-		VALUES ('rollup', 1, 1, now(), gen_random_uuid())`)
-	batch, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sql := range []string{"UPDATE upcall.feed_consumers SET updated_at = now()", `CREATE TEMPORARY TABLE read ON COMMIT DROP AS
-		SELECT * FROM upcall.upload_events`} {
-		if _, err := batch.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	erased := make(chan error, 1)
-	go func() {
-		_, err := eraser(t, pool, nil).Erase(context.WithoutCancel(t.Context()), EraseRequest{Variable: "uid", Value: theirName})
-		erased <- err
-	}()
-	wait.Until(t, "the eraser waits", func() bool { return len(erased) > 0 || number(t, pool, waiting) == 1 })
-	_, err = batch.Exec(t.Context(), `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id,
-		first_mime_type, first_source, received_at, event_id, hourly_mime_type, source, client_ip, vars)
-		SELECT 0, bucket, object_key, 1, 1, received_at, id, '', source, received_at, id, '', source, client_ip, vars FROM read`)
-	if err := errors.Join(err, batch.Commit(t.Context()), <-erased); err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{theirName, theirAddress} {
-		if found := holders(t, pool, text); len(found) > 0 {
-			t.Errorf("%s is still in %v", text, found)
-		}
-	}
-}
-
-// TestEraseGoesOn interrupts an erasure before each of its steps.
-func TestEraseGoesOn(t *testing.T) {
-	t.Parallel()
-	pool := dbtest.Pool(t, Open)
-	fill(t, pool, theirNumber)
-	request := EraseRequest{Variable: "uid", Value: theirNumber}
-	var reports int
-	for stop := 1; ; stop++ {
-		ctx, cancel := context.WithCancel(t.Context())
-		reports = 0
-		got, err := eraser(t, pool, func(line string) {
-			if reports++; reports == stop {
-				cancel()
-			}
-		}).Erase(ctx, request)
-		cancel()
-		if err == nil {
-			want := Erased{Events: 4, Objects: 10, Issued: 1, Attempts: 3, Refusals: 1}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("in %d parts: %s", stop, diff)
-			}
-			break
-		}
-		if !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
-	}
-	if reports < 3 {
-		t.Errorf("it was interrupted only %d times", reports)
-	}
-	if found := holders(t, pool, theirNumber); len(found) > 0 {
-		t.Errorf("it is still in %v", found)
-	}
-	if got := lines(t, pool, "SELECT id || ' ' || (finished_at IS NOT NULL) FROM upcall.erasures"); len(got) != 1 {
-		t.Errorf("the requests are %v", got)
-	}
-}
-
-// TestEraseGoesOnWithTheSame: another request that was interrupted is not taken for this one, and what was
-// received since this one was interrupted is erased, too.
-func TestEraseGoesOnWithTheSame(t *testing.T) {
-	t.Parallel()
-	pool := dbtest.Pool(t, Open)
-	upload := uuid.NullUUID{UUID: uuid.New(), Valid: true}
-	requests := []EraseRequest{{Variable: "uid", Value: theirName}, {Variable: "uid", Value: theirNumber}, {Variable: "album", Value: theirName},
-		{Upload: upload}, {Upload: uuid.NullUUID{UUID: uuid.New(), Valid: true}}}
-	for _, request := range requests {
-		ctx, cancel := context.WithCancel(t.Context())
-		_, err := eraser(t, pool, func(string) { cancel() }).Erase(ctx, request)
-		if !errors.Is(err, context.Canceled) {
-			t.Fatalf("%+v: %v", request, err)
-		}
-	}
-	const noted = "SELECT id || ' ' || (finished_at IS NOT NULL) FROM upcall.erasures ORDER BY id"
-	if diff := cmp.Diff([]string{"1 false", "2 false", "3 false", "4 false", "5 false"}, lines(t, pool, noted)); diff != "" {
-		t.Fatal(diff)
-	}
-	execute(t, pool, "UPDATE upcall.erasures SET asked_at = now() - interval '2 hours'")
-	for _, n := range []int{1, 3} {
-		if _, err := eraser(t, pool, nil).Erase(t.Context(), requests[n]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff([]string{"1 false", "2 true", "3 false", "4 true", "5 false"}, lines(t, pool, noted)); diff != "" {
-		t.Error(diff)
-	}
-	e := theirEvent(theirNumber, time.Now().Add(-time.Hour))
-	e.Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(theirNumber)}
-	record(t, newRecorder(t, Config{Pool: pool}), e, false)
-	if found := holders(t, pool, theirNumber); len(found) > 0 {
-		t.Errorf("what was received since is in %v", found)
 	}
 }
