@@ -123,13 +123,9 @@ func (cmd *logCommand) compare(ctx context.Context, out io.Writer, l *lab, reque
 
 // readerRest is for readers to read what was recorded last.
 func readerRest(context.Context, *side) error {
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(150 * time.Millisecond)
 	return nil
 }
-
-// halfTurns is how often the receivers take turns at half the rate, so that what disturbs the machine
-// for a second meets both: a 99th percentile shows it at once.
-const halfTurns = 10
 
 // readers compares a receiver without endpoints with one whose endpoints match nothing.
 func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
@@ -159,7 +155,7 @@ func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, reque
 	}
 	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests[:len(requests)/3*2], turns: 2, rest: readerRest},
 		what: fmt.Sprintf("no endpoint, and %d endpoints whose filters match nothing", cmd.Endpoints), rounds: cmd.Rounds,
-		leastRate: cmd.LeastRate, mostP99: cmd.MostP99, halfTurns: halfTurns,
+		leastRate: cmd.LeastRate, mostP99: cmd.MostP99,
 		caughtUp: func(ctx context.Context) error { return o.caughtUp(ctx, "", 30*time.Second) }}
 	return t.run(ctx, out)
 }

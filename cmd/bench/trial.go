@@ -6,8 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
+)
+
+const (
+	// latencyTurns is how often the receivers take turns where latencies are compared, so that what
+	// disturbs the machine for a second meets both: a 99th percentile shows it at once.
+	latencyTurns = 10
+	// latencyRepeats is how often each gets all callbacks in such a round: the slowest hundredth is
+	// made by a few moments, and one moment more or less must not decide.
+	latencyRepeats = 3
 )
 
 // A trial compares the intake of a receiver without something that reads the log, and with it: the
@@ -20,7 +30,6 @@ type trial struct {
 	mostP99   float64                     // is how many times longer it may make the 99th percentile
 	caughtUp  func(context.Context) error // is called after each round; nil does nothing
 	at        float64                     // the rate at which latencies are compared; 0 is half of what it is without
-	halfTurns int                         // is how often the sides take turns where latencies are compared; 0 is as often
 	noRate    bool                        // compare latencies only
 	noLatency bool                        // compare rates only
 }
@@ -40,17 +49,26 @@ func (t *trial) run(ctx context.Context, out io.Writer) error {
 	if t.noLatency {
 		return failure
 	}
-	t.rate, t.turns = t.at, cmp.Or(t.halfTurns, t.turns)
+	t.rate, t.turns = t.at, latencyTurns
 	return errors.Join(failure, t.latencies(ctx, out))
 }
 
-// once returns what both sides did in a round.
-func (t *trial) once(ctx context.Context, round int) (without, with result, err error) {
-	got, err := t.round(ctx, round)
-	if err == nil && t.caughtUp != nil {
-		err = t.caughtUp(ctx)
+// once returns what both sides did in a round, in which they get all callbacks so many times.
+func (t *trial) once(ctx context.Context, round, repeats int) (without, with result, err error) {
+	for range repeats {
+		got, err := t.round(ctx, round)
+		if err == nil && t.caughtUp != nil {
+			err = t.caughtUp(ctx)
+		}
+		if err != nil {
+			return result{}, result{}, err
+		}
+		without.add(got[0])
+		with.add(got[1])
 	}
-	return got[0], got[1], err
+	slices.Sort(without.latencies)
+	slices.Sort(with.latencies)
+	return without, with, nil
 }
 
 // rates returns the median rate without readers.
@@ -61,7 +79,7 @@ func (t *trial) rates(ctx context.Context, out io.Writer) (float64, error) {
 		"of the rate\tCPU time an event costs the reader\t")
 	var rates, ratios, costs []float64
 	for round := range t.rounds {
-		without, with, err := t.once(ctx, round)
+		without, with, err := t.once(ctx, round, 1)
 		if err != nil {
 			return 0, err
 		}
@@ -85,12 +103,13 @@ func (t *trial) rates(ctx context.Context, out io.Writer) (float64, error) {
 
 // latencies compares them at a rate below the most.
 func (t *trial) latencies(ctx context.Context, out io.Writer) error {
-	fmt.Fprintf(out, "\n%s, at %.0f callbacks/s\n", t.what, t.rate)
+	fmt.Fprintf(out, "\n%s, at %.0f callbacks/s, %d times %d turns of %d a round\n",
+		t.what, t.rate, latencyRepeats, t.turns, len(t.requests)/t.turns)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "round\twithout: p50\tp99\tp99.9\twith: p50\tp99\tp99.9\tratio of p99\t")
 	var ratios []float64
 	for round := range t.rounds {
-		without, with, err := t.once(ctx, round)
+		without, with, err := t.once(ctx, round, latencyRepeats)
 		if err != nil {
 			return err
 		}

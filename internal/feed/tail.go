@@ -18,7 +18,7 @@ const (
 	failedFor = 250 * time.Millisecond
 	// The head is read at most once in a pause, which is longer under load: a read costs
 	// PostgreSQL as much as many entries.
-	shortPause, longPause = 4 * time.Millisecond, 25 * time.Millisecond
+	shortPause, longPause = 4 * time.Millisecond, 40 * time.Millisecond
 	manyEntries           = 32
 )
 

@@ -20,8 +20,9 @@ const (
 	// deliveries there may be between the cursor and the last one that has begun. After a kill,
 	// so many may be delivered again.
 	pageSize, windowSize = 256, 1024
-	// tick is how often a lane looks at the clock.
-	tick = 100 * time.Millisecond
+	// tick is how often a lane looks at the clock, and idleTicks how many of them one with nothing to
+	// do leaves out.
+	tick, idleTicks = 100 * time.Millisecond, 9
 	// commitAfter is how long an outcome waits for others to be committed with.
 	commitAfter = 200 * time.Millisecond
 	// stopTimeout is how long requests in flight are waited for at the end.
@@ -88,6 +89,7 @@ type lane struct {
 	results  chan result              // of requests; never full
 	wake     chan struct{}            // a slot is free; holds one
 	tick     chan struct{}            // it is time to look at the clock; holds one
+	idle     atomic.Bool              // it has nothing to do
 	standing atomic.Pointer[standing] // for others
 	want     chan feed.Cursor         // the reader reads the page after it
 	pages    chan gotPage
@@ -144,6 +146,7 @@ func (l *lane) run(stop context.Context) {
 	for {
 		l.ask()
 		l.dispatch(ctx)
+		l.idle.Store(l.nothingToDo())
 		select {
 		case <-ctx.Done():
 			l.interrupt()
@@ -177,6 +180,12 @@ func (l *lane) run(stop context.Context) {
 			l.commit(ctx)
 		}
 	}
+}
+
+// nothingToDo reports whether the lane only waits for its reader, or for a retry that is not due soon.
+func (l *lane) nothingToDo() bool {
+	return l.reading && len(l.window) == 0 && len(l.held) == 0 && !l.breaker.open && l.pending.nothing() &&
+		l.lookAt.Sub(l.pump.now()) > (idleTicks+1)*l.pump.config.tick
 }
 
 // working reports whether deliveries may begin.

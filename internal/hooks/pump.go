@@ -139,11 +139,11 @@ func (p *Pump) watch(ctx context.Context, lanes *sync.WaitGroup) {
 }
 
 // tickLanes has all lanes look at the clock at once: a hundred that woke one after another would
-// cost the intake much more.
+// cost the intake much more. Those with nothing to do are left alone for most of the time.
 func (p *Pump) tickLanes(ctx context.Context) {
 	ticker := time.NewTicker(p.config.tick)
 	defer ticker.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -151,6 +151,9 @@ func (p *Pump) tickLanes(ctx context.Context) {
 		}
 		p.mu.Lock()
 		for _, l := range p.lanes {
+			if l.idle.Load() && n%(idleTicks+1) != 0 {
+				continue
+			}
 			select {
 			case l.tick <- struct{}{}:
 			default: // it has not looked yet
