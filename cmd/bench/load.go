@@ -36,6 +36,7 @@ func (l load) warmUp(n int) int { return max(n/10, l.clients) }
 type result struct {
 	took        time.Duration
 	latencies   []time.Duration // of all requests, sorted
+	tails       []time.Duration // the 99th percentile of each turn
 	answers     []time.Time     // when each request was answered, in their order
 	receiverCPU time.Duration
 	postgresCPU time.Duration

@@ -10,6 +10,7 @@ import (
 
 	"upcall/internal/cli"
 	"upcall/internal/hooks"
+	"upcall/internal/rollup"
 	"upcall/internal/webhook"
 	"upcall/migrations"
 )
@@ -156,6 +157,6 @@ func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, reque
 	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests[:len(requests)/3*2], turns: 2, rest: readerRest},
 		what: fmt.Sprintf("no endpoint, and %d endpoints whose filters match nothing", cmd.Endpoints), rounds: cmd.Rounds,
 		leastRate: cmd.LeastRate, mostP99: cmd.MostP99,
-		caughtUp: func(ctx context.Context) error { return o.caughtUp(ctx, "", 30*time.Second) }}
+		caughtUp: func(ctx context.Context) error { return o.caughtUp(ctx, rollup.Consumer, 30*time.Second) }}
 	return t.run(ctx, out)
 }

@@ -77,12 +77,12 @@ func (cmd *rollupCommand) intake(ctx context.Context, out io.Writer, l *lab) err
 		return err
 	}
 	how := load{cmd.Clients, false}
-	without, err := l.newSide(ctx, "no_rollups", how, func(own *lab) error { return withoutRollups(ctx, own) })
+	without, err := l.newSide(ctx, "no_rollups", how, nil)
 	if err != nil {
 		return err
 	}
 	defer without.close()
-	with, err := l.newSide(ctx, "rollups", how, nil)
+	with, err := l.newRollupSide(ctx, "rollups", how, "", nil)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (cmd *rollupCommand) lag(ctx context.Context, out io.Writer, l *lab) error 
 	if err != nil {
 		return err
 	}
-	s, err := l.newSideProfiled(ctx, "lag", how, cmd.ProfileTo, nil)
+	s, err := l.newRollupSide(ctx, "lag", how, cmd.ProfileTo, nil)
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func (cmd *rollupCommand) backlog(ctx context.Context, out io.Writer, l *lab) er
 
 // catchUp returns how many events a second are counted, once it has begun.
 func (cmd *rollupCommand) catchUp(ctx context.Context, l *lab, size int) (rate float64, used result, err error) {
-	s, err := l.newSide(ctx, fmt.Sprintf("backlog_%d", size), load{1, false}, func(own *lab) error {
+	s, err := l.newRollupSide(ctx, fmt.Sprintf("backlog_%d", size), load{1, false}, "", func(own *lab) error {
 		if err := own.fillBy(ctx, 0, cmd.Backlog, cmd.Backlog, size); err != nil {
 			return err
 		}

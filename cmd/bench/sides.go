@@ -30,13 +30,20 @@ func (l *lab) createDatabase(ctx context.Context, name string) (string, error) {
 	return database.String(), nil
 }
 
-// newSide starts a receiver with a database of its own, which is prepared first.
+// newSide starts a receiver with a database of its own, which is prepared first. It has no roll-ups,
+// so that they are in no comparison but their own.
 func (l *lab) newSide(ctx context.Context, name string, how load, prepare func(*lab) error) (*side, error) {
-	return l.newSideProfiled(ctx, name, how, "", prepare)
+	return l.newRollupSide(ctx, name, how, "", func(own *lab) error {
+		if err := withoutRollups(ctx, own); err != nil || prepare == nil {
+			return err
+		}
+		return prepare(own)
+	})
 }
 
-// newSideProfiled also writes a CPU profile of the receiver, unless the file's name is empty.
-func (l *lab) newSideProfiled(ctx context.Context, name string, how load, profile string, prepare func(*lab) error) (*side, error) {
+// newRollupSide is newSide with roll-ups. It also writes a CPU profile of the receiver, unless the
+// file's name is empty.
+func (l *lab) newRollupSide(ctx context.Context, name string, how load, profile string, prepare func(*lab) error) (*side, error) {
 	database, err := l.createDatabase(ctx, name)
 	if err != nil {
 		return nil, err
@@ -134,11 +141,12 @@ func (m *match) round(ctx context.Context, number int) (all [2]result, err error
 			if err != nil {
 				return all, err
 			}
+			slices.Sort(got.latencies)
+			got.tails = []time.Duration{quantile(got.latencies, .99)}
 			all[which].add(got)
 		}
 	}
-	for i, s := range m.sides {
-		slices.Sort(all[i].latencies)
+	for _, s := range m.sides {
 		if err := s.expect(ctx, per*m.turns); err != nil {
 			return all, err
 		}
@@ -150,6 +158,7 @@ func (m *match) round(ctx context.Context, number int) (all [2]result, err error
 func (r *result) add(more result) {
 	r.took += more.took
 	r.latencies = append(r.latencies, more.latencies...)
+	r.tails = append(r.tails, more.tails...)
 	r.receiverCPU += more.receiverCPU
 	r.postgresCPU += more.postgresCPU
 }

@@ -37,6 +37,7 @@ type batch struct {
 	objects    []*object // in the order in which their rows are locked
 	dead       []deadLetter
 	there      map[group]bool // types, without a source, that have a row already
+	touches    bool           // an event may be of one of the days
 	lost       columns        // uploads of superseded events, and when those were received
 }
 
@@ -114,8 +115,10 @@ func (b *batch) apply(ctx context.Context, tx pgx.Tx, entries []feed.Entry, not 
 	if err := b.countOverwritten(ctx, tx); err != nil {
 		return fmt.Errorf("count overwritten uploads: %w", err)
 	}
-	if err := b.markDays(ctx, tx, entries); err != nil {
-		return fmt.Errorf("mark days: %w", err)
+	if b.touches || b.lost != nil {
+		if err := b.markDays(ctx, tx, entries); err != nil {
+			return fmt.Errorf("mark days: %w", err)
+		}
 	}
 	return writeDead(ctx, tx, b.dead, b.now)
 }

@@ -211,13 +211,16 @@ func markSQL(order string) string {
 			SELECT upload_id, received_at FROM unnest($5::uuid[], $6::timestamptz[]) AS lost (upload_id, received_at)
 		) AS e
 		LEFT JOIN upcall.issued_uploads i ON i.upload_id = e.upload_id
-		WHERE (e.received_at >= (SELECT ` + afterDays + `)
-			AND (e.upload_id IS NULL OR get_byte(uuid_send(e.upload_id), 6) >> 4 = 7 AND e.upload_id >= (SELECT
-				(lpad(to_hex((extract(epoch FROM ` + afterDays + `) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid)
-			)) IS NOT TRUE
+		WHERE ` + mayTouch + `
 	) AS touched
 	WHERE d.day = touched.day AND d.day >= ` + firstDay
 }
+
+// mayTouch is whether an event e may be of one of the days.
+const mayTouch = `(e.received_at >= (SELECT ` + afterDays + `)
+			AND (e.upload_id IS NULL OR get_byte(uuid_send(e.upload_id), 6) >> 4 = 7 AND e.upload_id >= (SELECT
+				(lpad(to_hex((extract(epoch FROM ` + afterDays + `) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid)
+			)) IS NOT TRUE`
 
 // afterDays is when the last of the days has been over for so long that no clock is so wrong.
 const afterDays = "(coalesce((SELECT max(day) FROM upcall.rollup_days), '1970-01-01') + 1)::timestamp" +
@@ -230,7 +233,7 @@ var (
 				AND (received_at, id) <= ($3::timestamptz, $4::uuid)`)
 )
 
-// markDays marks the days that the batch changes.
+// markDays marks the days that the batch changes. Most change none.
 func (b *batch) markDays(ctx context.Context, tx pgx.Tx, entries []feed.Entry) error {
 	if len(entries) == 0 || b.stage != current {
 		return nil

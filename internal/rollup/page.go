@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,7 +22,7 @@ type told struct {
 // pageSQL reads a page of the log, $4 to $7 in the given order. If $2 is true, uploads to objects that
 // are not there yet become objects, and are counted: then it is one statement for most of a page, and
 // nothing of it leaves PostgreSQL. It returns rows of counts, without an id, and the events
-// that remain.
+// that remain; and of each row, whether it may change one of the days.
 func pageSQL(order string) string {
 	return `
 	WITH page AS MATERIALIZED (
@@ -43,15 +44,16 @@ func pageSQL(order string) string {
 			etag, mime_type, crc64, operation, upload_id, client_ip, vars
 		FROM page WHERE $2 AND placed
 		ON CONFLICT DO NOTHING
-		RETURNING bucket, first_at, first_id, first_mime_type, first_source, first_size
+		RETURNING bucket, upload_id, first_at, first_id, first_mime_type, first_source, first_size
 	)
 	SELECT NULL, date_trunc('hour', first_at, 'UTC'), CASE WHEN octet_length(bucket) <= 255 THEN bucket ELSE '' END, '',
-		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', NULL, '', sum(first_size >> 30)::bigint, count(*)
-	FROM fresh GROUP BY 2, 3, 5, 6
+		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', NULL, '', sum(first_size >> 30)::bigint, count(*),
+		bool_or(touches)
+	FROM (SELECT *, ` + strings.ReplaceAll(mayTouch, "e.received_at", "e.first_at") + ` AS touches FROM fresh e) AS fresh GROUP BY 2, 3, 5, 6
 	UNION ALL
 	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''),
-		upload_id, coalesce(plain_etag, ''), 0, 0
-	FROM page WHERE (SELECT count(*) FROM fresh) < (SELECT count(*) FROM page)
+		upload_id, coalesce(plain_etag, ''), 0, 0, ` + mayTouch + `
+	FROM page e WHERE (SELECT count(*) FROM fresh) < (SELECT count(*) FROM page)
 		AND (received_at, id) NOT IN (SELECT first_at, first_id FROM fresh)` // which is hashed, whatever the statistics say
 }
 
@@ -78,9 +80,11 @@ func (b *batch) read(ctx context.Context, tx pgx.Tx, entries []feed.Entry, fast 
 	var event uuid.NullUUID
 	var gib *int64
 	var n int64
-	fields := []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &e.uploadID, &e.etag, &gib, &n}
+	var touches bool
+	fields := []any{&event, &e.at, &e.bucket, &e.key, &e.mime, &e.source, &e.size, &e.requestID, &e.uploadID, &e.etag, &gib, &n, &touches}
 	_, err = pgx.ForEachRow(rows, fields, func() error {
 		e.id, e.at = event.UUID, e.at.UTC()
+		b.touches = b.touches || touches
 		if event.Valid {
 			events = append(events, e)
 			return nil
