@@ -244,7 +244,7 @@ func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) erro
 	began := time.Now()
 	args := append([]any{l.name, l.consumers.config.Holder, l.consumers.config.Lease}, to.values()...)
 	// The old cursor is a fence: another holder has moved it, or has another name.
-	const move = "UPDATE upcall.feed_consumers SET (" + cursorColumns + `, updated_at, lease_until) =
+	const name, move = "upcall_cursor", "UPDATE upcall.feed_consumers SET (" + cursorColumns + `, updated_at, lease_until) =
 		($4, $5, $6, $7, $8, now(), now() + $3::interval)
 		WHERE name = $1 AND lease_holder = $2 AND system_identifier = $9 AND timeline = $10
 			AND recorded_xid IS NOT DISTINCT FROM $11 AND received_at IS NOT DISTINCT FROM $12 AND id = $13`
@@ -252,14 +252,18 @@ func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) erro
 	var failed error // of the work
 	var err error
 	if work == nil {
-		tag, failure := eventstore.Exec(ctx, l.consumers.config.Pool, "", move, nil, args...)
+		tag, failure := eventstore.Exec(ctx, l.consumers.config.Pool, name, move, nil, args...)
 		if err = failure; err == nil && tag.RowsAffected() == 0 {
 			err = ErrLost
 		}
 	} else {
 		err = eventstore.Transact(ctx, l.consumers.config.Pool, func(tx pgx.Tx) error {
 			// First, so that a former holder does no work, and two do not work at once.
-			tag, err := tx.Exec(ctx, move, args...)
+			statement, err := eventstore.Named(ctx, tx, name, move)
+			if err != nil {
+				return err
+			}
+			tag, err := tx.Exec(ctx, statement, args...)
 			if err == nil && tag.RowsAffected() == 0 {
 				err = ErrLost
 			}

@@ -23,7 +23,7 @@ const (
 	// transaction. Fewer are if that takes longer than mostTime, because a transaction that
 	// writes holds up all readers of the log. recentSize is for events that have just come:
 	// counting many at once keeps a CPU from the next callbacks for too long.
-	pageSize, recentSize = 1000, 250
+	pageSize, recentSize = 1000, 500
 	mostTime             = 60 * time.Millisecond
 	// lookEvery is how often a worker looks for a lease, or for what Rebuild asks for.
 	lookEvery = time.Second
