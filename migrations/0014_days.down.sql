@@ -1,4 +1,4 @@
-DROP FUNCTION IF EXISTS upcall.funnel_of(date), upcall.freshness();
+DROP FUNCTION IF EXISTS upcall.uses_of(uuid), upcall.funnel_of(date), upcall.freshness();
 DROP INDEX upcall.revoked_uploads_revoked_at;
 ALTER TABLE upcall.rollup_superseded DROP COLUMN upload_id;
 DROP TABLE upcall.rollup_overwritten, upcall.rollup_funnel, upcall.rollup_days;

@@ -29,6 +29,7 @@ var editions = []string{
 	"834315e05afeec2d",
 	"c21fe2a0b4475c38",
 	"70489bdd7c2dadc4",
+	"2597d84a45ead142",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -51,9 +51,9 @@ func connectAs(t *testing.T, databaseURL string) *pgx.Conn {
 	return conn
 }
 
-// functionsOfViews are what upload_funnel and upload_freshness call, for which those who read them need
+// functionsOfViews are what upload_funnel, upload_freshness and upload_status call, for which those who read them need
 // the right to execute it. functionsShowNoMore checks that they show no more than views do.
-var functionsOfViews = []string{"funnel_of(date)", "freshness()"}
+var functionsOfViews = []string{"funnel_of(date)", "freshness()", "uses_of(uuid)"}
 
 // TestAnalystsReadViewsOnly tries each table, view, sequence and function of the schema, as the role
 // and as a member of it that has taken off its own limits.

@@ -161,12 +161,23 @@ func functionsShowNoMore(t *testing.T, pool *pgxpool.Pool) {
 	if got := ask(both); len(got) > 0 || len(ask("SELECT consumer FROM upcall.freshness()")) == 0 {
 		t.Errorf("freshness() returns %q, and upload_freshness does not", got)
 	}
+	// Also of what was not issued, and of the events that have no upload.
+	const uses = `SELECT row(id, (upcall.uses_of(id)).events, (upcall.uses_of(id)).first_at)::text FROM (
+		SELECT upload_id AS id FROM upcall.upload_status UNION SELECT upload_id FROM upcall.upload_log
+		UNION SELECT '00000000-0000-0000-0000-000000000000') AS ids ORDER BY id`
+	const usesOfView = `SELECT row(id, coalesce(s.events, 0), s.uploaded_at)::text FROM (
+		SELECT upload_id AS id FROM upcall.upload_status UNION SELECT upload_id FROM upcall.upload_log
+		UNION SELECT '00000000-0000-0000-0000-000000000000') AS ids LEFT JOIN upcall.upload_status s ON s.upload_id = id ORDER BY id`
+	if diff := cmp.Diff(ask(usesOfView), ask(uses)); diff != "" || len(ask(uses)) < 6 {
+		t.Errorf("uses_of (-view +function): %s", diff)
+	}
 	const columns = `SELECT proname || ': ' || pg_get_function_result(oid) FROM pg_proc
 		WHERE pronamespace = 'upcall'::regnamespace ORDER BY 1`
 	if diff := cmp.Diff([]string{
 		"freshness: TABLE(consumer text, read_until timestamp with time zone, lag_seconds double precision)",
 		"funnel_of: TABLE(bucket text, issued bigint, uploaded bigint, unused bigint, revoked bigint, overwritten bigint, unissued bigint, " +
 			"median interval, p95 interval, unused_until timestamp with time zone[])",
+		"uses_of: record",
 	}, ask(columns)); diff != "" {
 		t.Error(diff)
 	}
