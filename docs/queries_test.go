@@ -47,7 +47,7 @@ func sampled(t *testing.T) *pgxpool.Pool {
 	err := sample.Fill(t.Context(), sample.Config{
 		Pool: pool, Feed: feed, Events: 20_000, Seed: 1, Until: time.Date(2026, 10, 31, 16, 0, 0, 0, time.UTC), PerTransaction: 500})
 	if err == nil {
-		err = sample.Count(t.Context(), feed, slog.New(slog.NewTextHandler(t.Output(), nil)), func(int) {})
+		err = sample.Count(t.Context(), feed, slog.New(slog.NewTextHandler(t.Output(), nil)), func(sample.Progress) {})
 	}
 	if err != nil {
 		t.Fatal(err)

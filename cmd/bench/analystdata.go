@@ -23,10 +23,10 @@ type analystDataCommand struct {
 	Seed           uint64 `default:"1" help:"Selects one of many databases that differ in details."`
 	Until          string `placeholder:"TIME" help:"When the year ends, in RFC 3339; default now."`
 	PerTransaction int    `default:"5000" help:"Most events in one transaction."`
-	CountOnly      bool   `help:"Only count what is not counted yet of a database that was filled."`
+	CountOnly      bool   `help:"Only count and store what is not yet, of a database that was filled."`
 }
 
-// Run fills the database, has the consumer of the log count, and says how long both took.
+// Run fills the database, has the consumer of the log count and store days, and says how long each took.
 func (cmd *analystDataCommand) Run(ctx context.Context, std cli.Stdio) error {
 	until := time.Now().Truncate(time.Second)
 	var faults fault.List
@@ -85,20 +85,30 @@ func (cmd *analystDataCommand) fill(ctx context.Context, std cli.Stdio, pool, fe
 func (cmd *analystDataCommand) count(ctx context.Context, std cli.Stdio, pool, feedPool *pgxpool.Pool) error {
 	began, bar := time.Now(), cli.NewBar(std.Err)
 	defer bar.End()
-	first, last := -1, 0
+	first, last := -1, sample.Progress{}
+	var counted time.Time
 	logger := slog.New(slog.NewTextHandler(std.Err, nil))
-	err := sample.Count(ctx, feedPool, logger, func(done int) {
-		if last = done; first < 0 {
-			first = done
+	err := sample.Count(ctx, feedPool, logger, func(p sample.Progress) {
+		if last = p; first < 0 {
+			first = p.Uploads
 		}
-		bar.Set(float64(done)/float64(cmd.Rows), fmt.Sprintf("%d uploads counted", done))
+		if !p.Counted {
+			bar.Set(float64(p.Uploads)/float64(cmd.Rows), fmt.Sprintf("%d uploads counted", p.Uploads))
+			return
+		}
+		if counted.IsZero() {
+			counted = time.Now()
+		}
+		bar.Set(float64(p.Stored)/float64(max(p.Days, 1)), fmt.Sprintf("%d of %d days stored", p.Stored, p.Days))
 	})
 	if err != nil {
 		return err
 	}
 	bar.End()
-	fmt.Fprintf(std.Out, "counted by the consumer of the log: %s\n", rate(last-first, time.Since(began)))
-	_, err = pool.Exec(ctx, "VACUUM (ANALYZE) upcall.rollup_superseded, upcall.rollup_hourly, upcall.rollup_objects, upcall.rollup_versions")
+	fmt.Fprintf(std.Out, "counted by the consumer of the log: %s\n", rate(last.Uploads-first, counted.Sub(began)))
+	fmt.Fprintf(std.Out, "stored for upload_funnel: %d days, %s after that\n", last.Days, time.Since(counted).Round(time.Second/10))
+	_, err = pool.Exec(ctx, `VACUUM (ANALYZE) upcall.rollup_superseded, upcall.rollup_hourly, upcall.rollup_objects, upcall.rollup_versions,
+		upcall.rollup_funnel, upcall.rollup_days`)
 	return err
 }
 

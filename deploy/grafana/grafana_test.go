@@ -114,7 +114,7 @@ func TestQueries(t *testing.T) {
 	feed := dbtest.Beside(t, pool, eventstore.OpenFeed)
 	err := sample.Fill(t.Context(), sample.Config{Pool: pool, Feed: feed, Events: 3000, Seed: 1, Until: to, PerTransaction: 500})
 	if err == nil {
-		err = sample.Count(t.Context(), feed, slog.New(slog.NewTextHandler(t.Output(), nil)), func(int) {})
+		err = sample.Count(t.Context(), feed, slog.New(slog.NewTextHandler(t.Output(), nil)), func(sample.Progress) {})
 	}
 	if err != nil {
 		t.Fatal(err)

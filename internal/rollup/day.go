@@ -29,6 +29,13 @@ var defaultDayTimes = dayTimes{settle: time.Hour, again: 30 * time.Second, look:
 // it stays as it is.
 const firstDay = "coalesce((SELECT (dropped_before AT TIME ZONE 'UTC')::date FROM upcall.feed_log), '-infinity')"
 
+// overDays has the days that are over at the time $1, from the first that there is.
+const overDays = `
+	SELECT first + number AS day FROM (
+		SELECT greatest(` + firstDay + `, (least((SELECT min(issued_at) FROM upcall.issued_uploads),
+			(SELECT min(received_at) FROM upcall.upload_events)) AT TIME ZONE 'UTC')::date) AS first
+	) AS days CROSS JOIN LATERAL generate_series(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - 1 - first) AS number`
+
 // A dayLook is when a stint looked for days that are over, and for revocations.
 type dayLook struct {
 	last time.Time
@@ -45,11 +52,8 @@ func (s *stint) lookAtDays(ctx context.Context) error {
 	var over, revoked []time.Time
 	_, err := eventstore.Exec(ctx, s.config.Pool, "", `
 		SELECT ARRAY(
-			SELECT first + number FROM (
-				SELECT greatest(`+firstDay+`, (least((SELECT min(issued_at) FROM upcall.issued_uploads),
-					(SELECT min(received_at) FROM upcall.upload_events)) AT TIME ZONE 'UTC')::date) AS first
-			) AS days CROSS JOIN LATERAL generate_series(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - 1 - first) AS number
-			WHERE NOT EXISTS (SELECT FROM upcall.rollup_days there WHERE there.day = first + number)
+			SELECT day FROM (`+overDays+`) AS over
+			WHERE NOT EXISTS (SELECT FROM upcall.rollup_days there WHERE there.day = over.day)
 		), ARRAY(
 			SELECT DISTINCT d.day
 			FROM upcall.revoked_uploads r JOIN upcall.issued_uploads u USING (upload_id)
@@ -181,6 +185,24 @@ func (w *Worker) keepDay(ctx context.Context) (more bool, err error) {
 		return true, fmt.Errorf("store a day: %w", err)
 	}
 	return true, nil
+}
+
+// Days returns how many days are over, and of how many of them what became of their uploads is stored.
+func (w *Worker) Days(ctx context.Context) (stored, over int, err error) {
+	_, err = eventstore.Exec(ctx, w.config.Pool, "", `
+		SELECT count(*) FILTER (WHERE stored), count(*) FROM (`+overDays+`) AS over LEFT JOIN upcall.rollup_days USING (day)`,
+		func(rows pgx.Rows) error {
+			for rows.Next() {
+				if err := rows.Scan(&stored, &over); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		}, w.config.Now().Add(-w.dayTimes.settle))
+	if err != nil {
+		return 0, 0, fmt.Errorf("count days: %w", err)
+	}
+	return stored, over, nil
 }
 
 // daysLeft returns how many days are not stored yet, or are to be stored again.

@@ -2,7 +2,6 @@ package sample
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -14,9 +13,19 @@ import (
 	"upcall/internal/rollup"
 )
 
-// Count runs the roll-ups' consumer, as a receiver does, until it has read all of the log. The pool is
-// from eventstore.OpenFeed. Report is told how many uploads it has counted, now and then.
-func Count(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger, report func(uploads int)) error {
+// A Progress says how far [Count] is.
+type Progress struct {
+	// Uploads is how many uploads are counted.
+	Uploads int
+	// Counted says that these are all.
+	Counted bool
+	// Stored is of how many days it is stored what became of their uploads, and Days how many there are.
+	Stored, Days int
+}
+
+// Count runs the roll-ups' consumer, as a receiver does, until it has read all of the log and has stored all
+// days that are over. The pool is from eventstore.OpenFeed. Report is told how far it is, each second.
+func Count(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger, report func(Progress)) error {
 	log, err := feed.New(feed.Config{Pool: pool, Logger: logger})
 	if err != nil {
 		return err
@@ -42,14 +51,21 @@ func Count(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger, report 
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		var p Progress
 		behind, err := worker.Behind(ctx)
-		n, countErr := counted(ctx, pool)
-		if err = errors.Join(err, countErr); err != nil {
+		p.Counted = len(behind) == 0
+		if err == nil {
+			p.Uploads, err = counted(ctx, pool)
+		}
+		if err == nil {
+			p.Stored, p.Days, err = worker.Days(ctx)
+		}
+		if err != nil {
 			// Like the worker's own, it may pass.
 			logger.WarnContext(ctx, "it is not known how much is counted", slog.String("error", err.Error()))
 			continue
 		}
-		if report(n); len(behind) == 0 {
+		if report(p); p.Counted && p.Stored == p.Days {
 			return nil
 		}
 	}

@@ -136,13 +136,14 @@ func TestPlausible(t *testing.T) {
 	}
 }
 
-// TestCount holds that the consumer of the log counts them, and that a database is filled once.
+// TestCount holds that the consumer of the log counts them and stores their days before Count returns, and that
+// a database is filled once.
 func TestCount(t *testing.T) {
 	t.Parallel()
 	pool := fill(t, sample.Config{Events: 2000, Seed: 3})
 	feedPool := dbtest.Beside(t, pool, eventstore.OpenFeed)
-	reported := 0
-	err := sample.Count(t.Context(), feedPool, slog.New(slog.NewTextHandler(t.Output(), nil)), func(n int) { reported = n })
+	var last sample.Progress
+	err := sample.Count(t.Context(), feedPool, slog.New(slog.NewTextHandler(t.Output(), nil)), func(p sample.Progress) { last = p })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +153,13 @@ func TestCount(t *testing.T) {
 			AND (better.bucket, better.object_key, better.request_id) = (e.bucket, e.object_key, e.request_id))`).Scan(&want); err != nil {
 		t.Fatal(err)
 	}
-	if reported != want || want >= 2000 {
-		t.Errorf("%d uploads are counted, want %d", reported, want)
+	if last.Uploads != want || want >= 2000 {
+		t.Errorf("%d uploads are counted, want %d", last.Uploads, want)
+	}
+	const stored = `SELECT concat_ws(' ', count(*) FILTER (WHERE stored), (SELECT count(DISTINCT day) FROM upcall.rollup_funnel) > 300)
+		FROM upcall.rollup_days WHERE day BETWEEN '2025-11-26' AND '2026-11-25'`
+	if got := lines(t, pool, stored)[0]; got != "365 t" || last.Stored != last.Days || last.Days < 365 {
+		t.Errorf("days that are stored: %s; %d of %d were reported", got, last.Stored, last.Days)
 	}
 	config := sample.Config{Pool: pool, Feed: feedPool, Events: 1, Until: until}
 	if err := sample.Fill(t.Context(), config); !errors.Is(err, sample.ErrNotEmpty) {
