@@ -164,9 +164,12 @@ func TestEraseOfADroppedMonth(t *testing.T) {
 func TestEraseGoesOnWithAnUpload(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
-	upload := smallUpload()
+	upload, refused := smallUpload(), smallUpload() // one of them has no events
 	upload.Vars = map[string]string{"uid": theirNumber}
-	issue(t, newLedger(t, Config{Pool: pool}), upload)
+	refused.Vars = upload.Vars
+	issue(t, newLedger(t, Config{Pool: pool}), upload, refused)
+	executeArgs(t, pool, `INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, upload_id)
+		VALUES (gen_random_uuid(), 'token_revoked', now(), $1, $2)`, theirAddress, refused.ID)
 	record(t, newRecorder(t, Config{Pool: pool}), newEvent(), false) // the partition
 	executeArgs(t, pool, `INSERT INTO upcall.upload_events (id, received_at, source, bucket, object_key, upload_id, client_ip)
 		SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 s', 'callback', 'demo', 'k', $2, $3 FROM generate_series(1, $4) AS n`,
@@ -199,7 +202,7 @@ func TestEraseGoesOnWithAnUpload(t *testing.T) {
 		t.Fatalf("%d events are erased, want %d", n, eraseBatch)
 	}
 	got, err := eraser(t, pool, nil).Erase(t.Context(), request)
-	if want := (Erased{Events: eraseBatch + 100, Issued: 1}); err != nil || got != want {
+	if want := (Erased{Events: eraseBatch + 100, Issued: 2, Refusals: 1}); err != nil || got != want {
 		t.Errorf("erased %+v, %v; want %+v", got, err, want)
 	}
 	if found := holders(t, pool, theirAddress); len(found) > 0 {

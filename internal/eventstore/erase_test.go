@@ -194,6 +194,12 @@ func TestEraseReachesLateEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// One that was asked for before the events are received that it is about.
+	longAgo := "someone's since then"
+	if _, err := eraser(t, pool, nil).Erase(t.Context(), EraseRequest{Variable: "uid", Value: longAgo}); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, "UPDATE upcall.erasures SET asked_at = now() - interval '2 hours' WHERE id = (SELECT max(id) FROM upcall.erasures)")
 	earlier, later := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	for _, tt := range []struct {
 		uid    string
@@ -204,6 +210,7 @@ func TestEraseReachesLateEvents(t *testing.T) {
 		{`"` + theirName + `"`, uuid.NullUUID{}, earlier, false}, {theirNumber, uuid.NullUUID{}, earlier, false},
 		{`"` + theirNumber + `"`, uuid.NullUUID{}, earlier, false}, {`"x"`, upload, earlier, false},
 		{`"` + theirName + `"`, uuid.NullUUID{}, later, true}, {`"x"`, upload, later, true},
+		{`"` + longAgo + `"`, uuid.NullUUID{}, earlier, true},
 		{`"x"`, uuid.NullUUID{}, earlier, true}, {`"` + theirName + `x"`, uuid.NullUUID{UUID: uuid.New(), Valid: true}, earlier, true},
 	} {
 		e := theirEvent(tt.uid, tt.at)
