@@ -74,6 +74,7 @@ func TestEraseWaitsForRollups(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer func() { _ = batch.Rollback(context.Background()) }() // it may be over
 			for _, sql := range []string{"UPDATE upcall.feed_consumers SET updated_at = now() WHERE name = '" + consumer + "'",
 				"CREATE TEMPORARY TABLE read ON COMMIT DROP AS SELECT * FROM upcall.upload_events"} {
 				if _, err := batch.Exec(t.Context(), sql); err != nil {
