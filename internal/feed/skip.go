@@ -15,7 +15,7 @@ import (
 const (
 	// skipTick is how often skips are looked at. They are written when none has come for
 	// skipQuiet, and otherwise every skipAfter.
-	skipTick, skipQuiet, skipAfter = 100 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second
+	skipTick, skipQuiet, skipAfter = 100 * time.Millisecond, 1500 * time.Millisecond, 5 * time.Second
 )
 
 // Skip says that there is nothing to do for the consumer up to a cursor. The cursor is moved there

@@ -17,8 +17,9 @@ const (
 	// failedFor is how long a failure to read the head answers all that would wait.
 	failedFor = 250 * time.Millisecond
 	// The head is read at most once in a pause, which is longer under load: a read costs
-	// PostgreSQL as much as many entries.
-	shortPause, longPause = 4 * time.Millisecond, 40 * time.Millisecond
+	// PostgreSQL as much as many entries. But what was recorded in a longer one would keep a CPU
+	// from the next callbacks for milliseconds, which the slowest hundredth of them shows.
+	shortPause, longPause = 4 * time.Millisecond, 10 * time.Millisecond
 	manyEntries           = 32
 )
 

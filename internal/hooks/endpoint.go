@@ -52,7 +52,7 @@ type Endpoint struct {
 	previous webhook.Secret // signs as well until RotatedUntil
 	pause    time.Duration  // before the next probe
 	received time.Time      // it is not told of events that were received before
-	retryAt  time.Time      // when the first of its retries is due, as it was loaded; zero if none is
+	retryAt  time.Time      // when the first of its retries is due, as a lane is told; zero if none is
 	resumed  bool           // it begins anew, as if it had not failed
 }
 

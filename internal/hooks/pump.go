@@ -119,12 +119,19 @@ func (p *Pump) Run(ctx context.Context) {
 func (p *Pump) watch(ctx context.Context, lanes *sync.WaitGroup) {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	known, leased := int64(-1), time.Time{}
+	known, looked := int64(-1), time.Time{}
+	var all []Endpoint
 	for {
 		version, err := p.version(ctx)
-		if err == nil && (version != known || time.Since(leased) >= leaseEvery) {
-			if err = p.refresh(ctx, lanes); err == nil {
-				known, leased = version, time.Now()
+		if err == nil && version != known {
+			if all, err = loadEndpoints(ctx, p.config.Pool, "true"); err == nil {
+				known, looked = version, time.Time{}
+				p.tellAll(all)
+			}
+		}
+		if err == nil && time.Since(looked) >= leaseEvery {
+			if err = errors.Join(p.tellOfRetries(ctx, all), p.fill(ctx, all, lanes)); err == nil {
+				looked = time.Now()
 			}
 		}
 		if err != nil && ctx.Err() == nil {
@@ -172,18 +179,41 @@ func (p *Pump) version(ctx context.Context) (version int64, err error) {
 	return version, err
 }
 
-// refresh tells lanes of their endpoints, and starts lanes for those without one.
-func (p *Pump) refresh(ctx context.Context, lanes *sync.WaitGroup) error {
-	all, err := loadEndpoints(ctx, p.config.Pool, "true")
+// tellAll tells lanes of their endpoints. Each gets a copy of its own, which it may change.
+func (p *Pump) tellAll(all []Endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range all {
+		if l := p.lanes[e.ID]; l != nil {
+			l.tell(&e)
+		}
+	}
+}
+
+// tellOfRetries tells lanes when their first retry is due, which may be one that someone else has made.
+func (p *Pump) tellOfRetries(ctx context.Context, all []Endpoint) error {
+	due, err := loadDue(ctx, p.config.Pool)
 	if err != nil {
 		return err
 	}
+	var some []Endpoint
+	for i := range all {
+		if at, ok := due[all[i].ID]; ok {
+			e := all[i]
+			e.retryAt = at
+			some = append(some, e)
+		}
+	}
+	p.tellAll(some)
+	return nil
+}
+
+// fill starts lanes for endpoints without one that no other receiver works for.
+func (p *Pump) fill(ctx context.Context, all []Endpoint, lanes *sync.WaitGroup) error {
 	var free []string
 	p.mu.Lock()
 	for i := range all {
-		if l := p.lanes[all[i].ID]; l != nil {
-			l.tell(&all[i])
-		} else if all[i].State != removing {
+		if p.lanes[all[i].ID] == nil && all[i].State != removing {
 			free = append(free, all[i].consumer())
 		}
 	}

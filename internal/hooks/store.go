@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -99,9 +100,8 @@ func loadEndpoints(ctx context.Context, pool *pgxpool.Pool, condition string, ar
 	var all []Endpoint
 	_, err := eventstore.Exec(ctx, pool, "", `
 		SELECT id, name, url, filter, headers, max_in_flight, received_since, secret, previous_secret, previous_until, state, reason,
-			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version,
-			(SELECT min(due_at) FROM upcall.hook_retries WHERE endpoint_id = e.id AND due_at IS NOT NULL)
-		FROM upcall.hook_endpoints e WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
+			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version
+		FROM upcall.hook_endpoints WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
 		all, err = pgx.CollectRows(rows, scanEndpoint)
 		return err
 	}, args...)
@@ -111,14 +111,31 @@ func loadEndpoints(ctx context.Context, pool *pgxpool.Pool, condition string, ar
 	return all, nil
 }
 
+// loadDue returns when the first retry of each endpoint is due, of those that have any.
+func loadDue(ctx context.Context, pool *pgxpool.Pool) (map[uuid.UUID]time.Time, error) {
+	due := make(map[uuid.UUID]time.Time)
+	_, err := eventstore.Exec(ctx, pool, "upcall_hook_due", `
+		SELECT e.id, first.due_at FROM upcall.hook_endpoints e CROSS JOIN LATERAL (
+			SELECT min(due_at) AS due_at FROM upcall.hook_retries r WHERE r.endpoint_id = e.id AND r.due_at IS NOT NULL
+		) AS first WHERE first.due_at IS NOT NULL`, func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var at time.Time
+		_, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error { due[id] = at; return nil })
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read when retries are due: %w", unavailable(err))
+	}
+	return due, nil
+}
+
 func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
 	var e Endpoint
 	var filter, headers []byte
 	var secret, previous string
 	err := row.Scan(&e.ID, &e.Name, &e.URL, &filter, &headers, &e.MaxInFlight, (*zeronull.Timestamptz)(&e.received), &secret,
 		(*zeronull.Text)(&previous), (*zeronull.Timestamptz)(&e.RotatedUntil), (*string)(&e.State), (*zeronull.Text)(&e.Reason),
-		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version,
-		(*zeronull.Timestamptz)(&e.retryAt))
+		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version)
 	if err == nil {
 		err = json.Unmarshal(filter, &e.Filter)
 	}

@@ -22,8 +22,9 @@ const (
 	// pageSize is how many events are read at once, and the most that are counted in one
 	// transaction. Fewer are if that takes longer than mostTime, because a transaction that
 	// writes holds up all readers of the log. recentSize is for events that have just come:
-	// counting many at once keeps a CPU from the next callbacks for too long.
-	pageSize, recentSize = 1000, 500
+	// counting many at once keeps a CPU from the next callbacks for milliseconds, which the
+	// slowest hundredth of them shows.
+	pageSize, recentSize = 1000, 125
 	mostTime             = 60 * time.Millisecond
 	// lookEvery is how often a worker looks for a lease, or for what Rebuild asks for.
 	lookEvery = time.Second
@@ -41,7 +42,7 @@ const (
 	// second than perCPU for each CPU of this machine. What is older is counted as fast as
 	// possible.
 	paceFor = 10 * time.Second
-	perCPU  = 3000
+	perCPU  = 2750
 )
 
 // Config configures a [Worker].
@@ -58,7 +59,7 @@ type Config struct {
 	Now func() time.Time
 	// Pause is from one batch to the next at the end of the log; default 250 ms.
 	Pause time.Duration
-	// Most is how many recent events are counted in a second; default 3000 for each CPU.
+	// Most is how many recent events are counted in a second; default 2750 for each CPU.
 	Most int
 }
 
