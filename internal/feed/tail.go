@@ -19,7 +19,7 @@ const (
 	// The head is read at most once in a pause, which is longer under load: a read costs
 	// PostgreSQL as much as many entries. But what was recorded in a longer one would keep a CPU
 	// from the next callbacks for milliseconds, which the slowest hundredth of them shows.
-	shortPause, longPause = 4 * time.Millisecond, 10 * time.Millisecond
+	shortPause, longPause = 4 * time.Millisecond, 20 * time.Millisecond
 	manyEntries           = 32
 )
 

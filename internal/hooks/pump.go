@@ -22,7 +22,7 @@ import (
 const (
 	// pollEvery is how often changes of endpoints are looked for, and leaseEvery how often leases
 	// that others may have lost.
-	pollEvery, leaseEvery = 100 * time.Millisecond, time.Second
+	pollEvery, leaseEvery = 200 * time.Millisecond, time.Second
 	// warnEvery bounds how often the same trouble is logged.
 	warnEvery = 10 * time.Second
 	// backoffTime is the pause after PostgreSQL could not be used.
