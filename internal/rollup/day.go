@@ -222,6 +222,9 @@ func (w *Worker) daysLeft(ctx context.Context, which string) (n int, err error) 
 // events were received that belong to none. It looks at what was received, $1 to $4 in the given order,
 // or at uploads and times of events, $5 and $6. What has just been issued and received is passed over:
 // its day is not there yet. UUIDs of version 7 begin with the time.
+//
+// A plan for any place in the log expects many events, and would read the whole ledger to join them. So
+// each looks for its row (OFFSET 0 keeps it so).
 func markSQL(order string) string {
 	return `
 	UPDATE upcall.rollup_days d SET version = d.version + 1, stored = false
@@ -232,7 +235,9 @@ func markSQL(order string) string {
 			UNION ALL
 			SELECT upload_id, received_at FROM unnest($5::uuid[], $6::timestamptz[]) AS lost (upload_id, received_at)
 		) AS e
-		LEFT JOIN upcall.issued_uploads i ON i.upload_id = e.upload_id
+		LEFT JOIN LATERAL (
+			SELECT u.issued_at FROM upcall.issued_uploads u WHERE u.upload_id = e.upload_id OFFSET 0
+		) AS i ON true
 		WHERE ` + mayTouch + `
 	) AS touched
 	WHERE d.day = touched.day AND d.day >= ` + firstDay

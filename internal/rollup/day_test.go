@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/wait"
@@ -241,6 +243,42 @@ func TestOverwritesOfStoredDays(t *testing.T) {
 		version != w.number(t, "SELECT sum(version) FROM upcall.rollup_days") {
 		t.Errorf("%d days are stored, want %d unchanged; %d uploads of those days are overwritten, want more than %d",
 			n, stored, after, before)
+	}
+}
+
+// TestMarkingReadsFewRows: marking days of a batch looks for each upload, whatever PostgreSQL knows of the
+// tables, and does not read the whole ledger.
+func TestMarkingReadsFewRows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const number = "md5(n::text)::uuid"
+	w.exec(t, "INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key) SELECT "+number+
+		", now() - interval '1 day', now(), 'b', n::text FROM generate_series(1, 50000) n")
+	w.exec(t, "INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, upload_id) SELECT "+number+
+		", now(), 'b', n::text, 'callback', "+number+" FROM generate_series(1, 50000) n")
+	w.exec(t, "INSERT INTO upcall.rollup_days (day) SELECT (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(1, 30) n")
+	w.exec(t, "ANALYZE upcall.upload_events, upcall.issued_uploads, upcall.rollup_days")
+	conn, err := w.pool.Acquire(t.Context())
+	if err == nil {
+		_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_sort = off")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	for name, sql := range map[string]string{"xid8": markByXID, "timestamptz": markByTime} {
+		prepare := fmt.Sprintf("PREPARE mark_%[1]s (%[1]s, uuid, %[1]s, uuid, uuid[], timestamptz[]) AS %[2]s", name, sql)
+		if _, err := conn.Exec(t.Context(), prepare); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE mark_"+name+" (NULL, NULL, NULL, NULL, NULL, NULL)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if text := strings.Join(plan, "\n"); err != nil || !strings.Contains(text, "Index Cond: (upload_id = ") {
+			t.Errorf("%v, the ledger is read as a whole:\n%s", err, text)
+		}
 	}
 }
 
