@@ -93,8 +93,11 @@ func TestKilled(t *testing.T) {
 				kills := 0
 				for n := 1; ; n++ { // the same pages again, if their file was not complete
 					child := proc.Start(t, "export", pool.Config().ConnString(), at.endpoint, at.to, format, strconv.Itoa(n))
-					if _, stopped := child.Line(); !stopped {
-						break // fewer pages were left
+					if _, stopped := child.Line(); !stopped { // fewer pages were left
+						if err := child.Wait(); err != nil {
+							t.Fatalf("after %d kills, an export failed: %v", kills, err)
+						}
+						break
 					}
 					child.Kill(t)
 					kills++
