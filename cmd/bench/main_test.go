@@ -140,12 +140,11 @@ func TestLog(t *testing.T) {
 	args := []string{"log", "--clients", "2", "--requests", "600", "--rounds", "2", "--endpoints", "3"}
 	text := output(t, append(args, "--most-cpu", "1e9", "--least-rate", "0", "--most-p99", "1e9")...)
 	expectLines(t, text, map[string]int{
-		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       2,
+		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       4, // CPU times, and latencies
 		`^ *[12]( +\d+( +[\d.]+(µs|ms|s)){2}){2} +\d+\.\d{3} +-?[\d.]+(µs|ms|s) *$`:                               2,
-		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} *$`:                                                            2,
 		`^median of the ratios: \d+\.\d{3} of the CPU time, \d+\.\d{3} of the rate$`:                              1,
 		`^median of the ratios: \d+\.\d{3} of the rate; an event costs the reader -?[\d.]+(µs|ms|s) of CPU time$`: 1,
-		`^median of the ratios: \d+\.\d{3} of the 99th percentile$`:                                               1,
+		`^median of the ratios: \d+\.\d{3} of the 99th percentile of turns, \d+\.\d{3} of that of rounds$`:        1,
 	})
 	fails(t, errCost, append(args, "--parts", "index", "--most-cpu", "0.001")...)
 	fails(t, errCost, append(args, "--parts", "readers", "--least-rate", "1e9")...)
@@ -179,14 +178,25 @@ func TestRollup(t *testing.T) {
 	lenient := append(args, "--least-rate", "0", "--most-p99", "1e9", "--most-lag", "1m", "--most-rest", "1m", "--least-rows", "0")
 	expectLines(t, output(t, lenient...), map[string]int{
 		`^ *[12]( +\d+( +[\d.]+(µs|ms|s)){2}){2} +\d+\.\d{3} +-?[\d.]+(µs|ms|s) *$`:                                         2,
-		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} *$`:                                                                      2,
-		`^median of the ratios: \d+\.\d{3} of the 99th percentile$`:                                                         1,
+		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                                 2,
+		`^median of the ratios: \d+\.\d{3} of the 99th percentile of turns, \d+\.\d{3} of that of rounds$`:                  1,
 		`^at \d+ callbacks/s for 1s, the oldest event that was not counted was, in \d+ samples, at most [\d.]+m?s old; .*$`: 1,
 		`^at rest, 2 callbacks one by one were counted within [\d.]+m?s of their answers; median [\d.]+m?s$`:                1,
 		`^ *(100|1000) +\d+( +[\d.]+(µs|ms)){2} *$`:                                                                         2,
 	})
 	fails(t, errCost, append(lenient, "--parts", "backlog", "--least-rows", "1e9")...)
 	fails(t, errCost, append(lenient, "--parts", "lag", "--most-lag", "1ns")...)
+	fails(t, errCost, append(lenient, "--parts", "latency", "--at", "200", "--rounds", "1", "--most-p99", "0.000001")...)
+}
+
+// TestTailRatio: a moment in which the machine stood still meets one turn, and decides nothing.
+func TestTailRatio(t *testing.T) {
+	t.Parallel()
+	without := result{tails: []time.Duration{10, 10, 900, 10, 10}}
+	with := result{tails: []time.Duration{11, 700, 12, 11, 10}}
+	if got := tailRatio(without, with); got != 1.1 {
+		t.Errorf("got %v, want 1.1", got)
+	}
 }
 
 func TestMistakes(t *testing.T) {
