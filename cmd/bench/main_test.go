@@ -140,7 +140,7 @@ func TestLog(t *testing.T) {
 	args := []string{"log", "--clients", "2", "--requests", "600", "--rounds", "2", "--endpoints", "3"}
 	text := output(t, append(args, "--most-cpu", "1e9", "--least-rate", "0", "--most-p99", "1e9")...)
 	expectLines(t, text, map[string]int{
-		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       4, // CPU times, and latencies
+		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       4,
 		`^ *[12]( +\d+( +[\d.]+(µs|ms|s)){2}){2} +\d+\.\d{3} +-?[\d.]+(µs|ms|s) *$`:                               2,
 		`^median of the ratios: \d+\.\d{3} of the CPU time, \d+\.\d{3} of the rate$`:                              1,
 		`^median of the ratios: \d+\.\d{3} of the rate; an event costs the reader -?[\d.]+(µs|ms|s) of CPU time$`: 1,

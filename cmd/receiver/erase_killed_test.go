@@ -37,7 +37,8 @@ func TestEraseKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := pool.Exec(t.Context(), `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, vars, client_ip)
-			SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 s', 'demo', n::text, 'callback', jsonb_build_object('uid', $2::text), $3
+			SELECT gen_random_uuid(), $1::timestamptz + n * interval '1 s', 'demo', n::text, 'callback',
+				jsonb_build_object('uid', $2::text), $3
 			FROM generate_series(1, $4) AS n`, month, theirName, theirAddress, each)
 		if err != nil {
 			t.Fatal(err)
@@ -65,7 +66,8 @@ func TestEraseKilled(t *testing.T) {
 		}
 		child := proc.Start(t, "receiver", "erase", "--database-url", url, "--var", "uid="+theirName)
 		wait.Until(t, "it waits", func() bool {
-			return number("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND datname = current_database()") > 0
+			return number(`SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+				WHERE NOT granted AND datname = current_database()`) > 0
 		})
 		child.Kill(t)
 		if err := holder.Rollback(context.Background()); err != nil {

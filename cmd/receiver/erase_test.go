@@ -203,7 +203,8 @@ func TestEraseRefused(t *testing.T) {
 	}
 	// Run what it says.
 	dbtest.Execute(t, url, grant)
-	if text := program.Output(t, clitest.Env{"UPCALL_DATABASE_URL": modest}, "erase", "--var", "uid=42"); !strings.HasPrefix(text, "erased: 0") {
+	text := program.Output(t, clitest.Env{"UPCALL_DATABASE_URL": modest}, "erase", "--var", "uid=42")
+	if !strings.HasPrefix(text, "erased: 0") {
 		t.Errorf("with a role that may: %s", text)
 	}
 }

@@ -116,7 +116,8 @@ func asAnalyst(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
 func wrongRights(t *testing.T, pool *pgxpool.Pool, conns []*pgx.Conn) (wrong []string, tried map[string]int) {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `
-		SELECT relkind::text, quote_ident(relname), (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1), c.oid
+		SELECT relkind::text, quote_ident(relname),
+			(SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1), c.oid
 		FROM pg_class c WHERE relnamespace = 'upcall'::regnamespace AND relkind NOT IN ('i', 'I', 'c')
 		UNION ALL
 		SELECT 'function', format('%s(%s)', proname, oidvectortypes(proargtypes)), '', oid

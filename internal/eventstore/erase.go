@@ -283,7 +283,8 @@ func (x *Eraser) erase(ctx context.Context, table string, events []Place, ledger
 		), attempts AS (
 			UPDATE upcall.hook_attempts SET answer = '' WHERE event_id = ANY ($3) AND answer <> '' RETURNING 1
 		), issued AS (
-			UPDATE upcall.issued_uploads SET vars = '{}' WHERE $4 AND upload_id IN (SELECT upload_id FROM erased) AND vars <> '{}' RETURNING 1
+			UPDATE upcall.issued_uploads SET vars = '{}'
+			WHERE $4 AND upload_id IN (SELECT upload_id FROM erased) AND vars <> '{}' RETURNING 1
 		), refused AS (
 			UPDATE upcall.refused_callbacks SET source_addr = NULL
 			WHERE upload_id IN (SELECT upload_id FROM erased) AND source_addr IS NOT NULL RETURNING 1

@@ -88,13 +88,15 @@ func TestEraseWaitsForRollups(t *testing.T) {
 			}()
 			wait.Until(t, "the eraser waits", func() bool { return len(erased) > 0 || number(t, pool, waiting) == 1 })
 			if consumer == "rollup/next" {
-				if _, err := batch.Exec(t.Context(), "SELECT FROM upcall.feed_consumers WHERE name = 'rollup' FOR UPDATE NOWAIT"); err != nil {
+				const lock = "SELECT FROM upcall.feed_consumers WHERE name = 'rollup' FOR UPDATE NOWAIT"
+				if _, err := batch.Exec(t.Context(), lock); err != nil {
 					t.Fatalf("the eraser holds the other consumer: %v", err)
 				}
 			}
-			_, err = batch.Exec(t.Context(), `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id,
-				first_mime_type, first_source, received_at, event_id, hourly_mime_type, source, client_ip, vars)
-				SELECT $1, bucket, object_key, 1, 1, received_at, id, '', source, received_at, id, '', source, client_ip, vars FROM read`, generation)
+			_, err = batch.Exec(t.Context(), `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources,
+				first_at, first_id, first_mime_type, first_source, received_at, event_id, hourly_mime_type, source, client_ip, vars)
+				SELECT $1, bucket, object_key, 1, 1, received_at, id, '', source, received_at, id, '', source, client_ip, vars
+				FROM read`, generation)
 			if err := errors.Join(err, batch.Commit(t.Context()), <-erased); err != nil {
 				t.Fatal(err)
 			}
@@ -255,8 +257,10 @@ func TestEraseGoesOnWithTheSame(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	upload := uuid.NullUUID{UUID: uuid.New(), Valid: true}
-	requests := []EraseRequest{{Variable: "uid", Value: theirName}, {Variable: "uid", Value: theirNumber}, {Variable: "album", Value: theirName},
-		{Upload: upload}, {Upload: uuid.NullUUID{UUID: uuid.New(), Valid: true}}}
+	requests := []EraseRequest{
+		{Variable: "uid", Value: theirName}, {Variable: "uid", Value: theirNumber}, {Variable: "album", Value: theirName},
+		{Upload: upload}, {Upload: uuid.NullUUID{UUID: uuid.New(), Valid: true}},
+	}
 	for _, request := range requests {
 		ctx, cancel := context.WithCancel(t.Context())
 		_, err := eraser(t, pool, func(string) { cancel() }).Erase(ctx, request)

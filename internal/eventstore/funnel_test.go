@@ -147,7 +147,9 @@ func functionsShowNoMore(t *testing.T, pool *pgxpool.Pool) {
 	const ofFunction = `SELECT row(bucket, issued, uploaded, unused, revoked, overwritten, unissued, median, p95,
 		ARRAY(SELECT unnest(unused_until) ORDER BY 1))::text FROM upcall.funnel_of($1) ORDER BY 1`
 	found := 0
-	for _, day := range []any{"2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23", "2026-11-24", "-infinity", "infinity", "0001-01-01", nil} {
+	for _, day := range []any{
+		"2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23", "2026-11-24", "-infinity", "infinity", "0001-01-01", nil,
+	} {
 		got := ask(ofFunction, day)
 		if diff := cmp.Diff(ask(ofViews, day), got); diff != "" {
 			t.Errorf("funnel_of(%v) (-views +function): %s", day, diff)
@@ -175,8 +177,8 @@ func functionsShowNoMore(t *testing.T, pool *pgxpool.Pool) {
 		WHERE pronamespace = 'upcall'::regnamespace ORDER BY 1`
 	if diff := cmp.Diff([]string{
 		"freshness: TABLE(consumer text, read_until timestamp with time zone, lag_seconds double precision)",
-		"funnel_of: TABLE(bucket text, issued bigint, uploaded bigint, unused bigint, revoked bigint, overwritten bigint, unissued bigint, " +
-			"median interval, p95 interval, unused_until timestamp with time zone[])",
+		"funnel_of: TABLE(bucket text, issued bigint, uploaded bigint, unused bigint, revoked bigint, overwritten bigint, " +
+			"unissued bigint, median interval, p95 interval, unused_until timestamp with time zone[])",
 		"uses_of: record",
 	}, ask(columns)); diff != "" {
 		t.Error(diff)

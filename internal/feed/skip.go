@@ -14,7 +14,8 @@ import (
 
 const (
 	// skipTick is how often skips are looked at. They are written when none has come for
-	// skipQuiet, and otherwise every skipAfter.
+	// skipQuiet, and otherwise every skipAfter. Consumers with nothing to do say Skip once a second, so
+	// that skipQuiet is longer: else each time would end in a write.
 	skipTick, skipQuiet, skipAfter = 100 * time.Millisecond, 1500 * time.Millisecond, 5 * time.Second
 )
 

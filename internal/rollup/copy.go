@@ -91,7 +91,8 @@ func (c *copier) versions(ctx context.Context) error {
 			), copied AS (
 				INSERT INTO upcall.rollup_versions (generation, number, received_at, event_id, mime_type, source, size, request_id,
 					upload_id, etag)
-				SELECT $2::smallint, number, received_at, event_id, mime_type, source, size, request_id, upload_id, etag FROM page WHERE received_at < $3
+				SELECT $2::smallint, number, received_at, event_id, mime_type, source, size, request_id, upload_id, etag
+				FROM page WHERE received_at < $3
 			)
 			SELECT number, received_at, event_id FROM page ORDER BY number DESC, received_at DESC, event_id DESC LIMIT 1`,
 			&number, &at, &id)
@@ -149,7 +150,8 @@ func (c *copier) objects(ctx context.Context) error {
 					coalesce(v.received_at, first_at), coalesce(v.event_id, first_id), coalesce(v.mime_type, first_mime_type),
 					coalesce(v.source, first_source), CASE WHEN v.number IS NULL THEN first_size ELSE v.size END,
 					CASE WHEN v.number IS NULL THEN first_request_id ELSE v.request_id END,
-					CASE WHEN v.number IS NULL THEN first_etag ELSE v.etag END, nullif(coalesce(v.mime_type, first_mime_type), ''), NULL, NULL,
+					CASE WHEN v.number IS NULL THEN first_etag ELSE v.etag END,
+					nullif(coalesce(v.mime_type, first_mime_type), ''), NULL, NULL,
 					CASE WHEN v.number IS NULL THEN first_upload_id ELSE v.upload_id END, NULL, NULL
 				FROM page o LEFT JOIN LATERAL (
 					SELECT * FROM upcall.rollup_versions WHERE generation = $2 AND number = o.number

@@ -3,7 +3,6 @@ package rollup
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,7 +48,8 @@ func pageSQL(order string) string {
 	SELECT NULL, date_trunc('hour', first_at, 'UTC'), CASE WHEN octet_length(bucket) <= 255 THEN bucket ELSE '' END, '',
 		first_mime_type, first_source, sum(first_size & 1073741823)::bigint, '', NULL, '', sum(first_size >> 30)::bigint, count(*),
 		bool_or(touches)
-	FROM (SELECT *, ` + strings.ReplaceAll(mayTouch, "e.received_at", "e.first_at") + ` AS touches FROM fresh e) AS fresh GROUP BY 2, 3, 5, 6
+	FROM (SELECT *, ` + mayTouch + ` AS touches FROM (SELECT *, first_at AS received_at FROM fresh) AS e) AS fresh
+	GROUP BY 2, 3, 5, 6
 	UNION ALL
 	SELECT id, received_at, coalesce(bucket, ''), coalesce(object_key, ''), type, source, size, coalesce(request_id, ''),
 		upload_id, coalesce(plain_etag, ''), 0, 0, ` + mayTouch + `

@@ -41,8 +41,10 @@ func TestRebuildUnderLoad(t *testing.T) {
 	w.addRandom(t, random, 500)
 	w.caughtUp(t, worker)
 	for n := range 3 {
-		damage := []string{"UPDATE upcall.rollup_hourly SET uploads = uploads + 1", "DELETE FROM upcall.rollup_objects WHERE object_key LIKE '%7'",
-			"DELETE FROM upcall.rollup_superseded"}
+		damage := []string{
+			"UPDATE upcall.rollup_hourly SET uploads = uploads + 1", "DELETE FROM upcall.rollup_objects WHERE object_key LIKE '%7'",
+			"DELETE FROM upcall.rollup_superseded",
+		}
 		w.exec(t, damage[n])
 		stop := w.load(t, random)
 		before := w.number(t, "SELECT generation FROM upcall.rollup_generations WHERE stage = 'current'")

@@ -56,7 +56,8 @@ func (w *world) tryRandom(random *rand.Rand, n int) error {
 			}
 			batch.Queue(`INSERT INTO upcall.upload_events
 				(id, received_at, bucket, object_key, size, mime_type, request_id, source, etag, crc64, vars, upload_id)
-				VALUES (gen_random_uuid(), $1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9::bigint, jsonb_build_object('uid', $10::int), $11)`,
+				VALUES (gen_random_uuid(), $1, $2, $3, $4, nullif($5, ''), $6, $7, $8, $9::bigint,
+					jsonb_build_object('uid', $10::int), $11)`,
 				at, bucket, key, bytes, types[random.IntN(len(types))], request, sources[random.IntN(len(sources))],
 				etag, random.Int64(), random.IntN(100), upload)
 		}

@@ -40,7 +40,8 @@ func TestSameUpload(t *testing.T) {
 			key, hour := fmt.Sprintf("%d/%d", i, among), time.Now().Truncate(time.Hour)
 			add := func(at time.Time, e tell) {
 				w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, request_id, etag, upload_id)
-					VALUES (gen_random_uuid(), $1, 'b', $2, $3, nullif($4, ''), nullif($5, ''), $6)`, at, key, e.source, e.request, e.etag, e.upload)
+					VALUES (gen_random_uuid(), $1, 'b', $2, $3, nullif($4, ''), nullif($5, ''), $6)`,
+					at, key, e.source, e.request, e.etag, e.upload)
 			}
 			for n := range among {
 				add(hour.Add(time.Duration(n)*time.Second), tell{source: "callback", request: fmt.Sprint(n)})

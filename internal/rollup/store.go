@@ -255,8 +255,10 @@ func (b *batch) writeVersions(ctx context.Context, tx pgx.Tx) error {
 	}
 	if added != nil {
 		_, err := tx.Exec(ctx, `
-			INSERT INTO upcall.rollup_versions (generation, number, received_at, event_id, mime_type, source, size, request_id, upload_id, etag)
-			SELECT $1, o.number, u.received_at, u.event_id, u.mime_type, u.source, u.size, nullif(u.request_id, ''), u.upload_id, nullif(u.etag, '')
+			INSERT INTO upcall.rollup_versions
+				(generation, number, received_at, event_id, mime_type, source, size, request_id, upload_id, etag)
+			SELECT $1, o.number, u.received_at, u.event_id, u.mime_type, u.source, u.size,
+				nullif(u.request_id, ''), u.upload_id, nullif(u.etag, '')
 			FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], $9::text[],
 				$10::uuid[], $11::text[])
 				AS u (bucket, object_key, received_at, event_id, mime_type, source, size, request_id, upload_id, etag)
