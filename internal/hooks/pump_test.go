@@ -3,6 +3,8 @@ package hooks
 import (
 	"testing"
 
+	"github.com/google/uuid"
+
 	"upcall/internal/testing/wait"
 )
 
@@ -56,5 +58,37 @@ func TestBehind(t *testing.T) {
 	})
 	if a.requests() != 3 {
 		t.Errorf("%d requests", a.requests())
+	}
+}
+
+// TestIdleMovesOn: a lane that has nothing to do is left alone for most of the time, but its place in
+// the log moves on with what it does not ask for.
+func TestIdleMovesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.add(t, "other", newApp(t, nil), func(s *Settings) { s.Buckets = []string{"other"} })
+	p, _ := w.receiver(t)
+	wait.Until(t, "its lane has nothing to do", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		l := p.lanes[e.ID]
+		return l != nil && l.idle.Load()
+	})
+	w.upload(t, "k", 3)
+	wait.Until(t, "it has passed them", func() bool {
+		behind, err := w.Behind(t.Context())
+		return err == nil && len(behind) == 0
+	})
+}
+
+// TestToldOfCopies: what a lane makes of its endpoint is not what other lanes are started with.
+func TestToldOfCopies(t *testing.T) {
+	t.Parallel()
+	all := []Endpoint{{ID: uuid.New(), State: Active}}
+	l := &lane{changed: make(chan *Endpoint, 1)}
+	p := &Pump{lanes: map[uuid.UUID]*lane{all[0].ID: l}}
+	p.tellAll(all)
+	if told := <-l.changed; told == &all[0] || told.ID != all[0].ID {
+		t.Errorf("it was told of %p, the endpoint of all is %p", told, &all[0])
 	}
 }
