@@ -11,13 +11,15 @@ import (
 // log, or retries wait. Those that are paused or disabled do not count, because nothing would
 // change while they are.
 func (e *Endpoints) Behind(ctx context.Context) ([]string, error) {
-	all, err := e.List(ctx)
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
+	// Cursors before retries: a lane moves its cursor past a failed delivery in the transaction that
+	// writes the row of its retry, so that what is not before the cursor is among the rows.
 	consumers, err := feed.ListConsumers(ctx, e.config.Pool)
 	if err != nil {
 		return nil, fmt.Errorf("look where endpoints are: %w", err)
+	}
+	all, err := e.List(ctx)
+	if err != nil {
+		return nil, err
 	}
 	cursors := make(map[string]feed.Cursor)
 	for _, c := range consumers {

@@ -1,10 +1,13 @@
 package hooks
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"upcall/internal/feed"
 	"upcall/internal/testing/wait"
 )
 
@@ -58,6 +61,51 @@ func TestBehind(t *testing.T) {
 	})
 	if a.requests() != 3 {
 		t.Errorf("%d requests", a.requests())
+	}
+}
+
+// TestBehindSeesEachFailure: a first try that fails while Behind looks is still to come, whether Behind
+// finds it before its cursor or among the retries.
+func TestBehindSeesEachFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.add(t, "app", newApp(t, nil))
+	ids := w.upload(t, "k", 1)
+	log := w.feed(t)
+	lane, err := w.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lane.Rollback(context.Background()) }() // it was committed
+	if _, err := lane.Exec(t.Context(), "LOCK TABLE upcall.feed_consumers"); err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan []string, 1)
+	go func() {
+		behind, err := w.Behind(context.Background())
+		looked <- append(behind, fmt.Sprint(err))
+	}()
+	wait.Until(t, "Behind reads cursors", func() (waits bool) {
+		w.query(t, &waits, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%feed_consumers ORDER BY%')`)
+		return waits
+	})
+	to, err := log.Now(t.Context())
+	if err == nil {
+		err = feed.MoveConsumer(t.Context(), lane, e.consumer(), to)
+	}
+	if err == nil {
+		_, err = lane.Exec(t.Context(), `INSERT INTO upcall.hook_retries (endpoint_id, event_id, received_at, kind, reason, attempts, due_at)
+			VALUES ($1, $2, now(), 'recorded', 'retry', 1, now())`, e.ID, ids[0])
+	}
+	if err == nil {
+		err = lane.Commit(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-looked; len(got) != 2 || got[0] != "endpoint app: 0 events, 1 retries" {
+		t.Errorf("%q", got)
 	}
 }
 

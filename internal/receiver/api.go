@@ -14,7 +14,9 @@ import (
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
 	queue *spool.Spool) (*api.Server, error) {
-	behind := []func(context.Context) ([]string, error){deliveries.endpoints.Behind, rollups.Behind}
+	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
+	// further on.
+	var behind []func(context.Context) ([]string, error)
 	if queue != nil {
 		behind = append(behind, func(context.Context) ([]string, error) {
 			if n := queue.Depth(); n > 0 {
@@ -23,6 +25,7 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 			return nil, nil
 		})
 	}
+	behind = append(behind, deliveries.endpoints.Behind, rollups.Behind)
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Behind: behind,
 		Logger: cfg.Logger, Now: cfg.Now})
 }
