@@ -116,7 +116,9 @@ func (p *Pages) Month(ctx context.Context, at time.Time) (id int64, err error) {
 		SELECT coalesce(max(c.oid::bigint), 0) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'upcall.upload_events'::regclass AND c.relname = $1
 			AND (to_jsonb(i)->>'inhdetachpending')::boolean IS NOT TRUE`, func(rows pgx.Rows) error {
-		rows.Next()
+		if !rows.Next() {
+			return rows.Err()
+		}
 		return rows.Scan(&id)
 	}, partitionName(monthOf(at)))
 	if err != nil {
