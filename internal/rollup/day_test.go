@@ -150,19 +150,24 @@ func (w *world) revoke(t testing.TB, issued ...issuedUpload) {
 	})
 }
 
+// quick lets a worker store days soon. Its today does not end, not even when a test runs at midnight.
 func quick(worker *Worker) *Worker {
+	today := time.Now()
+	worker.config.Now = func() time.Time { return today }
 	worker.dayTimes = dayTimes{again: 50 * time.Millisecond, look: 50 * time.Millisecond, revoke: 200 * time.Millisecond}
 	return worker
 }
 
-// funnelWorld has uploads that were issued in the last days, some of them used.
+// funnelWorld has uploads that were issued in the last five days and today, some of them used.
 func funnelWorld(t testing.TB) (*world, *rand.Rand, []issuedUpload) {
 	w, random := newWorld(t), seeded(t)
 	w.span = 5 * 24 * time.Hour
 	w.partitions(t, time.Now().Add(-w.span))
-	issued := w.issue(t, random, 250, func() time.Time {
+	first := time.Now().Add(-w.span).Truncate(time.Microsecond) // so that five days are over, at any time of the day
+	issued := w.issue(t, random, 1, func() time.Time { return first })
+	issued = append(issued, w.issue(t, random, 250, func() time.Time {
 		return time.Now().Add(-time.Duration(random.Int64N(int64(w.span)))).Truncate(time.Microsecond)
-	})
+	})...)
 	w.useSome(t, random, issued)
 	w.addRandom(t, random, 100) // of no issued upload
 	return w, random, issued
