@@ -30,6 +30,7 @@ var editions = []string{
 	"c21fe2a0b4475c38",
 	"70489bdd7c2dadc4",
 	"2597d84a45ead142",
+	"1f3d98f7f2228943",
 }
 
 func TestEditionIsRaised(t *testing.T) {

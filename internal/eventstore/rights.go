@@ -70,6 +70,11 @@ func ReceiverRights() Rights {
 		"hook_counts":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"api_keys":          {"SELECT"},
 
+		"findings":        {"SELECT", "INSERT"},
+		"confirmations":   {"SELECT", "INSERT"},
+		"confirm_retries": {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"removals":        {"SELECT", "INSERT", "UPDATE"},
+
 		"rollup_generations":  {"SELECT", "UPDATE"},
 		"rollup_hourly":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"rollup_objects":      {"SELECT", "INSERT", "UPDATE", "DELETE"},

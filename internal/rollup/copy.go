@@ -136,15 +136,15 @@ func (c *copier) objects(ctx context.Context) error {
 				SELECT * FROM upcall.rollup_objects WHERE generation = $1 AND (object_key, bucket) > ($5::text, $6::text)
 				ORDER BY object_key, bucket LIMIT $4
 			), copied AS (
-				INSERT INTO upcall.rollup_objects (generation, bucket, object_key, number, sources, removed_at, `+firstNames+`,
+				INSERT INTO upcall.rollup_objects (generation, bucket, object_key, number, sources, `+firstNames+`,
 					uploads, received_at, event_id, hourly_mime_type, source, size, request_id,
 					etag, mime_type, crc64, operation, upload_id, client_ip, vars)
-				SELECT $2::smallint, o.bucket, o.object_key, o.number, o.sources, o.removed_at, `+firstNames+`,
+				SELECT $2::smallint, o.bucket, o.object_key, o.number, o.sources, `+firstNames+`,
 					o.uploads, o.received_at, o.event_id, o.hourly_mime_type, o.source, o.size, o.request_id,
 					o.etag, o.mime_type, o.crc64, o.operation, o.upload_id, o.client_ip, o.vars
 				FROM page o WHERE o.received_at < $3
 				UNION ALL
-				SELECT $2::smallint, o.bucket, o.object_key, o.number, o.sources, NULL, `+firstNames+`,
+				SELECT $2::smallint, o.bucket, o.object_key, o.number, o.sources, `+firstNames+`,
 					1 + (SELECT count(*) FROM upcall.rollup_versions v
 						WHERE v.generation = $2 AND v.number = o.number),
 					coalesce(v.received_at, first_at), coalesce(v.event_id, first_id), coalesce(v.mime_type, first_mime_type),

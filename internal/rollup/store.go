@@ -219,8 +219,8 @@ func (b *batch) writeObjects(ctx context.Context, tx pgx.Tx) error {
 			"SELECT $1, u.bucket, u.object_key, " + firstValues + ", " + latestValues + "\nFROM " + objectRows + objectEvents},
 		{firsts, "UPDATE upcall.rollup_objects o SET (" + firstColumns + ") = ROW(" + firstValues + ")\n" +
 			"FROM " + objectRows + " WHERE " + thisObject},
-		{latests, "UPDATE upcall.rollup_objects o SET (" + firstColumns + ", " + latestColumns + ", removed_at) =\n" +
-			"ROW(" + firstValues + ", " + latestValues + ", NULL)\nFROM " + objectRows + objectEvents + " WHERE " + thisObject},
+		{latests, "UPDATE upcall.rollup_objects o SET (" + firstColumns + ", " + latestColumns + ") =\n" +
+			"ROW(" + firstValues + ", " + latestValues + ")\nFROM " + objectRows + objectEvents + " WHERE " + thisObject},
 	} {
 		if statement.rows == nil {
 			continue

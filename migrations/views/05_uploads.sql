@@ -3,8 +3,9 @@
 -- expression, or another collation, would have every object read.
 CREATE OR REPLACE VIEW upcall.uploads AS
 SELECT o.bucket, o.object_key, o.event_id, o.received_at, o.size, o.etag, o.crc64, o.mime_type, o.operation, o.request_id,
-    o.upload_id, o.client_ip, o.vars, o.source, o.uploads, o.first_at, o.removed_at
+    o.upload_id, o.client_ip, o.vars, o.source, o.uploads, o.first_at, r.removed_at
 FROM upcall.rollup_objects o
+LEFT JOIN upcall.removals r ON r.bucket = o.bucket AND r.object_key = o.object_key AND r.removed_at >= o.received_at
 WHERE o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current');
 
 COMMENT ON VIEW upcall.uploads IS 'The current upload of each object, also of objects whose upload is no longer kept in upload_log. Uploads that named no bucket or key are not here, nor are keys of more than about 2,600 bytes.';
@@ -24,4 +25,4 @@ COMMENT ON COLUMN upcall.uploads.vars        IS 'Custom variables of the latest 
 COMMENT ON COLUMN upcall.uploads.source      IS 'What told of the latest upload: callback, notification or reconcile. Never null.';
 COMMENT ON COLUMN upcall.uploads.uploads     IS 'How many uploads to the object were recorded; all but the latest were overwritten. Never null.';
 COMMENT ON COLUMN upcall.uploads.first_at    IS 'received_at of the first of them. Never null.';
-COMMENT ON COLUMN upcall.uploads.removed_at  IS 'When the object was found to be gone from its bucket. Null if it was not.';
+COMMENT ON COLUMN upcall.uploads.removed_at  IS 'When the object was removed from its bucket, or found to be gone. Null if it was not, or was uploaded again since.';
