@@ -46,5 +46,9 @@ func (v *Verifier) Digest(ctx context.Context, pubKeyURL, authorization string) 
 	if err != nil {
 		return [md5.Size]byte{}, err
 	}
-	return key.digest(signature)
+	digest, err := key.digest(&key.md5, signature)
+	if err != nil {
+		return [md5.Size]byte{}, err
+	}
+	return [md5.Size]byte(digest), nil
 }

@@ -42,7 +42,7 @@ func TestCryptoRSARefusesThePinnedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := md5.Sum([]byte(v.Target + "\n" + v.Body))
-	if err := key.check(digest, signature); err != nil {
+	if err := key.check(&key.md5, digest[:], signature); err != nil {
 		t.Errorf("own check: %v", err)
 	}
 	public := &rsa.PublicKey{N: key.n, E: int(key.e.Int64())}

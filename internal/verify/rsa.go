@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"crypto"
-	"crypto/md5"
 	"crypto/rsa"
 	"crypto/subtle"
 	"crypto/x509"
@@ -20,17 +19,35 @@ const (
 	stdKeyBits = 1024
 )
 
-// digestInfoMD5 precedes the digest in a PKCS #1 v1.5 signature block: the DER of a
-// DigestInfo that names MD5. Source: RFC 8017, section 9.2, note 1.
-var digestInfoMD5 = []byte{
-	0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10,
+// These precede the digest in a PKCS #1 v1.5 signature block: the DER of a DigestInfo that
+// names the hash. Source: RFC 8017, section 9.2, note 1.
+var (
+	digestInfoMD5 = []byte{
+		0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10,
+	}
+	digestInfoSHA1 = []byte{
+		0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14,
+	}
+)
+
+// A block is what signatures with one hash contain.
+type block struct {
+	hash crypto.Hash
+	head []byte // all up to the digest: 00 01 FF … FF 00 DigestInfo
+}
+
+// newBlock returns the block in signatures of a size.
+func newBlock(hash crypto.Hash, info []byte, size int) block {
+	padding := size - len("\x00\x01\x00") - len(info) - hash.Size()
+	return block{hash, append([]byte("\x00\x01"+strings.Repeat("\xff", padding)+"\x00"), info...)}
 }
 
 // A publicKey checks signatures. It is read-only and may be shared.
 type publicKey struct {
 	n, e *big.Int
 	size int            // length in bytes of the modulus, and of each signature
-	head []byte         // the signature block up to the digest: 00 01 FF … FF 00 DigestInfo
+	md5  block          // OSS signs callbacks with it
+	sha1 block          // MNS signs pushes with it
 	std  *rsa.PublicKey // nil for keys that crypto/rsa refuses
 }
 
@@ -69,13 +86,12 @@ func newPublicKey(key *rsa.PublicKey) (*publicKey, error) {
 		return nil, ErrKeyParameters.with("even modulus")
 	}
 	size := (bits + 7) / 8
-	padding := size - len("\x00\x01\x00") - len(digestInfoMD5) - md5.Size
-	head := []byte("\x00\x01" + strings.Repeat("\xff", padding) + "\x00")
 	k := &publicKey{
 		n:    key.N,
 		e:    big.NewInt(int64(key.E)),
 		size: size,
-		head: append(head, digestInfoMD5...),
+		md5:  newBlock(crypto.MD5, digestInfoMD5, size),
+		sha1: newBlock(crypto.SHA1, digestInfoSHA1, size),
 	}
 	if bits >= stdKeyBits {
 		k.std = key
@@ -83,12 +99,12 @@ func newPublicKey(key *rsa.PublicKey) (*publicKey, error) {
 	return k, nil
 }
 
-// check returns nil if signature is this key's RSASSA-PKCS1-v1_5 signature of an MD5
-// digest. MD5's collisions do not help forgers here: they would have to find a second
-// content for a digest that OSS has signed.
-func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
+// check returns nil if signature is this key's RSASSA-PKCS1-v1_5 signature of a digest, in a
+// block of the key. The collisions of MD5 and SHA-1 do not help forgers here: they would have
+// to find a second content for a digest that was signed.
+func (k *publicKey) check(b *block, digest, signature []byte) error {
 	if k.std != nil {
-		err := rsa.VerifyPKCS1v15(k.std, crypto.MD5, digest[:], signature)
+		err := rsa.VerifyPKCS1v15(k.std, b.hash, digest, signature)
 		if err == nil {
 			return nil
 		}
@@ -98,13 +114,13 @@ func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
 			return ErrKeyParameters.with("%v", err)
 		}
 	}
-	signed, err := k.digest(signature)
+	signed, err := k.digest(b, signature)
 	if err != nil {
 		return err
 	}
 	// Nothing here is secret, but a constant-time comparison raises no questions. The
 	// library's refusal is final.
-	if subtle.ConstantTimeCompare(signed[:], digest[:]) != 1 || k.std != nil {
+	if subtle.ConstantTimeCompare(signed, digest) != 1 || k.std != nil {
 		return ErrDigestMismatch
 	}
 	return nil
@@ -112,25 +128,25 @@ func (k *publicKey) check(digest [md5.Size]byte, signature []byte) error {
 
 // digest opens a signature and returns the digest in its block. The error matches
 // ErrSignatureLength, ErrSignatureRange or ErrPadding.
-func (k *publicKey) digest(signature []byte) ([md5.Size]byte, error) {
+func (k *publicKey) digest(b *block, signature []byte) ([]byte, error) {
 	// One length only, so that no second spelling with leading zeros is accepted.
 	if len(signature) != k.size {
-		return [md5.Size]byte{}, ErrSignatureLength.with("%d bytes, not %d", len(signature), k.size)
+		return nil, ErrSignatureLength.with("%d bytes, not %d", len(signature), k.size)
 	}
-	block, err := k.open(signature)
+	content, err := k.open(signature)
 	if err != nil {
-		return [md5.Size]byte{}, err
+		return nil, err
 	}
 	// The whole block is compared, its head here and its digest by the caller, and its
 	// padding never parsed. A parser that skips the padding and then reads a digest
 	// accepts blocks with something after the digest, or too few FFs, which anyone can
 	// make for a key with e = 3 by taking a cube root (Bleichenbacher, CRYPTO 2006;
 	// CVE-2006-4339).
-	digest, ok := bytes.CutPrefix(block, k.head)
+	digest, ok := bytes.CutPrefix(content, b.head)
 	if !ok {
-		return [md5.Size]byte{}, ErrPadding
+		return nil, ErrPadding
 	}
-	return [md5.Size]byte(digest), nil
+	return digest, nil
 }
 
 // open raises the signature to the public exponent, which reveals the block that the

@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"crypto/md5"
 	"crypto/rsa"
+	"crypto/sha1"
 	"errors"
 	"math/big"
+	"slices"
 	"testing"
 )
 
@@ -66,10 +68,10 @@ func TestCheckAgreesWithCryptoRSA(t *testing.T) {
 		"last of hash":   {changed(own.size-1, block[own.size-1]^1), "digest_mismatch"},
 		"genuine":        {genuine, "ok"},
 	} {
-		if got := reason(t, own.check(digest, test.signature)); got != test.want {
+		if got := reason(t, own.check(&own.md5, digest[:], test.signature)); got != test.want {
 			t.Errorf("%s: own check says %s, want %s", name, got, test.want)
 		}
-		if got := reason(t, std.check(digest, test.signature)); got != test.want {
+		if got := reason(t, std.check(&std.md5, digest[:], test.signature)); got != test.want {
 			t.Errorf("%s: check by crypto/rsa says %s, want %s", name, got, test.want)
 		}
 	}
@@ -81,7 +83,7 @@ func TestKeyRefusedByCryptoRSA(t *testing.T) {
 	t.Parallel()
 	_, _, std := bothWays(t)
 	std.std = &rsa.PublicKey{N: std.n, E: 2}
-	err := std.check(md5.Sum(nil), make([]byte, std.size))
+	err := std.check(&std.md5, make([]byte, md5.Size), make([]byte, std.size))
 	if !errors.Is(err, ErrKeyParameters) {
 		t.Errorf("got %v, want ErrKeyParameters", err)
 	}
@@ -102,27 +104,32 @@ func FuzzCheck(f *testing.F) {
 	}
 	f.Add([]byte("body"), plain, private.N.Bytes())
 	f.Fuzz(func(t *testing.T, content, mask, arbitrary []byte) {
-		digest := md5.Sum(content)
-		block := append(append([]byte(nil), own.head...), digest[:]...)
-		same := true
-		for i := range min(len(mask), len(block)) {
-			block[i] ^= mask[i]
-			same = same && mask[i] == 0
-		}
-		held := new(big.Int).SetBytes(block).Cmp(private.N) < 0
-		for _, signature := range [][]byte{encodeBlock(private, block), arbitrary} {
-			got := reason(t, own.check(digest, signature))
-			byStd := reason(t, std.check(digest, signature))
-			if got != byStd {
-				t.Errorf("own check says %s, with crypto/rsa it is %s", got, byStd)
-			}
-			library := rsa.VerifyPKCS1v15(&private.PublicKey, crypto.MD5, digest[:], signature)
-			if (got == "ok") != (library == nil) {
-				t.Errorf("own check says %s, crypto/rsa %v", got, library)
-			}
-		}
-		if held && (own.check(digest, encodeBlock(private, block)) == nil) != same {
-			t.Errorf("block changed by %x: accepted %t", mask, !same)
-		}
+		md5Digest, sha1Digest := md5.Sum(content), sha1.Sum(content)
+		checkMasked(t, private, own, std, &own.md5, md5Digest[:], mask, arbitrary)
+		checkMasked(t, private, own, std, &own.sha1, sha1Digest[:], mask, arbitrary)
 	})
+}
+
+func checkMasked(t *testing.T, private *rsa.PrivateKey, own, std *publicKey, b *block, digest, mask, arbitrary []byte) {
+	content := slices.Concat(b.head, digest)
+	same := true
+	for i := range min(len(mask), len(content)) {
+		content[i] ^= mask[i]
+		same = same && mask[i] == 0
+	}
+	held := new(big.Int).SetBytes(content).Cmp(private.N) < 0
+	for _, signature := range [][]byte{encodeBlock(private, content), arbitrary} {
+		got := reason(t, own.check(b, digest, signature))
+		byStd := reason(t, std.check(b, digest, signature))
+		if got != byStd {
+			t.Errorf("own check says %s, with crypto/rsa it is %s", got, byStd)
+		}
+		library := rsa.VerifyPKCS1v15(&private.PublicKey, b.hash, digest, signature)
+		if (got == "ok") != (library == nil) {
+			t.Errorf("own check says %s, crypto/rsa %v", got, library)
+		}
+	}
+	if held && (own.check(b, digest, encodeBlock(private, content)) == nil) != same {
+		t.Errorf("block changed by %x: accepted %t", mask, !same)
+	}
 }

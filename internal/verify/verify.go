@@ -1,14 +1,14 @@
-// Package verify decides whether a request is an OSS upload callback: raw bytes in, nil
-// or one sentinel error out.
+// Package verify decides whether a request is an OSS upload callback, or one of OSS's event
+// notifications that MNS pushes: raw bytes in, nil or one sentinel error out.
 //
 // OSS signs a callback with RSASSA-PKCS1-v1_5 and MD5 over the path, the query and the
 // body (see [StringToSign]) and sends the signature, in Base64, as Authorization. It signs
 // nothing else: no method, no other header, no time, no customer. A nil error therefore
 // means that OSS sent this content to this path once, for someone; package uploadtoken
-// says for whom.
+// says for whom. [Verifier.VerifyPush] says what MNS signs.
 //
-// The key of OSS is compiled in. It has 512 bits, which crypto/rsa has refused since Go
-// 1.24, so this package checks keys below 1024 bits with its own public operation. A
+// The keys of OSS and MNS are compiled in. They have 512 bits, which crypto/rsa has refused
+// since Go 1.24, so this package checks keys below 1024 bits with its own public operation. A
 // GODEBUG setting that restores the old behaviour would weaken TLS and everything else in
 // the process, and has no place in this module. Other keys come only from the URLs that
 // the operator lists; what x-oss-pub-key-url says is compared, and never fetched.
@@ -35,8 +35,8 @@ var strictBase64 = base64.StdEncoding.Strict()
 
 // Config configures a [Verifier]. The zero value trusts OSS alone.
 type Config struct {
-	// TrustKeyURLs are further public keys to trust, as the exact URLs that
-	// x-oss-pub-key-url announces, http or https; each serves one PEM block PUBLIC KEY
+	// TrustKeyURLs are further public keys to trust, as the exact URLs that x-oss-pub-key-url
+	// or x-mns-signing-cert-url announces, http or https; each serves one PEM block PUBLIC KEY
 	// with an RSA key of 512 to 8192 bits. Anyone who can change what such a URL serves
 	// can sign callbacks, so use https for all but local hosts. Default: none.
 	TrustKeyURLs []string
@@ -46,7 +46,8 @@ type Config struct {
 
 // A Verifier checks callbacks. It may be used by many goroutines at once.
 type Verifier struct {
-	pinned  *publicKey
+	pinned  *publicKey             // of callbacks
+	push    *publicKey             // of pushes
 	trusted map[string]*trustedKey // by the value of x-oss-pub-key-url
 }
 
@@ -60,11 +61,15 @@ func New(cfg Config) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read pinned key: %w", err)
 	}
+	push, err := parsePublicKey(pushPEM)
+	if err != nil {
+		return nil, fmt.Errorf("read pinned key of MNS: %w", err)
+	}
 	trusted, err := trust(cfg.TrustKeyURLs, cfg.Now)
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{pinned: pinned, trusted: trusted}, nil
+	return &Verifier{pinned: pinned, push: push, trusted: trusted}, nil
 }
 
 // A Request is what a signature covers, byte by byte as received, and the headers about
@@ -99,7 +104,8 @@ func (v *Verifier) Verify(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
-	return key.check(md5.Sum(signed), signature)
+	digest := md5.Sum(signed)
+	return key.check(&key.md5, digest[:], signature)
 }
 
 func decodeSignature(authorization string) ([]byte, error) {
