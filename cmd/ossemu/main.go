@@ -41,6 +41,13 @@ func helpTexts() kong.Vars {
 			"none: the buckets have no CORS rule, like new buckets of OSS.",
 		"expose": strings.Join(rule.Expose, ","),
 
+		"topic": ossemu.DefaultTopic,
+		"notify_url": "Where events are pushed to when an object is created or removed, as OSS and MNS do it. " +
+			"Default none.",
+		"notify_topic":  "Account and name of the topic that events come from.",
+		"notify_format": "Body of a push: XML, JSON or SIMPLIFIED, which is the event alone.",
+		"notify_delay":  "Time between storing an object and pushing its event.",
+
 		"access_key_id": "The only access key ID that exists.",
 		"access_key_secret": "Its secret. Default ossemu-secret. " +
 			"Better in OSSEMU_ACCESS_KEY_SECRET or a file that OSSEMU_ACCESS_KEY_SECRET_FILE names.",

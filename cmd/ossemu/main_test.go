@@ -184,6 +184,7 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 		"OSSEMU_LISTEN": "nonsense", "OSSEMU_REGION": "oss-cn-hangzhou", "OSSEMU_BUCKETS": "_ossemu,ok-one", "OSSEMU_PUBLIC_URL": "x",
 		"OSSEMU_CORS_ORIGINS": "app.example", "OSSEMU_CORS_METHODS": "PATCH", "OSSEMU_CORS_HEADERS": "x-*-*",
 		"OSSEMU_CORS_EXPOSE": "*", "OSSEMU_CORS_MAX_AGE": "-1s",
+		"OSSEMU_NOTIFY_URL": "receiver:8080", "OSSEMU_NOTIFY_TOPIC": "mine", "OSSEMU_NOTIFY_FORMAT": "yaml", "OSSEMU_NOTIFY_DELAY": "-1s",
 		"OSSEMU_ALLOWED_ORIGINS": "*", "OSSEMU_ACCESS_KEY_SECRET": "top-secret",
 		"OSSEMU_ACCESS_KEY_SECRET_FILE": "/nowhere", "OSSEMU_SECURITY_TOKEN_FILE": "/nowhere",
 	})
@@ -192,7 +193,8 @@ func TestMistakesAreReportedTogether(t *testing.T) {
 	}
 	for _, want := range []string{"nonsense", "OSSEMU_ACCESS_KEY_SECRET and OSSEMU_ACCESS_KEY_SECRET_FILE: set one",
 		"OSSEMU_SECURITY_TOKEN_FILE: the file", "region", "_ossemu", "public URL",
-		"older name of --cors-origins", `"PATCH"`, `"x-*-*"`, `exposed header "*"`, "max age"} {
+		"older name of --cors-origins", `"PATCH"`, `"x-*-*"`, `exposed header "*"`, "max age",
+		`"receiver:8080"`, `"mine"`, `"yaml"`, "delay of notifications"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not reported in:\n%v", want, err)
 		}
@@ -212,7 +214,8 @@ func TestUsage(t *testing.T) {
 	help := program.Output(t, clitest.Env{"OSSEMU_ACCESS_KEY_SECRET": "top-secret"}, "serve", "--help")
 	for _, name := range []string{"LISTEN", "ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "ACCESS_KEY_SECRET_FILE", "REGION",
 		"BUCKETS", "PUBLIC_URL", "DATA_DIR",
-		"CORS_ORIGINS", "CORS_METHODS", "CORS_HEADERS", "CORS_EXPOSE", "CORS_MAX_AGE", "ALLOWED_ORIGINS"} {
+		"CORS_ORIGINS", "CORS_METHODS", "CORS_HEADERS", "CORS_EXPOSE", "CORS_MAX_AGE", "ALLOWED_ORIGINS",
+		"NOTIFY_URL", "NOTIFY_TOPIC", "NOTIFY_FORMAT", "NOTIFY_DELAY"} {
 		if !strings.Contains(help, "OSSEMU_"+name) {
 			t.Errorf("help does not name OSSEMU_%s:\n%s", name, help)
 		}

@@ -33,6 +33,11 @@ type serveCommand struct {
 	CORSExpose  []string      `name:"cors-expose" default:"${expose}" placeholder:"NAME" setting:"OSSEMU_CORS_EXPOSE" help:"${cors_expose}"`
 	CORSMaxAge  time.Duration `name:"cors-max-age" default:"60s" placeholder:"DURATION" setting:"OSSEMU_CORS_MAX_AGE" help:"${cors_age}"`
 
+	NotifyURL    string        `name:"notify-url" placeholder:"URL" setting:"OSSEMU_NOTIFY_URL" help:"${notify_url}"`
+	NotifyTopic  string        `default:"${topic}" placeholder:"OWNER/TOPIC" setting:"OSSEMU_NOTIFY_TOPIC" help:"${notify_topic}"`
+	NotifyFormat string        `default:"XML" placeholder:"FORMAT" setting:"OSSEMU_NOTIFY_FORMAT" help:"${notify_format}"`
+	NotifyDelay  time.Duration `default:"0s" placeholder:"DURATION" setting:"OSSEMU_NOTIFY_DELAY" help:"${notify_delay}"`
+
 	AllowedOrigins []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"${allowed_origins}"`
 }
 
@@ -73,7 +78,9 @@ func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, erro
 	token, err2 := cli.Secret(s.SecurityToken, env, "OSSEMU_SECURITY_TOKEN")
 	rule, err3 := s.cors()
 	return ossemu.Config{AccessKeyID: s.AccessKeyID, AccessKeySecret: cmp.Or(secret, defaultSecret), SecurityToken: token, Region: s.Region,
-		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, CORS: &rule, Logger: log}, fault.Join(err1, err2, err3)
+		Buckets: s.Buckets, PublicURL: s.PublicURL, DataDir: s.DataDir, CORS: &rule,
+		NotifyURL: s.NotifyURL, NotifyTopic: s.NotifyTopic, NotifyFormat: s.NotifyFormat, NotifyDelay: s.NotifyDelay,
+		Logger: log}, fault.Join(err1, err2, err3)
 }
 
 // Check returns all mistakes in the settings.

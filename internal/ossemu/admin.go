@@ -16,12 +16,13 @@ const PublicKeyPath = "/_ossemu/callback_pub_key.pem"
 // ringSize is how many deliveries are remembered.
 const ringSize = 1000
 
-// A Delivery is one callback request that was sent, or that a fault kept from being
-// sent, and what came back. GET /_ossemu/callbacks lists them, newest last.
+// A Delivery is one request that was sent, or that a fault kept from being sent, and what
+// came back. GET /_ossemu/callbacks lists callbacks, GET /_ossemu/notifications pushes of
+// notifications, newest last.
 type Delivery struct {
 	SentAt       time.Time   `json:"sent_at"`
 	RequestID    string      `json:"request_id"` // of the upload
-	Operation    string      `json:"operation"`
+	Operation    string      `json:"operation"`  // of a notification the event's name
 	Bucket       string      `json:"bucket"`
 	Object       string      `json:"object"`
 	URL          string      `json:"url"`
@@ -30,6 +31,9 @@ type Delivery struct {
 	Header       http.Header `json:"header"`
 	Body         string      `json:"body"`
 	StringToSign string      `json:"string_to_sign"`
+
+	Message json.RawMessage `json:"message,omitempty"` // the event in the body of a notification
+	Attempt int             `json:"attempt,omitempty"` // of a notification: 1 for the first push
 
 	Status       int         `json:"status"` // 0 if there was no answer
 	AnswerHeader http.Header `json:"answer_header,omitempty"`
@@ -121,15 +125,29 @@ func (s *Server) forgetCallbacks(c *call) error {
 	return c.writeNothing(http.StatusNoContent)
 }
 
+// serveNotifications lists what was pushed; ?object= picks one object key.
+func (s *Server) serveNotifications(c *call) error {
+	return c.writeJSON(http.StatusOK, s.pushed.list(c.query["object"]))
+}
+
+func (s *Server) forgetNotifications(c *call) error {
+	s.pushed.forget()
+	return c.writeNothing(http.StatusNoContent)
+}
+
 // reset ends what a test has left behind, for the next one. Buckets stay.
 func (s *Server) reset(c *call) error {
 	s.faults.set(Faults{})
-	callbacks := s.ring.reset()
+	callbacks, notifications := s.ring.reset(), s.pushed.reset()
 	objects, uploads, err := s.store.reset()
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	return c.writeJSON(http.StatusOK, map[string]int{"objects": objects, "multipart_uploads": uploads, "callbacks": callbacks})
+	counts := map[string]int{"objects": objects, "multipart_uploads": uploads, "callbacks": callbacks}
+	if s.cfg.NotifyURL != "" {
+		counts["notifications"] = notifications
+	}
+	return c.writeJSON(http.StatusOK, counts)
 }
 
 func (s *Server) serveFaults(c *call) error {

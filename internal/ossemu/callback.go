@@ -20,14 +20,24 @@ import (
 	"upcall/internal/callbackspec"
 )
 
-// finish ends an upload whose object is stored: it calls back and passes the answer
-// on, or, without a callback, lets usual answer.
+// finish ends an upload whose object is stored: it notifies, calls back and passes the
+// answer on, or, without a callback, lets usual answer.
 func (s *Server) finish(c *call, p *plan, o *object, operation string, usual func() error) error {
+	began := s.ring.now()
+	var faults Faults
+	if p != nil || s.cfg.NotifyURL != "" {
+		faults = s.faults.take()
+	}
+	created := happening{name: "ObjectCreated:" + operation, at: o.LastModified, o: o, delta: o.delta}
+	if p != nil {
+		created.vars = p.vars
+	}
+	s.notify(c, created, faults)
 	if p == nil {
 		return usual()
 	}
 	// The object is stored: its callback goes out even if the uploader hangs up.
-	answer, err := s.callBack(context.WithoutCancel(c.r.Context()), c, p, o, operation)
+	answer, err := s.callBack(context.WithoutCancel(c.r.Context()), c, p, o, operation, faults, began)
 	if err != nil {
 		return err
 	}
@@ -37,8 +47,9 @@ func (s *Server) finish(c *call, p *plan, o *object, operation string, usual fun
 
 // callBack delivers one callback and returns the receiver's answer, or the
 // CallbackFailed error that the uploader sees.
-func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, operation string) ([]byte, error) {
-	began, faults := s.ring.now(), s.faults.take()
+func (s *Server) callBack(
+	ctx context.Context, c *call, p *plan, o *object, operation string, faults Faults, began era,
+) ([]byte, error) {
 	if p.brokenImage != nil {
 		c.note(slog.String("callback", "not sent"), slog.String("image", p.brokenImage.Error()))
 		return nil, errCallbackFailed.saying("Get image info failed.", "")
@@ -72,10 +83,12 @@ func (s *Server) callBack(ctx context.Context, c *call, p *plan, o *object, oper
 
 // wait lets d pass, or what is left of it until the server closes or the era is over.
 func (s *Server) wait(d time.Duration, began era) {
-	ctx, cancel := context.WithTimeout(s.closing, d)
-	defer cancel()
+	if d <= 0 {
+		return
+	}
 	select {
-	case <-ctx.Done():
+	case <-s.cfg.After(d):
+	case <-s.closing.Done():
 	case <-began:
 	}
 }

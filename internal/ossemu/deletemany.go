@@ -14,6 +14,16 @@ const (
 	maxDeleteRequest = 2 << 20 // bytes of XML
 )
 
+// remove removes an object, if there is one, and notifies.
+func (s *Server) remove(c *call, key, operation string) error {
+	o, err := s.store.delete(c.bucket, key)
+	if o == nil || err != nil {
+		return err
+	}
+	s.notify(c, happening{name: "ObjectRemoved:" + operation, at: s.cfg.Now(), o: o, delta: -o.Content.Size}, s.faults.get())
+	return nil
+}
+
 // deleteObjects is DeleteMultipleObjects. A missing object is not an error.
 func (s *Server) deleteObjects(c *call) error {
 	encode, err := encoder(c.query)
@@ -59,7 +69,7 @@ func (s *Server) deleteObjects(c *call) error {
 		result.Deleted = append(result.Deleted, deleted{encode(key), o.VersionId})
 	}
 	for _, o := range list.Object {
-		if err := s.store.delete(c.bucket, unhideControls(o.Key)); err != nil {
+		if err := s.remove(c, unhideControls(o.Key), "DeleteObjects"); err != nil {
 			return err
 		}
 	}

@@ -31,10 +31,17 @@
 // Certificates of HTTPS receivers are verified (OSS's own practice is undocumented), and
 // the server name is sent only when the callback says callbackSNI.
 //
+// # Notifications
+//
+// With Config.NotifyURL it stands for a rule of OSS and a topic and subscription of MNS, too:
+// when an object is created or removed, it pushes the event, signed as MNS signs and with the
+// same test key, and again up to three times until the receiver answers 204. What waits to be
+// pushed is lost when the process ends.
+//
 // # Its own endpoints
 //
-// Paths under /_ossemu/ need no signature: the public key, the callbacks that were sent
-// with what came back, the faults to inject (see [Faults]), temporary credentials for
+// Paths under /_ossemu/ need no signature: the public key, the callbacks and notifications
+// that were sent with what came back, the faults to inject (see [Faults]), temporary credentials for
 // the holder of the access key, and a health check.
 //
 // Programs (cmd/ossemu, cmd/demo) and tests import it; the receiver and the issuer do not.

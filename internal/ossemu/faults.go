@@ -14,9 +14,10 @@ import (
 	"upcall/internal/fault"
 )
 
-// Faults say what goes wrong with callbacks. PUT /_ossemu/faults sets them, GET shows
-// them, {} ends them. Uploads themselves are never disturbed: the object is
-// stored whatever happens to its callback.
+// Faults say what goes wrong with callbacks and notifications. PUT /_ossemu/faults sets them,
+// GET shows them, {} ends them. Uploads themselves are never disturbed: the object is
+// stored whatever happens to its callback. Faults hold for the objects that are stored or
+// removed while they are set, however much later their callbacks and notifications are sent.
 type Faults struct {
 	// Drop loses the callback: nothing is sent. The uploader gets what OSS gives when
 	// a receiver does not answer, a 203 CallbackFailed with "reply timeout", at once.
@@ -55,8 +56,20 @@ type Faults struct {
 	// the string to sign, or "raw".
 	PathEscapes string `json:"path_escapes,omitempty"`
 
-	// Count is for how many callbacks the faults hold; 0 until they are replaced. GET
-	// shows how many are left.
+	// DropNotification loses the notification: nothing is pushed, and the answer to the
+	// upload has no x-oss-event-status.
+	DropNotification bool `json:"drop_notification,omitempty"`
+	// DelayNotification is added to the delay of the configuration, at most 24h.
+	DelayNotification Duration `json:"delay_notification,omitempty"`
+	// DuplicateNotification is how many more times the message is pushed after the receiver
+	// took it; 0 to 10000. Like MNS's own repeats they have the same message id, and a
+	// signature and date of their own.
+	DuplicateNotification int `json:"duplicate_notification,omitempty"`
+	// DropXVars leaves the custom variables of the callback out of the notification.
+	DropXVars bool `json:"drop_x_vars,omitempty"`
+
+	// Count is for how many uploads the faults hold that have a callback or a notification;
+	// 0 until they are replaced. GET shows how many are left.
 	Count int `json:"count,omitempty"`
 }
 
@@ -69,8 +82,9 @@ const (
 )
 
 const (
-	maxDelay     = time.Minute
-	maxDuplicate = 10000
+	maxDelay       = time.Minute
+	maxNotifyDelay = 24 * time.Hour
+	maxDuplicate   = 10000
 )
 
 // A Duration is written as Go writes it: "3s", "250ms".
@@ -106,6 +120,12 @@ func (f Faults) check() error {
 	}
 	if f.Duplicate < 0 || f.Duplicate > maxDuplicate {
 		faults.AddAt("", "duplicate must be from 0 to %d", maxDuplicate)
+	}
+	if f.DelayNotification < 0 || time.Duration(f.DelayNotification) > maxNotifyDelay {
+		faults.AddAt("", "delay_notification must be from 0s to %s", maxNotifyDelay)
+	}
+	if f.DuplicateNotification < 0 || f.DuplicateNotification > maxDuplicate {
+		faults.AddAt("", "duplicate_notification must be from 0 to %d", maxDuplicate)
 	}
 	if f.Concurrent && f.Duplicate == 0 {
 		faults.AddAt("", "concurrent needs duplicate")
@@ -181,7 +201,7 @@ func (b *faultBox) get() Faults {
 	return b.faults
 }
 
-// take returns the faults for one callback and counts it.
+// take returns the faults for one upload and counts it.
 func (b *faultBox) take() Faults {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -22,6 +22,8 @@ func TestFaultsDocument(t *testing.T) {
 		"negative duplicate": `{"duplicate":-1}`, "many": `{"duplicate":10001}`, "concurrent alone": `{"concurrent":true}`,
 		"negative count": `{"count":-1}`, "key URL": `{"foreign_key_url":"x"}`, "space": `{"space_as":"_"}`, "hex": `{"hex_case":"mixed"}`,
 		"plus": `{"path_plus":"x"}`, "escapes": `{"path_escapes":"x"}`,
+		"negative notification delay": `{"delay_notification":"-1s"}`, "long notification delay": `{"delay_notification":"25h"}`,
+		"negative notifications": `{"duplicate_notification":-1}`, "many notifications": `{"duplicate_notification":10001}`,
 	} {
 		_, base := start(t)
 		r, err := http.NewRequestWithContext(t.Context(), "PUT", base+"/_ossemu/faults", strings.NewReader(doc))

@@ -81,7 +81,7 @@ func (s *Server) objectMeta(c *call) error {
 }
 
 func (s *Server) deleteObject(c *call) error {
-	if err := s.store.delete(c.bucket, c.key); err != nil {
+	if err := s.remove(c, c.key, "DeleteObject"); err != nil {
 		return err
 	}
 	return c.writeNothing(http.StatusNoContent)

@@ -45,6 +45,8 @@ func (s *Server) routeTable() []route {
 		// People, demos and tests.
 		{"ListCallbacks", "GET", levelAdmin, "/_ossemu/callbacks", true, s.serveCallbacks},
 		{"ForgetCallbacks", "DELETE", levelAdmin, "/_ossemu/callbacks", true, s.forgetCallbacks},
+		{"ListNotifications", "GET", levelAdmin, "/_ossemu/notifications", true, s.serveNotifications},
+		{"ForgetNotifications", "DELETE", levelAdmin, "/_ossemu/notifications", true, s.forgetNotifications},
 		{"GetFaults", "GET", levelAdmin, "/_ossemu/faults", true, s.serveFaults},
 		{"PutFaults", "PUT", levelAdmin, "/_ossemu/faults", true, s.putFaults},
 		{"Reset", "POST", levelAdmin, "/_ossemu/reset", true, s.reset},

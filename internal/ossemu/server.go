@@ -56,8 +56,19 @@ type Config struct {
 	// resolved by the system; nil means a net.Dialer.
 	CallbackDial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// NotifyURL is where notifications are pushed to when an object is created or removed, as a
+	// rule of OSS and a subscription of MNS do it. "" means none.
+	NotifyURL string
+
+	NotifyTopic  string        // OWNER/TOPIC that notifications come from; default 1000000000000001/ossemu
+	NotifyFormat string        // [NotifyXML] (default), [NotifyJSON] or [NotifySimplified]
+	NotifyDelay  time.Duration // between storing an object and the first push
+
 	Logger *slog.Logger     // one event a request; nil discards
 	Now    func() time.Time // nil means time.Now
+
+	// After is the clock of delays and of the pauses between pushes; nil means time.After.
+	After func(time.Duration) <-chan time.Time
 }
 
 // Defaults besides those of package ossrule.
@@ -88,6 +99,11 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.After == nil {
+		c.After = time.After
+	}
+	c.NotifyTopic = cmp.Or(c.NotifyTopic, DefaultTopic)
+	c.NotifyFormat = cmp.Or(c.NotifyFormat, NotifyXML)
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	return c
 }
@@ -125,7 +141,27 @@ func (c Config) Check() error {
 	if c.CORS != nil {
 		c.CORS.check(&faults)
 	}
+	c.checkNotify(&faults)
 	return faults.Err()
+}
+
+// topicName is OWNER/TOPIC: an account's number and the name of one of its topics.
+var topicName = regexp.MustCompile(`^[0-9]+/[A-Za-z0-9][A-Za-z0-9-]{0,254}$`)
+
+func (c Config) checkNotify(faults *fault.List) {
+	u, err := url.Parse(c.NotifyURL)
+	if c.NotifyURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "") {
+		faults.AddAt("", "notification URL %q is not one; write http://receiver:8080/oss/notify", c.NotifyURL)
+	}
+	if c.NotifyTopic != "" && !topicName.MatchString(c.NotifyTopic) {
+		faults.AddAt("", "notification topic %q is not one; write the owner's number, a slash and the topic: %s", c.NotifyTopic, DefaultTopic)
+	}
+	if _, ok := notifyTypes[cmp.Or(c.NotifyFormat, NotifyXML)]; !ok {
+		faults.AddAt("", "notification format %q is not one; write XML, JSON or SIMPLIFIED", c.NotifyFormat)
+	}
+	if c.NotifyDelay < 0 || c.NotifyDelay > maxNotifyDelay {
+		faults.AddAt("", "the delay of notifications must be from 0s to %s", maxNotifyDelay)
+	}
 }
 
 // A Server is the emulator. It serves HTTP; [Server.Close] ends what waits in it.
@@ -134,7 +170,9 @@ type Server struct {
 	publicHost string // host name of PublicURL, "" if there is none
 	store      *store
 	faults     *faultBox
-	ring       *ring
+	ring       *ring         // callbacks
+	pushed     *ring         // pushes of notifications
+	pushing    chan struct{} // holds one for each push under way
 	caller     *caller
 	routes     []route
 
@@ -161,7 +199,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load objects: %w", err)
 	}
-	s := &Server{cfg: cfg, store: st, faults: &faultBox{}, ring: &ring{era: make(era)}}
+	s := &Server{cfg: cfg, store: st, faults: &faultBox{}, ring: &ring{era: make(era)}, pushed: &ring{era: make(era)},
+		pushing: make(chan struct{}, pushesAtOnce)}
 	if u, err := url.Parse(cfg.PublicURL); err == nil {
 		s.publicHost = u.Hostname()
 	}
@@ -173,6 +212,7 @@ func New(cfg Config) (*Server, error) {
 
 // Close cuts short the delays that faults impose, so that a shutting-down
 // http.Server need not wait for them. Uploads under way still get their answers.
+// A notification that waits is pushed once more at most.
 func (s *Server) Close() { s.close() }
 
 var _ http.Handler = (*Server)(nil)

@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"crypto/md5"
+	"crypto/sha1"
 	"encoding/base64"
 	"math/big"
 	"net/url"
@@ -25,18 +26,31 @@ cEVtEJsjY8gUFkJnvucjyNOrytQkEs8NVVMVl1krrHPwMfdtroabRO8CAwEAAQ==
 `
 )
 
-// md5DigestInfo starts the DigestInfo of RFC 8017, section 9.2, for MD5.
-const md5DigestInfo = "\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10"
+// These start the DigestInfo of RFC 8017, section 9.2, for MD5 and SHA-1.
+const (
+	md5DigestInfo  = "\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10"
+	sha1DigestInfo = "\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14"
+)
 
-// sign returns the callback's Authorization value: RSASSA-PKCS1-v1_5 with MD5, in
-// Base64. crypto/rsa refuses keys under 1024 bits since Go 1.24, so the private
-// operation is done here; it need not run in constant time, because the key is public.
+// sign returns the callback's Authorization value: RSASSA-PKCS1-v1_5 with MD5, in Base64.
 func sign(stringToSign []byte) string {
+	sum := md5.Sum(stringToSign)
+	return signDigest(md5DigestInfo + string(sum[:]))
+}
+
+// signSHA1 returns the Authorization value of a push by MNS, which has SHA-1 in it.
+func signSHA1(stringToSign []byte) string {
+	sum := sha1.Sum(stringToSign)
+	return signDigest(sha1DigestInfo + string(sum[:]))
+}
+
+// signDigest signs a DigestInfo. crypto/rsa refuses keys under 1024 bits since Go 1.24, so the
+// private operation is done here; it need not run in constant time, because the key is public.
+func signDigest(info string) string {
 	n, _ := new(big.Int).SetString(testModulus, 16)
 	d, _ := new(big.Int).SetString(testExponent, 16)
 	size := (n.BitLen() + 7) / 8
-	sum := md5.Sum(stringToSign)
-	tail := "\x00" + md5DigestInfo + string(sum[:])
+	tail := "\x00" + info
 	block := "\x00\x01" + strings.Repeat("\xff", size-2-len(tail)) + tail
 	signature := new(big.Int).Exp(new(big.Int).SetBytes([]byte(block)), d, n)
 	return base64.StdEncoding.EncodeToString(signature.FillBytes(make([]byte, size)))

@@ -75,6 +75,8 @@ type object struct {
 	WholeMD5     bool   // Content-MD5 is known, unlike that of parts in any order
 	LastModified time.Time
 	Meta         metadata
+
+	delta int64 // by how much it made its bucket grow, in bytes
 }
 
 // store is the index of all objects and uploads over a backend. The index is in
@@ -192,8 +194,10 @@ func (s *store) put(o *object, forbidOverwrite bool) error {
 	if err := s.backend.saveRecord(objectRecord(o.Bucket, o.Key), o); err != nil {
 		return errors.Join(fmt.Errorf("save object: %w", err), s.backend.remove(o.Content.Blob))
 	}
+	o.delta = o.Content.Size
 	b.objects[o.Key] = o
 	if old != nil {
+		o.delta -= old.Content.Size
 		return s.backend.remove(old.Content.Blob)
 	}
 	return nil
@@ -229,19 +233,19 @@ func (s *store) open(bucket, key string) (*object, io.ReadSeekCloser, error) {
 	return o, r, nil
 }
 
-// delete removes an object; as with OSS it is no error if there is none.
-func (s *store) delete(bucket, key string) error {
+// delete removes an object and returns it; as with OSS it is no error if there is none.
+func (s *store) delete(bucket, key string) (*object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o, err := s.find(bucket, key)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	if err := s.backend.removeRecord(objectRecord(bucket, key)); err != nil {
-		return fmt.Errorf("remove object: %w", err)
+		return nil, fmt.Errorf("remove object: %w", err)
 	}
 	delete(s.buckets[bucket].objects, key)
-	return s.backend.remove(o.Content.Blob)
+	return o, s.backend.remove(o.Content.Blob)
 }
 
 // reset removes all objects and open multipart uploads, and returns how many there were.
