@@ -143,9 +143,14 @@ func (s *Server) reset(c *call) error {
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	counts := map[string]int{"objects": objects, "multipart_uploads": uploads, "callbacks": callbacks}
+	counts := struct {
+		Callbacks     int  `json:"callbacks"`
+		Uploads       int  `json:"multipart_uploads"`
+		Objects       int  `json:"objects"`
+		Notifications *int `json:"notifications,omitempty"`
+	}{Callbacks: callbacks, Uploads: uploads, Objects: objects}
 	if s.cfg.NotifyURL != "" {
-		counts["notifications"] = notifications
+		counts.Notifications = &notifications
 	}
 	return c.writeJSON(http.StatusOK, counts)
 }

@@ -415,7 +415,7 @@ func TestResetWithNotificationsUnderWay(t *testing.T) {
 	setFaults(t, base, `{"delay_notification":"1h"}`)
 	put("later")
 	<-begun
-	reset(t, base, `{"callbacks":0,"multipart_uploads":0,"notifications":1,"objects":2}`)
+	reset(t, base, `{"callbacks":0,"multipart_uploads":0,"objects":2,"notifications":1}`)
 	put("next")
 	<-begun
 	if list := pushed(t, base, "", 1); list[0].Object != "next" || len(sub.requests()) != 2 {
