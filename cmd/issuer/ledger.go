@@ -17,6 +17,12 @@ type ledger struct {
 	rows     *eventstore.Ledger
 }
 
+// hasLedger reports whether there is a ledger, as far as the settings say.
+func hasLedger(env cli.Env) bool {
+	url, err := cli.Secret("", env, "UPCALL_DATABASE_URL")
+	return url != "" || err != nil
+}
+
 // openLedger returns the ledger in the database of UPCALL_DATABASE_URL, or nil if that is
 // not set. Unlike serve and keys, the commands that issue uploads work without a database,
 // so they ignore DATABASE_URL, which may belong to another program. No connection is made

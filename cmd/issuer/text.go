@@ -32,7 +32,8 @@ func uploadText(r issue.Request, u manifest.Upload, cause oss.ExpiryCause, now t
 	fmt.Fprintf(&b, "\nUpload the file named FILE:\n\n%s\n", snippet.Curl(u.Request(), "FILE"))
 	if r.Callback != nil {
 		b.WriteString("\nThe last line that curl prints is the status. 200: stored and reported; the receiver's answer is\n" +
-			"above it. 203 looks like success to curl, but it is CallbackFailed: stored, not reported.\n")
+			"above it. 203 looks like success to curl, but it is CallbackFailed: stored, not reported. A receiver\n" +
+			"that takes OSS's event notifications or runs reconcile may record it later.\n")
 	}
 	return b.String()
 }

@@ -52,7 +52,7 @@ issuer put.
 
 The exit status is 0 if every file is stored with the right CRC-64 and, if it has a callback, reported. It is
 2 if a setting is wrong, and 1 if anything else went wrong, for example if a file is stored but its callback
-failed (203 CallbackFailed).`
+failed (203 CallbackFailed). The message then says what may still record the upload.`
 }
 
 // An uploadJob is one file to upload.
@@ -70,7 +70,8 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 	// Half as much garbage as usual, so that the program stays small even with a manifest of
 	// 10,000 parts, which is most of what it keeps in memory.
 	debug.SetGCPercent(50)
-	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts, Signs: c.Manifest == ""})
+	signs := c.Manifest == ""
+	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts, Signs: signs, Unlisted: signs && !hasLedger(env)})
 	jobs, openErr := c.open()
 	defer closeAll(jobs)
 	closeLedger, manifestErr := func() {}, error(nil)

@@ -247,7 +247,8 @@ func TestPage(t *testing.T) {
 	s.spools.Store(false)
 	// 203 is not a success.
 	s.fail.Store(true)
-	if got := upload(file("note.txt", []byte("hello")), "bad"); !strings.Contains(got, "Stored, but not recorded") {
+	if got := upload(file("note.txt", []byte("hello")), "bad"); !strings.Contains(got, "Stored, but not recorded") ||
+		!strings.Contains(got, "the upload will be recorded by a notification within minutes, or by the next run") {
 		t.Errorf("a failed callback: %s", got)
 	}
 	s.fail.Store(false)

@@ -180,7 +180,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 		err = m.judge(a, sent)
 	}
 	if status, ok := errors.AsType[*StatusError](err); ok {
-		status.signs = s.cfg.Signs
+		status.signs, status.unlisted = s.cfg.Signs, s.cfg.Unlisted
 	}
 	if err != nil {
 		s.watcher.Sent(-sent)

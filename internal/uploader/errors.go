@@ -3,6 +3,8 @@ package uploader
 import (
 	"cmp"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -43,8 +45,10 @@ type StatusError struct {
 	EC        string // OSS's number of the exact cause; may be ""
 	RequestID string // for OSS's support; may be ""
 
-	after time.Duration // how long OSS asks to wait; 0 if it does not say
-	signs bool          // the uploader has credentials: as in Config
+	after     time.Duration // how long OSS asks to wait; 0 if it does not say
+	published bool          // OSS has published an event of the object that it stored
+
+	signs, unlisted bool // as in Config
 }
 
 // maxMessage limits how much of an answer is shown, in bytes.
@@ -62,7 +66,18 @@ func newStatusError(what string, a answer) *StatusError {
 		EC:        shown(cmp.Or(document.EC, a.header.Get("x-oss-ec"))),
 		RequestID: shown(cmp.Or(document.RequestId, a.header.Get("x-oss-request-id"))),
 		after:     time.Duration(seconds) * time.Second,
+		published: eventPublished(a.header.Get(eventHeader)),
 	}
+}
+
+// eventHeader says, in Base64, whether OSS has published an event of what it stored, if a rule of the
+// bucket asks for that: {"Result":"Ok"}. Then the receiver may be notified though it was not called back.
+const eventHeader = "x-oss-event-status"
+
+func eventPublished(status string) bool {
+	document, err := base64.StdEncoding.DecodeString(status)
+	var said struct{ Result string }
+	return err == nil && json.Unmarshal(document, &said) == nil && said.Result == "Ok"
 }
 
 // shown is a text of an answer, safe for a terminal and not too long for a screen.
@@ -96,7 +111,7 @@ func (e *StatusError) Unwrap() error {
 func (e *StatusError) fix() string {
 	switch {
 	case e.Status == http.StatusNonAuthoritativeInfo:
-		return "treat this as failed: fix the receiver, then upload again"
+		return e.recordedLater()
 	case e.Status >= 300 && e.Status < 400:
 		return "redirects are not followed, because the file would go elsewhere: check the endpoint that the URL was made for"
 	case e.signs && ossrule.Advice(e.Code, e.Message) != "":
@@ -119,6 +134,24 @@ func (e *StatusError) fix() string {
 		return "check the flags and the credentials"
 	}
 	return "get a new URL or manifest that allows this upload"
+}
+
+// recordedLater says what may still record an upload whose callback failed. Whether the receiver
+// is set up for that is not known here.
+func (e *StatusError) recordedLater() string {
+	const notification, listing = "OSS's event notification within minutes if the receiver takes those",
+		"the next reconcile run if there is one"
+	by := listing
+	switch {
+	case e.published && e.unlisted:
+		by = notification
+	case e.published:
+		by = notification + ", or by " + listing
+	case e.unlisted:
+		return "treat this as failed: fix the receiver, then upload again"
+	}
+	return "treat this as failed until it is recorded: the upload will be recorded by " + by +
+		"; otherwise fix the receiver, then upload again"
 }
 
 // retryable reports whether the same request may succeed later.

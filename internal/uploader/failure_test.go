@@ -35,7 +35,8 @@ func TestNotRetried(t *testing.T) {
 			w.Header().Set("x-oss-ec", "0007-00000203")
 			refuse(w, 203, "CallbackFailed", "Error status : 502.")
 		}, uploader.ErrCallbackFailed, "the object is stored, but not recorded: OSS could not call back, " +
-			"and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed"},
+			"and answered 203 CallbackFailed: Error status : 502. (request 65A0, EC 0007-00000203); treat this as failed until it is recorded: " +
+			"the upload will be recorded by the next reconcile run if there is one; otherwise fix the receiver, then upload again"},
 		{"203 without a reason", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203) },
 			uploader.ErrCallbackFailed, "it does not say why (request unknown)"},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 301) }, nil, "redirects are not followed"},

@@ -39,6 +39,10 @@ type Config struct {
 	// is then about those, and otherwise about the manifest. Default false.
 	Signs bool
 
+	// Unlisted says that the uploads have no rows in the ledger, so that a listing cannot find
+	// the upload of an object again. Default false.
+	Unlisted bool
+
 	// Stall is how long a connection may be idle. Default two minutes. OSS gets three
 	// times that to complete an upload and call back.
 	Stall time.Duration
