@@ -66,18 +66,23 @@ func newStatusError(what string, a answer) *StatusError {
 		EC:        shown(cmp.Or(document.EC, a.header.Get("x-oss-ec"))),
 		RequestID: shown(cmp.Or(document.RequestId, a.header.Get("x-oss-request-id"))),
 		after:     time.Duration(seconds) * time.Second,
-		published: eventPublished(a.header.Get(eventHeader)),
+		published: eventPublished(a.header),
 	}
 }
 
-// eventHeader says, in Base64, whether OSS has published an event of what it stored, if a rule of the
-// bucket asks for that: {"Result":"Ok"}. Then the receiver may be notified though it was not called back.
-const eventHeader = "x-oss-event-status"
-
-func eventPublished(status string) bool {
-	document, err := base64.StdEncoding.DecodeString(status)
-	var said struct{ Result string }
-	return err == nil && json.Unmarshal(document, &said) == nil && said.Result == "Ok"
+// eventPublished reports whether OSS says that it has published an event of what it stored, which a
+// rule of the bucket asks for. Then the receiver may be notified though it was not called back. OSS's
+// documents have a header x-oss-event-status of {"Result": "Ok"} in Base64, those of SMQ (2026-02)
+// x-oss-process-status of {"code": "Success", "type": "EventNotification"}.
+func eventPublished(h http.Header) bool {
+	var said struct{ Result, Code, Type string }
+	for _, name := range []string{"x-oss-event-status", "x-oss-process-status"} {
+		document, err := base64.StdEncoding.DecodeString(h.Get(name))
+		if err == nil {
+			_ = json.Unmarshal(document, &said) // what it does not say stays empty
+		}
+	}
+	return said.Result == "Ok" || said.Code == "Success" && said.Type == "EventNotification"
 }
 
 // shown is a text of an answer, safe for a terminal and not too long for a screen.
