@@ -42,7 +42,8 @@ var (
 
 // A Client signs for one account, region and endpoint. Signing needs no network, unless the
 // credentials do. Of OSS itself the client asks to initiate and abort multipart uploads of
-// others, and to store and read objects of its own. Several goroutines may use it.
+// others, to store and read objects of its own, and what objects there are. Several goroutines
+// may use it.
 //
 // Its clock is the system's, because the SDK accepts no other for x-oss-date.
 type Client struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	sdk "github.com/aliyun/alibabacloud-oss-go-sdk-v2/oss"
 
@@ -21,6 +22,7 @@ type ServiceError struct {
 	Code      string // OSS's, as in NoSuchUpload
 	Message   string
 	RequestID string
+	Delay     time.Duration // how long OSS asks to wait; 0 if it does not say
 }
 
 func (e *ServiceError) Error() string {
@@ -35,7 +37,7 @@ func (e *ServiceError) Error() string {
 // the signed URL.
 func failed(operation string, err error) error {
 	if service, ok := errors.AsType[*sdk.ServiceError](err); ok {
-		return &ServiceError{operation, service.StatusCode, service.Code, service.Message, service.RequestID}
+		return &ServiceError{operation, service.StatusCode, service.Code, service.Message, service.RequestID, delay(service.Headers)}
 	}
 	if own, ok := errors.AsType[*sdk.OperationError](err); ok {
 		err = own.Unwrap()
