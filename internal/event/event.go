@@ -2,6 +2,7 @@
 package event
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,22 @@ const (
 	SourceNotification Source = "notification" // OSS's event notification told us
 	SourceReconcile    Source = "reconcile"    // the object was found in a listing
 )
+
+// A Kind says what an entry of the log tells of an upload.
+type Kind string
+
+const (
+	Recorded Kind = "recorded" // it was recorded
+	Disputed Kind = "disputed" // the object is not what its event says
+	Gone     Kind = "gone"     // the object is not there any more
+)
+
+// FindingID returns the id of what was found about an event. It is a digest, so that it is the same
+// however often that is found.
+func FindingID(event uuid.UUID, kind Kind) uuid.UUID {
+	digest := sha256.Sum256(append([]byte("finding "+kind+" "), event[:]...))
+	return uuid.UUID(digest[:16])
+}
 
 // An Event is one upload, as a row of upcall.upload_events.
 type Event struct {

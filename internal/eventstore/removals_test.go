@@ -71,17 +71,21 @@ func TestRemovedUploads(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t, Open)
 	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
-	for key, received := range map[string]time.Time{"before": noon.Add(time.Second), "at": noon, "after": noon.Add(-time.Second), "other": noon} {
+	for key, received := range map[string]time.Time{
+		"before": noon.Add(time.Second), "at": noon, "after": noon.Add(-time.Second), "other": noon,
+	} {
 		executeArgs(t, pool, `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id,
 			first_mime_type, first_source, received_at, event_id, hourly_mime_type, source, removed_at)
-			VALUES (0, 'photos', $1, 1, 1, $2, gen_random_uuid(), '', 'callback', $2, gen_random_uuid(), '', 'callback', now())`, key, received)
+			VALUES (0, 'photos', $1, 1, 1, $2, gen_random_uuid(), '', 'callback', $2, gen_random_uuid(), '', 'callback', now())`,
+			key, received)
 	}
 	err := NoteRemovals(t.Context(), pool, []Removal{{"photos", "before", noon, "confirm"}, {"photos", "at", noon, "confirm"},
 		{"photos", "after", noon, "confirm"}, {"images", "other", noon, "confirm"}, {"photos", "never uploaded", noon, "reconcile"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := lines(t, pool, `SELECT concat_ws(' ', object_key, to_char(removed_at AT TIME ZONE 'UTC', 'HH24:MI')) FROM upcall.uploads ORDER BY 1`)
+	got := lines(t, pool, `SELECT concat_ws(' ', object_key, to_char(removed_at AT TIME ZONE 'UTC', 'HH24:MI'))
+		FROM upcall.uploads ORDER BY 1`)
 	if diff := cmp.Diff([]string{"after 12:00", "at 12:00", "before", "other"}, got); diff != "" {
 		t.Error(diff)
 	}

@@ -3,6 +3,8 @@ package feed
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -90,6 +92,35 @@ func BenchmarkNext(b *testing.B) {
 				after = page.Next
 			}
 			b.ReportMetric(float64(waited.Microseconds())/float64(n)/1000, "ms/delivery")
+		})
+	}
+}
+
+// BenchmarkFindings is what the place for findings costs a page while there are none: the unit is a page,
+// read by one who wants events alone and one who wants both, in turns.
+func BenchmarkFindings(b *testing.B) {
+	for _, limit := range []int{1, 100, mostEntries} {
+		b.Run(strconv.Itoa(limit), func(b *testing.B) {
+			log, add := benchmarkLog(b)
+			start, err := log.Now(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			add(10 * mostEntries)
+			took := make(map[reading][]time.Duration)
+			for b.Loop() {
+				for _, what := range []reading{recorded, all} {
+					began := time.Now()
+					if _, _, err := log.read(b.Context(), start, limit, what); err != nil {
+						b.Fatal(err)
+					}
+					took[what] = append(took[what], time.Since(began))
+				}
+			}
+			for unit, what := range map[string]reading{"µs/events": recorded, "µs/both": all} {
+				slices.Sort(took[what])
+				b.ReportMetric(float64(took[what][len(took[what])/10].Microseconds()), unit) // a machine's other work apart
+			}
 		})
 	}
 }

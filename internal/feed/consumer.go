@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,14 @@ type Consumer struct {
 	Holder    string    // of the lease; "" if there is none
 	Until     time.Time // when the lease ends, by PostgreSQL's clock
 	UpdatedAt time.Time // when the cursor was moved, by PostgreSQL's clock
+}
+
+// reads says what the consumer reads: hooks tell of findings, too.
+func (c Consumer) reads() reading {
+	if strings.HasPrefix(c.Name, "hook/") {
+		return all
+	}
+	return recorded
 }
 
 // cursorColumns are those of a cursor in feed_consumers, in the order of [Cursor.values].

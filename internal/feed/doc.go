@@ -13,6 +13,10 @@
 // What holds this watermark back is any transaction with an xid in the whole cluster: long
 // writing ones and prepared ones, not those that only read. See [Log.Holders].
 //
+// Findings about events, which are rows of upcall.findings, have their places in the same order.
+// An [Entry] of one has the event, and what was found. Readers get events alone, except by
+// [Log.Find], which shows both and leaves the choice to its caller.
+//
 // Ways to read:
 //
 //	page, err := log.Page(ctx, after, 1000) // what is there now; perhaps nothing

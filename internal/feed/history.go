@@ -196,8 +196,10 @@ func (l *Log) lookAround(ctx context.Context) (*history, head, error) {
 	var newest *uint64
 	// Any entry that is visible was written by a transaction below xmax, unless it was
 	// numbered by another cluster.
-	err := l.queryRow(ctx, `SELECT `+thisCluster+`, (SELECT recorded_xid FROM upcall.upload_events WHERE recorded_xid IS NOT NULL
-		ORDER BY recorded_xid DESC LIMIT 1)`, []any{&now.system, &now.timeline, &now.xmin, &now.xmax, &newest})
+	err := l.queryRow(ctx, `SELECT `+thisCluster+`, greatest(
+		(SELECT recorded_xid FROM upcall.upload_events WHERE recorded_xid IS NOT NULL ORDER BY recorded_xid DESC LIMIT 1),
+		(SELECT recorded_xid FROM upcall.findings ORDER BY recorded_xid DESC LIMIT 1))`,
+		[]any{&now.system, &now.timeline, &now.xmin, &now.xmax, &newest})
 	if err != nil {
 		return nil, head{}, err
 	}
@@ -218,7 +220,7 @@ func (l *Log) lookAround(ctx context.Context) (*history, head, error) {
 		return rows.Err()
 	})
 	if err == nil && newest != nil && *newest >= now.xmax {
-		err = fmt.Errorf("%w (an event has recorded_xid %d, which this cluster has not reached)", ErrRestored, *newest)
+		err = fmt.Errorf("%w (an entry has recorded_xid %d, which this cluster has not reached)", ErrRestored, *newest)
 	}
 	return &h, now, err
 }

@@ -37,6 +37,10 @@ const (
 		(SELECT received_at FROM upcall.upload_events WHERE recorded_xid IS NULL
 			AND received_at <= (SELECT null_until FROM upcall.feed_log) AND (received_at, id) > ($1::timestamptz, $2::uuid)
 			ORDER BY received_at, id LIMIT 1)`
+	// findingLagSQL is lagSQL for findings.
+	findingLagSQL = `SELECT (SELECT count(*) FROM (SELECT FROM upcall.findings
+			WHERE (recorded_xid, id) > ($1::xid8, $2::uuid) LIMIT $3) AS there),
+		(SELECT found_at FROM upcall.findings WHERE (recorded_xid, id) > ($1::xid8, $2::uuid) ORDER BY recorded_xid, id LIMIT 1)`
 	// heldSQL is lagSQL for what may not be read yet.
 	heldSQL = `SELECT (SELECT count(*) FROM (SELECT FROM upcall.upload_events
 			WHERE recorded_xid IS NOT NULL AND recorded_xid >= pg_snapshot_xmin(pg_current_snapshot()) LIMIT $1) AS there),
@@ -46,8 +50,17 @@ const (
 )
 
 // Lag returns how far a cursor is behind, also behind events that a running transaction keeps
-// from being read.
+// from being read. Findings do not count.
 func (l *Log) Lag(ctx context.Context, after Cursor) (Lag, error) {
+	return l.lagAfter(ctx, after, recorded)
+}
+
+// LagOfAll is Lag for a reader of findings.
+func (l *Log) LagOfAll(ctx context.Context, after Cursor) (Lag, error) {
+	return l.lagAfter(ctx, after, all)
+}
+
+func (l *Log) lagAfter(ctx context.Context, after Cursor, what reading) (Lag, error) {
 	h, err := l.place(ctx)
 	if err != nil {
 		return Lag{}, err
@@ -67,14 +80,20 @@ func (l *Log) Lag(ctx context.Context, after Cursor) (Lag, error) {
 		p = position{xid: 1}
 	}
 	rest, err := l.lagOf(ctx, "upcall_lag", lagSQL, p.xid, p.id, MostLag)
+	lag = lag.and(rest)
+	if err == nil && what == all {
+		rest, err = l.lagOf(ctx, "upcall_lag_findings", findingLagSQL, p.xid, p.id, MostLag)
+		lag = lag.and(rest)
+	}
 	if err != nil {
 		return Lag{}, err
 	}
-	if lag.Events == 0 {
-		return rest, nil
-	}
-	lag.Events = min(lag.Events+rest.Events, MostLag)
 	return lag, nil
+}
+
+// and returns the lag behind both.
+func (lag Lag) and(other Lag) Lag {
+	return Lag{min(lag.Events+other.Events, MostLag), max(lag.Age, other.Age)}
 }
 
 func (l *Log) lagOf(ctx context.Context, name, sql string, args ...any) (lag Lag, err error) {

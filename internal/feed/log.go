@@ -14,10 +14,12 @@ import (
 	"upcall/internal/event"
 )
 
-// An Entry is an event in the log.
+// An Entry is an event in the log, or what was found about one.
 type Entry struct {
 	Cursor Cursor       // just after it
 	Event  *event.Event // shared by all readers: do not change it
+	Kind   event.Kind   // what it tells of the event
+	Found  *Finding     // nil if Kind is event.Recorded
 }
 
 // A Page is entries of the log in its order: all that there are between two places, or those that
@@ -83,14 +85,14 @@ func (l *Log) Run(ctx context.Context) {
 // wait for the next poll. It does not block.
 func (l *Log) Wake() { signal(l.tail.woken) }
 
-// Page returns up to limit entries after the cursor, at most 1000, without waiting; none if the
+// Page returns up to limit entries after the cursor, those of kind event.Recorded, at most 1000, without waiting; none if the
 // cursor is at the head. Then Next is the cursor itself, or where a failover or a restore has
 // set it back to.
 //
 // An error wraps [ErrGone], [ErrRestored], [ErrUnready], [ErrBehind], or event.ErrUnavailable:
 // PostgreSQL cannot be reached, or its standby did not answer.
 func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
-	c, next, err := l.read(ctx, after, limit, false)
+	c, next, err := l.read(ctx, after, limit, recorded)
 	return l.page(c.rows, next, err)
 }
 
@@ -98,10 +100,11 @@ func (l *Log) Page(ctx context.Context, after Cursor, limit int) (Page, error) {
 // has only ID and ReceivedAt, and it neither writes a barrier nor waits for a standby. After a
 // failover, entries may be lost that it has returned, but then what was made of them is lost, too.
 func (l *Log) Outline(ctx context.Context, after Cursor, limit int) (Page, error) {
-	c, next, err := l.read(ctx, after, limit, true)
+	c, next, err := l.read(ctx, after, limit, outline)
 	page := Page{Entries: make([]Entry, 0, len(c.rows)), Next: next}
 	for _, r := range c.rows {
-		page.Entries = append(page.Entries, Entry{r.cursor, &event.Event{ID: r.cursor.id, ReceivedAt: r.received}})
+		e := &event.Event{ID: r.cursor.id, ReceivedAt: r.received}
+		page.Entries = append(page.Entries, Entry{Cursor: r.cursor, Event: e, Kind: event.Recorded})
 	}
 	return page, err
 }
@@ -119,21 +122,29 @@ func (l *Log) page(rows []*row, next Cursor, err error) (Page, error) {
 // before that, it returns the page without entries and no error. It does not wait for
 // PostgreSQL: if that is away, it returns event.ErrUnavailable at once.
 func (l *Log) Next(ctx context.Context, after Cursor, limit int) (Page, error) {
-	return l.page(l.next(ctx, after, limit))
+	return l.page(l.next(ctx, after, limit, recorded))
 }
 
-func (l *Log) next(ctx context.Context, after Cursor, limit int) ([]*row, Cursor, error) {
+// next returns the next rows, and the cursor after them. The head is read with findings, for all.
+func (l *Log) next(ctx context.Context, after Cursor, limit int, what reading) ([]*row, Cursor, error) {
 	limit = min(max(limit, 1), mostEntries)
 	for {
 		rows, known, changed := l.tail.after(after, limit)
 		if n := len(rows); n > 0 {
-			return rows, rows[n-1].cursor, nil
+			after = rows[n-1].cursor
+			if what == recorded {
+				rows = withoutFindings(rows)
+			}
+			if len(rows) > 0 {
+				return rows, after, nil
+			}
+			continue
 		}
 		if !known {
 			if err := l.tail.recent(time.Now()); err != nil {
 				return nil, after, err
 			}
-			c, next, err := l.read(ctx, after, limit, false)
+			c, next, err := l.read(ctx, after, limit, what)
 			if err != nil && ctx.Err() != nil {
 				return nil, after, nil
 			} else if err != nil || len(c.rows) > 0 {
@@ -154,8 +165,8 @@ func (l *Log) next(ctx context.Context, after Cursor, limit int) ([]*row, Cursor
 	}
 }
 
-// Find is [Log.Next] for a reader that wants certain entries only: it returns those of the next page
-// that has one. passed is set to how far nothing was found, while Find runs; its copies are never
+// Find is [Log.Next] for a reader that wants certain entries only, findings among them: it returns those
+// of the next page that has one. passed is set to how far nothing was found, while Find runs; its copies are never
 // changed. wants is called for entries after they were read, in any goroutine, and must be quick.
 // When ctx ends, Find returns a page without entries.
 func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(*Sight) bool, passed *atomic.Pointer[Cursor]) (Page, error) {
@@ -176,7 +187,7 @@ func (l *Log) Find(ctx context.Context, after Cursor, limit int, wants func(*Sig
 				break
 			}
 		}
-		rows, next, err := l.next(ctx, after, limit)
+		rows, next, err := l.next(ctx, after, limit, all)
 		if err != nil {
 			return Page{Next: next}, err
 		}

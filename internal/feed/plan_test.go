@@ -40,7 +40,7 @@ func buffers(t *testing.T, w *world, after position) int {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err := conn.Exec(t.Context(), "PREPARE page AS "+readLog); err != nil {
+	if _, err := conn.Exec(t.Context(), "PREPARE page AS "+readAll); err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Exec(t.Context(), "DEALLOCATE page")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/pgbouncer"
 	"upcall/internal/testing/toolchain"
@@ -17,7 +18,14 @@ import (
 func TestNothingIsToldBeforeItIsReplicated(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)
-	replicatedThrough(t, server.URL(), server.URL())
+	replicatedThrough(t, server.URL(), server.URL(), false)
+}
+
+// TestNoFindingIsToldBeforeItIsReplicated: the same with findings.
+func TestNoFindingIsToldBeforeItIsReplicated(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	replicatedThrough(t, server.URL(), server.URL(), true)
 }
 
 // TestNothingIsToldBeforeItIsReplicatedPooled: the same through a pooler that gives each transaction
@@ -26,13 +34,19 @@ func TestNothingIsToldBeforeItIsReplicatedPooled(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "pgbouncer")
 	server := dbtest.NewServer(t)
-	replicatedThrough(t, server.URL(), pgbouncer.Start(t, server.URL(), "transaction"))
+	replicatedThrough(t, server.URL(), pgbouncer.Start(t, server.URL(), "transaction"), false)
 }
 
-func replicatedThrough(t *testing.T, direct, url string) {
+func replicatedThrough(t *testing.T, direct, url string, findings bool) {
 	w := at(t, url)
 	superuser := dbtest.Open(t, direct, eventstore.Open)
 	start := must(w.Now(t.Context()))(t)
+	write := func(int) { add(t, superuser, time.Now(), 1) }
+	if findings {
+		old := add(t, superuser, time.Now(), 100)
+		_, start = readAllOf(t, w.Log, start, len(old), 1000)
+		write = func(n int) { find(t, superuser, event.Gone, old[n]) }
+	}
 	exec(t, superuser, "ALTER SYSTEM SET synchronous_standby_names = 'missing'")
 	exec(t, superuser, "SELECT pg_reload_conf()")
 	// The setting applies once the checkpointer has read it. Then the commit waits, until it is
@@ -41,7 +55,7 @@ func replicatedThrough(t *testing.T, direct, url string) {
 	written := 0
 	wait.Until(t, "a commit waits for the standby", func() bool {
 		done := make(chan struct{})
-		go func() { defer close(done); add(t, superuser, time.Now(), 1) }()
+		go func() { defer close(done); write(written) }()
 		interrupted := 0
 		wait.Until(t, "it ends", func() bool {
 			interrupted += number(t, superuser, interrupt)
@@ -55,7 +69,11 @@ func replicatedThrough(t *testing.T, direct, url string) {
 		written++
 		return interrupted > 0
 	})
-	if n := number(t, superuser, "SELECT count(*) FROM upcall.upload_events"); n != written {
+	table := "upload_events"
+	if findings {
+		table = "findings"
+	}
+	if n := number(t, superuser, "SELECT count(*) FROM upcall."+table); n != written {
 		t.Fatalf("%d rows are visible, want %d", n, written)
 	}
 
@@ -64,8 +82,9 @@ func replicatedThrough(t *testing.T, direct, url string) {
 	defer cancel()
 	go func() {
 		for {
-			page, err := w.Page(ctx, start, 10)
+			c, next, err := w.read(ctx, start, 10, all)
 			if err == nil || ctx.Err() != nil {
+				page, _ := w.page(c.rows, next, err)
 				pages <- page
 				return
 			}

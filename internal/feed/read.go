@@ -31,10 +31,40 @@ const (
 //
 // If there are entries, a statement that reads them whole writes the barrier, so that its
 // transaction ends when the synchronous standby has everything that the statement saw.
+//
+// The head tells whether there are findings, if they are wanted. Mostly there are none, and no entry pays
+// for them.
 var (
-	readLog, outlineLog     = pageSQL("recorded_xid, received_at", logOrder)
-	readNulls, outlineNulls = pageSQL("NULL::xid8 AS recorded_xid, received_at", nullOrder)
+	readAll      = pageSQL(logOrder, recordedPlace, true, true)
+	readRecorded = pageSQL(logOrder, recordedPlace, true, false)
+	readOutline  = pageSQL(logOrder, recordedPlace, false, false)
+	readNulls    = pageSQL(nullOrder, nullPlace, true, false) // findings come later
+	outlineNulls = pageSQL(nullOrder, nullPlace, false, false)
 )
+
+// A reading says what is read of the entries after a cursor.
+type reading int
+
+const (
+	recorded reading = iota // events as they were recorded
+	all                     // and findings
+	outline                 // ids and times of events, without a barrier
+)
+
+// statement returns the one that reads after a position, and its name.
+func (r reading) statement(from position) (name, sql string) {
+	switch {
+	case r == outline && from.xid == 0:
+		return "upcall_log_nulls_outline", outlineNulls
+	case r == outline:
+		return "upcall_log_outline", readOutline
+	case from.xid == 0:
+		return "upcall_log_nulls", readNulls
+	case r == recorded:
+		return "upcall_log", readRecorded
+	}
+	return "upcall_log_all", readAll
+}
 
 const (
 	logOrder = `recorded_xid IS NOT NULL AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -45,21 +75,28 @@ const (
 		ORDER BY received_at, id LIMIT $3::bigint`
 )
 
-// pageSQL returns the statement that reads whole events, and the one that reads their ids and times
-// without a barrier.
-func pageSQL(place, rest string) (page, outline string) {
-	rest = " FROM upcall.upload_events WHERE " + rest
-	statement := func(barrier, columns string) string {
-		nulls := strings.Repeat(", NULL", strings.Count(columns, ",")+1)
-		return `
-	SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id, repairing IS NOT NULL, ` + barrier + nulls + `
+const (
+	recordedPlace = "recorded_xid, received_at AS placed_at, "
+	nullPlace     = "NULL::xid8 AS recorded_xid, received_at AS placed_at, "
+)
+
+// pageSQL returns the statement that reads the entries of an order, with the barrier and whole events,
+// or without and only their ids and times; and perhaps, whether there are findings.
+func pageSQL(order, place string, whole, findings bool) string {
+	from, barrier, columns, found := " FROM upcall.upload_events WHERE "+order, "NULL", place+"id, received_at", "false"
+	if findings {
+		found = "EXISTS (SELECT" + findingsAfter + ")"
+	}
+	if whole {
+		barrier = "CASE WHEN " + hasStandbys + " AND (EXISTS (SELECT" + from + ") OR " + found + ") THEN " + eventstore.Barrier + " END"
+		columns = place + eventstore.EventColumns()
+	}
+	return `
+	SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id, repairing IS NOT NULL, ` + barrier + ", " + found +
+		strings.Repeat(", NULL", strings.Count(columns, ",")+1) + `
 	FROM upcall.feed_log
 	UNION ALL
-	(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ` + columns + rest + `)`
-	}
-	place += " AS placed_at, "
-	return statement(`CASE WHEN `+hasStandbys+` AND EXISTS (SELECT`+rest+`) THEN `+eventstore.Barrier+` END`, place+eventstore.EventColumns()),
-		statement("NULL", place+"id, received_at")
+	(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ` + columns + from + ")"
 }
 
 // outlineColumns is how many columns of an event are in an outline, the first of them.
@@ -72,32 +109,31 @@ type head struct {
 	gone       position // the last entry that was dropped; zero if none was
 	goneNull   position // of those without a recorded_xid
 	repairing  bool
+	found      bool // there are findings
 }
 
 func (h *head) fields() []any {
 	return []any{&h.system, &h.timeline, &h.xmin, &h.xmax, orZero{&h.gone.xid}, orNil{&h.gone.id},
-		microseconds{&h.goneNull.at}, orNil{&h.goneNull.id}, &h.repairing, nil}
+		microseconds{&h.goneNull.at}, orNil{&h.goneNull.id}, &h.repairing, nil, &h.found}
 }
 
 // A chunk is what a statement has read.
 type chunk struct {
 	head head
 	rows []*row
-	full bool // there may be more
+	full bool     // there may be more, after end
+	end  position // zero unless full
 }
 
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
-func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool) (c chunk, err error) {
-	name, sql, place := "upcall_log", readLog, any(from.xid)
+func (l *Log) fetch(ctx context.Context, from position, limit int, what reading) (c chunk, err error) {
+	name, sql := what.statement(from)
+	place, columns := any(from.xid), len(event.Columns)
 	if from.xid == 0 {
-		name, sql, place = "upcall_log_nulls", readNulls, time.UnixMicro(from.at)
+		place = time.UnixMicro(from.at)
 	}
-	columns := len(event.Columns)
-	if outline {
-		name, columns = name+"_outline", outlineColumns
-		if sql = outlineLog; from.xid == 0 {
-			sql = outlineNulls
-		}
+	if what == outline {
+		columns = outlineColumns
 	}
 	var found *scanner
 	err = l.query(ctx, name, sql, func(rows pgx.Rows) error {
@@ -130,7 +166,14 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool)
 		return chunk{}, ErrRestored
 	}
 	c.rows = found.end(c.head.cluster)
-	c.full = c.full || len(c.rows) >= limit
+	if c.full = c.full || len(c.rows) >= limit; c.full {
+		c.end = c.rows[len(c.rows)-1].cursor.position
+	}
+	if c.head.found {
+		if err := l.addFindings(ctx, &c, from, limit); err != nil {
+			return chunk{}, err
+		}
+	}
 	if !slices.IsSortedFunc(c.rows, func(a, b *row) int { return a.cursor.compare(b.cursor.position) }) {
 		return chunk{}, fmt.Errorf("read the log: PostgreSQL returned it out of order") // a mistake of ours
 	}
@@ -139,7 +182,7 @@ func (l *Log) fetch(ctx context.Context, from position, limit int, outline bool)
 
 // read returns the entries after a cursor, and the cursor after them. If there are no more, that
 // is where the log is complete.
-func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (c chunk, next Cursor, err error) {
+func (l *Log) read(ctx context.Context, after Cursor, limit int, what reading) (c chunk, next Cursor, err error) {
 	limit = min(max(limit, 1), mostEntries)
 	select {
 	case l.reading <- struct{}{}:
@@ -163,7 +206,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (
 				return chunk{}, after, err
 			}
 		}
-		c, err := l.fetch(ctx, from, limit, outline)
+		c, err := l.fetch(ctx, from, limit, what)
 		if err != nil {
 			return chunk{}, after, err
 		}
@@ -191,6 +234,10 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (
 			l.hand(c.rows[n-1].cursor)
 			return c, c.rows[n-1].cursor, nil
 		}
+		if c.full { // of findings whose events were dropped
+			after = h.at(c.end)
+			continue
+		}
 		if from.xid == 0 {
 			after = h.at(position{xid: 1})
 			continue
@@ -199,7 +246,7 @@ func (l *Log) read(ctx context.Context, after Cursor, limit int, outline bool) (
 			from = complete
 		}
 		next = h.at(from)
-		if !outline { // else who reads again and again at the end would have a mark written each second
+		if what != outline { // else who reads again and again at the end would have a mark written each second
 			l.hand(next)
 		}
 		return c, next, nil

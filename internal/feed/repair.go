@@ -52,6 +52,9 @@ func Repair(ctx context.Context, pool *pgxpool.Pool, progress func(seen int)) (c
 		}
 		sleep(ctx, time.Since(began)) // half of the time is the recorder's
 	}
+	if err := r.findings(ctx); err != nil {
+		return cleared, fmt.Errorf("repair the log: %w", eventstore.Unavailable(err))
+	}
 	err = eventstore.Transact(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "UPDATE upcall.feed_log SET repairing = NULL")
 		return err
@@ -60,6 +63,38 @@ func Repair(ctx context.Context, pool *pgxpool.Pool, progress func(seen int)) (c
 		return cleared, fmt.Errorf("repair the log: %w", eventstore.Unavailable(err))
 	}
 	return cleared, nil
+}
+
+// findings puts those that were restored at the end of the log: there are few, so that they may be told
+// again.
+func (r *repair) findings(ctx context.Context) error {
+	const move = `
+		WITH step AS MATERIALIZED (
+			SELECT recorded_xid, id FROM upcall.findings WHERE (recorded_xid, id) < ($1::xid8, $2::uuid)
+			ORDER BY recorded_xid DESC, id DESC LIMIT $3
+		), moved AS (
+			UPDATE upcall.findings f SET recorded_xid = pg_current_xact_id() FROM step
+			WHERE f.id = step.id AND f.recorded_xid::text::bigint & 4294967295 <> f.xmin::text::bigint
+		)
+		SELECT recorded_xid, id FROM step ORDER BY recorded_xid DESC, id DESC`
+	next := position{xid: 1<<63 - 1, id: uuid.Max}
+	for more := true; more; {
+		began := time.Now()
+		err := eventstore.Transact(ctx, r.pool, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, move, next.xid, next.id, repairStep)
+			if err != nil {
+				return err
+			}
+			tag, err := pgx.ForEachRow(rows, []any{&next.xid, &next.id}, func() error { return nil })
+			more = tag.RowsAffected() == repairStep
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		sleep(ctx, time.Since(began))
+	}
+	return nil
 }
 
 // begin reports whether there is something to repair, and keeps readers out until the end.

@@ -25,7 +25,8 @@ import (
 type row struct {
 	cursor   Cursor
 	received time.Time
-	values   string // of all columns, each after its length, as in the protocol
+	found    *found // nil if it is an event
+	values   string // of all columns of its event, each after its length, as in the protocol
 	columns  []pgconn.FieldDescription
 	event    atomic.Pointer[event.Event]
 }
@@ -107,7 +108,7 @@ func (d *decoder) decode(r *row) (*event.Event, error) {
 		var value []byte // nil if null
 		value, _, values = nextValue(values)
 		if err := d.plans[i].Scan(value, field); err != nil {
-			return nil, fmt.Errorf("read the log: event %s: %s: %w", r.cursor.id, r.columns[i].Name, err)
+			return nil, fmt.Errorf("read the log: entry %s: %s: %w", r.cursor.id, r.columns[i].Name, err)
 		}
 	}
 	r.event.Store(e)
@@ -122,16 +123,22 @@ func (d *decoder) entries(rows []*row) ([]Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, Entry{r.cursor, e})
+		entry := Entry{Cursor: r.cursor, Event: e, Kind: event.Recorded}
+		if r.found != nil {
+			entry.Kind, entry.Found = r.found.kind, &r.found.Finding
+		}
+		entries = append(entries, entry)
 	}
 	return entries, nil
 }
 
 // A Sight is what can be seen of an entry before it is decoded.
 type Sight struct {
-	ID                       uuid.UUID
-	ReceivedAt               time.Time
-	Bucket, Object, MimeType string // "" if null
+	ID                       uuid.UUID // of the event, or of the finding
+	Kind                     event.Kind
+	ReceivedAt               time.Time // of the event
+	At                       time.Time // when it was found; ReceivedAt if it was not
+	Bucket, Object, MimeType string    // "" if null
 
 	row  *row
 	vars map[string]json.RawMessage
@@ -139,7 +146,10 @@ type Sight struct {
 
 // sight returns what can be seen of a row.
 func (r *row) sight() Sight {
-	s := Sight{ID: r.cursor.id, ReceivedAt: r.received, row: r}
+	s := Sight{ID: r.cursor.id, Kind: event.Recorded, ReceivedAt: r.received, At: r.received, row: r}
+	if r.found != nil {
+		s.Kind, s.At = r.found.kind, r.found.At
+	}
 	rest := r.values
 	for i := 0; i <= max(bucketAt, objectAt, typeAt); i++ {
 		var value string

@@ -30,7 +30,7 @@ func TestSight(t *testing.T) {
 	}
 	var rows []*row
 	for at := start; len(rows) < 4; {
-		more, next, err := w.next(t.Context(), at, 10)
+		more, next, err := w.next(t.Context(), at, 10, all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestDecodeRefuses(t *testing.T) {
 	w := shared(t)
 	start := must(w.Now(t.Context()))(t)
 	add(t, w.pool, time.Now(), 1)
-	rows, _, err := w.next(t.Context(), start, 1)
+	rows, _, err := w.next(t.Context(), start, 1, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestLostHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, from := range []position{{xid: 1}, {at: 1}} {
-		if c, err := w.fetch(t.Context(), from, 10, false); err == nil {
+		if c, err := w.fetch(t.Context(), from, 10, all); err == nil {
 			t.Errorf("from %+v: got %+v, want an error", from, c)
 		}
 	}

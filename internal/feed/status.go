@@ -79,7 +79,7 @@ func (l *Log) Status(ctx context.Context) (Status, error) {
 		if c.Until.After(l.config.Now()) {
 			status.Holder = c.Holder
 		}
-		lag, err := l.Lag(ctx, c.Cursor)
+		lag, err := l.lagAfter(ctx, c.Cursor, c.reads())
 		if err != nil {
 			status.Problem = err.Error()
 		}

@@ -205,7 +205,9 @@ func (t *tail) add(c chunk) {
 	if n := len(c.rows); n > 0 {
 		t.end = c.rows[n-1].cursor.position
 	}
-	if !c.full {
+	if c.full {
+		t.end = c.end
+	} else {
 		t.seen = c.head.xmin
 		if complete := (position{xid: c.head.xmin}); t.end.compare(complete) < 0 {
 			t.end = complete
@@ -275,7 +277,7 @@ func (l *Log) advance(ctx context.Context, woken bool) time.Duration {
 			return 0
 		}
 	}
-	c, err := l.fetch(ctx, end, mostEntries, false)
+	c, err := l.fetch(ctx, end, mostEntries, all)
 	if err != nil {
 		t.drop(err, time.Now())
 		return failedFor

@@ -16,13 +16,13 @@ import (
 )
 
 // A Kind says what a message is about.
-type Kind string
+type Kind = event.Kind
 
 const (
-	Recorded Kind = "recorded" // an upload was recorded
-	Disputed Kind = "disputed" // the object is not what its callback said
-	Gone     Kind = "gone"     // the object is not there any more
-	Sample   Kind = "test"     // not an upload: it was asked for, to try an endpoint
+	Recorded = event.Recorded
+	Disputed = event.Disputed
+	Gone     = event.Gone
+	Sample   = Kind("test") // not an upload: it was asked for, to try an endpoint
 )
 
 // Kinds are those that an endpoint can ask for.
