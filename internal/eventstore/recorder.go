@@ -18,7 +18,8 @@ import (
 // A Recorder commits events in groups.
 type Recorder struct {
 	group *group[eventRow]
-	most  *int32 // events of an upload; nil is no limit
+	told  *group[eventRow] // what notifications tell, see [Recorder.Record]
+	most  *int32           // events of an upload; nil is no limit
 	under underWay
 	finds chan struct{} // has room for as many as may look for an event at once
 }
@@ -29,10 +30,15 @@ func NewRecorder(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder config: %w", err)
 	}
-	r := &Recorder{group: g, under: underWay{events: make(map[uuid.UUID][]ongoing)}}
+	config.Writers, config.OnBatch = 1, nil // notifications are neither urgent nor callbacks
+	told, err := notifiedKind.start(config)
+	if err != nil {
+		return nil, fmt.Errorf("recorder config: %w", err)
+	}
+	r := &Recorder{group: g, told: told, under: underWay{events: make(map[uuid.UUID][]ongoing)}}
 	// The writers keep their connections: anyone can repeat an expired callback, as often as
 	// they like, and each repeat is looked for.
-	r.finds = make(chan struct{}, max(int(g.config.Pool.Config().MaxConns)-g.config.Writers, 1))
+	r.finds = make(chan struct{}, max(int(g.config.Pool.Config().MaxConns)-g.config.Writers-1, 1))
 	if config.MaxEvents > 0 {
 		r.most = new(int32(min(config.MaxEvents, math.MaxInt32)))
 	}
@@ -40,7 +46,8 @@ func NewRecorder(config Config) (*Recorder, error) {
 }
 
 // Record returns when the event is committed. It is a duplicate if an event with the same ID
-// was committed before, or along with it.
+// was committed before, or along with it. What a notification tells is not an event yet: it becomes
+// a row of upcall.notifications, which waits there for its callback.
 //
 // An error wraps [event.ErrUnavailable], [event.ErrUnstorable], [event.ErrRevoked] or
 // [event.ErrOverused]. When
@@ -53,6 +60,10 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 	}
 	now := r.group.config.Now()
 	row.clock = now
+	if e.Source == event.SourceNotification {
+		outcome, err := r.told.commit(ctx, e.ID, row)
+		return outcome == known && err == nil, err
+	}
 	if keep := r.group.config.KeepDays; keep > 0 && e.Acknowledged && e.ReceivedAt.Before(now.AddDate(0, 0, -keep)) {
 		row.ReceivedAt = now // else it would be dropped within the hour
 	}
@@ -82,10 +93,10 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 }
 
 // Depth returns how many events wait for a writer.
-func (r *Recorder) Depth() int { return r.group.depth() }
+func (r *Recorder) Depth() int { return r.group.depth() + r.told.depth() }
 
 // Close accepts no more events, and returns when those it accepted are answered.
-func (r *Recorder) Close() { r.group.close() }
+func (r *Recorder) Close() { r.group.close(); r.told.close() }
 
 const findEvent = "SELECT EXISTS (SELECT FROM upcall.callback_ids WHERE upload_id IN ($2, " + noUpload + ") AND id = $1) AND NOT " + barrier
 

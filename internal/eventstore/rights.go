@@ -85,6 +85,8 @@ func ReceiverRights() Rights {
 		"rollup_overwritten":  {"SELECT", "INSERT", "UPDATE"},
 		"issued_uploads":      {"SELECT"},
 		"rollup_dead_letters": {"SELECT", "INSERT"},
+		"notifications":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"recovered_uploads":   {"SELECT", "INSERT", "DELETE"},
 	}
 }
 

@@ -1,0 +1,101 @@
+package eventstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// An Object is the bucket and the full key of an object.
+type Object struct{ Bucket, Key string }
+
+// A FoundUpload is an upload of the ledger, with what its use depends on.
+type FoundUpload struct {
+	IssuedUpload
+	RevokedAt time.Time // zero if it was not revoked
+	Used      bool      // an event of it is recorded
+}
+
+// mostIssued is how many issued uploads of one object are looked at, the latest. Some keys, such as
+// that of a user's picture, are issued again and again.
+const mostIssued = 100
+
+const findIssued = `
+	SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
+		u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), u.revoked_at, u.used
+	FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS given (bucket, object_key)) AS given
+	CROSS JOIN LATERAL (
+		SELECT i.*, (SELECT r.revoked_at FROM upcall.revoked_uploads r WHERE r.upload_id = i.upload_id) AS revoked_at,
+			EXISTS (SELECT FROM upcall.callback_ids c WHERE c.upload_id = i.upload_id) AS used
+		FROM upcall.issued_uploads i WHERE i.object_key = given.object_key AND i.bucket = given.bucket
+		ORDER BY i.issued_at DESC, i.upload_id DESC LIMIT $3
+	) AS u`
+
+// FindIssued returns the uploads that were issued for objects, of each object the latest 100.
+// The pool is from [Open]. The error wraps [event.ErrUnavailable].
+func FindIssued(ctx context.Context, pool *pgxpool.Pool, objects []Object) (found []FoundUpload, err error) {
+	buckets, keys := make([]string, len(objects)), make([]string, len(objects))
+	for i, o := range objects {
+		buckets[i], keys[i] = o.Bucket, o.Key
+	}
+	_, err = execOne(ctx, pool, func(rows pgx.Rows) error {
+		found, err = pgx.CollectRows(rows, scanFound)
+		return err
+	}, findIssued, buckets, keys, mostIssued)
+	if err != nil {
+		return nil, fmt.Errorf("find issued uploads: %w", unavailable(err))
+	}
+	return found, nil
+}
+
+func scanFound(row pgx.CollectableRow) (u FoundUpload, err error) {
+	err = row.Scan(&u.ID, &u.IssuedAt, &u.ExpiresAt, &u.Bucket, &u.Object, &u.ContentType, &u.Size,
+		&u.Vars, &u.APIKeyID, &u.OSSUploadID, (*zeronull.Timestamptz)(&u.RevokedAt), &u.Used)
+	return u, err
+}
+
+// clocksApart is how much the clocks of issuer and OSS may differ.
+const clocksApart = time.Minute
+
+// ChooseIssued returns the upload that an object of this size, stored at some time, is most likely of: the
+// latest that was issued before and not used, else the latest that was issued before. One that allows only
+// another size is not it. A size of nil is not known. Revoked uploads are not chosen, but revoked
+// says whether one was in question, and no other.
+//
+// OSS lets no upload begin after it has expired, but it may take long, so expiry says little.
+func ChooseIssued(found []FoundUpload, of Object, at time.Time, size *int64) (chosen FoundUpload, revoked bool) {
+	better := func(u FoundUpload) bool {
+		if chosen.ID == uuid.Nil || u.Used != chosen.Used {
+			return chosen.ID == uuid.Nil || chosen.Used
+		}
+		return u.IssuedAt.After(chosen.IssuedAt)
+	}
+	for _, u := range found {
+		if u.Bucket != of.Bucket || u.Object != of.Key || u.IssuedAt.After(at.Add(clocksApart)) ||
+			size != nil && u.Size != nil && *size != *u.Size {
+			continue
+		}
+		if !u.RevokedAt.IsZero() {
+			revoked = true
+		} else if better(u) {
+			chosen = u
+		}
+	}
+	return chosen, revoked && chosen.ID == uuid.Nil
+}
+
+// EventVars returns custom variables as an event has them.
+func (u *IssuedUpload) EventVars() map[string]json.RawMessage {
+	vars := make(map[string]json.RawMessage, len(u.Vars))
+	for name, value := range u.Vars {
+		text, _ := json.Marshal(value) // texts can always be marshaled
+		vars[name] = text
+	}
+	return vars
+}

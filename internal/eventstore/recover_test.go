@@ -1,0 +1,332 @@
+package eventstore
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"upcall/internal/dbtest"
+	"upcall/internal/event"
+)
+
+// told returns what a notification tells of an upload.
+func told(upload uuid.NullUUID, etag, request string) *event.Event {
+	e := smallEvent()
+	e.Source, e.UploadID = event.SourceNotification, upload
+	e.Callback.ETag, e.Callback.RequestID, e.Callback.Operation = etag, request, "PutObject"
+	e.ID = event.RecoveredID(e.Source, e.Callback.Bucket, e.Callback.Object, request, etag, e.ReceivedAt)
+	return e
+}
+
+func mustRecover(t *testing.T, pool *pgxpool.Pool, events ...*event.Event) []bool {
+	t.Helper()
+	recorded, err := Recover(t.Context(), pool, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorded
+}
+
+// became returns what becomes of an event.
+func became(t *testing.T, pool *pgxpool.Pool, e *event.Event) (r Recovery) {
+	t.Helper()
+	err := RecoverWith(t.Context(), pool, []*event.Event{e}, func(_ pgx.Tx, all []Recovery) error { r = all[0]; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRecover records only what nothing tells of.
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	id := uuid.NullUUID{UUID: uuid.MustParse("01930f6e-0000-7000-8000-000000000001"), Valid: true}
+	other := uuid.NullUUID{UUID: uuid.MustParse("01930f6e-0000-7000-8000-000000000002"), Valid: true}
+	callback := func(upload uuid.NullUUID, etag, request string) *event.Event {
+		e := told(upload, etag, request)
+		e.ID, e.Source = uuid.New(), event.SourceCallback
+		return e
+	}
+	object := func(columns, values string) string {
+		return `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id, first_mime_type,
+			first_source, received_at, event_id, hourly_mime_type, source, ` + columns + `) VALUES (0, 'demo', 'a.txt', 3, 1, now(),
+			gen_random_uuid(), '', 'callback', now(), gen_random_uuid(), '', 'callback', ` + values + `)`
+	}
+	none := uuid.NullUUID{}
+	pool := dbtest.Pool(t, Open)
+	r := newRecorder(t, Config{Pool: pool})
+	for name, test := range map[string]struct {
+		there *event.Event
+		sql   string
+		tells *event.Event
+		want  Recovery
+	}{
+		"nothing is there":               {nil, "", told(id, "E1", "R1"), Recovered},
+		"no upload":                      {nil, "", told(none, "E1", "R1"), Recovered},
+		"neither ETag nor request id":    {nil, "", told(id, "", ""), Recovered},
+		"upload and ETag":                {callback(id, "E1", "R1"), "", told(id, "E1", "R2"), AlreadyKnown},
+		"ETag in quotes":                 {callback(id, `"e1"`, "R1"), "", told(id, "E1", "R2"), AlreadyKnown},
+		"ETag in quotes, told":           {callback(id, "E1", "R1"), "", told(id, `"e1"`, "R2"), AlreadyKnown},
+		"another ETag":                   {callback(id, "E1", "R1"), "", told(id, "E2", "R2"), Recovered},
+		"another upload":                 {callback(id, "E1", "R1"), "", told(other, "E1", "R2"), Recovered},
+		"request id and upload":          {callback(id, "", "R1"), "", told(id, "E1", "R1"), AlreadyKnown},
+		"no ETags":                       {callback(id, "", "R1"), "", told(id, "", "R2"), Recovered},
+		"request id, no upload":          {callback(none, "E1", "R1"), "", told(id, "E1", "R1"), AlreadyKnown},
+		"request id, another upload":     {callback(other, "E1", "R1"), "", told(id, "E2", "R1"), AlreadyKnown},
+		"no upload, another request id":  {callback(none, "E1", "R1"), "", told(none, "E1", "R2"), Recovered},
+		"no upload and no request id":    {callback(none, "E1", ""), "", told(none, "E1", ""), Recovered},
+		"current upload of the object":   {nil, object("request_id", "'R1'"), told(id, "E1", "R1"), AlreadyKnown},
+		"first upload of the object":     {nil, object("first_request_id", "'R1'"), told(id, "E1", "R1"), AlreadyKnown},
+		"object of the other generation": {nil, strings.Replace(object("request_id", "'R1'"), "(0,", "(1,", 1), told(id, "E1", "R1"), Recovered},
+		"another object":                 {nil, strings.Replace(object("request_id", "'R1'"), "a.txt", "b.txt", 1), told(id, "E1", "R1"), Recovered},
+		"object in another bucket":       {nil, strings.Replace(object("request_id", "'R1'"), "demo", "demo2", 1), told(id, "E1", "R1"), Recovered},
+		"upload in between": {nil, object("number", "7") + `; INSERT INTO upcall.rollup_versions
+			(generation, number, received_at, event_id, mime_type, source, request_id) VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'R1')`,
+			told(id, "E1", "R1"), AlreadyKnown},
+		"revoked": {nil, `INSERT INTO upcall.revoked_uploads VALUES ('` + id.UUID.String() + `', now())`, told(id, "E1", "R1"), RecoveryRevoked},
+		"another is revoked": {nil, `INSERT INTO upcall.revoked_uploads VALUES ('` + other.UUID.String() + `', now())`,
+			told(id, "E1", "R1"), Recovered},
+		"known and revoked": {callback(id, "E1", "R1"), `INSERT INTO upcall.revoked_uploads VALUES ('` + id.UUID.String() + `', now())`,
+			told(id, "E1", "R1"), AlreadyKnown},
+		"dropped":         {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-12-01Z'`, told(id, "E1", "R1"), RecoveryTooOld},
+		"not dropped yet": {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-11-01Z'`, told(id, "E1", "R1"), Recovered},
+		"a long request id, which cannot be compared": {callback(none, "", strings.Repeat("R", 129)), "",
+			told(none, "", strings.Repeat("R", 129)), Recovered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			execute(t, pool, `TRUNCATE upcall.upload_events, upcall.callback_ids, upcall.recovered_uploads, upcall.revoked_uploads,
+				upcall.rollup_objects, upcall.rollup_versions; UPDATE upcall.feed_log SET dropped_before = NULL`)
+			if test.there != nil {
+				record(t, r, test.there, false)
+			}
+			if test.sql != "" {
+				execute(t, pool, test.sql)
+			}
+			if got := became(t, pool, test.tells); got != test.want {
+				t.Errorf("it became %s, want %s", got, test.want)
+			}
+			if got := became(t, pool, test.tells); test.want == Recovered && got != AlreadyKnown {
+				t.Errorf("a second time it became %s", got)
+			}
+			var noted int
+			err := pool.QueryRow(t.Context(), `SELECT count(*) FROM upcall.recovered_uploads r
+				JOIN upcall.upload_events e ON e.id = r.event_id AND e.received_at = r.received_at AND e.source = r.source
+				WHERE e.recorded_xid IS NOT NULL AND (r.bucket, r.object_key) = (e.bucket, e.object_key)
+					AND r.upload_id IS NOT DISTINCT FROM e.upload_id`).Scan(&noted)
+			if want := map[bool]int{test.want == Recovered: 1}[true]; err != nil || noted != want {
+				t.Errorf("%d are noted, %v; want %d", noted, err, want)
+			}
+		})
+	}
+}
+
+// TestRecoverMany compares the events of one call with each other, too, and keeps their order.
+func TestRecoverMany(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	id := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	old := told(id, "E9", "R9")
+	old.ReceivedAt = at.AddDate(-2, 0, 0) // no partition
+	events := []*event.Event{told(id, "E1", "R1"), told(id, "E1", "R2"), old, told(uuid.NullUUID{}, "", "R1"), told(uuid.NullUUID{}, "", "R3")}
+	if got, want := mustRecover(t, pool, events...), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
+		t.Errorf("recorded: %v, want %v", got, want)
+	}
+	if got := mustRecover(t, pool, events...); slices.Contains(got, true) {
+		t.Errorf("recorded again: %v", got)
+	}
+	if got := mustRecover(t, pool); len(got) != 0 {
+		t.Errorf("of no events %v are recorded", got)
+	}
+	wantCount(t, pool, 3)
+	bad := told(id, "E4", "R4")
+	bad.Callback.Object = "\x00"
+	if _, err := Recover(t.Context(), pool, []*event.Event{bad}); !errors.Is(err, event.ErrUnstorable) {
+		t.Errorf("got %v, want ErrUnstorable", err)
+	}
+}
+
+// TestRecoverWaitsForCallbacks has a callback in a transaction that began before: nothing may be recovered
+// until it has ended, or the log would have both.
+func TestRecoverWaitsForCallbacks(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
+		t.Fatal(err)
+	}
+	id := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		err := RecoverWith(t.Context(), pool, []*event.Event{told(id, "E1", "R1")}, func(_ pgx.Tx, b []Recovery) error {
+			if b[0] != AlreadyKnown {
+				t.Errorf("it became %s, though a callback was being recorded", b[0])
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	// It has taken its place in the log, and waits.
+	for waiting := false; !waiting; {
+		const begun = `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock')`
+		if err := pool.QueryRow(t.Context(), begun).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = tx.Exec(t.Context(), `INSERT INTO upcall.upload_events (id, received_at, etag, request_id, upload_id, source)
+		VALUES (gen_random_uuid(), $1, 'E1', 'R1', $2, 'callback')`, at, id)
+	if err == nil {
+		err = tx.Commit(t.Context())
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+}
+
+// TestRecoverErased records nothing that was to be erased before.
+func TestRecoverErased(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	e := told(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1", "R1")
+	e.Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(`"42"`)}
+	later := told(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E2", "R2")
+	later.Callback.Vars, later.ReceivedAt = e.Callback.Vars, time.Now().Add(time.Hour)
+	if _, err := eraser(t, pool, nil).Erase(t.Context(), EraseRequest{Variable: "uid", Value: "42"}); err != nil {
+		t.Fatal(err)
+	}
+	mustRecover(t, pool, e, later)
+	for _, got := range recorded(t, pool) {
+		if kept := len(got.Callback.Vars) > 0; kept != (got.ID == later.ID) {
+			t.Errorf("event of %s: variables are kept: %t", got.ReceivedAt, kept)
+		}
+	}
+}
+
+// TestNotificationsWait records what a notification tells beside the events, once.
+func TestNotificationsWait(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	now := at.Add(time.Hour)
+	r := newRecorder(t, Config{Pool: pool, Now: func() time.Time { return now }, KeepDays: 31, MaxEvents: 1})
+	e := told(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1", "R1")
+	e.Callback.Size, e.Callback.CRC64 = new(int64(5)), new(uint64(1<<64-1))
+	e.Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(`"42"`)}
+	e.ReceivedAt, e.Acknowledged = at.AddDate(-1, 0, 0), true // out of a spool, and old
+	record(t, r, e, false)
+	record(t, r, e, true)
+	record(t, r, told(e.UploadID, "E2", "R2"), false)
+	wantCount(t, pool, 0)
+	rows, _ := pool.Query(t.Context(), "SELECT "+eventColumns+" FROM upcall.notifications WHERE noticed_at = $1 AND id = $2", now, e.ID)
+	got, err := pgx.CollectExactlyOneRow(rows, scanEvent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *e
+	want.Acknowledged = false
+	got.ReceivedAt = got.ReceivedAt.UTC()
+	if diff := cmp.Diff(&want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("notification (-want +got):\n%s", diff)
+	}
+}
+
+// TestFindIssued finds uploads by bucket and key.
+func TestFindIssued(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	l := newLedger(t, Config{Pool: pool})
+	of := func(bucket, key string) IssuedUpload {
+		u := smallUpload()
+		u.ID, u.Bucket, u.Object = uuid.New(), bucket, key
+		return u
+	}
+	first, second, elsewhere := of("demo", "a"), of("demo", "a"), of("demo2", "a")
+	first.Vars, second.IssuedAt = map[string]string{"uid": `4"2`}, first.IssuedAt.Add(time.Minute)
+	second.Size = new(int64(7))
+	issue(t, l, first, second, elsewhere, of("demo", "b"))
+	if err := l.Revoke(t.Context(), second.ID); err != nil {
+		t.Fatal(err)
+	}
+	used := smallEvent()
+	used.UploadID = uuid.NullUUID{UUID: first.ID, Valid: true}
+	record(t, newRecorder(t, Config{Pool: pool}), used, false)
+	found, err := FindIssued(t.Context(), pool, []Object{{"demo", "a"}, {"demo", "none"}, {"demo", "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 2 || found[0].ID != second.ID || found[1].ID != first.ID {
+		t.Fatalf("got %v, want the second and the first", found)
+	}
+	if found[0].RevokedAt.IsZero() || found[0].Used || !found[1].RevokedAt.IsZero() || !found[1].Used {
+		t.Errorf("revoked and used: got %v", found)
+	}
+	if got := string(found[1].EventVars()["uid"]); got != `"4\"2"` {
+		t.Errorf("got the variable %s", got)
+	}
+}
+
+// TestChooseIssued chooses the upload that an object is of.
+func TestChooseIssued(t *testing.T) {
+	t.Parallel()
+	of := func(n byte, issued time.Duration, change func(*FoundUpload)) FoundUpload {
+		u := FoundUpload{IssuedUpload: IssuedUpload{ID: uuid.UUID{15: n}, IssuedAt: at.Add(issued), Bucket: "demo", Object: "a"}}
+		if change != nil {
+			change(&u)
+		}
+		return u
+	}
+	isUsed := func(u *FoundUpload) { u.Used = true }
+	isRevoked := func(u *FoundUpload) { u.RevokedAt = at }
+	for name, test := range map[string]struct {
+		found   []FoundUpload
+		want    byte
+		revoked bool
+	}{
+		"none":                     {nil, 0, false},
+		"the latest":               {[]FoundUpload{of(1, -3, nil), of(2, -1, nil), of(3, -2, nil)}, 2, false},
+		"not a later one":          {[]FoundUpload{of(1, time.Hour, nil)}, 0, false},
+		"by a clock that is ahead": {[]FoundUpload{of(1, time.Second, nil)}, 1, false},
+		"not a used one":           {[]FoundUpload{of(1, -3, nil), of(2, -1, isUsed)}, 1, false},
+		"a used one if need be":    {[]FoundUpload{of(1, -3, isUsed), of(2, -1, isUsed)}, 2, false},
+		"not a revoked one":        {[]FoundUpload{of(1, -3, nil), of(2, -1, isRevoked)}, 1, false},
+		"only a revoked one":       {[]FoundUpload{of(2, -1, isRevoked)}, 0, true},
+		"another key":              {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Object = "b" })}, 0, false},
+		"another bucket":           {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Bucket = "b" })}, 0, false},
+		"another size":             {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(6)) })}, 0, false},
+		"its size":                 {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(5)) })}, 1, false},
+	} {
+		got, revoked := ChooseIssued(test.found, Object{"demo", "a"}, at, new(int64(5)))
+		if got.ID != (uuid.UUID{15: test.want}) || revoked != test.revoked {
+			t.Errorf("%s: got %s, revoked %t", name, got.ID, revoked)
+		}
+	}
+}
+
+func TestKeptSince(t *testing.T) {
+	t.Parallel()
+	if got, want := KeptSince(at, 31), time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := KeptSince(at, 0); !got.IsZero() {
+		t.Errorf("without retention: got %s", got)
+	}
+}

@@ -1,0 +1,2 @@
+DROP TABLE upcall.recovered_uploads;
+DROP TABLE upcall.notifications;

@@ -1,0 +1,55 @@
+-- What OSS's event notifications tell, until it is settled, and the events that no callback told of.
+-- A program that knows only the version before does not look at either.
+
+CREATE TABLE upcall.notifications (LIKE upcall.upload_events INCLUDING COMMENTS);
+ALTER TABLE upcall.notifications
+    DROP COLUMN recorded_xid,
+    ADD COLUMN noticed_at timestamptz NOT NULL,
+    ADD COLUMN settled_at timestamptz,
+    ADD COLUMN outcome text,
+    ADD PRIMARY KEY (id),
+    ADD CHECK ((settled_at IS NULL) = (outcome IS NULL));
+CREATE INDEX notifications_waiting ON upcall.notifications (noticed_at) WHERE settled_at IS NULL;
+CREATE INDEX notifications_settled ON upcall.notifications (settled_at) WHERE settled_at IS NOT NULL;
+
+COMMENT ON TABLE upcall.notifications IS 'OSS''s event notifications, each once. They wait for the callback of their upload; what no callback tells of becomes an event. Settled ones are kept for 35 days. A new column of upload_events is one of this table, too.';
+COMMENT ON COLUMN upcall.notifications.id          IS 'upload_events.id of what it becomes: a digest of source, bucket, key, and request id or ETag and time. Never null.';
+COMMENT ON COLUMN upcall.notifications.received_at IS 'When the object was stored or removed, by OSS''s clock. Never null.';
+COMMENT ON COLUMN upcall.notifications.bucket      IS 'Bucket of the object.';
+COMMENT ON COLUMN upcall.notifications.object_key  IS 'Full object key.';
+COMMENT ON COLUMN upcall.notifications.etag        IS 'ETag of the object. Null if the notification did not hold it.';
+COMMENT ON COLUMN upcall.notifications.client_ip   IS 'Address of the uploader as OSS saw it. Null if the notification did not hold it, or it was erased.';
+COMMENT ON COLUMN upcall.notifications.request_id  IS 'Request id of the upload in OSS. Null if the notification did not hold it.';
+COMMENT ON COLUMN upcall.notifications.operation   IS 'PutObject, PostObject or CompleteMultipartUpload; of removals DeleteObject or DeleteObjects.';
+COMMENT ON COLUMN upcall.notifications.upload_id   IS 'The issued upload, from its token. Null if the notification did not hold that.';
+COMMENT ON COLUMN upcall.notifications.vars        IS 'Custom variables by name without "x:". Empty object if the notification did not hold them, or they were erased; never null.';
+COMMENT ON COLUMN upcall.notifications.source      IS 'Always notification. Never null.';
+COMMENT ON COLUMN upcall.notifications.noticed_at  IS 'When a receiver wrote it, by its clock. Never null.';
+COMMENT ON COLUMN upcall.notifications.settled_at  IS 'When it was settled, by the receiver''s clock. Null while it waits.';
+COMMENT ON COLUMN upcall.notifications.outcome     IS 'What became of it: known, because another event tells of the upload; recorded; foreign, because nothing says that the upload was issued; revoked; too_old; removal; or refused by the database. Null while it waits.';
+
+CREATE TABLE upcall.recovered_uploads (
+    event_id     uuid        PRIMARY KEY,
+    received_at  timestamptz NOT NULL,
+    source       text        NOT NULL,
+    bucket       text,
+    object_key   text,
+    etag         text,
+    request_id   text,
+    upload_id    uuid,
+    recovered_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX recovered_uploads_upload_id ON upcall.recovered_uploads (upload_id) WHERE upload_id IS NOT NULL;
+CREATE INDEX recovered_uploads_request_id ON upcall.recovered_uploads (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX recovered_uploads_recovered_at ON upcall.recovered_uploads (recovered_at);
+
+COMMENT ON TABLE upcall.recovered_uploads IS 'Events that no callback told of when they were recorded, for 35 days: what a callback supersedes that comes later after all.';
+COMMENT ON COLUMN upcall.recovered_uploads.event_id     IS 'upload_events.id. Never null.';
+COMMENT ON COLUMN upcall.recovered_uploads.received_at  IS 'upload_events.received_at. Never null.';
+COMMENT ON COLUMN upcall.recovered_uploads.source       IS 'notification or reconcile. Never null.';
+COMMENT ON COLUMN upcall.recovered_uploads.bucket       IS 'Bucket of the object. Null if it is not known.';
+COMMENT ON COLUMN upcall.recovered_uploads.object_key   IS 'Full object key. Null if it is not known.';
+COMMENT ON COLUMN upcall.recovered_uploads.etag         IS 'ETag of the object, in capitals without quotes. Null if it is not known.';
+COMMENT ON COLUMN upcall.recovered_uploads.request_id   IS 'Request id of the upload in OSS. Null if it is not known, or longer than 128 bytes.';
+COMMENT ON COLUMN upcall.recovered_uploads.upload_id    IS 'The issued upload. Null if it belongs to none.';
+COMMENT ON COLUMN upcall.recovered_uploads.recovered_at IS 'When it was recorded, by PostgreSQL''s clock. Never null.';
