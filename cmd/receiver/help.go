@@ -20,11 +20,16 @@ func helpTexts() kong.Vars {
 		"hooks_file":       "File that declares endpoints of hooks, which are made or changed at the start; see docs/hooks.md.",
 		"hooks_schedule": "Pauses before a failed delivery is tried again, separated by commas; 0s is no retry. " +
 			"Default 5s,5m,30m,2h,5h,10h,14h,20h,24h.",
-		"listen":       "Public listener: the callback path and nothing else.",
+		"listen":       "Public listener: the callback path, that of notifications if they are on, and nothing else.",
 		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
-		"public_url":   "The callback URL as OSS sees it, if a proxy changes the path.",
-		"reply_body":   "Where the application's object goes: member (reply of our answer) or replace (it is the whole answer).",
+		"notify_path":  "Path of OSS's event notifications, pushed by MNS or EventBridge.",
+		"notify_token": "What EventBridge sends as x-eventbridge-signature-token. Default none: its events are refused. " +
+			"Better in UPCALL_NOTIFY_TOKEN or a file that UPCALL_NOTIFY_TOKEN_FILE names.",
+		"notify_topics": "Topics of MNS that notifications may come from, as OWNER/TOPIC with the number of the account, separated by commas; " +
+			"see docs/notifications.md. Default none: off, unless there is a token.",
+		"public_url": "The callback URL as OSS sees it, if a proxy changes the path.",
+		"reply_body": "Where the application's object goes: member (reply of our answer) or replace (it is the whole answer).",
 		"reply_secret": "Secret that signs calls of the reply hook: whsec_ and Base64. " +
 			"Better in UPCALL_REPLY_SECRET or a file that UPCALL_REPLY_SECRET_FILE names.",
 		"reply_timeout": "How long to wait for the application; 0s is as long as OSS allows, 3.8s in all.",

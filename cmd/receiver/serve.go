@@ -35,6 +35,7 @@ type serveCommand struct {
 	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"${spool_min_free}"`
 	hookServeFlags
 	replyFlags
+	notifyFlags
 }
 
 // admissionFlags say which callbacks are acceptable, for serve and doctor.
@@ -182,6 +183,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.Hooks, err = cmd.hookServeFlags.config()
 	faults.Add(err)
 	cfg.Reply, err = cmd.replyFlags.config(env)
+	faults.Add(err)
+	cfg.Notify, err = cmd.notifyFlags.config(env)
 	faults.Add(err)
 	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)

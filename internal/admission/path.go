@@ -11,6 +11,11 @@ import (
 // IsPattern reports whether a callback path has parameters.
 func IsPattern(path string) bool { return strings.ContainsAny(path, ":*") }
 
+// IsPlainPath reports whether every proxy spells a path alike, and OSS and MNS do.
+func IsPlainPath(path string) bool {
+	return strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "?#% ")
+}
+
 func checkCallbackPaths(cfg Config) error {
 	var faults fault.List
 	paths := cfg.CallbackPaths
@@ -20,7 +25,7 @@ func checkCallbackPaths(cfg Config) error {
 	}
 	for i, path := range paths {
 		switch {
-		case !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#% "):
+		case !IsPlainPath(path):
 			faults.AddAt("", "callback path %q is not a plain path: start it with / and use no %%, ? or #, "+
 				"which proxies and OSS spell differently", path)
 		case !parametersFit(path):

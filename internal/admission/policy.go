@@ -56,6 +56,8 @@ type Config struct {
 	Buckets []string
 	// Fields maps the names that bodies use. Default: the names of OSS.
 	Fields callbackspec.Fields
+	// MaxBody is the largest body, in bytes. Default MaxBody.
+	MaxBody int
 	// TokenPolicy defaults to TokenRequired.
 	TokenPolicy TokenPolicy
 	// Tokens checks upload tokens. Required unless TokenPolicy is TokenOff.
@@ -104,7 +106,7 @@ type Policy struct {
 
 // New returns a policy that checks signatures with verifier. The error has all mistakes.
 func New(cfg Config, verifier *verify.Verifier) (*Policy, error) {
-	cfg.TokenPolicy = cmp.Or(cfg.TokenPolicy, TokenRequired)
+	cfg.TokenPolicy, cfg.MaxBody = cmp.Or(cfg.TokenPolicy, TokenRequired), cmp.Or(cfg.MaxBody, MaxBody)
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -154,7 +156,7 @@ func (r *Request) SetHeader(header map[string][]string) {
 
 // CheckHead returns the refusal of a request whose body need not be read.
 func (p *Policy) CheckHead(r *Request) *Refusal {
-	return cmp.Or(p.checkPath(r), checkMethod(r), checkHeaderBytes(r), checkContentEncoding(r), checkLength(r))
+	return cmp.Or(p.checkPath(r), checkMethod(r), checkHeaderBytes(r), checkContentEncoding(r), p.checkLength(r))
 }
 
 // Admit turns a request that arrived at the time now into the event to record. With a
@@ -167,7 +169,7 @@ func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.E
 	}
 	signed := p.Signed(r)
 	if err := p.verifier.Verify(ctx, signed); err != nil {
-		return e, notVerified(err)
+		return e, NotVerified(err)
 	}
 	var content *callbackspec.Content
 	var err error
@@ -180,7 +182,7 @@ func (p *Policy) Admit(ctx context.Context, r *Request, now time.Time) (*event.E
 	}
 	e.Callback.Bucket = bucket
 	if e.ID, err = Identify(signed, &e.Callback, r.RequestID); err != nil {
-		return e, notVerified(err)
+		return e, NotVerified(err)
 	}
 	e.Callback.RequestID = cmp.Or(e.Callback.RequestID, requestID(r.RequestID))
 	claims, refusal := p.checkToken(&e.Callback, content, signed.Target, now)

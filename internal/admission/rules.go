@@ -52,9 +52,9 @@ func checkContentEncoding(r *Request) *Refusal {
 
 // checkLength also checks the bytes read, whatever the length says: a chunked body has none
 // and may never end.
-func checkLength(r *Request) *Refusal {
-	if r.Length > MaxBody || len(r.Body) > MaxBody {
-		return &Refusal{TooLarge, ReasonBody, "the body is larger than 64 KiB", nil}
+func (p *Policy) checkLength(r *Request) *Refusal {
+	if r.Length > int64(p.cfg.MaxBody) || len(r.Body) > p.cfg.MaxBody {
+		return &Refusal{TooLarge, ReasonBody, fmt.Sprintf("the body is larger than %d KiB", p.cfg.MaxBody>>10), nil}
 	}
 	return nil
 }
@@ -81,7 +81,8 @@ var verifyCodes = map[verify.Kind]Code{
 	verify.CannotCheck:  Unavailable,
 }
 
-func notVerified(err error) *Refusal {
+// NotVerified returns why a request is refused that package verify does not accept.
+func NotVerified(err error) *Refusal {
 	failure, _ := errors.AsType[*verify.Failure](err) // every error of the package is one
 	return &Refusal{verifyCodes[failure.Kind()], Reason(failure.Reason()), failure.Error(), err}
 }
@@ -178,17 +179,22 @@ func (p *Policy) checkToken(
 		Bucket: callback.Bucket, Object: callback.Object, MimeType: callback.MimeType, Size: callback.Size,
 		Query: callbackspec.Query(target), Fields: content,
 	}, now)
+	return claims, badToken(claims, err)
+}
+
+// badToken returns why a token is refused, nil if err is.
+func badToken(claims uploadtoken.Claims, err error) *Refusal {
 	switch {
 	case err == nil:
-		return claims, nil
+		return nil
 	case errors.Is(err, uploadtoken.ErrExpired):
 		cause := fmt.Errorf("%w: valid until %s", err, claims.Expires.UTC().Format(time.RFC3339))
-		return claims, &Refusal{ExpiredToken, ReasonTokenExpired, err.Error(), cause}
+		return &Refusal{ExpiredToken, ReasonTokenExpired, err.Error(), cause}
 	}
 	for _, f := range foreign {
 		if errors.Is(err, f.err) {
-			return claims, &Refusal{BadToken, f.reason, err.Error(), err}
+			return &Refusal{BadToken, f.reason, err.Error(), err}
 		}
 	}
-	return claims, &Refusal{BadToken, ReasonTokenForged, err.Error(), err}
+	return &Refusal{BadToken, ReasonTokenForged, err.Error(), err}
 }

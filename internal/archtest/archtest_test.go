@@ -67,12 +67,12 @@ var groundFloor = slices.Concat(standardOnly, []string{
 // confined names, for a library, the only packages that may import it. Tests may
 // import anything.
 var confined = map[string][]string{
-	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi"},
+	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/notify", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/oss"},
 	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/sample", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
-	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api"},
+	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api", "upcall/internal/notify"},
 	"go.etcd.io/bbolt":                             {"upcall/internal/spool"},
 	"github.com/schollz/progressbar":               {"upcall/cmd/issuer", "upcall/internal/cli"},
 	"github.com/parquet-go/parquet-go":             {"upcall/internal/export"},
@@ -95,6 +95,7 @@ var confined = map[string][]string{
 var apart = map[string][]string{
 	"upcall/internal/admission": {"github.com/gin-gonic/gin", "github.com/jackc/pgx", "upcall/internal/eventstore"},
 	"upcall/internal/intake":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
+	"upcall/internal/notify":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/doctor":    {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
 	"upcall/internal/spool":     {"github.com/jackc/pgx", "upcall/internal/eventstore"},
 	"upcall/internal/recorder":  {"github.com/jackc/pgx", "upcall/internal/eventstore", "upcall/internal/spool"},
@@ -126,7 +127,7 @@ var layers = [][]string{
 		"internal/admission", "internal/dbtest"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks", "internal/reply", "internal/rollup"},
-	{"internal/intake", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
+	{"internal/intake", "internal/notify", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
 		"internal/webhook/listen", "internal/sample"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }

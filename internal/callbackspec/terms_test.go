@@ -2,6 +2,7 @@ package callbackspec_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,4 +109,36 @@ func FuzzTerms(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestVarsTerms checks that variables alone have the terms that they have in the body of the
+// default template, of either type and with the upload token.
+func TestVarsTerms(t *testing.T) {
+	t.Parallel()
+	for _, vars := range []spec.Vars{{}, {"x:uid": "7"}, {"x:b": "", "x:a": `ü "&=<>`, "x:a.b": "1", "x:a-b": "2"}} {
+		var names []string
+		values := spec.Values{spec.TokenVar: "k.2.x"}
+		for name, value := range vars {
+			names = append(names, strings.TrimPrefix(name, spec.VarPrefix))
+			values[name] = value
+		}
+		for _, kind := range []spec.BodyType{spec.Form, spec.JSON} {
+			template, err := spec.DefaultBody(kind, names, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := spec.Expand(template, kind, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, content, err := spec.Read(string(kind), []byte(body), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, _ := content.Terms(nil)
+			if got, rest := vars.Terms(nil); !bytes.Equal(got, want) || rest != nil {
+				t.Errorf("%v as %s: got %q and %q, want %q", vars, kind, got, rest, want)
+			}
+		}
+	}
 }

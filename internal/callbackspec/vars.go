@@ -30,6 +30,18 @@ func (v Vars) Document() (Document, error) {
 	return d, nil
 }
 
+// Terms returns what [Content.Terms] does of a body of the default template with these
+// variables, the upload token's not among them. It is what a notification of OSS, which has
+// the variables but no body, says to an upload token; for a body of another shape it may not be
+// the same.
+func (v Vars) Terms([]byte) (vars, rest []byte) {
+	leaves := make([]leaf, 0, len(v))
+	for _, name := range sortedKeys(v) {
+		leaves = append(leaves, leaf{path: strings.TrimPrefix(name, VarPrefix), text: v[name]})
+	}
+	return appendTerms(Form, leaves, shape{})
+}
+
 // DecodeVars reads the value of an x-oss-callback-var header and checks it.
 func DecodeVars(encoded string) (Vars, error) {
 	doc, err := decodeDocument("callback-var", encoded)

@@ -6,7 +6,7 @@
 // recorder returns once the row is committed, or safe in the spool. Only then is the
 // answer 200, which OSS passes to the uploader.
 //
-// Its listener serves the callback path and nothing else.
+// Its listener serves the callback path, and what [Server.Add] adds, and nothing else.
 package intake
 
 import (
@@ -82,7 +82,18 @@ type Server struct {
 	policy   *admission.Policy
 	refusals *refusals
 	recent   *recent
+	others   []Routes
 }
+
+// Routes are what else the listener serves. It is an interface so that this package knows
+// callbacks only.
+type Routes interface {
+	// Register adds routes, each with its own log line and metrics.
+	Register(public gin.IRoutes)
+}
+
+// Add adds routes to the listener, before [Server.Serve].
+func (s *Server) Add(routes Routes) { s.others = append(s.others, routes) }
 
 // New returns a Server. Its error joins all mistakes in the configuration.
 func New(cfg Config) (*Server, error) {
@@ -105,6 +116,9 @@ func New(cfg Config) (*Server, error) {
 // Public returns the handler for the listener that OSS reaches.
 func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
+	for _, routes := range s.others {
+		routes.Register(engine.Group("", markHandled))
+	}
 	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	for _, path := range s.cfg.Admission.CallbackPaths {
 		if !admission.IsPattern(path) {
@@ -207,7 +221,7 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen 
 	}
 	outcome, err := s.cfg.Recorder.Record(ctx, admitted)
 	if err != nil {
-		return nil, notRecorded(err)
+		return nil, admission.NotRecorded(err)
 	}
 	return newAcceptance(admitted, outcome), nil
 }
@@ -217,7 +231,7 @@ func (s *Server) take(ctx context.Context, r *http.Request, now time.Time, seen 
 func (s *Server) repeatOrExpired(ctx context.Context, e *event.Event, expired *admission.Refusal) (*acceptance, *admission.Refusal) {
 	where, err := s.cfg.Recorder.Find(ctx, e.ID, e.UploadID)
 	if err != nil {
-		return nil, notRecorded(err)
+		return nil, admission.NotRecorded(err)
 	}
 	if where == "" {
 		return nil, expired

@@ -37,7 +37,7 @@ func seenIn(c *gin.Context) *logEvent { return httpserver.Event[logEvent](c) }
 // panicked refuses a callback whose handler has panicked.
 func (s *Server) panicked(c *gin.Context, err error) {
 	if !c.Writer.Written() {
-		s.refuse(c, ours(admission.ReasonPanic, err))
+		s.refuse(c, admission.Ours(admission.ReasonPanic, err))
 	}
 }
 

@@ -105,7 +105,7 @@ func (c *protocolConn) refuse(code admission.Code, message string) {
 	if c.refused.Swap(true) {
 		return
 	}
-	body, status := errorJSON(code, message), statuses[code]
+	body, status := (&admission.Refusal{Code: code, Message: message}).Body(), code.Status()
 	// A peer that does not read must not keep the connection open.
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 	fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",

@@ -47,6 +47,8 @@ type refused struct {
 	uploadID uuid.NullUUID
 	request  admission.Request
 	signed   verify.Request // the signed part of request
+
+	row *event.RefusedCallback // of a request that was no callback; then only at counts besides
 }
 
 // refusals keeps refused callbacks without delaying the answers.
@@ -85,14 +87,35 @@ func (s *Server) noteRefusal(seen *logEvent) {
 		return
 	}
 	now := s.cfg.Now()
-	if !s.refusals.allow(seen.refusal.Reason, now) {
-		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
+	if !s.allowRefusal(seen.refusal.Reason, now) {
 		return
 	}
 	f := &refused{reason: seen.refusal.Reason, at: now, request: seen.request, signed: s.policy.Signed(&seen.request)}
 	if seen.event != nil {
 		f.uploadID = seen.event.UploadID
 	}
+	s.queueRefusal(f)
+}
+
+// Refused queues the refusal of a request that was no callback, as one of a callback: the limits
+// are those of the listener. describe must not block. It is called only if there are not too many.
+func (s *Server) Refused(r *admission.Refusal, at time.Time, describe func() event.RefusedCallback) {
+	if s.refusals.cfg.Refusals == nil || !isKept(r) || !s.allowRefusal(r.Reason, at) {
+		return
+	}
+	row := describe()
+	s.queueRefusal(&refused{at: at, row: &row})
+}
+
+func (s *Server) allowRefusal(reason admission.Reason, at time.Time) bool {
+	allowed := s.refusals.allow(reason, at)
+	if !allowed {
+		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
+	}
+	return allowed
+}
+
+func (s *Server) queueRefusal(f *refused) {
 	select {
 	case s.refusals.queue <- f:
 	default:
@@ -157,6 +180,9 @@ func (f *refusals) describe(r *refused) (row event.RefusedCallback, err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
+	if r.row != nil {
+		return *r.row, nil
+	}
 	// A body that is not a callback claims nothing, which is not an error here.
 	claimed, _ := callbackspec.Parse(r.request.ContentType, r.signed.Body, f.cfg.Admission.Fields)
 	row = event.RefusedCallback{

@@ -23,6 +23,7 @@ import (
 	"upcall/internal/hooks"
 	"upcall/internal/httpserver"
 	"upcall/internal/intake"
+	"upcall/internal/notify"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
 	"upcall/internal/verify"
@@ -79,6 +80,9 @@ type Config struct {
 	// Reply configures the reply hook. Default none.
 	Reply *ReplyConfig
 
+	// Notify has Path, Topics and Token of notify.Config. Default off.
+	Notify notify.Config
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -92,7 +96,8 @@ func (cfg Config) Check() error {
 	if cfg.SpoolMaxBytes < 0 {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
-	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check())
+	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check(),
+		cfg.notify().Check())
 }
 
 // gcPercent replaces Go's default of 100. What a callback leaves behind is short-lived and the
@@ -213,6 +218,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	server, err := intake.New(parts)
 	if err != nil {
 		return err
+	}
+	if notifications, err := cfg.newNotifications(verifier, failover, server); err != nil {
+		return err
+	} else if notifications != nil {
+		registry.MustRegister(notifications.Collectors()...)
+		server.Add(notifications)
 	}
 
 	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, queue)

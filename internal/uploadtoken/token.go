@@ -98,7 +98,8 @@ var (
 	ErrForeignSize = errors.New("upload token is for another size")
 	// ErrExpired means a genuine token for this callback that has expired. Check returns
 	// its claims, too.
-	ErrExpired = errors.New("upload token has expired")
+	ErrExpired  = errors.New("upload token has expired")
+	errUnproven = errors.New("upload token does not tell about the variables")
 	// ErrTooLong means that the template and the callback URLs need a token longer than
 	// MaxLen.
 	ErrTooLong = errors.New("upload token would be too long")
@@ -114,6 +115,10 @@ type Claims struct {
 	ContentType string // "" leaves it open; parameters do not count
 	Size        *int64 // bytes, below 2^48; nil leaves it open
 	Terms
+
+	// Unproven says, of a token that came with a notification, that it does not tell whether the
+	// custom variables are those that were issued. Set by Check alone.
+	Unproven bool
 }
 
 // Terms are what an upload fixes of the callback's fields and of the callback URLs, in
@@ -134,6 +139,10 @@ type Callback struct {
 	Size     *int64
 	Query    []byte // of the callback URL, as in Terms
 	Fields   Fields // nil is none
+
+	// Notified says that a notification of OSS says this, not a callback: of what the template
+	// and the URLs fix it has the custom variables at most, as Fields of a default template.
+	Notified bool
 }
 
 // Fields are those of a callback's body. It is an interface, because how they are told
@@ -228,7 +237,8 @@ func (k *Keyring) Check(token string, c Callback, now time.Time) (Claims, error)
 		check, version = key.check2, 2
 	}
 	head, err := check(rest, c)
-	if err != nil {
+	unproven := errors.Is(err, errUnproven)
+	if err != nil && !unproven {
 		return Claims{}, err
 	}
 	claims := Claims{
@@ -237,6 +247,7 @@ func (k *Keyring) Check(token string, c Callback, now time.Time) (Claims, error)
 		Expires:  time.Unix(int64(uintOf(head[idLen:idLen+expiryLen])), 0),
 		Bucket:   c.Bucket,
 		Object:   c.Object,
+		Unproven: unproven,
 	}
 	if !now.Before(claims.Expires) {
 		return claims, ErrExpired
@@ -292,7 +303,7 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 	want := space[:0]
 	// hmac.Equal takes the same time wherever the first difference is, so that a
 	// forger cannot find a tag byte by byte.
-	if !hmac.Equal(tag(wholeTag), w.whole(want, c.Bucket, c.Object, media, vars, others, query)) {
+	if c.Notified || !hmac.Equal(tag(wholeTag), w.whole(want, c.Bucket, c.Object, media, vars, others, query)) {
 		switch {
 		case !hmac.Equal(tag(tokenTag), w.start("token").end(want, tagLen)):
 			return start, ErrForged
@@ -304,12 +315,17 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 			return start, ErrForeignType
 		case otherSize: // before the variables, which a field for the size may be one of
 			return start, ErrForeignSize
-		case !hmac.Equal(tag(varsTag), w.start("vars").bytes(vars).end(want, tagLen)),
-			!hmac.Equal(tag(restTag), w.start("rest").bytes(others).bytes(query).end(want, tagLen)):
+		case !hmac.Equal(tag(varsTag), w.start("vars").bytes(vars).end(want, tagLen)):
+			// A template of its own may not have all variables, or have them under other names.
+			if c.Notified && len(head) > shape {
+				return start, errUnproven
+			}
+			return start, ErrForeignVars
+		case !c.Notified && !hmac.Equal(tag(restTag), w.start("rest").bytes(others).bytes(query).end(want, tagLen)):
 			return start, ErrForeignVars
 		}
 	}
-	if queries > 0 && !contains(queryTags, w.start("query").bytes(c.Query).end(want, queryLen)) {
+	if !c.Notified && queries > 0 && !contains(queryTags, w.start("query").bytes(c.Query).end(want, queryLen)) {
 		return start, ErrForeignVars
 	}
 	if otherSize {

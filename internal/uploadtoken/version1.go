@@ -31,6 +31,8 @@ func (k *key) check1(encoded string, c Callback) (start head, err error) {
 		return start, ErrForeignBucket
 	case c.Object != "" && !hmac.Equal(tags[2*tagLen1:], w.start("key").text(c.Object).end(want, tagLen1)):
 		return start, ErrForeignKey
+	case c.Notified:
+		return start, errUnproven
 	}
 	return start, nil
 }
