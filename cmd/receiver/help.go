@@ -58,8 +58,8 @@ func helpTexts() kong.Vars {
 		"hook_header":    "Send this header, too. Repeat it for several.",
 		"hook_in_flight": "Send at most this many requests at once, 1 to 64. With 1, deliveries arrive in the order of the log, retries apart.",
 		"hook_keep":      "Sign with the former secret, too, for so long; at most 720h.",
-		"hook_on": "What to tell of: recorded; disputed (the object is not what its callback said) and gone, which are told once uploads " +
-			"are confirmed. Repeat it for several. Default recorded.",
+		"hook_on": "What to tell of: recorded; disputed (the object is not what its callback said) and gone, which are found with " +
+			"UPCALL_CONFIRM. Repeat it for several. Default recorded.",
 		"hook_var": "Only of uploads with this value of a custom variable, named without x:. Repeat it for several variables.",
 
 		// receiver export.

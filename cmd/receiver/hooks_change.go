@@ -209,13 +209,14 @@ func (cmd *hooksFailedCommand) Run(ctx context.Context, env cli.Env, std cli.Std
 			return printJSON(std.Out, all)
 		}
 		table := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ENDPOINT\tEVENT\tRECEIVED\tATTEMPTS\tDUE\tPROBLEM")
+		fmt.Fprintln(table, "ENDPOINT\tKIND\tEVENT\tRECEIVED\tATTEMPTS\tDUE\tPROBLEM")
 		for _, w := range all {
 			due := "-"
 			if w.DueAt != nil {
 				due = w.DueAt.UTC().Format(time.RFC3339)
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", w.Endpoint, w.EventID, w.ReceivedAt.Format(time.RFC3339), w.Attempts, due, w.Problem)
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+				w.Endpoint, w.Kind, w.EventID, w.ReceivedAt.Format(time.RFC3339), w.Attempts, due, w.Problem)
 		}
 		return table.Flush()
 	})
@@ -224,7 +225,7 @@ func (cmd *hooksFailedCommand) Run(ctx context.Context, env cli.Env, std cli.Std
 type hooksRedeliverCommand struct {
 	hookFlags
 	Endpoint string `placeholder:"ID|NAME" help:"Only to this endpoint. By default to all."`
-	Event    string `placeholder:"ID" help:"Send this event. --since and --until bound where to look for it."`
+	Event    string `placeholder:"ID" help:"Send this event, or this finding. --since and --until bound where to look for it."`
 	Since    string `placeholder:"TIME" help:"Send all events that were received at this time or later, as 2026-11-27T08:00:00Z."`
 	Until    string `placeholder:"TIME" help:"Send all events that were received before this time."`
 }

@@ -47,7 +47,7 @@ func (e *Endpoints) Test(ctx context.Context, endpoint string) (Attempt, error) 
 	if err != nil {
 		return Attempt{}, fmt.Errorf("test endpoint: %w", err)
 	}
-	attempt := o.attempt(tested.ID, message.ID, time.Time{}, ForTest, 0)
+	attempt := o.attempt(tested.ID, message, time.Time{}, ForTest, 0)
 	if err := writeAttempts(ctx, e.config.Pool, []Attempt{attempt}, e.config.Now()); err != nil {
 		e.config.Logger.WarnContext(ctx, "attempt was not kept", slog.String("error", err.Error()))
 	}
@@ -76,9 +76,9 @@ func sampleFor(e *Endpoint, now time.Time) *webhook.Message {
 }
 
 // attempt returns the row of an outcome.
-func (o *outcome) attempt(endpoint, id uuid.UUID, received time.Time, reason Reason, number int) Attempt {
+func (o *outcome) attempt(endpoint uuid.UUID, m *webhook.Message, received time.Time, reason Reason, number int) Attempt {
 	a := Attempt{
-		EndpointID: endpoint, EventID: id, ReceivedAt: moment(received), Reason: reason, Number: number, At: o.began.UTC(),
+		EndpointID: endpoint, EventID: m.ID, Kind: m.Kind, ReceivedAt: moment(received), Reason: reason, Number: number, At: o.began.UTC(),
 		Delivered: o.delivered(), Problem: text(o.problem), Answer: o.answer, TookMS: float64(o.took.Microseconds()) / 1000,
 	}
 	if o.status != 0 {
@@ -108,6 +108,7 @@ func insertAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt)
 	var b struct {
 		endpoints, events []uuid.UUID
 		received          []*time.Time
+		kinds             []string
 		reasons, answers  []string
 		numbers           []int
 		at                []time.Time
@@ -118,17 +119,19 @@ func insertAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt)
 	}
 	for _, a := range attempts {
 		b.endpoints, b.events, b.received = append(b.endpoints, a.EndpointID), append(b.events, a.EventID), append(b.received, a.ReceivedAt)
+		b.kinds = append(b.kinds, string(a.Kind))
 		b.reasons, b.answers, b.numbers = append(b.reasons, string(a.Reason)), append(b.answers, a.Answer), append(b.numbers, a.Number)
 		b.at, b.delivered, b.statuses = append(b.at, a.At), append(b.delivered, a.Delivered), append(b.statuses, a.Status)
 		b.took, b.problems = append(b.took, a.TookMS), append(b.problems, a.Problem)
 	}
 	_, err := eventstore.Exec(ctx, pool, "", `
-		INSERT INTO upcall.hook_attempts (endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer)
-		SELECT endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took * interval '1 millisecond', problem, answer
+		INSERT INTO upcall.hook_attempts
+			(endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer, kind)
+		SELECT endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took * interval '1 millisecond', problem, answer, kind
 		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::integer[], $6::timestamptz[], $7::boolean[],
-			$8::integer[], $9::float8[], $10::text[], $11::text[])
-			AS a (endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer)`, nil,
-		b.endpoints, b.events, b.received, b.reasons, b.numbers, b.at, b.delivered, b.statuses, b.took, b.problems, b.answers)
+			$8::integer[], $9::float8[], $10::text[], $11::text[], $12::text[])
+			AS a (endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer, kind)`, nil,
+		b.endpoints, b.events, b.received, b.reasons, b.numbers, b.at, b.delivered, b.statuses, b.took, b.problems, b.answers, b.kinds)
 	return err
 }
 
@@ -151,21 +154,23 @@ func (e *Endpoints) Attempts(ctx context.Context, endpoint string, before time.T
 		found.ID, before, now.Add(-keepAttempts), limit)
 }
 
-// AttemptsOf returns the kept attempts to tell of an event, to all endpoints, the latest first.
+// AttemptsOf returns the kept attempts to tell of an event, and of what was found about it, to all
+// endpoints, the latest first.
 func (e *Endpoints) AttemptsOf(ctx context.Context, id uuid.UUID) ([]Attempt, error) {
-	return e.listAttempts(ctx, "event_id = $1 AND at > $2 ORDER BY at DESC LIMIT $3", id, e.config.Now().Add(-keepAttempts), maxListed)
+	ids := []uuid.UUID{id, event.FindingID(id, webhook.Disputed), event.FindingID(id, webhook.Gone)}
+	return e.listAttempts(ctx, "event_id = ANY ($1) AND at > $2 ORDER BY at DESC LIMIT $3", ids, e.config.Now().Add(-keepAttempts), maxListed)
 }
 
 func (e *Endpoints) listAttempts(ctx context.Context, condition string, args ...any) ([]Attempt, error) {
 	all := []Attempt{}
 	_, err := eventstore.Exec(ctx, e.config.Pool, "", `
 		SELECT endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, 1000 * extract(epoch FROM took)::float8,
-			problem, answer
+			problem, answer, kind
 		FROM upcall.hook_attempts WHERE `+condition, func(rows pgx.Rows) error {
 		var err error
 		all, err = pgx.AppendRows(all, rows, func(row pgx.CollectableRow) (a Attempt, err error) {
 			err = row.Scan(&a.EndpointID, &a.EventID, &a.ReceivedAt, (*string)(&a.Reason), &a.Number, &a.At, &a.Delivered, &a.Status,
-				&a.TookMS, &a.Problem, &a.Answer)
+				&a.TookMS, &a.Problem, &a.Answer, (*string)(&a.Kind))
 			a.At = a.At.UTC()
 			return a, err
 		})
@@ -193,13 +198,13 @@ func (e *Endpoints) Failed(ctx context.Context, endpoint string, dead bool, limi
 	}
 	all := []Waiting{}
 	_, err := eventstore.Exec(ctx, e.config.Pool, "", `
-		SELECT r.endpoint_id, e.name, r.event_id, r.received_at, r.due_at IS NULL, r.attempts, r.due_at, r.status, r.problem, r.failed_at
+		SELECT r.endpoint_id, e.name, r.event_id, r.kind, r.received_at, r.due_at IS NULL, r.attempts, r.due_at, r.status, r.problem, r.failed_at
 		FROM upcall.hook_retries r JOIN upcall.hook_endpoints e ON e.id = r.endpoint_id
 		WHERE ($1::uuid IS NULL OR r.endpoint_id = $1) AND (r.due_at IS NULL) = $2 AND e.state <> 'removing'
 		ORDER BY r.failed_at DESC NULLS LAST, r.event_id LIMIT $3`, func(rows pgx.Rows) (err error) {
 		all, err = pgx.AppendRows(all, rows, func(row pgx.CollectableRow) (w Waiting, err error) {
-			err = row.Scan(&w.EndpointID, &w.Endpoint, &w.EventID, &w.ReceivedAt, &w.Dead, &w.Attempts, &w.DueAt, &w.Status,
-				(*zeronull.Text)(&w.Problem), &w.FailedAt)
+			err = row.Scan(&w.EndpointID, &w.Endpoint, &w.EventID, (*string)(&w.Kind), &w.ReceivedAt, &w.Dead, &w.Attempts, &w.DueAt,
+				&w.Status, (*zeronull.Text)(&w.Problem), &w.FailedAt)
 			w.ReceivedAt = w.ReceivedAt.UTC()
 			return w, err
 		})

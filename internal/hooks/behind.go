@@ -30,7 +30,7 @@ func (e *Endpoints) Behind(ctx context.Context) ([]string, error) {
 		if all[i].State != Active && all[i].State != Failing {
 			continue
 		}
-		lag, err := e.config.Log.Lag(ctx, cursors[all[i].consumer()])
+		lag, err := e.config.Log.LagOfAll(ctx, cursors[all[i].consumer()])
 		if err != nil {
 			return nil, fmt.Errorf("look where endpoints are: %w", err)
 		}

@@ -116,17 +116,18 @@ func moment(t time.Time) *time.Time {
 
 // An Attempt is a row of upcall.hook_attempts.
 type Attempt struct {
-	EndpointID uuid.UUID  `json:"endpoint_id"`
-	EventID    uuid.UUID  `json:"event_id"`
-	ReceivedAt *time.Time `json:"received_at"` // of the event; null for a test
-	Reason     Reason     `json:"reason"`
-	Number     int        `json:"attempt"` // of this message, from 1; 0 for probes and tests
-	At         time.Time  `json:"at"`
-	Delivered  bool       `json:"delivered"`
-	Status     *int       `json:"status"`  // null if there was no answer
-	Problem    *string    `json:"problem"` // null if it was delivered
-	Answer     string     `json:"answer"`  // its first KB
-	TookMS     float64    `json:"took_ms"`
+	EndpointID uuid.UUID    `json:"endpoint_id"`
+	EventID    uuid.UUID    `json:"event_id"` // of a finding, the finding's id, as webhook-id
+	Kind       webhook.Kind `json:"kind"`
+	ReceivedAt *time.Time   `json:"received_at"` // of the event; null for a test
+	Reason     Reason       `json:"reason"`
+	Number     int          `json:"attempt"` // of this message, from 1; 0 for probes and tests
+	At         time.Time    `json:"at"`
+	Delivered  bool         `json:"delivered"`
+	Status     *int         `json:"status"`  // null if there was no answer
+	Problem    *string      `json:"problem"` // null if it was delivered
+	Answer     string       `json:"answer"`  // its first KB
+	TookMS     float64      `json:"took_ms"`
 }
 
 // A Reason says why an attempt was made.
@@ -143,14 +144,15 @@ const (
 // A Waiting is a row of upcall.hook_retries: a delivery that failed, and is tried again or is a
 // dead letter.
 type Waiting struct {
-	EndpointID uuid.UUID  `json:"endpoint_id"`
-	Endpoint   string     `json:"endpoint"` // its name
-	EventID    uuid.UUID  `json:"event_id"`
-	ReceivedAt time.Time  `json:"received_at"`
-	Dead       bool       `json:"dead"`
-	Attempts   int        `json:"attempts"`  // that failed
-	DueAt      *time.Time `json:"due_at"`    // null if it is dead
-	Status     *int       `json:"status"`    // of the last attempt; null if there was no answer
-	Problem    string     `json:"problem"`   // of the last attempt
-	FailedAt   *time.Time `json:"failed_at"` // null if it is a redelivery that was not tried yet
+	EndpointID uuid.UUID    `json:"endpoint_id"`
+	Endpoint   string       `json:"endpoint"` // its name
+	EventID    uuid.UUID    `json:"event_id"` // of a finding, the finding's id, as webhook-id
+	Kind       webhook.Kind `json:"kind"`
+	ReceivedAt time.Time    `json:"received_at"` // of the event
+	Dead       bool         `json:"dead"`
+	Attempts   int          `json:"attempts"`  // that failed
+	DueAt      *time.Time   `json:"due_at"`    // null if it is dead
+	Status     *int         `json:"status"`    // of the last attempt; null if there was no answer
+	Problem    string       `json:"problem"`   // of the last attempt
+	FailedAt   *time.Time   `json:"failed_at"` // null if it is a redelivery that was not tried yet
 }

@@ -82,9 +82,9 @@ func (m *matcher) matches(kind webhook.Kind, e *event.Event) bool {
 	return m.matchesParts(kind, c.Bucket, c.Object, c.MimeType) && m.matchesVars(c.Vars)
 }
 
-// matchesSight is matches for an event that is not decoded yet.
-func (m *matcher) matchesSight(kind webhook.Kind, seen *feed.Sight) bool {
-	return m.matchesParts(kind, seen.Bucket, seen.Object, seen.MimeType) && (len(m.vars) == 0 || m.matchesVars(seen.Vars()))
+// matchesSight is matches for an entry that is not decoded yet.
+func (m *matcher) matchesSight(seen *feed.Sight) bool {
+	return m.matchesParts(seen.Kind, seen.Bucket, seen.Object, seen.MimeType) && (len(m.vars) == 0 || m.matchesVars(seen.Vars()))
 }
 
 // matchesParts looks at all but the variables. Every filter sees every entry of the log, so nothing

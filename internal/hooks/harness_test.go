@@ -179,6 +179,8 @@ type app struct {
 type arrival struct {
 	id, key string
 	at      time.Time
+	kind    string // the type of the CloudEvent
+	body    string
 }
 
 func newApp(t *testing.T, answer func(n int, r *http.Request) int) *app {
@@ -191,14 +193,14 @@ func newApp(t *testing.T, answer func(n int, r *http.Request) int) *app {
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var event struct {
-			ID, Subject string
+			ID, Subject, Type string
 		}
 		a.mu.Lock()
 		if err := verifier.VerifyIgnoringTimestamp(body, r.Header); err != nil || json.Unmarshal(body, &event) != nil ||
 			event.ID != r.Header.Get("Webhook-Id") {
 			a.problems = append(a.problems, string(body))
 		}
-		a.arrived = append(a.arrived, arrival{event.ID, event.Subject, time.Now()})
+		a.arrived = append(a.arrived, arrival{event.ID, event.Subject, time.Now(), event.Type, string(body)})
 		n, answer := len(a.arrived), a.answer
 		if a.after != "" {
 			w.Header().Set("Retry-After", a.after)

@@ -36,11 +36,12 @@ const (
 
 // A delivery is one message on its way to the endpoint of a lane.
 type delivery struct {
-	id       uuid.UUID
-	received time.Time
+	id       uuid.UUID // of the event, or of the finding
+	received time.Time // the event
 	kind     webhook.Kind
-	event    *event.Event // nil if it was dropped from the log
-	number   int          // attempts that failed
+	event    *event.Event  // nil if it was dropped from the log
+	found    *feed.Finding // nil if the kind is webhook.Recorded
+	number   int           // attempts that failed
 	reason   Reason
 	written  string // the transaction that wrote the row of a retry
 
@@ -97,6 +98,23 @@ type lane struct {
 	skimmed  atomic.Pointer[feed.Cursor] // how far the reader is, which has found nothing; nil if it has not moved
 }
 
+// at returns when the entry was made: the event received, or the finding found.
+func (d *delivery) at() time.Time {
+	if d.found != nil {
+		return d.found.At
+	}
+	return d.received
+}
+
+// message returns what is sent.
+func (d *delivery) message() *webhook.Message {
+	m := &webhook.Message{ID: d.id, Kind: d.kind, At: d.at(), Event: d.event}
+	if d.found != nil {
+		m.Found = d.found.Found
+	}
+	return m
+}
+
 // A sieve is what the reader has to know of an endpoint.
 type sieve struct {
 	working  bool
@@ -104,12 +122,12 @@ type sieve struct {
 	filter   *matcher
 }
 
-func (s *sieve) asksFor(kind webhook.Kind, e *event.Event) bool {
-	return !e.ReceivedAt.Before(s.received) && s.filter.matches(kind, e)
+func (s *sieve) asksFor(d *delivery) bool {
+	return !d.at().Before(s.received) && s.filter.matches(d.kind, d.event)
 }
 
-func (s *sieve) asksForSeen(kind webhook.Kind, seen *feed.Sight) bool {
-	return !seen.ReceivedAt.Before(s.received) && s.filter.matchesSight(kind, seen)
+func (s *sieve) asksForSeen(seen *feed.Sight) bool {
+	return !seen.At.Before(s.received) && s.filter.matchesSight(seen)
 }
 
 // A gotPage is what the reader has found: a page with something for the endpoint, or an error.
@@ -232,7 +250,7 @@ func (l *lane) find(ctx context.Context, after feed.Cursor) gotPage {
 	// The sieve is looked at after an entry was read, so that none meets an older one than it must.
 	page, err := l.pump.config.Log.Find(ctx, after, pageSize, func(seen *feed.Sight) bool {
 		s := l.sieve.Load()
-		return !s.working || s.asksForSeen(webhook.Recorded, seen)
+		return !s.working || s.asksForSeen(seen)
 	}, &l.skimmed)
 	if to := l.skimmed.Load(); to != nil {
 		after = *to
@@ -270,11 +288,15 @@ func (l *lane) take(ctx context.Context, got gotPage) {
 	}
 	before := got.after
 	for _, entry := range got.page.Entries {
-		if l.sieve.Load().asksFor(webhook.Recorded, entry.Event) {
-			l.window = append(l.window, &delivery{
-				id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: webhook.Recorded, event: entry.Event, reason: ForFirst,
-				first: true, before: before,
-			})
+		d := &delivery{
+			id: entry.Event.ID, received: entry.Event.ReceivedAt, kind: entry.Kind, event: entry.Event, found: entry.Found,
+			reason: ForFirst, first: true, before: before,
+		}
+		if d.found != nil {
+			d.id = d.found.ID
+		}
+		if l.sieve.Load().asksFor(d) {
+			l.window = append(l.window, d)
 		}
 		before = entry.Cursor
 	}
@@ -299,7 +321,7 @@ func (l *lane) finish(ctx context.Context, r result) {
 		reason, number = ForProbe, 0
 	}
 	if !poison {
-		l.pump.note(l.endpoint, r.outcome.attempt(l.endpoint.ID, d.id, d.received, reason, number))
+		l.pump.note(l.endpoint, r.outcome.attempt(l.endpoint.ID, d.message(), d.received, reason, number))
 	}
 	if r.outcome.delivered() {
 		l.count(delivered, now)

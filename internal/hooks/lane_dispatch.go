@@ -3,8 +3,6 @@ package hooks
 import (
 	"context"
 	"errors"
-
-	"upcall/internal/webhook"
 )
 
 // dispatch begins as many deliveries as may be in flight: first tries before retries, and only
@@ -83,7 +81,7 @@ func (l *lane) begin(ctx context.Context, d *delivery) {
 	var body []byte
 	err := errDropped
 	if d.event != nil {
-		body, err = (&webhook.Message{ID: d.id, Kind: d.kind, At: d.received, Event: d.event}).Body()
+		body, err = d.message().Body()
 	}
 	connected, settled := onceClose(flight.connected), onceClose(flight.settled)
 	r := request{

@@ -41,7 +41,7 @@ func (l *lane) apply(ctx context.Context, e *Endpoint) {
 	l.settle()
 	waiting := l.window[:0]
 	for _, d := range l.window {
-		if d.done || d.attempt != nil || l.sieve.Load().asksFor(d.kind, d.event) {
+		if d.done || d.attempt != nil || l.sieve.Load().asksFor(d) {
 			waiting = append(waiting, d)
 		}
 	}

@@ -182,7 +182,7 @@ func (p *Pump) look(ctx context.Context, s *standing, levels map[string]*level) 
 	}
 	stopped := s.endpoint.State != Active && s.endpoint.State != Failing
 	if label != otherLabel && (stopped || s.behind && s.waiting > 0) { // a query each, so not for any number
-		if lag, err := p.config.Log.Lag(ctx, s.cursor); err == nil {
+		if lag, err := p.config.Log.LagOfAll(ctx, s.cursor); err == nil {
 			events = max(events, float64(lag.Events))
 			if stopped {
 				seconds = max(seconds, lag.Age.Seconds())

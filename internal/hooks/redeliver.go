@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,11 +18,11 @@ import (
 )
 
 // A Redelivery says what to send again: the dead letters, or else one event, or the events that
-// were received from Since until before Until. An event is sent to the endpoints whose filters it
-// matches.
+// were received from Since until before Until, with what was found about them. They are sent to the
+// endpoints whose filters they match.
 type Redelivery struct {
 	Endpoint string    // id or name; "" is all endpoints
-	Event    uuid.UUID // uuid.Nil is none
+	Event    uuid.UUID // or one finding; uuid.Nil is none
 	Since    time.Time // zero is none, as in the next; with Event they bound where to look for it
 	Until    time.Time
 }
@@ -90,11 +91,71 @@ func (e *Endpoints) redeliverDead(ctx context.Context, endpoints []Endpoint) (in
 }
 
 func (e *Endpoints) redeliverEvent(ctx context.Context, endpoints []Endpoint, r Redelivery) (int, error) {
+	wanted := r.Event
+	of, received, err := e.eventOf(ctx, wanted)
+	if err != nil {
+		return 0, err
+	}
+	if of != uuid.Nil { // it is a finding
+		r.Event, r.Since, r.Until = of, received, received.Add(time.Microsecond)
+	}
 	found, err := e.findEvent(ctx, r)
 	if err != nil {
 		return 0, err
 	}
-	return e.enqueue(ctx, endpoints, []*event.Event{found}, 0)
+	all, err := e.tellings(ctx, []*event.Event{found})
+	if err != nil {
+		return 0, err
+	}
+	if of != uuid.Nil {
+		all = slices.DeleteFunc(all, func(t telling) bool { return t.id != wanted })
+	}
+	return e.enqueue(ctx, endpoints, all, 0)
+}
+
+// eventOf returns the event that a finding is about; uuid.Nil if there is no such finding.
+func (e *Endpoints) eventOf(ctx context.Context, finding uuid.UUID) (id uuid.UUID, received time.Time, err error) {
+	const query = "SELECT event_id, event_received_at FROM upcall.findings WHERE id = $1"
+	_, err = eventstore.Exec(ctx, e.config.Pool, "", query, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&id, &received}, func() error { return nil })
+		return err
+	}, finding)
+	if err != nil {
+		return uuid.Nil, time.Time{}, fmt.Errorf("look for finding: %w", unavailable(err))
+	}
+	return id, received, nil
+}
+
+// A telling is what can be told of an event: that it was recorded, or what was found about it.
+type telling struct {
+	id    uuid.UUID
+	kind  webhook.Kind
+	event *event.Event
+}
+
+// tellings returns all that can be told of events, which are in the order in which they were received.
+func (e *Endpoints) tellings(ctx context.Context, events []*event.Event) ([]telling, error) {
+	found := make(map[uuid.UUID][]telling) // by event
+	const query = `SELECT id, kind, event_id FROM upcall.findings
+		WHERE event_received_at BETWEEN $1 AND $2 ORDER BY event_received_at, event_id, id`
+	_, err := eventstore.Exec(ctx, e.config.Pool, "", query, func(rows pgx.Rows) error {
+		var t telling
+		var of uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&t.id, (*string)(&t.kind), &of}, func() error { found[of] = append(found[of], t); return nil })
+		return err
+	}, events[0].ReceivedAt, events[len(events)-1].ReceivedAt)
+	if err != nil {
+		return nil, fmt.Errorf("look for findings: %w", unavailable(err))
+	}
+	var all []telling
+	for _, one := range events {
+		all = append(all, telling{one.ID, webhook.Recorded, one})
+		for _, t := range found[one.ID] {
+			t.event = one
+			all = append(all, t)
+		}
+	}
+	return all, nil
 }
 
 // errStop ends a reading early.
@@ -183,24 +244,29 @@ func (e *Endpoints) redeliverTime(ctx context.Context, endpoints []Endpoint, r R
 		}
 		last := page[len(page)-1]
 		after, id = last.ReceivedAt, last.ID
-		more, err := e.enqueue(ctx, endpoints, page, count)
+		all, err := e.tellings(ctx, page)
+		if err != nil {
+			return count, err
+		}
+		more, err := e.enqueue(ctx, endpoints, all, count)
 		if count += more; err != nil {
 			return count, err
 		}
 	}
 }
 
-// enqueue has events sent to the endpoints that they match. It returns how many deliveries that
+// enqueue has messages sent to the endpoints that they match. It returns how many deliveries that
 // makes; so many were enqueued before.
-func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, events []*event.Event, before int) (int, error) {
+func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, all []telling, before int) (int, error) {
 	count, now := 0, e.config.Now()
 	for i := range endpoints {
 		filter := endpoints[i].Filter.matcher()
 		var ids []uuid.UUID
 		var times []time.Time
-		for _, one := range events {
-			if filter.matches(webhook.Recorded, one) {
-				ids, times = append(ids, one.ID), append(times, one.ReceivedAt)
+		var kinds []string
+		for _, t := range all {
+			if filter.matches(t.kind, t.event) {
+				ids, times, kinds = append(ids, t.id), append(times, t.event.ReceivedAt), append(kinds, string(t.kind))
 			}
 		}
 		if len(ids) == 0 {
@@ -208,10 +274,10 @@ func (e *Endpoints) enqueue(ctx context.Context, endpoints []Endpoint, events []
 		}
 		_, err := eventstore.Exec(ctx, e.config.Pool, "", `
 			INSERT INTO upcall.hook_retries (endpoint_id, event_id, received_at, kind, reason, attempts, due_at)
-			SELECT $1, id, received_at, 'recorded', 'redelivery', 0, $4::timestamptz + ($5::bigint + place - 1) * interval '1 microsecond'
-			FROM unnest($2::uuid[], $3::timestamptz[]) WITH ORDINALITY AS events (id, received_at, place)
+			SELECT $1, id, received_at, kind, 'redelivery', 0, $4::timestamptz + ($5::bigint + place - 1) * interval '1 microsecond'
+			FROM unnest($2::uuid[], $3::timestamptz[], $6::text[]) WITH ORDINALITY AS messages (id, received_at, kind, place)
 			ON CONFLICT (endpoint_id, event_id) DO UPDATE SET reason = 'redelivery', attempts = 0, due_at = excluded.due_at`,
-			nil, endpoints[i].ID, ids, times, now, int64(before+count))
+			nil, endpoints[i].ID, ids, times, now, int64(before+count), kinds)
 		if err != nil {
 			return count, fmt.Errorf("redeliver: %w", unavailable(err))
 		}
