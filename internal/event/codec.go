@@ -22,7 +22,7 @@ var ErrMalformed = errors.New("not an event's JSON")
 // timeLayout is RFC 3339 in UTC, with the microseconds that PostgreSQL keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// AppendJSON appends the event as a JSON object on one line. Its members are the columns. The
+// AppendJSON appends the event as a JSON object on one line. Its members are [Members]. The
 // error wraps [ErrUnstorable].
 func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 	return e.appendJSON(dst, func(Column) bool { return false })
@@ -39,7 +39,7 @@ func (e *Event) appendJSON(dst []byte, leaveOut func(Column) bool) ([]byte, erro
 		e = &named
 	}
 	dst = append(dst, '{')
-	for _, c := range Columns {
+	for _, c := range Members {
 		more, err := c.AppendMember(dst, e)
 		if err != nil {
 			return nil, err
@@ -48,7 +48,8 @@ func (e *Event) appendJSON(dst []byte, leaveOut func(Column) bool) ([]byte, erro
 			dst = append(more, ',')
 		}
 	}
-	return append(dst, `"supersedes":null}`...), nil // no event replaces another yet
+	dst[len(dst)-1] = '}'
+	return dst, nil
 }
 
 // AppendMember appends the column as a member of the event's JSON. The error wraps
@@ -138,9 +139,9 @@ func Parse(text []byte) (*Event, error) {
 	if err := json.Unmarshal(text, &members); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	isMissing := func(c Column) bool { return members[c.Member()] == nil }
+	isMissing := func(c Column) bool { return members[c.Member()] == nil && c.Name != "supersedes" }
 	e := new(Event)
-	for _, c := range Columns {
+	for _, c := range Members {
 		if isMissing(c) {
 			continue
 		}

@@ -53,10 +53,12 @@ const bareJSON = `{"event_id":"00000000-0000-0000-0000-000000000001","received_a
 // TestJSON tests the JSON that the docs promise.
 func TestJSON(t *testing.T) {
 	t.Parallel()
+	superseding := &event.Event{ID: uuid.UUID{15: 1}, Supersedes: uuid.NullUUID{UUID: uuid.UUID{15: 2}, Valid: true}}
+	supersedingJSON := strings.Replace(bareJSON, `"supersedes":null`, `"supersedes":"00000000-0000-0000-0000-000000000002"`, 1)
 	for _, test := range []struct {
 		event *event.Event
 		want  string
-	}{{full(), fullJSON}, {&event.Event{ID: uuid.UUID{15: 1}}, bareJSON}} {
+	}{{full(), fullJSON}, {&event.Event{ID: uuid.UUID{15: 1}}, bareJSON}, {superseding, supersedingJSON}} {
 		text, err := test.event.AppendJSON([]byte("before "))
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +112,8 @@ func TestParseIsStrict(t *testing.T) {
 		"a line break":           {`null}`, "null}\n"},
 		"another member":         {`"supersedes":null`, `"supersedes":null,"more":1`},
 		"no supersedes":          {`,"supersedes":null`, ``},
-		"supersedes":             {`"supersedes":null`, `"supersedes":"3b87537b-4026-5abe-af08-dc5c48bc0bc3"`},
+		"supersedes no UUID":     {`"supersedes":null`, `"supersedes":"3b87537b"`},
+		"supersedes in capitals": {`"supersedes":null`, `"supersedes":"3B87537B-4026-5ABE-AF08-DC5C48BC0BC3"`},
 		"no id, no member":       {`"event_id":"3b87537b-4026-5abe-af08-dc5c48bc0bc3",`, ``},
 		"no received_at":         {`"received_at":"2026-11-22T11:30:00.120000Z",`, ``},
 		"no vars":                {`"vars":{"uid":"42","Ключ":[1e400,{"a":null}]},`, ``},
@@ -199,7 +202,7 @@ func TestColumnsAreComplete(t *testing.T) {
 		}
 	}
 	// These fields have no column.
-	none := []string{"Callback", "Token", "Acknowledged", "SourceAddr"}
+	none := []string{"Callback", "Token", "Acknowledged", "SourceAddr", "Supersedes"}
 	for _, v := range []reflect.Value{reflect.ValueOf(e).Elem(), reflect.ValueOf(&e.Callback).Elem()} {
 		for i := range v.NumField() {
 			pointer := v.Field(i).Addr().Interface()

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"slices"
 
 	"upcall/internal/callbackspec"
 )
@@ -38,6 +39,9 @@ var Columns = []Column{
 	{"vars", func(e *Event) any { return &e.Callback.Vars }},
 	{"source", func(e *Event) any { return (*string)(&e.Source) }},
 }
+
+// Members are what an event's JSON has: its columns, and supersedes, which is no column.
+var Members = append(slices.Clone(Columns), Column{"supersedes", func(e *Event) any { return &e.Supersedes }})
 
 // Member returns the column's name in JSON.
 func (c Column) Member() string {

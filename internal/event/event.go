@@ -44,6 +44,10 @@ type Event struct {
 	UploadID   uuid.NullUUID // from the token, if there was one
 	Source     Source        // "" means SourceCallback
 
+	// Supersedes is the event that this one takes the place of, because a callback came after all. It is
+	// no column: it is looked up where events are read, see eventstore.EventColumns.
+	Supersedes uuid.NullUUID
+
 	// Acknowledged says that the sender already has the answer 200, so the event is recorded
 	// even if its upload has been revoked since it was received.
 	Acknowledged bool
@@ -51,4 +55,9 @@ type Event struct {
 	// SourceAddr is where the callback came from, to be kept with refusals only. The zero
 	// value means unknown.
 	SourceAddr netip.Addr
+}
+
+// IsRemoval reports whether it tells that an object was removed, which only notifications do.
+func (e *Event) IsRemoval() bool {
+	return e.Callback.Operation == "DeleteObject" || e.Callback.Operation == "DeleteObjects"
 }

@@ -99,7 +99,7 @@ func (u *Uploads) Revoke(ctx context.Context, id uuid.UUID) error {
 // lastEvent returns the event of an upload that was received last, or nil.
 func lastEvent(ctx context.Context, tx pgx.Tx, upload uuid.UUID) (*event.Event, error) {
 	rows, _ := tx.Query(ctx, `
-		SELECT `+eventColumns+`
+		SELECT `+ownColumns+`
 		FROM upcall.upload_events
 		WHERE upload_id = $1
 		ORDER BY received_at DESC, id DESC

@@ -170,7 +170,7 @@ var eventKind = kind[eventRow]{
 // sampleEvents returns the newest event, as if it came again now, or made-up ones if there is
 // none: with little in it, and with much.
 func sampleEvents(ctx context.Context, pool *pgxpool.Pool, bad *request[eventRow]) ([]*request[eventRow], error) {
-	rows, err := pool.Query(ctx, "SELECT "+eventColumns+" FROM upcall.upload_events ORDER BY received_at DESC, id DESC LIMIT 1")
+	rows, err := pool.Query(ctx, "SELECT "+ownColumns+" FROM upcall.upload_events ORDER BY received_at DESC, id DESC LIMIT 1")
 	if err != nil {
 		return nil, err
 	}

@@ -236,7 +236,7 @@ func TestNotificationsWait(t *testing.T) {
 	record(t, r, e, true)
 	record(t, r, told(e.UploadID, "E2", "R2"), false)
 	wantCount(t, pool, 0)
-	rows, _ := pool.Query(t.Context(), "SELECT "+eventColumns+" FROM upcall.notifications WHERE noticed_at = $1 AND id = $2", now, e.ID)
+	rows, _ := pool.Query(t.Context(), "SELECT "+ownColumns+" FROM upcall.notifications WHERE noticed_at = $1 AND id = $2", now, e.ID)
 	got, err := pgx.CollectExactlyOneRow(rows, scanEvent)
 	if err != nil {
 		t.Fatal(err)

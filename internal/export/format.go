@@ -40,17 +40,13 @@ type encoder interface {
 	end() error
 }
 
-// supersedes is the last member of an event's JSON. It is null: no event replaces another yet. It is not
-// in event.Columns, because it is no column of upload_events.
-const supersedes = "supersedes"
-
 // columnNames are the names of the columns in every format.
 func columnNames() []string {
 	var names []string
-	for _, c := range event.Columns {
+	for _, c := range event.Members {
 		names = append(names, c.Member())
 	}
-	return append(names, supersedes)
+	return names
 }
 
 // jsonLines writes one event a line.
@@ -89,7 +85,7 @@ func beginCSV(w io.Writer) (encoder, error) {
 }
 
 func (l *lines) add(e *event.Event) error {
-	for i, c := range event.Columns {
+	for i, c := range event.Members {
 		if text, ok := c.Field(e).(*string); ok {
 			l.record[i] = *text
 			continue

@@ -45,8 +45,8 @@ func (o ordered) Fields() []parquet.Field {
 
 // schema returns the columns with their types.
 func schema() *parquet.Schema {
-	columns := ordered{parquet.Group{supersedes: parquet.Optional(parquet.UUID())}, columnNames()}
-	for _, c := range event.Columns {
+	columns := ordered{parquet.Group{}, columnNames()}
+	for _, c := range event.Members {
 		columns.Group[c.Member()] = nodeOf(c)
 	}
 	return parquet.NewSchema("event", columns)
@@ -90,7 +90,7 @@ func beginParquet(w io.Writer) (encoder, error) {
 		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),
 		parquet.DictionaryMaxBytes(dictionaryBytes),
 		parquet.PageBufferSize(128<<10))}
-	for _, c := range event.Columns {
+	for _, c := range event.Members {
 		t.levels = append(t.levels, 1)
 		if !nullable(c) {
 			t.levels[len(t.levels)-1] = 0
@@ -100,8 +100,8 @@ func beginParquet(w io.Writer) (encoder, error) {
 }
 
 func (t *table) add(e *event.Event) error {
-	row := make(parquet.Row, 0, len(event.Columns)+1)
-	for i, c := range event.Columns {
+	row := make(parquet.Row, 0, len(event.Members))
+	for i, c := range event.Members {
 		v, err := t.value(c, e)
 		if err != nil {
 			return err
@@ -112,7 +112,7 @@ func (t *table) add(e *event.Event) error {
 		}
 		row = append(row, v.Level(0, level, i))
 	}
-	t.pending = append(t.pending, append(row, parquet.NullValue().Level(0, 0, len(row))))
+	t.pending = append(t.pending, row)
 	t.rows++
 	if len(t.pending) == rowsAtOnce {
 		if err := t.pass(); err != nil {

@@ -69,7 +69,7 @@ func (l *Log) addFindings(ctx context.Context, c *chunk, from position, limit in
 func (l *Log) findings(ctx context.Context, from position, limit int, h head) (_ []*row, end position, err error) {
 	var all *scanner
 	err = l.query(ctx, "upcall_log_findings", readFindings, func(rows pgx.Rows) error {
-		all = newScanner(rows, len(event.Columns))
+		all = newScanner(rows, len(event.Members))
 		var last position
 		for n := 1; rows.Next(); n++ {
 			one := new(found)
@@ -77,7 +77,7 @@ func (l *Log) findings(ctx context.Context, from position, limit int, h head) (_
 			fields := all.fields
 			dropped := rows.RawValues()[all.first+idAt] == nil
 			if dropped {
-				fields = append(slices.Clone(fields[:all.first]), make([]any, len(event.Columns))...)
+				fields = append(slices.Clone(fields[:all.first]), make([]any, len(event.Members))...)
 				if err := rows.Scan(fields...); err != nil {
 					return err
 				}

@@ -84,16 +84,17 @@ const (
 // or without and only their ids and times; and perhaps, whether there are findings.
 func pageSQL(order, place string, whole, findings bool) string {
 	from, barrier, columns, found := " FROM upcall.upload_events WHERE "+order, "NULL", place+"id, received_at", "false"
+	width := outlineColumns
 	if findings {
 		found = "EXISTS (SELECT" + findingsAfter + ")"
 	}
 	if whole {
 		barrier = "CASE WHEN " + hasStandbys + " AND (EXISTS (SELECT" + from + ") OR " + found + ") THEN " + eventstore.Barrier + " END"
-		columns = place + eventstore.EventColumns()
+		columns, width = place+eventstore.EventColumns(), len(event.Members)
 	}
 	return `
 	SELECT ` + thisCluster + `, gone_xid, gone_id, gone_null_at, gone_null_id, repairing IS NOT NULL, ` + barrier + ", " + found +
-		strings.Repeat(", NULL", strings.Count(columns, ",")+1) + `
+		strings.Repeat(", NULL", 2+width) + `
 	FROM upcall.feed_log
 	UNION ALL
 	(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ` + columns + from + ")"
@@ -128,7 +129,7 @@ type chunk struct {
 // fetch reads the entries after a position, either those without a recorded_xid or those with.
 func (l *Log) fetch(ctx context.Context, from position, limit int, what reading) (c chunk, err error) {
 	name, sql := what.statement(from)
-	place, columns := any(from.xid), len(event.Columns)
+	place, columns := any(from.xid), len(event.Members)
 	if from.xid == 0 {
 		place = time.UnixMicro(from.at)
 	}

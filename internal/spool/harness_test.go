@@ -33,6 +33,7 @@ func numbered(n int) *event.Event {
 		ID:         uuid.NewSHA1(uuid.Nil, fmt.Append(nil, n)),
 		ReceivedAt: epoch.Add(time.Duration(n) * time.Millisecond),
 		UploadID:   uuid.NullUUID{UUID: uuid.NewSHA1(uuid.Max, fmt.Append(nil, n)), Valid: true},
+		Supersedes: uuid.NullUUID{UUID: uuid.NewSHA1(uuid.Max, fmt.Append(nil, -n)), Valid: true},
 		Source:     event.SourceCallback,
 		SourceAddr: netip.MustParseAddr("198.51.100.7"),
 		Callback: callbackspec.Callback{
