@@ -23,6 +23,7 @@ func helpTexts() kong.Vars {
 		"listen":       "Public listener: the callback path, that of notifications if they are on, and nothing else.",
 		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
+		"notify_grace": "How long a notification waits for its callback before it becomes an event; 0s is not at all.",
 		"notify_path":  "Path of OSS's event notifications, pushed by MNS or EventBridge.",
 		"notify_token": "What EventBridge sends as x-eventbridge-signature-token. Default none: its events are refused. " +
 			"Better in UPCALL_NOTIFY_TOKEN or a file that UPCALL_NOTIFY_TOKEN_FILE names.",

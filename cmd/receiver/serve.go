@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
@@ -36,6 +37,7 @@ type serveCommand struct {
 	hookServeFlags
 	replyFlags
 	notifyFlags
+	NotifyGrace time.Duration `name:"notify-grace" setting:"UPCALL_NOTIFY_GRACE" default:"2m" placeholder:"TIME" help:"${notify_grace}"`
 }
 
 // admissionFlags say which callbacks are acceptable, for serve and doctor.
@@ -163,7 +165,7 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg := receiver.Config{
 		TrustKeyURLs: trimmed(cmd.TrustKeyURLs),
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: zeroIsNone(cmd.SpoolMinFreeBytes),
-		MaxEvents: zeroIsNone(cmd.MaxEvents), MaxRefusals: zeroIsNone(cmd.MaxRefusals),
+		MaxEvents: zeroIsNone(cmd.MaxEvents), MaxRefusals: zeroIsNone(cmd.MaxRefusals), NotifyGrace: cmd.NotifyGrace,
 	}
 	faults := checkCounts(
 		count{"UPCALL_MAX_EVENTS_PER_UPLOAD", int64(cmd.MaxEvents), 0, "give 0 for no limit"}, maxRefusals(cmd.MaxRefusals),

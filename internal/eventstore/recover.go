@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/event"
+	"upcall/migrations"
 )
 
 // A Recovery is what became of an event that no callback told of.
@@ -33,7 +34,8 @@ const (
 // No callback can slip in between: what is written comes after all transactions that may have recorded one in
 // the order of the log. If it must wait for such a transaction, it tries again until ctx ends.
 //
-// The pool is from [Open]. The error wraps [event.ErrUnavailable] or [event.ErrUnstorable].
+// The pool is from [Open]. The error wraps [event.ErrUnavailable], or [event.ErrDeadLetter] if PostgreSQL does
+// not accept one of the events, or [event.ErrUnstorable].
 func Recover(ctx context.Context, pool *pgxpool.Pool, events []*event.Event) (recorded []bool, err error) {
 	recorded = make([]bool, len(events))
 	err = RecoverWith(ctx, pool, events, func(_ pgx.Tx, became []Recovery) error {
@@ -65,7 +67,10 @@ func RecoverWith(ctx context.Context, pool *pgxpool.Pool, events []*event.Event,
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, errHeld) {
+		switch {
+		case isRefusal(err) && migrations.ServerError(err).Code != checkViolation || hasConstraint(err):
+			return fmt.Errorf("recover events: %w: %w", event.ErrDeadLetter, err)
+		case !errors.Is(err, errHeld):
 			return fmt.Errorf("recover events: %w", unavailable(err))
 		}
 		if stopped := pause(ctx, wait); stopped != nil {
@@ -81,6 +86,9 @@ const (
 	quietPause, quietPauseMax = 20 * time.Millisecond, time.Second
 )
 
+// hasConstraint reports whether a constraint has failed, and not for want of a partition.
+func hasConstraint(err error) bool { return migrations.ServerError(err).ConstraintName != "" }
+
 var errHeld = errors.New("another transaction has been writing for long")
 
 // indexesOnly keeps the planner from reading tables from their beginning.
@@ -91,39 +99,18 @@ const indexesOnly = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan
 func tryRecover(
 	ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRow], times []time.Time, also func(pgx.Tx, []Recovery) error,
 ) error {
-	var since int64
-	became := make([]Recovery, len(rows))
-	var rest []*request[recoveredRow]
-	err := Transact(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, indexesOnly); err != nil {
-			return err
-		}
-		// In a statement before, so that what the next one does not see comes later.
-		if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").Scan(&since); err != nil {
-			return err
-		}
-		verdicts, err := newWriter(Config{}, lookKind).insert(ctx, tx.Conn(), rows)
-		if err != nil {
-			return err
-		}
-		for i, q := range rows {
-			n, found := slices.BinarySearchFunc(verdicts, q.id, compareResult)
-			twice := slices.ContainsFunc(rows[:i], func(other *request[recoveredRow]) bool { return q.row.same(&other.row) })
-			switch {
-			case found && verdicts[n].outcome == revoked:
-				became[i] = RecoveryRevoked
-			case found && verdicts[n].outcome == tooOld:
-				became[i] = RecoveryTooOld
-			case found || twice:
-				became[i] = AlreadyKnown
-			default:
-				rest = append(rest, q)
-			}
-		}
-		return nil
-	})
+	became, since, err := lookUp(ctx, pool, rows)
 	if err != nil {
 		return err
+	}
+	var rest []*request[recoveredRow]
+	for i, q := range rows {
+		if became[i] == "" && slices.ContainsFunc(rest, func(other *request[recoveredRow]) bool { return q.row.same(&other.row) }) {
+			became[i] = AlreadyKnown
+		}
+		if became[i] == "" {
+			rest = append(rest, q)
+		}
 	}
 	if len(rest) > 0 {
 		if err := ensureMonths(ctx, pool, times); err != nil {
@@ -152,6 +139,37 @@ func tryRecover(
 		return also(tx, slices.Clone(became))
 	})
 }
+
+// lookUp returns which rows are not to be recorded, and "" for the others. What it does not see is of the transaction
+// since or a later one.
+func lookUp(ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRow]) (became []Recovery, since int64, err error) {
+	became = make([]Recovery, len(rows))
+	err = Transact(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, indexesOnly); err != nil {
+			return err
+		}
+		// In a statement before, so that it is of an earlier snapshot.
+		if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").Scan(&since); err != nil {
+			return err
+		}
+		verdicts, err := newWriter(Config{}, lookKind).insert(ctx, tx.Conn(), rows)
+		if err != nil {
+			return err
+		}
+		for i, q := range rows {
+			if n, found := slices.BinarySearchFunc(verdicts, q.id, compareResult); found {
+				became[i] = verdictOf[verdicts[n].outcome]
+			}
+		}
+		return nil
+	})
+	return became, since, err
+}
+
+// tooOld is the outcome of what retention has dropped.
+const tooOld outcome = 'l'
+
+var verdictOf = map[outcome]Recovery{'k': AlreadyKnown, revoked: RecoveryRevoked, tooOld: RecoveryTooOld}
 
 // writeRecovered writes rows, and returns those that were not known.
 func writeRecovered(ctx context.Context, tx pgx.Tx, rows []*request[recoveredRow]) ([]result, error) {
@@ -186,9 +204,6 @@ func KeptSince(now time.Time, days int) time.Time {
 	}
 	return monthOf(now.AddDate(0, 0, -days))
 }
-
-// tooOld is the outcome of what retention has dropped.
-const tooOld outcome = 'l'
 
 // A recoveredRow is an event with what it is compared by.
 type recoveredRow struct {

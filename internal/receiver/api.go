@@ -7,13 +7,14 @@ import (
 	"upcall/internal/api"
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
+	"upcall/internal/fold"
 	"upcall/internal/rollup"
 	"upcall/internal/spool"
 )
 
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
-	queue *spool.Spool) (*api.Server, error) {
+	folds *fold.Worker, queue *spool.Spool) (*api.Server, error) {
 	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
 	// further on.
 	var behind []func(context.Context) ([]string, error)
@@ -25,7 +26,7 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 			return nil, nil
 		})
 	}
-	behind = append(behind, deliveries.endpoints.Behind, rollups.Behind)
+	behind = append(behind, folds.Behind, deliveries.endpoints.Behind, rollups.Behind)
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Behind: behind,
 		Logger: cfg.Logger, Now: cfg.Now})
 }

@@ -20,7 +20,6 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
-	"upcall/internal/hooks"
 	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/notify"
@@ -74,6 +73,9 @@ type Config struct {
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.
 	MaxRefusals int
 
+	// NotifyGrace is how long a notification waits for its callback, up to a day. 0 is not at all.
+	NotifyGrace time.Duration
+
 	// Hooks configures deliveries to applications.
 	Hooks HooksConfig
 
@@ -97,7 +99,7 @@ func (cfg Config) Check() error {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
 	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check(),
-		cfg.notify().Check())
+		cfg.notify().Check(), checkGrace(cfg.NotifyGrace))
 }
 
 // gcPercent replaces Go's default of 100. What a callback leaves behind is short-lived and the
@@ -174,6 +176,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, closeRollups)
+	folds, err := cfg.newFold(janitor, log)
+	if err != nil {
+		return err
+	}
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{
 		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
@@ -197,7 +203,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	slots := &eventstore.SlotLag{Pool: janitor.Pool}
 	registry.MustRegister(slots)
 	registry.MustRegister(slices.Concat(metrics.Collectors(), batches.Collectors(), failover.Collectors(), janitor.Collectors(),
-		log.Collectors(), deliveries.pump.Collectors(), rollups.Collectors())...)
+		log.Collectors(), deliveries.pump.Collectors(), rollups.Collectors(), folds.Collectors())...)
 
 	parts := intake.Config{
 		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
@@ -226,7 +232,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		server.Add(notifications)
 	}
 
-	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, queue)
+	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, queue)
 	if err != nil {
 		return err
 	}
@@ -244,7 +250,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		}}
 		workers.Go(func() { eraser.run(working) })
 	}
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, func(ctx context.Context) {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, folds.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 		defer cancel()
 		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
@@ -285,41 +291,6 @@ func within(timeout time.Duration, end func()) {
 	case <-ended:
 	case <-time.After(timeout):
 	}
-}
-
-// Maintain makes the partitions of the coming months and drops what has expired, once, with
-// the role of DatabaseURL, which must own the tables. It returns how many months after this
-// one have a partition.
-func Maintain(ctx context.Context, cfg Config) (monthsAhead int, err error) {
-	janitor, err := cfg.openJanitor(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer janitor.Pool.Close()
-	if err = migrations.Check(ctx, janitor.Pool); err == nil {
-		err = janitor.Once(ctx)
-	}
-	if err == nil {
-		err = hooks.Keep(ctx, janitor.Pool, cfg.Now())
-	}
-	if err == nil {
-		monthsAhead, err = janitor.MonthsAhead(ctx)
-	}
-	return monthsAhead, cmp.Or(eventstore.Mistake(err), err)
-}
-
-// openJanitor opens the database for ordinary statements.
-func (cfg Config) openJanitor(ctx context.Context) (*eventstore.Janitor, error) {
-	pool, err := eventstore.Open(ctx, cfg.DatabaseURL)
-	if err != nil {
-		return nil, err
-	}
-	j := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Now: cfg.Now, Logger: cfg.Logger}
-	if cfg.MaxRefusals < 0 {
-		return j, nil
-	}
-	j.Refusals, err = eventstore.NewRefusals(pool, cmp.Or(cfg.MaxRefusals, eventstore.DefaultMaxRefusals))
-	return j, err
 }
 
 // openSpool returns the spool, nil if there is none, and the function that closes it.
