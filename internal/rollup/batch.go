@@ -50,7 +50,7 @@ func (b *batch) sort(events []told) {
 		if len(bucket) > maxName {
 			bucket = ""
 		}
-		if at.bucket == "" || at.key == "" || len(at.bucket)+len(at.key) > maxPlace {
+		if !at.fits() {
 			b.counts.of(bucket, u).add(u, 1)
 			if at.bucket != "" && at.key != "" {
 				b.dead = append(b.dead, deadLetter{u.id, u.at, fmt.Sprintf(

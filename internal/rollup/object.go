@@ -52,6 +52,11 @@ func rank(source string) int {
 // A place is the bucket and key of an object.
 type place struct{ bucket, key string }
 
+// fits reports whether there can be an object.
+func (p place) fits() bool {
+	return p.bucket != "" && p.key != "" && len(p.bucket)+len(p.key) <= maxPlace
+}
+
 func (p place) compare(other place) int {
 	return cmp.Or(cmp.Compare(p.bucket, other.bucket), cmp.Compare(p.key, other.key))
 }
