@@ -18,11 +18,11 @@ COMMENT ON COLUMN upcall.notifications.received_at IS 'When the object was store
 COMMENT ON COLUMN upcall.notifications.bucket      IS 'Bucket of the object.';
 COMMENT ON COLUMN upcall.notifications.object_key  IS 'Full object key.';
 COMMENT ON COLUMN upcall.notifications.etag        IS 'ETag of the object. Null if the notification did not hold it.';
-COMMENT ON COLUMN upcall.notifications.client_ip   IS 'Address of the uploader as OSS saw it. Null if the notification did not hold it, or it was erased.';
+COMMENT ON COLUMN upcall.notifications.client_ip   IS 'Address of the uploader as OSS saw it. Null if the notification did not hold it, or it is settled, or it was erased.';
 COMMENT ON COLUMN upcall.notifications.request_id  IS 'Request id of the upload in OSS. Null if the notification did not hold it.';
 COMMENT ON COLUMN upcall.notifications.operation   IS 'PutObject, PostObject or CompleteMultipartUpload; of removals DeleteObject or DeleteObjects.';
 COMMENT ON COLUMN upcall.notifications.upload_id   IS 'The issued upload, from its token. Null if the notification did not hold that.';
-COMMENT ON COLUMN upcall.notifications.vars        IS 'Custom variables by name without "x:". Empty object if the notification did not hold them, or they were erased; never null.';
+COMMENT ON COLUMN upcall.notifications.vars        IS 'Custom variables by name without "x:". Empty object if the notification did not hold them, or it is settled, or they were erased; never null.';
 COMMENT ON COLUMN upcall.notifications.source      IS 'Always notification. Never null.';
 COMMENT ON COLUMN upcall.notifications.noticed_at  IS 'When a receiver wrote it, by its clock. Never null.';
 COMMENT ON COLUMN upcall.notifications.settled_at  IS 'When it was settled, by the receiver''s clock. Null while it waits.';

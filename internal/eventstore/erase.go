@@ -76,7 +76,7 @@ func (x *Eraser) Erase(ctx context.Context, request EraseRequest) (Erased, error
 		return Erased{}, err
 	}
 	x.request = request
-	for _, step := range []func(context.Context) error{x.begin, x.issued, x.events, x.objects, x.filters} {
+	for _, step := range []func(context.Context) error{x.begin, x.waiting, x.issued, x.events, x.objects, x.filters} {
 		if err := step(ctx); err != nil {
 			return Erased{}, fmt.Errorf("erase: %w", err)
 		}
@@ -116,7 +116,8 @@ func (x *Eraser) begin(ctx context.Context) error {
 	// PostgreSQL locks tables before it takes the snapshot. Dumps of the database do not hold it up.
 	return x.retry(ctx, func() error {
 		return Transact(ctx, x.pool, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+eraseLock+"'; LOCK TABLE upcall.refused_callbacks IN SHARE MODE")
+			const lock = "; LOCK TABLE upcall.refused_callbacks, upcall.notifications IN SHARE MODE"
+			_, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+eraseLock+"'"+lock)
 			return err
 		})
 	})
@@ -192,6 +193,9 @@ func (x *Eraser) issued(ctx context.Context) error {
 // eraseIssued erases events of uploads, then the uploads, so that those are found again if it is
 // interrupted in between.
 func (x *Eraser) eraseIssued(ctx context.Context, uploads []uuid.UUID) error {
+	if err := x.waitingOf(ctx, uploads); err != nil {
+		return err
+	}
 	const ofUploads = "upload_id = ANY ($1)"
 	if err := x.eraseEvents(ctx, "upcall.upload_events", false, ofUploads, uploads); err != nil {
 		return err
@@ -336,15 +340,6 @@ func (x *Eraser) objects(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// filters looks for endpoints that an operator must change.
-func (x *Eraser) filters(ctx context.Context) error {
-	return x.read(ctx, func(rows pgx.Rows) (err error) {
-		x.Filters, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	}, "SELECT name FROM upcall.hook_endpoints WHERE NOT $3 AND filter->'vars'->>$1 = $2 ORDER BY name",
-		x.request.Variable, x.request.Value, x.request.Upload.Valid)
 }
 
 // step runs a statement in a transaction that no batch of roll-ups overlaps. A batch locks the cursor of

@@ -230,7 +230,7 @@ func TestEraseGoesOn(t *testing.T) {
 		}).Erase(ctx, request)
 		cancel()
 		if err == nil {
-			want := Erased{Events: 4, Objects: 10, Issued: 1, Attempts: 3, Refusals: 1}
+			want := Erased{Events: 7, Objects: 10, Issued: 1, Attempts: 3, Refusals: 1}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("in %d parts: %s", stop, diff)
 			}

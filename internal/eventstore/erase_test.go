@@ -92,6 +92,15 @@ func fill(t *testing.T, pool *pgxpool.Pool, uid string) (upload IssuedUpload) {
 	}
 	executeArgs(t, pool, `INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr, upload_id)
 		VALUES (gen_random_uuid(), 'token_revoked', now(), $1, $2)`, theirAddress, upload.ID)
+	// What waits for a callback: of the upload, of its object, of a value, and of someone else.
+	ofUpload, ofObject, ofValue, ofOther := theirEvent(uid, at), theirEvent(uid, at), theirEvent(uid, at), theirEvent(`"someone else"`, at)
+	ofUpload.UploadID, ofObject.Callback.Vars = issued.UploadID, nil
+	ofObject.Callback.Bucket, ofObject.Callback.Object = upload.Bucket, upload.Object
+	ofOther.Callback.Vars["album"], ofOther.Callback.ClientIP = other.Callback.Vars["album"], other.Callback.ClientIP
+	for _, e := range []*event.Event{ofUpload, ofObject, ofValue, ofOther} {
+		e.Source = event.SourceNotification
+		record(t, r, e, false)
+	}
 	// Retention has begun with it.
 	old := at.AddDate(0, -5, 0)
 	executeArgs(t, pool, `ALTER TABLE upcall.upload_events DETACH PARTITION upcall.`+partitionName(old))
@@ -99,8 +108,8 @@ func fill(t *testing.T, pool *pgxpool.Pool, uid string) (upload IssuedUpload) {
 	// Retention has dropped it, but not its object.
 	executeArgs(t, pool, `DROP TABLE upcall.`+partitionName(at.AddDate(0, -9, 0)))
 	for text, want := range map[string]string{
-		theirName:    "expired_events_2026_06 1 hook_attempts_%s 3 issued_uploads 1 rollup_objects 8 %s10 1 %[2]s11 1",
-		theirAddress: "expired_events_2026_06 1 hook_attempts_%s 3 refused_callbacks 1 rollup_objects 10 %s10 1 %[2]s11 2",
+		theirName:    "expired_events_2026_06 1 hook_attempts_%s 3 issued_uploads 1 notifications 2 rollup_objects 8 %s10 1 %[2]s11 1",
+		theirAddress: "expired_events_2026_06 1 hook_attempts_%s 3 notifications 3 refused_callbacks 1 rollup_objects 10 %s10 1 %[2]s11 2",
 	} {
 		want = fmt.Sprintf(want, time.Now().UTC().Format("2006_01"), "upload_events_2026_")
 		if diff := cmp.Diff(want, strings.Join(holders(t, pool, text), " ")); diff != "" {
@@ -138,7 +147,7 @@ func TestErase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := Erased{Events: 4, Objects: 10, Issued: 1, Attempts: 3, Refusals: 1}
+			want := Erased{Events: 7, Objects: 10, Issued: 1, Attempts: 3, Refusals: 1}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -169,7 +178,7 @@ func TestEraseUpload(t *testing.T) {
 	pool := dbtest.Pool(t, Open)
 	upload := fill(t, pool, `"`+theirName+`"`)
 	got, err := eraser(t, pool, nil).Erase(t.Context(), EraseRequest{Upload: uuid.NullUUID{UUID: upload.ID, Valid: true}})
-	if diff := cmp.Diff(Erased{Events: 2, Objects: 4, Issued: 1, Attempts: 1, Refusals: 1}, got); err != nil || diff != "" {
+	if diff := cmp.Diff(Erased{Events: 4, Objects: 4, Issued: 1, Attempts: 1, Refusals: 1}, got); err != nil || diff != "" {
 		t.Errorf("%v, %s", err, diff)
 	}
 	for _, table := range []string{"issued_uploads", "upload_events_2026_11", "refused_callbacks"} {

@@ -72,10 +72,10 @@ func Waiting(ctx context.Context, pool *pgxpool.Pool, limit int) (n int, since t
 }
 
 // Settle notes in a transaction what became of notifications, and returns how many it has settled. It leaves
-// out those that another receiver is settling, or has.
+// out those that another receiver is settling, or has. Variables and addresses are not kept: events have them.
 func Settle(ctx context.Context, tx pgx.Tx, ids []uuid.UUID, became Outcome, at time.Time) (settled int64, err error) {
 	tag, err := tx.Exec(ctx, `
-		UPDATE upcall.notifications SET settled_at = $2, outcome = $3 WHERE id = ANY (ARRAY(
+		UPDATE upcall.notifications SET settled_at = $2, outcome = $3, vars = '{}', client_ip = NULL WHERE id = ANY (ARRAY(
 			SELECT id FROM upcall.notifications WHERE id = ANY ($1) AND settled_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED))`,
 		ids, at, string(became))
 	if err != nil {

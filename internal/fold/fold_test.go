@@ -3,6 +3,7 @@ package fold
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,7 @@ func TestOutcomes(t *testing.T) {
 		{removal, "removal", ""},
 	}
 	for _, test := range tests {
+		test.told.Callback.ClientIP = netip.MustParseAddr("192.0.2.1")
 		w.record(t, test.told)
 	}
 	w.now = w.now.Add(2*time.Minute - time.Second)
@@ -95,6 +97,9 @@ func TestOutcomes(t *testing.T) {
 	}
 	if behind, err := w.Behind(t.Context()); err != nil || len(behind) != 0 {
 		t.Errorf("at the end it is behind: %v, %v", behind, err)
+	}
+	if got := w.number(t, "SELECT count(*) FROM upcall.notifications WHERE vars <> '{}' OR client_ip IS NOT NULL"); got > 0 {
+		t.Errorf("%d settled notifications still have variables or an address", got)
 	}
 	// The same notifications again, as OSS's message service repeats them.
 	for _, test := range tests {
