@@ -40,7 +40,11 @@ See what the emulator sent and what it got back, and make it misbehave:
   curl %[1]s/_ossemu/callbacks
   curl -X PUT %[1]s/_ossemu/faults -d '{"corrupt_signature": true}'
 
+Lose the next callback; OSS's event notification tells of the upload %[12]s later:
+
+  curl -X PUT %[1]s/_ossemu/faults -d '{"drop": true, "count": 1}'
+
 The uploads:
 
-`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL, l.appURL, thisMachine)
+`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL, l.appURL, thisMachine, notifyGrace)
 }

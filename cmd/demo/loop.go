@@ -16,6 +16,7 @@ import (
 	"upcall/internal/embeddedpg"
 	"upcall/internal/httpserver"
 	"upcall/internal/issuer"
+	"upcall/internal/notify"
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/policy"
@@ -31,6 +32,8 @@ const (
 	keyID     = "ossemu"
 	keySecret = "ossemu-secret"
 	tokenKeys = "demo:a secret of this machine only"
+	// notifyGrace is how long a notification waits for its callback. The emulator calls back at once.
+	notifyGrace = 5 * time.Second
 	// drain is how long the emulator waits for uploads when it is stopped.
 	drain = 5 * time.Second
 )
@@ -52,6 +55,8 @@ type loop struct {
 	logger      *slog.Logger
 	tokens      *uploadtoken.Keyring
 	databaseURL string
+	public      net.Listener // of the receiver, once it is known where OSS calls back and notifies
+	admin       net.Listener
 	callbackURL string
 	ossURL      string
 	apiURL      string // of the issuer
@@ -72,7 +77,7 @@ func start(ctx context.Context, opts *command, logger *slog.Logger) (*loop, erro
 	l := &loop{logger: logger, tokens: tokens, ended: make(chan struct{}), told: newTold()}
 	l.end = sync.OnceFunc(func() { close(l.ended) })
 	for _, part := range []func(context.Context, *command) error{
-		l.startPostgres, l.startOSS, l.startApp, l.startReceiver, l.startIssuer} {
+		l.startPostgres, l.listen, l.startOSS, l.startApp, l.startReceiver, l.startIssuer} {
 		if err := part(ctx, opts); err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
@@ -114,6 +119,21 @@ func (l *loop) startPostgres(ctx context.Context, opts *command) error {
 	return migrations.Up(ctx, l.databaseURL)
 }
 
+// listen opens the receiver's listeners, which what comes before it must know. What waits there is
+// served once the receiver is.
+func (l *loop) listen(_ context.Context, opts *command) error {
+	var err error
+	if l.public, l.admin, err = httpserver.Listen("callbacks", opts.Listen, opts.AdminListen); err != nil {
+		return err
+	}
+	l.callbackURL = "http://" + l.public.Addr().String() + "/oss/callback"
+	l.stops = append(l.stops, func() error { // the receiver closes them, if it was started
+		_, _ = l.public.Close(), l.admin.Close()
+		return nil
+	})
+	return nil
+}
+
 func (l *loop) startOSS(ctx context.Context, opts *command) error {
 	listener, err := net.Listen("tcp", opts.OSSListen)
 	if err != nil {
@@ -123,6 +143,7 @@ func (l *loop) startOSS(ctx context.Context, opts *command) error {
 	cfg := ossemu.Config{
 		AccessKeyID: keyID, AccessKeySecret: keySecret, Region: region, Buckets: []string{bucket},
 		PublicURL: l.ossURL, Logger: l.logger,
+		NotifyURL: "http://" + l.public.Addr().String() + notify.DefaultPath,
 	}
 	if opts.DataDir != "" {
 		cfg.DataDir = filepath.Join(opts.DataDir, "objects")
@@ -140,20 +161,20 @@ func (l *loop) startOSS(ctx context.Context, opts *command) error {
 	return nil
 }
 
-func (l *loop) startReceiver(ctx context.Context, opts *command) error {
-	public, admin, err := httpserver.Listen("callbacks", opts.Listen, opts.AdminListen)
+func (l *loop) startReceiver(ctx context.Context, _ *command) error {
+	topics, err := notify.ParseTopics([]string{ossemu.DefaultTopic})
 	if err != nil {
 		return err
 	}
-	l.callbackURL = "http://" + public.Addr().String() + "/oss/callback"
 	cfg := receiver.Config{
 		DatabaseURL: l.databaseURL, Admission: admission.Config{Tokens: l.tokens}, Logger: l.logger,
 		TrustKeyURLs: []string{l.ossURL + ossemu.PublicKeyPath},
+		Notify:       notify.Config{Topics: topics}, NotifyGrace: notifyGrace,
 	}
 	if cfg.Hooks, err = l.hooks(); err != nil {
-		return errors.Join(err, public.Close(), admin.Close())
+		return err
 	}
-	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, public, admin) })
+	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, l.public, l.admin) })
 	return nil
 }
 
