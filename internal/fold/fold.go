@@ -46,6 +46,8 @@ type Config struct {
 	Grace time.Duration
 	// RetentionDays is how long events are kept; 0 is for good. What retention is about to drop is not recorded.
 	RetentionDays int
+	// Known is called for each event that was recorded, with the time. Default none.
+	Known func(*event.Event, time.Time)
 	// Wake is called when events have been recorded. Default none.
 	Wake func()
 	// Logger is told of failures. Required.
@@ -73,6 +75,9 @@ func New(config Config) (*Worker, error) {
 	}
 	if config.Wake == nil {
 		config.Wake = func() {}
+	}
+	if config.Known == nil {
+		config.Known = func(*event.Event, time.Time) {}
 	}
 	config.Poll = cmp.Or(config.Poll, 500*time.Millisecond)
 	return &Worker{config: config, metrics: newMetrics()}, nil
@@ -289,7 +294,7 @@ func (w *Worker) record(ctx context.Context, ours []*event.Event) error {
 	}
 	if len(recorded) > 0 {
 		for _, e := range recorded {
-			w.metrics.known(e, w.config.Now())
+			w.config.Known(e, w.config.Now())
 		}
 		w.config.Wake()
 	}

@@ -115,12 +115,20 @@ func TestOutcomes(t *testing.T) {
 // TestNoGrace settles notifications at once.
 func TestNoGrace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *Config) { c.Grace = 0 })
+	known := make(map[uuid.UUID]time.Time)
+	woken := 0
+	w := newWorld(t, func(c *Config) {
+		c.Grace, c.Wake = 0, func() { woken++ }
+		c.Known = func(e *event.Event, at time.Time) { known[e.ID] = at }
+	})
 	e := notification(valid(uuid.New()), "k", "R1", "E1")
 	w.record(t, e)
 	w.fold(t)
 	if got := w.outcome(t, e.ID); got != "recorded" {
 		t.Errorf("it became %q", got)
+	}
+	if len(known) != 1 || !known[e.ID].Equal(w.now) || woken != 1 {
+		t.Errorf("known: %v, woken %d times", known, woken)
 	}
 }
 

@@ -5,14 +5,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"upcall/internal/event"
 	"upcall/internal/eventstore"
 )
 
 type metrics struct {
 	outcomes *prometheus.CounterVec
 	overdue  prometheus.Gauge
-	delay    prometheus.Observer
 }
 
 func newMetrics() *metrics {
@@ -25,7 +23,6 @@ func newMetrics() *metrics {
 			Name: "upcall_notifications_overdue_seconds",
 			Help: "For how long the first notification has been due that is not settled; 0 if none is.",
 		}),
-		delay: nil,
 	}
 	for _, outcome := range []eventstore.Outcome{
 		eventstore.OutcomeKnown, eventstore.OutcomeRecorded, eventstore.OutcomeForeign, eventstore.OutcomeRevoked,
@@ -53,5 +50,3 @@ func (m *metrics) wait(since, due time.Time) {
 	}
 	m.overdue.Set(overdue.Seconds())
 }
-
-func (m *metrics) known(*event.Event, time.Time) {}

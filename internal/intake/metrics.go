@@ -1,9 +1,13 @@
 package intake
 
 import (
+	"cmp"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/admission"
+	"upcall/internal/event"
 )
 
 // The reasons why a refusal is not kept.
@@ -26,6 +30,15 @@ type Metrics struct {
 	refusalsDropped *prometheus.CounterVec
 	conflicts       *prometheus.CounterVec
 	verifyFailures  *prometheus.CounterVec
+	known           *prometheus.HistogramVec
+	knownBySource   map[event.Source]prometheus.Observer
+}
+
+// ObserveKnown counts an upload that was recorded, and how long after OSS stored it that was.
+func (m *Metrics) ObserveKnown(e *event.Event, at time.Time) {
+	if known := m.knownBySource[cmp.Or(e.Source, event.SourceCallback)]; known != nil {
+		known.Observe(max(at.Sub(e.StoredAt()), 0).Seconds())
+	}
 }
 
 // NewMetrics returns metrics that start at zero.
@@ -53,6 +66,12 @@ func NewMetrics() *Metrics {
 			Help: "Contradictory callbacks: bucket_conflict (header and body name different buckets) " +
 				"or request_id_reused (a recent request ID came with another content).",
 		}, []string{"reason"}),
+		known: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "upcall_upload_known_seconds",
+			Help: "Time from an upload to when this receiver recorded it, by what told of it. Of callbacks, OSS's request id has the time " +
+				"at which the upload began, in whole seconds.",
+			Buckets: []float64{1, 2, 3, 5, 10, 30, 60, 120, 180, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600, 35 * 24 * 3600},
+		}, []string{"source"}),
 		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_verify_failures_total",
 			Help: "Callbacks whose signature is invalid or could not be checked, by reason.",
@@ -64,10 +83,14 @@ func NewMetrics() *Metrics {
 	for _, reason := range []string{string(admission.ReasonBucketConflict), conflictRequestID} {
 		m.conflicts.WithLabelValues(reason)
 	}
+	m.knownBySource = make(map[event.Source]prometheus.Observer)
+	for _, source := range []event.Source{event.SourceCallback, event.SourceNotification, event.SourceReconcile} {
+		m.knownBySource[source] = m.known.WithLabelValues(string(source))
+	}
 	return m
 }
 
 // Collectors returns the metrics for a registry.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures}
+	return []prometheus.Collector{m.requests, m.seconds, m.refusals, m.refusalsDropped, m.conflicts, m.verifyFailures, m.known}
 }

@@ -45,6 +45,9 @@ func (s *Server) panicked(c *gin.Context, err error) {
 func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 	s.cfg.Metrics.requests.WithLabelValues(seen.outcome).Inc()
 	s.cfg.Metrics.seconds.Observe(took.Seconds())
+	if seen.outcome == outcomeRecorded || seen.outcome == outcomeSpooled {
+		s.cfg.Metrics.ObserveKnown(seen.event, seen.event.ReceivedAt)
+	}
 	remote, peer := s.cfg.Proxies.Remote(c.Request)
 	attrs := append(make([]slog.Attr, 0, 16), // the most that there can be
 		slog.String("method", c.Request.Method),

@@ -8,15 +8,16 @@ import (
 	"upcall/internal/fault"
 	"upcall/internal/feed"
 	"upcall/internal/fold"
+	"upcall/internal/intake"
 )
 
 // DefaultNotifyGrace is longer than OSS and a receiver take for a callback, and shorter than people wait.
 const DefaultNotifyGrace = 2 * time.Minute
 
 // newFold returns what makes events of notifications. It works with the pool of ordinary statements.
-func (cfg Config) newFold(janitor *eventstore.Janitor, log *feed.Log) (*fold.Worker, error) {
+func (cfg Config) newFold(janitor *eventstore.Janitor, metrics *intake.Metrics, log *feed.Log) (*fold.Worker, error) {
 	return fold.New(fold.Config{Pool: janitor.Pool, Grace: cfg.NotifyGrace, RetentionDays: cfg.RetentionDays,
-		Wake: log.Wake, Logger: cfg.Logger, Now: cfg.Now})
+		Known: metrics.ObserveKnown, Wake: log.Wake, Logger: cfg.Logger, Now: cfg.Now})
 }
 
 // checkGrace returns an error if notifications would not be settled before what they are compared with is dropped.

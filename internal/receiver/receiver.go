@@ -176,11 +176,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, closeRollups)
-	folds, err := cfg.newFold(janitor, log)
+	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
+	folds, err := cfg.newFold(janitor, metrics, log)
 	if err != nil {
 		return err
 	}
-	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	storeConfig := eventstore.Config{
 		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
 		OnBatch:   func(rows int, took time.Duration) { batches.Observe(rows, took); log.Wake() },
