@@ -20,9 +20,11 @@ type child struct {
 }
 
 // startChild starts this program, or the one of another commit, as the receiver of a
-// variant.
-func startChild(ctx context.Context, program string, v variant, databaseURL, keyURL, profile string, tokensOff bool) (*child, error) {
-	args := []string{"serve", "--variant", v.name, "--key-url", keyURL}
+// variant. More arguments are for this program only.
+func startChild(
+	ctx context.Context, program string, v variant, databaseURL, keyURL, profile string, tokensOff bool, more ...string,
+) (*child, error) {
+	args := append([]string{"serve", "--variant", v.name, "--key-url", keyURL}, more...)
 	if profile != "" {
 		args = append(args, "--profile", profile)
 	}

@@ -26,8 +26,9 @@ type lab struct {
 	databaseURL string
 	pool        *pgxpool.Pool
 	keys        *loadgen.KeyServer
-	program     string // its command serve runs the receivers
-	tokensOff   bool   // the receivers ignore tokens
+	program     string   // its command serve runs the receivers
+	tokensOff   bool     // the receivers ignore tokens
+	args        []string // more of them for the receiver of a side
 }
 
 func newLab(ctx context.Context) (*lab, error) {

@@ -16,12 +16,12 @@ import (
 )
 
 type logCommand struct {
-	Parts     []string `default:"index,readers" enum:"index,readers,variable" help:"What to measure."`
+	Parts     []string `default:"index,readers" enum:"index,readers,variable,finding" help:"What to measure."`
 	Clients   int      `default:"128" help:"Keep-alive clients."`
 	Requests  int      `default:"30000" help:"Callbacks that each receiver gets in a round; of readers, two thirds of them."`
 	Rounds    int      `default:"20" help:"Rounds; in each, the receivers take turns."`
 	Endpoints int      `default:"100" help:"Endpoints whose filters match nothing."`
-	MostCPU   float64  `name:"most-cpu" default:"1.03" help:"Fail if column and index make the CPU time this many times longer."`
+	MostCPU   float64  `name:"most-cpu" default:"1.03" help:"Fail if column and index, or what finds lost uploads, make the CPU time this many times longer."`
 	LeastRate float64  `default:"0.9" help:"Fail if the endpoints leave less than this part of the rate."`
 	MostP99   float64  `name:"most-p99" default:"1.1" help:"Fail if, at half the rate, they make the 99th percentile this many times longer."`
 }
@@ -47,7 +47,7 @@ func (cmd *logCommand) Run(ctx context.Context, std cli.Stdio) error {
 	var failures []error
 	for _, part := range cmd.Parts {
 		run := map[string]func(context.Context, io.Writer, *lab, [][]byte) error{
-			"index": cmd.index, "readers": cmd.readers, "variable": cmd.variable,
+			"index": cmd.index, "readers": cmd.readers, "variable": cmd.variable, "finding": cmd.finding,
 		}[part]
 		err := run(ctx, std.Out, l, requests)
 		if err != nil && !errors.Is(err, errCost) {
@@ -65,6 +65,19 @@ func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, request
 	}, nil)
 	if err == nil && middle > cmd.MostCPU {
 		err = fmt.Errorf("%w: the index makes it %.3f of the CPU time, more than %.3f", errCost, middle, cmd.MostCPU)
+	}
+	return err
+}
+
+// finding compares it with and without what finds lost uploads: notifications, with the worker that
+// waits for their callbacks.
+func (cmd *logCommand) finding(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
+	middle, err := cmd.compare(ctx, out, l, requests, "finding", "what finds lost uploads", nil, func(own *lab) error {
+		own.args = []string{"--finding"}
+		return nil
+	})
+	if err == nil && middle > cmd.MostCPU {
+		err = fmt.Errorf("%w: finding lost uploads makes it %.3f of the CPU time, more than %.3f", errCost, middle, cmd.MostCPU)
 	}
 	return err
 }

@@ -147,6 +147,7 @@ func TestLog(t *testing.T) {
 		`^median of the ratios: \d+\.\d{3} of the 99th percentile of turns, \d+\.\d{3} of that of rounds$`:        1,
 	})
 	fails(t, errCost, append(args, "--parts", "index", "--most-cpu", "0.001")...)
+	fails(t, errCost, append(args, "--parts", "finding", "--most-cpu", "0.001")...)
 	fails(t, errCost, append(args, "--parts", "readers", "--least-rate", "1e9")...)
 }
 

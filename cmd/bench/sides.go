@@ -54,7 +54,7 @@ func (l *lab) newRollupSide(ctx context.Context, name string, how load, profile 
 	}
 	s := &side{lab: own}
 	if err == nil {
-		s.child, err = startChild(ctx, l.program, variantNamed(upcallName), database, l.keys.KeyURL, profile, false)
+		s.child, err = startChild(ctx, l.program, variantNamed(upcallName), database, l.keys.KeyURL, profile, false, own.args...)
 	}
 	if err != nil {
 		s.close()
