@@ -41,8 +41,19 @@ func benchmarkLog(b *testing.B) (*Log, func(n int)) {
 }
 
 // BenchmarkPage reads the log a thousand entries at a time; the unit is an entry.
-func BenchmarkPage(b *testing.B) {
+func BenchmarkPage(b *testing.B) { benchmarkPages(b, 0) }
+
+// BenchmarkPageRecovered does so with many recovered uploads, none of which is among the entries.
+func BenchmarkPageRecovered(b *testing.B) { benchmarkPages(b, 100_000) }
+
+func benchmarkPages(b *testing.B, recovered int) {
 	log, add := benchmarkLog(b)
+	if _, err := log.config.Pool.Exec(b.Context(), `
+		INSERT INTO upcall.recovered_uploads (event_id, received_at, source, etag, request_id, upload_id, recovered_at)
+		SELECT gen_random_uuid(), now(), 'notification', 'E', 'R' || n, gen_random_uuid(), now() - n * interval '10 seconds'
+		FROM generate_series(1, $1) AS n`, recovered); err != nil {
+		b.Fatal(err)
+	}
 	start, err := log.Now(b.Context())
 	if err != nil {
 		b.Fatal(err)

@@ -15,11 +15,19 @@ import (
 // to every reader of the log.
 func TestSupersedes(t *testing.T) {
 	t.Parallel()
+	for name, ago := range map[string]time.Duration{"received lately": 0, "received long ago": 3 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			supersedes(t, time.Now().Add(-ago))
+		})
+	}
+}
+
+func supersedes(t *testing.T, received time.Time) {
 	w := shared(t)
 	upload, other, none := uuid.NullUUID{UUID: uuid.New(), Valid: true}, uuid.NullUUID{UUID: uuid.New(), Valid: true}, uuid.NullUUID{}
-	now := time.Now()
 	made := func(source event.Source, upload uuid.NullUUID, request, etag string) *event.Event {
-		return &event.Event{ID: uuid.New(), ReceivedAt: now, UploadID: upload, Source: source, Callback: callbackspec.Callback{
+		return &event.Event{ID: uuid.New(), ReceivedAt: received, UploadID: upload, Source: source, Callback: callbackspec.Callback{
 			Bucket: "b", Object: "k", ETag: etag, RequestID: request}}
 	}
 	insert := func(e *event.Event) {
@@ -93,14 +101,24 @@ func TestSupersedesCostsLittle(t *testing.T) {
 		SELECT gen_random_uuid(), now(), 'b', 'k' || n, 'E', 'R' || n, gen_random_uuid(), 'callback' FROM generate_series(1, 5000) AS n`)
 	_, _ = drainUntil(t, w.Log, start, 1)
 	none := buffers(t, w, start.position)
-	exec(t, w.pool, `INSERT INTO upcall.recovered_uploads (event_id, received_at, source, etag, request_id, upload_id)
-		SELECT gen_random_uuid(), now(), 'notification', 'E', 'S' || n, gen_random_uuid() FROM generate_series(1, 20000) AS n`)
-	many := buffers(t, w, start.position)
-	t.Logf("a page of 100 entries takes %d buffers, with 20,000 recovered uploads %d", none, many)
-	if limit := 150; none > limit {
-		t.Errorf("it took %d buffers without recovered uploads, more than %d", none, limit)
+	recover := func(n int, ago string) {
+		exec(t, w.pool, `INSERT INTO upcall.recovered_uploads (event_id, received_at, source, etag, request_id, upload_id, recovered_at)
+			SELECT gen_random_uuid(), now(), 'notification', 'E', 'S' || n, gen_random_uuid(), now() - $2::interval
+			FROM generate_series(1, $1) AS n`, n, ago)
 	}
-	if limit := none + 100*8; many > limit {
-		t.Errorf("it took %d buffers, more than %d: is an index not used?", many, limit)
+	recover(20_000, "1 day")
+	recover(50, "1 minute")
+	some := buffers(t, w, start.position)
+	recover(2000, "1 minute")
+	many := buffers(t, w, start.position)
+	t.Logf("a page of 100 entries takes %d buffers, with 20,000 recovered uploads %d, with 2,000 lately %d", none, some, many)
+	if none > 150 {
+		t.Errorf("it took %d buffers without recovered uploads, more than 150", none)
+	}
+	if limit := none + 200; some > limit {
+		t.Errorf("it took %d buffers with few recovered lately, more than %d", some, limit)
+	}
+	if limit := none + 100*10; many > limit {
+		t.Errorf("it took %d buffers with many recovered lately, more than %d: is an index not used?", many, limit)
 	}
 }
