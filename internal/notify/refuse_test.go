@@ -300,3 +300,24 @@ func TestPanic(t *testing.T) {
 		t.Errorf("answered %d, %s", status, s.counts(t))
 	}
 }
+
+// TestBridgeOff checks that without a token of the operator's, no token lets EventBridge in, an
+// empty one neither; and that MNS needs a topic when EventBridge alone is on.
+func TestBridgeOff(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(cfg *Config) { cfg.Token = "" })
+	for _, values := range [][]string{nil, {""}, {"x"}} {
+		p := pushed(message(put("a.txt")))
+		p.after = func(r *http.Request) {
+			r.Header["X-Eventbridge-Signature-Token"] = values
+			r.Header.Set("X-Eventbridge-Signature-Version", "1.0")
+		}
+		if status, code := s.send(t, p); status != 403 || code != "bad_token" || len(s.events) > 0 {
+			t.Errorf("token %q: answered %d %s", values, status, code)
+		}
+	}
+	s = serve(t, func(cfg *Config) { cfg.Topics = nil })
+	if status, code := s.send(t, pushed(message(put("a.txt")))); status != 403 || code != "bad_signature" || len(s.events) > 0 {
+		t.Errorf("without topics: answered %d %s", status, code)
+	}
+}

@@ -224,6 +224,7 @@ func TestVerifyPush(t *testing.T) {
 		"key not trusted":            {"cert_url_untrusted", certURL(keyURL + "?"), nil},
 		"host begins like MNS":       {"cert_url_untrusted", certURL("https://mns-cert.oss-cn-x.aliyuncs.com.evil.example/x"), nil},
 		"user like MNS":              {"cert_url_untrusted", certURL("https://mns-cert.oss-cn-x.aliyuncs.com@evil.example/x"), nil},
+		"URL of MNS inside":          {"cert_url_untrusted", certURL("http://evil.example/https://mns-cert.oss-cn-x.aliyuncs.com/x"), nil},
 		"another bucket":             {"cert_url_untrusted", certURL("https://evil.oss-cn-hangzhou.aliyuncs.com/x"), nil},
 		"key URL no Base64":          {"cert_url_untrusted", set(certURLHeader, keyURL), nil},
 		"key URL too long":           {"cert_url_untrusted", certURL(strings.Repeat("a", 2<<10+1)), nil},
