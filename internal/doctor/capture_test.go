@@ -167,6 +167,20 @@ func TestNoBody(t *testing.T) {
 	checkWritten(t, r)
 }
 
+// TestPushOfMNS: a capture of a notification is named as such, because nothing else fits it.
+func TestPushOfMNS(t *testing.T) {
+	t.Parallel()
+	c, err := Parse([]byte("POST /oss/notify HTTP/1.1\r\nx-mns-version: 2015-06-06\r\nContent-Length: 2\r\n\r\n{}"), Raw, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := examine(t, Config{}, c)
+	if notes := strings.Join(r.Notes, "\n"); !strings.Contains(notes, "not a callback: docs/notifications.md") {
+		t.Errorf("notes %q", notes)
+	}
+	checkWritten(t, r)
+}
+
 func TestMark(t *testing.T) {
 	t.Parallel()
 	token := "k1." + strings.Repeat("A", 92)

@@ -37,6 +37,9 @@ func (e *examination) examine(ctx context.Context) {
 	if !e.capture.NoBody {
 		r.Received = digestOf(received.stringToSign())
 	}
+	if e.capture.Get("X-Mns-Version") != "" {
+		e.note("this is a notification that MNS pushes, not a callback: docs/notifications.md says what is checked of one")
+	}
 	err := e.verifier.Verify(ctx, e.signed)
 	failure, _ := errors.AsType[*verify.Failure](err)
 	e.compareBody()

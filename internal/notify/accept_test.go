@@ -94,6 +94,7 @@ func TestFormats(t *testing.T) {
 		"members unheard of":           pushed(strings.Replace(plain, `"ruleId"`, `"position":{"a":[null,1.5]},"ruleId"`, 1)),
 		"EventBridge":                  bridge(cloudEvent(u)),
 		"EventBridge, lean data":       bridge(lean),
+		"EventBridge, published later": bridge(strings.Replace(cloudEvent(u), `"time":"2026-11-22T11:59:00Z"`, `"time":"2026-11-22T12:00:00Z"`, 1)),
 		"EventBridge, batch":           bridge("[" + cloudEvent(u) + "]"),
 		"EventBridge, through MNS":     pushed(inBase64(cloudEvent(u))),
 		"what OSS sends, with a token": bridge(plain),
