@@ -1,0 +1,292 @@
+package confirm
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/event"
+	"upcall/internal/feed"
+	"upcall/internal/testing/wait"
+)
+
+// numbered returns n keys.
+func numbered(prefix string, n int) (keys []string) {
+	for i := range n {
+		keys = append(keys, fmt.Sprintf("%s%03d", prefix, i))
+	}
+	return keys
+}
+
+// refuse answers as OSS does.
+func refuse(rw http.ResponseWriter, status int, headers ...string) {
+	for i := 0; i < len(headers); i += 2 {
+		rw.Header().Set(headers[i], headers[i+1])
+	}
+	rw.WriteHeader(status)
+}
+
+// TestThrottled: while OSS throttles, all wait, as long as it says; nothing is found or put off.
+func TestThrottled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	w.receiver(t)
+	w.begun(t)
+	var refused atomic.Int32
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if refused.Add(1) <= 20 {
+			refuse(rw, 503, "x-oss-qos-delay-time", "40")
+			return
+		}
+		serve.ServeHTTP(rw, r)
+	})
+	w.upload(t, numbered("k", 40)...)
+	w.waitFor(t, 40)
+	if n := w.count(t, "confirmations WHERE outcome = 'confirmed'"); n != 40 || w.count(t, "findings") > 0 {
+		t.Errorf("%d are confirmed, want 40", n)
+	}
+	if n := w.count(t, "confirm_retries"); n > 0 {
+		t.Errorf("%d were put off", n)
+	}
+}
+
+// TestPace: requests are limited to the rate, and pauses are at least what OSS asks for, and grow.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	p := newPacer(1000)
+	began := time.Now()
+	for range atOnce + 100 {
+		if err := p.wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took < 90*time.Millisecond {
+		t.Errorf("%d requests were sent in %v, at 1000 a second", atOnce+100, took)
+	}
+	var pauses []time.Duration
+	for range 12 {
+		p.slow(0)
+		p.slow(0) // one that was in flight, too
+		pauses = append(pauses, p.pause)
+		p.until = time.Now().Add(-time.Nanosecond)
+	}
+	if !slices.IsSorted(pauses) || pauses[0] != firstPause || pauses[1] != 2*firstPause || pauses[11] != slowest {
+		t.Errorf("pauses are %v", pauses)
+	}
+	p.fine(0)
+	if p.pause != 0 {
+		t.Errorf("the pause is %v after all is well", p.pause)
+	}
+	p.slow(10 * time.Second)
+	if left := time.Until(p.until); left < 9*time.Second {
+		t.Errorf("the pause is %v, OSS asked for 10 s", left)
+	}
+	p.fine(5 * time.Second)
+	if left := time.Until(p.until); left < 4*time.Second {
+		t.Errorf("the pause is %v though OSS held a request back", left)
+	}
+}
+
+// TestOSSCannotSay: no answer but that there is no object is ever a finding. What is wrong with one object
+// holds up no other; it is tried again, and is a dead letter in the end.
+func TestOSSCannotSay(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(rw http.ResponseWriter){
+		"forbidden": func(rw http.ResponseWriter) { refuse(rw, 403) },
+		"error":     func(rw http.ResponseWriter) { refuse(rw, 500) },
+		"moved":     func(rw http.ResponseWriter) { refuse(rw, 301, "Location", "http://127.0.0.1:1/") },
+		"cut": func(rw http.ResponseWriter) {
+			conn, _, err := rw.(http.Hijacker).Hijack()
+			if err == nil {
+				conn.Close()
+			}
+		},
+		"not a number": func(rw http.ResponseWriter) { refuse(rw, 200, "x-oss-hash-crc64ecma", "many") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.rollups(t)
+			worker, _ := w.receiver(t)
+			w.begun(t)
+			var works atomic.Bool
+			w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if strings.Contains(r.URL.Path, "bad") && !works.Load() {
+					answer(rw)
+					return
+				}
+				serve.ServeHTTP(rw, r)
+			})
+			w.upload(t, "bad", "good")
+			w.delete(t, "bad")
+			if diff := cmp.Diff([]string{"good confirmed object"}, w.waitFor(t, 1)); diff != "" {
+				t.Error(diff)
+			}
+			for n, step := range schedule {
+				wait.Until(t, fmt.Sprintf("attempt %d has failed", n+1), func() bool {
+					return w.count(t, "confirm_retries WHERE attempts = $1 AND due_at IS NOT NULL AND NOT differs", n+1) == 1
+				})
+				behind, err := worker.Behind(t.Context())
+				if err != nil || len(behind) != 1 || !strings.Contains(behind[0], "1 to be looked at again") {
+					t.Fatalf("behind: %q, %v", behind, err)
+				}
+				if name == "forbidden" && n == 2 { // the right was granted
+					works.Store(true)
+				}
+				w.clock.forward(step)
+				if works.Load() {
+					if diff := cmp.Diff([]string{"bad gone object", "good confirmed object"}, w.waitFor(t, 2)); diff != "" {
+						t.Error(diff)
+					}
+					return
+				}
+			}
+			wait.Until(t, "it is a dead letter", func() bool { return w.count(t, "confirm_retries WHERE due_at IS NULL AND problem <> ''") == 1 })
+			if n := w.count(t, "findings"); n > 0 || !strings.Contains(w.logs.String(), "upload cannot be confirmed") {
+				t.Errorf("%d findings, and the log says %s", n, w.logs)
+			}
+			if behind, err := worker.Behind(t.Context()); err != nil || len(behind) > 0 {
+				t.Errorf("a dead letter is waited for: %q, %v", behind, err)
+			}
+		})
+	}
+}
+
+// TestPoison: an event that cannot be read or asked for is a dead letter, and the others are confirmed.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	w.receiver(t)
+	w.begun(t)
+	unreadable, unthinkable, elsewhere := w.put(t, "unreadable", "x"), w.put(t, "unthinkable", "x"), w.put(t, "elsewhere", "x")
+	unthinkable.Callback.Object = strings.Repeat("k", 1500)
+	elsewhere.Callback.Bucket = "No Bucket"
+	tx, err := w.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) // it may be over
+	w.record(t, "upload_events", unreadable, unthinkable, elsewhere)
+	w.exec(t, "UPDATE upcall.upload_events SET crc64 = -5 WHERE id = $1", unreadable.ID)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.upload(t, numbered("k", 40)...)
+	for _, line := range w.waitFor(t, 40) {
+		if line[0] != 'k' || !strings.HasSuffix(line, "confirmed object") {
+			t.Error(line)
+		}
+	}
+	wait.Until(t, "the others are dead letters", func() bool { return w.count(t, "confirm_retries WHERE due_at IS NULL") == 3 })
+}
+
+// TestKilled: a receiver that is stopped anywhere, again and again, finds everything once in the end.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	_, stop := w.receiver(t)
+	w.begun(t)
+	slow := func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		time.Sleep(2 * time.Millisecond)
+		serve.ServeHTTP(rw, r)
+	}
+	w.gate.Between(slow)
+	const n = 300
+	var events []*event.Event
+	for i, key := range numbered("k", n) {
+		if events = append(events, w.put(t, key, key)); i%10 == 0 {
+			w.delete(t, key)
+		}
+	}
+	w.record(t, "upload_events", events...)
+	for kill := range 10 {
+		wait.Until(t, "some are settled", func() bool { return w.count(t, "confirmations") >= kill*20 })
+		stop()
+		_, stop = w.receiver(t)
+	}
+	w.waitFor(t, n)
+	if c, g := w.count(t, "confirmations WHERE outcome = 'confirmed'"), w.count(t, "findings WHERE kind = 'gone'"); c != n-n/10 || g != n/10 {
+		t.Errorf("%d are confirmed and %d gone, want %d and %d", c, g, n-n/10, n/10)
+	}
+	if asked := w.gate.Count(http.MethodHead); asked > n+10*2*chunk {
+		t.Errorf("%d objects were asked for, %d times", n, asked)
+	}
+}
+
+// TestTwoReceivers: one works, and the other when that one has stopped; with a sample, they agree.
+func TestTwoReceivers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	half := func(c *Config) { c.Mode = Mode{0.5} }
+	_, stop := w.receiver(t, half)
+	w.begun(t)
+	other, _ := w.receiver(t, half)
+	w.gate.Open()
+	events := w.upload(t, numbered("a", 60)...)
+	settled := func() {
+		t.Helper()
+		wait.Until(t, "all that are in the sample have an outcome", func() bool {
+			behind, err := other.Behind(t.Context())
+			return err == nil && len(behind) == 0
+		})
+	}
+	settled()
+	stop()
+	events = append(events, w.upload(t, numbered("b", 60)...)...)
+	settled()
+	sample := 0
+	for _, e := range events {
+		if (Mode{0.5}).includes(e.ID) {
+			sample++
+		}
+	}
+	if n := len(w.waitFor(t, sample)); n != sample || w.gate.Count(http.MethodHead) != sample {
+		t.Errorf("%d events of a sample of %d were confirmed with %d requests", n, sample, w.gate.Count(http.MethodHead))
+	}
+}
+
+// TestReplay: a cursor that is set back finds nothing again.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	worker, _ := w.receiver(t)
+	w.begun(t)
+	start, err := worker.config.Log.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []*event.Event
+	for _, key := range numbered("k", 10) {
+		events = append(events, w.put(t, key, key))
+	}
+	w.delete(t, events[3].Callback.Object)
+	w.put(t, events[4].Callback.Object, "another")
+	w.record(t, "upload_events", events...)
+	w.waitFor(t, 9)
+	wait.Until(t, "one waits", func() bool { return w.count(t, "confirm_retries") == 1 })
+	w.gate.Open()
+	err = pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) error { return feed.MoveConsumer(t.Context(), tx, Consumer, start) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.upload(t, "last")
+	w.waitFor(t, 10)
+	if n := w.gate.Count(http.MethodHead); n != 1 {
+		t.Errorf("%d objects were asked for, want the last", n)
+	}
+	if n := w.count(t, "findings"); n != 1 {
+		t.Errorf("%d findings, want 1", n)
+	}
+}
