@@ -23,8 +23,11 @@ func helpTexts() kong.Vars {
 		"listen":       "Public listener: the callback path, that of notifications if they are on, and nothing else.",
 		"max_events":   "Record at most this many callbacks with the token of one upload; 0 is no limit.",
 		"max_refusals": "Keep at most this many refused callbacks; 0 keeps none.",
-		"notify_grace": "How long a notification waits for its callback before it becomes an event; 0s is not at all.",
-		"notify_path":  "Path of OSS's event notifications, pushed by MNS or EventBridge.",
+		"confirm": "Which uploads to ask OSS about, whether their objects are what their callbacks said: off, all, or sample:0.01 " +
+			"for one in a hundred. It needs credentials with the right oss:GetObject.",
+		"confirm_grace": "How long after an object is found to be another one it is looked at again: a later upload may explain it.",
+		"notify_grace":  "How long a notification waits for its callback before it becomes an event; 0s is not at all.",
+		"notify_path":   "Path of OSS's event notifications, pushed by MNS or EventBridge.",
 		"notify_token": "What EventBridge sends as x-eventbridge-signature-token. Default none: its events are refused. " +
 			"Better in UPCALL_NOTIFY_TOKEN or a file that UPCALL_NOTIFY_TOKEN_FILE names.",
 		"notify_topics": "Topics of MNS that notifications may come from, as OWNER/TOPIC with the number of the account, separated by commas; " +

@@ -37,7 +37,10 @@ type serveCommand struct {
 	hookServeFlags
 	replyFlags
 	notifyFlags
+	confirmFlags
 	NotifyGrace time.Duration `name:"notify-grace" setting:"UPCALL_NOTIFY_GRACE" default:"2m" placeholder:"TIME" help:"${notify_grace}"`
+
+	cli.OSSFlags `group:"oss"`
 }
 
 // admissionFlags say which callbacks are acceptable, for serve and doctor.
@@ -187,6 +190,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.Reply, err = cmd.replyFlags.config(env)
 	faults.Add(err)
 	cfg.Notify, err = cmd.notifyFlags.config(env)
+	faults.Add(err)
+	cfg.Confirm, err = cmd.confirmFlags.config(&cmd.OSSFlags, env)
 	faults.Add(err)
 	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)

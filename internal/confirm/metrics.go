@@ -23,7 +23,8 @@ func newMetrics() *metrics {
 	return &metrics{
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_confirm_outcomes_total",
-			Help: "Events by what this receiver found their objects to be: confirmed, disputed, gone, or overwritten."}, []string{"outcome"}),
+			Help: "Events by what this receiver found their objects to be: confirmed, disputed, gone, or overwritten.",
+		}, []string{"outcome"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "upcall_confirm_requests_total",
 			Help: "Requests to OSS for objects by what it answered: found, missing, throttled, or failed."}, []string{"result"}),
@@ -33,7 +34,8 @@ func newMetrics() *metrics {
 			"Age of the oldest event that confirmation has not read yet. 0 at receivers that do not work for it."),
 		behind: gauge("upcall_confirm_lag_events",
 			"Events that confirmation has not read yet, up to 10000. 0 at receivers that do not work for it."),
-		waiting: gauge("upcall_confirm_waiting", "Events that are to be looked at again. 0 at receivers that do not work for confirmation."),
+		waiting: gauge("upcall_confirm_waiting",
+			"Events that are to be looked at again. 0 at receivers that do not work for confirmation."),
 		working: gauge("upcall_confirm_working", "1 at the receiver that works for confirmation."),
 	}
 }

@@ -34,7 +34,8 @@ func ParseMode(text string) (Mode, error) {
 	number, ok := strings.CutPrefix(text, "sample:")
 	share, err := strconv.ParseFloat(number, 64)
 	if !ok || err != nil || !(share > 0 && share <= 1) || strings.Trim(number, "0123456789.") != "" {
-		return Mode{}, fault.New(ErrMode, "", "write off, all, or sample:0.01 for one in a hundred", "%s is none of them", fault.Quote(text))
+		return Mode{}, fault.New(ErrMode, "", "write off, all, or sample:0.01 for one in a hundred",
+			"%s is none of them", fault.Quote(text))
 	}
 	return Mode{share}, nil
 }

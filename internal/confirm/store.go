@@ -182,7 +182,9 @@ func write(ctx context.Context, tx pgx.Tx, subjects []*subject, now time.Time) e
 			SELECT $6::uuid, $1, $2, $3, $7::jsonb, $5 FROM new WHERE $6::uuid IS NOT NULL ON CONFLICT DO NOTHING`,
 			e.ReceivedAt, e.ID, string(s.outcome), s.lookedAt, now, s.findingID(), []byte(s.found))
 		if s.outcome == gone {
-			removals = append(removals, eventstore.Removal{Bucket: e.Callback.Bucket, Object: e.Callback.Object, At: s.seenAt, Source: "confirm"})
+			removals = append(removals, eventstore.Removal{
+				Bucket: e.Callback.Bucket, Object: e.Callback.Object, At: s.seenAt, Source: "confirm",
+			})
 		}
 	}
 	if b.Len() > 0 {

@@ -80,7 +80,8 @@ type Worker struct {
 
 // New returns a worker, which works while Run runs.
 func New(config Config) (*Worker, error) {
-	if config.Pool == nil || config.Log == nil || config.Consumers == nil || config.OSS == nil || config.Logger == nil || !config.Mode.On() {
+	if config.Pool == nil || config.Log == nil || config.Consumers == nil || config.OSS == nil || config.Logger == nil ||
+		!config.Mode.On() {
 		return nil, errors.New("confirm config: Pool, Log, Consumers, OSS, Logger and a Mode that is on are required")
 	}
 	if config.Now == nil {

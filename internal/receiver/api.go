@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"upcall/internal/api"
+	"upcall/internal/confirm"
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
 	"upcall/internal/fold"
@@ -14,7 +15,7 @@ import (
 
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
-	folds *fold.Worker, queue *spool.Spool) (*api.Server, error) {
+	folds *fold.Worker, confirming *confirm.Worker, queue *spool.Spool) (*api.Server, error) {
 	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
 	// further on.
 	var behind []func(context.Context) ([]string, error)
@@ -26,7 +27,11 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 			return nil, nil
 		})
 	}
-	behind = append(behind, folds.Behind, deliveries.endpoints.Behind, rollups.Behind)
+	behind = append(behind, folds.Behind)
+	if confirming != nil {
+		behind = append(behind, confirming.Behind)
+	}
+	behind = append(behind, deliveries.endpoints.Behind, rollups.Behind)
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Behind: behind,
 		Logger: cfg.Logger, Now: cfg.Now})
 }

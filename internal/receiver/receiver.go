@@ -85,6 +85,9 @@ type Config struct {
 	// Notify has Path, Topics and Token of notify.Config. Default off.
 	Notify notify.Config
 
+	// Confirm configures confirmation. Default off.
+	Confirm *ConfirmConfig
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -232,7 +235,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		server.Add(notifications)
 	}
 
-	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, queue)
+	confirming, closeConfirm, err := cfg.newConfirm(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer within(closeTimeout, closeConfirm)
+	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue)
 	if err != nil {
 		return err
 	}
@@ -249,6 +257,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 			return eventstore.Erasures(ctx, janitor.Pool, since)
 		}}
 		workers.Go(func() { eraser.run(working) })
+	}
+	if confirming != nil {
+		registry.MustRegister(confirming.Collectors()...)
+		workers.Go(func() { confirming.Run(working) })
 	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, folds.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
