@@ -31,6 +31,7 @@ var editions = []string{
 	"70489bdd7c2dadc4",
 	"2597d84a45ead142",
 	"1f3d98f7f2228943",
+	"13285781508a4e74",
 }
 
 func TestEditionIsRaised(t *testing.T) {

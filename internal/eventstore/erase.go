@@ -272,8 +272,10 @@ func (x *Eraser) eraseEvents(ctx context.Context, table string, ledger bool, con
 // erase erases events, what roll-ups and perhaps the ledger have of them, and what applications answered.
 func (x *Eraser) erase(ctx context.Context, table string, events []Place, ledger bool) error {
 	times, ids := make([]time.Time, len(events)), make([]uuid.UUID, len(events))
+	var messages []uuid.UUID // that told what was found about them
 	for i, e := range events {
 		times[i], ids[i] = e.At, e.ID
+		messages = append(messages, event.FindingID(e.ID, event.Disputed), event.FindingID(e.ID, event.Gone))
 	}
 	return x.step(ctx, fmt.Sprintf(`
 		WITH erased AS (
@@ -285,7 +287,7 @@ func (x *Eraser) erase(ctx context.Context, table string, events []Place, ledger
 			WHERE o.generation IN (0, 1) AND o.bucket = erased.bucket AND o.object_key = erased.object_key AND o.event_id = erased.id
 			RETURNING 1
 		), attempts AS (
-			UPDATE upcall.hook_attempts SET answer = '' WHERE event_id = ANY ($3) AND answer <> '' RETURNING 1
+			UPDATE upcall.hook_attempts SET answer = '' WHERE event_id = ANY ($3 || $5) AND answer <> '' RETURNING 1
 		), issued AS (
 			UPDATE upcall.issued_uploads SET vars = '{}'
 			WHERE $4 AND upload_id IN (SELECT upload_id FROM erased) AND vars <> '{}' RETURNING 1
@@ -296,7 +298,7 @@ func (x *Eraser) erase(ctx context.Context, table string, events []Place, ledger
 		UPDATE upcall.erasures SET events = events + (SELECT count(*) FROM erased), objects = objects + (SELECT count(*) FROM objects),
 			attempts = attempts + (SELECT count(*) FROM attempts), issued = issued + (SELECT count(*) FROM issued),
 			refusals = refusals + (SELECT count(*) FROM refused)
-		WHERE id = $1`, table), x.id, times, ids, ledger)
+		WHERE id = $1`, table), x.id, times, ids, ledger, messages)
 }
 
 // objects erases what roll-ups have of events that retention has dropped.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/event"
 	"upcall/internal/testing/wait"
 )
 
@@ -287,4 +288,21 @@ func TestEraseGoesOnWithTheSame(t *testing.T) {
 	if found := holders(t, pool, theirNumber); len(found) > 0 {
 		t.Errorf("what was received since is in %v", found)
 	}
+}
+
+// TestEraseAnswersOfFindings: what applications answered when they were told of a finding is erased, too.
+func TestEraseAnswersOfFindings(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	e := theirEvent(`"`+theirName+`"`, at)
+	record(t, newRecorder(t, Config{Pool: pool}), e, false)
+	for _, id := range []uuid.UUID{e.ID, event.FindingID(e.ID, event.Disputed), event.FindingID(e.ID, event.Gone), uuid.New()} {
+		executeArgs(t, pool, `INSERT INTO upcall.hook_attempts (endpoint_id, event_id, reason, attempt, at, delivered, took, answer)
+			VALUES (gen_random_uuid(), $1, 'first', 1, now(), true, '1s', 'thanks')`, id)
+	}
+	erased, err := eraser(t, pool, nil).Erase(t.Context(), EraseRequest{Variable: "uid", Value: theirName})
+	if err != nil || erased.Attempts != 3 {
+		t.Errorf("erased %+v, %v; want 3 answers", erased, err)
+	}
+	wantRow(t, pool, 1, "SELECT count(*)::int FROM upcall.hook_attempts WHERE answer <> ''")
 }

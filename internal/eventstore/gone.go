@@ -7,6 +7,30 @@ import (
 	"time"
 )
 
+// dropFound deletes what was found about the events of a month, and what waits to be. The log loses these
+// findings without a word to readers, who have lost the events, too.
+func (x *expirer) dropFound(ctx context.Context, m month) error {
+	for _, table := range []string{"findings", "confirmations", "confirm_retries"} {
+		for {
+			began := time.Now()
+			tag, err := x.conn.Exec(ctx, fmt.Sprintf(`
+				DELETE FROM upcall.%[1]s WHERE ctid = ANY (ARRAY(
+					SELECT ctid FROM upcall.%[1]s WHERE event_received_at >= $1 AND event_received_at < $2 LIMIT $3))`, table),
+				m.begins, m.begins.AddDate(0, 1, 0), trimStep)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 0 {
+				break
+			}
+			if err := x.rest(ctx, began); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // noteGone records the end of what the log loses with a table of expired events, those of the
 // month that begins then, so that a reader whose cursor is before that learns of it.
 func (x *expirer) noteGone(ctx context.Context, begins time.Time, table string) error {

@@ -263,7 +263,7 @@ func (x *expirer) detachLocked(ctx context.Context, m month) error {
 	})
 }
 
-// drop deletes the ids of a detached month, and then the month.
+// drop deletes the ids of a detached month and what was found about its events, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
 	// Again, because events may have been recorded since.
 	if err := x.noteGone(ctx, m.begins, m.expired()); err != nil {
@@ -302,6 +302,9 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 		if err := x.rest(ctx, began); err != nil {
 			return err
 		}
+	}
+	if err := x.dropFound(ctx, m); err != nil {
+		return err
 	}
 	if _, err := x.conn.Exec(ctx, "DROP TABLE "+m.expired()); err != nil {
 		return err
