@@ -69,8 +69,9 @@ func (cmd *logCommand) index(ctx context.Context, out io.Writer, l *lab, request
 	return err
 }
 
-// finding compares it with and without what finds lost uploads: notifications, with the worker that
-// waits for their callbacks.
+// finding compares it with and without what finds lost uploads and confirms them: the path of
+// notifications, the worker that waits for their callbacks, and confirmation of one in a hundred, which
+// looks at what is two minutes old and so has less to do here than elsewhere.
 func (cmd *logCommand) finding(ctx context.Context, out io.Writer, l *lab, requests [][]byte) error {
 	middle, err := cmd.compare(ctx, out, l, requests, "finding", "what finds lost uploads", nil, func(own *lab) error {
 		own.args = []string{"--finding"}

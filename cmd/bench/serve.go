@@ -13,11 +13,13 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/cli"
+	"upcall/internal/confirm"
 	"upcall/internal/eventstore"
 	"upcall/internal/httpserver"
 	"upcall/internal/intake"
 	"upcall/internal/loadgen"
 	"upcall/internal/notify"
+	"upcall/internal/oss"
 	"upcall/internal/receiver"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
@@ -79,7 +81,14 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		cfg.Admission.TokenPolicy = admission.TokenOff
 	}
 	if cmd.Finding {
+		mode, err := confirm.ParseMode("sample:0.01")
+		if err != nil {
+			return err
+		}
 		cfg.Notify.Topics, cfg.NotifyGrace = []notify.Topic{{Owner: "1", Name: "bench"}}, receiver.DefaultNotifyGrace
+		// Nothing listens there: what is confirmed is as old as NotifyGrace, and gone before.
+		cfg.Confirm = &receiver.ConfirmConfig{Mode: mode, OSS: oss.Config{
+			Region: "cn-hangzhou", Endpoint: "http://127.0.0.1:9", AccessKeyID: "bench", AccessKeySecret: "bench"}}
 	}
 	if v := variantNamed(cmd.Variant); v.recorder != nil {
 		return cmd.imitate(ctx, v, cfg, public, admin)
