@@ -6,4 +6,5 @@ const (
 	LockPartitions = 0x75706361_6c6c0002 // to make and detach months of events
 	LockRetention  = 0x75706361_6c6c0003 // to drop what has expired
 	LockRefusals   = 0x75706361_6c6c0004 // to trim refused callbacks
+	LockReconcile  = 0x75706361_6c6c0005 // to begin or take over a run of reconcile
 )

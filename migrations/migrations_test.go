@@ -77,7 +77,8 @@ func TestUpAndDown(t *testing.T) {
 	before := migrations.State{Latest: migrations.Latest(), Pending: []string{
 		"0001_upload_events", "0002_issued_uploads", "0003_refusals", "0004_callback_ids_order", "0005_views", "0006_comments",
 		"0007_token_comments", "0008_log", "0009_hooks", "0010_key_roles", "0011_rollup", "0012_views",
-		"0013_erasures", "0014_days", "0015_same_upload", "0016_notifications", "0017_findings"}}
+		"0013_erasures", "0014_days", "0015_same_upload", "0016_notifications", "0017_findings",
+		"0018_reconcile"}}
 	after := latest
 
 	wantState(t, url, before)

@@ -87,6 +87,8 @@ func ReceiverRights() Rights {
 		"rollup_dead_letters": {"SELECT", "INSERT"},
 		"notifications":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"recovered_uploads":   {"SELECT", "INSERT", "DELETE"},
+		"reconcile_runs":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"reconcile_objects":   {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"},
 	}
 }
 

@@ -139,8 +139,9 @@ func TestLookupAnswers(t *testing.T) {
 		throttled, noHead bool   // noHead: Head says that there is no object
 		wantDelay         time.Duration
 	}{
-		"requests":            {status: 503, code: "TotalQpsLimitExceeded", throttled: true},
-		"with a delay":        {status: 503, code: "TotalQpsLimitExceeded", delay: "1500", throttled: true, wantDelay: 1500 * time.Millisecond},
+		"requests": {status: 503, code: "TotalQpsLimitExceeded", throttled: true},
+		"with a delay": {status: 503, code: "TotalQpsLimitExceeded", delay: "1500", throttled: true,
+			wantDelay: 1500 * time.Millisecond},
 		"with no number":      {status: 503, code: "TotalQpsLimitExceeded", delay: "soon", throttled: true},
 		"with a negative one": {status: 503, code: "TotalQpsLimitExceeded", delay: "-5", throttled: true},
 		"other throttling":    {status: 503, code: "DownloadTrafficRateLimitExceeded", throttled: true},

@@ -117,6 +117,24 @@ func (s *Stream) Discard(ctx context.Context) error {
 func (c *Client) Read(ctx context.Context, bucket, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
+	body, err := c.Open(ctx, bucket, key)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	content, err := io.ReadAll(io.LimitReader(body, mostRead+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("get object: %w", err)
+	case len(content) > mostRead:
+		return nil, fmt.Errorf("get object: %s is larger than %d bytes", key, mostRead)
+	}
+	return content, nil
+}
+
+// Open returns the content of an object as a stream. The error wraps [ErrNoObject] if there is none.
+// The context is for the whole stream.
+func (c *Client) Open(ctx context.Context, bucket, key string) (io.ReadCloser, error) {
 	result, err := c.sdk.GetObject(ctx, &sdk.GetObjectRequest{Bucket: &bucket, Key: &key})
 	if err != nil {
 		err = failed("get object", err)
@@ -125,13 +143,5 @@ func (c *Client) Read(ctx context.Context, bucket, key string) ([]byte, error) {
 		}
 		return nil, err
 	}
-	defer result.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(result.Body, mostRead+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("get object: %w", err)
-	case len(content) > mostRead:
-		return nil, fmt.Errorf("get object: %s is larger than %d bytes", key, mostRead)
-	}
-	return content, nil
+	return result.Body, nil
 }

@@ -1,0 +1,2 @@
+DROP TABLE upcall.reconcile_objects;
+DROP TABLE upcall.reconcile_runs;
