@@ -28,6 +28,8 @@ type commands struct {
 	Log     logCommand     `cmd:"" help:"Measure what the log and its readers cost the intake."`
 	Rollup  rollupCommand  `cmd:"" help:"Measure what the roll-ups cost the intake, and how far they are behind."`
 
+	Reconcile reconcileCommand `cmd:"" help:"Compare a bucket of ten million objects with the log, and kill the receiver meanwhile."`
+
 	AnalystData analystDataCommand `cmd:"" help:"Fill a database with a year of plausible uploads, and count them."`
 
 	Queries queriesCommand `cmd:"" help:"Measure how long the questions of docs/queries.md take."`
