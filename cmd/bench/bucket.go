@@ -33,8 +33,10 @@ type bucket struct {
 	lists, heads atomic.Int64
 }
 
+// bucketOf returns a bucket with so many objects at least.
 func bucketOf(objects int, at time.Time) *bucket {
-	return &bucket{blocks: (objects + blockSize - 1) / blockSize, at: at}
+	listed := blockSize - len(vanishedPlaces)
+	return &bucket{blocks: (objects + listed - 1) / listed, at: at}
 }
 
 func (b *bucket) size() int { return b.blocks * blockSize }

@@ -33,7 +33,10 @@ func helpTexts() kong.Vars {
 		"notify_topics": "Topics of MNS that notifications may come from, as OWNER/TOPIC with the number of the account, separated by commas; " +
 			"see docs/notifications.md. Default none: off, unless there is a token.",
 		"public_url": "The callback URL as OSS sees it, if a proxy changes the path.",
-		"reply_body": "Where the application's object goes: member (reply of our answer) or replace (it is the whole answer).",
+		"reconcile_every": "Compare each of the buckets with the log so often, for example 24h. Needs --buckets and access to OSS. " +
+			"Default 0s: never; see docs/reconcile.md.",
+		"reconcile_grace": "Leave objects alone that are younger than this: their callback may still be on its way.",
+		"reply_body":      "Where the application's object goes: member (reply of our answer) or replace (it is the whole answer).",
 		"reply_secret": "Secret that signs calls of the reply hook: whsec_ and Base64. " +
 			"Better in UPCALL_REPLY_SECRET or a file that UPCALL_REPLY_SECRET_FILE names.",
 		"reply_timeout": "How long to wait for the application; 0s is as long as OSS allows, 3.8s in all.",
@@ -65,6 +68,12 @@ func helpTexts() kong.Vars {
 		"hook_on": "What to tell of: recorded; disputed (the object is not what its callback said) and gone, which are found with " +
 			"UPCALL_CONFIRM. Repeat it for several. Default recorded.",
 		"hook_var": "Only of uploads with this value of a custom variable, named without x:. Repeat it for several variables.",
+
+		// receiver reconcile.
+		"reconcile_inventory": "Read this inventory of the bucket, a directory or oss://BUCKET/PREFIX with manifest.json, " +
+			"instead of listing the bucket.",
+		"reconcile_retention": "What is older is not recorded. As the receivers have it; by default all is.",
+		"reconcile_since":     "Only objects that were stored from then on: 2026-11-26 for a day in UTC, or 2026-11-26T08:00:00Z.",
 
 		// receiver export.
 		"export_out": "A file that ends in .csv, .jsonl or .parquet, a directory, oss://BUCKET/PREFIX, or - for standard output. Required.",

@@ -6,6 +6,7 @@
 //	receiver feed         show how far the log of events can be read, or repair it
 //	receiver rebuild      count hourly roll-ups and objects again
 //	receiver export       write events to CSV, JSON lines or Parquet, here or in OSS
+//	receiver reconcile    compare a bucket with the log, and record what no callback told of
 //	receiver publication  publish new events for logical replication
 //	receiver hooks        have applications told of uploads over HTTP
 //	receiver index        make queries by a variable quick
@@ -41,6 +42,7 @@ type commands struct {
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Rebuild     rebuildCommand     `cmd:"" help:"Count all events again for hourly counts and objects, while receivers serve."`
 	Export      exportCommand      `cmd:"" help:"Write events to CSV, JSON lines or Parquet, here or in OSS."`
+	Reconcile   reconcileCommand   `cmd:"" help:"Compare a bucket with the log, and record the uploads that no callback told of."`
 	Publication publicationCommand `cmd:"" help:"Publish new events for logical replication, or end that."`
 	Hooks       hooksCommand       `cmd:"" help:"Have applications told of uploads over HTTP."`
 	Keys        keysCommand        `cmd:"" help:"Create, list or revoke keys of the API on the admin listener."`
@@ -54,6 +56,6 @@ type commands struct {
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 	program := cli.Program{Name: "receiver", Description: description, Vars: helpTexts().CloneWith(cli.OSSHelp()),
-		Groups: []kong.Group{{Key: "oss", Title: "Access to OSS, for --out oss://…:"}}}
+		Groups: []kong.Group{{Key: "oss", Title: "Access to OSS:"}}}
 	return program.Run(ctx, &commands{}, args, env, std)
 }

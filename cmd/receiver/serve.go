@@ -38,6 +38,7 @@ type serveCommand struct {
 	replyFlags
 	notifyFlags
 	confirmFlags
+	reconcileServeFlags
 	NotifyGrace time.Duration `name:"notify-grace" setting:"UPCALL_NOTIFY_GRACE" default:"2m" placeholder:"TIME" help:"${notify_grace}"`
 
 	cli.OSSFlags `group:"oss"`
@@ -192,6 +193,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.Notify, err = cmd.notifyFlags.config(env)
 	faults.Add(err)
 	cfg.Confirm, err = cmd.confirmFlags.config(&cmd.OSSFlags, env)
+	faults.Add(err)
+	cfg.Reconcile, err = cmd.reconcileServeFlags.config(&cmd.OSSFlags, env)
 	faults.Add(err)
 	cfg.Proxies, err = httpserver.ParseProxies(cmd.TrustedProxies)
 	faults.Add(err)

@@ -88,6 +88,9 @@ type Config struct {
 	// Confirm configures confirmation. Default off.
 	Confirm *ConfirmConfig
 
+	// Reconcile configures regular comparisons of buckets with the log. Default none.
+	Reconcile ReconcileConfig
+
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -102,7 +105,7 @@ func (cfg Config) Check() error {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
 	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check(),
-		cfg.notify().Check(), checkGrace(cfg.NotifyGrace))
+		cfg.notify().Check(), checkGrace(cfg.NotifyGrace), cfg.checkReconcile())
 }
 
 // gcPercent replaces Go's default of 100. What a callback leaves behind is short-lived and the
@@ -240,6 +243,11 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, closeConfirm)
+	comparisons, closeComparisons, err := cfg.newComparisons(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer within(closeTimeout, closeComparisons)
 	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue)
 	if err != nil {
 		return err
@@ -261,6 +269,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if confirming != nil {
 		registry.MustRegister(confirming.Collectors()...)
 		workers.Go(func() { confirming.Run(working) })
+	}
+	if comparisons != nil {
+		registry.MustRegister(comparisons.Metrics.Collectors()...)
+		workers.Go(func() { comparisons.Run(working) })
 	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, folds.Run, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)

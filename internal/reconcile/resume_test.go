@@ -186,7 +186,9 @@ func TestTakenOver(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := Run(t.Context(), w.config(t, b)); !errors.Is(err, ErrLost) {
+	cfg := w.config(t, b)
+	cfg.Lease = time.Hour // so that it is not renewed meanwhile
+	if _, err := Run(t.Context(), cfg); !errors.Is(err, ErrLost) {
 		t.Errorf("%v, want ErrLost", err)
 	}
 	if n := w.number(t, "SELECT count(*) FROM upcall.reconcile_runs WHERE holder = 'another' AND ended_at IS NULL"); n != 1 {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +91,11 @@ func TestRun(t *testing.T) {
 	got = w.reconcile(t, w.config(t, b))
 	if diff := cmp.Diff(want, got.Counts); diff != "" {
 		t.Errorf("run (-want +got):\n%s", diff)
+	}
+	for _, key := range b.heads { // others are known without a request
+		if !strings.HasPrefix(key, "missing/") && !strings.HasPrefix(key, "vanished/") {
+			t.Errorf("OSS was asked for %s", key)
+		}
 	}
 	if share := 5. / 11; got.LostShare != share {
 		t.Errorf("lost share %v, want %v", got.LostShare, share)
@@ -228,8 +234,9 @@ func TestIdentity(t *testing.T) {
 	// As if the roll-up had lost it: the log tells of it by its upload.
 	w.counted(t)
 	w.exec(t, "DELETE FROM upcall.rollup_objects")
-	if got := w.reconcile(t, w.config(t, b)).Counts; got != (Counts{Listed: 1, Known: 1}) {
-		t.Errorf("%+v", got)
+	b.heads = nil
+	if got := w.reconcile(t, w.config(t, b)).Counts; got != (Counts{Listed: 1, Known: 1}) || len(b.heads) > 0 {
+		t.Errorf("%+v, OSS was asked for %q", got, b.heads)
 	}
 }
 
