@@ -28,6 +28,12 @@ COMMENT ON COLUMN upcall.notifications.noticed_at  IS 'When a receiver wrote it,
 COMMENT ON COLUMN upcall.notifications.settled_at  IS 'When it was settled, by the receiver''s clock. Null while it waits.';
 COMMENT ON COLUMN upcall.notifications.outcome     IS 'What became of it: known, because another event tells of the upload; recorded; foreign, because nothing says that the upload was issued; revoked; too_old; removal; or refused by the database. Null while it waits.';
 
+COMMENT ON TABLE upcall.upload_events IS 'One row for each signed upload callback of OSS, and for each upload that only a notification or a listing told of when it was recorded. Partitioned by month of received_at (UTC); upload_events_2026_11 holds November 2026.';
+COMMENT ON COLUMN upcall.upload_events.id          IS 'Identity of the event: a digest of the callback''s signed content; of other sources, of source, bucket, key, and request id or ETag and time. Never null. Unique through callback_ids.';
+COMMENT ON COLUMN upcall.upload_events.received_at IS 'When the receiver had read the callback, by its own clock. Of other sources, when the object was stored, by OSS''s clock. Never null.';
+COMMENT ON COLUMN upcall.upload_events.upload_id   IS 'The issued upload that this is, from its token; of other sources also from the ledger, by bucket and key. Null when the callback had no valid token and none was required.';
+COMMENT ON COLUMN upcall.upload_events.source      IS 'What told of the upload: callback, notification or reconcile. Never null.';
+
 CREATE TABLE upcall.recovered_uploads (
     event_id     uuid        PRIMARY KEY,
     received_at  timestamptz NOT NULL,

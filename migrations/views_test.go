@@ -32,6 +32,7 @@ var editions = []string{
 	"2597d84a45ead142",
 	"1f3d98f7f2228943",
 	"13285781508a4e74",
+	"d73e2996ed55a049",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -237,7 +237,9 @@ func (w *Worker) issued(ctx context.Context, unknown []*event.Event, became map[
 		switch {
 		case chosen.ID != uuid.Nil:
 			e.UploadID = uuid.NullUUID{UUID: chosen.ID, Valid: true}
-			e.Callback.Vars = chosen.EventVars()
+			if len(e.Callback.Vars) == 0 {
+				e.Callback.Vars = chosen.EventVars()
+			}
 			for i := range found { // another notification of this batch is not of the same use
 				found[i].Used = found[i].Used || found[i].ID == chosen.ID
 			}

@@ -9,8 +9,8 @@ WHERE NOT EXISTS (
 );
 
 COMMENT ON VIEW upcall.upload_log IS 'Each upload once, however often it was told of. Give a range of received_at: only its months are read then.';
-COMMENT ON COLUMN upcall.upload_log.id           IS 'Identity of the event: a digest of the callback''s signed content. Never null.';
-COMMENT ON COLUMN upcall.upload_log.received_at  IS 'When the receiver had read the callback, by its own clock. Never null.';
+COMMENT ON COLUMN upcall.upload_log.id           IS 'Identity of the event: a digest of the callback''s signed content; of what a notification or a listing told, of bucket, key, and request id or ETag and time. Never null.';
+COMMENT ON COLUMN upcall.upload_log.received_at  IS 'When the receiver had read the callback, by its own clock. Of what a notification or a listing told, when the object was stored, by OSS''s clock. Never null.';
 COMMENT ON COLUMN upcall.upload_log.bucket       IS 'Bucket of the object. Null if neither the body nor the x-oss-bucket header named it.';
 COMMENT ON COLUMN upcall.upload_log.object_key   IS 'Full object key. Null if the body did not hold it.';
 COMMENT ON COLUMN upcall.upload_log.etag         IS 'ETag of the object, without quotes. Null if the body did not hold it.';
