@@ -263,8 +263,8 @@ const (
 
 // lookKind finds which events are not to be recorded.
 //
-// An event without an upload is looked for in the objects of the roll-ups, and in what those have not read
-// yet. One that has neither an upload nor bucket and key, or no request id, cannot be found.
+// The events of an upload are found by callback_ids, in one index whatever the number of months. An event
+// without an upload is looked for in the objects of the roll-ups, and in what those have not read yet. One that has neither an upload nor bucket and key, or no request id, cannot be found.
 var lookKind = kind[recoveredRow]{
 	fields: lookFields,
 	insert: newStatement("upcall_recover_look", `
@@ -276,8 +276,10 @@ var lookKind = kind[recoveredRow]{
 		SELECT id, verdict FROM (
 			SELECT id, CASE
 				WHEN EXISTS (SELECT FROM upcall.callback_ids c WHERE c.upload_id = coalesce(g.upload_id, `+noUpload+`) AND c.id = g.id)
-					OR EXISTS (SELECT FROM upcall.upload_events e WHERE e.upload_id = g.upload_id
-						AND (`+plainETag+` = g.plain_etag OR e.request_id = g.short_id))
+					OR EXISTS (SELECT FROM upcall.callback_ids c CROSS JOIN LATERAL (
+						SELECT etag, request_id FROM upcall.upload_events there
+						WHERE there.received_at = c.received_at AND there.id = c.id OFFSET 0
+					) AS e WHERE c.upload_id = g.upload_id AND (`+plainETag+` = g.plain_etag OR e.request_id = g.short_id))
 					OR EXISTS (SELECT FROM unread WHERE unread.request_id = g.short_id)
 					OR EXISTS (SELECT FROM upcall.recovered_uploads r WHERE r.request_id = g.short_id)
 					OR EXISTS (SELECT FROM upcall.rollup_objects o
