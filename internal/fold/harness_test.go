@@ -34,7 +34,12 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
-	w := &world{url: dbtest.URL(t), now: noon}
+	return worldAt(t, dbtest.URL(t), change)
+}
+
+func worldAt(t testing.TB, url string, change func(*Config)) *world {
+	t.Helper()
+	w := &world{url: url, now: noon}
 	w.pool = dbtest.Open(t, w.url, eventstore.Open)
 	if err := eventstore.EnsurePartitions(t.Context(), w.pool, noon); err != nil {
 		t.Fatal(err)
