@@ -81,6 +81,11 @@ func TestOutcomes(t *testing.T) {
 			first.ReceivedAt, second.ReceivedAt = second.ReceivedAt, first.ReceivedAt
 			w.record(t, "upload_events", second, first)
 		}, []string{"confirmed object", "overwritten object"}, nil},
+		"the same after an earlier upload": {func(key string) {
+			earlier, first, second := w.put(t, key, "earlier"), w.put(t, key, "first"), w.put(t, key, "second one")
+			first.ReceivedAt, second.ReceivedAt = second.ReceivedAt, first.ReceivedAt
+			w.record(t, "upload_events", earlier, second, first)
+		}, []string{"confirmed object", "overwritten object", "overwritten object"}, nil},
 		"told twice": {func(key string) { // the same upload: neither overwrites the other
 			e := w.put(t, key, "x")
 			w.put(t, key, "another")

@@ -279,15 +279,21 @@ func TestReplay(t *testing.T) {
 	w.record(t, "upload_events", events...)
 	w.waitFor(t, 9)
 	wait.Until(t, "one waits", func() bool { return w.count(t, "confirm_retries") == 1 })
-	w.gate.Open()
+	var again atomic.Int32
+	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if !strings.HasSuffix(r.URL.Path, "/last") {
+			again.Add(1)
+		}
+		serve.ServeHTTP(rw, r)
+	})
 	err = pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) error { return feed.MoveConsumer(t.Context(), tx, Consumer, start) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.upload(t, "last")
 	w.waitFor(t, 10)
-	if n := w.gate.Count(http.MethodHead); n != 1 {
-		t.Errorf("%d objects were asked for, want the last", n)
+	if n := again.Load(); n > 0 {
+		t.Errorf("%d objects were asked for again", n)
 	}
 	if n := w.count(t, "findings"); n != 1 {
 		t.Errorf("%d findings, want 1", n)

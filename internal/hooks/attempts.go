@@ -127,7 +127,8 @@ func insertAttempts(ctx context.Context, pool *pgxpool.Pool, attempts []Attempt)
 	_, err := eventstore.Exec(ctx, pool, "", `
 		INSERT INTO upcall.hook_attempts
 			(endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer, kind)
-		SELECT endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took * interval '1 millisecond', problem, answer, kind
+		SELECT endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took * interval '1 millisecond', problem,
+			answer, kind
 		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::integer[], $6::timestamptz[], $7::boolean[],
 			$8::integer[], $9::float8[], $10::text[], $11::text[], $12::text[])
 			AS a (endpoint_id, event_id, received_at, reason, attempt, at, delivered, status, took, problem, answer, kind)`, nil,
@@ -158,7 +159,8 @@ func (e *Endpoints) Attempts(ctx context.Context, endpoint string, before time.T
 // endpoints, the latest first.
 func (e *Endpoints) AttemptsOf(ctx context.Context, id uuid.UUID) ([]Attempt, error) {
 	ids := []uuid.UUID{id, event.FindingID(id, webhook.Disputed), event.FindingID(id, webhook.Gone)}
-	return e.listAttempts(ctx, "event_id = ANY ($1) AND at > $2 ORDER BY at DESC LIMIT $3", ids, e.config.Now().Add(-keepAttempts), maxListed)
+	return e.listAttempts(ctx, "event_id = ANY ($1) AND at > $2 ORDER BY at DESC LIMIT $3",
+		ids, e.config.Now().Add(-keepAttempts), maxListed)
 }
 
 func (e *Endpoints) listAttempts(ctx context.Context, condition string, args ...any) ([]Attempt, error) {
@@ -198,7 +200,8 @@ func (e *Endpoints) Failed(ctx context.Context, endpoint string, dead bool, limi
 	}
 	all := []Waiting{}
 	_, err := eventstore.Exec(ctx, e.config.Pool, "", `
-		SELECT r.endpoint_id, e.name, r.event_id, r.kind, r.received_at, r.due_at IS NULL, r.attempts, r.due_at, r.status, r.problem, r.failed_at
+		SELECT r.endpoint_id, e.name, r.event_id, r.kind, r.received_at, r.due_at IS NULL, r.attempts, r.due_at, r.status, r.problem,
+			r.failed_at
 		FROM upcall.hook_retries r JOIN upcall.hook_endpoints e ON e.id = r.endpoint_id
 		WHERE ($1::uuid IS NULL OR r.endpoint_id = $1) AND (r.due_at IS NULL) = $2 AND e.state <> 'removing'
 		ORDER BY r.failed_at DESC NULLS LAST, r.event_id LIMIT $3`, func(rows pgx.Rows) (err error) {

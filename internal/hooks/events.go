@@ -28,13 +28,14 @@ func (l *lane) loadEvents(ctx context.Context, due []*delivery) error {
 			AS about ON wanted.kind <> 'recorded'
 		CROSS JOIN LATERAL (
 			SELECT `+eventstore.EventColumns()+` FROM upcall.upload_events
-			WHERE received_at = wanted.at AND id = CASE wanted.kind WHEN 'recorded' THEN wanted.id ELSE about.event_id END OFFSET 0) AS entry`,
+			WHERE received_at = wanted.at AND id = CASE wanted.kind WHEN 'recorded' THEN wanted.id ELSE about.event_id END
+			OFFSET 0) AS entry`,
 		func(rows pgx.Rows) error {
 			for rows.Next() {
 				var id uuid.UUID
 				one, finding := new(event.Event), feed.Finding{}
-				fields := append([]any{&id, (*[]byte)(&finding.Found), (*zeronull.Timestamptz)(&finding.At)}, eventstore.EventFields(one)...)
-				if err := rows.Scan(fields...); err != nil {
+				fields := []any{&id, (*[]byte)(&finding.Found), (*zeronull.Timestamptz)(&finding.At)}
+				if err := rows.Scan(append(fields, eventstore.EventFields(one)...)...); err != nil {
 					return err
 				}
 				d := byID[id]

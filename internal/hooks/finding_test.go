@@ -105,8 +105,8 @@ func TestFindingsSince(t *testing.T) {
 	old := w.upload(t, "old", 2)
 	w.find(t, webhook.Disputed, old[0])
 	w.exec(t, "UPDATE upcall.findings SET found_at = now() - interval '1 hour'")
-	_, _, err := w.Add(t.Context(), Settings{Name: "since", URL: app.URL, Filter: Filter{On: []webhook.Kind{webhook.Recorded, webhook.Disputed}}},
-		app.secret, Start{Since: time.Now().Add(-time.Minute)})
+	both := Filter{On: []webhook.Kind{webhook.Recorded, webhook.Disputed}}
+	_, _, err := w.Add(t.Context(), Settings{Name: "since", URL: app.URL, Filter: both}, app.secret, Start{Since: time.Now().Add(-time.Minute)})
 	if err != nil {
 		t.Fatal(err)
 	}
