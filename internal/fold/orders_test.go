@@ -126,6 +126,16 @@ func TestOrders(t *testing.T) {
 		t.Errorf("plain queries and what is kept differ: %v\n%s", err, strings.Join(lines, "\n"))
 	}
 	w.totals(t, tales)
+
+	// Counted anew, when all is there at once.
+	if err := rollup.Rebuild(t.Context(), w.pool); err != nil {
+		t.Fatal(err)
+	}
+	counted()
+	for _, of := range tales {
+		w.check(t, of, held)
+	}
+	w.totals(t, tales)
 }
 
 // want returns the source by which an upload is to be counted.
@@ -288,7 +298,11 @@ func (w *world) rollups(t *testing.T) (counted func()) {
 			if err != nil {
 				t.Error(err)
 			}
-			return len(behind) == 0
+			p, err := worker.Progress(context.Background())
+			if err != nil {
+				t.Error(err)
+			}
+			return len(behind) == 0 && p.Done
 		})
 		stop()
 		<-done
