@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos lost fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ chaos: ## kill receivers, stop PostgreSQL and fail over under callbacks and deli
 	go run ./cmd/chaos loss --verbose --others 2
 	go run ./cmd/chaos rollup --verbose
 	go run ./cmd/chaos --verbose
+
+lost: ## lose callbacks and notifications of UPLOADS=1000 uploads, also while the receiver is killed, and find all again
+	UPCALL_TEST_LOST=$(or $(UPLOADS),1000) go test -count=1 -timeout 15m -v -run '^TestLostCallbacks$$' ./internal/e2e
 
 fuzz: ## fuzz every parser, 20 seconds each
 	@set -e; go list ./... | while read -r pkg; do \
