@@ -236,3 +236,34 @@ func TestBehind(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestOutage loses all connections again and again, as in a failover, and compares what a run finds in the end.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t), newBucket()
+	want := w.fill(t, b, 6000)
+	var mu sync.Mutex
+	requests := 0
+	lose := func() {
+		mu.Lock()
+		requests++
+		due := requests == 3 || requests%150 == 0
+		mu.Unlock()
+		if due {
+			w.exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'upcall'`)
+		}
+	}
+	b.onList = func(int, oss.Listing) error { lose(); return nil }
+	b.onHead = func(string) { lose() }
+	got := w.reconcile(t, w.config(t, b))
+	if diff := cmp.Diff(want, got.Counts); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := w.number(t, "SELECT count(*) FROM upcall.reconcile_runs WHERE stage = 'done' AND fence > 1"); n != 1 {
+		t.Error("the run was not resumed")
+	}
+	if n := w.number(t, "SELECT count(*) FROM upcall.upload_events WHERE source = 'reconcile'"); n != 350 {
+		t.Errorf("%d events", n)
+	}
+}

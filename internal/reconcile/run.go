@@ -8,15 +8,19 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"upcall/internal/event"
+	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
 	"upcall/internal/ossrule"
 	"upcall/internal/rollup"
+	"upcall/migrations"
 )
 
 // Defaults of a [Config].
@@ -136,6 +140,8 @@ type run struct {
 	now     time.Time // when this process began: what is younger than the grace before it is left alone
 	kept    time.Time // events before this are dropped by retention, or will be
 
+	progressed bool // something was committed
+
 	saving sync.Mutex // held while the record is changed and written
 	record
 	expected int64 // objects in the bucket, about
@@ -144,14 +150,47 @@ type run struct {
 // Run compares a bucket with the log. If a run of the same kind was interrupted, it goes on with that.
 // The error wraps [ErrRunning], [ErrLost], [ErrBehind], [ErrInventory] or event.ErrUnavailable, or is
 // that of a request to OSS. After an error that may pass, and if ctx ends, the run can be resumed.
+//
+// While PostgreSQL is unavailable, it waits, and then goes on from what is committed.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.Check(); err != nil {
 		return Result{}, err
 	}
 	cfg = cfg.withDefaults()
+	for began := time.Now(); ; {
+		result, progressed, err := runOnce(ctx, cfg)
+		if progressed {
+			began = time.Now()
+		}
+		if err == nil || ctx.Err() != nil || !unavailable(err) || time.Since(began) > outage {
+			cfg.Metrics.ended(cfg.Bucket, result.Counts, err, cfg.Now())
+			return result, err
+		}
+		cfg.Logger.WarnContext(ctx, "comparison waits for the database", slog.String("error", fault.Line(err.Error())))
+		if err := sleep(ctx, outagePause); err != nil {
+			return result, err
+		}
+	}
+}
+
+const (
+	// outage is how long a run waits for PostgreSQL, which it asks every outagePause.
+	outage, outagePause = 10 * time.Minute, 2 * time.Second
+)
+
+// unavailable reports whether an error is about PostgreSQL, and may pass: it is about the connection, or
+// its SQLSTATE is of a class that other connections or times do not have.
+func unavailable(err error) bool {
+	code := migrations.ServerError(err).Code
+	return errors.Is(err, event.ErrUnavailable) && eventstore.Mistake(err) == nil &&
+		(code == "" || slices.Contains([]string{"08", "25", "26", "40", "53", "55", "57", "58"}, code[:2]))
+}
+
+// runOnce is Run until PostgreSQL is unavailable. It reports whether anything was committed.
+func runOnce(ctx context.Context, cfg Config) (result Result, progressed bool, err error) {
 	row, resumed, err := acquireSoon(ctx, cfg)
 	if err != nil {
-		return Result{}, err
+		return Result{}, false, err
 	}
 	r := &run{Config: cfg, caller: newCaller(cfg.OSS, cfg.Rate, cfg.Metrics, cfg.Now), record: row, resumed: resumed, now: cfg.Now()}
 	if cfg.Grace < 0 {
@@ -161,11 +200,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.keep(working, row.id, row.fence, stop) })
 	err = r.stages(working)
+	if cause := context.Cause(working); cause != nil && ctx.Err() == nil {
+		err = cause // the keeper's
+	}
 	stop(nil)
 	keeper.Wait()
-	if cause := context.Cause(working); errors.Is(cause, ErrLost) {
-		err = ErrLost
-	}
 	if !errors.Is(err, ErrLost) {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -175,8 +214,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		}
 		err = errors.Join(err, r.release(bounded, final))
 	}
-	cfg.Metrics.ended(r.Bucket, r.counts, err, cfg.Now())
-	return r.result(), err
+	return r.result(), r.progressed, err
 }
 
 // resumes reports whether a run that ended with the error can be resumed.

@@ -125,10 +125,13 @@ func acquire(ctx context.Context, cfg Config) (r record, resumed bool, err error
 			VALUES ($1, $2, $3, $4, $5, 'list', $6, $7, $8, now() + $9::interval, 1) RETURNING `+recordColumns,
 			cfg.Bucket, cfg.Prefix, since, inventory, cfg.DryRun, now, listedAt, cfg.Holder, cfg.Lease).Scan(r.fields()...)
 	})
-	if err != nil {
-		return record{}, false, fmt.Errorf("begin run: %w", err)
+	switch {
+	case err == nil:
+		return r, resumed, nil
+	case !errors.Is(err, ErrRunning) && !errors.Is(err, errNotDue):
+		err = eventstore.Unavailable(err)
 	}
-	return r, resumed, nil
+	return record{}, false, fmt.Errorf("begin run: %w", err)
 }
 
 // clear removes what former runs listed, except those that can be resumed. At most one run is under way,
@@ -139,7 +142,7 @@ func (r *run) clear(ctx context.Context) error {
 		WHERE ended_at IS NULL AND run_id <> $1 AND (begun_at <= $3 OR bucket = $4 AND prefix = $5 AND dry_run = $6)`, nil,
 		r.id, r.Now(), r.Now().Add(-resumable), r.Bucket, r.Prefix, r.DryRun)
 	if err != nil {
-		return fmt.Errorf("end interrupted runs: %w", err)
+		return fmt.Errorf("end interrupted runs: %w", eventstore.Unavailable(err))
 	}
 	err = eventstore.Transact(ctx, r.Pool, func(tx pgx.Tx) error {
 		if err := r.save(ctx, tx); err != nil {
@@ -170,7 +173,7 @@ func (r *run) clear(ctx context.Context) error {
 			SELECT run_id FROM upcall.reconcile_runs ORDER BY run_id DESC OFFSET $1 LIMIT 1)`, nil, keptRuns)
 	}
 	if err != nil {
-		return fmt.Errorf("remove former runs: %w", err)
+		return fmt.Errorf("remove former runs: %w", eventstore.Unavailable(err))
 	}
 	return nil
 }
@@ -213,9 +216,15 @@ func (r *run) commitLocked(ctx context.Context, next record, work func(pgx.Tx) e
 		}
 		return work(tx)
 	})
-	if err != nil {
-		r.record = before
+	switch {
+	case err == nil:
+		r.progressed = true
+		return nil
+	case errors.Is(err, ErrLost), migrations.ServerError(err).Code == uniqueViolation:
+	default:
+		err = eventstore.Unavailable(err)
 	}
+	r.record = before
 	return err
 }
 
@@ -235,8 +244,11 @@ func (r *run) keep(ctx context.Context, id, fence int64, lost func(error)) {
 			WHERE run_id = $1 AND fence = $2 AND ended_at IS NULL`, nil, id, fence, r.Lease)
 		cancel()
 		switch {
-		case err == nil && tag.RowsAffected() == 0, err != nil && ctx.Err() == nil && time.Since(renewed) > r.Lease:
+		case err == nil && tag.RowsAffected() == 0:
 			lost(ErrLost)
+			return
+		case err != nil && ctx.Err() == nil && time.Since(renewed) > r.Lease:
+			lost(fmt.Errorf("renew lease: %w", eventstore.Unavailable(err))) // another process may have it by now
 			return
 		case err == nil:
 			renewed = time.Now()
@@ -256,7 +268,7 @@ func (r *run) release(ctx context.Context, failed error) error {
 	_, err := eventstore.Exec(ctx, r.Pool, "", `UPDATE upcall.reconcile_runs SET stage = $3, ended_at = $4, problem = $5, lease_until = NULL
 		WHERE run_id = $1 AND fence = $2 AND ended_at IS NULL`, nil, r.id, r.fence, stage, ended, problem)
 	if err != nil {
-		return fmt.Errorf("end run: %w", err)
+		return fmt.Errorf("end run: %w", eventstore.Unavailable(err))
 	}
 	return nil
 }
