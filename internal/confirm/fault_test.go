@@ -101,6 +101,7 @@ func TestOSSCannotSay(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(rw http.ResponseWriter){
 		"forbidden": func(rw http.ResponseWriter) { refuse(rw, 403) },
+		"not OSS":   func(rw http.ResponseWriter) { refuse(rw, 404) },
 		"error":     func(rw http.ResponseWriter) { refuse(rw, 500) },
 		"moved":     func(rw http.ResponseWriter) { refuse(rw, 301, "Location", "http://127.0.0.1:1/") },
 		"cut": func(rw http.ResponseWriter) {
@@ -297,5 +298,21 @@ func TestReplay(t *testing.T) {
 	}
 	if n := w.count(t, "findings"); n != 1 {
 		t.Errorf("%d findings, want 1", n)
+	}
+}
+
+// TestNoBucket: a bucket that is not there says nothing about its objects.
+func TestNoBucket(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rollups(t)
+	w.receiver(t)
+	w.begun(t)
+	e := w.put(t, "k", "x")
+	e.Callback.Bucket = "no-such-bucket"
+	w.record(t, "upload_events", e)
+	wait.Until(t, "it is settled, or waits", func() bool { return w.count(t, "confirmations")+w.count(t, "confirm_retries") == 1 })
+	if n := w.count(t, "findings"); n > 0 {
+		t.Errorf("%d findings", n)
 	}
 }

@@ -144,7 +144,7 @@ func (w *Worker) askFor(ctx context.Context, s *subject) {
 				s.is(confirmed, object)
 			}
 			return
-		case errors.Is(err, oss.ErrNoObject):
+		case errors.Is(err, oss.ErrNoObject) && answer.RequestID != "": // else it is not from OSS
 			w.metrics.requests.WithLabelValues("missing").Inc()
 			w.pace.fine(0)
 			return
