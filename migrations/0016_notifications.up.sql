@@ -15,12 +15,12 @@ CREATE INDEX notifications_settled ON upcall.notifications (settled_at) WHERE se
 COMMENT ON TABLE upcall.notifications IS 'OSS''s event notifications, each once. They wait for the callback of their upload; what no callback tells of becomes an event. Settled ones are kept for 35 days. A new column of upload_events is one of this table, too.';
 COMMENT ON COLUMN upcall.notifications.id          IS 'upload_events.id of what it becomes: a digest of source, bucket, key, and request id or ETag and time. Never null.';
 COMMENT ON COLUMN upcall.notifications.received_at IS 'When the object was stored or removed, by OSS''s clock. Never null.';
-COMMENT ON COLUMN upcall.notifications.bucket      IS 'Bucket of the object.';
-COMMENT ON COLUMN upcall.notifications.object_key  IS 'Full object key.';
+COMMENT ON COLUMN upcall.notifications.bucket      IS 'Bucket of the object. Null if the notification did not hold it.';
+COMMENT ON COLUMN upcall.notifications.object_key  IS 'Full object key. Null if the notification did not hold it.';
 COMMENT ON COLUMN upcall.notifications.etag        IS 'ETag of the object. Null if the notification did not hold it.';
 COMMENT ON COLUMN upcall.notifications.client_ip   IS 'Address of the uploader as OSS saw it. Null if the notification did not hold it, or it is settled, or it was erased.';
 COMMENT ON COLUMN upcall.notifications.request_id  IS 'Request id of the upload in OSS. Null if the notification did not hold it.';
-COMMENT ON COLUMN upcall.notifications.operation   IS 'PutObject, PostObject or CompleteMultipartUpload; of removals DeleteObject or DeleteObjects.';
+COMMENT ON COLUMN upcall.notifications.operation   IS 'PutObject, PostObject or CompleteMultipartUpload; of removals DeleteObject or DeleteObjects. Null if the notification did not hold it.';
 COMMENT ON COLUMN upcall.notifications.upload_id   IS 'The issued upload, from its token. Null if the notification did not hold that.';
 COMMENT ON COLUMN upcall.notifications.vars        IS 'Custom variables by name without "x:". Empty object if the notification did not hold them, or it is settled, or they were erased; never null.';
 COMMENT ON COLUMN upcall.notifications.source      IS 'Always notification. Never null.';
