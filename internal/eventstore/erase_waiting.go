@@ -29,7 +29,8 @@ func (x *Eraser) eraseWaiting(ctx context.Context, condition string, args ...any
 		err := x.read(ctx, func(rows pgx.Rows) (err error) {
 			found, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 			return err
-		}, "SELECT id FROM upcall.notifications WHERE settled_at IS NULL AND (vars <> '{}' OR client_ip IS NOT NULL) AND "+condition, args...)
+		}, `SELECT id FROM upcall.notifications
+			WHERE settled_at IS NULL AND (vars <> '{}' OR client_ip IS NOT NULL) AND `+condition, args...)
 		if err != nil || len(found) == 0 {
 			return err
 		}

@@ -264,7 +264,8 @@ const (
 // lookKind finds which events are not to be recorded.
 //
 // The events of an upload are found by callback_ids, in one index whatever the number of months. An event
-// without an upload is looked for in the objects of the roll-ups, and in what those have not read yet. One that has neither an upload nor bucket and key, or no request id, cannot be found.
+// without an upload is looked for in the objects of the roll-ups, and in what those have not read yet. One that
+// has neither an upload nor bucket and key, or no request id, cannot be found.
 var lookKind = kind[recoveredRow]{
 	fields: lookFields,
 	insert: newStatement("upcall_recover_look", `

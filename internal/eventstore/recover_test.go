@@ -139,7 +139,8 @@ func TestRecoverMany(t *testing.T) {
 	id := uuid.NullUUID{UUID: uuid.New(), Valid: true}
 	old := told(id, "E9", "R9")
 	old.ReceivedAt = at.AddDate(-2, 0, 0) // no partition
-	events := []*event.Event{told(id, "E1", "R1"), told(id, "E1", "R2"), old, told(uuid.NullUUID{}, "", "R1"), told(uuid.NullUUID{}, "", "R3")}
+	none := uuid.NullUUID{}
+	events := []*event.Event{told(id, "E1", "R1"), told(id, "E1", "R2"), old, told(none, "", "R1"), told(none, "", "R3")}
 	if got, want := mustRecover(t, pool, events...), []bool{true, false, true, false, true}; !slices.Equal(got, want) {
 		t.Errorf("recorded: %v, want %v", got, want)
 	}
@@ -189,8 +190,8 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 		}
 	})
 	// It has taken its place in the log, waited, and begun again.
-	const begun = `SELECT virtualtransaction FROM pg_locks WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock'
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	const begun = `SELECT virtualtransaction FROM pg_locks
+		WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	for tries := make(map[string]bool); len(tries) < 2 && !over.Load(); {
 		for _, try := range lines(t, pool, begun) {
 			tries[try] = true

@@ -74,7 +74,8 @@ func supersedes(t *testing.T, received time.Time) {
 		}
 		for _, e := range entries {
 			if got := e.Event.Supersedes; got.UUID != want[e.Event.ID] || got.Valid != (want[e.Event.ID] != uuid.Nil) {
-				t.Errorf("%s: the %s of request %s supersedes %v, want %s", name, e.Event.Source, e.Event.Callback.RequestID, got, want[e.Event.ID])
+				t.Errorf("%s: the %s of request %s supersedes %v, want %s",
+					name, e.Event.Source, e.Event.Callback.RequestID, got, want[e.Event.ID])
 			}
 		}
 	}

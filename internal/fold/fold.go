@@ -162,7 +162,9 @@ func (w *Worker) settle(ctx context.Context, due []*event.Event) error {
 		}
 	}
 	if len(removals) > 0 {
-		err := w.commit(ctx, eventstore.OutcomeRemoval, removed, func(tx pgx.Tx) error { return eventstore.NoteRemovalsIn(ctx, tx, removals) })
+		err := w.commit(ctx, eventstore.OutcomeRemoval, removed, func(tx pgx.Tx) error {
+			return eventstore.NoteRemovalsIn(ctx, tx, removals)
+		})
 		if err != nil {
 			return err
 		}

@@ -81,7 +81,8 @@ func TestOutcomes(t *testing.T) {
 		if got := w.outcome(t, e.ID); got != test.want {
 			t.Errorf("%s of request %s became %s, want %s", e.Callback.Object, e.Callback.RequestID, got, test.want)
 		}
-		got := w.lines(t, `SELECT format('%s %s %s', source, vars, received_at = $2) FROM upcall.upload_events WHERE id = $1`, e.ID, e.ReceivedAt)
+		got := w.lines(t, `SELECT format('%s %s %s', source, vars, received_at = $2) FROM upcall.upload_events WHERE id = $1`,
+			e.ID, e.ReceivedAt)
 		if test.want == "recorded" && fmt.Sprint(got) != "[notification "+test.vars+" t]" || test.want != "recorded" && len(got) != 0 {
 			t.Errorf("%s of request %s is recorded as %s", e.Callback.Object, e.Callback.RequestID, got)
 		}

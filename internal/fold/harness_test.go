@@ -90,7 +90,8 @@ func (w *world) fold(t testing.TB) {
 func (w *world) issue(t testing.TB, key string, vars string) uuid.UUID {
 	t.Helper()
 	id := uuid.Must(uuid.NewV7())
-	w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key, vars) VALUES ($1, $2, $3, 'demo', $4, $5)`,
+	w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key, vars)
+		VALUES ($1, $2, $3, 'demo', $4, $5)`,
 		id, noon.Add(-time.Minute), noon.Add(time.Hour), key, vars)
 	return id
 }

@@ -192,19 +192,22 @@ func (w *world) totals(t *testing.T, tales []*tale) {
 	want := fmt.Sprintf("callback:%d:%d notification:%d:%d reconcile:%d:%d", bySource["callback"], 5*bySource["callback"],
 		bySource["notification"], 5*bySource["notification"], bySource["reconcile"], 5*bySource["reconcile"])
 	for _, view := range []string{"upload_hourly", "upload_daily"} {
-		got := strings.Join(w.lines(t, `SELECT format('%s:%s:%s', source, sum(uploads), sum(bytes)) FROM upcall.`+view+` GROUP BY source ORDER BY source`), " ")
+		got := strings.Join(w.lines(t, `SELECT format('%s:%s:%s', source, sum(uploads), sum(bytes))
+			FROM upcall.`+view+` GROUP BY source ORDER BY source`), " ")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", view, diff)
 		}
 	}
-	loss := w.lines(t, `SELECT format('%s %s %s %s %s %s', day, bucket, received, by_notification, by_reconcile, round(lost_share::numeric, 6))
+	loss := w.lines(t, `SELECT format('%s %s %s %s %s %s', day, bucket, received, by_notification, by_reconcile,
+			round(lost_share::numeric, 6))
 		FROM upcall.upload_loss`)
 	lost := bySource["notification"] + bySource["reconcile"]
 	if diff := cmp.Diff([]string{fmt.Sprintf("2026-11-22 demo %d %d %d %.6f", bySource["callback"], bySource["notification"],
 		bySource["reconcile"], float64(lost)/float64(len(tales)))}, loss); diff != "" {
 		t.Errorf("upload_loss (-want +got):\n%s", diff)
 	}
-	funnel := w.lines(t, `SELECT format('%s %s %s %s %s', issued, uploaded, revoked, overwritten, unissued) FROM upcall.upload_funnel WHERE day = '2026-11-22'`)
+	funnel := w.lines(t, `SELECT format('%s %s %s %s %s', issued, uploaded, revoked, overwritten, unissued)
+		FROM upcall.upload_funnel WHERE day = '2026-11-22'`)
 	if diff := cmp.Diff([]string{fmt.Sprintf("%d %d 0 0 %d", len(tales), uploaded, unissued)}, funnel); diff != "" {
 		t.Errorf("upload_funnel (-want +got):\n%s", diff)
 	}
@@ -283,7 +286,8 @@ func (w *world) rollups(t *testing.T) (counted func()) {
 	}
 	log := w.log(t)
 	return func() {
-		worker, err := rollup.New(rollup.Config{Pool: pool, Log: log, Consumers: consumers, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		worker, err := rollup.New(rollup.Config{Pool: pool, Log: log, Consumers: consumers,
+			Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		if err != nil {
 			t.Fatal(err)
 		}

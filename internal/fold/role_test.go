@@ -17,7 +17,8 @@ func TestRole(t *testing.T) {
 	if err := eventstore.EnsurePartitions(t.Context(), dbtest.Open(t, owner, eventstore.Open), noon); err != nil {
 		t.Fatal(err)
 	}
-	w := worldAt(t, dbtest.Role(t, owner, dbtest.Grants(t, "../../docs/database.md", "upcall_receiver")...), func(c *Config) { c.Grace = 0 })
+	role := dbtest.Role(t, owner, dbtest.Grants(t, "../../docs/database.md", "upcall_receiver")...)
+	w := worldAt(t, role, func(c *Config) { c.Grace = 0 })
 	recorded, removal := notification(valid(uuid.New()), "a", "R1", "E1"), notification(uuid.NullUUID{}, "b", "R2", "")
 	foreign := notification(uuid.NullUUID{}, "c", "R3", "E3")
 	removal.Callback.Operation = "DeleteObjects"

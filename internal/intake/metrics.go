@@ -68,8 +68,8 @@ func NewMetrics() *Metrics {
 		}, []string{"reason"}),
 		known: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "upcall_upload_known_seconds",
-			Help: "Time from an upload to when this receiver recorded it, by what told of it. Of callbacks, OSS's request id has the time " +
-				"at which the upload began, in whole seconds.",
+			Help: "Time from an upload to when this receiver recorded it, by what told of it. Of callbacks, " +
+				"OSS's request id has the time at which the upload began, in whole seconds.",
 			Buckets: []float64{1, 2, 3, 5, 10, 30, 60, 120, 180, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600, 35 * 24 * 3600},
 		}, []string{"source"}),
 		verifyFailures: prometheus.NewCounterVec(prometheus.CounterOpts{

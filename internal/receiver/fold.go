@@ -20,10 +20,11 @@ func (cfg Config) newFold(janitor *eventstore.Janitor, metrics *intake.Metrics, 
 		Known: metrics.ObserveKnown, Wake: log.Wake, Logger: cfg.Logger, Now: cfg.Now})
 }
 
-// checkGrace returns an error if notifications would not be settled before what they are compared with is dropped.
+// checkGrace returns an error if notifications would wait longer than OSS's message service repeats them.
 func checkGrace(grace time.Duration) error {
 	if most := 24 * time.Hour; grace < 0 || grace > most {
-		return fault.New(nil, "UPCALL_NOTIFY_GRACE", fmt.Sprintf("write %s, or 0s for none", DefaultNotifyGrace), "%s is not between 0s and %s", grace, most)
+		return fault.New(nil, "UPCALL_NOTIFY_GRACE", fmt.Sprintf("write %s, or 0s for none", DefaultNotifyGrace),
+			"%s is not between 0s and %s", grace, most)
 	}
 	return nil
 }

@@ -56,7 +56,9 @@ func TestIdleWaitsForNotifications(t *testing.T) {
 
 func TestCheckGrace(t *testing.T) {
 	t.Parallel()
-	for grace, fits := range map[time.Duration]bool{-1: false, 0: true, DefaultNotifyGrace: true, 24 * time.Hour: true, 24*time.Hour + 1: false} {
+	for grace, fits := range map[time.Duration]bool{
+		-1: false, 0: true, DefaultNotifyGrace: true, 24 * time.Hour: true, 24*time.Hour + 1: false,
+	} {
 		err := checkGrace(grace)
 		var f fault.Fault
 		if fits != (err == nil) || err != nil && (!errors.As(err, &f) || f.Field != "UPCALL_NOTIFY_GRACE") {
