@@ -8,6 +8,18 @@ import (
 	"upcall/migrations"
 )
 
+// TestWaitingFails: no receiver ends because PostgreSQL does.
+func TestWaitingFails(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Open(t, dbtest.URL(t), Open)
+	if _, err := pool.Exec(t.Context(), "DROP SCHEMA upcall CASCADE"); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := Waiting(t.Context(), pool, 1); err == nil {
+		t.Error(n, err)
+	}
+}
+
 // TestMonthFails: a statement that fails after it was prepared is an error, and no panic.
 func TestMonthFails(t *testing.T) {
 	t.Parallel()

@@ -58,7 +58,9 @@ func DueNotifications(ctx context.Context, pool *pgxpool.Pool, since time.Time, 
 func Waiting(ctx context.Context, pool *pgxpool.Pool, limit int) (n int, since time.Time, err error) {
 	var first *time.Time
 	_, err = execOne(ctx, pool, func(rows pgx.Rows) error {
-		rows.Next()
+		if !rows.Next() {
+			return rows.Err()
+		}
 		return rows.Scan(&n, &first)
 	}, `SELECT count(*), min(noticed_at) FROM (
 		SELECT noticed_at FROM upcall.notifications WHERE settled_at IS NULL ORDER BY noticed_at LIMIT $1) AS waiting`, limit)
