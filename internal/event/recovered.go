@@ -27,6 +27,14 @@ func RecoveredID(source Source, bucket, key, requestID, etag string, at time.Tim
 	return uuid.UUID(digest.Sum(nil)[:16])
 }
 
+// ListedApart is by how much the time of an upload that a listing found, which is OSS's, and the time of what else
+// tells of it may differ: clocks do, and OSS may try several addresses before one takes its callback.
+// ListedApartSQL is the same for PostgreSQL.
+const (
+	ListedApart    = 2 * time.Minute
+	ListedApartSQL = "interval '2 minutes'"
+)
+
 // PlainETag returns an ETag in capitals without quotes, as it is compared: a listing has
 // quotes, a notification has none. PostgreSQL's upper(btrim(etag, '"') COLLATE "C") is the same.
 func PlainETag(etag string) string {

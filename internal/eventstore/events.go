@@ -29,10 +29,11 @@ var eventColumns = func() string {
 var ownColumns = strings.Replace(eventColumns, supersedes, "NULL::uuid", 1)
 
 // supersedes is the event that an event takes the place of. No event waits for it: what is recovered comes
-// after all events that tell of the same upload in the log, or before, see [Recover].
+// after all events that tell of the same upload in the log, or before, see [Recover]. What a listing found is also
+// known by its object, ETag and about the time: it may have been taken for another upload to the same key.
 //
 // While nothing has been recovered, it costs a look at an empty index for each statement. Else it costs
-// two for each event, which is half of what reading it takes. So those that were received lately, as most that are read
+// three for each event, which is about as much as reading it takes. So those that were received lately, as most that are read
 // are, are first compared with the uploads that were recovered lately, if those are few: what an event
 // supersedes was recovered after its upload. The difference of the times is what clocks may differ by.
 const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads)) AND source IN ('callback', 'notification') AND (
@@ -40,11 +41,18 @@ const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploa
 	OR (SELECT EXISTS (SELECT` + recoveredLately + ` OFFSET 1000))
 	OR upload_id IN (SELECT upload_id` + recoveredLately + ` AND upload_id IS NOT NULL LIMIT 1000)
 	OR request_id IN (SELECT request_id` + recoveredLately + ` AND request_id IS NOT NULL LIMIT 1000)
+	OR object_key IN (SELECT object_key` + recoveredLately + ` AND source = 'reconcile' LIMIT 1000)
 ) THEN coalesce((
 	SELECT r.event_id FROM upcall.recovered_uploads r
 	WHERE r.upload_id = upload_events.upload_id AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND ` + lesser + `
 ), (
 	SELECT r.event_id FROM upcall.recovered_uploads r WHERE r.request_id = upload_events.request_id AND ` + lesser + `
+), (
+	SELECT r.event_id FROM upcall.recovered_uploads r
+	WHERE r.source = 'reconcile' AND r.object_key = upload_events.object_key AND r.bucket = upload_events.bucket
+		AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND r.received_at BETWEEN
+			upload_events.received_at - ` + event.ListedApartSQL + ` AND upload_events.received_at + ` + event.ListedApartSQL + `
+		AND ` + lesser + `
 )) END`
 
 const (

@@ -29,6 +29,9 @@ const (
 // its upload and ETag or by its request id; one whose upload was revoked; and one that was received before what
 // retention has dropped. Callers leave out what retention is about to drop, see [KeptSince].
 //
+// A listing does not say of which upload an object is, if several were issued for its key. So what it told is also
+// known by object, ETag and about the time, except to a notification that has another upload: that one is right.
+//
 // What is recorded is also in upcall.recovered_uploads, for the callback that may come after all.
 //
 // No callback can slip in between: what is written comes after all transactions that may have recorded one in
@@ -252,26 +255,30 @@ var recoveredFields = func() []field[recoveredRow] {
 
 // lookFields are those that an event is looked up by.
 var lookFields = slices.DeleteFunc(slices.Clone(recoveredFields), func(f field[recoveredRow]) bool {
-	return !slices.Contains([]string{"id", "received_at", "bucket", "object_key", "upload_id", "plain_etag", "short_id"}, f.name)
+	return !slices.Contains([]string{"id", "received_at", "bucket", "object_key", "upload_id", "source", "plain_etag", "short_id"}, f.name)
 })
 
 // The statements name a given event g, and an event that may tell of the same upload e.
 const (
 	plainETag = `upper(btrim(e.etag, '"') COLLATE "C")`
 	isRevoked = `EXISTS (SELECT FROM upcall.revoked_uploads r WHERE r.upload_id = g.upload_id)`
+	// sameObject is for what a listing told, or tells.
+	sameObject = `(g.source = 'reconcile' OR e.source = 'reconcile' AND g.upload_id IS NULL) AND e.object_key = g.object_key
+		AND e.bucket = g.bucket AND e.plain_etag = g.plain_etag AND e.received_at` + near
+	near = ` BETWEEN g.received_at - ` + event.ListedApartSQL + ` AND g.received_at + ` + event.ListedApartSQL
 )
 
 // lookKind finds which events are not to be recorded.
 //
 // The events of an upload are found by callback_ids, in one index whatever the number of months. An event
-// without an upload is looked for in the objects of the roll-ups, and in what those have not read yet. One that
-// has neither an upload nor bucket and key, or no request id, cannot be found.
+// without an upload is looked for in the objects of the roll-ups, and in what those have not read yet, and so is
+// any for a listing. One that has neither an upload nor bucket and key, or no request id, cannot be found.
 var lookKind = kind[recoveredRow]{
 	fields: lookFields,
 	insert: newStatement("upcall_recover_look", `
 		WITH unread AS MATERIALIZED (
-			SELECT e.request_id FROM upcall.upload_events e
-			WHERE e.recorded_xid IS NOT NULL AND e.request_id = ANY ({short_id})
+			SELECT e.request_id, e.source, e.bucket, e.object_key, `+plainETag+` AS plain_etag, e.received_at FROM upcall.upload_events e
+			WHERE e.recorded_xid IS NOT NULL AND (e.request_id = ANY ({short_id}) OR e.object_key = ANY ({object_key}))
 				AND e.recorded_xid >= coalesce((SELECT recorded_xid FROM upcall.feed_consumers WHERE name = 'rollup'), '0')
 		)
 		SELECT id, verdict FROM (
@@ -281,20 +288,28 @@ var lookKind = kind[recoveredRow]{
 						SELECT etag, request_id FROM upcall.upload_events there
 						WHERE there.received_at = c.received_at AND there.id = c.id OFFSET 0
 					) AS e WHERE c.upload_id = g.upload_id AND (`+plainETag+` = g.plain_etag OR e.request_id = g.short_id))
-					OR EXISTS (SELECT FROM unread WHERE unread.request_id = g.short_id)
+					OR EXISTS (SELECT FROM unread e WHERE e.request_id = g.short_id OR `+sameObject+`)
 					OR EXISTS (SELECT FROM upcall.recovered_uploads r WHERE r.request_id = g.short_id)
+					OR (g.source = 'reconcile' OR g.upload_id IS NULL) AND EXISTS (SELECT FROM upcall.recovered_uploads r
+						WHERE r.source = 'reconcile' AND r.object_key = g.object_key AND r.bucket = g.bucket
+							AND r.etag = g.plain_etag AND r.received_at`+near+`)
 					OR EXISTS (SELECT FROM upcall.rollup_objects o
 						WHERE o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
 							AND o.object_key = g.object_key AND o.bucket = g.bucket
 							AND (g.short_id IN (o.request_id, o.first_request_id) OR EXISTS (
 								SELECT FROM upcall.rollup_versions v
-								WHERE v.generation = o.generation AND v.number = o.number AND v.request_id = g.short_id)))
+								WHERE v.generation = o.generation AND v.number = o.number AND v.request_id = g.short_id)
+							OR g.source = 'reconcile' AND (
+								upper(btrim(o.etag, '"') COLLATE "C") = g.plain_etag AND o.received_at`+near+`
+								OR o.first_etag = g.plain_etag AND o.first_at`+near+`
+								OR EXISTS (SELECT FROM upcall.rollup_versions v WHERE v.generation = o.generation
+									AND v.number = o.number AND v.etag = g.plain_etag AND v.received_at`+near+`))))
 					THEN 'k'
 				WHEN g.received_at < (SELECT dropped_before FROM upcall.feed_log) THEN 'l'
 				WHEN `+isRevoked+` THEN 'r'
 			END::"char" AS verdict
-			FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {plain_etag}, {short_id})
-				AS g (id, received_at, bucket, object_key, upload_id, plain_etag, short_id)
+			FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {source}, {plain_etag}, {short_id})
+				AS g (id, received_at, bucket, object_key, upload_id, source, plain_etag, short_id)
 		) AS judged
 		WHERE verdict IS NOT NULL`, lookFields),
 }
@@ -304,15 +319,16 @@ var recoveredKind = kind[recoveredRow]{
 	fields: recoveredFields,
 	insert: newStatement("upcall_recover", `
 		WITH recent AS MATERIALIZED (
-			SELECT e.upload_id, e.request_id, `+plainETag+` AS plain_etag FROM upcall.upload_events e
+			SELECT e.upload_id, e.request_id, e.source, e.bucket, e.object_key, `+plainETag+` AS plain_etag, e.received_at
+			FROM upcall.upload_events e
 			WHERE e.recorded_xid IS NOT NULL AND e.recorded_xid >= ({since})[1]::text::xid8
 		), fresh AS (
 			INSERT INTO upcall.callback_ids (upload_id, id, received_at)
 			SELECT coalesce(g.upload_id, `+noUpload+`), g.id, g.received_at
-			FROM unnest({id}, {received_at}, {upload_id}, {plain_etag}, {short_id})
-				AS g (id, received_at, upload_id, plain_etag, short_id)
-			WHERE NOT `+isRevoked+` AND NOT EXISTS (
-				SELECT FROM recent e WHERE e.request_id = g.short_id OR e.upload_id = g.upload_id AND e.plain_etag = g.plain_etag)
+			FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {source}, {plain_etag}, {short_id})
+				AS g (id, received_at, bucket, object_key, upload_id, source, plain_etag, short_id)
+			WHERE NOT `+isRevoked+` AND NOT EXISTS (SELECT FROM recent e WHERE e.request_id = g.short_id
+				OR e.upload_id = g.upload_id AND e.plain_etag = g.plain_etag OR `+sameObject+`)
 			ON CONFLICT DO NOTHING
 			RETURNING id
 		), recorded AS (

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -59,12 +60,24 @@ func TestRecover(t *testing.T) {
 		e.ID, e.Source = uuid.New(), event.SourceCallback
 		return e
 	}
+	listed := func(upload uuid.NullUUID, etag string) *event.Event {
+		e := told(upload, etag, "")
+		e.Source, e.Callback.Operation = event.SourceReconcile, ""
+		e.ID = event.RecoveredID(e.Source, e.Callback.Bucket, e.Callback.Object, "", etag, e.ReceivedAt)
+		return e
+	}
+	later := func(e *event.Event, by time.Duration) *event.Event { e.ReceivedAt = e.ReceivedAt.Add(by); return e }
+	recovered := func(upload uuid.NullUUID, apart time.Duration) string {
+		return fmt.Sprintf(`INSERT INTO upcall.recovered_uploads (event_id, received_at, source, bucket, object_key, etag, upload_id)
+			VALUES (gen_random_uuid(), '%s', 'reconcile', 'demo', 'a.txt', 'E1', '%s')`, at.Add(apart).Format(time.RFC3339), upload.UUID)
+	}
 	object := func(columns, values string) string {
 		return `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id, first_mime_type,
 			first_source, received_at, event_id, hourly_mime_type, source, ` + columns + `) VALUES (0, 'demo', 'a.txt', 3, 1, now(),
 			gen_random_uuid(), '', 'callback', now(), gen_random_uuid(), '', 'callback', ` + values + `)`
 	}
 	none := uuid.NullUUID{}
+	sinceAt := time.Since(at)
 	pool := dbtest.Pool(t, Open)
 	r := newRecorder(t, Config{Pool: pool})
 	for name, test := range map[string]struct {
@@ -100,8 +113,24 @@ func TestRecover(t *testing.T) {
 			told(id, "E1", "R1"), Recovered},
 		"known and revoked": {callback(id, "E1", "R1"), `INSERT INTO upcall.revoked_uploads VALUES ('` + id.UUID.String() + `', now())`,
 			told(id, "E1", "R1"), AlreadyKnown},
-		"dropped":         {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-12-01Z'`, told(id, "E1", "R1"), RecoveryTooOld},
-		"not dropped yet": {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-11-01Z'`, told(id, "E1", "R1"), Recovered},
+		"dropped":                                 {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-12-01Z'`, told(id, "E1", "R1"), RecoveryTooOld},
+		"not dropped yet":                         {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-11-01Z'`, told(id, "E1", "R1"), Recovered},
+		"listed, told of as another upload":       {callback(other, `"e1"`, "R1"), "", listed(id, "E1"), AlreadyKnown},
+		"listed, told of without an upload":       {callback(none, "E1", "R1"), "", listed(id, `"E1"`), AlreadyKnown},
+		"listed, told of two minutes later":       {later(callback(other, "E1", "R1"), 2*time.Minute), "", listed(id, "E1"), AlreadyKnown},
+		"listed, told of over two minutes later":  {later(callback(other, "E1", "R1"), 121*time.Second), "", listed(id, "E1"), Recovered},
+		"listed, told of over two minutes before": {later(callback(other, "E1", "R1"), -121*time.Second), "", listed(id, "E1"), Recovered},
+		"listed with another ETag":                {callback(other, "E1", "R1"), "", listed(id, "E2"), Recovered},
+		"listed, the current upload":              {nil, object("etag", `'"e1"'`), later(listed(id, "E1"), sinceAt), AlreadyKnown},
+		"listed, the current upload of long ago":  {nil, object("etag", `'"e1"'`), listed(id, "E1"), Recovered},
+		"listed, the first upload":                {nil, object("first_etag", "'E1'"), later(listed(id, "E1"), sinceAt), AlreadyKnown},
+		"listed, an upload in between": {nil, object("number", "7") + `; INSERT INTO upcall.rollup_versions
+			(generation, number, received_at, event_id, mime_type, source, etag) VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'E1')`,
+			later(listed(id, "E1"), sinceAt), AlreadyKnown},
+		"listed before":                      {nil, recovered(other, time.Minute), told(none, "e1", "R1"), AlreadyKnown},
+		"listed before as another upload":    {nil, recovered(other, time.Minute), told(id, "E1", "R1"), Recovered},
+		"listed before, at another time":     {nil, recovered(other, 3*time.Minute), told(none, "E1", "R1"), Recovered},
+		"listed before, and now for another": {nil, recovered(other, time.Minute), listed(id, "E1"), AlreadyKnown},
 		"a long request id, which cannot be compared": {callback(none, "", strings.Repeat("R", 129)), "",
 			told(none, "", strings.Repeat("R", 129)), Recovered},
 	} {

@@ -35,6 +35,8 @@ func supersedes(t *testing.T, received time.Time) {
 			VALUES ($1, $2, $3, $4, nullif($5, ''), nullif($6, ''), $7, $8)`, e.ID, e.ReceivedAt, e.Callback.Bucket, e.Callback.Object,
 			e.Callback.ETag, e.Callback.RequestID, e.UploadID, string(e.Source))
 	}
+	at := func(e *event.Event, at time.Time) *event.Event { e.ReceivedAt = at; return e }
+	elsewhere := func(e *event.Event) *event.Event { e.Callback.Bucket = "c"; return e }
 	start := must(w.Now(t.Context()))(t)
 	before := made(event.SourceCallback, upload, "R0", "E0") // tells of something else
 	insert(before)
@@ -54,6 +56,12 @@ func supersedes(t *testing.T, received time.Time) {
 		{made(event.SourceCallback, none, "R1", ""), told},
 		{made(event.SourceCallback, other, "R3", "E2"), listed},
 		{made(event.SourceNotification, other, "R4", "E2"), listed},
+		{made(event.SourceCallback, upload, "R8", "e2"), listed}, // the listing took it for another upload to its key
+		{made(event.SourceNotification, none, "R9", "E2"), listed},
+		{at(made(event.SourceCallback, upload, "R10", "E2"), received.Add(event.ListedApart)), listed},
+		{at(made(event.SourceCallback, upload, "R11", "E2"), received.Add(event.ListedApart+time.Second)), nil},
+		{at(made(event.SourceCallback, upload, "R12", "E2"), received.Add(-event.ListedApart-time.Second)), nil},
+		{elsewhere(made(event.SourceCallback, upload, "R13", "E2")), nil},
 		{made(event.SourceNotification, upload, "R5", "E1"), nil},
 		{made(event.SourceReconcile, upload, "", "E1"), nil},
 		{made(event.SourceCallback, upload, "R6", "E6"), nil},

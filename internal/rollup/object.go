@@ -30,10 +30,13 @@ func (u upload) compare(other upload) int {
 	return cmp.Or(u.at.Compare(other.at), bytes.Compare(u.id[:], other.id[:]))
 }
 
-// same reports whether two events, if they are of different sources, tell of the same upload.
+// same reports whether two events to an object, if they are of different sources, tell of the same upload. A
+// listing may have taken it for another upload that was issued for the object.
 func (u upload) same(other upload) bool {
-	return u.requestID != "" && u.requestID == other.requestID ||
-		u.uploadID.Valid && u.uploadID == other.uploadID && u.etag != "" && u.etag == other.etag
+	const listed = string(event.SourceReconcile)
+	return u.requestID != "" && u.requestID == other.requestID || u.etag != "" && u.etag == other.etag &&
+		(u.uploadID.Valid && u.uploadID == other.uploadID ||
+			(u.source == listed || other.source == listed) && u.at.Sub(other.at).Abs() <= event.ListedApart)
 }
 
 // rank is lower for what is preferred of sources that tell of the same upload.

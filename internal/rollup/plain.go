@@ -5,12 +5,15 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/event"
 )
 
 // The plain queries, and what is kept, as lines of text.
 const (
 	// counted has each upload once. Of several sources that tell of the same request to the same
-	// object, or of the same issued upload and ETag, the best counts.
+	// object, or of the same issued upload and ETag, the best counts. One of a listing does not if another tells of
+	// the same object and ETag at about the time.
 	counted = `
 		WITH ranked AS (
 			SELECT *, array_position(ARRAY['callback', 'notification', 'reconcile'], source) AS rank,
@@ -25,12 +28,15 @@ const (
 			) AS e
 		), best AS (
 			SELECT *, min(rank) OVER (PARTITION BY bucket, object_key, request_id) AS by_request,
-				min(rank) OVER (PARTITION BY bucket, object_key, upload_id, upper(trim(etag, '"'))) AS by_upload FROM ranked
+				min(rank) OVER (PARTITION BY bucket, object_key, upload_id, upper(trim(etag, '"'))) AS by_upload,
+				min(rank) OVER (PARTITION BY bucket, object_key, upper(trim(etag, '"')) ORDER BY received_at
+					RANGE BETWEEN ` + event.ListedApartSQL + ` PRECEDING AND ` + event.ListedApartSQL + ` FOLLOWING) AS by_object
+			FROM ranked
 		), counted AS (
 			SELECT *, CASE WHEN lower(trim(split_part(mime_type, ';', 1)) COLLATE "C") IN ('image/jpg', 'image/pjpeg') THEN 'image/jpeg'
 					ELSE lower(coalesce(trim(split_part(mime_type, ';', 1)), '') COLLATE "C") END AS type
 			FROM best WHERE NOT coalesce(placed, false) OR (request_id IS NULL OR rank = by_request)
-				AND (upload_id IS NULL OR etag IS NULL OR rank = by_upload)
+				AND (upload_id IS NULL OR etag IS NULL OR rank = by_upload) AND (source <> 'reconcile' OR etag IS NULL OR rank = by_object)
 		), placed AS (
 			SELECT *, CASE WHEN placed THEN row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at, id) END AS nth,
 				row_number() OVER (PARTITION BY placed, bucket, object_key ORDER BY received_at DESC, id DESC) AS last,

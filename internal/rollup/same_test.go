@@ -20,21 +20,30 @@ func TestSameUpload(t *testing.T) {
 		source, request, etag string
 		upload                *uuid.UUID
 	}
+	const far, near = 2 * time.Hour, 2 * time.Minute
 	callback := tell{"callback", "R", "ABC", &upload}
 	for i, tt := range []struct {
 		first, second tell
+		apart         time.Duration
 		lost          string // the source of the event that does not count; "" if both do
 	}{
-		{callback, tell{"notification", "R", "ABC", &upload}, "notification"},
-		{tell{"notification", "R", "", nil}, callback, "notification"},
-		{callback, tell{"reconcile", "", "ABC", &upload}, "reconcile"},
-		{tell{"reconcile", "", `"abc"`, &upload}, callback, "reconcile"},
-		{tell{"reconcile", "", "ABC", &upload}, tell{"notification", "R", "ABC", &upload}, "reconcile"},
-		{tell{"notification", "Q", "ABC", &upload}, callback, "notification"},
-		{tell{"reconcile", "", "DEF", &upload}, callback, ""},
-		{tell{"reconcile", "", "ABC", &other}, callback, ""},
-		{tell{"reconcile", "", "", &upload}, tell{"callback", "R", "", &upload}, ""},
-		{tell{"callback", "Q", "ABC", &upload}, callback, ""}, // the same content a second time
+		{callback, tell{"notification", "R", "ABC", &upload}, far, "notification"},
+		{tell{"notification", "R", "", nil}, callback, far, "notification"},
+		{callback, tell{"reconcile", "", "ABC", &upload}, far, "reconcile"},
+		{tell{"reconcile", "", `"abc"`, &upload}, callback, far, "reconcile"},
+		{tell{"reconcile", "", "ABC", &upload}, tell{"notification", "R", "ABC", &upload}, far, "reconcile"},
+		{tell{"notification", "Q", "ABC", &upload}, callback, far, "notification"},
+		{tell{"reconcile", "", "DEF", &upload}, callback, far, ""},
+		{tell{"reconcile", "", "ABC", &other}, callback, far, ""},
+		{tell{"reconcile", "", "", &upload}, tell{"callback", "R", "", &upload}, far, ""},
+		{tell{"reconcile", "", "abc", &other}, callback, near, "reconcile"}, // the listing took it for another upload
+		{callback, tell{"reconcile", "", "ABC", &other}, near, "reconcile"},
+		{tell{"reconcile", "", "ABC", &other}, tell{"notification", "R", "ABC", &upload}, near, "reconcile"},
+		{tell{"reconcile", "", "ABC", &other}, callback, near + time.Microsecond, ""},
+		{tell{"reconcile", "", "DEF", &other}, callback, near, ""},
+		{tell{"reconcile", "", "", &other}, tell{"callback", "R", "", &upload}, near, ""},
+		{tell{"notification", "Q", "ABC", &other}, callback, near, ""},
+		{tell{"callback", "Q", "ABC", &upload}, callback, far, ""}, // the same content a second time
 	} {
 		for _, among := range []int{0, 12} {
 			key, hour := fmt.Sprintf("%d/%d", i, among), time.Now().Truncate(time.Hour)
@@ -48,7 +57,7 @@ func TestSameUpload(t *testing.T) {
 			}
 			add(hour.Add(time.Duration(among)*time.Second/2), tt.first)
 			w.caughtUp(t, worker)
-			add(hour.Add(time.Duration(among)*time.Second/2-2*time.Hour), tt.second)
+			add(hour.Add(time.Duration(among)*time.Second/2-tt.apart), tt.second)
 			w.caughtUp(t, worker)
 			want := among + 2
 			if tt.lost != "" {

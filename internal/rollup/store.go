@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"upcall/internal/event"
 )
 
 // columns are the parameters of a statement for many rows: an array for each column.
@@ -115,8 +117,8 @@ func (b *batch) loadVersions(ctx context.Context, tx pgx.Tx) error {
 		}
 		byNumber[o.number] = o
 		for _, u := range o.coming {
-			if u.requestID != "" || u.uploadID.Valid {
-				requests.add(o.number, u.requestID, u.uploadID)
+			if u.requestID != "" || u.uploadID.Valid || u.etag != "" {
+				requests.add(o.number, u.requestID, u.uploadID, u.etag, u.source, u.at)
 			}
 		}
 	}
@@ -124,12 +126,18 @@ func (b *batch) loadVersions(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	found, err := readVersions(ctx, tx, `
-		SELECT v.* FROM unnest($2::bigint[], $3::text[], $4::uuid[]) AS u (number, request_id, upload_id) CROSS JOIN LATERAL (
+		SELECT v.* FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
+			AS u (number, request_id, upload_id, etag, source, at) CROSS JOIN LATERAL (
 			(SELECT number, `+uploadColumns+` FROM upcall.rollup_versions
 				WHERE generation = $1 AND number = u.number AND request_id = nullif(u.request_id, '') LIMIT 1000)
 			UNION ALL
 			(SELECT number, `+uploadColumns+` FROM upcall.rollup_versions
-				WHERE generation = $1 AND number = u.number AND upload_id = u.upload_id LIMIT 1000)) AS v`, requests.after(b.generation))
+				WHERE generation = $1 AND number = u.number AND upload_id = u.upload_id LIMIT 1000)
+			UNION ALL
+			(SELECT number, `+uploadColumns+` FROM upcall.rollup_versions
+				WHERE generation = $1 AND number = u.number AND etag = nullif(u.etag, '') AND 'reconcile' IN (source, u.source)
+					AND received_at BETWEEN u.at - `+event.ListedApartSQL+` AND u.at + `+event.ListedApartSQL+` LIMIT 1000)) AS v`,
+		requests.after(b.generation))
 	if err != nil {
 		return err
 	}
