@@ -60,15 +60,18 @@ func scanFound(row pgx.CollectableRow) (u FoundUpload, err error) {
 	return u, err
 }
 
-// clocksApart is how much the clocks of issuer and OSS may differ.
-const clocksApart = time.Minute
+const (
+	// clocksApart is how much the clocks of issuer and OSS may differ.
+	clocksApart = time.Minute
+	// lateUpload is for how long after its URL has expired an upload may be stored: it began before.
+	lateUpload = 24 * time.Hour
+)
 
 // ChooseIssued returns the upload that an object of this size, stored at some time, is most likely of: the
 // latest that was issued before and not used, else the latest that was issued before. One that allows only
-// another size is not it. A size of nil is not known. Revoked uploads are not chosen, but revoked
-// says whether one was in question, and no other.
-//
-// OSS lets no upload begin after it has expired, but it may take long, so expiry says little.
+// another size is not it, nor is one whose URL had expired a day before: then someone stored the object who
+// needs no URL of ours. A size of nil is not known, and neither is a time of zero. Revoked uploads are not chosen,
+// but revoked says whether one was in question, and no other.
 func ChooseIssued(found []FoundUpload, of Object, at time.Time, size *int64) (chosen FoundUpload, revoked bool) {
 	better := func(u FoundUpload) bool {
 		if chosen.ID == uuid.Nil || u.Used != chosen.Used {
@@ -77,8 +80,8 @@ func ChooseIssued(found []FoundUpload, of Object, at time.Time, size *int64) (ch
 		return u.IssuedAt.After(chosen.IssuedAt)
 	}
 	for _, u := range found {
-		if u.Bucket != of.Bucket || u.Object != of.Key || u.IssuedAt.After(at.Add(clocksApart)) ||
-			size != nil && u.Size != nil && *size != *u.Size {
+		if u.Bucket != of.Bucket || u.Object != of.Key || size != nil && u.Size != nil && *size != *u.Size ||
+			!at.IsZero() && (u.IssuedAt.After(at.Add(clocksApart)) || at.After(u.ExpiresAt.Add(lateUpload))) {
 			continue
 		}
 		if !u.RevokedAt.IsZero() {

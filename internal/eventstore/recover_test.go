@@ -322,7 +322,8 @@ func TestFindIssued(t *testing.T) {
 func TestChooseIssued(t *testing.T) {
 	t.Parallel()
 	of := func(n byte, issued time.Duration, change func(*FoundUpload)) FoundUpload {
-		u := FoundUpload{IssuedUpload: IssuedUpload{ID: uuid.UUID{15: n}, IssuedAt: at.Add(issued), Bucket: "demo", Object: "a"}}
+		u := FoundUpload{IssuedUpload: IssuedUpload{ID: uuid.UUID{15: n}, IssuedAt: at.Add(issued), ExpiresAt: at.Add(-time.Hour),
+			Bucket: "demo", Object: "a"}}
 		if change != nil {
 			change(&u)
 		}
@@ -330,6 +331,9 @@ func TestChooseIssued(t *testing.T) {
 	}
 	isUsed := func(u *FoundUpload) { u.Used = true }
 	isRevoked := func(u *FoundUpload) { u.RevokedAt = at }
+	expired := func(ago time.Duration) func(*FoundUpload) {
+		return func(u *FoundUpload) { u.ExpiresAt = at.Add(-ago) }
+	}
 	for name, test := range map[string]struct {
 		found   []FoundUpload
 		want    byte
@@ -343,15 +347,25 @@ func TestChooseIssued(t *testing.T) {
 		"a used one if need be":    {[]FoundUpload{of(1, -3, isUsed), of(2, -1, isUsed)}, 2, false},
 		"not a revoked one":        {[]FoundUpload{of(1, -3, nil), of(2, -1, isRevoked)}, 1, false},
 		"only a revoked one":       {[]FoundUpload{of(2, -1, isRevoked)}, 0, true},
-		"another key":              {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Object = "b" })}, 0, false},
-		"another bucket":           {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Bucket = "b" })}, 0, false},
-		"another size":             {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(6)) })}, 0, false},
-		"its size":                 {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(5)) })}, 1, false},
+		"a day after it expired":   {[]FoundUpload{of(1, -1, expired(24*time.Hour))}, 1, false},
+		"later":                    {[]FoundUpload{of(1, -1, expired(24*time.Hour+time.Second))}, 0, false},
+		"revoked, and later": {[]FoundUpload{of(1, -1, func(u *FoundUpload) {
+			isRevoked(u)
+			expired(25 * time.Hour)(u)
+		})}, 0, false},
+		"another key":    {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Object = "b" })}, 0, false},
+		"another bucket": {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Bucket = "b" })}, 0, false},
+		"another size":   {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(6)) })}, 0, false},
+		"its size":       {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(5)) })}, 1, false},
 	} {
 		got, revoked := ChooseIssued(test.found, Object{"demo", "a"}, at, new(int64(5)))
 		if got.ID != (uuid.UUID{15: test.want}) || revoked != test.revoked {
 			t.Errorf("%s: got %s, revoked %t", name, got.ID, revoked)
 		}
+	}
+	long, early := of(1, -1, expired(48*time.Hour)), of(2, time.Hour, nil)
+	if got, _ := ChooseIssued([]FoundUpload{long, early}, Object{"demo", "a"}, time.Time{}, nil); got.ID != early.ID {
+		t.Errorf("without a time: got %s, want the latest", got.ID)
 	}
 }
 

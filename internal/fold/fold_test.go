@@ -33,7 +33,8 @@ func TestOutcomes(t *testing.T) {
 	known := issued("known")
 	w.record(t, callback(known, "known", "R1", "E1"), callback(none, "no token", "R2", "E2"), callback(none, "both unknown", "R3", ""))
 	w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key) VALUES
-		(gen_random_uuid(), $1, $1, 'demo', 'issued later'), (gen_random_uuid(), '2025-01-01', $1, 'demo', 'old')`, noon.Add(time.Hour))
+		(gen_random_uuid(), $1, $1, 'demo', 'issued later'), (gen_random_uuid(), '2025-01-01', $1, 'demo', 'old'),
+		(gen_random_uuid(), $2, $2, 'demo', 'expired long ago')`, noon.Add(time.Hour), noon.Add(-25*time.Hour))
 	removal := notification(none, "removed", "R20", "")
 	removal.Callback.Operation = "DeleteObject"
 	long := at(notification(none, "old", "R13", "E13"), noon.AddDate(0, -3, 0))
@@ -53,6 +54,7 @@ func TestOutcomes(t *testing.T) {
 		{notification(none, "from ledger", "R8", "E7"), "known", ""},                     // as far as we can tell
 		{notification(none, "issued later", "R9", "E9"), "foreign", ""},
 		{notification(none, "never issued", "R10", "E10"), "foreign", ""},
+		{notification(none, "expired long ago", "R14", "E14"), "foreign", ""},
 		{notification(revoked, "revoked", "R11", "E11"), "revoked", ""},
 		{notification(none, "revoked", "R12", "E12"), "revoked", ""},
 		{long, "too_old", ""},
@@ -69,7 +71,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s was settled as %s before its time", test.told.Callback.Object, got)
 		}
 	}
-	if behind, err := w.Behind(t.Context()); err != nil || len(behind) != 1 || !strings.HasPrefix(behind[0], "notifications: 15, ") {
+	if behind, err := w.Behind(t.Context()); err != nil || len(behind) != 1 || !strings.HasPrefix(behind[0], "notifications: 16, ") {
 		t.Errorf("behind: %v, %v", behind, err)
 	}
 	w.now = w.now.Add(time.Second)

@@ -16,8 +16,6 @@ const (
 	// Pages of the comparison grow while they are read quickly, and shrink while they are not.
 	firstPage, leastPage, mostPage = 500, 100, 5000
 	quickPage, slowPage            = 100 * time.Millisecond, 400 * time.Millisecond
-	// lateUpload is for how long after its URL has expired an upload may be stored: it began before.
-	lateUpload = 24 * time.Hour
 )
 
 // knownObject says of an object g, and the row r of the roll-up for its key, whether the log tells of
@@ -187,20 +185,12 @@ func (r *run) issued(ctx context.Context, objects []object) ([]judgement, error)
 	var etags []string
 	for i, o := range objects {
 		judged[i].object = o
-		var inTime []eventstore.FoundUpload
 		for _, u := range byKey[o.key] {
 			if u.Used {
 				numbers, ids, etags = append(numbers, int32(i)), append(ids, u.ID), append(etags, o.etag)
 			}
-			if !o.modified.After(u.ExpiresAt.Add(lateUpload)) { // others are of someone who needs no URL of ours
-				inTime = append(inTime, u)
-			}
 		}
-		stored := o.modified
-		if stored.IsZero() {
-			stored = r.now
-		}
-		chosen, _ := eventstore.ChooseIssued(inTime, places[i], stored, o.size)
+		chosen, _ := eventstore.ChooseIssued(byKey[o.key], places[i], o.modified, o.size)
 		judged[i].upload = chosen.IssuedUpload
 	}
 	if len(ids) == 0 {
