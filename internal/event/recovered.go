@@ -12,6 +12,9 @@ import (
 // RecoveredID returns the identity of an upload that no callback told of: a digest, so that
 // the same notification, or a second listing, makes no second event. The request id tells uploads
 // to an object apart; without one, the ETag and the time of the upload do.
+//
+// Its first four bytes are zero, so that in the order of ids it is before those of callbacks, of which one in four
+// billion is that low: see [FirstCallbackID].
 func RecoveredID(source Source, bucket, key, requestID, etag string, at time.Time) uuid.UUID {
 	texts := []string{string(source), bucket, key, requestID}
 	if requestID == "" {
@@ -24,8 +27,13 @@ func RecoveredID(source Source, bucket, key, requestID, etag string, at time.Tim
 		digest.Write(length[:])
 		digest.Write([]byte(text))
 	}
-	return uuid.UUID(digest.Sum(nil)[:16])
+	id := uuid.UUID(digest.Sum(nil)[:16])
+	clear(id[:4])
+	return id
 }
+
+// FirstCallbackID is above all that [RecoveredID] returns.
+const FirstCallbackID = "00000001-0000-0000-0000-000000000000"
 
 // ListedApart is by how much the time of an upload that a listing found, which is OSS's, and the time of what else
 // tells of it may differ: clocks do, and OSS may try several addresses before one takes its callback.

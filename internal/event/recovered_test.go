@@ -19,11 +19,16 @@ func TestRecoveredID(t *testing.T) {
 	}
 	told := of(event.SourceNotification, "b", "k", "R1", "E1", at)
 	listed := of(event.SourceReconcile, "b", "k", "", "E1", at)
-	if got := told.String(); got != "c1bff430-bbc1-8bff-1e50-bdf478d704bf" {
+	if got := told.String(); got != "00000000-bbc1-8bff-1e50-bdf478d704bf" {
 		t.Errorf("with a request id: %s", got)
 	}
-	if got := listed.String(); got != "678bfe35-59a1-028a-82d5-e10b469eb0e7" {
+	if got := listed.String(); got != "00000000-59a1-028a-82d5-e10b469eb0e7" {
 		t.Errorf("without: %s", got)
+	}
+	for _, id := range []uuid.UUID{told, listed} {
+		if id.String() >= event.FirstCallbackID {
+			t.Errorf("%s is not before those of callbacks", id)
+		}
 	}
 	for name, test := range map[string]struct {
 		id, of uuid.UUID

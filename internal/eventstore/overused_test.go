@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 )
@@ -47,6 +49,21 @@ func TestOverused(t *testing.T) {
 	}
 	record(t, newRecorder(t, Config{Pool: pool}), eventOf(u), false)
 	record(t, newRecorder(t, Config{Pool: pool, MaxEvents: math.MaxInt}), eventOf(u), false)
+}
+
+// TestRecoveredCountsForNoCallback: a callback that comes after its upload was recovered is recorded, also if an
+// upload may have only one event.
+func TestRecoveredCountsForNoCallback(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	r := newRecorder(t, Config{Pool: pool, MaxEvents: 1})
+	u := smallUpload()
+	mustRecover(t, pool, told(uuid.NullUUID{UUID: u.ID, Valid: true}, "E1", "R1"))
+	record(t, r, eventOf(u), false)
+	if _, err := r.Record(t.Context(), eventOf(u)); !errors.Is(err, event.ErrOverused) {
+		t.Errorf("the second callback: %v, want event.ErrOverused", err)
+	}
+	wantCount(t, pool, 2)
 }
 
 // TestOverusedAtOnce: callbacks that come together do not pass the limit together, and none is

@@ -20,7 +20,7 @@ const noUpload = "'00000000-0000-0000-0000-000000000000'::uuid"
 // insertEvents returns 'n' for each new event, 'r' for each that is refused because its
 // upload was revoked, 'o' for each whose upload has the {most} events already, and 'w' for
 // each whose upload has more than its {room}, which takes those into account that are being
-// recorded, too.
+// recorded, too. Only events of callbacks count: what was recovered may be the same upload.
 //
 // It does not refuse events that are already recorded, so that a repeat gets the same answer
 // as the first time, or events that were acknowledged before the upload was revoked: {until}
@@ -61,7 +61,8 @@ WITH verdicts AS MATERIALIZED (
 			WHEN room = 0 OR room > 0
 				AND upload_id = ANY (ARRAY(SELECT upload_id FROM upcall.callback_ids WHERE upload_id = ANY ({upload_id}))) THEN (
 				SELECT CASE WHEN count(*) >= ({most})[1] THEN 'o' WHEN count(*) >= room THEN 'w' END FROM (
-					SELECT FROM upcall.callback_ids there WHERE there.upload_id = given.upload_id LIMIT ({most})[1]
+					SELECT FROM upcall.callback_ids there
+					WHERE there.upload_id = given.upload_id AND there.id >= '` + event.FirstCallbackID + `' LIMIT ({most})[1]
 				) AS events)
 		END::"char" AS verdict
 		FROM unnest({id}, {upload_id}, {until}, {room}) AS given (id, upload_id, until, room)
