@@ -15,6 +15,12 @@ import (
 // An Object is the bucket and the full key of an object.
 type Object struct{ Bucket, Key string }
 
+// A StoredObject is one with the time at which it was stored, by OSS's clock; zero if that is not known.
+type StoredObject struct {
+	Object
+	At time.Time
+}
+
 // A FoundUpload is an upload of the ledger, with what its use depends on.
 type FoundUpload struct {
 	IssuedUpload
@@ -22,32 +28,52 @@ type FoundUpload struct {
 	Used      bool      // an event of it is recorded
 }
 
-// mostIssued is how many issued uploads of one object are looked at, the latest. Some keys, such as
-// that of a user's picture, are issued again and again.
+// mostIssued is how many issued uploads of one object are looked at, the latest before it was stored. Some keys,
+// such as that of a user's picture, are issued again and again.
 const mostIssued = 100
 
 const findIssued = `
 	SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
 		u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), u.revoked_at, u.used
-	FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS given (bucket, object_key)) AS given
+	FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS given (bucket, object_key, before)) AS given
 	CROSS JOIN LATERAL (
 		SELECT i.*, (SELECT r.revoked_at FROM upcall.revoked_uploads r WHERE r.upload_id = i.upload_id) AS revoked_at,
 			EXISTS (SELECT FROM upcall.callback_ids c WHERE c.upload_id = i.upload_id) AS used
 		FROM upcall.issued_uploads i WHERE i.object_key = given.object_key AND i.bucket = given.bucket
-		ORDER BY i.issued_at DESC, i.upload_id DESC LIMIT $3
+			AND (i.issued_at <= given.before OR given.before IS NULL)
+		ORDER BY i.issued_at DESC, i.upload_id DESC LIMIT $4
 	) AS u`
 
-// FindIssued returns the uploads that were issued for objects, of each object the latest 100.
+// FindIssued returns the uploads that were issued for objects before they were stored, of each object the latest
+// 100. If the same object is given twice, an upload may be there twice.
 // The pool is from [Open]. The error wraps [event.ErrUnavailable].
-func FindIssued(ctx context.Context, pool *pgxpool.Pool, objects []Object) (found []FoundUpload, err error) {
-	buckets, keys := make([]string, len(objects)), make([]string, len(objects))
+func FindIssued(ctx context.Context, pool *pgxpool.Pool, objects []StoredObject) (found []FoundUpload, err error) {
+	buckets, keys, before := make([]string, len(objects)), make([]string, len(objects)), make([]*time.Time, len(objects))
 	for i, o := range objects {
 		buckets[i], keys[i] = o.Bucket, o.Key
+		if !o.At.IsZero() {
+			before[i] = new(o.At.Add(clocksApart))
+		}
 	}
 	_, err = execOne(ctx, pool, func(rows pgx.Rows) error {
 		found, err = pgx.CollectRows(rows, scanFound)
 		return err
-	}, findIssued, buckets, keys, mostIssued)
+	}, findIssued, buckets, keys, before, mostIssued)
+	if err != nil {
+		return nil, fmt.Errorf("find issued uploads: %w", unavailable(err))
+	}
+	return found, nil
+}
+
+// FindVars returns the custom variables of issued uploads by their ids. The pool is from [Open]. The error wraps
+// [event.ErrUnavailable].
+func FindVars(ctx context.Context, pool *pgxpool.Pool, ids []uuid.UUID) (found map[uuid.UUID]IssuedUpload, err error) {
+	_, err = execOne(ctx, pool, func(rows pgx.Rows) error {
+		found = make(map[uuid.UUID]IssuedUpload)
+		var u IssuedUpload
+		_, err := pgx.ForEachRow(rows, []any{&u.ID, &u.Vars}, func() error { found[u.ID] = u; u.Vars = nil; return nil })
+		return err
+	}, "SELECT upload_id, vars FROM upcall.issued_uploads WHERE upload_id = ANY ($1)", ids)
 	if err != nil {
 		return nil, fmt.Errorf("find issued uploads: %w", unavailable(err))
 	}

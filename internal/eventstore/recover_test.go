@@ -303,7 +303,8 @@ func TestFindIssued(t *testing.T) {
 	used := smallEvent()
 	used.UploadID = uuid.NullUUID{UUID: first.ID, Valid: true}
 	record(t, newRecorder(t, Config{Pool: pool}), used, false)
-	found, err := FindIssued(t.Context(), pool, []Object{{"demo", "a"}, {"demo", "none"}, {"demo", "a"}})
+	stored := func(key string) StoredObject { return StoredObject{Object{"demo", key}, second.IssuedAt} }
+	found, err := FindIssued(t.Context(), pool, []StoredObject{stored("a"), stored("none"), stored("a")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,6 +316,20 @@ func TestFindIssued(t *testing.T) {
 	}
 	if got := string(found[1].EventVars()["uid"]); got != `"4\"2"` {
 		t.Errorf("got the variable %s", got)
+	}
+	// What was issued later, however much, is not in the way. Clocks may be a minute apart.
+	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+		SELECT gen_random_uuid(), '%s'::timestamptz + interval '61 seconds', now(), 'demo', 'a' FROM generate_series(1, %d)`,
+		second.IssuedAt.Format(time.RFC3339Nano), mostIssued))
+	if found, err = FindIssued(t.Context(), pool, []StoredObject{stored("a")}); err != nil || len(found) != 2 || found[0].ID != second.ID {
+		t.Errorf("after others were issued: got %v, %v", found, err)
+	}
+	if found, err = FindIssued(t.Context(), pool, []StoredObject{{Object: Object{"demo", "a"}}}); err != nil || len(found) != mostIssued {
+		t.Errorf("without a time: got %d, %v, want the latest %d", len(found), err, mostIssued)
+	}
+	known, err := FindVars(t.Context(), pool, []uuid.UUID{first.ID, second.ID, uuid.New()})
+	if u := known[first.ID]; err != nil || len(known) != 2 || string(u.EventVars()["uid"]) != `"4\"2"` || len(known[second.ID].Vars) != 0 {
+		t.Errorf("variables by id: %v, %v", known, err)
 	}
 }
 

@@ -210,32 +210,39 @@ func (w *Worker) settle(ctx context.Context, due []*event.Event) error {
 // issued returns the events of uploads that we issued, each with its upload and its variables. It sorts the others
 // by what becomes of them.
 func (w *Worker) issued(ctx context.Context, unknown []*event.Event, became map[eventstore.Outcome][]uuid.UUID) ([]*event.Event, error) {
-	var objects []eventstore.Object
+	var objects []eventstore.StoredObject
+	var ids []uuid.UUID // of those that have no variables
 	for _, e := range unknown {
-		if !e.UploadID.Valid || len(e.Callback.Vars) == 0 {
-			objects = append(objects, eventstore.Object{Bucket: e.Callback.Bucket, Key: e.Callback.Object})
+		switch {
+		case !e.UploadID.Valid:
+			objects = append(objects, storedObject(e))
+		case len(e.Callback.Vars) == 0:
+			ids = append(ids, e.UploadID.UUID)
 		}
 	}
 	var found []eventstore.FoundUpload
+	var known map[uuid.UUID]eventstore.IssuedUpload
+	var err error
 	if len(objects) > 0 {
-		var err error
 		if found, err = eventstore.FindIssued(ctx, w.config.Pool, objects); err != nil {
+			return nil, err
+		}
+	}
+	if len(ids) > 0 {
+		if known, err = eventstore.FindVars(ctx, w.config.Pool, ids); err != nil {
 			return nil, err
 		}
 	}
 	var ours []*event.Event
 	for _, e := range unknown {
 		if e.UploadID.Valid {
-			for i := range found {
-				if found[i].ID == e.UploadID.UUID && len(e.Callback.Vars) == 0 {
-					e.Callback.Vars = found[i].EventVars()
-				}
+			if u, there := known[e.UploadID.UUID]; there && len(e.Callback.Vars) == 0 {
+				e.Callback.Vars = u.EventVars()
 			}
 			ours = append(ours, e)
 			continue
 		}
-		chosen, revoked := eventstore.ChooseIssued(found, eventstore.Object{Bucket: e.Callback.Bucket, Key: e.Callback.Object},
-			e.ReceivedAt, e.Callback.Size)
+		chosen, revoked := eventstore.ChooseIssued(found, storedObject(e).Object, e.ReceivedAt, e.Callback.Size)
 		switch {
 		case chosen.ID != uuid.Nil:
 			e.UploadID = uuid.NullUUID{UUID: chosen.ID, Valid: true}
@@ -253,6 +260,10 @@ func (w *Worker) issued(ctx context.Context, unknown []*event.Event, became map[
 		}
 	}
 	return ours, nil
+}
+
+func storedObject(e *event.Event) eventstore.StoredObject {
+	return eventstore.StoredObject{Object: eventstore.Object{Bucket: e.Callback.Bucket, Key: e.Callback.Object}, At: e.ReceivedAt}
 }
 
 // record makes events of notifications, and settles them in the same transaction. If PostgreSQL does not accept

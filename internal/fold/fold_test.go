@@ -30,6 +30,9 @@ func TestOutcomes(t *testing.T) {
 	w.exec(t, "INSERT INTO upcall.revoked_uploads VALUES ($1, now())", revoked)
 	issued("from ledger")
 	issued("used")
+	hot := issued("hot")
+	w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+		SELECT gen_random_uuid(), $1, $1, 'demo', 'hot' FROM generate_series(1, 101)`, noon.Add(time.Hour))
 	known := issued("known")
 	w.record(t, callback(known, "known", "R1", "E1"), callback(none, "no token", "R2", "E2"), callback(none, "both unknown", "R3", ""))
 	w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key) VALUES
@@ -49,6 +52,8 @@ func TestOutcomes(t *testing.T) {
 		{notification(none, "both unknown", "R3", "E3"), "known", ""},
 		{vars(notification(of, "with token", "R4", "E4"), `"x"`), "recorded", `{"uid": "x"}`},
 		{notification(valid(uuid.New()), "no ledger", "R5", "E5"), "recorded", `{}`},
+		{notification(hot, "hot", "R15", "E15"), "recorded", `{"uid": "ledger"}`},
+		{notification(none, "hot", "R16", "E16"), "recorded", `{"uid": "ledger"}`},
 		{notification(none, "from ledger", "R6", "E6"), "recorded", `{"uid": "ledger"}`},
 		{notification(none, "from ledger", "R7", "E7"), "recorded", `{"uid": "ledger"}`}, // used twice
 		{notification(none, "from ledger", "R8", "E7"), "known", ""},                     // as far as we can tell
@@ -71,7 +76,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s was settled as %s before its time", test.told.Callback.Object, got)
 		}
 	}
-	if behind, err := w.Behind(t.Context()); err != nil || len(behind) != 1 || !strings.HasPrefix(behind[0], "notifications: 16, ") {
+	if behind, err := w.Behind(t.Context()); err != nil || len(behind) != 1 || !strings.HasPrefix(behind[0], "notifications: 18, ") {
 		t.Errorf("behind: %v, %v", behind, err)
 	}
 	w.now = w.now.Add(time.Second)
@@ -110,8 +115,8 @@ func TestOutcomes(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Hour)
 	w.fold(t)
-	if got := w.lines(t, "SELECT count(*)::text FROM upcall.upload_events"); got[0] != "7" {
-		t.Errorf("after repeats there are %s events, want 7", got[0])
+	if got := w.lines(t, "SELECT count(*)::text FROM upcall.upload_events"); got[0] != "9" {
+		t.Errorf("after repeats there are %s events, want 9", got[0])
 	}
 }
 

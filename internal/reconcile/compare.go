@@ -167,9 +167,9 @@ func (r *run) issued(ctx context.Context, objects []object) ([]judgement, error)
 	if len(objects) == 0 {
 		return nil, nil
 	}
-	places := make([]eventstore.Object, len(objects))
+	places := make([]eventstore.StoredObject, len(objects))
 	for i, o := range objects {
-		places[i] = eventstore.Object{Bucket: r.Bucket, Key: o.key}
+		places[i] = eventstore.StoredObject{Object: eventstore.Object{Bucket: r.Bucket, Key: o.key}, At: o.modified}
 	}
 	found, err := eventstore.FindIssued(ctx, r.Pool, places)
 	if err != nil {
@@ -190,7 +190,7 @@ func (r *run) issued(ctx context.Context, objects []object) ([]judgement, error)
 				numbers, ids, etags = append(numbers, int32(i)), append(ids, u.ID), append(etags, o.etag)
 			}
 		}
-		chosen, _ := eventstore.ChooseIssued(byKey[o.key], places[i], o.modified, o.size)
+		chosen, _ := eventstore.ChooseIssued(byKey[o.key], places[i].Object, o.modified, o.size)
 		judged[i].upload = chosen.IssuedUpload
 	}
 	if len(ids) == 0 {
