@@ -33,15 +33,13 @@ var ownColumns = strings.Replace(eventColumns, supersedes, "NULL::uuid", 1)
 // known by its object, ETag and about the time: it may have been taken for another upload to the same key.
 //
 // While nothing has been recovered, it costs a look at an empty index for each statement. Else it costs
-// three for each event, which is about as much as reading it takes. So those that were received lately, as most that are read
-// are, are first compared with the uploads that were recovered lately, if those are few: what an event
-// supersedes was recovered after its upload. The difference of the times is what clocks may differ by.
+// three for each event, which is about as much as reading it takes. So while few
+// uploads have been recovered, events are first compared with all of those, which are read once for each statement.
 const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads)) AND source IN ('callback', 'notification') AND (
-	received_at < now() - interval '10 minutes'
-	OR (SELECT EXISTS (SELECT` + recoveredLately + ` OFFSET 1000))
-	OR upload_id IN (SELECT upload_id` + recoveredLately + ` AND upload_id IS NOT NULL LIMIT 1000)
-	OR request_id IN (SELECT request_id` + recoveredLately + ` AND request_id IS NOT NULL LIMIT 1000)
-	OR object_key IN (SELECT object_key` + recoveredLately + ` AND source = 'reconcile' LIMIT 1000)
+	(SELECT EXISTS (SELECT FROM upcall.recovered_uploads OFFSET 1000))
+	OR upload_id IN (SELECT upload_id FROM upcall.recovered_uploads WHERE upload_id IS NOT NULL LIMIT 1000)
+	OR request_id IN (SELECT request_id FROM upcall.recovered_uploads WHERE request_id IS NOT NULL LIMIT 1000)
+	OR object_key IN (SELECT object_key FROM upcall.recovered_uploads WHERE source = 'reconcile' LIMIT 1000)
 ) THEN coalesce((
 	SELECT r.event_id FROM upcall.recovered_uploads r
 	WHERE r.upload_id = upload_events.upload_id AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND ` + lesser + `
@@ -55,12 +53,9 @@ const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploa
 		AND ` + lesser + `
 )) END`
 
-const (
-	recoveredLately = ` FROM upcall.recovered_uploads WHERE recovered_at > now() - interval '30 minutes'`
-	// lesser is that what was recovered gives way, see rank in package rollup.
-	lesser = `(upload_events.source = 'callback' OR upload_events.source = 'notification' AND r.source = 'reconcile')
-		ORDER BY r.received_at DESC, r.event_id DESC LIMIT 1`
-)
+// lesser is that what was recovered gives way, see rank in package rollup.
+const lesser = `(upload_events.source = 'callback' OR upload_events.source = 'notification' AND r.source = 'reconcile')
+	ORDER BY r.received_at DESC, r.event_id DESC LIMIT 1`
 
 // Each calls visit for every event, in any order. A null column is the zero value of its
 // field. The pool is from [OpenReader].
