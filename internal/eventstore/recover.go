@@ -37,6 +37,8 @@ const (
 // No callback can slip in between: what is written comes after all transactions that may have recorded one in
 // the order of the log. If it must wait for such a transaction, it tries again until ctx ends.
 //
+// While the roll-ups are far behind, it records nothing: what they have not read is looked through each time.
+//
 // The pool is from [Open]. The error wraps [event.ErrUnavailable], or [event.ErrDeadLetter] if PostgreSQL does
 // not accept one of the events, or [event.ErrUnstorable].
 func Recover(ctx context.Context, pool *pgxpool.Pool, events []*event.Event) (recorded []bool, err error) {
@@ -92,7 +94,13 @@ const (
 // hasConstraint reports whether a constraint has failed, and not for want of a partition.
 func hasConstraint(err error) bool { return migrations.ServerError(err).ConstraintName != "" }
 
-var errHeld = errors.New("another transaction has been writing for long")
+var (
+	errHeld   = errors.New("another transaction has been writing for long")
+	errUnread = fmt.Errorf("the roll-ups have %d events or more of the log to read, and are waited for", mostUnread)
+)
+
+// mostUnread is how much of the log, where there is no index on what is looked for, may have to be looked through.
+const mostUnread = 100_000
 
 // indexesOnly keeps the planner from reading tables from their beginning.
 const indexesOnly = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
@@ -144,7 +152,7 @@ func tryRecover(
 }
 
 // lookUp returns which rows are not to be recorded, and "" for the others. What it does not see is of the transaction
-// since or a later one.
+// since or a later one. While the roll-ups are far behind, it returns errUnread.
 func lookUp(ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRow]) (became []Recovery, since int64, err error) {
 	became = make([]Recovery, len(rows))
 	err = Transact(ctx, pool, func(tx pgx.Tx) error {
@@ -154,6 +162,15 @@ func lookUp(ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRo
 		// In a statement before, so that it is of an earlier snapshot.
 		if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").Scan(&since); err != nil {
 			return err
+		}
+		var unread int
+		err := tx.QueryRow(ctx, "SELECT count(*) FROM (SELECT FROM upcall.upload_events e WHERE "+isUnread+" LIMIT $1) AS unread",
+			mostUnread).Scan(&unread)
+		if err != nil {
+			return err
+		}
+		if unread == mostUnread {
+			return errUnread
 		}
 		verdicts, err := newWriter(Config{}, lookKind).insert(ctx, tx.Conn(), rows)
 		if err != nil {
@@ -262,6 +279,9 @@ var lookFields = slices.DeleteFunc(slices.Clone(recoveredFields), func(f field[r
 const (
 	plainETag = `upper(btrim(e.etag, '"') COLLATE "C")`
 	isRevoked = `EXISTS (SELECT FROM upcall.revoked_uploads r WHERE r.upload_id = g.upload_id)`
+	// isUnread is that the roll-ups have not read an event, or only just.
+	isUnread = `e.recorded_xid IS NOT NULL
+		AND e.recorded_xid >= coalesce((SELECT recorded_xid FROM upcall.feed_consumers WHERE name = 'rollup'), '0')`
 	// sameObject is for what a listing told, or tells.
 	sameObject = `(g.source = 'reconcile' OR e.source = 'reconcile' AND g.upload_id IS NULL) AND e.object_key = g.object_key
 		AND e.bucket = g.bucket AND e.plain_etag = g.plain_etag AND e.received_at` + near
@@ -278,8 +298,7 @@ var lookKind = kind[recoveredRow]{
 	insert: newStatement("upcall_recover_look", `
 		WITH unread AS MATERIALIZED (
 			SELECT e.request_id, e.source, e.bucket, e.object_key, `+plainETag+` AS plain_etag, e.received_at FROM upcall.upload_events e
-			WHERE e.recorded_xid IS NOT NULL AND (e.request_id = ANY ({short_id}) OR e.object_key = ANY ({object_key}))
-				AND e.recorded_xid >= coalesce((SELECT recorded_xid FROM upcall.feed_consumers WHERE name = 'rollup'), '0')
+			WHERE `+isUnread+` AND (e.request_id = ANY ({short_id}) OR e.object_key = ANY ({object_key}))
 		)
 		SELECT id, verdict FROM (
 			SELECT id, CASE

@@ -237,6 +237,28 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 	group.Wait()
 }
 
+// TestRecoverWaitsForRollups: the part of the log that the roll-ups have not read is looked through only while it is
+// not long.
+func TestRecoverWaitsForRollups(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
+		t.Fatal(err)
+	}
+	executeArgs(t, pool, `INSERT INTO upcall.upload_events (id, received_at, request_id, source)
+		SELECT gen_random_uuid(), $1, 'R' || n, 'callback' FROM generate_series(1, $2) AS n`, at, mostUnread)
+	events := []*event.Event{told(uuid.NullUUID{}, "E1", "R1")}
+	if _, err := Recover(t.Context(), pool, events); !errors.Is(err, errUnread) || !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want errUnread", err)
+	}
+	if _, err := FindKnown(t.Context(), pool, events); !errors.Is(err, errUnread) || !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want errUnread", err)
+	}
+	execute(t, pool, `INSERT INTO upcall.feed_consumers (name, system_identifier, timeline, recorded_xid, id)
+		SELECT 'rollup', 1, 1, pg_snapshot_xmax(pg_current_snapshot()), gen_random_uuid()`)
+	mustRecover(t, pool, events...)
+}
+
 // TestRecoverErased records nothing that was to be erased before.
 func TestRecoverErased(t *testing.T) {
 	t.Parallel()
