@@ -35,7 +35,7 @@ const (
 // What is recorded is also in upcall.recovered_uploads, for the callback that may come after all.
 //
 // No callback can slip in between: what is written comes after all transactions that may have recorded one in
-// the order of the log. If it must wait for such a transaction, it tries again until ctx ends.
+// the order of the log. If it must wait for such a transaction, it tries again for half a minute, longer each time.
 //
 // While the roll-ups are far behind, it records nothing: what they have not read is looked through each time.
 //
@@ -58,6 +58,13 @@ func Recover(ctx context.Context, pool *pgxpool.Pool, events []*event.Event) (re
 // RecoverWith does what [Recover] does, and calls also in the same transaction with what becomes of each
 // event. It may do so several times, but only one transaction is committed.
 func RecoverWith(ctx context.Context, pool *pgxpool.Pool, events []*event.Event, also func(pgx.Tx, []Recovery) error) error {
+	return recoverFor(ctx, pool, events, heldFor, also)
+}
+
+// recoverFor is RecoverWith, with how long it is tried until the caller is told.
+func recoverFor(
+	ctx context.Context, pool *pgxpool.Pool, events []*event.Event, most time.Duration, also func(pgx.Tx, []Recovery) error,
+) error {
 	rows := make([]*request[recoveredRow], len(events))
 	times := make([]time.Time, len(events))
 	for i, e := range events {
@@ -67,15 +74,16 @@ func RecoverWith(ctx context.Context, pool *pgxpool.Pool, events []*event.Event,
 		}
 		rows[i], times[i] = &request[recoveredRow]{id: e.ID, row: row}, e.ReceivedAt
 	}
-	for wait := quietPause; ; wait = min(2*wait, quietPauseMax) {
-		err := tryRecover(ctx, pool, rows, times, also)
+	began := time.Now()
+	for wait, quiet := quietPause, quietFor; ; wait, quiet = min(2*wait, quietPauseMax), min(2*quiet, quietForMax) {
+		err := tryRecover(ctx, pool, rows, times, quiet, also)
 		if err == nil {
 			return nil
 		}
 		switch {
 		case isRefusal(err) && migrations.ServerError(err).Code != checkViolation || hasConstraint(err):
 			return fmt.Errorf("recover events: %w: %w", event.ErrDeadLetter, err)
-		case !errors.Is(err, errHeld):
+		case !errors.Is(err, errHeld) || time.Since(began) > most:
 			return fmt.Errorf("recover events: %w", unavailable(err))
 		}
 		if stopped := pause(ctx, wait); stopped != nil {
@@ -85,10 +93,13 @@ func RecoverWith(ctx context.Context, pool *pgxpool.Pool, events []*event.Event,
 }
 
 const (
-	// quietFor is how long a transaction waits for those that began to write before it, and how often it
-	// looks; then it makes room, because it holds back the log itself.
-	quietFor, quietLook       = 50 * time.Millisecond, 2 * time.Millisecond
-	quietPause, quietPauseMax = 20 * time.Millisecond, time.Second
+	// quietFor is how long a transaction waits for those that began to write before it, and quietLook how often it
+	// looks; then it makes room, because it holds back the log itself. Where commits are slow, it waits longer
+	// the next time.
+	quietFor, quietForMax, quietLook = 50 * time.Millisecond, 400 * time.Millisecond, 2 * time.Millisecond
+	quietPause, quietPauseMax        = 20 * time.Millisecond, time.Second
+	// heldFor is for how long it is tried until the caller is told.
+	heldFor = 30 * time.Second
 )
 
 // hasConstraint reports whether a constraint has failed, and not for want of a partition.
@@ -108,7 +119,8 @@ const indexesOnly = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan
 // tryRecover first looks up what is known with a statement that only reads, because there may be a lot to look
 // at. Then it takes its place in the log, and looks only at what came in the meantime.
 func tryRecover(
-	ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRow], times []time.Time, also func(pgx.Tx, []Recovery) error,
+	ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRow], times []time.Time, quiet time.Duration,
+	also func(pgx.Tx, []Recovery) error,
 ) error {
 	became, since, err := lookUp(ctx, pool, rows)
 	if err != nil {
@@ -134,7 +146,7 @@ func tryRecover(
 	}
 	return Transact(ctx, pool, func(tx pgx.Tx) error {
 		if len(rest) > 0 {
-			fresh, err := writeRecovered(ctx, tx, rest)
+			fresh, err := writeRecovered(ctx, tx, rest, quiet)
 			if err != nil {
 				return err
 			}
@@ -191,8 +203,8 @@ const tooOld outcome = 'l'
 
 var verdictOf = map[outcome]Recovery{'k': AlreadyKnown, revoked: RecoveryRevoked, tooOld: RecoveryTooOld}
 
-// writeRecovered writes rows, and returns those that were not known.
-func writeRecovered(ctx context.Context, tx pgx.Tx, rows []*request[recoveredRow]) ([]result, error) {
+// writeRecovered writes rows, and returns those that were not known. It waits so long for other transactions.
+func writeRecovered(ctx context.Context, tx pgx.Tx, rows []*request[recoveredRow], most time.Duration) ([]result, error) {
 	// The lock lets a request to erase wait for us, see [Eraser.begin]: what it erases, we must not copy.
 	_, err := tx.Exec(ctx, indexesOnly+"; LOCK TABLE upcall.refused_callbacks IN ROW EXCLUSIVE MODE; SELECT pg_current_xact_id()")
 	if err != nil {
@@ -207,7 +219,7 @@ func writeRecovered(ctx context.Context, tx pgx.Tx, rows []*request[recoveredRow
 		if quiet {
 			break
 		}
-		if time.Since(began) > quietFor {
+		if time.Since(began) > most {
 			return nil, errHeld
 		}
 		if err := pause(ctx, quietLook); err != nil {

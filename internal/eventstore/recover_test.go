@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -235,6 +236,52 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 		t.Error(err)
 	}
 	group.Wait()
+}
+
+// TestRecoverBesideSlowCommits records while transactions of others, which overlap, take a quarter of a second.
+func TestRecoverBesideSlowCommits(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	pool, theirs := dbtest.Open(t, url, Open), dbtest.Open(t, url, Open)
+	var group sync.WaitGroup
+	var over atomic.Bool
+	for range 4 {
+		group.Go(func() {
+			for !over.Load() {
+				if _, err := theirs.Exec(context.Background(), "SELECT pg_sleep(0.2 + random() / 10) FROM pg_current_xact_id()"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	defer group.Wait()
+	defer over.Store(true)
+	for range 3 {
+		id := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+		if got := mustRecover(t, pool, told(id, "E1", id.UUID.String())); !got[0] {
+			t.Error("it was not recorded")
+		}
+	}
+}
+
+// TestRecoverHeld: a transaction that stays open is not waited for in silence.
+func TestRecoverHeld(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	err = recoverFor(t.Context(), pool, []*event.Event{told(uuid.NullUUID{}, "E1", "R1")}, time.Millisecond,
+		func(pgx.Tx, []Recovery) error { return nil })
+	if !errors.Is(err, errHeld) || !errors.Is(err, event.ErrUnavailable) {
+		t.Errorf("got %v, want errHeld", err)
+	}
 }
 
 // TestRecoverWaitsForRollups: the part of the log that the roll-ups have not read is looked through only while it is
