@@ -49,9 +49,8 @@ CREATE INDEX recovered_uploads_upload_id ON upcall.recovered_uploads (upload_id)
 CREATE INDEX recovered_uploads_request_id ON upcall.recovered_uploads (request_id) WHERE request_id IS NOT NULL;
 -- Only hash indexes have no limit on the length of a key.
 CREATE INDEX recovered_uploads_listed ON upcall.recovered_uploads USING hash (object_key) WHERE source = 'reconcile';
-CREATE INDEX recovered_uploads_recovered_at ON upcall.recovered_uploads (recovered_at);
 
-COMMENT ON TABLE upcall.recovered_uploads IS 'Events that no callback told of when they were recorded, for 35 days: what a callback supersedes that comes later after all.';
+COMMENT ON TABLE upcall.recovered_uploads IS 'Events that no callback told of when they were recorded, as long as they are kept: what a callback supersedes that comes later after all.';
 COMMENT ON COLUMN upcall.recovered_uploads.event_id     IS 'upload_events.id. Never null.';
 COMMENT ON COLUMN upcall.recovered_uploads.received_at  IS 'upload_events.received_at. Never null.';
 COMMENT ON COLUMN upcall.recovered_uploads.source       IS 'notification or reconcile. Never null.';

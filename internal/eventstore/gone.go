@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// dropFound deletes what was found about the events of a month, and what waits to be. The log loses these
+// dropFound deletes what was found about the events of a month, what waits to be, and which of them were recovered. The log loses these
 // findings without a word to readers, who have lost the events, too.
 func (x *expirer) dropFound(ctx context.Context, m month) error {
-	for _, table := range []string{"findings", "confirmations", "confirm_retries"} {
+	for _, table := range []string{"findings", "confirmations", "confirm_retries", "recovered_uploads"} {
+		received := "event_received_at"
+		if table == "recovered_uploads" {
+			received = "received_at"
+		}
 		for {
 			began := time.Now()
 			tag, err := x.conn.Exec(ctx, fmt.Sprintf(`
 				DELETE FROM upcall.%[1]s WHERE ctid = ANY (ARRAY(
-					SELECT ctid FROM upcall.%[1]s WHERE event_received_at >= $1 AND event_received_at < $2 LIMIT $3))`, table),
+					SELECT ctid FROM upcall.%[1]s WHERE %[2]s >= $1 AND %[2]s < $2 LIMIT $3))`, table, received),
 				m.begins, m.begins.AddDate(0, 1, 0), trimStep)
 			if err != nil {
 				return err

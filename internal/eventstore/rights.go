@@ -86,7 +86,7 @@ func ReceiverRights() Rights {
 		"issued_uploads":      {"SELECT"},
 		"rollup_dead_letters": {"SELECT", "INSERT"},
 		"notifications":       {"SELECT", "INSERT", "UPDATE", "DELETE"},
-		"recovered_uploads":   {"SELECT", "INSERT", "UPDATE", "DELETE"},
+		"recovered_uploads":   {"SELECT", "INSERT"},
 		"reconcile_runs":      {"SELECT", "INSERT", "UPDATE", "DELETE"},
 		"reconcile_objects":   {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"},
 	}

@@ -117,9 +117,6 @@ func KeepNotifications(ctx context.Context, pool *pgxpool.Pool, now time.Time) (
 		{`DELETE FROM upcall.notifications WHERE id = ANY (ARRAY(SELECT id FROM upcall.notifications
 			WHERE settled_at < $1 ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
 			[]any{now.Add(-notifiedKept), keepStep}},
-		{`DELETE FROM upcall.recovered_uploads WHERE event_id = ANY (ARRAY(SELECT event_id FROM upcall.recovered_uploads
-			WHERE recovered_at < $1 ORDER BY recovered_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
-			[]any{now.Add(-notifiedKept), keepStep}},
 	} {
 		for n := int64(keepStep); n == keepStep; {
 			began := time.Now()
