@@ -181,9 +181,34 @@ func (r *run) eventOf(head oss.Head, j judgement) *event.Event {
 	}
 }
 
-// recordAll records what is missing and settles all candidates of a page, in one transaction, so that a run
-// that is killed counts each once.
+// recordAll records what is missing and settles all candidates of a page. If PostgreSQL does not accept one of the
+// objects, it tries them one by one: what an uploader chose for one must not keep the others from being recorded.
 func (r *run) recordAll(ctx context.Context, next record, keys []string, missing []missed) error {
+	err := r.recordPage(ctx, next, keys, missing)
+	if !errors.Is(err, event.ErrUnstorable) && !errors.Is(err, event.ErrDeadLetter) {
+		return err
+	}
+	if len(missing) == 1 {
+		r.Logger.ErrorContext(ctx, "an object could not become an event",
+			slog.String("object", missing[0].key), slog.String("error", err.Error()))
+		next.counts.Missing++
+		return r.commit(ctx, next, func(tx pgx.Tx) error { return r.settle(ctx, tx, keys, keysOf(missing), nil) })
+	}
+	// All that is not missing is settled with the first: next counts it, and a run that is killed counts it once.
+	step := without(keys, keysOf(missing))
+	for i, m := range missing {
+		next.after = m.key
+		if err := r.recordAll(ctx, next, append(step, m.key), missing[i:i+1]); err != nil {
+			return err
+		}
+		next, step = r.record, nil
+	}
+	return nil
+}
+
+// recordPage records what is missing and settles all candidates of a page, in one transaction, so that a run
+// that is killed counts each once.
+func (r *run) recordPage(ctx context.Context, next record, keys []string, missing []missed) error {
 	events := make([]*event.Event, len(missing))
 	for i, m := range missing {
 		events[i] = m.event
@@ -221,25 +246,16 @@ func (r *run) recordAll(ctx context.Context, next record, keys []string, missing
 	})
 	if err == nil {
 		r.record = saved
-		return nil
 	}
-	if !errors.Is(err, event.ErrUnstorable) || len(missing) == 0 {
-		return err
-	}
-	return r.withoutUnstorable(ctx, next, keys, missing, err)
-}
-
-// withoutUnstorable leaves out what no row can hold, so that one such object does not end the run.
-func (r *run) withoutUnstorable(ctx context.Context, next record, keys []string, missing []missed, cause error) error {
-	r.Logger.WarnContext(ctx, "objects cannot be recorded", slog.Int("objects", len(missing)), slog.String("error", cause.Error()))
-	next.counts.Missing += int64(len(missing))
-	return r.commitLocked(ctx, next, func(tx pgx.Tx) error { return r.settle(ctx, tx, keys, keysOf(missing), nil) })
+	return err
 }
 
 // settle gives the candidates of a page their states.
 func (r *run) settle(ctx context.Context, tx pgx.Tx, all, missing, recovered []string) error {
-	rest := slices.DeleteFunc(slices.Clone(all), func(key string) bool {
-		return slices.Contains(missing, key) || slices.Contains(recovered, key)
-	})
-	return errors.Join(r.mark(ctx, tx, rest, ""), r.mark(ctx, tx, missing, "missing"), r.mark(ctx, tx, recovered, "recovered"))
+	return errors.Join(r.mark(ctx, tx, without(without(all, missing), recovered), ""), r.mark(ctx, tx, missing, "missing"), r.mark(ctx, tx, recovered, "recovered"))
+}
+
+// without returns the keys that are not among others.
+func without(keys, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return slices.Contains(others, key) })
 }

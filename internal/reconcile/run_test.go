@@ -288,3 +288,50 @@ func TestManyObjects(t *testing.T) {
 	}
 	t.Logf("%d requests for %d objects", b.lists, len(b.keys))
 }
+
+// TestUnrecordable has objects that cannot become events, because of what their uploaders or the operator chose,
+// among others of the same page.
+func TestUnrecordable(t *testing.T) {
+	t.Parallel()
+	for name, dead := range map[string][]string{
+		"no row holds it":       {"b"},
+		"PostgreSQL refuses it": {"c"},
+		"both":                  {"b", "c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, b := newWorld(t), newBucket()
+			for _, key := range []string{"a", "b", "c", "d", "goes"} {
+				b.put(key, "a", old)
+				w.issue(t, key, old.Add(-time.Minute), nil)
+			}
+			if slices.Contains(dead, "b") {
+				head := b.objects["b"]
+				head.ContentType = "text/\xff"
+				b.objects["b"] = head
+			}
+			if slices.Contains(dead, "c") {
+				w.exec(t, "ALTER TABLE upcall.upload_events ADD CONSTRAINT ours CHECK (object_key <> 'c')")
+			}
+			b.onHead = func(key string) {
+				if key == "goes" {
+					b.remove(key)
+				}
+			}
+			w.counted(t)
+			bad := int64(len(dead))
+			want := Counts{Listed: 5, Missing: 4, Recovered: 4 - bad}
+			if diff := cmp.Diff(want, w.reconcile(t, w.config(t, b)).Counts); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if got := w.lines(t, "SELECT object_key FROM upcall.reconcile_objects WHERE state = 'missing' ORDER BY 1"); !slices.Equal(got, dead) {
+				t.Errorf("missing are %q, want %q", got, dead)
+			}
+			w.counted(t)
+			want = Counts{Listed: 4, Known: 4 - bad, Missing: bad}
+			if diff := cmp.Diff(want, w.reconcile(t, w.config(t, b)).Counts); diff != "" {
+				t.Errorf("again (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
