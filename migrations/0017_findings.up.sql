@@ -70,7 +70,7 @@ CREATE TABLE upcall.removals (
 COMMENT ON TABLE upcall.removals IS 'When objects were last found to be gone from their buckets.';
 COMMENT ON COLUMN upcall.removals.bucket     IS 'Bucket. Never null.';
 COMMENT ON COLUMN upcall.removals.object_key IS 'Full object key. Never null.';
-COMMENT ON COLUMN upcall.removals.removed_at IS 'The latest time at which the object was removed, or found to be gone. Uploads that were received later are not concerned. Never null.';
+COMMENT ON COLUMN upcall.removals.removed_at IS 'The latest time at which the object was removed, or found to be gone. Uploads that were stored later are not concerned. Never null.';
 COMMENT ON COLUMN upcall.removals.source     IS 'notification, reconcile or confirm. Never null.';
 
 COMMENT ON COLUMN upcall.rollup_objects.removed_at IS 'Null; removals has it since migration 17.';

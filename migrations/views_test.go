@@ -33,6 +33,7 @@ var editions = []string{
 	"1f3d98f7f2228943",
 	"13285781508a4e74",
 	"d73e2996ed55a049",
+	"8ef6863e4958b8fe",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -27,7 +27,7 @@ type Removal struct {
 	Source         string // notification, reconcile or confirm
 }
 
-// NoteRemovals notes removals, which the view uploads then shows of uploads that were not received
+// NoteRemovals notes removals, which the view uploads then shows of uploads that were not stored
 // later. Of several of an object, the latest counts, whatever the order in which they are noted.
 // Names that no object can have are left out. The pool is from [Open] or [OpenFeed].
 func NoteRemovals(ctx context.Context, pool *pgxpool.Pool, removals []Removal) error {

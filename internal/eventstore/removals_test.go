@@ -1,6 +1,8 @@
 package eventstore
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,5 +90,51 @@ func TestRemovedUploads(t *testing.T) {
 		FROM upcall.uploads ORDER BY 1`)
 	if diff := cmp.Diff([]string{"after 12:00", "at 12:00", "before", "other"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRemovedByAnotherClock has receivers whose clocks differ from OSS's, which tells of removals.
+func TestRemovedByAnotherClock(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	noon := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		id                string        // the request's, "" for one that began at noon
+		source            string        // of the upload
+		received, removed time.Duration // since noon
+		by                string        // what told of the removal
+		want              bool
+	}{
+		"same clock, removed":              {"", "callback", 300 * time.Millisecond, 400 * time.Millisecond, "notification", true},
+		"same clock, removed before":       {"", "callback", 300 * time.Millisecond, 200 * time.Millisecond, "notification", false},
+		"ahead, removed":                   {"", "callback", 2 * time.Second, time.Second, "notification", true},
+		"ahead, removed before":            {"", "callback", 2 * time.Second, -time.Millisecond, "notification", false},
+		"behind, removed":                  {"", "callback", -2 * time.Second, time.Second, "notification", true},
+		"behind, removed before":           {"", "callback", -2 * time.Second, -time.Second, "notification", false},
+		"a long upload, removed before":    {"", "callback", 11 * time.Second, 5 * time.Second, "notification", false},
+		"far behind":                       {"", "callback", -11 * time.Second, -10 * time.Second, "notification", true},
+		"ahead, found out by our own":      {"", "callback", 2 * time.Second, time.Second, "confirm", false},
+		"behind, found out by our own":     {"", "callback", -2 * time.Second, -time.Second, "confirm", true},
+		"notified of, removed before":      {"", "notification", 2 * time.Second, time.Second, "notification", false},
+		"no such request id":               {"G8EF8A4000000000000000AA", "callback", 2 * time.Second, time.Second, "notification", false},
+		"a short request id":               {"690B3B40", "callback", 2 * time.Second, time.Second, "notification", false},
+		"a request id of the last century": {"00000000000000000000000A", "callback", 2 * time.Second, time.Second, "notification", false},
+		"a request id of the next":         {"FFFFFFFF000000000000000A", "callback", 2 * time.Second, 3 * time.Second, "notification", true},
+	} {
+		id := tt.id
+		if id == "" {
+			id = fmt.Sprintf("%08X0000000000000000", noon.Unix())
+		}
+		executeArgs(t, pool, `INSERT INTO upcall.rollup_objects (generation, bucket, object_key, uploads, sources, first_at, first_id,
+			first_mime_type, first_source, received_at, event_id, hourly_mime_type, source, request_id)
+			VALUES (0, 'photos', $1, 1, 1, $2, gen_random_uuid(), '', $3, $2, gen_random_uuid(), '', $3, $4)`,
+			name, noon.Add(tt.received), tt.source, id)
+		if err := NoteRemovals(t.Context(), pool, []Removal{{"photos", name, noon.Add(tt.removed), tt.by}}); err != nil {
+			t.Fatal(err)
+		}
+		got := lines(t, pool, `SELECT object_key || ' ' || (removed_at IS NOT NULL) FROM upcall.uploads WHERE object_key = '`+name+`'`)
+		if want := []string{fmt.Sprintf("%s %t", name, tt.want)}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -67,6 +67,10 @@ func TestRun(t *testing.T) {
 	w.exec(t, "INSERT INTO upcall.removals VALUES ('photos', 'vanished/again', $1, 'notification')", old.Add(-time.Minute))
 	w.tell(t, "removed/", etag("a"), old, nil)
 	w.exec(t, "INSERT INTO upcall.removals VALUES ('photos', 'removed/', $1, 'notification')", old.Add(time.Minute))
+	w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, source, bucket, object_key, request_id)
+		VALUES (gen_random_uuid(), $1, 'callback', 'photos', 'removed/ahead', $2)`, // by a receiver whose clock is
+		old.Add(2*time.Second), fmt.Sprintf("%08X%016X", old.Unix(), 1))
+	w.exec(t, "INSERT INTO upcall.removals VALUES ('photos', 'removed/ahead', $1, 'notification')", old.Add(time.Second))
 	w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, source, bucket, object_key)
 		VALUES (gen_random_uuid(), $1, 'callback', 'others', 'x')`, old)
 	w.tell(t, "later/", etag("a"), now.Add(time.Minute), nil)
@@ -84,7 +88,7 @@ func TestRun(t *testing.T) {
 	if n := w.number(t, "SELECT count(*) FROM upcall.upload_events WHERE source <> 'callback'"); n != 0 {
 		t.Errorf("a dry run recorded %d events", n)
 	}
-	if n := w.number(t, "SELECT count(*) FROM upcall.removals"); n != 2 {
+	if n := w.number(t, "SELECT count(*) FROM upcall.removals"); n != 3 {
 		t.Errorf("a dry run noted removals: %d", n)
 	}
 

@@ -13,9 +13,11 @@ import (
 )
 
 // vanishSQL reads a page of the objects of the log, and of these those that were not listed. Whose removal
-// is known is not missed, and what was told of after the listing began may be too new for it.
+// is known is not missed, as in the view uploads, and what was told of after the listing began may be too new for it.
 const vanishSQL = `WITH page AS MATERIALIZED (
-		SELECT object_key, received_at FROM upcall.rollup_objects
+		SELECT object_key, received_at, CASE WHEN source = 'callback' AND request_id ~ '^[0-9A-Fa-f]{24}$'
+			THEN to_timestamp(('x' || left(request_id, 8))::bit(32)::bigint) END AS begun_at
+		FROM upcall.rollup_objects
 		WHERE generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')
 			AND bucket = $1 AND object_key >= $3 AND object_key > $4 AND object_key < $5
 		ORDER BY object_key LIMIT $6
@@ -24,7 +26,11 @@ const vanishSQL = `WITH page AS MATERIALIZED (
 		LEFT JOIN LATERAL (SELECT true AS there FROM upcall.reconcile_objects o
 			WHERE o.run_id = $2 AND o.object_key = page.object_key OFFSET 0) AS listed ON true
 		LEFT JOIN LATERAL (SELECT true AS noted FROM upcall.removals d
-			WHERE d.bucket = $1 AND d.object_key = page.object_key AND d.removed_at >= page.received_at OFFSET 0) AS removal ON true
+			WHERE d.bucket = $1 AND d.object_key = page.object_key AND d.removed_at >= CASE
+				WHEN d.source = 'notification'
+					AND page.received_at BETWEEN page.begun_at - interval '10 seconds' AND page.begun_at + interval '10 seconds'
+				THEN greatest(page.begun_at, least(page.received_at, page.begun_at + interval '1 second')) ELSE page.received_at END
+			OFFSET 0) AS removal ON true
 		WHERE listed.there IS NULL AND removal.noted IS NULL AND page.received_at < $7
 			AND ($8::timestamptz IS NULL OR page.received_at >= $8)
 	)

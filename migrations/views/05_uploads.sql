@@ -1,11 +1,19 @@
 -- The generation is a scalar subquery, so that it is a constant while the table is read, and
 -- a key or the beginning of one is found by the primary key. Columns are as they are there: an
 -- expression, or another collation, would have every object read.
+--
+-- A removal that OSS notified us of has OSS's time, so it is compared with OSS's time of the upload: the second in the
+-- request id of a callback, within which the receiver's clock decides. That is when the request began, so
+-- it counts only if the receiver got the callback within ten seconds, or else a former object may have been removed since.
 CREATE OR REPLACE VIEW upcall.uploads AS
 SELECT o.bucket, o.object_key, o.event_id, o.received_at, o.size, o.etag, o.crc64, o.mime_type, o.operation, o.request_id,
     o.upload_id, o.client_ip, o.vars, o.source, o.uploads, o.first_at, r.removed_at
 FROM upcall.rollup_objects o
-LEFT JOIN upcall.removals r ON r.bucket = o.bucket AND r.object_key = o.object_key AND r.removed_at >= o.received_at
+CROSS JOIN LATERAL (SELECT CASE WHEN o.source = 'callback' AND o.request_id ~ '^[0-9A-Fa-f]{24}$'
+    THEN to_timestamp(('x' || left(o.request_id, 8))::bit(32)::bigint) END AS at) AS begun
+LEFT JOIN upcall.removals r ON r.bucket = o.bucket AND r.object_key = o.object_key AND r.removed_at >= CASE
+    WHEN r.source = 'notification' AND o.received_at BETWEEN begun.at - interval '10 seconds' AND begun.at + interval '10 seconds'
+    THEN greatest(begun.at, least(o.received_at, begun.at + interval '1 second')) ELSE o.received_at END
 WHERE o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current');
 
 COMMENT ON VIEW upcall.uploads IS 'The current upload of each object, also of objects whose upload is no longer kept in upload_log. Uploads that named no bucket or key are not here, nor are keys of more than about 2,600 bytes.';
