@@ -145,6 +145,12 @@ func (r *run) clear(ctx context.Context) error {
 		return fmt.Errorf("end interrupted runs: %w", eventstore.Unavailable(err))
 	}
 	err = eventstore.Transact(ctx, r.Pool, func(tx pgx.Tx) error {
+		// Vacuum is waited for before this becomes a transaction that writes, which readers of the log would wait for;
+		// afterwards only those that read the table, and not for long.
+		_, err := tx.Exec(ctx, "LOCK TABLE upcall.reconcile_objects IN EXCLUSIVE MODE; SET LOCAL lock_timeout = '100ms'")
+		if err != nil {
+			return err
+		}
 		if err := r.save(ctx, tx); err != nil {
 			return err
 		}
@@ -153,7 +159,7 @@ func (r *run) clear(ctx context.Context) error {
 			r.id).Scan(&others); err != nil || others {
 			return err
 		}
-		_, err := tx.Exec(ctx, "TRUNCATE upcall.reconcile_objects")
+		_, err = tx.Exec(ctx, "TRUNCATE upcall.reconcile_objects")
 		return err
 	})
 	if errors.Is(err, ErrLost) {
