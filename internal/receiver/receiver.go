@@ -243,7 +243,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, closeConfirm)
-	comparisons, closeComparisons, err := cfg.newComparisons(ctx, log)
+	comparisons, closeComparisons, err := cfg.newComparisons(ctx, metrics, log)
 	if err != nil {
 		return err
 	}

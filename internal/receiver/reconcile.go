@@ -8,6 +8,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/feed"
+	"upcall/internal/intake"
 	"upcall/internal/oss"
 	"upcall/internal/reconcile"
 )
@@ -42,7 +43,7 @@ func (cfg Config) checkReconcile() error {
 
 // newComparisons returns what compares buckets, nil if nothing does, and the function that closes its
 // connections.
-func (cfg Config) newComparisons(ctx context.Context, log *feed.Log) (*reconcile.Schedule, func(), error) {
+func (cfg Config) newComparisons(ctx context.Context, metrics *intake.Metrics, log *feed.Log) (*reconcile.Schedule, func(), error) {
 	if cfg.Reconcile.Every == 0 {
 		return nil, func() {}, nil
 	}
@@ -56,5 +57,5 @@ func (cfg Config) newComparisons(ctx context.Context, log *feed.Log) (*reconcile
 	}
 	return &reconcile.Schedule{Buckets: cfg.Admission.Buckets, Every: cfg.Reconcile.Every, Config: reconcile.Config{
 		Pool: pool, Log: log, OSS: client, Grace: cfg.Reconcile.Grace, KeepDays: cfg.RetentionDays, Metrics: reconcile.NewMetrics(),
-		Logger: cfg.Logger, Now: cfg.Now}}, pool.Close, nil
+		Known: metrics.ObserveKnown, Logger: cfg.Logger, Now: cfg.Now}}, pool.Close, nil
 }

@@ -42,7 +42,8 @@ func TestReconcileOnSchedule(t *testing.T) {
 	wait.Until(t, "metrics tell of it", func() bool {
 		_, text := servetest.Get(t, receiver.Admin+"/metrics")
 		return strings.Contains(text, `upcall_reconcile_objects{bucket="demo",state="recovered"} 1`) &&
-			strings.Contains(text, `upcall_reconcile_runs_total{result="done"} 1`)
+			strings.Contains(text, `upcall_reconcile_runs_total{result="done"} 1`) &&
+			strings.Contains(text, `upcall_upload_known_seconds_count{source="reconcile"} 1`)
 	})
 }
 

@@ -217,15 +217,16 @@ func (r *run) recordPage(ctx context.Context, next record, keys []string, missin
 	defer r.saving.Unlock()
 	before := r.record
 	var saved record
+	var known []*event.Event
 	err := eventstore.RecoverWith(ctx, r.Pool, events, func(tx pgx.Tx, became []eventstore.Recovery) error {
 		var stay, recovered []string
-		saved = next
+		saved, known = next, nil
 		for i, b := range became {
 			switch b {
 			case eventstore.Recovered:
 				saved.counts.Missing++
 				saved.counts.Recovered++
-				recovered = append(recovered, missing[i].key)
+				recovered, known = append(recovered, missing[i].key), append(known, events[i])
 			case eventstore.AlreadyKnown:
 				saved.counts.Known++
 			case eventstore.RecoveryRevoked:
@@ -244,10 +245,14 @@ func (r *run) recordPage(ctx context.Context, next record, keys []string, missin
 		}
 		return r.settle(ctx, tx, keys, stay, recovered)
 	})
-	if err == nil {
-		r.record = saved
+	if err != nil {
+		return err
 	}
-	return err
+	r.record = saved
+	for _, e := range known {
+		r.Known(e, r.Now())
+	}
+	return nil
 }
 
 // settle gives the candidates of a page their states.

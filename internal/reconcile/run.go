@@ -66,6 +66,8 @@ type Config struct {
 	// Parallel is how many requests are sent at once. Default 8.
 	Parallel int
 
+	// Known is called for each event that was recorded, with the time. Default none.
+	Known   func(*event.Event, time.Time)
 	Metrics *Metrics // default none
 	Logger  *slog.Logger
 
@@ -108,6 +110,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics()
+	}
+	if c.Known == nil {
+		c.Known = func(*event.Event, time.Time) {}
 	}
 	if c.Report == nil {
 		c.Report = func(Progress) {}
