@@ -70,6 +70,8 @@ func helpTexts() kong.Vars {
 		"hook_var": "Only of uploads with this value of a custom variable, named without x:. Repeat it for several variables.",
 
 		// receiver reconcile.
+		"reconcile_dry_run": "Record and note nothing, but say what there is to do. What the run before has found is no longer in " +
+			"upcall.reconcile_objects then.",
 		"reconcile_inventory": "Read this inventory of the bucket, a directory or oss://BUCKET/PREFIX with manifest.json, " +
 			"instead of listing the bucket.",
 		"reconcile_retention": "What is older is not recorded. As the receivers have it; by default all is.",

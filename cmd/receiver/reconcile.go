@@ -64,7 +64,7 @@ type reconcileCommand struct {
 	Since     string  `placeholder:"TIME" help:"${reconcile_since}"`
 	Inventory string  `placeholder:"DIR" help:"${reconcile_inventory}"`
 	Rate      float64 `default:"20" placeholder:"N" help:"Send at most this many requests a second to OSS."`
-	DryRun    bool    `name:"dry-run" help:"Say what there is to do, and do nothing."`
+	DryRun    bool    `name:"dry-run" help:"${reconcile_dry_run}"`
 	Format    string  `default:"text" placeholder:"FORMAT" help:"text or json."`
 	Retention string  `setting:"UPCALL_RETENTION" placeholder:"DAYSd" help:"${reconcile_retention}"`
 	graceFlag

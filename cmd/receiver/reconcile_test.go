@@ -73,6 +73,15 @@ func TestReconcileOfServe(t *testing.T) {
 	}
 }
 
+// TestReconcileHelp says what a dry run changes all the same.
+func TestReconcileHelp(t *testing.T) {
+	t.Parallel()
+	help, _, err := program.Execute(t, nil, "reconcile", "--help")
+	if err != nil || !strings.Contains(help, "upcall.reconcile_objects") {
+		t.Errorf("%v, help:\n%s", err, help)
+	}
+}
+
 // TestReconcile runs the commands of docs/reconcile.md against the emulator, with a receiver's rights.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
