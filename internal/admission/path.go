@@ -11,6 +11,11 @@ import (
 // IsPattern reports whether a callback path has parameters.
 func IsPattern(path string) bool { return strings.ContainsAny(path, ":*") }
 
+// IsCallbackPath reports whether OSS may call a path.
+func (cfg Config) IsCallbackPath(path string) bool {
+	return slices.ContainsFunc(cfg.CallbackPaths, func(pattern string) bool { return matchPath(pattern, path) })
+}
+
 // IsPlainPath reports whether every proxy spells a path alike, and OSS and MNS do.
 func IsPlainPath(path string) bool {
 	return strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "?#% ")

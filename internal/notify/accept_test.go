@@ -281,9 +281,17 @@ func TestConfig(t *testing.T) {
 	if err != nil || !cmp.Equal(got, []Topic{ourOwn, {"2", "B_c"}}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	err = Config{Path: "/cb", Admission: admission.Config{CallbackPaths: []string{"/cb"}}}.Check()
-	if err == nil || !strings.Contains(err.Error(), "is the path of callbacks") {
-		t.Errorf("one path for both: %v", err)
+	for pattern, refused := range map[string]bool{
+		"/oss/notify": true, "/oss/:session": true, "/oss/*": true, "/*": true, "/oss/callback": false, "/oss/:session/:key": false,
+	} {
+		cfg := Config{Path: "/oss/notify", Topics: []Topic{ourOwn}, Admission: admission.Config{CallbackPaths: []string{"/x", pattern}}}
+		if err := cfg.Check(); (err != nil) != refused || refused && !strings.Contains(err.Error(), "is the path of callbacks") {
+			t.Errorf("beside callbacks to %s: %v", pattern, err)
+		}
+		cfg.Topics = nil
+		if err := cfg.Check(); err != nil {
+			t.Errorf("off, beside callbacks to %s: %v", pattern, err)
+		}
 	}
 	for _, path := range []string{"/oss/:id", "/oss/*", "oss", "/o%20"} {
 		if err := (Config{Path: path}).Check(); err == nil {

@@ -18,7 +18,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -90,7 +89,7 @@ func (cfg Config) Check() error {
 	case !admission.IsPlainPath(cfg.Path) || admission.IsPattern(cfg.Path):
 		faults.AddNew(nil, "UPCALL_NOTIFY_PATH", "start it with / and use no %, ?, #, : or *",
 			"%s is not a plain path", fault.Quote(cfg.Path))
-	case slices.Contains(cfg.Admission.CallbackPaths, cfg.Path):
+	case cfg.On() && cfg.Admission.IsCallbackPath(cfg.Path):
 		faults.AddNew(nil, "UPCALL_NOTIFY_PATH", "choose another", "%s is the path of callbacks", fault.Quote(cfg.Path))
 	}
 	if cfg.Token != "" && len(cfg.Token) < MinToken {
