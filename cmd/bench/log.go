@@ -21,9 +21,9 @@ type logCommand struct {
 	Requests  int      `default:"30000" help:"Callbacks that each receiver gets in a round; of readers, two thirds of them."`
 	Rounds    int      `default:"20" help:"Rounds; in each, the receivers take turns."`
 	Endpoints int      `default:"100" help:"Endpoints whose filters match nothing."`
-	MostCPU   float64  `name:"most-cpu" default:"1.03" help:"Fail if column and index, or what finds lost uploads, make the CPU time this many times longer."`
+	MostCPU   float64  `name:"most-cpu" default:"1.03" help:"Fail if what is measured makes the CPU time this many times longer."`
 	LeastRate float64  `default:"0.9" help:"Fail if the endpoints leave less than this part of the rate."`
-	MostP99   float64  `name:"most-p99" default:"1.1" help:"Fail if, at half the rate, they make the 99th percentile this many times longer."`
+	MostP99   float64  `name:"most-p99" default:"1.1" help:"Fail if they make the 99th percentile this many times longer at half the rate."`
 }
 
 var errCost = errors.New("the log costs the intake too much")
