@@ -76,6 +76,7 @@ type object struct {
 	// as many at each end are known as the batch can take out.
 	known, before []upload
 	lost          []upload // those that do not count, because another is preferred
+	lostBefore    []upload // those of earlier batches that what a listing tells may be the same as
 }
 
 // mixed reports whether one upload may have been told of by several sources.
@@ -102,19 +103,21 @@ func (o *object) take() {
 	}
 }
 
-// add adds an upload, unless it is there already or another event that tells of it is preferred.
+// add adds an upload, unless it is there already or another event that tells of it is preferred. Whether that one
+// counts itself does not matter, so that the order in which they come does not.
 func (o *object) add(u upload) {
 	i, found := slices.BinarySearchFunc(o.known, u, upload.compare)
 	if found {
 		return
 	}
-	if slices.ContainsFunc(o.known, func(k upload) bool { return u.same(k) && rank(k.source) < rank(u.source) }) {
+	preferred := func(k upload) bool { return u.same(k) && rank(k.source) < rank(u.source) }
+	if slices.ContainsFunc(o.known, preferred) || slices.ContainsFunc(o.lost, preferred) || slices.ContainsFunc(o.lostBefore, preferred) {
 		o.lost = append(o.lost, u)
-		return
+	} else {
+		o.sources |= 1 << rank(u.source)
+		o.uploads++
+		o.known = slices.Insert(o.known, i, u)
 	}
-	o.sources |= 1 << rank(u.source)
-	o.uploads++
-	o.known = slices.Insert(o.known, i, u)
 	for j := 0; j < len(o.known); {
 		if k := o.known[j]; u.same(k) && rank(k.source) > rank(u.source) {
 			o.lost = append(o.lost, k)

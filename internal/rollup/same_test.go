@@ -75,3 +75,59 @@ func TestSameUpload(t *testing.T) {
 	}
 	w.compare(t)
 }
+
+// TestSameThroughAnother: a listing tells of the same as a notification, and that of the same as a callback whose
+// receiver's clock was wrong. Whatever comes first, at once or not, the upload counts once.
+func TestSameThroughAnother(t *testing.T) {
+	t.Parallel()
+	for _, pause := range []bool{true, false} {
+		w := newWorld(t)
+		worker, run := w.worker(t, time.Minute)
+		if pause {
+			run()
+		}
+		at, upload := time.Now().Add(-time.Hour).Truncate(time.Microsecond), uuid.New()
+		orders := []string{"cnl", "cln", "ncl", "nlc", "lcn", "lnc"}
+		for _, among := range []int{0, 12} {
+			for n := range among {
+				for _, order := range orders {
+					w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, request_id)
+						VALUES (gen_random_uuid(), $1, 'b', $2, 'callback', $3)`,
+						at.Add(time.Duration(n-among/2)*time.Minute/4), fmt.Sprint(order, among), fmt.Sprint(n))
+				}
+			}
+			for step := range 3 {
+				for _, order := range orders {
+					var source, request, by any
+					told := at
+					switch order[step] {
+					case 'c':
+						source, request, by, told = "callback", "R", upload, at.Add(10*time.Minute)
+					case 'n':
+						source, request, by = "notification", "R", upload
+					case 'l':
+						source, by = "reconcile", uuid.New()
+					}
+					w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, request_id, etag, upload_id)
+						VALUES (gen_random_uuid(), $1, 'b', $2, $3, $4, 'E1', $5)`, told, fmt.Sprint(order, among), source, request, by)
+				}
+				if pause {
+					w.caughtUp(t, worker)
+				}
+			}
+		}
+		if !pause {
+			run()
+			w.caughtUp(t, worker)
+		}
+		for _, among := range []int{0, 12} {
+			for _, order := range orders {
+				got := w.lines(t, "SELECT source || ' ' || uploads FROM upcall.rollup_objects WHERE object_key = $1", fmt.Sprint(order, among))
+				if want := fmt.Sprintf("[callback %d]", among+1); fmt.Sprint(got) != want {
+					t.Errorf("%s among %d, each counted at once %v: %s, want %s", order, among, pause, got, want)
+				}
+			}
+		}
+		w.compare(t)
+	}
+}

@@ -103,7 +103,44 @@ func (b *batch) load(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
+	if err := b.loadLost(ctx, tx); err != nil {
+		return err
+	}
 	return b.loadVersions(ctx, tx)
+}
+
+// loadLost reads the notifications that do not count but that may tell of the same as what a listing tells.
+func (b *batch) loadLost(ctx context.Context, tx pgx.Tx) error {
+	var listed columns
+	for i, o := range b.objects {
+		for _, u := range o.coming {
+			if o.number != 0 && u.source == string(event.SourceReconcile) && u.etag != "" {
+				listed.add(int64(i), o.bucket, o.key, u.etag, u.at)
+			}
+		}
+	}
+	if listed == nil {
+		return nil
+	}
+	rows, err := query(ctx, tx, "upcall_rollup_lost", `
+		SELECT u.n, e.received_at, e.id, e.source, u.etag
+		FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS u (n, bucket, object_key, etag, at)
+		JOIN upcall.rollup_superseded s ON s.generation = $1
+			AND s.received_at BETWEEN u.at - `+event.ListedApartSQL+` AND u.at + `+event.ListedApartSQL+`
+		JOIN upcall.upload_events e ON e.received_at = s.received_at AND e.id = s.event_id
+		WHERE e.source = 'notification' AND e.bucket = u.bucket AND e.object_key = u.object_key
+			AND upper(btrim(e.etag, '"') COLLATE "C") = u.etag`, listed.after(b.generation)...)
+	if err != nil {
+		return err
+	}
+	var i int64
+	var u upload
+	_, err = pgx.ForEachRow(rows, []any{&i, &u.at, &u.id, &u.source, &u.etag}, func() error {
+		u.at = u.at.UTC()
+		b.objects[i].lostBefore = append(b.objects[i].lostBefore, u)
+		return nil
+	})
+	return err
 }
 
 // loadVersions reads the uploads in between that may be taken out, or take the place of the first or
