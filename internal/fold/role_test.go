@@ -30,7 +30,7 @@ func TestRole(t *testing.T) {
 		}
 	}
 	deleted, err := eventstore.KeepNotifications(t.Context(), w.pool, time.Now().AddDate(0, 2, 0))
-	if err != nil || deleted != 4 {
-		t.Errorf("%d rows were deleted, %v; want 4", deleted, err)
+	if err != nil || deleted != 3 {
+		t.Errorf("%d rows were deleted, %v; want 3", deleted, err)
 	}
 }
