@@ -35,11 +35,12 @@ var ownColumns = strings.Replace(eventColumns, supersedes, "NULL::uuid", 1)
 // While nothing has been recovered, it costs a look at an empty index for each statement. Else it costs
 // three for each event, which is about as much as reading it takes. So while few
 // uploads have been recovered, events are first compared with all of those, which are read once for each statement.
-const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads)) AND source IN ('callback', 'notification') AND (
+var supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads)) AND source IN ('callback', 'notification') AND (
 	(SELECT EXISTS (SELECT FROM upcall.recovered_uploads OFFSET 1000))
 	OR upload_id IN (SELECT upload_id FROM upcall.recovered_uploads WHERE upload_id IS NOT NULL LIMIT 1000)
 	OR request_id IN (SELECT request_id FROM upcall.recovered_uploads WHERE request_id IS NOT NULL LIMIT 1000)
 	OR object_key IN (SELECT object_key FROM upcall.recovered_uploads WHERE source = 'reconcile' LIMIT 1000)
+	OR object_key IS NULL
 ) THEN coalesce((
 	SELECT r.event_id FROM upcall.recovered_uploads r
 	WHERE r.upload_id = upload_events.upload_id AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND ` + lesser + `
@@ -47,11 +48,18 @@ const supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploa
 	SELECT r.event_id FROM upcall.recovered_uploads r WHERE r.request_id = upload_events.request_id AND ` + lesser + `
 ), (
 	SELECT r.event_id FROM upcall.recovered_uploads r
-	WHERE r.source = 'reconcile' AND r.object_key = upload_events.object_key AND r.bucket = upload_events.bucket
+	WHERE r.source = 'reconcile' AND r.object_key = ` + placed("upload_events", "object_key") + `
+		AND r.bucket = ` + placed("upload_events", "bucket") + `
 		AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND r.received_at BETWEEN
 			upload_events.received_at - ` + event.ListedApartSQL + ` AND upload_events.received_at + ` + event.ListedApartSQL + `
 		AND ` + lesser + `
 )) END`
+
+// placed returns the column bucket or object_key of the object of an event. A callback that names none, as a template
+// of the operator's own may have it, is of the object that its upload was issued for.
+func placed(event, column string) string {
+	return fmt.Sprintf("coalesce(%[1]s.%[2]s, (SELECT i.%[2]s FROM upcall.issued_uploads i WHERE i.upload_id = %[1]s.upload_id))", event, column)
+}
 
 // lesser is that what was recovered gives way, see rank in package rollup.
 const lesser = `(upload_events.source = 'callback' OR upload_events.source = 'notification' AND r.source = 'reconcile')

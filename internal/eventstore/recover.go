@@ -300,6 +300,11 @@ const (
 	near = ` BETWEEN g.received_at - ` + event.ListedApartSQL + ` AND g.received_at + ` + event.ListedApartSQL
 )
 
+var (
+	placedKey = placed("e", "object_key")
+	placedSQL = placed("e", "bucket") + " AS bucket, " + placedKey + " AS object_key"
+)
+
 // lookKind finds which events are not to be recorded.
 //
 // The events of an upload are found by callback_ids, in one index whatever the number of months. An event
@@ -309,8 +314,9 @@ var lookKind = kind[recoveredRow]{
 	fields: lookFields,
 	insert: newStatement("upcall_recover_look", `
 		WITH unread AS MATERIALIZED (
-			SELECT e.request_id, e.source, e.bucket, e.object_key, `+plainETag+` AS plain_etag, e.received_at FROM upcall.upload_events e
-			WHERE `+isUnread+` AND (e.request_id = ANY ({short_id}) OR e.object_key = ANY ({object_key}))
+			SELECT e.request_id, e.source, `+placedSQL+`, `+plainETag+` AS plain_etag, e.received_at
+			FROM upcall.upload_events e
+			WHERE `+isUnread+` AND (e.request_id = ANY ({short_id}) OR `+placedKey+` = ANY ({object_key}))
 		)
 		SELECT id, verdict FROM (
 			SELECT id, CASE
@@ -350,7 +356,7 @@ var recoveredKind = kind[recoveredRow]{
 	fields: recoveredFields,
 	insert: newStatement("upcall_recover", `
 		WITH recent AS MATERIALIZED (
-			SELECT e.upload_id, e.request_id, e.source, e.bucket, e.object_key, `+plainETag+` AS plain_etag, e.received_at
+			SELECT e.upload_id, e.request_id, e.source, `+placedSQL+`, `+plainETag+` AS plain_etag, e.received_at
 			FROM upcall.upload_events e
 			WHERE e.recorded_xid IS NOT NULL AND e.recorded_xid >= ({since})[1]::text::xid8
 		), fresh AS (

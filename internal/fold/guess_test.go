@@ -17,7 +17,7 @@ import (
 
 // TestWrongGuess: two uploads were issued for each key, and a listing takes the object for the one that was not
 // used. Whatever the order of callback, notification and listing, the upload counts once, and a consumer that minds
-// supersedes holds one event.
+// supersedes holds one event; also if the callback does not name the key.
 func TestWrongGuess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -27,12 +27,14 @@ func TestWrongGuess(t *testing.T) {
 		key   string
 		token bool // the notification has it
 		late  bool // roll-ups count only at the end
+		bare  bool // the callback names no key
 		steps []*event.Event
 		want  string
 	}
 	var all []*guessed
-	for i, order := range slices.Concat(orders("cnl"), orders("cnl"), orders("cnl"), orders("cnl")) {
-		g := &guessed{key: fmt.Sprintf("%d/%s", i%4, order), token: i%2 == 0, late: i%4 < 2}
+	for i, order := range slices.Repeat(orders("cnl"), 8) {
+		kind := i / len(orders("cnl"))
+		g := &guessed{key: fmt.Sprintf("%03b/%s", kind, order), token: kind&1 != 0, late: kind&2 != 0, bare: kind&4 != 0}
 		used, other := valid(w.issue(t, g.key, `{}`)), valid(w.issue(t, g.key, `{}`))
 		by := uuid.NullUUID{}
 		if g.token {
@@ -40,6 +42,9 @@ func TestWrongGuess(t *testing.T) {
 		}
 		told := map[rune]*event.Event{'c': callback(used, g.key, "R"+g.key, "E1"), 'n': notification(by, g.key, "R"+g.key, "e1"),
 			'l': listed(other, g.key, `"E1"`)}
+		if g.bare {
+			told['c'].Callback.Object = ""
+		}
 		told['n'].Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(`"42"`)}
 		for _, step := range order {
 			g.steps = append(g.steps, told[step])
@@ -83,7 +88,7 @@ func TestWrongGuess(t *testing.T) {
 			if got := held[g.key]; !slices.Equal(got, []string{g.want}) {
 				t.Errorf("%s: a consumer holds %q, want %s", g.key, got, g.want)
 			}
-			got := w.lines(t, "SELECT source FROM upcall.upload_log WHERE object_key = $1", g.key)
+			got := w.lines(t, "SELECT source FROM upcall.upload_log WHERE object_key = $1 OR request_id = $2", g.key, "R"+g.key)
 			if !slices.Equal(got, []string{g.want}) {
 				t.Errorf("%s: upload_log has %q, want %s", g.key, got, g.want)
 			}

@@ -99,7 +99,7 @@ func (b *batch) read(ctx context.Context, tx pgx.Tx, entries []feed.Entry, fast 
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
-	if err := placeLost(ctx, tx, events); err != nil {
+	if err := placeNameless(ctx, tx, events); err != nil {
 		return nil, fmt.Errorf("place events: %w", err)
 	}
 	return events, nil

@@ -6,18 +6,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// recoveredPlace is the object of the recovered upload that an event of some upload, ETag and request id
-// supersedes, see the same in package eventstore.
-const recoveredPlace = `
+// placeOf is the object of an event of some upload, ETag and request id that names none: what its upload was issued
+// for, else that of the recovered upload that it supersedes, see the same in package eventstore.
+const placeOf = `
+	SELECT i.bucket, i.object_key FROM upcall.issued_uploads i WHERE i.upload_id = e.upload_id
+	UNION ALL
 	SELECT r.bucket, r.object_key FROM upcall.recovered_uploads r
 	WHERE r.upload_id = e.upload_id AND r.etag = upper(btrim(e.etag, '"') COLLATE "C")
 	UNION ALL
 	SELECT r.bucket, r.object_key FROM upcall.recovered_uploads r WHERE r.request_id = e.request_id
 	LIMIT 1`
 
-// placeLost gives callbacks that name no object, as a template of the operator's own may have it, the one of
-// what was recovered in their place. So they take its place there, and the upload counts once.
-func placeLost(ctx context.Context, tx pgx.Tx, events []told) error {
+// placeNameless gives callbacks that name no object, as a template of the operator's own may have it, theirs. So
+// whatever else tells of the upload tells of the same object, and the upload counts once.
+func placeNameless(ctx context.Context, tx pgx.Tx, events []told) error {
 	var c columns
 	for i, e := range events {
 		if !e.place.fits() && rank(e.source) == 0 && (e.requestID != "" || e.uploadID.Valid) {
@@ -30,8 +32,7 @@ func placeLost(ctx context.Context, tx pgx.Tx, events []told) error {
 	rows, err := query(ctx, tx, "upcall_rollup_places", `
 		SELECT e.n, r.bucket, r.object_key
 		FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS e (n, upload_id, etag, request_id)
-		CROSS JOIN LATERAL (`+recoveredPlace+`) AS r
-		WHERE (SELECT EXISTS (SELECT FROM upcall.recovered_uploads))`, c...)
+		CROSS JOIN LATERAL (`+placeOf+`) AS r`, c...)
 	if err != nil {
 		return err
 	}
