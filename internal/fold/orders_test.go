@@ -53,6 +53,12 @@ func orders(steps string) (all []string) {
 // best that told of it, and a consumer that minds supersedes has one event of each.
 func TestOrders(t *testing.T) {
 	t.Parallel()
+	t.Run("counted at once", func(t *testing.T) { t.Parallel(); allOrders(t, false) })
+	t.Run("counted late", func(t *testing.T) { t.Parallel(); allOrders(t, true) })
+}
+
+// allOrders has roll-ups read the log after each step, or only at the end.
+func allOrders(t *testing.T, late bool) {
 	w := newWorld(t, nil)
 	w.now = noon.Add(5 * time.Minute)
 	counted := w.rollups(t)
@@ -68,52 +74,48 @@ func TestOrders(t *testing.T) {
 		e.Callback.Vars = map[string]json.RawMessage{"uid": json.RawMessage(`"42"`)}
 		return e
 	}
-	for _, late := range []string{"at once", "late"} { // that roll-ups count
-		for _, order := range orders("crnl") {
-			add("no key, "+late, order, func(key string, of *tale) { // a template of the operator's own
-				of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
-				of.told['c'].Callback.Object = ""
-				of.told['n'] = with(notification(of.upload, key, "R"+key, "E1"))
-				of.told['l'] = with(listed(of.upload, key, "E1"))
-			})
-			add("token, "+late, order, func(key string, of *tale) {
-				of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
-				of.told['n'] = with(notification(of.upload, key, "R"+key, "e1"))
-				of.told['l'] = with(listed(of.upload, key, `"E1"`))
-			})
-			add("token, no xVars, "+late, order, func(key string, of *tale) {
-				of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
-				of.told['n'] = notification(uuid.NullUUID{}, key, "R"+key, "E1")
-				of.told['l'] = with(listed(of.upload, key, "E1"))
-			})
-		}
-		for _, order := range orders("crn") { // a listing has no request id
-			add("no token, "+late, order, func(key string, of *tale) {
-				of.told['c'] = with(callback(uuid.NullUUID{}, key, "R"+key, ""))
-				of.told['n'] = notification(uuid.NullUUID{}, key, "R"+key, "E1")
-			})
-		}
+	for _, order := range orders("crnl") {
+		add("token", order, func(key string, of *tale) {
+			of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
+			of.told['n'] = with(notification(of.upload, key, "R"+key, "e1"))
+			of.told['l'] = with(listed(of.upload, key, `"E1"`))
+		})
+		add("token, no xVars", order, func(key string, of *tale) {
+			of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
+			of.told['n'] = notification(uuid.NullUUID{}, key, "R"+key, "E1")
+			of.told['l'] = with(listed(of.upload, key, "E1"))
+		})
+		add("no key", order, func(key string, of *tale) { // a template of the operator's own
+			of.told['c'] = with(callback(of.upload, key, "R"+key, "E1"))
+			of.told['c'].Callback.Object = ""
+			of.told['n'] = with(notification(of.upload, key, "R"+key, "E1"))
+			of.told['l'] = with(listed(of.upload, key, "E1"))
+		})
+	}
+	for _, order := range orders("crn") { // a listing has no request id
+		add("no token", order, func(key string, of *tale) {
+			of.told['c'] = with(callback(uuid.NullUUID{}, key, "R"+key, ""))
+			of.told['n'] = notification(uuid.NullUUID{}, key, "R"+key, "E1")
+		})
 	}
 	for step := range 4 {
-		for _, late := range []string{"at once", "late"} {
-			for _, of := range tales {
-				if step >= len(of.steps) || !strings.Contains(of.name, late) {
-					continue
-				}
-				e := of.told[of.steps[step]]
-				if e.Source == event.SourceReconcile {
-					if _, err := eventstore.Recover(t.Context(), w.pool, []*event.Event{e}); err != nil {
-						t.Fatal(err)
-					}
-					continue
-				}
-				late := *e
-				late.Acknowledged = e.Source == event.SourceCallback && step > 0 // out of a spool
-				w.record(t, &late)
+		for _, of := range tales {
+			if step >= len(of.steps) {
+				continue
 			}
-			if late == "at once" {
-				counted()
+			e := of.told[of.steps[step]]
+			if e.Source == event.SourceReconcile {
+				if _, err := eventstore.Recover(t.Context(), w.pool, []*event.Event{e}); err != nil {
+					t.Fatal(err)
+				}
+				continue
 			}
+			again := *e
+			again.Acknowledged = e.Source == event.SourceCallback && step > 0 // out of a spool
+			w.record(t, &again)
+		}
+		if !late {
+			counted()
 		}
 		w.now = w.now.Add(3 * time.Minute)
 		w.fold(t)
