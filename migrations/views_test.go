@@ -34,6 +34,7 @@ var editions = []string{
 	"13285781508a4e74",
 	"d73e2996ed55a049",
 	"8ef6863e4958b8fe",
+	"761aea6cc6b7ced0",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -32,6 +32,14 @@ func told(upload uuid.NullUUID, etag, request string) *event.Event {
 	return e
 }
 
+// listed returns what a listing tells of an upload.
+func listed(upload uuid.NullUUID, etag string) *event.Event {
+	e := told(upload, etag, "")
+	e.Source, e.Callback.Operation = event.SourceReconcile, ""
+	e.ID = event.RecoveredID(e.Source, e.Callback.Bucket, e.Callback.Object, "", etag, e.ReceivedAt)
+	return e
+}
+
 func mustRecover(t *testing.T, pool *pgxpool.Pool, events ...*event.Event) []bool {
 	t.Helper()
 	recorded, err := Recover(t.Context(), pool, events)
@@ -61,12 +69,12 @@ func TestRecover(t *testing.T) {
 		e.ID, e.Source = uuid.New(), event.SourceCallback
 		return e
 	}
-	listed := func(upload uuid.NullUUID, etag string) *event.Event {
-		e := told(upload, etag, "")
-		e.Source, e.Callback.Operation = event.SourceReconcile, ""
-		e.ID = event.RecoveredID(e.Source, e.Callback.Bucket, e.Callback.Object, "", etag, e.ReceivedAt)
+	nameless := func(upload uuid.NullUUID, etag string) *event.Event { // a template of the operator's own
+		e := callback(upload, etag, "R1")
+		e.Callback.Object = ""
 		return e
 	}
+	const issued = `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key) VALUES `
 	later := func(e *event.Event, by time.Duration) *event.Event { e.ReceivedAt = e.ReceivedAt.Add(by); return e }
 	recovered := func(upload uuid.NullUUID, apart time.Duration) string {
 		return fmt.Sprintf(`INSERT INTO upcall.recovered_uploads (event_id, received_at, source, bucket, object_key, etag, upload_id)
@@ -122,9 +130,14 @@ func TestRecover(t *testing.T) {
 		"listed, told of over two minutes later":  {later(callback(other, "E1", "R1"), 121*time.Second), "", listed(id, "E1"), Recovered},
 		"listed, told of over two minutes before": {later(callback(other, "E1", "R1"), -121*time.Second), "", listed(id, "E1"), Recovered},
 		"listed with another ETag":                {callback(other, "E1", "R1"), "", listed(id, "E2"), Recovered},
-		"listed, the current upload":              {nil, object("etag", `'"e1"'`), later(listed(id, "E1"), sinceAt), AlreadyKnown},
-		"listed, the current upload of long ago":  {nil, object("etag", `'"e1"'`), listed(id, "E1"), Recovered},
-		"listed, the first upload":                {nil, object("first_etag", "'E1'"), later(listed(id, "E1"), sinceAt), AlreadyKnown},
+		"listed, told of without a key": {nameless(other, "E1"),
+			issued + `('` + other.UUID.String() + `', now(), now(), 'demo', 'a.txt')`, listed(id, "E1"), AlreadyKnown},
+		"listed, told of without a key, of another": {nameless(other, "E1"),
+			issued + `('` + other.UUID.String() + `', now(), now(), 'demo', 'b.txt')`, listed(id, "E1"), Recovered},
+		"listed, told of without a key, never issued": {nameless(other, "E1"), "", listed(id, "E1"), Recovered},
+		"listed, the current upload":                  {nil, object("etag", `'"e1"'`), later(listed(id, "E1"), sinceAt), AlreadyKnown},
+		"listed, the current upload of long ago":      {nil, object("etag", `'"e1"'`), listed(id, "E1"), Recovered},
+		"listed, the first upload":                    {nil, object("first_etag", "'E1'"), later(listed(id, "E1"), sinceAt), AlreadyKnown},
 		"listed, an upload in between": {nil, object("number", "7") + `; INSERT INTO upcall.rollup_versions
 			(generation, number, received_at, event_id, mime_type, source, etag) VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'E1')`,
 			later(listed(id, "E1"), sinceAt), AlreadyKnown},
@@ -137,7 +150,7 @@ func TestRecover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			execute(t, pool, `TRUNCATE upcall.upload_events, upcall.callback_ids, upcall.recovered_uploads, upcall.revoked_uploads,
-				upcall.rollup_objects, upcall.rollup_versions; UPDATE upcall.feed_log SET dropped_before = NULL`)
+				upcall.rollup_objects, upcall.rollup_versions, upcall.issued_uploads; UPDATE upcall.feed_log SET dropped_before = NULL`)
 			if test.there != nil {
 				record(t, r, test.there, false)
 			}
@@ -192,11 +205,23 @@ func TestRecoverMany(t *testing.T) {
 // until it has ended, or the log would have both.
 func TestRecoverWaitsForCallbacks(t *testing.T) {
 	t.Parallel()
+	upload := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	for name, tells := range map[string]*event.Event{
+		"by upload and ETag": told(upload, "E1", "R2"),
+		"by request id":      told(uuid.NullUUID{}, "E2", "R1"),
+		"by the object that the upload of a callback without a key was issued for": listed(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1"),
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); recoverWaits(t, upload, tells) })
+	}
+}
+
+func recoverWaits(t *testing.T, upload uuid.NullUUID, tells *event.Event) {
 	pool := dbtest.Pool(t, Open)
 	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
 		t.Fatal(err)
 	}
-	id := uuid.NullUUID{UUID: uuid.New(), Valid: true}
+	executeArgs(t, pool, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+		VALUES ($1, now(), now(), 'demo', 'a.txt')`, upload)
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +234,7 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 	var over atomic.Bool
 	group.Go(func() {
 		defer over.Store(true)
-		err := RecoverWith(t.Context(), pool, []*event.Event{told(id, "E1", "R1")}, func(_ pgx.Tx, b []Recovery) error {
+		err := RecoverWith(t.Context(), pool, []*event.Event{tells}, func(_ pgx.Tx, b []Recovery) error {
 			if b[0] != AlreadyKnown {
 				t.Errorf("it became %s, though a callback was being recorded", b[0])
 			}
@@ -221,14 +246,15 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 	})
 	// It has taken its place in the log, waited, and begun again.
 	const begun = `SELECT virtualtransaction FROM pg_locks
-		WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+		WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock'
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	for tries := make(map[string]bool); len(tries) < 2 && !over.Load(); {
 		for _, try := range lines(t, pool, begun) {
 			tries[try] = true
 		}
 	}
 	_, err = tx.Exec(t.Context(), `INSERT INTO upcall.upload_events (id, received_at, etag, request_id, upload_id, source)
-		VALUES (gen_random_uuid(), $1, 'E1', 'R1', $2, 'callback')`, at, id)
+		VALUES (gen_random_uuid(), $1, 'E1', 'R1', $2, 'callback')`, at, upload)
 	if err == nil {
 		err = tx.Commit(t.Context())
 	}
@@ -349,107 +375,6 @@ func TestNotificationsWait(t *testing.T) {
 	got.ReceivedAt = got.ReceivedAt.UTC()
 	if diff := cmp.Diff(&want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("notification (-want +got):\n%s", diff)
-	}
-}
-
-// TestFindIssued finds uploads by bucket and key.
-func TestFindIssued(t *testing.T) {
-	t.Parallel()
-	pool := dbtest.Pool(t, Open)
-	l := newLedger(t, Config{Pool: pool})
-	of := func(bucket, key string) IssuedUpload {
-		u := smallUpload()
-		u.ID, u.Bucket, u.Object = uuid.New(), bucket, key
-		return u
-	}
-	first, second, elsewhere := of("demo", "a"), of("demo", "a"), of("demo2", "a")
-	first.Vars, second.IssuedAt = map[string]string{"uid": `4"2`}, first.IssuedAt.Add(time.Minute)
-	second.Size = new(int64(7))
-	issue(t, l, first, second, elsewhere, of("demo", "b"))
-	if err := l.Revoke(t.Context(), second.ID); err != nil {
-		t.Fatal(err)
-	}
-	used := smallEvent()
-	used.UploadID = uuid.NullUUID{UUID: first.ID, Valid: true}
-	record(t, newRecorder(t, Config{Pool: pool}), used, false)
-	stored := func(key string) StoredObject { return StoredObject{Object{"demo", key}, second.IssuedAt} }
-	found, err := FindIssued(t.Context(), pool, []StoredObject{stored("a"), stored("none"), stored("a")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(found) != 2 || found[0].ID != second.ID || found[1].ID != first.ID {
-		t.Fatalf("got %v, want the second and the first", found)
-	}
-	if found[0].RevokedAt.IsZero() || found[0].Used || !found[1].RevokedAt.IsZero() || !found[1].Used {
-		t.Errorf("revoked and used: got %v", found)
-	}
-	if got := string(found[1].EventVars()["uid"]); got != `"4\"2"` {
-		t.Errorf("got the variable %s", got)
-	}
-	// What was issued later, however much, is not in the way. Clocks may be a minute apart.
-	execute(t, pool, fmt.Sprintf(`INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
-		SELECT gen_random_uuid(), '%s'::timestamptz + interval '61 seconds', now(), 'demo', 'a' FROM generate_series(1, %d)`,
-		second.IssuedAt.Format(time.RFC3339Nano), mostIssued))
-	if found, err = FindIssued(t.Context(), pool, []StoredObject{stored("a")}); err != nil || len(found) != 2 || found[0].ID != second.ID {
-		t.Errorf("after others were issued: got %v, %v", found, err)
-	}
-	if found, err = FindIssued(t.Context(), pool, []StoredObject{{Object: Object{"demo", "a"}}}); err != nil || len(found) != mostIssued {
-		t.Errorf("without a time: got %d, %v, want the latest %d", len(found), err, mostIssued)
-	}
-	known, err := FindVars(t.Context(), pool, []uuid.UUID{first.ID, second.ID, uuid.New()})
-	if u := known[first.ID]; err != nil || len(known) != 2 || string(u.EventVars()["uid"]) != `"4\"2"` || len(known[second.ID].Vars) != 0 {
-		t.Errorf("variables by id: %v, %v", known, err)
-	}
-}
-
-// TestChooseIssued chooses the upload that an object is of.
-func TestChooseIssued(t *testing.T) {
-	t.Parallel()
-	of := func(n byte, issued time.Duration, change func(*FoundUpload)) FoundUpload {
-		u := FoundUpload{IssuedUpload: IssuedUpload{ID: uuid.UUID{15: n}, IssuedAt: at.Add(issued), ExpiresAt: at.Add(-time.Hour),
-			Bucket: "demo", Object: "a"}}
-		if change != nil {
-			change(&u)
-		}
-		return u
-	}
-	isUsed := func(u *FoundUpload) { u.Used = true }
-	isRevoked := func(u *FoundUpload) { u.RevokedAt = at }
-	expired := func(ago time.Duration) func(*FoundUpload) {
-		return func(u *FoundUpload) { u.ExpiresAt = at.Add(-ago) }
-	}
-	for name, test := range map[string]struct {
-		found   []FoundUpload
-		want    byte
-		revoked bool
-	}{
-		"none":                     {nil, 0, false},
-		"the latest":               {[]FoundUpload{of(1, -3, nil), of(2, -1, nil), of(3, -2, nil)}, 2, false},
-		"not a later one":          {[]FoundUpload{of(1, time.Hour, nil)}, 0, false},
-		"by a clock that is ahead": {[]FoundUpload{of(1, time.Second, nil)}, 1, false},
-		"not a used one":           {[]FoundUpload{of(1, -3, nil), of(2, -1, isUsed)}, 1, false},
-		"a used one if need be":    {[]FoundUpload{of(1, -3, isUsed), of(2, -1, isUsed)}, 2, false},
-		"not a revoked one":        {[]FoundUpload{of(1, -3, nil), of(2, -1, isRevoked)}, 1, false},
-		"only a revoked one":       {[]FoundUpload{of(2, -1, isRevoked)}, 0, true},
-		"a day after it expired":   {[]FoundUpload{of(1, -1, expired(24*time.Hour))}, 1, false},
-		"later":                    {[]FoundUpload{of(1, -1, expired(24*time.Hour+time.Second))}, 0, false},
-		"revoked, and later": {[]FoundUpload{of(1, -1, func(u *FoundUpload) {
-			isRevoked(u)
-			expired(25 * time.Hour)(u)
-		})}, 0, false},
-		"another key":    {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Object = "b" })}, 0, false},
-		"another bucket": {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Bucket = "b" })}, 0, false},
-		"another size":   {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(6)) })}, 0, false},
-		"its size":       {[]FoundUpload{of(1, -1, func(u *FoundUpload) { u.Size = new(int64(5)) })}, 1, false},
-	} {
-		got, revoked := ChooseIssued(test.found, Object{"demo", "a"}, at, new(int64(5)))
-		if got.ID != (uuid.UUID{15: test.want}) || revoked != test.revoked {
-			t.Errorf("%s: got %s, revoked %t", name, got.ID, revoked)
-		}
-	}
-	long, early := of(1, -1, expired(48*time.Hour)), of(2, time.Hour, nil)
-	if got, _ := ChooseIssued([]FoundUpload{long, early}, Object{"demo", "a"}, time.Time{}, nil); got.ID != early.ID {
-		t.Errorf("without a time: got %s, want the latest", got.ID)
 	}
 }
 

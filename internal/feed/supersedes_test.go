@@ -40,11 +40,18 @@ func supersedes(t *testing.T, received time.Time, recovered time.Duration, other
 	}
 	insert := func(e *event.Event) {
 		exec(t, w.pool, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, request_id, upload_id, source)
-			VALUES ($1, $2, $3, $4, nullif($5, ''), nullif($6, ''), $7, $8)`, e.ID, e.ReceivedAt, e.Callback.Bucket, e.Callback.Object,
+			VALUES ($1, $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, ''), $7, $8)`, e.ID, e.ReceivedAt, e.Callback.Bucket, e.Callback.Object,
 			e.Callback.ETag, e.Callback.RequestID, e.UploadID, string(e.Source))
 	}
 	at := func(e *event.Event, at time.Time) *event.Event { e.ReceivedAt = at; return e }
 	elsewhere := func(e *event.Event) *event.Event { e.Callback.Bucket = "c"; return e }
+	bare := func(issued, request, etag string) *event.Event { // a callback that names no key
+		e := made(event.SourceCallback, uuid.NullUUID{UUID: uuid.New(), Valid: true}, request, etag)
+		e.Callback.Object = ""
+		exec(t, w.pool, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+			VALUES ($1, now(), now(), 'b', $2)`, e.UploadID, issued)
+		return e
+	}
 	start := must(w.Now(t.Context()))(t)
 	before := made(event.SourceCallback, upload, "R0", "E0") // tells of something else
 	insert(before)
@@ -73,6 +80,10 @@ func supersedes(t *testing.T, received time.Time, recovered time.Duration, other
 		{at(made(event.SourceCallback, upload, "R11", "E2"), received.Add(event.ListedApart+time.Second)), nil},
 		{at(made(event.SourceCallback, upload, "R12", "E2"), received.Add(-event.ListedApart-time.Second)), nil},
 		{elsewhere(made(event.SourceCallback, upload, "R13", "E2")), nil},
+		{bare("k", "R14", "e2"), listed},
+		{bare("k", "R15", "E3"), nil},
+		{bare("other", "R16", "E2"), nil},
+		{at(bare("k", "R17", "E2"), received.Add(event.ListedApart+time.Second)), nil},
 		{made(event.SourceNotification, upload, "R5", "E1"), nil},
 		{made(event.SourceReconcile, upload, "", "E1"), nil},
 		{made(event.SourceCallback, upload, "R6", "E6"), nil},
@@ -118,13 +129,14 @@ func TestSupersedesCostsLittle(t *testing.T) {
 	w := shared(t)
 	start := must(w.Now(t.Context()))(t)
 	exec(t, w.pool, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, request_id, upload_id, source)
-		SELECT gen_random_uuid(), now(), 'b', 'k' || n, 'E', 'R' || n, gen_random_uuid(), 'callback' FROM generate_series(1, 5000) AS n`)
+		SELECT gen_random_uuid(), now(), 'b', 'k' || n, 'E', 'R' || n, gen_random_uuid(), 'callback'
+		FROM generate_series(1, 5000) AS n`)
 	_, _ = drainUntil(t, w.Log, start, 1)
 	none := buffers(t, w, start.position)
 	recover := func(n int) {
 		exec(t, w.pool, `INSERT INTO upcall.recovered_uploads (event_id, received_at, source, bucket, object_key, etag, request_id, upload_id)
-			SELECT gen_random_uuid(), now(), CASE n % 2 WHEN 0 THEN 'notification' ELSE 'reconcile' END, 'b', 'other' || n, 'E', 'S' || n,
-				gen_random_uuid() FROM generate_series(1, $1) AS n`, n)
+			SELECT gen_random_uuid(), now(), CASE n % 2 WHEN 0 THEN 'notification' ELSE 'reconcile' END, 'b', 'other' || n, 'E',
+				'S' || n, gen_random_uuid() FROM generate_series(1, $1) AS n`, n)
 	}
 	recover(50)
 	some := buffers(t, w, start.position)

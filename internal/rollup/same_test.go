@@ -22,6 +22,7 @@ func TestSameUpload(t *testing.T) {
 	}
 	const far, near = 2 * time.Hour, 2 * time.Minute
 	callback := tell{"callback", "R", "ABC", &upload}
+	bare := tell{"callback", "R", "ABC", nil} // is given an upload of the ledger, and no key
 	for i, tt := range []struct {
 		first, second tell
 		apart         time.Duration
@@ -43,14 +44,26 @@ func TestSameUpload(t *testing.T) {
 		{tell{"reconcile", "", "DEF", &other}, callback, near, ""},
 		{tell{"reconcile", "", "", &other}, tell{"callback", "R", "", &upload}, near, ""},
 		{tell{"notification", "Q", "ABC", &other}, callback, near, ""},
-		{tell{"callback", "Q", "ABC", &upload}, callback, far, ""}, // the same content a second time
+		{tell{"callback", "Q", "ABC", &upload}, callback, far, ""},      // the same content a second time
+		{tell{"reconcile", "", "ABC", &other}, bare, near, "reconcile"}, // and the callback names no key
+		{bare, tell{"reconcile", "", "ABC", &other}, near, "reconcile"},
+		{bare, tell{"notification", "R", "ABC", &other}, near, "notification"},
+		{tell{"reconcile", "", "ABC", &other}, bare, near + time.Microsecond, ""},
+		{tell{"reconcile", "", "DEF", &other}, bare, near, ""},
 	} {
 		for _, among := range []int{0, 12} {
 			key, hour := fmt.Sprintf("%d/%d", i, among), time.Now().Truncate(time.Hour)
 			add := func(at time.Time, e tell) {
+				named := &key
+				if e == bare {
+					issued := uuid.New()
+					w.exec(t, `INSERT INTO upcall.issued_uploads (upload_id, issued_at, expires_at, bucket, object_key)
+						VALUES ($1, $2, $2, 'b', $3)`, issued, at, key)
+					named, e.upload = nil, &issued
+				}
 				w.exec(t, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, source, request_id, etag, upload_id)
 					VALUES (gen_random_uuid(), $1, 'b', $2, $3, nullif($4, ''), nullif($5, ''), $6)`,
-					at, key, e.source, e.request, e.etag, e.upload)
+					at, named, e.source, e.request, e.etag, e.upload)
 			}
 			for n := range among {
 				add(hour.Add(time.Duration(n)*time.Second), tell{source: "callback", request: fmt.Sprint(n)})

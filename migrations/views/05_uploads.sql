@@ -16,7 +16,7 @@ LEFT JOIN upcall.removals r ON r.bucket = o.bucket AND r.object_key = o.object_k
     THEN greatest(begun.at, least(o.received_at, begun.at + interval '1 second')) ELSE o.received_at END
 WHERE o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current');
 
-COMMENT ON VIEW upcall.uploads IS 'The current upload of each object, also of objects whose upload is no longer kept in upload_log. Uploads that named no bucket or key are not here, nor are keys of more than about 2,600 bytes.';
+COMMENT ON VIEW upcall.uploads IS 'The current upload of each object, also of objects whose upload is no longer kept in upload_log. An upload whose callback named no bucket or key is here if the ledger does. Keys of more than about 2,600 bytes are not.';
 COMMENT ON COLUMN upcall.uploads.bucket      IS 'Bucket of the object. Never null.';
 COMMENT ON COLUMN upcall.uploads.object_key  IS 'Full object key. It sorts by bytes. Never null.';
 COMMENT ON COLUMN upcall.uploads.event_id    IS 'upload_log.id of the latest upload. Never null.';
