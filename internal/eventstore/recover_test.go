@@ -211,7 +211,7 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 		"by request id":      told(uuid.NullUUID{}, "E2", "R1"),
 		"by the object that the upload of a callback without a key was issued for": listed(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1"),
 	} {
-		t.Run(name, func(t *testing.T) { t.Parallel(); recoverWaits(t, upload, tells) })
+		t.Run(name, func(t *testing.T) { recoverWaits(t, upload, tells) })
 	}
 }
 
