@@ -48,7 +48,7 @@ CREATE TABLE upcall.recovered_uploads (
 CREATE INDEX recovered_uploads_upload_id ON upcall.recovered_uploads (upload_id) WHERE upload_id IS NOT NULL;
 CREATE INDEX recovered_uploads_request_id ON upcall.recovered_uploads (request_id) WHERE request_id IS NOT NULL;
 -- Only hash indexes have no limit on the length of a key.
-CREATE INDEX recovered_uploads_listed ON upcall.recovered_uploads USING hash (object_key) WHERE source = 'reconcile';
+CREATE INDEX recovered_uploads_object_key ON upcall.recovered_uploads USING hash (object_key);
 
 COMMENT ON TABLE upcall.recovered_uploads IS 'Events that no callback told of when they were recorded, as long as they are kept: what a callback supersedes that comes later after all.';
 COMMENT ON COLUMN upcall.recovered_uploads.event_id     IS 'upload_events.id. Never null.';

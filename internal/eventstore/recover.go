@@ -328,7 +328,7 @@ var lookKind = kind[recoveredRow]{
 					OR EXISTS (SELECT FROM unread e WHERE e.request_id = g.short_id OR `+sameObject+`)
 					OR EXISTS (SELECT FROM upcall.recovered_uploads r WHERE r.request_id = g.short_id)
 					OR (g.source = 'reconcile' OR g.upload_id IS NULL) AND EXISTS (SELECT FROM upcall.recovered_uploads r
-						WHERE r.source = 'reconcile' AND r.object_key = g.object_key AND r.bucket = g.bucket
+						WHERE 'reconcile' IN (g.source, r.source) AND r.object_key = g.object_key AND r.bucket = g.bucket
 							AND r.etag = g.plain_etag AND r.received_at`+near+`)
 					OR EXISTS (SELECT FROM upcall.rollup_objects o
 						WHERE o.generation = (SELECT generation FROM upcall.rollup_generations WHERE stage = 'current')

@@ -124,6 +124,8 @@ func TestRecover(t *testing.T) {
 			told(id, "E1", "R1"), AlreadyKnown},
 		"dropped":                                 {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-12-01Z'`, told(id, "E1", "R1"), RecoveryTooOld},
 		"not dropped yet":                         {nil, `UPDATE upcall.feed_log SET dropped_before = '2026-11-01Z'`, told(id, "E1", "R1"), Recovered},
+		"listed, a notification recovered it":     {nil, strings.Replace(recovered(other, 0), "'reconcile'", "'notification'", 1), listed(id, "E1"), AlreadyKnown},
+		"listed, one of other times recovered it": {nil, strings.Replace(recovered(other, 3*time.Minute), "'reconcile'", "'notification'", 1), listed(id, "E1"), Recovered},
 		"listed, told of as another upload":       {callback(other, `"e1"`, "R1"), "", listed(id, "E1"), AlreadyKnown},
 		"listed, told of without an upload":       {callback(none, "E1", "R1"), "", listed(id, `"E1"`), AlreadyKnown},
 		"listed, told of two minutes later":       {later(callback(other, "E1", "R1"), 2*time.Minute), "", listed(id, "E1"), AlreadyKnown},
