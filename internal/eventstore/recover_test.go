@@ -255,8 +255,11 @@ func recoverWaits(t *testing.T, upload uuid.NullUUID, tells *event.Event) {
 			tries[try] = true
 		}
 	}
-	_, err = tx.Exec(t.Context(), `INSERT INTO upcall.upload_events (id, received_at, etag, request_id, upload_id, source)
-		VALUES (gen_random_uuid(), $1, 'E1', 'R1', $2, 'callback')`, at, upload)
+	_, err = tx.Exec(t.Context(), `
+		WITH recorded AS (
+			INSERT INTO upcall.upload_events (id, received_at, etag, request_id, upload_id, source)
+			VALUES (gen_random_uuid(), $1, 'E1', 'R1', $2, 'callback') RETURNING upload_id, id, received_at
+		) INSERT INTO upcall.callback_ids (upload_id, id, received_at) TABLE recorded`, at, upload)
 	if err == nil {
 		err = tx.Commit(t.Context())
 	}
