@@ -149,7 +149,7 @@ func TestSupersedesCostsLittle(t *testing.T) {
 	if limit := none + 200; some > limit {
 		t.Errorf("it took %d buffers with few recovered, more than %d", some, limit)
 	}
-	if limit := none + 100*20; many > limit {
+	if limit := none + 100*10; many > limit {
 		t.Errorf("it took %d buffers with many recovered, more than %d: is an index not used?", many, limit)
 	}
 }
