@@ -37,6 +37,7 @@ type load struct {
 	moved   chan struct{} // signals progress from time to time
 	make    *loadgen.Generator
 	faulted atomic.Bool // no more faults will come
+	finding errgroup.Group
 
 	mu       sync.Mutex
 	events   []uuid.UUID // for each callback that was begun, the event id of its first 200
@@ -45,7 +46,7 @@ type load struct {
 	spooled  int         // of those, kept in a spool
 	unheard  int         // callbacks that no receiver acknowledged
 	late     int         // callbacks that waited in a spool since hours ago
-	again    int         // uploads that another source told of, too
+	again    int         // uploads that a notification told of, too
 	wrong    []string    // answers that a receiver must not give to a genuine callback
 	slowest  time.Duration
 	tardy    []period // requests that took long, whether there was an answer or not

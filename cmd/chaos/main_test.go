@@ -68,8 +68,8 @@ func TestRollup(t *testing.T) {
 	}
 	blanks := regexp.MustCompile(" +")
 	for _, want := range []string{"2 SIGKILLs", "1 stops of PostgreSQL", "\nfaults that did not come 0\n",
-		"\ncallbacks that waited in spools since up to 30h0m0s before 100\n", "\nuploads that a notification told of, too 100\n",
-		"\nof those, other in the roll-ups 0\n"} {
+		"\ncallbacks that waited in spools since up to 30h0m0s before 100\n", "\nuploads that a notification in a spool told of, too 50\n",
+		"\nevents that were found behind better ones in the log 0\n", "\nof those, other in the roll-ups 0\n"} {
 		if !strings.Contains(blanks.ReplaceAllString(out.String(), " "), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &out)
 		}
@@ -102,6 +102,8 @@ func TestVerdict(t *testing.T) {
 		"told early":           func(v *verdict) { v.told.held.early = 1 },
 		"counted wrongly":      func(v *verdict) { v.rolled.differing = []string{"hours"} },
 		"nothing counted":      func(v *verdict) { v.rolled.compared = 0 },
+		"nothing superseded":   func(v *verdict) { v.rolled.found = 1 },
+		"recovered too late":   func(v *verdict) { v.rolled.misplaced = 1 },
 		"not shown":            func(v *verdict) { v.told.held.unseen = 1 },
 		"nothing acknowledged": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
 	} {

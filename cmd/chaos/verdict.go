@@ -49,6 +49,9 @@ func (v verdict) acknowledged() int {
 
 // judge waits until the spools are drained, stops the receivers and reads the table.
 func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
+	if err := l.finding.Wait(); err != nil {
+		return verdict{}, err
+	}
 	if err := w.drain(ctx); err != nil {
 		return verdict{}, err
 	}
@@ -70,9 +73,7 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if v.told, err = w.telling.judge(ctx); err != nil {
 		return verdict{}, err
 	}
-	if v.rolled, err = w.judgeRollups(ctx); err != nil {
-		return verdict{}, err
-	}
+	uploads := make(account, len(l.events))
 	found := make(map[uuid.UUID]bool, len(l.events))
 	requests := make(map[string]bool, len(l.events))
 	err = eventstore.Each(ctx, pool, func(e *event.Event) {
@@ -81,6 +82,7 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 		if found[e.ID] {
 			v.doubled++
 		}
+		uploads.add(e)
 		if found[e.ID] = true; e.Source != event.SourceCallback {
 			return
 		}
@@ -97,7 +99,8 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 			v.lost++
 		}
 	}
-	return v, nil
+	v.rolled, err = w.judgeRollups(ctx, uploads)
+	return v, err
 }
 
 // drain waits until no callback is left in any spool.

@@ -29,7 +29,7 @@ const (
 	// notifiedKept is how long notifications are kept that became events, or might have. What OSS's
 	// message service repeats comes within a day, so others are not kept as long.
 	notifiedKept, repeatsKept = 35 * 24 * time.Hour, 2 * 24 * time.Hour
-	// keepStep is how many rows one statement deletes.
+	// keepStep is how many rows of each kind are deleted at once.
 	keepStep = 1000
 )
 
@@ -104,8 +104,9 @@ func FindKnown(ctx context.Context, pool *pgxpool.Pool, events []*event.Event) (
 	return found, nil
 }
 
-// KeepNotifications deletes what need not be kept any more, in steps. Many receivers may do it at once.
-func KeepNotifications(ctx context.Context, pool *pgxpool.Pool, now time.Time) (deleted int64, err error) {
+// KeepNotifications deletes some of what need not be kept any more, and reports whether there may be more. Many
+// receivers may do it at once.
+func KeepNotifications(ctx context.Context, pool *pgxpool.Pool, now time.Time) (deleted int64, more bool, err error) {
 	short := []string{string(OutcomeKnown), string(OutcomeForeign), string(OutcomeRemoval)}
 	for _, step := range []struct {
 		sql  string
@@ -118,20 +119,13 @@ func KeepNotifications(ctx context.Context, pool *pgxpool.Pool, now time.Time) (
 			WHERE settled_at < $1 ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
 			[]any{now.Add(-notifiedKept), keepStep}},
 	} {
-		for n := int64(keepStep); n == keepStep; {
-			began := time.Now()
-			tag, err := execOne(ctx, pool, nil, step.sql, step.args...)
-			if err != nil {
-				return deleted, fmt.Errorf("delete notifications: %w", unavailable(err))
-			}
-			n = tag.RowsAffected()
-			deleted += n
-			if err := pause(ctx, time.Since(began)); err != nil {
-				return deleted, fmt.Errorf("delete notifications: %w", err)
-			}
+		tag, err := execOne(ctx, pool, nil, step.sql, step.args...)
+		if err != nil {
+			return deleted, false, fmt.Errorf("delete notifications: %w", unavailable(err))
 		}
+		deleted, more = deleted+tag.RowsAffected(), more || tag.RowsAffected() == keepStep
 	}
-	return deleted, nil
+	return deleted, more, nil
 }
 
 // isRefusal reports whether PostgreSQL does not accept a row, rather than being away or busy: a constraint

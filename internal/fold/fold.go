@@ -62,7 +62,8 @@ type Config struct {
 type Worker struct {
 	config  Config
 	metrics *metrics
-	failing bool // has been logged
+	failing bool      // has been logged
+	kept    time.Time // when all that need not be kept was deleted
 }
 
 // New returns a worker. PostgreSQL need not be running yet.
@@ -85,24 +86,13 @@ func New(config Config) (*Worker, error) {
 
 // Run settles notifications until ctx ends.
 func (w *Worker) Run(ctx context.Context) {
-	var kept time.Time
 	for ctx.Err() == nil {
-		wait := w.config.Poll
-		n, err := w.Once(ctx)
-		if err == nil && w.config.Now().Sub(kept) >= keepEvery {
-			if _, err = eventstore.KeepNotifications(ctx, w.config.Pool, w.config.Now()); err == nil {
-				kept = w.config.Now()
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
+		wait, err := w.turn(ctx)
+		if ctx.Err() != nil {
 			return
-		case err != nil:
-			if wait = failedFor; !w.failing {
-				w.config.Logger.WarnContext(ctx, "notifications were not settled", slog.String("error", err.Error()))
-			}
-		case n == mostAtOnce:
-			wait = 0
+		}
+		if err != nil && !w.failing {
+			w.config.Logger.WarnContext(ctx, "notifications were not settled", slog.String("error", err.Error()))
 		}
 		w.failing = err != nil
 		timer := time.NewTimer(wait)
@@ -112,6 +102,25 @@ func (w *Worker) Run(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+// turn settles some of what is due, and deletes some of what need not be kept: folding does not wait until all of it is
+// gone. It returns when the next turn is.
+func (w *Worker) turn(ctx context.Context) (wait time.Duration, err error) {
+	n, err := w.Once(ctx)
+	if now := w.config.Now(); err == nil && now.Sub(w.kept) >= keepEvery {
+		var more bool
+		if _, more, err = eventstore.KeepNotifications(ctx, w.config.Pool, now); err == nil && !more {
+			w.kept = now
+		}
+	}
+	switch {
+	case err != nil:
+		return failedFor, err
+	case n == mostAtOnce:
+		return 0, nil
+	}
+	return w.config.Poll, nil
 }
 
 // Once settles the notifications that have waited longest, and returns how many it looked at.

@@ -226,8 +226,8 @@ func TestKept(t *testing.T) {
 		{35 * 24 * time.Hour, "[b d]/1"},
 		{35*24*time.Hour + time.Second, "[d]/1"},
 	} {
-		if _, err := eventstore.KeepNotifications(t.Context(), w.pool, noon.Add(test.after)); err != nil {
-			t.Fatal(err)
+		if _, more, err := eventstore.KeepNotifications(t.Context(), w.pool, noon.Add(test.after)); err != nil || more {
+			t.Fatalf("more: %t, %v", more, err)
 		}
 		got := fmt.Sprint(w.lines(t, "SELECT object_key FROM upcall.notifications ORDER BY object_key")) + "/" +
 			w.lines(t, "SELECT count(*)::text FROM upcall.recovered_uploads")[0]
@@ -235,4 +235,34 @@ func TestKept(t *testing.T) {
 			t.Errorf("after %s there are %s, want %s", test.after, got, test.want)
 		}
 	}
+}
+
+// TestKeepingDoesNotBlockFolding: however much need not be kept, what is due is settled between the steps that delete it.
+func TestKeepingDoesNotBlockFolding(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.Grace = 0 })
+	const step, old = 1000, 2001
+	w.exec(t, `INSERT INTO upcall.notifications (id, received_at, source, noticed_at, settled_at, outcome, vars)
+		SELECT gen_random_uuid(), $1, 'notification', $1, $1, 'known', '{}' FROM generate_series(1, $2)`, noon.AddDate(0, -1, 0), old)
+	turn := func(left int) {
+		t.Helper()
+		due := notification(valid(uuid.New()), uuid.NewString(), uuid.NewString(), "E1")
+		w.record(t, due)
+		if _, err := w.turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.outcome(t, due.ID); got != "recorded" {
+			t.Errorf("what was due became %q", got)
+		}
+		if n := w.number(t, "SELECT count(*) FROM upcall.notifications WHERE outcome = 'known'"); n != left {
+			t.Errorf("%d that need not be kept are there, want %d", n, left)
+		}
+	}
+	turn(old - step)
+	turn(old - 2*step)
+	turn(0)
+	w.exec(t, "UPDATE upcall.notifications SET settled_at = $1, outcome = 'known'", noon.AddDate(0, -1, 0))
+	turn(3) // all was deleted just before
+	w.now = w.now.Add(keepEvery)
+	turn(0)
 }

@@ -29,7 +29,7 @@ func TestRole(t *testing.T) {
 			t.Errorf("it became %q, want %s", got, want)
 		}
 	}
-	deleted, err := eventstore.KeepNotifications(t.Context(), w.pool, time.Now().AddDate(0, 2, 0))
+	deleted, _, err := eventstore.KeepNotifications(t.Context(), w.pool, time.Now().AddDate(0, 2, 0))
 	if err != nil || deleted != 3 {
 		t.Errorf("%d rows were deleted, %v; want 3", deleted, err)
 	}

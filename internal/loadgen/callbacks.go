@@ -116,7 +116,7 @@ func (g *Generator) Body(i int) (string, error) {
 		return "", err
 	}
 	return callbackspec.Expand(g.template, callbackspec.Form, callbackspec.Values{
-		"bucket": "demo", "object": object, "etag": "D8E8FCA2DC0F896FD7CB4CB0031BA249", "size": strconv.Itoa(100000 + i),
+		"bucket": "demo", "object": object, "etag": fmt.Sprintf("D8E8FCA2DC0F896FD7CB4CB0%08X", i), "size": strconv.Itoa(100000 + i),
 		"mimeType": "image/jpeg", "imageInfo.height": "768", "imageInfo.width": "1024", "imageInfo.format": "jpg",
 		"crc64": "10148263420338452347", "contentMd5": "2Oj8otwPiW/Xy0ywAxuiSQ==", "clientIp": "203.0.113.7",
 		"reqId": g.requestID(i), "operation": "PutObject",
