@@ -56,10 +56,11 @@ func (s *Server) Collectors() []prometheus.Collector {
 // A logEvent collects the log line of a push.
 type logEvent struct {
 	request   admission.Request
-	messageID string // of MNS
-	refusal   *admission.Refusal
+	messageID string             // of MNS
+	refusal   *admission.Refusal // of the push, or else of an event
 	ignored   int
 	events    int          // that count
+	refused   int          // of those
 	first     *event.Event // of them
 	result    string       // of the first; "" if it was refused
 }
@@ -85,6 +86,7 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 		slog.String("message_id", seen.messageID),
 		slog.Int("events", seen.events),
+		slog.Int("refused", seen.refused),
 		slog.Int("ignored", seen.ignored),
 		slog.String("result", seen.result),
 	)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -237,57 +238,78 @@ func TestRefusalsTellWhatIsClaimed(t *testing.T) {
 	}
 }
 
-// TestUnavailable checks that a notification that cannot be recorded now is not acknowledged,
-// and what the answer says of other failures to record.
-func TestUnavailable(t *testing.T) {
+// TestRefusedBesideOthers checks what is answered if an event of a message is not recorded. If it may be recorded later,
+// the message must come again. Else the others are acknowledged: MNS would push all of them again.
+func TestRefusedBesideOthers(t *testing.T) {
 	t.Parallel()
+	elsewhere, ahead := put("b.txt"), put("b.txt")
+	elsewhere.bucket, ahead.at = "other", ahead.at.Add(time.Hour)
+	expired := put("b.txt").mint(t, func(c *uploadtoken.Claims) { c.Expires = noon.Add(-time.Hour) })
 	for name, test := range map[string]struct {
+		bad    upload
 		err    error
-		status int
 		reason string
+		beside int // others
+		alone  int
 	}{
-		"away":       {event.ErrUnavailable, 503, "database"},
-		"spool full": {fmt.Errorf("%w; %w", event.ErrUnavailable, event.ErrSpoolFull), 503, "spool_full"},
-		"too late":   {context.DeadlineExceeded, 503, "deadline"},
-		"a mistake":  {errors.New("x"), 503, "internal"},
-		"revoked":    {event.ErrRevoked, 403, "token_revoked"},
-		"overused":   {event.ErrOverused, 403, "token_overused"},
-		"unstorable": {event.ErrUnstorable, 400, "not_storable"},
+		"another bucket": {elsewhere, nil, "bucket_not_allowed", 204, 403},
+		"of the future":  {ahead, nil, "event_time", 204, 400},
+		"expired":        {expired, nil, "token_expired", 204, 403},
+		"away":           {put("b.txt"), event.ErrUnavailable, "database", 503, 503},
+		"spool full":     {put("b.txt"), fmt.Errorf("%w; %w", event.ErrUnavailable, event.ErrSpoolFull), "spool_full", 503, 503},
+		"too late":       {put("b.txt"), context.DeadlineExceeded, "deadline", 503, 503},
+		"a mistake":      {put("b.txt"), errors.New("x"), "internal", 503, 503},
+		"revoked":        {put("b.txt"), event.ErrRevoked, "token_revoked", 204, 403},
+		"overused":       {put("b.txt"), event.ErrOverused, "token_overused", 204, 403},
+		"unstorable":     {put("b.txt"), event.ErrUnstorable, "not_storable", 204, 400},
+		"dead letter":    {put("b.txt"), event.ErrDeadLetter, "not_storable", 204, 503},
 	} {
-		s := serve(t, nil)
-		s.fail = func(e *event.Event) error {
-			if e.Callback.Object == "b.txt" {
-				return test.err
+		for others, want := range map[int]int{2: test.beside, 0: test.alone} {
+			s := serve(t, nil)
+			s.fail = func(e *event.Event) error {
+				if e.Callback.Object == "b.txt" {
+					return test.err
+				}
+				return nil
 			}
-			return nil
-		}
-		status, _ := s.send(t, pushed(message(put("a.txt"), put("b.txt"), put("c.txt"))))
-		if got, want := s.counts(t), fmt.Sprintf("recorded=2 refused:%s=1", test.reason); status != test.status || got != want {
-			t.Errorf("%s: answered %d, counted %q, want %d, %q", name, status, got, test.status, want)
-		}
-		// MNS pushes it again: what was recorded is not recorded twice.
-		s.fail = nil
-		status, _ = s.send(t, pushed(message(put("a.txt"), put("b.txt"), put("c.txt"))))
-		want := fmt.Sprintf("duplicate=2 recorded=3 refused:%s=1", test.reason)
-		if got := s.counts(t); status != 204 || got != want || len(s.events) != 3 {
-			t.Errorf("%s: then answered %d, counted %q, want %q; %d events", name, status, got, want, len(s.events))
+			told := append([]upload{test.bad}, []upload{put("a.txt"), put("c.txt")}[:others]...)
+			counted, again := fmt.Sprintf("refused:%s=1", test.reason), ""
+			if others > 0 {
+				counted, again = fmt.Sprintf("recorded=%d %s", others, counted), fmt.Sprintf("duplicate=%d ", others)
+			}
+			status, _ := s.send(t, pushed(message(told...)))
+			if got := s.counts(t); status != want || got != counted || len(s.events) != others {
+				t.Errorf("%s, %d others: answered %d, counted %q, want %d, %q", name, others, status, got, want, counted)
+			}
+			if len(s.refused) != 1 || s.refused[0].Reason != test.reason || !strings.Contains(s.log.String(), `"reason":"`+test.reason) {
+				t.Errorf("%s, %d others: kept %v; log: %s", name, others, s.refused, s.log)
+			}
+			if test.err == nil || want == 204 {
+				continue
+			}
+			// MNS pushes it again: what was recorded is not recorded twice.
+			s.fail = nil
+			status, _ = s.send(t, pushed(message(told...)))
+			counted = fmt.Sprintf("%srecorded=%d refused:%s=1", again, others+1, test.reason)
+			if got := s.counts(t); status != 204 || got != counted || len(s.events) != others+1 {
+				t.Errorf("%s, %d others: then answered %d, counted %q, want %q; %d events", name, others, status, got, counted, len(s.events))
+			}
 		}
 	}
-}
-
-// TestAllOrNothing checks that a message with a refused event is not acknowledged, and that
-// "not now" is answered rather than a refusal, because the message must come again.
-func TestAllOrNothing(t *testing.T) {
-	t.Parallel()
+	// "Not now" is answered rather than a refusal, because the message must come again.
 	s := serve(t, nil)
-	other := put("b.txt")
-	other.bucket = "other"
-	if status, code := s.send(t, pushed(message(other, put("a.txt")))); status != 403 || code != "wrong_bucket" || len(s.events) != 1 {
-		t.Errorf("answered %d %s, %d events", status, code, len(s.events))
+	s.fail = func(e *event.Event) error {
+		if e.Callback.Object == "c.txt" {
+			return event.ErrUnavailable
+		}
+		return nil
 	}
-	s.fail = func(*event.Event) error { return event.ErrUnavailable }
-	if status, code := s.send(t, pushed(message(other, put("c.txt")))); status != 503 || code != "unavailable" {
-		t.Errorf("answered %d %s", status, code)
+	told := []upload{put("a.txt"), elsewhere, put("c.txt"), expired}
+	for range 2 {
+		if status, code := s.send(t, pushed(message(told...))); status != 503 || code != "unavailable" || len(s.events) != 1 {
+			t.Errorf("not now, and others refused: answered %d %s, %d events", status, code, len(s.events))
+		}
+		slices.Reverse(told)
 	}
 }
 

@@ -124,9 +124,10 @@ func (s *Server) checkBridge(header http.Header) *admission.Refusal {
 	return nil
 }
 
-// record returns when everything that a message tells is durable, or the refusal to answer with:
-// what could not be recorded comes again, and a repeat of the rest is known by its id. An event
-// that is refused does not keep the others from being recorded.
+// record returns when everything that a message tells and we accept is durable, or the refusal to answer with. An event
+// that is refused keeps the others neither from being recorded nor from being acknowledged: MNS would push all of them
+// again, for a day. What could not be recorded now must come again; a repeat of the rest is known by its id. A message
+// of which nothing is accepted is refused.
 func (s *Server) record(
 	ctx context.Context, request *admission.Request, told []*happening, now time.Time, seen *logEvent,
 ) *admission.Refusal {
@@ -146,16 +147,17 @@ func (s *Server) record(
 		})
 	}
 	recording.Wait()
-	var answer *admission.Refusal
+	var kept, later bool
 	for i, h := range told {
 		if r := refusals[i]; r != nil {
 			seen.note(&h.event, "")
 			s.refused(request, &h.event, r, now)
-			if answer == nil || r.Code == admission.Unavailable {
-				answer = r
+			if seen.refused++; seen.refusal == nil || !later && mayPass(r) {
+				seen.refusal, later = r, mayPass(r)
 			}
 			continue
 		}
+		kept = true
 		result := resultRecorded
 		switch {
 		case outcomes[i].Duplicate:
@@ -166,7 +168,15 @@ func (s *Server) record(
 		seen.note(&h.event, result)
 		s.metrics.results.WithLabelValues(result).Inc()
 	}
-	return answer
+	if kept && !later {
+		return nil
+	}
+	return seen.refusal
+}
+
+// mayPass reports whether the same event may be recorded later. What PostgreSQL cannot hold will not.
+func mayPass(r *admission.Refusal) bool {
+	return r.Code == admission.Unavailable && r.Reason != admission.ReasonNotStorable
 }
 
 // keep records one event. A panic in it must cost this event, not the process.
