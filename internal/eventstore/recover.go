@@ -146,7 +146,7 @@ func tryRecover(
 	}
 	return Transact(ctx, pool, func(tx pgx.Tx) error {
 		if len(rest) > 0 {
-			fresh, err := writeRecovered(ctx, tx, rest, quiet)
+			verdicts, err := writeRecovered(ctx, tx, rest, quiet)
 			if err != nil {
 				return err
 			}
@@ -154,8 +154,9 @@ func tryRecover(
 				if became[i] != "" {
 					continue
 				}
-				if became[i] = AlreadyKnown; slices.ContainsFunc(fresh, func(r result) bool { return r.id == q.id }) {
-					became[i] = Recovered
+				became[i] = AlreadyKnown
+				if n, found := slices.BinarySearchFunc(verdicts, q.id, compareResult); found {
+					became[i] = verdictOf[verdicts[n].outcome]
 				}
 			}
 		}
@@ -201,9 +202,10 @@ func lookUp(ctx context.Context, pool *pgxpool.Pool, rows []*request[recoveredRo
 // tooOld is the outcome of what retention has dropped.
 const tooOld outcome = 'l'
 
-var verdictOf = map[outcome]Recovery{'k': AlreadyKnown, revoked: RecoveryRevoked, tooOld: RecoveryTooOld}
+var verdictOf = map[outcome]Recovery{fresh: Recovered, 'k': AlreadyKnown, revoked: RecoveryRevoked, tooOld: RecoveryTooOld}
 
-// writeRecovered writes rows, and returns those that were not known. It waits so long for other transactions.
+// writeRecovered writes rows, and returns those that it wrote, and those that were revoked meanwhile. It waits so long
+// for other transactions.
 func writeRecovered(ctx context.Context, tx pgx.Tx, rows []*request[recoveredRow], most time.Duration) ([]result, error) {
 	// The lock lets a request to erase wait for us, see [Eraser.begin]: what it erases, we must not copy.
 	_, err := tx.Exec(ctx, indexesOnly+"; LOCK TABLE upcall.refused_callbacks IN ROW EXCLUSIVE MODE; SELECT pg_current_xact_id()")
@@ -351,7 +353,8 @@ var lookKind = kind[recoveredRow]{
 		WHERE verdict IS NOT NULL`, lookFields),
 }
 
-// recoveredKind writes events, unless one of the transactions that may be new tells of the same.
+// recoveredKind writes events, unless one of the transactions that may be new tells of the same, or the upload was
+// revoked.
 var recoveredKind = kind[recoveredRow]{
 	fields: recoveredFields,
 	insert: newStatement("upcall_recover", `
@@ -379,5 +382,6 @@ var recoveredKind = kind[recoveredRow]{
 			ON CONFLICT DO NOTHING
 		)
 		SELECT id, 'n'::"char" FROM recorded
+		UNION ALL SELECT id, 'r' FROM unnest({id}, {upload_id}) AS g (id, upload_id) WHERE `+isRevoked+`
 		UNION ALL SELECT NULL, NULL WHERE `+barrier, recoveredFields),
 }

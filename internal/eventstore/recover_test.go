@@ -217,6 +217,11 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 	}
 }
 
+// recovering returns the transactions that have taken their place in the log.
+const recovering = `SELECT virtualtransaction FROM pg_locks
+	WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock'
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
 func recoverWaits(t *testing.T, upload uuid.NullUUID, tells *event.Event) {
 	pool := dbtest.Pool(t, Open)
 	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
@@ -247,11 +252,8 @@ func recoverWaits(t *testing.T, upload uuid.NullUUID, tells *event.Event) {
 		}
 	})
 	// It has taken its place in the log, waited, and begun again.
-	const begun = `SELECT virtualtransaction FROM pg_locks
-		WHERE relation = 'upcall.refused_callbacks'::regclass AND mode = 'RowExclusiveLock'
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	for tries := make(map[string]bool); len(tries) < 2 && !over.Load(); {
-		for _, try := range lines(t, pool, begun) {
+		for _, try := range lines(t, pool, recovering) {
 			tries[try] = true
 		}
 	}
