@@ -131,7 +131,8 @@ func (a account) best() (counts map[event.Source]int, superseded int, wrong []st
 		}
 		superseded += len(lesser)
 		if s := best.Supersedes; s.Valid != (len(lesser) > 0) || s.Valid && !lesser[s.UUID] {
-			wrong = append(wrong, fmt.Sprintf("the %s of %s supersedes %v, and %d events tell of the upload", best.Source, etag, s, len(of)))
+			wrong = append(wrong, fmt.Sprintf("the %s of %s supersedes %v, and %d events tell of the upload",
+				best.Source, etag, s, len(of)))
 		}
 	}
 	return counts, superseded, wrong

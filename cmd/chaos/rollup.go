@@ -135,7 +135,9 @@ func (w *world) judgeRollups(ctx context.Context, uploads account) (v rolledVerd
 	}
 	want, superseded, wrong := uploads.best()
 	v.superseded, v.differing = superseded, append(v.differing, wrong...)
-	for _, view := range []string{"SELECT source, sum(uploads) FROM upcall.upload_hourly", "SELECT source, count(*) FROM upcall.upload_log"} {
+	for _, view := range []string{
+		"SELECT source, sum(uploads) FROM upcall.upload_hourly", "SELECT source, count(*) FROM upcall.upload_log",
+	} {
 		rows, err := conn.Query(ctx, view+" GROUP BY source")
 		if err != nil {
 			return v, err

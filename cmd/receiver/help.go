@@ -30,8 +30,8 @@ func helpTexts() kong.Vars {
 		"notify_path":   "Path of OSS's event notifications, pushed by MNS or EventBridge.",
 		"notify_token": "What EventBridge sends as x-eventbridge-signature-token. Default none: its events are refused. " +
 			"Better in UPCALL_NOTIFY_TOKEN or a file that UPCALL_NOTIFY_TOKEN_FILE names.",
-		"notify_topics": "Topics of MNS that notifications may come from, as OWNER/TOPIC with the number of the account, separated by commas; " +
-			"see docs/notifications.md. Default none: off, unless there is a token.",
+		"notify_topics": "Topics of MNS that notifications may come from, as OWNER/TOPIC with the number of the account, separated " +
+			"by commas; see docs/notifications.md. Default none: off, unless there is a token.",
 		"public_url": "The callback URL as OSS sees it, if a proxy changes the path.",
 		"reconcile_every": "Compare each of the buckets with the log so often, for example 24h. Needs --buckets and access to OSS. " +
 			"Default 0s: never; see docs/reconcile.md.",

@@ -71,7 +71,8 @@ func TestNotificationsArrive(t *testing.T) {
 			})
 			id, uid, size := issued.ID.String(), "42", int64(len("hello world"))
 			const etag = "5EB63BBBE01EEED093CB22BB8F5ACDC3"
-			want := []notifiedRow{{"PutObject", "photos/猫 1.jpg", etag, &size, &id, &uid}, {"DeleteObject", "photos/猫 1.jpg", etag, nil, nil, nil}}
+			want := []notifiedRow{{"PutObject", "photos/猫 1.jpg", etag, &size, &id, &uid},
+				{"DeleteObject", "photos/猫 1.jpg", etag, nil, nil, nil}}
 			rows[1].Size = nil // the size of what was removed means nothing
 			if d := cmp.Diff(want, rows); d != "" {
 				t.Error(d)

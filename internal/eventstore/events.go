@@ -58,7 +58,8 @@ var supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads
 // placed returns the column bucket or object_key of the object of an event. A callback that names none, as a template
 // of the operator's own may have it, is of the object that its upload was issued for.
 func placed(event, column string) string {
-	return fmt.Sprintf("coalesce(%[1]s.%[2]s, (SELECT i.%[2]s FROM upcall.issued_uploads i WHERE i.upload_id = %[1]s.upload_id))", event, column)
+	return fmt.Sprintf("coalesce(%[1]s.%[2]s, (SELECT i.%[2]s FROM upcall.issued_uploads i WHERE i.upload_id = %[1]s.upload_id))",
+		event, column)
 }
 
 // lesser is that what was recovered gives way, see rank in package rollup.

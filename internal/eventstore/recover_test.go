@@ -115,7 +115,8 @@ func TestRecover(t *testing.T) {
 		"another object":                 {nil, strings.Replace(object("request_id", "'R1'"), "a.txt", "b.txt", 1), told(id, "E1", "R1"), Recovered},
 		"object in another bucket":       {nil, strings.Replace(object("request_id", "'R1'"), "demo", "demo2", 1), told(id, "E1", "R1"), Recovered},
 		"upload in between": {nil, object("number", "7") + `; INSERT INTO upcall.rollup_versions
-			(generation, number, received_at, event_id, mime_type, source, request_id) VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'R1')`,
+			(generation, number, received_at, event_id, mime_type, source, request_id)
+			VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'R1')`,
 			told(id, "E1", "R1"), AlreadyKnown},
 		"revoked": {nil, `INSERT INTO upcall.revoked_uploads VALUES ('` + id.UUID.String() + `', now())`, told(id, "E1", "R1"), RecoveryRevoked},
 		"another is revoked": {nil, `INSERT INTO upcall.revoked_uploads VALUES ('` + other.UUID.String() + `', now())`,
@@ -141,7 +142,8 @@ func TestRecover(t *testing.T) {
 		"listed, the current upload of long ago":      {nil, object("etag", `'"e1"'`), listed(id, "E1"), Recovered},
 		"listed, the first upload":                    {nil, object("first_etag", "'E1'"), later(listed(id, "E1"), sinceAt), AlreadyKnown},
 		"listed, an upload in between": {nil, object("number", "7") + `; INSERT INTO upcall.rollup_versions
-			(generation, number, received_at, event_id, mime_type, source, etag) VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'E1')`,
+			(generation, number, received_at, event_id, mime_type, source, etag)
+			VALUES (0, 7, now(), gen_random_uuid(), '', 'callback', 'E1')`,
 			later(listed(id, "E1"), sinceAt), AlreadyKnown},
 		"listed before":                      {nil, recovered(other, time.Minute), told(none, "e1", "R1"), AlreadyKnown},
 		"listed before as another upload":    {nil, recovered(other, time.Minute), told(id, "E1", "R1"), Recovered},
@@ -209,9 +211,9 @@ func TestRecoverWaitsForCallbacks(t *testing.T) {
 	t.Parallel()
 	upload := uuid.NullUUID{UUID: uuid.New(), Valid: true}
 	for name, tells := range map[string]*event.Event{
-		"by upload and ETag": told(upload, "E1", "R2"),
-		"by request id":      told(uuid.NullUUID{}, "E2", "R1"),
-		"by the object that the upload of a callback without a key was issued for": listed(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1"),
+		"by upload and ETag":                        told(upload, "E1", "R2"),
+		"by request id":                             told(uuid.NullUUID{}, "E2", "R1"),
+		"by the object of a callback without a key": listed(uuid.NullUUID{UUID: uuid.New(), Valid: true}, "E1"),
 	} {
 		t.Run(name, func(t *testing.T) { recoverWaits(t, upload, tells) })
 	}
@@ -278,10 +280,11 @@ func TestRecoverBesideSlowCommits(t *testing.T) {
 	pool, theirs := dbtest.Open(t, url, Open), dbtest.Open(t, url, Open)
 	var group sync.WaitGroup
 	var over atomic.Bool
+	const sleeping = "SELECT pg_sleep(0.2 + random() / 10) FROM pg_current_xact_id()"
 	for range 4 {
 		group.Go(func() {
 			for !over.Load() {
-				if _, err := theirs.Exec(context.Background(), "SELECT pg_sleep(0.2 + random() / 10) FROM pg_current_xact_id()"); err != nil {
+				if _, err := theirs.Exec(context.Background(), sleeping); err != nil {
 					t.Error(err)
 					return
 				}

@@ -40,8 +40,8 @@ func supersedes(t *testing.T, received time.Time, recovered time.Duration, other
 	}
 	insert := func(e *event.Event) {
 		exec(t, w.pool, `INSERT INTO upcall.upload_events (id, received_at, bucket, object_key, etag, request_id, upload_id, source)
-			VALUES ($1, $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, ''), $7, $8)`, e.ID, e.ReceivedAt, e.Callback.Bucket, e.Callback.Object,
-			e.Callback.ETag, e.Callback.RequestID, e.UploadID, string(e.Source))
+			VALUES ($1, $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, ''), $7, $8)`,
+			e.ID, e.ReceivedAt, e.Callback.Bucket, e.Callback.Object, e.Callback.ETag, e.Callback.RequestID, e.UploadID, string(e.Source))
 	}
 	at := func(e *event.Event, at time.Time) *event.Event { e.ReceivedAt = at; return e }
 	elsewhere := func(e *event.Event) *event.Event { e.Callback.Bucket = "c"; return e }
@@ -134,7 +134,8 @@ func TestSupersedesCostsLittle(t *testing.T) {
 	_, _ = drainUntil(t, w.Log, start, 1)
 	none := buffers(t, w, start.position)
 	recover := func(n int) {
-		exec(t, w.pool, `INSERT INTO upcall.recovered_uploads (event_id, received_at, source, bucket, object_key, etag, request_id, upload_id)
+		exec(t, w.pool, `INSERT INTO upcall.recovered_uploads
+			(event_id, received_at, source, bucket, object_key, etag, request_id, upload_id)
 			SELECT gen_random_uuid(), now(), CASE n % 2 WHEN 0 THEN 'notification' ELSE 'reconcile' END, 'b', 'other' || n, 'E',
 				'S' || n, gen_random_uuid() FROM generate_series(1, $1) AS n`, n)
 	}

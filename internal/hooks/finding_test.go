@@ -106,7 +106,8 @@ func TestFindingsSince(t *testing.T) {
 	w.find(t, webhook.Disputed, old[0])
 	w.exec(t, "UPDATE upcall.findings SET found_at = now() - interval '1 hour'")
 	both := Filter{On: []webhook.Kind{webhook.Recorded, webhook.Disputed}}
-	_, _, err := w.Add(t.Context(), Settings{Name: "since", URL: app.URL, Filter: both}, app.secret, Start{Since: time.Now().Add(-time.Minute)})
+	settings := Settings{Name: "since", URL: app.URL, Filter: both}
+	_, _, err := w.Add(t.Context(), settings, app.secret, Start{Since: time.Now().Add(-time.Minute)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,7 +151,9 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s has size %v", e.Callback.Operation, e.Callback.Size)
 		}
 	}
-	want := map[string]string{"0": "PutObject", "1": "PostObject", "2": "CompleteMultipartUpload", "3": "DeleteObject", "4": "DeleteObjects"}
+	want := map[string]string{
+		"0": "PutObject", "1": "PostObject", "2": "CompleteMultipartUpload", "3": "DeleteObject", "4": "DeleteObjects",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

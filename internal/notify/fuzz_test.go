@@ -21,9 +21,9 @@ func seeds(t testing.TB) []string {
 	return []string{
 		message(u), inBase64(message(u, removed)), asXML(t, ourOwn, message(u)).body, asXML(t, ourOwn, inBase64(message(u))).body,
 		asJSON(t, ourOwn, message(u)).body, cloudEvent(u), "[" + cloudEvent(u) + "," + cloudEvent(removed) + "]",
-		`{"events":[` + u.eventWith(false) + `]}`, `{"events":[{"eventName":"ObjectCreated:PutObject"}]}`, "<Notification/>", "{", "[", "e30=",
-		`{"Message":"e30="}`, "<Notification><Message>e30=</Message></Notification>", `{"specversion":"1.0","type":"oss:ObjectCreated:PutObject"}`,
-		"\ufeff<Notification>\x00</Notification>", `{"events":[[]]}`, `{"events":[null]}`,
+		`{"events":[` + u.eventWith(false) + `]}`, `{"events":[{"eventName":"ObjectCreated:PutObject"}]}`, "<Notification/>",
+		"{", "[", "e30=", `{"Message":"e30="}`, "<Notification><Message>e30=</Message></Notification>",
+		`{"specversion":"1.0","type":"oss:ObjectCreated:PutObject"}`, "\ufeff<Notification>\x00</Notification>", `{"events":[[]]}`, `{"events":[null]}`,
 	}
 }
 

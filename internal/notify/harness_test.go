@@ -347,8 +347,8 @@ func (u upload) eventWith(beside bool) string {
 		`"object":{"deltaSize":15,"eTag":%s,"key":%s,"size":%d},"ossSchemaVersion":"1.0","ruleId":"r"%s},`+
 		`"region":"ap-south-1","requestParameters":{"sourceIPAddress":"203.0.113.7"},`+
 		`"responseElements":{"requestId":%s},"userIdentity":{"principalId":"1"}%s%s}`,
-		encoded(u.name), u.at.Format("2006-01-02T15:04:05.000Z"), u.bucket, encoded(u.bucket), encoded(u.etag), encoded(u.key), u.size, inside,
-		encoded(u.requestID), vars, u.more)
+		encoded(u.name), u.at.Format("2006-01-02T15:04:05.000Z"), u.bucket, encoded(u.bucket), encoded(u.etag), encoded(u.key), u.size,
+		inside, encoded(u.requestID), vars, u.more)
 }
 
 func encoded(v any) string {

@@ -188,8 +188,8 @@ func TestRefusals(t *testing.T) {
 			if len(s.events) > 0 {
 				t.Errorf("recorded %v", s.events[0])
 			}
-			if len(s.refused) != 1 || s.refused[0].Reason != test.reason || s.refused[0].Digest == uuid.Nil || !s.refused[0].At.Equal(noon) ||
-				!s.refused[0].Source.IsLoopback() {
+			if len(s.refused) != 1 || s.refused[0].Reason != test.reason || s.refused[0].Digest == uuid.Nil ||
+				!s.refused[0].At.Equal(noon) || !s.refused[0].Source.IsLoopback() {
 				t.Errorf("kept %v", s.refused)
 			}
 			if log := s.log.String(); !strings.Contains(log, test.reason) || strings.Contains(log, testToken) {
@@ -292,7 +292,8 @@ func TestRefusedBesideOthers(t *testing.T) {
 			status, _ = s.send(t, pushed(message(told...)))
 			counted = fmt.Sprintf("%srecorded=%d refused:%s=1", again, others+1, test.reason)
 			if got := s.counts(t); status != 204 || got != counted || len(s.events) != others+1 {
-				t.Errorf("%s, %d others: then answered %d, counted %q, want %q; %d events", name, others, status, got, counted, len(s.events))
+				t.Errorf("%s, %d others: then answered %d, counted %q, want %q; %d events",
+					name, others, status, got, counted, len(s.events))
 			}
 		}
 	}

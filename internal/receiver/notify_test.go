@@ -45,8 +45,9 @@ func startNotified(t *testing.T, databaseURL, format string, change func(*Config
 	cfg := Config{
 		DatabaseURL: databaseURL, TrustKeyURLs: []string{n.emulator + ossemu.PublicKeyPath}, SpoolMinFreeBytes: -1,
 		Admission: admission.Config{Tokens: keys, Buckets: []string{ossfake.Bucket}}, Logger: slog.New(slog.DiscardHandler),
-		Notify: notify.Config{Path: "/oss/notify", Topics: []notify.Topic{{Owner: "1", Name: "x"}, {Owner: "1000000000000001", Name: "ossemu"}}},
-		Now:    func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) },
+		Notify: notify.Config{Path: "/oss/notify",
+			Topics: []notify.Topic{{Owner: "1", Name: "x"}, {Owner: "1000000000000001", Name: "ossemu"}}},
+		Now: func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) },
 	}
 	if change != nil {
 		change(&cfg)
@@ -174,7 +175,8 @@ func TestNotifications(t *testing.T) {
 			wait.Until(t, "the refusals are kept", func() bool { return n.lines(t, reasons) == want })
 			for name, want := range map[string]float64{
 				`upcall_notifications_total{result="recorded"}`: 1, `upcall_notifications_total{result="duplicate"}`: 1,
-				`upcall_notification_refusals_total{reason="date_expired"}`: 1, `upcall_notification_refusals_total{reason="digest_mismatch"}`: 2,
+				`upcall_notification_refusals_total{reason="date_expired"}`:    1,
+				`upcall_notification_refusals_total{reason="digest_mismatch"}`: 2,
 			} {
 				if got := n.Metric(t, name); got != want {
 					t.Errorf("%s is %v, want %v", name, got, want)

@@ -274,11 +274,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		registry.MustRegister(comparisons.Metrics.Collectors()...)
 		workers.Go(func() { comparisons.Run(working) })
 	}
-	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run, folds.Run, func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
-		defer cancel()
-		_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
-	}} {
+	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run,
+		folds.Run, func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
+			defer cancel()
+			_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
+		}} {
 		workers.Go(func() { work(working) })
 	}
 	defer func() { stop(); workers.Wait() }()

@@ -49,8 +49,9 @@ func TestReconcileOnSchedule(t *testing.T) {
 			strings.Contains(text, `upcall_upload_known_seconds_count{source="reconcile"} 1`)
 	})
 	var n int
-	if err := dbtest.Open(t, url, eventstore.Open).QueryRow(t.Context(), `SELECT count(*) FROM upcall.upload_events
-		WHERE source = 'reconcile' AND object_key = 'lost.txt' AND vars->>'uid' = '42' AND upload_id IS NOT NULL`).Scan(&n); err != nil || n != 1 {
+	err := dbtest.Open(t, url, eventstore.Open).QueryRow(t.Context(), `SELECT count(*) FROM upcall.upload_events
+		WHERE source = 'reconcile' AND object_key = 'lost.txt' AND vars->>'uid' = '42' AND upload_id IS NOT NULL`).Scan(&n)
+	if err != nil || n != 1 {
 		t.Errorf("%d events are recorded, %v; want 1", n, err)
 	}
 }

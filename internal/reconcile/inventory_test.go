@@ -151,7 +151,8 @@ func TestInventoryIsRead(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		rows := w.lines(t, `SELECT concat_ws('|', object_key, etag, size, to_char(last_modified AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS'))
+		rows := w.lines(t, `SELECT concat_ws('|', object_key, etag, size,
+				to_char(last_modified AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS'))
 			FROM upcall.reconcile_objects ORDER BY object_key`)
 		if diff := cmp.Diff(tt.want, rows); diff != "" && len(tt.want)+len(rows) > 0 {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

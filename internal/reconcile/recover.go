@@ -257,7 +257,8 @@ func (r *run) recordPage(ctx context.Context, next record, keys []string, missin
 
 // settle gives the candidates of a page their states.
 func (r *run) settle(ctx context.Context, tx pgx.Tx, all, missing, recovered []string) error {
-	return errors.Join(r.mark(ctx, tx, without(without(all, missing), recovered), ""), r.mark(ctx, tx, missing, "missing"), r.mark(ctx, tx, recovered, "recovered"))
+	return errors.Join(r.mark(ctx, tx, without(without(all, missing), recovered), ""),
+		r.mark(ctx, tx, missing, "missing"), r.mark(ctx, tx, recovered, "recovered"))
 }
 
 // without returns the keys that are not among others.

@@ -328,7 +328,8 @@ func TestUnrecordable(t *testing.T) {
 			if diff := cmp.Diff(want, w.reconcile(t, w.config(t, b)).Counts); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if got := w.lines(t, "SELECT object_key FROM upcall.reconcile_objects WHERE state = 'missing' ORDER BY 1"); !slices.Equal(got, dead) {
+			got := w.lines(t, "SELECT object_key FROM upcall.reconcile_objects WHERE state = 'missing' ORDER BY 1")
+			if !slices.Equal(got, dead) {
 				t.Errorf("missing are %q, want %q", got, dead)
 			}
 			w.counted(t)

@@ -57,8 +57,8 @@ func (s *Schedule) Run(ctx context.Context) {
 					slog.String("error", fault.Line(err.Error())))
 			default:
 				s.Logger.InfoContext(ctx, "bucket was compared with the log", slog.String("bucket", bucket),
-					slog.Int64("run_id", result.RunID), slog.Int64("listed", result.Listed),
-					slog.Int64("missing", result.Missing), slog.Int64("recovered", result.Recovered), slog.Int64("vanished", result.Vanished),
+					slog.Int64("run_id", result.RunID), slog.Int64("listed", result.Listed), slog.Int64("missing", result.Missing),
+					slog.Int64("recovered", result.Recovered), slog.Int64("vanished", result.Vanished),
 					slog.Float64("lost_share", result.LostShare))
 			}
 		}

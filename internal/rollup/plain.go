@@ -19,8 +19,8 @@ const (
 			SELECT *, array_position(ARRAY['callback', 'notification', 'reconcile'], source) AS rank,
 				bucket IS NOT NULL AND object_key IS NOT NULL AND octet_length(bucket) + octet_length(object_key) <= 2600 AS placed
 			FROM (
-				SELECT e.id, e.received_at, e.size, e.etag, e.crc64, e.mime_type, e.request_id, e.upload_id, e.vars, e.source, e.recorded_xid,
-					coalesce(there.bucket, e.bucket) AS bucket, coalesce(there.object_key, e.object_key) AS object_key
+				SELECT e.id, e.received_at, e.size, e.etag, e.crc64, e.mime_type, e.request_id, e.upload_id, e.vars, e.source,
+					e.recorded_xid, coalesce(there.bucket, e.bucket) AS bucket, coalesce(there.object_key, e.object_key) AS object_key
 				FROM upcall.upload_events e LEFT JOIN LATERAL (
 					SELECT * FROM (` + placeOf + `) AS r WHERE e.source = 'callback' AND (e.bucket IS NULL OR e.object_key IS NULL
 						OR octet_length(e.bucket) + octet_length(e.object_key) > 2600)

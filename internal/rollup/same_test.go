@@ -135,7 +135,8 @@ func TestSameThroughAnother(t *testing.T) {
 		}
 		for _, among := range []int{0, 12} {
 			for _, order := range orders {
-				got := w.lines(t, "SELECT source || ' ' || uploads FROM upcall.rollup_objects WHERE object_key = $1", fmt.Sprint(order, among))
+				got := w.lines(t, "SELECT source || ' ' || uploads FROM upcall.rollup_objects WHERE object_key = $1",
+					fmt.Sprint(order, among))
 				if want := fmt.Sprintf("[callback %d]", among+1); fmt.Sprint(got) != want {
 					t.Errorf("%s among %d, each counted at once %v: %s, want %s", order, among, pause, got, want)
 				}

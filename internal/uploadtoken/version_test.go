@@ -44,7 +44,8 @@ func TestVersion1(t *testing.T) {
 			t.Errorf("%s: claims changed: %v", tt.name, got)
 		}
 		// It says nothing of the variables, so a notification's are not proven by it.
-		got, err = k.Check(tt.token, Callback{Bucket: tt.bucket, Object: tt.object, Fields: fields{"admin=true", "x"}, Notified: true}, tt.at)
+		notified := Callback{Bucket: tt.bucket, Object: tt.object, Fields: fields{"admin=true", "x"}, Notified: true}
+		got, err = k.Check(tt.token, notified, tt.at)
 		if !errors.Is(err, tt.want) || err == nil && !got.Unproven {
 			t.Errorf("%s in a notification: got %v, %v, want %v", tt.name, got, err, tt.want)
 		}
