@@ -31,11 +31,7 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 		return err
 	}
 	defer child.stop()
-	// A receiver that is ready has all its goroutines.
-	if _, err := loadgen.Get(ctx, "http://"+child.admin+"/readyz"); err != nil {
-		return err
-	}
-	idle, err := look(ctx, child.admin)
+	idle, err := settled(ctx, child.admin)
 	if err != nil {
 		return err
 	}
@@ -81,6 +77,27 @@ func (cmd *soakCommand) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	fmt.Fprintf(std.Out, "idle again: %s\n", end)
 	return l.expect(ctx, total)
+}
+
+// settleFor is how long no goroutine may have come for a receiver to have all.
+const settleFor = 5 * time.Second
+
+// settled waits until a receiver is ready and has all its goroutines: some workers read their tables before they start
+// others, which takes a while where the machine is busy.
+func settled(ctx context.Context, admin string) (most state, err error) {
+	if _, err := loadgen.Get(ctx, "http://"+admin+"/readyz"); err != nil {
+		return state{}, err
+	}
+	for since := time.Now(); time.Since(since) < settleFor; time.Sleep(100 * time.Millisecond) {
+		s, err := look(ctx, admin)
+		if err != nil {
+			return state{}, err
+		}
+		if s.goroutines > most.goroutines {
+			most, since = s, time.Now()
+		}
+	}
+	return most, nil
 }
 
 // A batch is what is sent between two measurements.
