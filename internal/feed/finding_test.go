@@ -252,6 +252,8 @@ func TestFindingsAreRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// What follows the log may have failed during the repair, and its error is kept for a moment.
+	wait.Until(t, "the log is read again", func() bool { return w.tail.recent(time.Now()) == nil })
 	got, last := readAllOf(t, w.Log, end, 5, 1000)
 	wantOnce(t, idsOf(got), findings)
 	if _, err := Repair(t.Context(), dbtest.Open(t, w.url, eventstore.OpenFeed), func(int) {}); err != nil {
