@@ -45,7 +45,7 @@ func (x *expirer) noteGone(ctx context.Context, begins time.Time, table string) 
 	if err != nil {
 		return err
 	}
-	// Roll-ups outlive the events: whoever counts again keeps what was counted before this.
+	// Roll-ups outlive the events: a rebuild keeps what was counted before this.
 	_, err = x.conn.Exec(ctx, "UPDATE upcall.feed_log SET dropped_before = greatest(dropped_before, $1)", begins.AddDate(0, 1, 0))
 	if err != nil {
 		return err

@@ -72,13 +72,13 @@ func unwrap(members map[string]string) (e envelope, err error) {
 }
 
 // readXML returns the texts of the elements in the root, which must be Notification. It refuses
-// two of one name, of which one reader takes the first and another the last; and anything
-// inside them, which no document of MNS has. Entities of its own and DTDs mean nothing to the
+// two of one name, of which one reader takes the first and another the last; a second root, which most
+// readers pass over; and anything inside the elements, which no document of MNS has. Entities of its own and DTDs mean nothing to the
 // decoder.
 func readXML(body []byte) (map[string]string, error) {
 	decoder := xml.NewDecoder(bytes.NewReader(body))
 	elements := make(map[string]string)
-	depth, name, content := 0, "", ""
+	depth, name, content, root := 0, "", "", false
 	for {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) && len(elements) > 0 {
@@ -92,6 +92,10 @@ func readXML(body []byte) (map[string]string, error) {
 			switch depth++; {
 			case depth == 1 && token.Name.Local != "Notification":
 				return nil, malformed("the root of the XML is not Notification")
+			case depth == 1 && root:
+				return nil, malformed("the XML has two roots")
+			case depth == 1:
+				root = true
 			case depth == 2:
 				name, content = token.Name.Local, ""
 			case depth > 2:

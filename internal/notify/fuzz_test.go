@@ -90,9 +90,9 @@ func FuzzXML(f *testing.F) {
 			}
 			return
 		}
-		var n wrapped
+		var n struct{ TopicName, Message string } // not wrapped, which wants the namespace that it writes
 		if err := xml.Unmarshal(body, &n); err != nil {
-			t.Skip() // it wants the namespace that it writes
+			t.Fatalf("encoding/xml refuses what was read: %v", err)
 		}
 		if n.Message != elements["Message"] || n.TopicName != elements["TopicName"] {
 			t.Errorf("read %q, encoding/xml %+v", elements, n)

@@ -156,6 +156,7 @@ func TestRefusals(t *testing.T) {
 		"XML cut off":         {pushed("<Notification><Message>" + message(good)), 400, "malformed", "body"},
 		"XML nested":          {pushed("<Notification><Message><a>" + message(good) + "</a></Message></Notification>"), 400, "malformed", "body"},
 		"XML element twice":   {pushed("<Notification><Message>x</Message><Message>" + message(good) + "</Message></Notification>"), 400, "malformed", "body"},
+		"XML with two roots":  {pushed("<Notification></Notification><Notification><Message>" + message(good) + "</Message></Notification>"), 400, "malformed", "body"},
 		"XML with an entity":  {pushed(`<!DOCTYPE a [<!ENTITY m "x">]><Notification><Message>&m;</Message></Notification>`), 400, "malformed", "body"},
 		"XML empty":           {pushed("<Notification/>"), 400, "malformed", "body"},
 		"event of the future": {changed(func(u *upload) { u.at = noon.Add(16 * time.Minute) }), 400, "malformed", "event_time"},

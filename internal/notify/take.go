@@ -235,7 +235,7 @@ func describe(request *admission.Request, e *event.Event, r *admission.Refusal, 
 	return row
 }
 
-// claimed returns the first event that a body tells of, whoever has sent it, or nil.
+// claimed returns the first event that a body tells of, or nil. Nothing says yet who sent it.
 func claimed(body []byte) *event.Event {
 	if len(body) > MaxBody {
 		return nil
