@@ -1,6 +1,7 @@
 package confirm
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -33,28 +34,55 @@ func refuse(rw http.ResponseWriter, status int, headers ...string) {
 	rw.WriteHeader(status)
 }
 
-// TestThrottled: while OSS throttles, all wait, as long as it says; nothing is found or put off.
+// TestThrottled: while OSS throttles, all wait, as long as it says; nothing is found or put off. All that are in
+// flight when it begins to are one refusal, which makes the next pause twice as long.
 func TestThrottled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.rollups(t)
-	w.receiver(t)
+	worker, _ := w.receiver(t)
 	w.begun(t)
-	var refused atomic.Int32
+	const groups = 3
+	var came, pause atomic.Int64
+	together := make([]chan struct{}, groups)
+	for i := range together {
+		together[i] = make(chan struct{})
+	}
 	w.gate.Between(func(rw http.ResponseWriter, r *http.Request, serve http.Handler) {
-		if refused.Add(1) <= 20 {
-			refuse(rw, 503, "x-oss-qos-delay-time", "40")
+		n := int(came.Add(1)) - 1
+		if n >= groups*atOnce {
+			worker.pace.mu.Lock()
+			pause.CompareAndSwap(0, int64(worker.pace.pause))
+			worker.pace.mu.Unlock()
+			serve.ServeHTTP(rw, r)
 			return
 		}
-		serve.ServeHTTP(rw, r)
+		group := together[n/atOnce]
+		if n%atOnce == atOnce-1 {
+			close(group) // all are in flight
+		}
+		<-group
+		if n%atOnce == 0 {
+			time.Sleep(2 * firstPause) // answered when the pause after the others is over
+		}
+		refuse(rw, 503, "x-oss-qos-delay-time", "40")
 	})
-	w.upload(t, numbered("k", 40)...)
+	var events []*event.Event
+	for _, key := range numbered("k", 40) {
+		events = append(events, w.put(t, key, key))
+	}
+	release := w.hold(t) // so that they are looked at together
+	w.record(t, "upload_events", events...)
+	release()
 	w.waitFor(t, 40)
 	if n := w.count(t, "confirmations WHERE outcome = 'confirmed'"); n != 40 || w.count(t, "findings") > 0 {
 		t.Errorf("%d are confirmed, want 40", n)
 	}
 	if n := w.count(t, "confirm_retries"); n > 0 {
 		t.Errorf("%d were put off", n)
+	}
+	if got := time.Duration(pause.Load()); got != firstPause<<(groups-1) {
+		t.Errorf("the last pause is %v, want %v", got, firstPause<<(groups-1))
 	}
 }
 
@@ -64,7 +92,7 @@ func TestPace(t *testing.T) {
 	p := newPacer(1000)
 	began := time.Now()
 	for range atOnce + 100 {
-		if err := p.wait(t.Context()); err != nil {
+		if _, err := p.wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,26 +101,39 @@ func TestPace(t *testing.T) {
 	}
 	var pauses []time.Duration
 	for range 12 {
-		p.slow(0)
-		p.slow(0) // one that was in flight, too
+		sent := time.Now()
+		p.slow(sent, 0)
+		p.slow(sent, 0) // one that was in flight, too
+		p.until = time.Now()
+		p.slow(sent, 0) // and some that are answered when the pause is over
+		p.fine(sent, 0)
 		pauses = append(pauses, p.pause)
-		p.until = time.Now().Add(-time.Nanosecond)
 	}
 	if !slices.IsSorted(pauses) || pauses[0] != firstPause || pauses[1] != 2*firstPause || pauses[11] != slowest {
 		t.Errorf("pauses are %v", pauses)
 	}
-	p.fine(0)
+	p.fine(time.Now(), 0)
 	if p.pause != 0 {
 		t.Errorf("the pause is %v after all is well", p.pause)
 	}
-	p.slow(10 * time.Second)
+	p.slow(time.Now(), 10*time.Second)
 	if left := time.Until(p.until); left < 9*time.Second {
 		t.Errorf("the pause is %v, OSS asked for 10 s", left)
 	}
-	p.fine(5 * time.Second)
+	p.fine(time.Now(), 5*time.Second)
 	if left := time.Until(p.until); left < 4*time.Second {
 		t.Errorf("the pause is %v though OSS held a request back", left)
 	}
+	if sent, err := p.wait(canceled(t)); err == nil {
+		t.Errorf("a request was sent at %v, in a pause", sent)
+	}
+}
+
+// canceled returns a context that ends in a moment.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // TestOSSCannotSay: no answer but that there is no object is ever a finding. What is wrong with one object
@@ -173,16 +214,10 @@ func TestPoison(t *testing.T) {
 	unreadable, unthinkable, elsewhere := w.put(t, "unreadable", "x"), w.put(t, "unthinkable", "x"), w.put(t, "elsewhere", "x")
 	unthinkable.Callback.Object = strings.Repeat("k", 1500)
 	elsewhere.Callback.Bucket = "No Bucket"
-	tx, err := w.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback(t.Context()) // it may be over
+	release := w.hold(t) // until one cannot be read
 	w.record(t, "upload_events", unreadable, unthinkable, elsewhere)
 	w.exec(t, "UPDATE upcall.upload_events SET crc64 = -5 WHERE id = $1", unreadable.ID)
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	w.upload(t, numbered("k", 40)...)
 	for _, line := range w.waitFor(t, 40) {
 		if line[0] != 'k' || !strings.HasSuffix(line, "confirmed object") {

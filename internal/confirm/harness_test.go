@@ -202,6 +202,24 @@ func (w *world) record(t *testing.T, table string, events ...*event.Event) {
 	}
 }
 
+// hold keeps readers of the log from what is recorded until the returned function is called.
+func (w *world) hold(t *testing.T) (release func()) {
+	t.Helper()
+	tx, err := w.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil { // without an id it holds nothing
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // upload stores and records objects.
 func (w *world) upload(t *testing.T, keys ...string) (events []*event.Event) {
 	t.Helper()

@@ -130,7 +130,8 @@ func (w *Worker) askFor(ctx context.Context, s *subject) {
 		return
 	}
 	for n := 1; ctx.Err() == nil; n++ {
-		if w.pace.wait(ctx) != nil {
+		sent, err := w.pace.wait(ctx)
+		if err != nil {
 			return
 		}
 		s.seenAt = w.config.Now()
@@ -139,18 +140,18 @@ func (w *Worker) askFor(ctx context.Context, s *subject) {
 		switch {
 		case err == nil:
 			w.metrics.requests.WithLabelValues("found").Inc()
-			w.pace.fine(head.Delay)
+			w.pace.fine(sent, head.Delay)
 			if s.head = &head; len(differs(s.event, &head.Size, head.ETag, head.CRC64)) == 0 {
 				s.is(confirmed, object)
 			}
 			return
 		case errors.Is(err, oss.ErrNoObject) && answer.RequestID != "": // else it is not from OSS
 			w.metrics.requests.WithLabelValues("missing").Inc()
-			w.pace.fine(0)
+			w.pace.fine(sent, 0)
 			return
 		case errors.Is(err, oss.ErrThrottled):
 			w.metrics.requests.WithLabelValues("throttled").Inc()
-			w.pace.slow(answer.Delay)
+			w.pace.slow(sent, answer.Delay)
 			n = 0 // however long it takes
 			continue
 		}
