@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/cli"
+	"upcall/internal/kept"
 	"upcall/internal/spool"
 )
 
@@ -44,7 +45,7 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, action, don
 	}
 	config := spool.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(std.Err, nil))}
 	table, changed := newEntryTable(std.Out), 0
-	stats, err := spool.Change(ctx, config, spool.Request{Action: action, All: c.All, Events: wanted}, func(e spool.Entry) error {
+	stats, err := spool.Change(ctx, config, spool.Request{Action: action, All: c.All, Events: wanted}, func(e kept.Entry) error {
 		changed++
 		return table.add(e)
 	})

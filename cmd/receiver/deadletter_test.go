@@ -17,6 +17,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/kept"
 	"upcall/internal/spool"
 	"upcall/internal/testing/clitest"
 	"upcall/internal/testing/wait"
@@ -39,7 +40,7 @@ func deadLetters(t *testing.T, objects ...string) (string, []uuid.UUID) {
 		t.Fatal(err)
 	}
 	var ids []uuid.UUID
-	err = spool.Read(t.Context(), dir, func(e spool.Entry) error { ids = append(ids, e.ID); return nil })
+	err = spool.Read(t.Context(), dir, func(e kept.Entry) error { ids = append(ids, e.ID); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func deadLetters(t *testing.T, objects ...string) (string, []uuid.UUID) {
 
 func countSpooled(t *testing.T, dir string) (waiting, dead int) {
 	t.Helper()
-	err := spool.Read(t.Context(), dir, func(e spool.Entry) error {
+	err := spool.Read(t.Context(), dir, func(e kept.Entry) error {
 		if e.Reason == "" {
 			waiting++
 		} else {
@@ -83,7 +84,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := make(map[string]string)
-	if err := spool.Read(t.Context(), dir, func(e spool.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
+	if err := spool.Read(t.Context(), dir, func(e kept.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url}
@@ -139,7 +140,7 @@ func TestRetryAndDiscardWhileRunning(t *testing.T) {
 	}
 	execute("ALTER TABLE upcall.upload_events ADD CONSTRAINT nothing_bad CHECK (object_key NOT LIKE 'bad/%')")
 	ids := make(map[string]string)
-	if err := spool.Read(t.Context(), dir, func(e spool.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
+	if err := spool.Read(t.Context(), dir, func(e kept.Entry) error { ids[e.Object] = e.ID.String(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	settings := clitest.Env{"UPCALL_SPOOL_DIR": dir, "UPCALL_DATABASE_URL": url, "UPCALL_TOKEN": "off"}
@@ -210,7 +211,7 @@ func TestDeadLetterMistakes(t *testing.T) {
 	one, unknown := ids[0].String(), uuid.NewString()
 	waits := spooled(t, "a")
 	var waiting string
-	if err := spool.Read(t.Context(), waits, func(e spool.Entry) error { waiting = e.ID.String(); return nil }); err != nil {
+	if err := spool.Read(t.Context(), waits, func(e kept.Entry) error { waiting = e.ID.String(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	held, _ := deadLetters(t, "a")

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
+	"upcall/internal/kept"
 	"upcall/internal/spool"
 	"upcall/migrations"
 )
@@ -64,7 +65,7 @@ func (cmd *spoolListCommand) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	table := newEntryTable(std.Out)
 	waiting, dead := 0, 0
-	err = spool.Read(ctx, dir, func(e spool.Entry) error {
+	err = spool.Read(ctx, dir, func(e kept.Entry) error {
 		if e.Reason == "" {
 			waiting++
 		} else {
@@ -90,7 +91,7 @@ func newEntryTable(out io.Writer) entryTable {
 	return t
 }
 
-func (t entryTable) add(e spool.Entry) error {
+func (t entryTable) add(e kept.Entry) error {
 	state := "waiting"
 	if e.Reason != "" {
 		state = "dead: " + e.Reason
@@ -111,7 +112,7 @@ func (t entryTable) end(format string, args ...any) error {
 
 func (cmd *spoolExportCommand) Run(ctx context.Context, std cli.Stdio) error {
 	out := bufio.NewWriter(std.Out)
-	line := func(e spool.Entry) error {
+	line := func(e kept.Entry) error {
 		out.Write(e.JSON)
 		return out.WriteByte('\n') // bufio keeps the first error
 	}

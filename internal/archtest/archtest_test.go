@@ -124,7 +124,7 @@ var layers = [][]string{
 		"internal/httpserver", "internal/issueapi/page", "migrations"},
 	{"internal/event", "internal/manifest"},
 	{"internal/oss", "internal/policy", "internal/snippet", "internal/webhook", "internal/eventstore", "internal/ossemu",
-		"internal/admission", "internal/dbtest"},
+		"internal/admission", "internal/dbtest", "internal/kept"},
 	{"internal/issue", "internal/spool", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks", "internal/reply", "internal/rollup", "internal/fold"},
 	{"internal/intake", "internal/notify", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",

@@ -15,6 +15,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
+	"upcall/internal/kept"
 	"upcall/internal/spool"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/proc"
@@ -80,7 +81,7 @@ func TestReceiverKilledWhileRetrying(t *testing.T) {
 		child := proc.Start(t, "receiver", url, cfg.Dir, keyURL)
 		status(t, "http://"+child.FirstLine(t)) // it serves
 		changed := 0
-		_, err := spool.Change(t.Context(), cfg, retry, func(spool.Entry) error {
+		_, err := spool.Change(t.Context(), cfg, retry, func(kept.Entry) error {
 			if changed++; changed == killAt {
 				child.Kill(t)
 			}
@@ -90,17 +91,17 @@ func TestReceiverKilledWhileRetrying(t *testing.T) {
 			child.Kill(t)
 		}
 		t.Logf("%d reported until the receiver was killed: %v", changed, err)
-		kept := make(map[uuid.UUID]bool)
-		if err := spool.Read(t.Context(), cfg.Dir, func(e spool.Entry) error { kept[e.ID] = true; return nil }); err != nil {
+		left := make(map[uuid.UUID]bool)
+		if err := spool.Read(t.Context(), cfg.Dir, func(e kept.Entry) error { left[e.ID] = true; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		recorded := maps.Clone(ids)
-		maps.DeleteFunc(recorded, func(id uuid.UUID, _ bool) bool { return kept[id] })
+		maps.DeleteFunc(recorded, func(id uuid.UUID, _ bool) bool { return left[id] })
 		wantRows(t, url, recorded, len(ids))
 	}
 	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, SpoolDir: cfg.Dir, SpoolMinFreeBytes: -1})
 	wait.Until(t, "the rest is queued", func() bool {
-		_, err := spool.Change(t.Context(), cfg, retry, func(spool.Entry) error { return nil })
+		_, err := spool.Change(t.Context(), cfg, retry, func(kept.Entry) error { return nil })
 		return err == nil && receiver.Metric(t, "upcall_spool_rejected") == 0
 	})
 	wait.Until(t, "the spool is empty", func() bool { return receiver.Metric(t, "upcall_spool_depth") == 0 })

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 
+	"upcall/internal/kept"
+
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 )
@@ -68,11 +70,11 @@ type known struct{ ids, dead map[uuid.UUID]struct{} }
 
 func newKnown() known { return known{make(map[uuid.UUID]struct{}), make(map[uuid.UUID]struct{})} }
 
-func (k known) add(h head) {
-	if h.dead {
-		k.dead[h.id] = struct{}{}
+func (k known) add(h kept.Head) {
+	if h.Dead {
+		k.dead[h.ID] = struct{}{}
 	} else {
-		k.ids[h.id] = struct{}{}
+		k.ids[h.ID] = struct{}{}
 	}
 }
 
@@ -84,7 +86,7 @@ type builder struct {
 }
 
 type framed struct {
-	head
+	kept.Head
 	frame []byte
 }
 
@@ -101,8 +103,8 @@ func (b *builder) begin() error {
 }
 
 // add adds a record, unless one with its ID waits. Records that wait must be added in order.
-func (b *builder) add(h head, frame []byte) error {
-	if _, there := b.ids[h.id]; there {
+func (b *builder) add(h kept.Head, frame []byte) error {
+	if _, there := b.ids[h.ID]; there {
 		return nil
 	}
 	b.known.add(h)
@@ -117,8 +119,8 @@ func (b *builder) flush() error {
 	err := b.db.Update(func(tx *bolt.Tx) error {
 		for _, r := range b.batch {
 			var err error
-			if r.dead {
-				err = putDead(tx, r.id, r.frame)
+			if r.Dead {
+				err = putDead(tx, r.ID, r.frame)
 			} else {
 				err = appendQueued(tx, r.frame)
 			}

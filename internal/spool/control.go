@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"upcall/internal/kept"
+
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 )
@@ -36,9 +38,9 @@ type Request struct {
 // A reply is one line of the answer to a Request: a dead letter that was changed or, in the
 // last line, what the spool holds now.
 type reply struct {
-	Entry *Entry `json:"entry,omitempty"`
-	Stats *Stats `json:"stats,omitempty"`
-	Error string `json:"error,omitempty"`
+	Entry *kept.Entry `json:"entry,omitempty"`
+	Stats *Stats      `json:"stats,omitempty"`
+	Error string      `json:"error,omitempty"`
 }
 
 const (
@@ -52,7 +54,7 @@ const (
 // uses the spool, and calls visit for each dead letter that was changed, as it was. Unless all
 // events are dead letters, nothing changes and the error says so. A damaged spool is left to
 // the receiver.
-func Change(ctx context.Context, config Config, r Request, visit func(Entry) error) (Stats, error) {
+func Change(ctx context.Context, config Config, r Request, visit func(kept.Entry) error) (Stats, error) {
 	for again := true; ; again = false {
 		conn, err := dial(ctx, config.Dir)
 		if err == nil {
@@ -71,8 +73,8 @@ func Change(ctx context.Context, config Config, r Request, visit func(Entry) err
 }
 
 // changeUnused carries out a request in the spool of a directory that no receiver uses.
-func changeUnused(ctx context.Context, config Config, r Request, visit func(Entry) error) (Stats, error) {
-	if err := Read(ctx, config.Dir, func(Entry) error { return nil }); err != nil {
+func changeUnused(ctx context.Context, config Config, r Request, visit func(kept.Entry) error) (Stats, error) {
+	if err := Read(ctx, config.Dir, func(kept.Entry) error { return nil }); err != nil {
 		return Stats{}, err
 	}
 	s, err := Open(ctx, config)
@@ -84,7 +86,7 @@ func changeUnused(ctx context.Context, config Config, r Request, visit func(Entr
 }
 
 // change carries out a request, and calls visit for each dead letter that was changed.
-func (s *Spool) change(ctx context.Context, r Request, visit func(Entry) error) error {
+func (s *Spool) change(ctx context.Context, r Request, visit func(kept.Entry) error) error {
 	work := map[string]func([]uuid.UUID) error{ActionRetry: s.Retry, ActionDiscard: s.Discard}[r.Action]
 	if work == nil {
 		return fmt.Errorf("spool: unknown action %q", r.Action)
@@ -130,13 +132,13 @@ func (s *Spool) deadLetters() []uuid.UUID {
 }
 
 // entries returns the dead letters with these IDs.
-func (s *Spool) entries(ids []uuid.UUID) ([]Entry, error) {
+func (s *Spool) entries(ids []uuid.UUID) ([]kept.Entry, error) {
 	s.file.Lock()
 	defer s.file.Unlock()
-	entries := make([]Entry, 0, len(ids))
+	entries := make([]kept.Entry, 0, len(ids))
 	err := s.db.View(func(tx *bolt.Tx) error {
 		for _, id := range ids {
-			err := show(tx.Bucket(deadBucket).Get(id[:]), func(e Entry) error { entries = append(entries, e); return nil })
+			err := show(tx.Bucket(deadBucket).Get(id[:]), func(e kept.Entry) error { entries = append(entries, e); return nil })
 			if err != nil {
 				return err
 			}
@@ -205,7 +207,7 @@ func (s *Spool) answer(ctx context.Context, conn net.Conn) {
 	changed := 0
 	err := json.NewDecoder(conn).Decode(&r)
 	if err == nil {
-		err = s.change(ctx, r, func(e Entry) error { changed++; return send(reply{Entry: &e}) })
+		err = s.change(ctx, r, func(e kept.Entry) error { changed++; return send(reply{Entry: &e}) })
 	}
 	last := reply{Stats: new(s.Stats())}
 	if err != nil {
@@ -227,7 +229,7 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 }
 
 // ask sends a request and reads the answer.
-func ask(conn net.Conn, r Request, visit func(Entry) error) (Stats, error) {
+func ask(conn net.Conn, r Request, visit func(kept.Entry) error) (Stats, error) {
 	err := json.NewEncoder(conn).Encode(r)
 	for in := json.NewDecoder(conn); err == nil; {
 		var got reply

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
@@ -41,7 +42,7 @@ func serve(t *testing.T, s *Spool) (stop func()) {
 // request changes dead letters and returns how many were.
 func request(t *testing.T, c Config, r Request) (changed int, stats Stats, err error) {
 	t.Helper()
-	stats, err = Change(t.Context(), c, r, func(e Entry) error {
+	stats, err = Change(t.Context(), c, r, func(e kept.Entry) error {
 		if e.Reason != event.ErrUnstorable.Error() || e.Bucket != "demo" || e.ReceivedAt.IsZero() {
 			t.Errorf("the changed dead letter is %+v", e)
 		}
@@ -88,7 +89,7 @@ func TestChange(t *testing.T) {
 				t.Errorf("running %v, %s: %+v", running, tt.name, stats)
 			}
 			waiting, dead := 0, 0
-			err = Read(t.Context(), c.Dir, func(e Entry) error {
+			err = Read(t.Context(), c.Dir, func(e kept.Entry) error {
 				if e.Reason == "" {
 					waiting++
 				} else {
@@ -271,7 +272,7 @@ func TestOtherUser(t *testing.T) {
 // discarder is a child process that discards all dead letters of a directory.
 func discarder() {
 	c, _ := config(os.Args[1])
-	_, err := Change(context.Background(), c, Request{Action: ActionDiscard, All: true}, func(Entry) error { return nil })
+	_, err := Change(context.Background(), c, Request{Action: ActionDiscard, All: true}, func(kept.Entry) error { return nil })
 	if err != nil {
 		os.Stderr.WriteString(err.Error())
 		os.Exit(1)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"upcall/internal/kept"
 )
 
 // bbolt's meta pages, the first two of a file (internal/common/meta.go of bbolt 1.5): a
@@ -64,7 +66,7 @@ const carveAge = 28 * 24 * time.Hour
 
 // carve calls visit, in the order of arrival, for each intact record that arrived after
 // since. It searches the whole file and also finds records that were removed long ago.
-func carve(path string, since time.Time, visit func(head, []byte) error) error {
+func carve(path string, since time.Time, visit func(kept.Head, []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read damaged file: %w", err)
@@ -76,9 +78,9 @@ func carve(path string, since time.Time, visit func(head, []byte) error) error {
 		size       int
 	}
 	var places []place
-	err = findFrames(f, func(h head, offset int64, size int) {
-		if h.receivedAt.After(since) {
-			places = append(places, place{h.receivedAt, offset, size})
+	err = findFrames(f, func(h kept.Head, offset int64, size int) {
+		if h.ReceivedAt.After(since) {
+			places = append(places, place{h.ReceivedAt, offset, size})
 		}
 	})
 	if err != nil {
@@ -90,7 +92,7 @@ func carve(path string, since time.Time, visit func(head, []byte) error) error {
 		if _, err := f.ReadAt(frame, p.offset); err != nil {
 			return fmt.Errorf("read damaged file: %w", err)
 		}
-		h, err := check(frame)
+		h, err := kept.Check(frame)
 		if err != nil {
 			return fmt.Errorf("read damaged file: %w", err)
 		}
@@ -102,11 +104,11 @@ func carve(path string, since time.Time, visit func(head, []byte) error) error {
 }
 
 // findFrames calls found for each intact frame.
-func findFrames(r io.Reader, found func(h head, offset int64, size int)) error {
-	in := bufio.NewReaderSize(r, headerSize+maxPayload)
+func findFrames(r io.Reader, found func(h kept.Head, offset int64, size int)) error {
+	in := bufio.NewReaderSize(r, kept.HeaderSize+kept.MaxPayload)
 	var offset int64
 	for {
-		header, err := in.Peek(headerSize)
+		header, err := in.Peek(kept.HeaderSize)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -114,9 +116,9 @@ func findFrames(r io.Reader, found func(h head, offset int64, size int)) error {
 			return err
 		}
 		skip := 0
-		if size := frameSize(header); size > 0 {
+		if size := kept.Size(header); size > 0 {
 			if frame, err := in.Peek(size); err == nil {
-				if h, err := check(frame); err == nil {
+				if h, err := kept.Check(frame); err == nil {
 					found(h, offset, size)
 					skip = size
 				}
@@ -124,10 +126,10 @@ func findFrames(r io.Reader, found func(h head, offset int64, size int)) error {
 		}
 		if skip == 0 { // skip to the next possible frame
 			buffered, _ := in.Peek(in.Buffered())
-			if next := bytes.Index(buffered[1:], []byte(magic)); next >= 0 {
+			if next := bytes.Index(buffered[1:], []byte(kept.Magic)); next >= 0 {
 				skip = 1 + next
 			} else {
-				skip = max(1, len(buffered)-len(magic)+1)
+				skip = max(1, len(buffered)-len(kept.Magic)+1)
 			}
 		}
 		n, err := in.Discard(skip)

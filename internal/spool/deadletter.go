@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"upcall/internal/kept"
+
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 )
@@ -23,10 +25,10 @@ func (s *Spool) Retry(ids []uuid.UUID) error {
 			if s.Has(id) { // it arrived again
 				continue
 			}
-			waiting := flagged(frame, false)
-			if r, err := decode(frame); err == nil { // perhaps it is for another version to decode
-				r.dead = nil
-				if encoded, err := encode(r); err == nil {
+			waiting := kept.Flagged(frame, false)
+			if r, err := kept.Decode(frame); err == nil { // perhaps it is for another version to decode
+				r.Dead = nil
+				if encoded, err := kept.Encode(r); err == nil {
 					waiting = encoded
 				}
 			}
@@ -87,7 +89,7 @@ func takeDeadLetter(tx *bolt.Tx, id uuid.UUID) ([]byte, error) {
 	if frame == nil {
 		return nil, fmt.Errorf("%w: %s", ErrNoDeadLetter, id)
 	}
-	if _, err := check(frame); err != nil {
+	if _, err := kept.Check(frame); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err := dead.Delete(id[:]); err != nil {

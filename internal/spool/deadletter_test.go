@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // deadLetters returns a spool in which the first events are dead letters and as many others
@@ -35,11 +36,11 @@ func ids(numbers ...int) []uuid.UUID {
 // contents returns the IDs in a spool's file.
 func contents(t *testing.T, dir string) (waiting, dead []uuid.UUID) {
 	t.Helper()
-	err := readFile(filepath.Join(dir, fileName), func(h head, _ []byte) error {
-		if h.dead {
-			dead = append(dead, h.id)
+	err := readFile(filepath.Join(dir, fileName), func(h kept.Head, _ []byte) error {
+		if h.Dead {
+			dead = append(dead, h.ID)
 		} else {
-			waiting = append(waiting, h.id)
+			waiting = append(waiting, h.ID)
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 const (
@@ -73,7 +74,7 @@ func (s *Spool) erase(e *event.Event) bool {
 
 // erasedFrame returns the frame without what was to be erased, and whether it has changed.
 func (s *Spool) erasedFrame(frame []byte) ([]byte, bool) {
-	r, err := decode(frame)
+	r, err := kept.Decode(frame)
 	if err != nil {
 		s.config.Logger.Warn("spooled callback of another version may hold what was to be erased", slog.String("error", err.Error()))
 		return frame, false
@@ -81,7 +82,7 @@ func (s *Spool) erasedFrame(frame []byte) ([]byte, bool) {
 	if !s.erase(&r.Event) {
 		return frame, false
 	}
-	without, err := encode(r)
+	without, err := kept.Encode(r)
 	if err != nil { // cannot happen: it has become shorter
 		return frame, false
 	}
@@ -93,7 +94,7 @@ func (s *Spool) rewrite() (erased int, err error) {
 	err = s.build(func(b *builder) error {
 		return s.db.View(func(tx *bolt.Tx) error {
 			for _, name := range [][]byte{queuedBucket, deadBucket} {
-				err := readBucket(tx, name, func(h head, frame []byte) error {
+				err := readBucket(tx, name, func(h kept.Head, frame []byte) error {
 					without, changed := s.erasedFrame(frame)
 					if changed {
 						erased++

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // Texts that are nowhere else in a spool.
@@ -200,9 +201,9 @@ func TestEraseMeetsMove(t *testing.T) {
 		done <- err
 	}()
 	<-reading
-	p := &put{id: theirs(2).ID, record: record{Event: *theirs(2)}, answer: make(chan answer, 1)}
+	p := &put{id: theirs(2).ID, record: kept.Record{Event: *theirs(2)}, answer: make(chan answer, 1)}
 	var err error
-	if p.frame, err = encode(&p.record); err != nil {
+	if p.frame, err = kept.Encode(&p.record); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Erase(t.Context(), asked(epoch.Add(time.Hour)))

@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/filelock"
+	"upcall/internal/kept"
 )
 
 const (
@@ -127,7 +128,7 @@ func (s *Spool) copyAll(ctx context.Context) error {
 // adopt uses the old file itself because there is no space for a copy.
 func (s *Spool) adopt(path string) error {
 	in := newKnown()
-	err := readFile(path, func(h head, _ []byte) error {
+	err := readFile(path, func(h kept.Head, _ []byte) error {
 		in.add(h)
 		return nil
 	})

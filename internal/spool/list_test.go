@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 func TestRead(t *testing.T) {
@@ -26,9 +27,9 @@ func TestRead(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		var entries []Entry
-		err := Read(t.Context(), c.Dir, func(e Entry) error {
-			var r record
+		var entries []kept.Entry
+		err := Read(t.Context(), c.Dir, func(e kept.Entry) error {
+			var r kept.Record
 			if err := json.Unmarshal(e.JSON, &r); err != nil || r.ID != e.ID {
 				t.Errorf("JSON %s: %v", e.JSON, err)
 			}
@@ -56,7 +57,7 @@ func TestRead(t *testing.T) {
 	if err := os.Truncate(path, 3*pageSize); err != nil {
 		t.Fatal(err)
 	}
-	if err := ReadDamaged(path, func(Entry) error { return nil }); err != nil {
+	if err := ReadDamaged(path, func(kept.Entry) error { return nil }); err != nil {
 		t.Error(err)
 	}
 	if err := ReadDamaged(path+"x", nil); !errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +88,7 @@ func TestReadWhileWriting(t *testing.T) {
 	shown := 0
 	for range 10 {
 		n := 0
-		err := Read(t.Context(), c.Dir, func(e Entry) error {
+		err := Read(t.Context(), c.Dir, func(e kept.Entry) error {
 			if e.ID != numbered(n).ID {
 				t.Errorf("entry %d is %+v", n, e)
 			}

@@ -13,14 +13,15 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // A waiting event.
 type waiting struct {
 	id         uuid.UUID
 	key, frame []byte
-	record     *record // nil if the frame cannot be decoded
-	err        error   // from decoding or recording it
+	record     *kept.Record // nil if the frame cannot be decoded
+	err        error        // from decoding or recording it
 }
 
 // tries are the attempts to move an event that failed.
@@ -99,15 +100,15 @@ func (s *Spool) oldest(most int) ([]*waiting, error) {
 	err := s.db.View(func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(queuedBucket).Cursor()
 		for key, frame := cursor.First(); key != nil && len(events) < most; key, frame = cursor.Next() {
-			h, err := check(frame)
+			h, err := kept.Check(frame)
 			if err != nil {
 				return fmt.Errorf("%w: %w: restart the receiver to recover", ErrDamaged, err)
 			}
-			if now.Before(s.tries[h.id].next) {
+			if now.Before(s.tries[h.ID].next) {
 				continue
 			}
-			w := &waiting{id: h.id, key: bytes.Clone(key), frame: bytes.Clone(frame)}
-			w.record, w.err = decode(w.frame)
+			w := &waiting{id: h.ID, key: bytes.Clone(key), frame: bytes.Clone(frame)}
+			w.record, w.err = kept.Decode(w.frame)
 			events = append(events, w)
 		}
 		return nil
@@ -156,12 +157,12 @@ func (s *Spool) settle(ctx context.Context, events []*waiting) error {
 // bury adds an event to the dead letters. One that cannot be decoded or encoded stays as it
 // is: it must not block the others.
 func (s *Spool) bury(tx *bolt.Tx, w *waiting) error {
-	frame := flagged(w.frame, true)
+	frame := kept.Flagged(w.frame, true)
 	if w.record != nil {
 		r := *w.record
 		s.erase(&r.Event) // it was read before that was asked for, perhaps
-		r.dead = &deadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
-		if encoded, err := encode(&r); err == nil {
+		r.Dead = &kept.DeadLetter{At: s.config.Now().UTC(), Reason: w.err.Error()}
+		if encoded, err := kept.Encode(&r); err == nil {
 			frame = encoded
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"runtime/debug"
 	"time"
 
+	"upcall/internal/kept"
+
 	bolt "go.etcd.io/bbolt"
 )
 
 // readFile calls visit for each record of a file: those that wait, in order, then the dead
 // letters. An error that is not from visit wraps ErrDamaged.
-func readFile(path string, visit func(head, []byte) error) error {
+func readFile(path string, visit func(kept.Head, []byte) error) error {
 	if err := checkMeta(path); err != nil {
 		return err
 	}
@@ -32,7 +34,7 @@ func readFile(path string, visit func(head, []byte) error) error {
 	})
 }
 
-func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error {
+func readBucket(tx *bolt.Tx, name []byte, visit func(kept.Head, []byte) error) error {
 	bucket := tx.Bucket(name)
 	if bucket == nil || tx.Bucket(countsBucket) == nil {
 		return fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
@@ -41,7 +43,7 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error 
 	n := 0
 	cursor := bucket.Cursor()
 	for key, frame := cursor.First(); key != nil; key, frame = cursor.Next() {
-		h, err := check(frame)
+		h, err := kept.Check(frame)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
@@ -62,9 +64,9 @@ func readBucket(tx *bolt.Tx, name []byte, visit func(head, []byte) error) error 
 
 // isKey reports whether a key can be that of the record. If bbolt misreads the length of the
 // key, it finds a different record, which can be a valid one.
-func isKey(key []byte, h head) bool {
-	if h.dead {
-		return bytes.Equal(key, h.id[:])
+func isKey(key []byte, h kept.Head) bool {
+	if h.Dead {
+		return bytes.Equal(key, h.ID[:])
 	}
 	return len(key) == 8
 }

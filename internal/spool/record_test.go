@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // TestRecordHoldsWholeEvent also fails when an event gets a field that records lack.
@@ -27,11 +28,11 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 	withToken := *e
 	withToken.Acknowledged = false
 	withToken.Callback.Token = "secret"
-	frame, err := encode(&record{Event: withToken})
+	frame, err := kept.Encode(&kept.Record{Event: withToken})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := decode(frame)
+	r, err := kept.Decode(frame)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +45,12 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 	for i := range frame {
 		bad := slices.Clone(frame)
 		bad[i] ^= 1
-		if _, err := decode(bad); err == nil || !strings.HasPrefix(err.Error(), "a record has ") {
+		if _, err := kept.Decode(bad); err == nil || !strings.HasPrefix(err.Error(), "a record has ") {
 			t.Fatalf("byte %d was changed: %v", i, err)
 		}
 	}
 	for _, bad := range [][]byte{nil, frame[:5], frame[:len(frame)-1], append(slices.Clone(frame), 0)} {
-		if _, err := decode(bad); err == nil || !strings.Contains(err.Error(), "the wrong length") {
+		if _, err := kept.Decode(bad); err == nil || !strings.Contains(err.Error(), "the wrong length") {
 			t.Errorf("%d bytes as a record: %v", len(bad), err)
 		}
 	}

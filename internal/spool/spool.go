@@ -32,6 +32,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 var (
@@ -188,8 +189,8 @@ func (s *Spool) Depth() int { return s.Stats().Queued }
 // for an event that PostgreSQL could not hold. When ctx ends, the event may still be
 // written to the disk.
 func (s *Spool) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
-	p := &put{id: e.ID, record: record{Event: *e}, answer: make(chan answer, 1)}
-	if p.frame, err = encode(&p.record); err != nil {
+	p := &put{id: e.ID, record: kept.Record{Event: *e}, answer: make(chan answer, 1)}
+	if p.frame, err = kept.Encode(&p.record); err != nil {
 		return false, err
 	}
 	if err := s.enqueue(p); err != nil {

@@ -11,20 +11,21 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // framedText returns a frame of a numbered event with this text instead of its JSON.
 func framedText(t *testing.T, n int, version byte, text string) []byte {
 	t.Helper()
-	frame, err := encode(&record{Event: *numbered(n)})
+	frame, err := kept.Encode(&kept.Record{Event: *numbered(n)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame = append(frame[:headerSize+headSize], text...)
-	frame[len(magic)] = version
-	payload := frame[headerSize:]
-	binary.BigEndian.PutUint32(frame[headerSize-8:], uint32(len(payload)))
-	binary.BigEndian.PutUint32(frame[headerSize-4:], crc32.Checksum(payload, castagnoli))
+	frame = append(frame[:kept.HeaderSize+kept.HeadSize], text...)
+	frame[len(kept.Magic)] = version
+	payload := frame[kept.HeaderSize:]
+	binary.BigEndian.PutUint32(frame[kept.HeaderSize-8:], uint32(len(payload)))
+	binary.BigEndian.PutUint32(frame[kept.HeaderSize-4:], crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)))
 	return frame
 }
 
@@ -33,12 +34,12 @@ func framedText(t *testing.T, n int, version byte, text string) []byte {
 // program that can decode it, or discarded.
 func TestUndecodable(t *testing.T) {
 	t.Parallel()
-	good, err := encode(&record{Event: *numbered(0)})
+	good, err := kept.Encode(&kept.Record{Event: *numbered(0)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(good[headerSize+headSize:])
-	other, err := encode(&record{Event: *numbered(99)})
+	text := string(good[kept.HeaderSize+kept.HeadSize:])
+	other, err := kept.Encode(&kept.Record{Event: *numbered(99)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestUndecodable(t *testing.T) {
 		"no event":              {2, `{}`, "not an event"},
 		"unknown member":        {2, strings.Replace(text, `{"event":{`, `{"event":{"tenant":"x",`, 1), "not an event"},
 		"wrong type":            {2, strings.Replace(text, `"source_addr":"198.51.100.7"`, `"source_addr":7`, 1), "cannot unmarshal"},
-		"of another event":      {2, string(other[headerSize+headSize:]), "it is of event " + numbered(99).ID.String()},
+		"of another event":      {2, string(other[kept.HeaderSize+kept.HeadSize:]), "it is of event " + numbered(99).ID.String()},
 		"version 1, not JSON":   {1, "x", "invalid character"},
 		"version 1, a new name": {1, `{"tenant":1}`, `unknown member "tenant"`},
 	} {
@@ -118,7 +119,7 @@ func TestUndecodable(t *testing.T) {
 func wantListed(t *testing.T, dir, text, why string) {
 	t.Helper()
 	found := false
-	err := Read(t.Context(), dir, func(e Entry) error {
+	err := Read(t.Context(), dir, func(e kept.Entry) error {
 		if e.ID != numbered(0).ID {
 			return nil
 		}
@@ -157,7 +158,7 @@ func TestDeadLetterThatCannotBeEncoded(t *testing.T) {
 	moveAll(t, s, m, 2)
 	wantStats(t, s, 0, 1)
 	s.Close()
-	err := Read(t.Context(), c.Dir, func(e Entry) error {
+	err := Read(t.Context(), c.Dir, func(e kept.Entry) error {
 		if e.ID != numbered(0).ID || e.Object != numbered(0).Callback.Object || e.Reason == "" {
 			t.Errorf("it is listed as %+v", e)
 		}

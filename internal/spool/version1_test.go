@@ -13,6 +13,7 @@ import (
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // version1 returns a directory from a receiver that wrote records of version 1.
@@ -81,8 +82,8 @@ func TestVersion1(t *testing.T) {
 	t.Parallel()
 	dir := version1(t)
 	waiting, dead := version1Events()
-	var entries []Entry
-	if err := Read(t.Context(), dir, func(e Entry) error { entries = append(entries, e); return nil }); err != nil {
+	var entries []kept.Entry
+	if err := Read(t.Context(), dir, func(e kept.Entry) error { entries = append(entries, e); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if len(entries) != len(waiting)+1 {

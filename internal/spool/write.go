@@ -13,12 +13,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"upcall/internal/event"
+	"upcall/internal/kept"
 )
 
 // A put is an event and the channel to the caller that waits for it.
 type put struct {
 	id     uuid.UUID
-	record record
+	record kept.Record
 	frame  []byte // of the record
 	answer chan answer
 }
@@ -74,7 +75,7 @@ func (s *Spool) commit(batch []*put) []answer {
 	room, full := s.room()
 	for i, p := range batch {
 		if s.erase(&p.record.Event) { // received before that was asked for
-			if frame, err := encode(&p.record); err == nil { // it was longer before
+			if frame, err := kept.Encode(&p.record); err == nil { // it was longer before
 				p.frame = frame
 			}
 		}
@@ -206,8 +207,8 @@ func (s *Spool) measure() {
 	_ = s.db.View(func(tx *bolt.Tx) error { // the function returns no error
 		now.Queued, now.DeadLetters, now.Bytes = count(tx, queuedBucket), count(tx, deadBucket), tx.Size()
 		if _, frame := tx.Bucket(queuedBucket).Cursor().First(); frame != nil {
-			if h, err := check(frame); err == nil {
-				now.Oldest = h.receivedAt
+			if h, err := kept.Check(frame); err == nil {
+				now.Oldest = h.ReceivedAt
 			}
 		}
 		return nil
