@@ -54,11 +54,20 @@ func variableIndex(variable string) partitionedIndex {
 	if !plainVariable.MatchString(variable) {
 		suffix = fmt.Sprintf("_vars_%.16x", sha256.Sum256([]byte(variable)))
 	}
-	value := "vars->>'" + strings.ReplaceAll(variable, "'", "''") + "'"
 	return partitionedIndex{name: "upload_events" + suffix, suffix: suffix, analyze: true,
 		// Rows without the variable are in it, because PostgreSQL has no statistics from an index
 		// with a condition, and would plan for 0.5 % of all rows.
-		columns: "USING spgist ((" + value + "))"}
+		columns: "USING spgist ((" + variableValue(variable) + "))"}
+}
+
+// variableValue is the expression that the index on a variable is on.
+func variableValue(variable string) string {
+	return "vars->>'" + strings.ReplaceAll(variable, "'", "''") + "'"
+}
+
+// IndexOf returns the name of the index that a variable has, if it was made, and the expression that it is on.
+func IndexOf(variable string) (name, expression string) {
+	return variableIndex(variable).name, variableValue(variable)
 }
 
 // CheckVariable returns an error that wraps [ErrVariable], with the reason.

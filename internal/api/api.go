@@ -21,6 +21,7 @@ import (
 	"upcall/internal/fault"
 	"upcall/internal/feed"
 	"upcall/internal/hooks"
+	"upcall/internal/story"
 )
 
 const (
@@ -40,6 +41,8 @@ type Config struct {
 	Keys Keys
 	// Endpoints are those of hooks. Required.
 	Endpoints *hooks.Endpoints
+	// Stories tell what became of uploads. Required.
+	Stories *story.Stories
 	// Behind are functions that return a line for each thing that has work to do. Default none.
 	Behind []func(context.Context) ([]string, error)
 	// Ping is how often a stream sends a comment. Default 15 s.
@@ -65,8 +68,8 @@ type Server struct {
 
 // New returns a Server. The error says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Log == nil || cfg.Keys == nil || cfg.Endpoints == nil || cfg.Logger == nil {
-		return nil, errors.New("api: Log, Keys, Endpoints and Logger are required")
+	if cfg.Log == nil || cfg.Keys == nil || cfg.Endpoints == nil || cfg.Stories == nil || cfg.Logger == nil {
+		return nil, errors.New("api: Log, Keys, Endpoints, Stories and Logger are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -111,7 +114,9 @@ func (s *Server) routes() []route {
 		{"GET /v1/idle", Viewer, s.getIdle},            // a test of an application
 		{"GET /v1/events", Viewer, s.getEvents},        // an application that pulls
 		{"GET /v1/events/stream", Viewer, s.getStream}, // the same, or a page in a browser behind one
-		{"GET /v1/hooks", Viewer, s.getHooks},          // an operator, or a program of theirs, as all below
+		{"GET /v1/uploads", Viewer, s.getUploads},      // who asks what became of an upload
+		{"GET /v1/uploads/{upload_id}", Viewer, s.getUpload},
+		{"GET /v1/hooks", Viewer, s.getHooks}, // an operator, or a program of theirs, as all below
 		{"POST /v1/hooks", Operator, s.postHook},
 		{"GET /v1/hooks/{id}", Viewer, s.getHook},
 		{"PATCH /v1/hooks/{id}", Operator, s.patchHook},

@@ -45,7 +45,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	w := newWorld(t, nil)
 	w.add(t, "photos", 2)
-	wants := []string{`{"events":[{"event_id":`, "", "event: upload\ndata: {", `"name":"app"`, `{"idle":true}`}
+	wants := []string{`{"events":[{"event_id":`, "", "event: upload\ndata: {", `{"uploads":[`, `"name":"app"`, `{"idle":true}`}
 	commands := blocks(t, "sh")
 	if len(commands) != len(wants) {
 		t.Fatalf("%d blocks, and results for %d", len(commands), len(wants))

@@ -22,6 +22,7 @@ import (
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
 	"upcall/internal/hooks"
+	"upcall/internal/story"
 	"upcall/internal/testing/wait"
 )
 
@@ -71,7 +72,11 @@ func (w *world) another(t *testing.T, change func(*Config)) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: endpoints, Logger: discard,
+	stories, err := story.New(story.Config{Pool: w.pool, Endpoints: endpoints})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: endpoints, Stories: stories, Logger: discard,
 		Behind: []func(context.Context) ([]string, error){endpoints.Behind}}
 	if change != nil {
 		change(&cfg)

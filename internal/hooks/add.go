@@ -63,6 +63,7 @@ func (e *Endpoints) add(ctx context.Context, s Settings, secret webhook.Secret, 
 	if err != nil {
 		return Endpoint{}, webhook.Secret{}, fmt.Errorf("add endpoint: %w", err)
 	}
+	added.begins = cursor
 	err = eventstore.Transact(ctx, e.config.Pool, func(tx pgx.Tx) error {
 		if err := insertEndpoint(ctx, tx, &added); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"upcall/internal/feed"
 	"upcall/internal/webhook"
 )
 
@@ -54,6 +55,7 @@ type Endpoint struct {
 	received time.Time      // it is not told of events that were received before
 	retryAt  time.Time      // when the first of its retries is due, as a lane is told; zero if none is
 	resumed  bool           // it begins anew, as if it had not failed
+	begins   feed.Cursor    // where it began; the zero value if that is not known
 }
 
 // consumer is the endpoint's name among the consumers of the log.

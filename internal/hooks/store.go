@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/feed"
 	"upcall/internal/webhook"
 	"upcall/migrations"
 )
@@ -40,9 +41,10 @@ func insertEndpoint(ctx context.Context, tx pgx.Tx, e *Endpoint) error {
 	return tx.QueryRow(ctx, `
 		WITH changed AS (UPDATE upcall.hook_changes SET version = version + 1 RETURNING version)
 		INSERT INTO upcall.hook_endpoints (id, name, url, filter, headers, max_in_flight, received_since, secret, state,
-			created_at, changed_at, version)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, version FROM changed RETURNING version`,
-		e.ID, e.Name, e.URL, filter, headers, e.MaxInFlight, moment(e.received), e.secret.Reveal(), string(e.State), e.CreatedAt).Scan(&e.version)
+			created_at, changed_at, begins, version)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, version FROM changed RETURNING version`,
+		e.ID, e.Name, e.URL, filter, headers, e.MaxInFlight, moment(e.received), e.secret.Reveal(), string(e.State), e.CreatedAt,
+		text(e.begins.String())).Scan(&e.version)
 }
 
 // updateEndpoint writes what operators change and sets the new version; false if the endpoint
@@ -100,7 +102,8 @@ func loadEndpoints(ctx context.Context, pool *pgxpool.Pool, condition string, ar
 	var all []Endpoint
 	_, err := eventstore.Exec(ctx, pool, "", `
 		SELECT id, name, url, filter, headers, max_in_flight, received_since, secret, previous_secret, previous_until, state, reason,
-			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version
+			failing_since, probe_at, coalesce(probe_pause, '0'), created_at, changed_at, version,
+			coalesce(begins, '')
 		FROM upcall.hook_endpoints WHERE `+condition+` ORDER BY name COLLATE "C"`, func(rows pgx.Rows) (err error) {
 		all, err = pgx.CollectRows(rows, scanEndpoint)
 		return err
@@ -132,10 +135,11 @@ func loadDue(ctx context.Context, pool *pgxpool.Pool) (map[uuid.UUID]time.Time, 
 func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
 	var e Endpoint
 	var filter, headers []byte
-	var secret, previous string
+	var secret, previous, begins string
 	err := row.Scan(&e.ID, &e.Name, &e.URL, &filter, &headers, &e.MaxInFlight, (*zeronull.Timestamptz)(&e.received), &secret,
 		(*zeronull.Text)(&previous), (*zeronull.Timestamptz)(&e.RotatedUntil), (*string)(&e.State), (*zeronull.Text)(&e.Reason),
-		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version)
+		(*zeronull.Timestamptz)(&e.FailingSince), (*zeronull.Timestamptz)(&e.ProbeAt), &e.pause, &e.CreatedAt, &e.ChangedAt, &e.version,
+		&begins)
 	if err == nil {
 		err = json.Unmarshal(filter, &e.Filter)
 	}
@@ -147,6 +151,9 @@ func scanEndpoint(row pgx.CollectableRow) (Endpoint, error) {
 	}
 	if err == nil && previous != "" {
 		e.previous, err = webhook.ParseSecret(previous)
+	}
+	if err == nil && begins != "" {
+		e.begins, err = feed.ParseCursor(begins)
 	}
 	if e.Settings = e.Settings.withDefaults(); e.State == Active && !e.FailingSince.IsZero() {
 		e.State = Failing

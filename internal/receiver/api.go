@@ -11,6 +11,7 @@ import (
 	"upcall/internal/fold"
 	"upcall/internal/rollup"
 	"upcall/internal/spool"
+	"upcall/internal/story"
 )
 
 // newAPI returns the API on the admin listener.
@@ -32,6 +33,10 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 		behind = append(behind, confirming.Behind)
 	}
 	behind = append(behind, deliveries.endpoints.Behind, rollups.Behind)
-	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Behind: behind,
-		Logger: cfg.Logger, Now: cfg.Now})
+	stories, err := story.New(story.Config{Pool: janitor.Pool, Endpoints: deliveries.endpoints})
+	if err != nil {
+		return nil, err
+	}
+	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,
+		Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
 }
