@@ -26,7 +26,8 @@ test-deps: ## install what the tests run besides Go (on Debian, as root)
 	@packages=$$(go run ./cmd/testdeps packages) || exit; test -z "$$packages" || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; }
 
-bench: ## measure receiver and issuer against what a user would run instead
+bench: ## measure receiver and issuer against what a user would run instead, and an earlier commit, BEFORE
+	go run ./cmd/bench rival $(if $(BEFORE),--before $(BEFORE))
 	go run ./cmd/bench
 	go test -run '^$$' -bench Issue ./internal/issue
 	go test -run '^$$' -bench Serve ./internal/issueapi

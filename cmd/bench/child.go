@@ -32,7 +32,7 @@ func startChild(
 		args = append(args, "--tokens-off")
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), databaseURLVariable+"="+databaseURL)
+	cmd.Env = append(os.Environ(), append(v.env, databaseURLVariable+"="+databaseURL)...)
 	cmd.Stderr = os.Stderr
 	stdin, stdinErr := cmd.StdinPipe()
 	stdout, stdoutErr := cmd.StdoutPipe()

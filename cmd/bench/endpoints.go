@@ -53,6 +53,15 @@ func (o *operator) close() {
 	o.readers.Close()
 }
 
+// idleEndpoints have filters that match nothing.
+func idleEndpoints(n int) (all []hooks.Settings) {
+	for i := range n {
+		name := fmt.Sprintf("e%03d", i)
+		all = append(all, hooks.Settings{Name: name, URL: "http://127.0.0.1:9/", Filter: hooks.Filter{KeyPrefixes: []string{name + "/"}}})
+	}
+	return all
+}
+
 // add makes endpoints, all at once, because each takes a moment to hold.
 func (o *operator) add(ctx context.Context, all []hooks.Settings, secret webhook.Secret) error {
 	group, ctx := errgroup.WithContext(ctx)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type lab struct {
 	program     string   // its command serve runs the receivers
 	tokensOff   bool     // the receivers ignore tokens
 	args        []string // more of them for the receiver of a side
+	tables      string   // to empty before a round; "" are those of events
+	count       string   // how many ids and rows there are; "" is countRows
 }
 
 func newLab(ctx context.Context) (*lab, error) {
@@ -58,10 +61,14 @@ func (l *lab) prepare(ctx context.Context) error {
 	return eventstore.EnsurePartitions(ctx, l.pool, time.Now())
 }
 
-func (l *lab) close() {
+func (l *lab) closePool() {
 	if l.pool != nil {
 		l.pool.Close()
 	}
+}
+
+func (l *lab) close() {
+	l.closePool()
 	l.keys.Close()
 	l.postgres.Stop()
 }
@@ -77,7 +84,7 @@ func (l *lab) requests(n int, closing bool) ([][]byte, error) {
 
 // empty removes all rows, also of more tables, as in ", a, b".
 func (l *lab) empty(ctx context.Context, more string) error {
-	return l.exec(ctx, "TRUNCATE upcall.upload_events, upcall.callback_ids"+more, "CHECKPOINT")
+	return l.exec(ctx, "TRUNCATE "+cmp.Or(l.tables, "upcall.upload_events, upcall.callback_ids")+more, "CHECKPOINT")
 }
 
 func (l *lab) exec(ctx context.Context, statements ...string) error {
@@ -95,7 +102,7 @@ const countRows = "SELECT (SELECT count(*) FROM upcall.callback_ids), (SELECT co
 func (l *lab) expect(ctx context.Context, want int) error {
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var ids, events int
-		if err := l.pool.QueryRow(ctx, countRows).Scan(&ids, &events); err != nil {
+		if err := l.pool.QueryRow(ctx, cmp.Or(l.count, countRows)).Scan(&ids, &events); err != nil {
 			return fmt.Errorf("count rows: %w", err)
 		}
 		if ids == want && events == want {

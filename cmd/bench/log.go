@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"upcall/internal/cli"
-	"upcall/internal/hooks"
 	"upcall/internal/rollup"
 	"upcall/internal/webhook"
 	"upcall/migrations"
@@ -160,12 +159,7 @@ func (cmd *logCommand) readers(ctx context.Context, out io.Writer, l *lab, reque
 		return err
 	}
 	defer o.close()
-	var all []hooks.Settings
-	for i := range cmd.Endpoints {
-		name := fmt.Sprintf("e%03d", i)
-		all = append(all, hooks.Settings{Name: name, URL: "http://127.0.0.1:9/", Filter: hooks.Filter{KeyPrefixes: []string{name + "/"}}})
-	}
-	if err := o.add(ctx, all, webhook.Secret{}); err != nil {
+	if err := o.add(ctx, idleEndpoints(cmd.Endpoints), webhook.Secret{}); err != nil {
 		return err
 	}
 	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests[:len(requests)/3*2], turns: 2, rest: readerRest},

@@ -6,7 +6,7 @@
 // spool. The requests are signed callbacks, all different. The variants take turns, so that
 // a ratio compares what ran side by side even if the machine is slower at times. Each starts
 // with empty tables and is warmed up before it is measured; the rows are counted after each
-// run.
+// run. Its rival is what a good engineer would make of the sample in OSS's documentation.
 package main
 
 import (
@@ -20,6 +20,7 @@ func main() { cli.Main("bench", run) }
 // commands is the command line.
 type commands struct {
 	Compare compareCommand `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
+	Rival   rivalCommand   `cmd:"" help:"Measure the receiver beside the sample of OSS's documentation, tuned."`
 	Versus  versusCommand  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
 	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows in the table already."`
 	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`

@@ -60,6 +60,20 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+func TestRival(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "git")
+	args := []string{"rival", "--clients", "2", "--requests", "40", "--rounds", "2", "--endpoints", "2"}
+	lines := map[string]int{"^2 clients, keep-alive$": 1, "^2 clients, one connection a request$": 1}
+	const figures = ` +[1-9]\d*( +\d+\.\d\d){2}( +[\d.]+(µs|ms|s)){5} +[1-9]\d* MiB *$`
+	for _, name := range []string{"no database", "OSS's sample, tuned", "Upcall", "with roll-ups and 2 endpoints"} {
+		lines["^ *"+name+figures] = 2
+	}
+	expectLines(t, output(t, args...), lines)
+	lines = map[string]int{"^ *no database HEAD" + figures: 2, "^ *Upcall HEAD" + figures: 2, "^ *Upcall" + figures: 2}
+	expectLines(t, output(t, append(args, "--before", "HEAD")...), lines)
+}
+
 // TestVersus compares the last commit with the code under test.
 func TestVersus(t *testing.T) {
 	t.Parallel()
@@ -206,6 +220,7 @@ func TestMistakes(t *testing.T) {
 		{"--clients", "0"}, {"--clients", "16", "--requests", "100"}, {"--clients", "1", "--requests", "0"}, {"--rounds", "0"},
 		{"growth", "--clients", "0"}, {"growth", "--rounds", "0"}, {"growth", "--requests", "1"},
 		{"versus"}, {"versus", "--before", "HEAD", "--rounds", "0"},
+		{"rival", "--requests", "10"}, {"rival", "--rounds", "0"}, {"rival", "--endpoints", "0"},
 		{"deliver", "--rounds", "0"}, {"deliver", "--intake", "0"}, {"deliver", "--behind", "0"},
 		{"isolate", "--endpoints", "1"}, {"isolate", "--rate", "0"}, {"isolate", "--phase", "0s"},
 		{"log", "--requests", "10"}, {"log", "--rounds", "0"}, {"log", "--parts", "nothing"},

@@ -91,11 +91,7 @@ func (cmd *rollupCommand) intake(ctx context.Context, out io.Writer, l *lab) err
 		if s == without {
 			return nil
 		}
-		var recorded int
-		if err := s.pool.QueryRow(ctx, "SELECT count(*) FROM upcall.upload_events").Scan(&recorded); err != nil {
-			return fmt.Errorf("count rows: %w", err)
-		}
-		return s.counted(ctx, recorded)
+		return s.allCounted(ctx)
 	}
 	t := &trial{match: match{sides: [2]*side{without, with}, requests: requests, turns: 1, rest: rest, also: rollupTables},
 		what: "without roll-ups and with them", at: cmd.At, noRate: !slices.Contains(cmd.Parts, "rate"),
@@ -122,6 +118,15 @@ func (l *lab) counted(ctx context.Context, want int) error {
 			return fmt.Errorf("%d uploads are counted, but should be %d", n, want)
 		}
 	}
+}
+
+// allCounted waits until the roll-ups have all that is recorded.
+func (l *lab) allCounted(ctx context.Context) error {
+	var recorded int
+	if err := l.pool.QueryRow(ctx, "SELECT count(*) FROM upcall.upload_events").Scan(&recorded); err != nil {
+		return fmt.Errorf("count rows: %w", err)
+	}
+	return l.counted(ctx, recorded)
 }
 
 // ageSQL returns the age of the first event that is committed and not counted.

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"runtime/pprof"
-	"slices"
 
 	"upcall/internal/admission"
 	"upcall/internal/cli"
@@ -40,7 +39,8 @@ type serveCommand struct {
 
 // Run runs the receiver of one variant.
 func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	if !slices.ContainsFunc(variants, func(v variant) bool { return v.name == cmd.Variant }) {
+	v, known := findVariant(cmd.Variant)
+	if !known {
 		return cli.Usage(fmt.Errorf("there is no variant %q", cmd.Variant))
 	}
 	if cmd.Profile != "" {
@@ -72,6 +72,9 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		io.Copy(io.Discard, std.In)
 		stop()
 	}()
+	if v.name == tunedName {
+		return serveTuned(ctx, env[databaseURLVariable], cmd.KeyURL, public)
+	}
 	cfg := receiver.Config{
 		DatabaseURL: env[databaseURLVariable], TrustKeyURLs: []string{cmd.KeyURL},
 		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
@@ -90,7 +93,7 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		cfg.Confirm = &receiver.ConfirmConfig{Mode: mode, OSS: oss.Config{
 			Region: "cn-hangzhou", Endpoint: "http://127.0.0.1:9", AccessKeyID: "bench", AccessKeySecret: "bench"}}
 	}
-	if v := variantNamed(cmd.Variant); v.recorder != nil {
+	if v.recorder != nil {
 		return cmd.imitate(ctx, v, cfg, public, admin)
 	}
 	return receive(ctx, cfg, public, admin)

@@ -48,15 +48,23 @@ func (l *lab) newRollupSide(ctx context.Context, name string, how load, profile 
 	if err != nil {
 		return nil, err
 	}
-	own := &lab{postgres: l.postgres, keys: l.keys, program: l.program, databaseURL: database}
+	own := l.again()
+	own.databaseURL = database
 	if err = own.prepare(ctx); err == nil && prepare != nil {
 		err = prepare(own)
 	}
-	s := &side{lab: own}
-	if err == nil {
-		s.child, err = startChild(ctx, l.program, variantNamed(upcallName), database, l.keys.KeyURL, profile, false, own.args...)
-	}
 	if err != nil {
+		own.closePool()
+		return nil, err
+	}
+	return own.startSide(ctx, variantNamed(upcallName), how, profile)
+}
+
+// startSide starts a variant on the lab's database, and closes that with the side.
+func (l *lab) startSide(ctx context.Context, v variant, how load, profile string) (*side, error) {
+	s := &side{lab: l}
+	var err error
+	if s.child, err = startChild(ctx, l.program, v, l.databaseURL, l.keys.KeyURL, profile, false, l.args...); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -71,9 +79,7 @@ func (s *side) close() {
 	if s.child != nil {
 		_ = s.child.stop() // what it recorded was counted
 	}
-	if s.pool != nil {
-		s.pool.Close()
-	}
+	s.closePool()
 }
 
 // turn sends requests and then gives the receiver a rest, which is in the CPU time and not in the

@@ -23,6 +23,7 @@ type variant struct {
 	// recorder stands behind Upcall's handler instead of the receiver's own; nil is the
 	// whole receiver.
 	recorder func(pool *pgxpool.Pool, keyURL string) intake.Recorder
+	env      []string // more of its environment
 }
 
 const (
@@ -33,16 +34,26 @@ const (
 
 // variants are in the order of their turns: Upcall runs beside those it is compared with.
 var variants = []variant{
-	{noDatabaseName, false, func(*pgxpool.Pool, string) intake.Recorder { return noDatabase{} }},
-	{upcallName, true, nil},
-	{oneInsertName, true, func(pool *pgxpool.Pool, _ string) intake.Recorder { return oneInsert{pool: pool} }},
-	{"key fetched each time", true, func(pool *pgxpool.Pool, keyURL string) intake.Recorder {
+	{name: noDatabaseName, recorder: func(*pgxpool.Pool, string) intake.Recorder { return noDatabase{} }},
+	{name: upcallName, records: true},
+	{name: oneInsertName, records: true, recorder: func(pool *pgxpool.Pool, _ string) intake.Recorder { return oneInsert{pool: pool} }},
+	{name: "key fetched each time", records: true, recorder: func(pool *pgxpool.Pool, keyURL string) intake.Recorder {
 		return fetching{oneInsert{pool: pool}, keyURL}
 	}},
 }
 
+// tunedVariant has a handler and a table of its own.
+var tunedVariant = variant{name: tunedName, env: []string{tunedEnv}}
+
+func findVariant(name string) (variant, bool) {
+	all := append([]variant{tunedVariant}, variants...)
+	i := slices.IndexFunc(all, func(v variant) bool { return v.name == name })
+	return all[max(i, 0)], i >= 0
+}
+
 func variantNamed(name string) variant {
-	return variants[slices.IndexFunc(variants, func(v variant) bool { return v.name == name })]
+	v, _ := findVariant(name)
+	return v
 }
 
 // noDatabase is the ceiling: it records nothing.
