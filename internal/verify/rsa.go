@@ -8,8 +8,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"math/big"
 	"strings"
+
+	"filippo.io/bigmod"
 )
 
 const (
@@ -44,7 +45,8 @@ func newBlock(hash crypto.Hash, info []byte, size int) block {
 
 // A publicKey checks signatures. It is read-only and may be shared.
 type publicKey struct {
-	n, e *big.Int
+	n    *bigmod.Modulus
+	e    uint
 	size int            // length in bytes of the modulus, and of each signature
 	md5  block          // OSS signs callbacks with it
 	sha1 block          // MNS signs pushes with it
@@ -85,10 +87,14 @@ func newPublicKey(key *rsa.PublicKey) (*publicKey, error) {
 	case key.N.Bit(0) == 0:
 		return nil, ErrKeyParameters.with("even modulus")
 	}
+	n, err := bigmod.NewModulus(key.N.Bytes())
+	if err != nil {
+		return nil, ErrKeyParameters.with("%v", err)
+	}
 	size := (bits + 7) / 8
 	k := &publicKey{
-		n:    key.N,
-		e:    big.NewInt(int64(key.E)),
+		n:    n,
+		e:    uint(key.E),
 		size: size,
 		md5:  newBlock(crypto.MD5, digestInfoMD5, size),
 		sha1: newBlock(crypto.SHA1, digestInfoSHA1, size),
@@ -152,12 +158,11 @@ func (k *publicKey) digest(b *block, signature []byte) ([]byte, error) {
 // open raises the signature to the public exponent, which reveals the block that the
 // owner of the key signed. The error matches ErrSignatureRange.
 func (k *publicKey) open(signature []byte) ([]byte, error) {
-	s := new(big.Int).SetBytes(signature)
 	// s and s + n open to the same block: only the smaller is a signature, because
 	// otherwise each genuine one would have a second spelling.
-	if s.Cmp(k.n) >= 0 {
+	s, err := bigmod.NewNat().SetBytes(signature, k.n)
+	if err != nil {
 		return nil, ErrSignatureRange
 	}
-	s.Exp(s, k.e, k.n)
-	return s.FillBytes(make([]byte, k.size)), nil
+	return bigmod.NewNat().ExpShortVarTime(s, k.e, k.n).Bytes(k.n), nil
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/md5"
 	"crypto/rsa"
@@ -81,8 +82,8 @@ func TestCheckAgreesWithCryptoRSA(t *testing.T) {
 // about the signature.
 func TestKeyRefusedByCryptoRSA(t *testing.T) {
 	t.Parallel()
-	_, _, std := bothWays(t)
-	std.std = &rsa.PublicKey{N: std.n, E: 2}
+	private, _, std := bothWays(t)
+	std.std = &rsa.PublicKey{N: private.N, E: 2}
 	err := std.check(&std.md5, make([]byte, md5.Size), make([]byte, std.size))
 	if !errors.Is(err, ErrKeyParameters) {
 		t.Errorf("got %v, want ErrKeyParameters", err)
@@ -132,4 +133,33 @@ func checkMasked(t *testing.T, private *rsa.PrivateKey, own, std *publicKey, b *
 	if held && (own.check(b, digest, encodeBlock(private, content)) == nil) != same {
 		t.Errorf("block changed by %x: accepted %t", mask, !same)
 	}
+}
+
+// FuzzOpen compares the public operation with math/big, for keys of any odd modulus and exponent.
+func FuzzOpen(f *testing.F) {
+	for _, name := range []string{"testkey_512.pem", "testkey_1024.pem"} {
+		n := privateKey(f, name).N
+		f.Add(n.Bytes(), uint32(65537), bytes.Repeat([]byte{0x5a}, len(n.Bytes())))
+		f.Add(n.Bytes(), uint32(3), n.Bytes())
+		f.Add(n.Bytes(), uint32(1<<31-1), new(big.Int).Sub(n, big.NewInt(1)).Bytes())
+		f.Add(n.Bytes(), uint32(5), make([]byte, len(n.Bytes())))
+	}
+	f.Fuzz(func(t *testing.T, modulus []byte, exponent uint32, signature []byte) {
+		n := new(big.Int).SetBytes(modulus)
+		k, err := newPublicKey(&rsa.PublicKey{N: n, E: int(exponent)})
+		if err != nil || len(signature) != k.size {
+			return
+		}
+		s := new(big.Int).SetBytes(signature)
+		got, err := k.open(signature)
+		if inRange := s.Cmp(n) < 0; inRange != (err == nil) || !inRange && !errors.Is(err, ErrSignatureRange) {
+			t.Fatalf("error %v of a signature that is in range: %t", err, inRange)
+		} else if !inRange {
+			return
+		}
+		want := s.Exp(s, big.NewInt(int64(exponent)), n).FillBytes(make([]byte, k.size))
+		if !bytes.Equal(got, want) {
+			t.Errorf("got %x, want %x", got, want)
+		}
+	})
 }
