@@ -44,6 +44,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"upcall/internal/fault"
+	"upcall/internal/pgdial"
 )
 
 //go:embed *.sql views/*.sql
@@ -105,7 +106,8 @@ func Digest() string {
 }
 
 // ParseURL reads a database URL, postgres://… or key=value. Its statements work through a
-// pooler. The error wraps ErrURL.
+// pooler, its connections end when the server is silent, and of several servers it means the one
+// that accepts writes. The error wraps ErrURL.
 func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	// As a pool's, so that one URL with pool_… settings works for every command.
 	config, err := pgxpool.ParseConfig(databaseURL)
@@ -116,6 +118,11 @@ func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	if config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		// A statement with a name may be in another session than the one that is to run it.
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	config.ConnConfig.DialFunc = pgdial.Dial
+	if config.ConnConfig.ValidateConnect == nil && pgdial.Several(config.ConnConfig) {
+		// Without target_session_attrs, a standby that comes first would be asked for ever.
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	return config, nil
 }
@@ -323,7 +330,7 @@ func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
 		return nil, err
 	}
 	config := pool.ConnConfig
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := pgdial.Connect(ctx, config)
 	if err == nil {
 		return conn, nil
 	}

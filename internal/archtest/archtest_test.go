@@ -72,7 +72,7 @@ var groundFloor = slices.Concat(standardOnly, []string{
 var confined = map[string][]string{
 	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/notify", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/oss"},
-	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/story", "upcall/internal/sample", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
+	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/story", "upcall/internal/sample", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/internal/pgdial", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	"github.com/prometheus/client_golang":          {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api", "upcall/internal/notify"},
@@ -122,7 +122,7 @@ var fakes = map[string][]string{
 // layers are the packages from the bottom up. A package imports only packages of lower
 // layers, so that dependencies go one way. Programs are above all of them.
 var layers = [][]string{
-	{"internal/fault", "internal/filelock"},
+	{"internal/fault", "internal/filelock", "internal/pgdial"},
 	{"internal/ossrule", "internal/strictjson"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg",
 		"internal/httpserver", "internal/issueapi/page", "migrations"},

@@ -100,9 +100,12 @@ func open(ctx context.Context, databaseURL string, settings map[string]string) (
 	session := split(conn.Copy())
 	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error { split(conn); return nil }
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return settle(ctx, conn, session) }
+	var primary link
+	primary.install(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
+	primary.join(pool)
 	return pool, nil
 }

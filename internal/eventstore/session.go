@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/fault"
+	"upcall/internal/pgdial"
 	"upcall/migrations"
 )
 
@@ -47,7 +48,7 @@ func connect(ctx context.Context, pool *pgxpool.Pool, others map[string]string) 
 	config := pool.Config().ConnConfig
 	maps.Copy(config.RuntimeParams, others)
 	settings := split(config)
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := pgdial.Connect(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,8 @@ const (
 	// schemaTimeout bounds the check of the database, and startTimeout how long the first
 	// callbacks wait for it.
 	schemaTimeout, startTimeout = 5 * time.Second, time.Second
-	// closeTimeout bounds the end of each connection pool: one to a PostgreSQL that stalls ends
-	// after 15 seconds. Nothing that was acknowledged depends on it.
+	// closeTimeout bounds the end of each connection pool: one to a PostgreSQL that stalls takes
+	// seconds. Nothing that was acknowledged depends on it.
 	closeTimeout = 300 * time.Millisecond
 )
 
