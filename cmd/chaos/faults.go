@@ -78,7 +78,7 @@ func (f *faults) inject(ctx context.Context) error {
 			break
 		}
 		victim := f.victim(ctx, name)
-		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.begun(), name)
+		fmt.Fprintf(f.world.progress, "%d callbacks: %s\n", f.load.Begun(), name)
 		i := interruption{name: name, begin: time.Now()}
 		if err := f.one(ctx, name, victim); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -93,7 +93,7 @@ func (f *faults) inject(ctx context.Context) error {
 			f.world.telling.interrupted(i)
 		}
 		f.done[name]++
-		begun = f.load.begun()
+		begun = f.load.Begun()
 	}
 	return ctx.Err()
 }
@@ -140,7 +140,7 @@ func (w *world) withPID(pid int, other *receiver) *receiver {
 func (f *faults) hold(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	f.load.reach(ctx, f.load.begun()+max(f.load.total/(4*(len(f.order)+1)), 1))
+	f.load.reach(ctx, f.load.Begun()+max(f.load.total/(4*(len(f.order)+1)), 1))
 }
 
 func (f *faults) one(ctx context.Context, name string, victim *receiver) error {

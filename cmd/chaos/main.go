@@ -148,7 +148,7 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 	defer w.telling.reader.stop()
 	watched, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	go w.stillness.watch(watched, func(from, to time.Time) {
+	go w.stillness.Watch(watched, func(from, to time.Time) {
 		fmt.Fprintf(progress, "the machine stood still for %v\n", to.Sub(from))
 		w.telling.interrupted(interruption{name: "stillness of the machine", begin: from, end: to})
 	})
@@ -171,7 +171,7 @@ func (c command) run(ctx context.Context, std cli.Stdio) error {
 	if err != nil {
 		return err
 	}
-	load.measure(&w.stillness)
+	verdict.seen = load.Take(&w.stillness)
 	verdict.missed = faults.missed()
 	verdict.print(std.Out, faults)
 	w.messages.print(progress)

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"upcall/internal/cli"
+	"upcall/internal/loadgen"
 	"upcall/internal/testing/toolchain"
 )
 
@@ -80,14 +79,14 @@ func TestRollup(t *testing.T) {
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	good := func() verdict {
-		return verdict{load: &load{events: []uuid.UUID{uuid.New()}}, recorded: 1, told: &toldVerdict{events: 1, requests: 20, failed: 10,
+		return verdict{seen: loadgen.Tally{Acknowledged: 1}, recorded: loadgen.Comparison{Recorded: 1}, told: &toldVerdict{events: 1, requests: 20, failed: 10,
 			twice: map[string]int{"kill": 1}}, rolled: rolledVerdict{compared: 1}}
 	}
 	for name, change := range map[string]func(*verdict){
-		"lost":                 func(v *verdict) { v.lost = 1 },
-		"doubled":              func(v *verdict) { v.doubled = 1 },
-		"wrong answer":         func(v *verdict) { v.load.wrong = []string{"403 forged"} },
-		"slow answer":          func(v *verdict) { v.load.slowest = 5*time.Second + 1 },
+		"lost":                 func(v *verdict) { v.recorded.Lost = 1 },
+		"doubled":              func(v *verdict) { v.recorded.Doubled = 1 },
+		"wrong answer":         func(v *verdict) { v.seen.Wrong = []string{"403 forged"} },
+		"slow answer":          func(v *verdict) { v.seen.Slowest = 5*time.Second + 1 },
 		"missed fault":         func(v *verdict) { v.missed = 1 },
 		"no event":             func(v *verdict) { v.told.events = 0 },
 		"untold":               func(v *verdict) { v.told.untold = 1 },
@@ -105,7 +104,7 @@ func TestVerdict(t *testing.T) {
 		"nothing superseded":   func(v *verdict) { v.rolled.found = 1 },
 		"recovered too late":   func(v *verdict) { v.rolled.misplaced = 1 },
 		"not shown":            func(v *verdict) { v.told.held.unseen = 1 },
-		"nothing acknowledged": func(v *verdict) { v.load.events = []uuid.UUID{uuid.Nil}; v.recorded = 0 },
+		"nothing acknowledged": func(v *verdict) { v.seen.Acknowledged, v.recorded.Recorded = 0, 0 },
 	} {
 		v := good()
 		if !v.good(5 * time.Second) {
@@ -128,8 +127,8 @@ func TestLoadLasts(t *testing.T) {
 		}
 	}
 	l.faulted.Store(true)
-	if i, more := l.take(); more || l.begun() != 5 {
-		t.Errorf("got callback %d of %d with all faults over", i, l.begun())
+	if i, more := l.take(); more || l.Begun() != 5 {
+		t.Errorf("got callback %d of %d with all faults over", i, l.Begun())
 	}
 	one := newLoad(nil, command{Callbacks: 1}, nil)
 	one.faulted.Store(true)
@@ -165,21 +164,5 @@ func TestMistakes(t *testing.T) {
 		if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: io.Discard, Err: io.Discard}); !errors.Is(err, cli.ErrUsage) {
 			t.Errorf("%v: got %v, want a usage error", args, err)
 		}
-	}
-}
-
-// TestStillness checks that a request is not measured if the machine stood still meanwhile.
-func TestStillness(t *testing.T) {
-	t.Parallel()
-	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
-	var s stillness
-	s.note(at(100), at(150))
-	l := &load{slowest: time.Second, tardy: []period{{at(10), at(14)}, {at(90), at(151)}, {at(140), at(160)}}}
-	if l.measure(&s); l.slowest != 4*time.Second {
-		t.Errorf("the slowest took %v", l.slowest)
-	}
-	l.tardy = append(l.tardy, period{at(150), at(157)})
-	if l.measure(&s); l.slowest != 7*time.Second {
-		t.Errorf("the slowest took %v", l.slowest)
 	}
 }

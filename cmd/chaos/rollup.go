@@ -37,7 +37,7 @@ func (l *load) leave(ctx context.Context, victim *receiver, n int, random *rand.
 	}
 	var puts errgroup.Group
 	var found [2][]*event.Event
-	now, begun := time.Now().Truncate(time.Microsecond), max(l.begun(), 1)
+	now, begun := time.Now().Truncate(time.Microsecond), max(l.Begun(), 1)
 	for i := range n {
 		at := now.Add(-time.Duration(random.Int64N(int64(oldest)))).Truncate(time.Microsecond)
 		number, source := random.IntN(begun), event.SourceNotification
@@ -80,10 +80,7 @@ func (l *load) leave(ctx context.Context, victim *receiver, n int, random *rand.
 
 // reserve returns the number of a callback that is not sent.
 func (l *load) reserve() (int, event.Source) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events = append(l.events, uuid.Nil)
-	return len(l.events) - 1, event.SourceCallback
+	return l.Begin(), event.SourceCallback
 }
 
 // left notes that an event is in a spool.
@@ -91,7 +88,7 @@ func (l *load) left(i int, e *event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e.Source == event.SourceCallback {
-		l.events[i] = e.ID
+		l.Kept(i, e.ID)
 		l.late++
 	} else {
 		l.again++

@@ -9,8 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
-
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/loadgen"
@@ -22,9 +20,8 @@ const settle = 2 * time.Minute
 // A verdict compares what was answered with what is recorded.
 type verdict struct {
 	load     *load
-	recorded int
-	lost     int // acknowledged and not recorded
-	doubled  int // recorded more than once
+	seen     loadgen.Tally
+	recorded loadgen.Comparison
 	missed   int // faults that should have come but did not
 	told     *toldVerdict
 	rolled   rolledVerdict
@@ -33,18 +30,8 @@ type verdict struct {
 // good reports whether every promise was kept and every answer came in time. A run without
 // acknowledged callbacks, or without its faults, proves nothing.
 func (v verdict) good(slowest time.Duration) bool {
-	return v.missed == 0 && v.acknowledged() > 0 && v.lost == 0 && v.doubled == 0 && len(v.load.wrong) == 0 &&
-		v.load.slowest <= slowest && v.told.good() && v.rolled.good()
-}
-
-func (v verdict) acknowledged() int {
-	n := 0
-	for _, id := range v.load.events {
-		if id != uuid.Nil {
-			n++
-		}
-	}
-	return n
+	return v.missed == 0 && v.seen.Acknowledged > 0 && v.recorded.Lost == 0 && v.recorded.Doubled == 0 && len(v.seen.Wrong) == 0 &&
+		v.seen.Slowest <= slowest && v.told.good() && v.rolled.good()
 }
 
 // judge waits until the spools are drained, stops the receivers and reads the table.
@@ -73,31 +60,15 @@ func (w *world) judge(ctx context.Context, l *load) (verdict, error) {
 	if v.told, err = w.telling.judge(ctx); err != nil {
 		return verdict{}, err
 	}
-	uploads := make(account, len(l.events))
-	found := make(map[uuid.UUID]bool, len(l.events))
-	requests := make(map[string]bool, len(l.events))
-	err = eventstore.Each(ctx, pool, func(e *event.Event) {
-		// The request id is in the signed body and differs for each upload: two rows with one
-		// request id are one callback recorded twice, even if their event ids differ.
-		if found[e.ID] {
-			v.doubled++
-		}
-		uploads.add(e)
-		if found[e.ID] = true; e.Source != event.SourceCallback {
-			return
-		}
-		if v.recorded++; requests[e.Callback.RequestID] {
-			v.doubled++
-		}
-		requests[e.Callback.RequestID] = true
+	uploads := make(account, l.Begun())
+	v.recorded, err = l.Compare(func(record func(*event.Event)) error {
+		return eventstore.Each(ctx, pool, func(e *event.Event) {
+			uploads.add(e)
+			record(e)
+		})
 	})
 	if err != nil {
 		return verdict{}, err
-	}
-	for _, id := range l.events {
-		if id != uuid.Nil && !found[id] {
-			v.lost++
-		}
 	}
 	v.rolled, err = w.judgeRollups(ctx, uploads)
 	return v, err
@@ -145,18 +116,18 @@ func (v verdict) print(out io.Writer, f *faults) {
 		n    any
 	}{
 		{"faults that did not come", v.missed},
-		{"callbacks", len(l.events)},
-		{"requests sent, repeats and next URLs included", l.sent},
-		{"requests answered 200", l.accepted},
-		{"of those, kept in a spool", l.spooled},
-		{"callbacks acknowledged", v.acknowledged()},
-		{"callbacks that no receiver acknowledged", l.unheard},
-		{"callbacks recorded", v.recorded},
-		{"acknowledged and lost", v.lost},
-		{"recorded twice", v.doubled},
-		{"refused wrongly", len(l.wrong)},
-		{"times that the machine stood still", f.world.stillness.count()},
-		{"slowest answer otherwise", l.slowest.Round(time.Millisecond)},
+		{"callbacks", v.seen.Callbacks},
+		{"requests sent, repeats and next URLs included", v.seen.Sent},
+		{"requests answered 200", v.seen.Accepted},
+		{"of those, kept in a spool", v.seen.Durable["spool"]},
+		{"callbacks acknowledged", v.seen.Acknowledged},
+		{"callbacks that no receiver acknowledged", v.seen.Unheard},
+		{"callbacks recorded", v.recorded.Recorded},
+		{"acknowledged and lost", v.recorded.Lost},
+		{"recorded twice", v.recorded.Doubled},
+		{"refused wrongly", len(v.seen.Wrong)},
+		{"times that the machine stood still", f.world.stillness.Count()},
+		{"slowest answer otherwise", v.seen.Slowest.Round(time.Millisecond)},
 	} {
 		fmt.Fprintf(table, "%s\t%v\n", row.what, row.n)
 	}
@@ -165,9 +136,9 @@ func (v verdict) print(out io.Writer, f *faults) {
 	v.told.print(out)
 	fmt.Fprintln(out)
 	v.rolled.print(out, l)
-	for i, answer := range l.wrong {
+	for i, answer := range v.seen.Wrong {
 		if i == 5 {
-			fmt.Fprintf(out, "and %d more\n", len(l.wrong)-i)
+			fmt.Fprintf(out, "and %d more\n", len(v.seen.Wrong)-i)
 			break
 		}
 		fmt.Fprintln(out, "wrong answer: "+answer)

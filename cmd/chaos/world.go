@@ -32,7 +32,7 @@ type world struct {
 	receivers []*receiver
 	messages  *messages // that they log
 	telling   *telling
-	stillness stillness
+	stillness loadgen.Stillness
 	mountErr  error // why the spools are not on small disks
 }
 

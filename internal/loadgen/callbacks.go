@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -37,8 +38,19 @@ type KeyServer struct {
 }
 
 // NewKeyServer starts one on a free port of the loopback.
-func NewKeyServer() *KeyServer {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+func NewKeyServer() *KeyServer { return serveKey(httptest.NewServer) }
+
+// NewKeyServerOn starts one on a listener.
+func NewKeyServerOn(listener net.Listener) *KeyServer {
+	return serveKey(func(handler http.Handler) *httptest.Server {
+		server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}
+		server.Start()
+		return server
+	})
+}
+
+func serveKey(start func(http.Handler) *httptest.Server) *KeyServer {
+	server := start(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, ossemu.PublicKeyPEM)
 	}))
 	return &KeyServer{server, server.URL + "/callback_pub_key.pem"}
