@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos lost fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos drill lost fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,8 @@ test: ## run everything CI runs: formatting, vet, and all tests with the race de
 
 test-deps: ## install what the tests run besides Go (on Debian, as root)
 	@packages=$$(go run ./cmd/testdeps packages) || exit; test -z "$$packages" || { \
+		test -e /usr/sbin/policy-rc.d || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; }
 
 bench: ## measure receiver and issuer against what a user would run instead, and an earlier commit, BEFORE
@@ -66,6 +68,11 @@ chaos: ## kill receivers, stop PostgreSQL and fail over under callbacks and deli
 	go run ./cmd/chaos loss --verbose --others 2
 	go run ./cmd/chaos rollup --verbose
 	go run ./cmd/chaos --verbose
+
+drill: ## ten faults, three times over, of three database nodes and two receivers on this machine (as root); nothing is lost
+	@mkdir -p bin; go build -o bin/drill ./cmd/drill
+	for seed in 1 2 3; do bin/drill --seed $$seed --verbose || exit; done
+	for safeguard in barrier synchronous strict; do bin/drill --without $$safeguard --verbose || exit; done
 
 lost: ## lose callbacks and notifications of UPLOADS=1000 uploads, also while the receiver is killed, and find all again
 	UPCALL_TEST_LOST=$(or $(UPLOADS),1000) go test -count=1 -timeout 15m -v -run '^TestLostCallbacks$$' ./internal/e2e

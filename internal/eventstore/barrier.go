@@ -19,9 +19,6 @@ import (
 // skip the function: it does not run a query in WITH that nothing reads.
 const barrier = Barrier + " IS NULL"
 
-// Barrier is an expression that is never null, with the effect of the barrier.
-const Barrier = "pg_logical_emit_message(true, 'upcall', '')"
-
 // errNotReplicated says that a transaction may be committed on this server only.
 var errNotReplicated = errors.New("committed, but possibly not on the synchronous standby")
 

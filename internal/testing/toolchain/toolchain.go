@@ -40,6 +40,10 @@ func Tools() []Tool {
 			"command -v pgbouncer || ls /usr/sbin/pgbouncer"},
 		{"standby", "failover to a standby (internal/receiver, cmd/chaos)", "postgresql",
 			"command -v pg_basebackup || ls /usr/lib/postgresql/*/bin/pg_basebackup"},
+		{"drill", "three database nodes on one machine (cmd/drill)", "postgresql patroni python3-etcd etcd-server iptables iproute2 util-linux",
+			"ls /usr/lib/postgresql/*/bin/postgres && command -v patroni && /usr/bin/python3 -I -c 'import etcd' && command -v etcd && " +
+				"unshare --net --pid --mount --fork iptables -A OUTPUT -m statistic --mode random --probability 0.3 -j DROP"},
+		{"strace", "that nothing is acknowledged before it is fsynced (cmd/drill)", "strace", "strace -o /dev/null true"},
 		{"git", "a comparison with an earlier commit (cmd/bench)", "git", "git rev-parse HEAD"}, // also fails outside a clone
 		{"curl", "curl commands (cmd/ossemu, internal/api, internal/e2e, internal/snippet)", "curl", "command -v curl"},
 		{"jq", "the commands of docs/uploads.md and docs/api.md (internal/api, internal/e2e)", "jq", "command -v jq"},
