@@ -48,7 +48,15 @@ func helpTexts() kong.Vars {
 			"Without one, callbacks are refused, and OSS tries its next URL.",
 		"spool_max":      "How much disk space the spool may use.",
 		"spool_min_free": "How much disk space the spool leaves free.",
-		"token":          "Whether callbacks need an upload token: required, optional or off.",
+		"stream_creds":   "File with the credentials for the servers of the stream. Default none.",
+		"stream_max":     "How much the stream may hold, if the receiver makes it.",
+		"stream_mode":    "fallback: callbacks go to the stream while PostgreSQL does not take them, as they go to a spool.",
+		"stream_monitor": "Monitoring addresses of all servers of the stream, http://a:8222,http://b:8222,http://c:8222, to check that they " +
+			"fsync before they acknowledge. Default none: that is unchecked.",
+		"stream_name": "Name of the stream. All receivers of one database share one.",
+		"stream_url": "Servers of a stream of NATS JetStream, nats://a,b,c, which takes the place of the spool; see docs/stream.md. " +
+			"Better in UPCALL_STREAM_URL, or a file that UPCALL_STREAM_URL_FILE names, if it has a password. Default none.",
+		"token": "Whether callbacks need an upload token: required, optional or off.",
 		"token_keys": "Keys of the upload tokens, kid:secret[,kid:secret]; tokens made with any of them are accepted. " +
 			"Better in UPCALL_TOKEN_KEYS or a file that UPCALL_TOKEN_KEYS_FILE names.",
 		"trusted_proxies": "Networks of your own proxies, separated by commas, for example 10.0.0.0/8. " +

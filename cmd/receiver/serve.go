@@ -34,6 +34,7 @@ type serveCommand struct {
 	spoolDir
 	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`
 	SpoolMinFreeBytes int64 `setting:"UPCALL_SPOOL_MIN_FREE_BYTES" default:"268435456" placeholder:"BYTES" help:"${spool_min_free}"`
+	streamServeFlags
 	hookServeFlags
 	replyFlags
 	notifyFlags
@@ -185,6 +186,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
+	faults.Add(err)
+	cfg.Stream, err = cmd.streamServeFlags.config(env)
 	faults.Add(err)
 	cfg.Hooks, err = cmd.hookServeFlags.config()
 	faults.Add(err)

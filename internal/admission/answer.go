@@ -48,6 +48,8 @@ var recording = []struct {
 	{event.ErrUnstorable, Malformed, ReasonNotStorable, "PostgreSQL cannot hold a value of the callback"},
 	{event.ErrSpoolFull, Unavailable, ReasonSpoolFull, "the callback could not be recorded: the spool is full"},
 	{event.ErrSpoolUnwritable, Unavailable, ReasonSpoolUnwritable, late},
+	{event.ErrStreamFull, Unavailable, ReasonStreamFull, "the callback could not be recorded: the stream is full"},
+	{event.ErrStreamUnwritable, Unavailable, ReasonStreamUnwritable, late},
 	{event.ErrDeadLetter, Unavailable, ReasonNotStorable, "PostgreSQL cannot hold the callback"},
 	{event.ErrUnavailable, Unavailable, ReasonDatabase, late},
 	{context.DeadlineExceeded, Unavailable, ReasonDeadline, late},

@@ -56,14 +56,16 @@ const (
 
 // Why a receiver may be unable to accept a request.
 const (
-	ReasonBodyCutShort    Reason = "body_cut_short" // the connection ended or stalled
-	ReasonTokenOverused   Reason = "token_overused"
-	ReasonTokenRevoked    Reason = "token_revoked"
-	ReasonNotStorable     Reason = "not_storable"
-	ReasonDatabase        Reason = "database"
-	ReasonSpoolFull       Reason = "spool_full"
-	ReasonSpoolUnwritable Reason = "spool_unwritable"
-	ReasonDeadline        Reason = "deadline"
-	ReasonInternal        Reason = "internal"
-	ReasonPanic           Reason = "panic"
+	ReasonBodyCutShort     Reason = "body_cut_short" // the connection ended or stalled
+	ReasonTokenOverused    Reason = "token_overused"
+	ReasonTokenRevoked     Reason = "token_revoked"
+	ReasonNotStorable      Reason = "not_storable"
+	ReasonDatabase         Reason = "database"
+	ReasonSpoolFull        Reason = "spool_full"
+	ReasonSpoolUnwritable  Reason = "spool_unwritable"
+	ReasonStreamFull       Reason = "stream_full"
+	ReasonStreamUnwritable Reason = "stream_unwritable"
+	ReasonDeadline         Reason = "deadline"
+	ReasonInternal         Reason = "internal"
+	ReasonPanic            Reason = "panic"
 )

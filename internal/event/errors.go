@@ -24,6 +24,10 @@ var (
 	ErrSpoolFull = errors.New("spool is full")
 	// ErrSpoolUnwritable says that the spool did not accept an event, or not in time.
 	ErrSpoolUnwritable = errors.New("spool cannot be written")
+	// ErrStreamFull says that the stream has reached its limit, or its servers have no room.
+	ErrStreamFull = errors.New("stream is full")
+	// ErrStreamUnwritable says that the stream did not accept an event, or not in time.
+	ErrStreamUnwritable = errors.New("stream cannot be written")
 	// ErrUnstorable says that no PostgreSQL can hold this row: text that is not UTF-8 or
 	// holds NUL, for example.
 	ErrUnstorable = errors.New("database cannot hold this row")

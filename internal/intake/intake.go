@@ -3,7 +3,7 @@
 //
 // The path of a callback is one straight line, in [Server.take]: it reads the raw body
 // once, package admission turns those bytes into an event or refuses them, and the
-// recorder returns once the row is committed, or safe in the spool. Only then is the
+// recorder returns once the row is committed, or safe in the spool or the stream. Only then is the
 // answer 200, which OSS passes to the uploader.
 //
 // Its listener serves the callback path, and what [Server.Add] adds, and nothing else.
@@ -150,7 +150,7 @@ func (s *Server) callback(c *gin.Context) {
 	switch {
 	case accepted.Duplicate:
 		seen.outcome = outcomeDuplicate
-	case accepted.Durable == recorder.InSpool:
+	case accepted.Durable != recorder.InPostgres:
 		seen.outcome = outcomeSpooled
 	default:
 		seen.outcome = outcomeRecorded

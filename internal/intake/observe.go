@@ -15,7 +15,7 @@ import (
 
 const (
 	outcomeRecorded  = "recorded"
-	outcomeSpooled   = "spooled"
+	outcomeSpooled   = "spooled" // in the spool or the stream
 	outcomeDuplicate = "duplicate"
 )
 

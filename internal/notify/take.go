@@ -162,7 +162,7 @@ func (s *Server) record(
 		switch {
 		case outcomes[i].Duplicate:
 			result = resultDuplicate
-		case outcomes[i].Durable == recorder.InSpool:
+		case outcomes[i].Durable != recorder.InPostgres:
 			result = resultSpooled
 		}
 		seen.note(&h.event, result)

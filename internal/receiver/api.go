@@ -10,20 +10,19 @@ import (
 	"upcall/internal/feed"
 	"upcall/internal/fold"
 	"upcall/internal/rollup"
-	"upcall/internal/spool"
 	"upcall/internal/story"
 )
 
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
-	folds *fold.Worker, confirming *confirm.Worker, queue *spool.Spool) (*api.Server, error) {
+	folds *fold.Worker, confirming *confirm.Worker, queue fallback) (*api.Server, error) {
 	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
 	// further on.
 	var behind []func(context.Context) ([]string, error)
 	if queue != nil {
 		behind = append(behind, func(context.Context) ([]string, error) {
 			if n := queue.Depth(); n > 0 {
-				return []string{fmt.Sprintf("spool: %d callbacks", n)}, nil
+				return []string{fmt.Sprintf("%s: %d callbacks", cfg.durable(), n)}, nil
 			}
 			return nil, nil
 		})

@@ -18,23 +18,24 @@ const (
 	eraseOverlap = time.Minute
 )
 
-// A spoolEraser erases what is asked for from the spool. PostgreSQL does so for what comes out of the
-// spool, but dead letters stay there, and so do remains of what has come out.
-type spoolEraser struct {
+// A fallbackEraser erases what is asked for from the fallback. PostgreSQL does so for what comes out of it, but dead
+// letters stay there, and so do remains of what has come out of the spool.
+type fallbackEraser struct {
 	requests func(ctx context.Context, since time.Time) ([]event.Erasure, error)
-	queue    *spool.Spool
+	queue    fallback
+	name     string
 	logger   *slog.Logger
 
 	known []event.Erasure // in the order of their times
 }
 
 // run works until ctx ends.
-func (x *spoolEraser) run(ctx context.Context) {
+func (x *fallbackEraser) run(ctx context.Context) {
 	ticker := time.NewTicker(eraseEvery)
 	defer ticker.Stop()
 	for {
 		if err := x.once(ctx); err != nil && ctx.Err() == nil {
-			x.logger.DebugContext(ctx, "spool was not erased", slog.String("error", err.Error()))
+			x.logger.DebugContext(ctx, x.name+" was not erased", slog.String("error", err.Error()))
 		}
 		select {
 		case <-ticker.C:
@@ -45,7 +46,7 @@ func (x *spoolEraser) run(ctx context.Context) {
 }
 
 // once erases what new requests ask for. One that was interrupted and goes on is new again.
-func (x *spoolEraser) once(ctx context.Context) error {
+func (x *fallbackEraser) once(ctx context.Context) error {
 	var since time.Time
 	if n := len(x.known); n > 0 {
 		since = x.known[n-1].Before.Add(-eraseOverlap)
@@ -71,9 +72,9 @@ func (x *spoolEraser) once(ctx context.Context) error {
 		return err
 	}
 	x.known = all
-	x.logger.InfoContext(ctx, "spool erased on request", slog.Int("callbacks", erased))
-	if damaged := x.queue.Stats().Damaged; damaged > 0 {
-		x.logger.WarnContext(ctx, "damaged spool files may hold what was to be erased: delete them", slog.Int("files", damaged))
+	x.logger.InfoContext(ctx, x.name+" erased on request", slog.Int("callbacks", erased))
+	if queue, ok := x.queue.(*spool.Spool); ok && queue.Stats().Damaged > 0 {
+		x.logger.WarnContext(ctx, "damaged spool files may hold what was to be erased: delete them", slog.Int("files", queue.Stats().Damaged))
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func TestSpoolIsErased(t *testing.T) {
 	var there []event.Erasure
 	var failed error
 	var calls int
-	x := &spoolEraser{queue: queue, logger: logger, requests: func(_ context.Context, since time.Time) (found []event.Erasure, err error) {
+	x := &fallbackEraser{queue: queue, name: "spool", logger: logger, requests: func(_ context.Context, since time.Time) (found []event.Erasure, err error) {
 		calls++
 		for _, r := range there {
 			if r.Before.After(since) {

@@ -21,13 +21,15 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/eventstore"
 	"upcall/internal/intake"
+	"upcall/internal/stream"
+	"upcall/internal/testing/natstest"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/servetest"
 )
 
 func TestMain(m *testing.M) {
-	proc.Main(map[string]func(){"receiver": beReceiver})
+	proc.Main(map[string]func(){"receiver": beReceiver, natstest.Child: natstest.Serve})
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
@@ -65,11 +67,14 @@ func mistake(t *testing.T, cfg Config) error {
 }
 
 // beReceiver is a child process that runs a receiver until it is killed. Its arguments are the
-// database's URL, the spool's directory and the key's URL. It prints its address.
+// database's URL, the spool's directory, the key's URL and perhaps the stream's. It prints its address.
 func beReceiver() {
 	cfg := Config{
 		DatabaseURL: os.Args[1], SpoolDir: os.Args[2], SpoolMinFreeBytes: -1, TrustKeyURLs: []string{os.Args[3]},
 		Admission: admission.Config{TokenPolicy: admission.TokenOff}, Logger: slog.New(slog.DiscardHandler),
+	}
+	if len(os.Args) > 4 {
+		cfg.Stream = &stream.Config{URL: os.Args[4]}
 	}
 	proc.Serve(func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }

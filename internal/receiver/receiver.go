@@ -25,6 +25,7 @@ import (
 	"upcall/internal/notify"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
+	"upcall/internal/stream"
 	"upcall/internal/verify"
 	"upcall/migrations"
 )
@@ -62,6 +63,9 @@ type Config struct {
 	// These are as in spool.Config.
 	SpoolMaxBytes     int64
 	SpoolMinFreeBytes int64
+
+	// Stream takes the place of the spool, and cannot be used with one. Default none.
+	Stream *stream.Config
 
 	// RetentionDays is how long events are kept, at least eventstore.MinRetention; whole
 	// months are dropped. Default 0: all are kept.
@@ -104,7 +108,7 @@ func (cfg Config) Check() error {
 	if cfg.SpoolMaxBytes < 0 {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
-	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, checkRetention(cfg.RetentionDays), cfg.Reply.check(),
+	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, cfg.checkStream(), checkRetention(cfg.RetentionDays), cfg.Reply.check(),
 		cfg.notify().Check(), checkGrace(cfg.NotifyGrace), cfg.checkReconcile())
 }
 
@@ -116,9 +120,10 @@ const gcPercent = 200
 // the callbacks it has accepted and returns.
 //
 // It returns an error that wraps migrations.ErrTooOld if the schema is too old,
-// spool.ErrInUse if another process uses the spool, and eventstore.ErrMistake if the login
+// spool.ErrInUse if another process uses the spool, stream.ErrUnfit if the stream could lose callbacks,
+// and eventstore.ErrMistake if the login
 // fails, or rights or this month's partition are missing. An unreachable database is not an
-// error: until it can be reached, callbacks wait in the spool. Without a spool the receiver is
+// error: until it can be reached, callbacks wait in the spool or the stream. Without them the receiver is
 // not ready and answers with 503, so that OSS tries its next URL.
 func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
@@ -146,18 +151,18 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	if away != nil {
 		cfg.Logger.WarnContext(ctx, "database cannot be reached",
-			slog.Bool("spool", cfg.SpoolDir != ""), slog.String("error", away.Error()))
+			slog.String("fallback", string(cmp.Or(cfg.durable(), "none"))), slog.String("error", away.Error()))
 	}
 	verifier, err := verify.New(verify.Config{TrustKeyURLs: cfg.TrustKeyURLs})
 	if err != nil {
 		return err
 	}
 
-	queue, closeSpool, err := cfg.openSpool(ctx)
+	queue, closeQueue, err := cfg.openFallback(ctx)
 	if err != nil {
 		return err
 	}
-	defer closeSpool()
+	defer closeQueue()
 	writers, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return err
@@ -192,9 +197,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		OnBatch:   func(rows int, took time.Duration) { batches.Observe(rows, took); log.Wake() },
 		MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0),
 	}
-	var fallback recorder.Fallback
 	if queue != nil {
-		fallback = queue
 		registry.MustRegister(queue.Collectors()...)
 		storeConfig.CommitTimeout = primaryTimeout // callers wait no longer
 	}
@@ -203,8 +206,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, store.Close)
-	failover := recorder.New(store, fallback, recorder.Config{
-		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Logger: cfg.Logger,
+	failover := recorder.New(store, queue, recorder.Config{
+		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Durable: cfg.durable(), Logger: cfg.Logger,
 	})
 	slots := &eventstore.SlotLag{Pool: janitor.Pool}
 	registry.MustRegister(slots)
@@ -260,8 +263,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	if queue != nil {
-		workers.Go(func() { queue.Serve(working) })
-		eraser := &spoolEraser{queue: queue, logger: cfg.Logger, requests: func(ctx context.Context, since time.Time) ([]event.Erasure, error) {
+		if queue, ok := queue.(*spool.Spool); ok {
+			workers.Go(func() { queue.Serve(working) })
+		}
+		eraser := &fallbackEraser{queue: queue, name: string(cfg.durable()), logger: cfg.Logger, requests: func(ctx context.Context, since time.Time) ([]event.Erasure, error) {
 			return eventstore.Erasures(ctx, janitor.Pool, since)
 		}}
 		workers.Go(func() { eraser.run(working) })
@@ -296,7 +301,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	})
 	cfg.Logger.InfoContext(ctx, "serving",
 		slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
-	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue) }, registry)
+	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue, cfg.durable()) }, registry)
 	calls.Register(private)
 	adminServer := httpserver.New(private, cfg.Logger)
 	adminServer.RegisterOnShutdown(calls.Stop)
@@ -318,26 +323,10 @@ func within(timeout time.Duration, end func()) {
 	}
 }
 
-// openSpool returns the spool, nil if there is none, and the function that closes it.
-func (cfg Config) openSpool(ctx context.Context) (*spool.Spool, func(), error) {
-	if cfg.SpoolDir == "" {
-		return nil, func() {}, nil
-	}
-	queue, err := spool.Open(ctx, spool.Config{
-		Dir: cfg.SpoolDir, MaxBytes: cfg.SpoolMaxBytes, MinFreeBytes: cfg.SpoolMinFreeBytes, Logger: cfg.Logger, Now: cfg.Now})
-	if err != nil {
-		return nil, nil, err
-	}
-	return queue, func() {
-		if err := queue.Close(); err != nil {
-			cfg.Logger.ErrorContext(ctx, "spool was not closed cleanly", slog.String("error", err.Error()))
-		}
-	}, nil
-}
-
-// ready returns an error if neither PostgreSQL nor the spool can take callbacks, or PostgreSQL
+// ready returns an error if neither PostgreSQL nor the fallback can take callbacks, or PostgreSQL
 // will not from the next month on.
-func ready(ctx context.Context, store *recorder.Failover, months *eventstore.Janitor, queue *spool.Spool) (string, error) {
+func ready(ctx context.Context, store *recorder.Failover, months *eventstore.Janitor, queue fallback,
+	name recorder.Durable) (string, error) {
 	err := migrations.Check(ctx, months.Pool)
 	if isSchemaError(err) {
 		return "", err
@@ -363,7 +352,7 @@ func ready(ctx context.Context, store *recorder.Failover, months *eventstore.Jan
 	if full := queue.Ready(); full != nil {
 		return "", fmt.Errorf("%w; %w", err, full)
 	}
-	return "spool only: " + fault.Line(err.Error()), nil
+	return string(name) + " only: " + fault.Line(err.Error()), nil
 }
 
 // checkDatabase returns what keeps this database from working with this role, as a mistake

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Config struct {
 	// more, and less if an event is late: the fallback needs the rest. Only an event that
 	// had the full share can show that PostgreSQL is away. Required.
 	PrimaryTimeout time.Duration
+	// Durable is what the fallback is. Default InSpool.
+	Durable Durable
 	// MaxEvents is the most events of one upload that go into the fallback before it is empty
 	// again, so that one token cannot fill it. Default 0: no limit.
 	MaxEvents int
@@ -61,13 +64,18 @@ type Failover struct {
 
 // New returns a Failover. A nil fallback means none.
 func New(primary Primary, fallback Fallback, config Config) *Failover {
+	config.Durable = cmp.Or(config.Durable, InSpool)
 	f := &Failover{primary: primary, fallback: fallback, config: config, awaken: make(chan struct{}, 1), events: make(map[uuid.UUID]int)}
 	f.away.Store(config.Away)
 	f.wake() // an earlier process may have left events
 	return f
 }
 
-var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
+var (
+	errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
+	// errMayWait is for a stream, in which others put events, too.
+	errMayWait = fmt.Errorf("%w: the event may wait in the stream", event.ErrUnavailable)
+)
 
 // Record stores an event. An error wraps the primary's and, if the fallback was tried, the
 // fallback's.
@@ -76,7 +84,7 @@ var errAway = fmt.Errorf("%w: it was away a moment ago", event.ErrUnavailable)
 // finds a duplicate.
 func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
 	if f.fallback != nil && (f.fallback.Has(e.ID) || f.fallback.HasDeadLetter(e.ID)) {
-		return Outcome{Durable: InSpool, Duplicate: true}, nil
+		return Outcome{Durable: f.config.Durable, Duplicate: true}, nil
 	}
 	duplicate, err := f.commit(ctx, e)
 	if err == nil {
@@ -93,7 +101,7 @@ func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) 
 		return Outcome{}, fmt.Errorf("%w; %w", err, putErr)
 	}
 	f.wake()
-	return Outcome{Durable: InSpool, Duplicate: duplicate}, nil
+	return Outcome{Durable: f.config.Durable, Duplicate: duplicate}, nil
 }
 
 // takesMore counts an event of an upload that is about to go into the fallback.
@@ -114,14 +122,19 @@ func (f *Failover) takesMore(upload uuid.NullUUID) bool {
 // too, and is still in the fallback.
 func (f *Failover) Find(ctx context.Context, id uuid.UUID, upload uuid.NullUUID) (Durable, error) {
 	if f.fallback != nil && (f.fallback.Has(id) || f.fallback.HasDeadLetter(id)) {
-		return InSpool, nil
+		return f.config.Durable, nil
 	}
 	if f.away.Load() {
 		return "", errAway
 	}
 	found, err := f.primary.Find(ctx, id, upload)
-	if err != nil || !found {
+	switch {
+	case err != nil:
 		return "", err
+	case !found && f.config.Durable == InStream && f.fallback.Depth() > 0:
+		return "", errMayWait
+	case !found:
+		return "", nil
 	}
 	return InPostgres, nil
 }
@@ -192,9 +205,17 @@ func saysAway(err error) bool {
 func (f *Failover) failOver(ctx context.Context, err error) {
 	if f.away.CompareAndSwap(false, true) {
 		f.config.Logger.WarnContext(ctx, "database is away",
-			slog.Bool("spool", f.fallback != nil), slog.String("error", err.Error()))
+			slog.String("fallback", f.named()), slog.String("error", err.Error()))
 		f.wake()
 	}
+}
+
+// named returns the fallback's name, or "none".
+func (f *Failover) named() string {
+	if f.fallback == nil {
+		return "none"
+	}
+	return string(f.config.Durable)
 }
 
 func (f *Failover) failBack(ctx context.Context) {
@@ -226,7 +247,7 @@ func (f *Failover) Run(ctx context.Context) {
 		}
 		if f.fallback == nil || f.fallback.Depth() == 0 {
 			if total > 0 {
-				f.config.Logger.InfoContext(ctx, "spool is empty", slog.Int("moved", total))
+				f.config.Logger.InfoContext(ctx, f.named()+" is empty", slog.Int("moved", total))
 			}
 			pause, total = firstPause, 0
 			f.mu.Lock()
@@ -242,7 +263,7 @@ func (f *Failover) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			f.config.Logger.DebugContext(ctx, "spool was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
+			f.config.Logger.DebugContext(ctx, f.named()+" was tried", slog.Int("moved", moved), slog.String("error", err.Error()))
 			if err := f.ask(ctx); err != nil && ctx.Err() == nil {
 				f.failOver(ctx, err)
 			}

@@ -11,7 +11,7 @@ func (f *Failover) Collectors() []prometheus.Collector {
 		}, func() float64 { return float64(f.primary.Depth()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "upcall_database_away",
-			Help: "1 while PostgreSQL takes no callbacks, so that they go to the spool or are refused; else 0.",
+			Help: "1 while PostgreSQL takes no callbacks, so that they go to the spool or the stream, or are refused; else 0.",
 		}, func() float64 {
 			if f.away.Load() || f.unfit.Load() {
 				return 1

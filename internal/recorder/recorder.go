@@ -16,6 +16,7 @@ type Durable string
 const (
 	InPostgres Durable = "postgres" // committed
 	InSpool    Durable = "spool"    // on the receiver's disk, until it moves to PostgreSQL
+	InStream   Durable = "stream"   // on the disks of a majority of NATS servers, until it moves to PostgreSQL
 )
 
 // An Outcome says what happened to a stored event.
@@ -39,13 +40,12 @@ type Primary interface {
 	Depth() int
 }
 
-// A Fallback holds events until the primary accepts them: a spool.Spool or, for example, a
-// replicated log.
+// A Fallback holds events until the primary accepts them: a spool.Spool or a stream.Stream.
 type Fallback interface {
-	// Put returns when the event is durable. An error wraps event.ErrSpoolFull,
-	// event.ErrSpoolUnwritable or event.ErrUnstorable.
+	// Put returns when the event is durable. An error wraps event.ErrUnstorable, or says that the fallback is full
+	// or cannot be written.
 	Put(ctx context.Context, e *event.Event) (duplicate bool, err error)
-	// Has reports whether the event waits to be moved.
+	// Has reports whether the event is known to wait to be moved.
 	Has(id uuid.UUID) bool
 	// HasDeadLetter reports whether the event was accepted and then could not be moved.
 	HasDeadLetter(id uuid.UUID) bool

@@ -30,23 +30,16 @@ type tries struct {
 	refused int       // attempts that failed with event.ErrDeadLetter
 }
 
-const (
-	// tryAgain is the pause before the next attempt to move an event that could not be moved.
-	// Others have their turn meanwhile.
-	tryAgain = 300 * time.Millisecond
-	// mostTries is how often PostgreSQL may fail an event, and accept others, until the event
-	// is a dead letter. A server in trouble can fail it once or twice.
-	mostTries = 3
-)
+// tryAgain is the pause before the next attempt to move an event that could not be moved.
+// Others have their turn meanwhile.
+const tryAgain = 300 * time.Millisecond
 
 // Move calls record for the oldest events, up to most of them, all at once so that they can
 // share a commit. It removes those that are recorded and returns their number.
 //
-// An event that can never be recorded becomes a dead letter, and Move logs that. So does one
-// that PostgreSQL has failed several times, and an event of a month that is being dropped:
-// dropping waits for all readers of the month, and a record that cannot be decoded, though it
-// is intact. An event that cannot be recorded now stays where it is, and Move returns record's error. Move passes it over for a moment, so
-// that it does not hold up the others. If an event is recorded but not removed, because
+// An event that kept.Judge calls dead becomes a dead letter, and Move logs that. So does a record that cannot
+// be decoded, though it is intact. An event that cannot be recorded now stays where it is, and Move returns record's error. Move passes it
+// over for a moment, so that it does not hold up the others. If an event is recorded but not removed, because
 // the process ends or the disk fails, it is recorded again later, as a duplicate.
 func (s *Spool) Move(
 	ctx context.Context, record func(context.Context, *event.Event) (duplicate bool, err error), most int,
@@ -67,17 +60,19 @@ func (s *Spool) Move(
 	var settled []*waiting
 	for _, w := range events {
 		t := s.tries[w.id]
+		verdict := kept.Dead // it cannot be decoded
+		if w.record != nil {
+			verdict = kept.Judge(w.err, t.refused)
+		}
 		switch {
-		case w.err == nil:
+		case verdict == kept.Moved:
 			moved++
 		case w.record == nil:
 		case ctx.Err() != nil:
 			err = fmt.Errorf("move spooled callbacks: %w", w.err)
 			continue
-		case errors.Is(w.err, event.ErrExpiring), !errors.Is(w.err, event.ErrUnavailable):
-		case errors.Is(w.err, event.ErrDeadLetter) && t.refused+1 == mostTries:
-		default:
-			if errors.Is(w.err, event.ErrDeadLetter) {
+		case verdict == kept.Refused, verdict == kept.Waits:
+			if verdict == kept.Refused {
 				t.refused++
 			} else {
 				err = fmt.Errorf("move spooled callbacks: %w", w.err)

@@ -1,0 +1,191 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"upcall/internal/callbackspec"
+	"upcall/internal/event"
+	"upcall/internal/natsserver"
+	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/natstest"
+	"upcall/internal/testing/proc"
+	"upcall/internal/testing/wait"
+)
+
+func TestMain(m *testing.M) {
+	proc.Main(map[string]func(){natstest.Child: natstest.Serve})
+	code := m.Run()
+	if shared.cluster != nil {
+		if err := shared.cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.RemoveAll(shared.dir)
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// shared is the cluster of all tests that do no harm to it. Each test has a stream of its own.
+var shared struct {
+	sync.Once
+	dir     string
+	cluster *natsserver.Cluster
+	err     error
+}
+
+func cluster(t testing.TB) *natsserver.Cluster {
+	t.Helper()
+	shared.Do(func() {
+		if shared.dir, shared.err = os.MkdirTemp("", "upcall-nats-"); shared.err == nil {
+			shared.cluster, shared.err = natsserver.Start(context.Background(), natstest.Config(shared.dir))
+		}
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.cluster
+}
+
+// epoch has microseconds, as PostgreSQL keeps them.
+var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123456000, time.UTC)
+
+// numbered returns the nth event of a test.
+func numbered(n int) *event.Event {
+	return &event.Event{
+		ID:         uuid.NewSHA1(uuid.Nil, fmt.Append(nil, n)),
+		ReceivedAt: epoch.Add(time.Duration(n) * time.Millisecond),
+		UploadID:   uuid.NullUUID{UUID: uuid.NewSHA1(uuid.Max, fmt.Append(nil, n)), Valid: true},
+		Source:     event.SourceCallback,
+		SourceAddr: netip.MustParseAddr("198.51.100.7"),
+		Callback: callbackspec.Callback{
+			Bucket: "demo", Object: fmt.Sprintf("photos/<%d>.jpg", n), ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249",
+			Size: new(int64(n)), MimeType: "image/jpeg", CRC64: new(^uint64(0)), ClientIP: netip.MustParseAddr("2001:db8::1"),
+			RequestID: fmt.Sprint("R", n), Operation: "PutObject",
+			Vars: map[string]json.RawMessage{"user": json.RawMessage(`{"id":12345678901234567890}`)},
+		},
+	}
+}
+
+// config returns that of a stream of the test's own in a cluster.
+func config(t testing.TB, c *natsserver.Cluster) (Config, *logtest.Buffer) {
+	l := new(logtest.Buffer)
+	return Config{URL: c.URL(), MonitorURL: c.MonitorURL(), Name: "T" + strings.ReplaceAll(uuid.NewString(), "-", ""), MaxBytes: 64 << 20,
+		Logger: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Now:    func() time.Time { return epoch.Add(time.Hour) }}, l
+}
+
+// open opens a stream. Where the servers are busy, the check at the start takes its time.
+func open(t testing.TB, c Config) *Stream {
+	t.Helper()
+	s, err := Open(context.WithoutCancel(t.Context()), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	wait.Until(t, "the stream is usable", func() bool { return s.usable() == nil })
+	return s
+}
+
+// putting gives Put more time than a callback has, because the machine is busy.
+func putting(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// fill puts events into a stream.
+func fill(t testing.TB, s *Stream, from, to int) {
+	t.Helper()
+	var group sync.WaitGroup
+	for n := from; n < to; n++ {
+		group.Go(func() {
+			if duplicate, err := s.Put(putting(t), numbered(n)); err != nil || duplicate {
+				t.Errorf("put %d: %v, duplicate %v", n, err, duplicate)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// memory is a store that notes its events.
+type memory struct {
+	mu     sync.Mutex
+	events map[uuid.UUID]event.Event
+	repeat int
+	fail   func(*event.Event) error // nil means never
+}
+
+func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		if err := m.fail(e); err != nil {
+			return false, err
+		}
+	}
+	if _, there := m.events[e.ID]; there {
+		m.repeat++
+		return true, nil
+	}
+	if m.events == nil {
+		m.events = make(map[uuid.UUID]event.Event)
+	}
+	m.events[e.ID] = *e
+	return false, nil
+}
+
+func (m *memory) has(n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, there := m.events[numbered(n).ID]
+	return there
+}
+
+// held asks the servers how many messages there are, under the subject of those that wait and that of the dead.
+func held(t testing.TB, s *Stream) (waiting, dead int) {
+	t.Helper()
+	ctx := putting(t)
+	info, err := s.handle().Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for subject, n := range info.State.Subjects {
+		if subject == s.config.waiting() {
+			waiting += int(n)
+		} else {
+			dead += int(n)
+		}
+	}
+	return waiting, dead
+}
+
+// moveAll moves events until the servers hold none that wait.
+func moveAll(t testing.TB, s *Stream, m *memory, most int) {
+	t.Helper()
+	wait.Until(t, "all are moved", func() bool {
+		if _, err := s.Move(putting(t), m.Record, most); err != nil {
+			t.Log(err)
+		}
+		waiting, _ := held(t, s)
+		return waiting == 0
+	})
+}

@@ -1,0 +1,35 @@
+package stream
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Collectors returns the metrics of the stream. They ask no server. All receivers tell the same of one stream.
+func (s *Stream) Collectors() []prometheus.Collector {
+	gauge := func(name, help string, value func(Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(s.Stats()) })
+	}
+	return []prometheus.Collector{
+		gauge("upcall_stream_depth", "Callbacks in the stream that wait for PostgreSQL.",
+			func(st Stats) float64 { return float64(st.Queued) }),
+		gauge("upcall_stream_bytes", "Bytes of the messages in the stream.",
+			func(st Stats) float64 { return float64(st.Bytes) }),
+		gauge("upcall_stream_oldest_seconds", "Age of the callback that waits longest in the stream; 0 if none waits.",
+			func(st Stats) float64 {
+				if st.Oldest.IsZero() {
+					return 0
+				}
+				return max(0, s.config.Now().Sub(st.Oldest).Seconds())
+			}),
+		gauge("upcall_stream_rejected", "Dead letters: callbacks in the stream that PostgreSQL cannot hold.",
+			func(st Stats) float64 { return float64(st.DeadLetters) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "upcall_stream_usable",
+			Help: "1 while this receiver is connected to the stream and has found it fit; else 0."}, func() float64 {
+			if s.usable() != nil || !s.conn.IsConnected() {
+				return 0
+			}
+			return 1
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "upcall_stream_refused_total",
+			Help: "Acknowledged callbacks that PostgreSQL then refused, because their upload was revoked or has too many."},
+			func() float64 { return float64(s.refusals.Load()) }),
+	}
+}

@@ -1,0 +1,93 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"upcall/internal/kept"
+)
+
+const (
+	// measureEvery is how often a receiver looks at what the stream holds, for others put callbacks there, too.
+	measureEvery = time.Second
+	// checkEvery is how often it looks at the settings of the stream, which someone may change.
+	checkEvery = time.Minute
+)
+
+// watch works until ctx ends.
+func (s *Stream) watch(ctx context.Context) {
+	ticker := time.NewTicker(measureEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.conn.IsConnected() {
+			s.look(ctx)
+		}
+	}
+}
+
+// look checks the stream if that is due, and measures it.
+func (s *Stream) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	s.mu.Lock()
+	before, at := s.unfit, s.checks.at
+	s.mu.Unlock()
+	if before != nil || s.config.Now().Sub(at) >= checkEvery {
+		err := s.check(ctx, true)
+		switch {
+		case err == nil && before != nil:
+			s.config.Logger.InfoContext(ctx, "stream is usable")
+		case err != nil && before == nil && errors.Is(err, ErrUnfit):
+			s.config.Logger.ErrorContext(ctx, "stream takes no more callbacks", slog.String("error", err.Error()))
+		case err != nil:
+			s.config.Logger.DebugContext(ctx, "stream could not be checked", slog.String("error", err.Error()))
+		}
+	}
+	if s.handle() != nil {
+		s.measure(ctx)
+	}
+}
+
+// measure notes what the stream holds. Without an answer, it holds what it held.
+func (s *Stream) measure(ctx context.Context) {
+	s.mu.Lock()
+	stream, queue := s.stream, s.queue
+	s.mu.Unlock()
+	waits, err := queue.Info(ctx)
+	if err != nil {
+		return
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.config.dead("*")))
+	if err != nil {
+		return
+	}
+	now := Stats{Queued: int(waits.NumPending) + waits.NumAckPending, Bytes: int64(info.State.Bytes)}
+	if now.Queued > 0 {
+		if first, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(s.config.waiting())); err == nil {
+			if h, err := kept.Check(first.Data); err == nil {
+				now.Oldest = h.ReceivedAt
+			}
+		}
+	}
+	dead := make(map[uuid.UUID]struct{})
+	for subject := range info.State.Subjects {
+		if id, err := uuid.Parse(strings.TrimPrefix(subject, s.config.dead(""))); err == nil {
+			dead[id] = struct{}{}
+		}
+	}
+	now.DeadLetters = len(dead)
+	s.mu.Lock()
+	s.stats, s.dead = now, dead
+	s.mu.Unlock()
+}
