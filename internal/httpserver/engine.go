@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,15 +56,28 @@ func Observe[E any](logger *slog.Logger, panicked func(*gin.Context, error), don
 // stranger chooses the path, and most bytes are longer as JSON.
 const maxLogged = 2 << 10
 
-// Log writes the log line of a request, without empty strings, and with long ones cut off.
+// Log writes the log line of a request, without empty strings, and with long ones cut off. It
+// changes attrs.
 func Log(c *gin.Context, logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
-	attrs = slices.DeleteFunc(attrs, func(a slog.Attr) bool {
-		return a.Value.Kind() == slog.KindString && a.Value.String() == ""
-	})
-	for i, a := range attrs {
-		if a.Value.Kind() == slog.KindString && len(a.Value.String()) > maxLogged {
-			attrs[i].Value = slog.StringValue(strings.ToValidUTF8(a.Value.String()[:maxLogged], "\uFFFD") + "…")
-		}
+	ctx := context.WithoutCancel(c.Request.Context())
+	if !logger.Enabled(ctx, level) {
+		return
 	}
-	logger.LogAttrs(context.WithoutCancel(c.Request.Context()), level, message, attrs...)
+	kept := attrs[:0]
+	for _, a := range attrs {
+		if a.Value.Kind() == slog.KindString {
+			text := a.Value.String()
+			if text == "" {
+				continue
+			}
+			if len(text) > maxLogged {
+				a.Value = slog.StringValue(strings.ToValidUTF8(text[:maxLogged], "\uFFFD") + "…")
+			}
+		}
+		kept = append(kept, a)
+	}
+	// As Logger.LogAttrs does, but without looking for the caller, whom no line names.
+	record := slog.NewRecord(time.Now(), level, message, 0)
+	record.AddAttrs(kept...)
+	_ = logger.Handler().Handle(ctx, record)
 }

@@ -134,9 +134,6 @@ func (s *Server) callback(c *gin.Context) {
 	started := s.cfg.Now()
 	ctx, cancel := context.WithTimeout(c.Request.Context(), Deadline)
 	defer cancel()
-	// A sender that stalls must not hold the request past its deadline.
-	_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(Deadline))
-
 	seen := seenIn(c)
 	accepted, refusal := s.take(ctx, c.Request, started, seen)
 	if refusal != nil {
@@ -155,7 +152,7 @@ func (s *Server) callback(c *gin.Context) {
 	default:
 		seen.outcome = outcomeRecorded
 	}
-	body := encode(accepted)
+	body := accepted.body()
 	if s.cfg.Reply != nil {
 		body = s.withReply(ctx, seen, accepted.Duplicate, body)
 	}

@@ -48,8 +48,16 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 	if seen.outcome == outcomeRecorded || seen.outcome == outcomeSpooled {
 		s.cfg.Metrics.ObserveKnown(seen.event, seen.event.ReceivedAt)
 	}
+	level := slog.LevelInfo
+	if seen.refusal != nil {
+		level = slog.LevelWarn
+	}
+	if !s.cfg.Logger.Enabled(c.Request.Context(), level) {
+		return
+	}
 	remote, peer := s.cfg.Proxies.Remote(c.Request)
-	attrs := append(make([]slog.Attr, 0, 16), // the most that there can be
+	var room [16]slog.Attr // the most that there can be
+	attrs := append(room[:0],
 		slog.String("method", c.Request.Method),
 		slog.String("path", c.Request.URL.Path),
 		slog.Int("status", c.Writer.Status()),
@@ -59,9 +67,7 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 		slog.Int("bytes", len(seen.request.Body)),
 		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 	)
-	level := slog.LevelInfo
 	if r := seen.refusal; r != nil {
-		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("reason", string(r.Reason)))
 		if r.Cause != nil {
 			attrs = append(attrs, slog.String("error", r.Cause.Error()))

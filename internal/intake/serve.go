@@ -18,8 +18,9 @@ const drain = Deadline + time.Second
 func (s *Server) Serve(ctx context.Context, public net.Listener, others ...httpserver.Site) error {
 	server := httpserver.New(s.Public(), s.cfg.Logger)
 	server.ConnContext = withConn
-	// The handler sets shorter deadlines; these are for a sender that does not read.
-	server.ReadTimeout, server.WriteTimeout = 2*Deadline, 2*Deadline
+	// A sender that stalls must not hold a request past its deadline, nor one that does not read
+	// for much longer.
+	server.ReadTimeout, server.WriteTimeout = Deadline, 2*Deadline
 	server.IdleTimeout = time.Minute
 	if s.cfg.Refusals != nil {
 		answering, answered := context.WithCancel(context.WithoutCancel(ctx))
