@@ -110,7 +110,7 @@ var issuedKind = kind[issuedRow]{
 	bad:    event.ErrUnstorable,
 	insert: newStatement("upcall_issue", `
 		WITH issued AS (
-			INSERT INTO upcall.issued_uploads ({columns}) SELECT * FROM unnest({given})
+			INSERT INTO upcall.issued_uploads ({columns}) SELECT {values} FROM {given}
 			ON CONFLICT DO NOTHING
 			RETURNING upload_id
 		)

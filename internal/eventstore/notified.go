@@ -26,7 +26,7 @@ var notifiedKind = kind[eventRow]{
 	bad:    event.ErrDeadLetter,
 	insert: newStatement("upcall_notify", `
 		WITH noticed AS (
-			INSERT INTO upcall.notifications ({columns}) SELECT {values} FROM unnest({given}) AS given ({columns})
+			INSERT INTO upcall.notifications ({columns}) SELECT {values} FROM {given}
 			ON CONFLICT DO NOTHING
 			RETURNING id
 		)

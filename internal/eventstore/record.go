@@ -91,13 +91,13 @@ WITH verdicts AS MATERIALIZED (
 		CASE WHEN (SELECT now() - ({clock})[1] > interval '1 day')
 			AND received_at BETWEEN ({clock})[1] - interval '1 minute' AND ({clock})[1] + interval '1 minute'
 			THEN received_at + (now() - ({clock})[1]) ELSE received_at END
-	FROM unnest({id}, {received_at}, {upload_id}) AS given (id, received_at, upload_id)
+	FROM (SELECT unnest({id}) AS id, unnest({received_at}) AS received_at, unnest({upload_id}) AS upload_id) AS given
 	WHERE (id = ANY (ARRAY(SELECT id FROM verdicts))) IS NOT TRUE
 	ON CONFLICT DO NOTHING
 	RETURNING id, received_at AS at
 ), recorded AS (
 	INSERT INTO upcall.upload_events ({columns})
-	SELECT {values} FROM unnest({given}) AS given ({columns}) JOIN fresh USING (id)
+	SELECT {values} FROM {given} JOIN fresh USING (id)
 	RETURNING id
 )
 SELECT id, 'n'::"char" FROM recorded UNION ALL SELECT id, verdict FROM verdicts WHERE verdict <> 'k'

@@ -373,7 +373,7 @@ var recoveredKind = kind[recoveredRow]{
 			RETURNING id
 		), recorded AS (
 			INSERT INTO upcall.upload_events ({columns})
-			SELECT {values} FROM unnest({given}) AS given ({columns}) JOIN fresh USING (id)
+			SELECT {values} FROM {given} JOIN fresh USING (id)
 			RETURNING id
 		), noted AS (
 			INSERT INTO upcall.recovered_uploads (event_id, received_at, source, bucket, object_key, upload_id, etag, request_id)

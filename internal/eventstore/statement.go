@@ -28,8 +28,11 @@ type statement struct {
 	columns   columns // the parameters; each writer has a copy
 }
 
-// newStatement fills in the SQL: {name} is the parameter of that field, and {columns},
-// {values} and {given} are the names, the names with casts and the parameters of all columns.
+// newStatement fills in the SQL: {name} is the parameter of that field, {columns} and {values} are
+// the names of all columns, without and with casts, and {given} is the rows.
+//
+// The arrays are unnested in a SELECT list, which takes one element of each at a time. In FROM,
+// PostgreSQL first stores each array's elements as a table of its own, and then joins those.
 func newStatement[T any](name, sql string, fields []field[T]) statement {
 	s := statement{name: name}
 	var names, values, given, replace []string
@@ -39,12 +42,14 @@ func newStatement[T any](name, sql string, fields []field[T]) statement {
 		parameter := fmt.Sprintf("$%d::%s", i+1, t.array)
 		replace = append(replace, "{"+f.name+"}", parameter)
 		if !f.aside {
-			names, values, given = append(names, f.name), append(values, cmp.Or(f.value, f.name)+t.cast), append(given, parameter)
+			names, values, given = append(names, f.name), append(values, cmp.Or(f.value, f.name)+t.cast),
+				append(given, fmt.Sprintf("unnest(%s) AS %s", parameter, f.name))
 		}
 	}
-	for name, parts := range map[string][]string{"{columns}": names, "{values}": values, "{given}": given} {
+	for name, parts := range map[string][]string{"{columns}": names, "{values}": values} {
 		replace = append(replace, name, strings.Join(parts, ", "))
 	}
+	replace = append(replace, "{given}", "(SELECT "+strings.Join(given, ", ")+") AS given")
 	s.sql = strings.NewReplacer(replace...).Replace(sql)
 	return s
 }
