@@ -53,6 +53,7 @@ type Failover struct {
 	primary  Primary
 	fallback Fallback // nil if there is none
 	config   Config
+	full     expiry // of those with PostgreSQL's full share of the time
 
 	away   atomic.Bool
 	unfit  atomic.Bool   // PostgreSQL answered that it accepts no row at all
@@ -144,16 +145,22 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	if f.away.Load() {
 		return false, errAway
 	}
-	left := f.config.PrimaryTimeout + fallbackShare
+	now, left := time.Now(), f.config.PrimaryTimeout+fallbackShare
 	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
+		left = deadline.Sub(now)
 	}
 	share := left
 	if f.fallback != nil {
 		share = min(f.config.PrimaryTimeout, max(left-fallbackShare, left/2))
 	}
-	bounded, cancel := context.WithTimeout(ctx, share)
-	defer cancel()
+	var bounded context.Context
+	if share == f.config.PrimaryTimeout { // nearly always; a sender that goes away meanwhile makes no difference
+		bounded = f.full.begin(now, share)
+	} else {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, share)
+		defer cancel()
+	}
 	duplicate, err = f.record(bounded, e)
 	// A sender that takes its time can leave PostgreSQL next to none, as often as it likes.
 	if share >= f.config.PrimaryTimeout && saysAway(err) {
