@@ -27,6 +27,7 @@ type report struct {
 type outcome struct {
 	kind     kind
 	took     time.Duration
+	drained  time.Duration // until no callback waited in a fallback, once everything was whole
 	moved    bool // another node is the primary
 	seen     loadgen.Tally
 	recorded loadgen.Comparison // of all callbacks so far
@@ -37,8 +38,8 @@ func (o outcome) String() string {
 	if o.moved {
 		moved = ", new primary"
 	}
-	return fmt.Sprintf("%s: %.0f s%s, %d callbacks, %d unheard, %d requests 503, %d unanswered, slowest %v, gap %v, lost %d, doubled %d",
-		o.kind.name, o.took.Seconds(), moved, o.seen.Callbacks, o.seen.Unheard, o.seen.Unavailable, o.seen.Unanswered,
+	return fmt.Sprintf("%s: %.0f s%s, drained in %.1f s, %d callbacks, %d unheard, %d requests 503, %d unanswered, slowest %v, gap %v, lost %d, doubled %d",
+		o.kind.name, o.took.Seconds(), moved, o.drained.Seconds(), o.seen.Callbacks, o.seen.Unheard, o.seen.Unavailable, o.seen.Unanswered,
 		o.seen.Slowest.Round(time.Millisecond), o.seen.Gap.Round(time.Millisecond), o.recorded.Lost, o.recorded.Doubled)
 }
 
@@ -87,9 +88,9 @@ func (r *report) print(out io.Writer) {
 			"strict": "strict synchronous mode"}[r.Without])
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "fault\tseconds\tnew primary\tcallbacks\tunheard\trequests 503\twithout answer\tslowest\tlongest gap\tlost so far")
+	fmt.Fprintln(table, "fault\tseconds\tdrained in\tnew primary\tcallbacks\tunheard\trequests 503\twithout answer\tslowest\tlongest gap\tlost so far")
 	for _, o := range r.outcomes {
-		fmt.Fprintf(table, "%s\t%.0f\t%s\t%d\t%d\t%d\t%d\t%v\t%v\t%d\n", o.kind.name, o.took.Seconds(), map[bool]string{true: "yes"}[o.moved],
+		fmt.Fprintf(table, "%s\t%.0f\t%.1f\t%s\t%d\t%d\t%d\t%d\t%v\t%v\t%d\n", o.kind.name, o.took.Seconds(), o.drained.Seconds(), map[bool]string{true: "yes"}[o.moved],
 			o.seen.Callbacks, o.seen.Unheard, o.seen.Unavailable, o.seen.Unanswered, o.seen.Slowest.Round(time.Millisecond),
 			o.seen.Gap.Round(time.Millisecond), o.recorded.Lost)
 	}

@@ -79,10 +79,11 @@ func (w *world) one(ctx context.Context, k kind, l *load, random *rand.Rand, rep
 	}
 	resume := l.pause()
 	defer resume()
+	paused := time.Now()
 	if err := w.drain(ctx); err != nil {
 		return err
 	}
-	row := outcome{kind: k, took: time.Since(began), moved: next.primary != r.primary}
+	row := outcome{kind: k, took: paused.Sub(began), drained: time.Since(paused), moved: next.primary != r.primary}
 	row.seen = l.Take(&report.stillness)
 	if row.recorded, err = w.compare(ctx, l); err != nil {
 		return err
