@@ -18,7 +18,10 @@ type kind struct {
 	name string
 	// receiver says that it disturbs a receiver itself, so that requests may stay without an answer.
 	receiver bool
-	make     func(ctx context.Context, f *fault) error
+	// away says that neither PostgreSQL nor a fallback is there for a while, so that nothing can be
+	// acknowledged.
+	away bool
+	make func(ctx context.Context, f *fault) error
 }
 
 // A fault is one of a kind, as it happens.
@@ -29,24 +32,28 @@ type fault struct {
 	roles  roles // when it began
 }
 
-// kinds returns the faults of PostgreSQL's nodes and of receivers.
-func kinds() []kind {
-	return []kind{
-		{"postgres killed", false, killPostgres},
-		{"patroni killed", false, killPatroni},
-		{"etcd killed", false, killEtcd},
-		{"receiver killed", true, killReceiver},
-		{"primary stopped", false, stopPrimary},
-		{"primary cut off", false, cutPrimary},
-		{"primary cut off with a receiver", true, cutPrimaryAndReceiver},
-		{"standby cut off", false, cutStandby},
-		{"walreceiver stopped", false, stopWalreceiver},
-		{"standbys late and primary lost", false, delayStandbys},
-		{"standby loses packets", false, losePackets},
-		{"switchover", false, switchOver},
-		{"all nodes restarted", false, restartAll},
-		{"standbys cut off and primary's disk lost", false, loseDisk},
+// kinds returns the faults that there are.
+func (c config) kinds() []kind {
+	all := []kind{
+		{name: "postgres killed", make: killPostgres},
+		{name: "patroni killed", make: killPatroni},
+		{name: "etcd killed", make: killEtcd},
+		{name: "receiver killed", receiver: true, make: killReceiver},
+		{name: "primary stopped", make: stopPrimary},
+		{name: "primary cut off", make: cutPrimary},
+		{name: "primary cut off with a receiver", receiver: true, make: cutPrimaryAndReceiver},
+		{name: "standby cut off", make: cutStandby},
+		{name: "walreceiver stopped", make: stopWalreceiver},
+		{name: "standbys late and primary lost", make: delayStandbys},
+		{name: "standby loses packets", make: losePackets},
+		{name: "switchover", make: switchOver},
+		{name: "all nodes restarted", away: c.streams(), make: restartAll},
+		{name: "standbys cut off and primary's disk lost", make: loseDisk},
 	}
+	if c.streams() {
+		all = append(all, streamKinds()...)
+	}
+	return all
 }
 
 // choose returns n kinds in random order, of those with the given names if there are any. No kind

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/loadgen"
+	"upcall/internal/natsserver"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 	"upcall/migrations"
@@ -40,16 +42,23 @@ func TestFsync(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls, callbacks := traced(t, program, start)
-			if mistakes := early(calls, callbacks); len(mistakes) > 0 {
+			if mistakes := early(calls, callbacks, 1, anywhere); len(mistakes) > 0 {
 				t.Error(strings.Join(mistakes, "\n"))
 			}
 		})
 	}
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		calls, callbacks := traced(t, program, func(t *testing.T) ([]string, []int) { return tracedNATS(t, "always") })
+		if mistakes := early(calls, callbacks, 2, natsServer); len(mistakes) > 0 {
+			t.Error(strings.Join(mistakes, "\n"))
+		}
+	})
 	// A PostgreSQL that does not write to the disk must be noticed, or this shows nothing.
 	t.Run("postgres without fsync", func(t *testing.T) {
 		t.Parallel()
 		calls, callbacks := traced(t, program, func(t *testing.T) ([]string, []int) { return tracedPostgres(t, embeddedpg.Config{NoFsync: true}) })
-		if mistakes := early(calls, callbacks); len(mistakes) != len(callbacks) {
+		if mistakes := early(calls, callbacks, 1, anywhere); len(mistakes) != len(callbacks) {
 			t.Errorf("%d of %d callbacks were acknowledged too early, want all", len(mistakes), len(callbacks))
 		}
 	})
@@ -160,3 +169,28 @@ func tracedPostgres(t *testing.T, config embeddedpg.Config) (settings []string, 
 func spooled(t *testing.T) (settings []string, pids []int) {
 	return []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable", "UPCALL_SPOOL_DIR=" + t.TempDir()}, nil
 }
+
+// tracedNATS starts three NATS servers, of which two must have a callback on their disks, and returns their processes.
+func tracedNATS(t *testing.T, interval string) (settings []string, pids []int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := natsserver.Start(t.Context(), natsserver.Config{Dir: t.TempDir(), SyncInterval: interval, StartTimeout: 2 * time.Minute,
+		Command: func(file string) *exec.Cmd { return exec.Command(self, "nats", file) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cluster.Stop() })
+	for _, s := range cluster.Servers {
+		pids = append(pids, s.Process().Pid)
+	}
+	return []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable",
+		"UPCALL_STREAM_URL=" + cluster.URL(), "UPCALL_STREAM_MONITOR_URL=" + cluster.MonitorURL()}, pids
+}
+
+var natsDir = regexp.MustCompile(`/(n\d)/`)
+
+// natsServer returns which server a file belongs to.
+func natsServer(path string) string { return strings.Join(natsDir.FindStringSubmatch(path), "") }

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"upcall/internal/cli"
 )
 
@@ -30,25 +32,30 @@ func main() {
 type commands struct {
 	Run   config       `cmd:"" default:"withargs" help:"Run the drill (the default)."`
 	Delay delayCommand `cmd:"" hidden:"" help:"Pass on what a TCP server sends, later."`
+	NATS  natsCommand  `cmd:"" name:"nats" hidden:"" help:"Run a NATS server."`
 }
 
 const (
-	engineSpool = "spool"
-	engineNone  = "none"
+	engineSpool    = "spool"
+	engineFallback = "fallback" // of three NATS servers
+	engineNone     = "none"
 )
+
+// streams reports whether there is a replicated log.
+func (c config) streams() bool { return c.Engine == engineFallback }
 
 // settle is how long the machines may take to recover from a fault.
 const settle = 5 * time.Minute
 
 // config says what to do.
 type config struct {
-	Engine  string        `default:"spool" enum:"spool,none" help:"What receivers have besides PostgreSQL: a spool, or none."`
+	Engine  string        `default:"spool" enum:"spool,fallback,none" help:"${engine}"`
 	Seed    uint64        `default:"1" help:"Seed for the order of the faults and the machines they hit."`
 	Faults  int           `default:"10" help:"How many faults there are."`
 	Only    []string      `placeholder:"NAME" help:"Only these faults."`
 	Hold    float64       `default:"1" help:"How long faults last, as a multiple of the usual time."`
 	Rate    float64       `default:"80" help:"Callbacks a second."`
-	Clients int           `default:"64" help:"Senders, each with a new connection for each request, as OSS has."`
+	Clients int           `default:"128" help:"Senders, each with a new connection for each request, as OSS has."`
 	OneURL  bool          `name:"one-url" help:"Give each callback one URL only, not both."`
 	Without string        `default:"nothing" enum:"nothing,barrier,synchronous,strict" help:"Which safeguard to take out: ${enum}. The drill then ends once callbacks are lost."`
 	Slowest time.Duration `default:"5s" help:"How long an answer may take. OSS waits five seconds."`
@@ -102,7 +109,8 @@ func (c config) build(ctx context.Context, dir string) error {
 
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
-	program := cli.Program{Name: "drill", Description: "Proves that nothing acknowledged is lost or doubled past one machine."}
+	program := cli.Program{Name: "drill", Description: "Proves that nothing acknowledged is lost or doubled past one machine.",
+		Vars: kong.Vars{"engine": "What receivers have besides PostgreSQL: a spool each, a replicated log for both, or nothing."}}
 	all := &commands{Run: config{arguments: args}}
 	return program.Run(ctx, all, args, env, std)
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Args[0] == initName:
 		reap()
-	case os.Args[0] == innerName, len(os.Args) > 1 && os.Args[1] == "delay":
+	case os.Args[0] == innerName, len(os.Args) > 1 && slices.Contains([]string{"delay", "nats"}, os.Args[1]):
 		cli.Main("drill", run)
 		os.Exit(0)
 	}
@@ -148,6 +148,7 @@ func TestReport(t *testing.T) {
 	for name, change := range map[string]func(r *report, o *outcome){
 		"unheard with one URL":      func(r *report, o *outcome) { r.OneURL, o.seen.Unheard = true, 1 },
 		"unheard with no fallback":  func(r *report, o *outcome) { r.Engine, o.seen.Unheard = engineNone, 1 },
+		"unheard with all away":     func(_ *report, o *outcome) { o.kind.away, o.seen.Unheard = true, 1 },
 		"unanswered, receiver gone": func(_ *report, o *outcome) { o.kind.receiver, o.seen.Unanswered = true, 1 },
 	} {
 		r := good()
@@ -161,7 +162,7 @@ func TestReport(t *testing.T) {
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	order := func(seed uint64, n int, names ...string) (chosen []string) {
-		kinds, err := choose(kinds(), names, n, rand.New(rand.NewPCG(seed, 0)))
+		kinds, err := choose(config{}.kinds(), names, n, rand.New(rand.NewPCG(seed, 0)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +171,7 @@ func TestChoose(t *testing.T) {
 		}
 		return chosen
 	}
-	all := len(kinds())
+	all := len(config{}.kinds())
 	if slices.Equal(order(1, all), order(2, all)) || !slices.Equal(order(3, all), order(3, all)) {
 		t.Error("the order does not follow from the seed")
 	}
@@ -184,7 +185,7 @@ func TestChoose(t *testing.T) {
 	if got := order(1, 3, "switchover"); !slices.Equal(got, []string{"switchover", "switchover", "switchover"}) {
 		t.Errorf("got %q", got)
 	}
-	if _, err := choose(kinds(), []string{"earthquake"}, 1, rand.New(rand.NewPCG(1, 0))); err == nil {
+	if _, err := choose(config{}.kinds(), []string{"earthquake"}, 1, rand.New(rand.NewPCG(1, 0))); err == nil {
 		t.Error("there is a fault earthquake")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -89,6 +90,9 @@ func (m *machine) start(user string, env []string, args ...string) (*exec.Cmd, e
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
+	if _, err := cmd.StdinPipe(); err != nil { // some programs end with it
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", args[0], m.name, err)
@@ -156,6 +160,21 @@ func (m *machine) processes(beginning string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// signalUser sends a signal to all processes of the machine that belong to a user.
+func (m *machine) signalUser(name string, signal syscall.Signal) error {
+	account, err := user.Lookup(name)
+	if err != nil {
+		return fmt.Errorf("find user: %w", err)
+	}
+	for _, pid := range m.processes("") {
+		var owner syscall.Stat_t
+		if syscall.Stat(fmt.Sprintf("/proc/%d", pid), &owner) == nil && strconv.Itoa(int(owner.Uid)) == account.Uid {
+			syscall.Kill(pid, signal)
+		}
+	}
+	return nil
 }
 
 // signal sends a signal to all processes of the machine whose command line begins so, and returns

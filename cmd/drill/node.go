@@ -20,16 +20,23 @@ type node struct {
 	nodes    []*node // all three
 	etcd     *exec.Cmd
 	patroni  *exec.Cmd
+	nats     *exec.Cmd // nil if there is no stream
 }
 
 // settings are what a cluster is bootstrapped with.
 type settings struct {
 	bin                 string // directory of PostgreSQL's programs
 	synchronous, strict bool
+	nats                string // the program of NATS servers; "" if there are none
 }
 
 // ensure starts what does not run, as the machine's own init would.
 func (n *node) ensure() error {
+	if n.settings.nats != "" {
+		if err := n.ensureNATS(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if !n.running(n.etcd) {
 		if n.etcd, err = n.start("", nil, n.etcdCommand()...); err != nil {

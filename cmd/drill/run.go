@@ -21,7 +21,7 @@ import (
 // run makes all faults under load and compares after each.
 func (w *world) run(ctx context.Context) (*report, error) {
 	random := rand.New(rand.NewPCG(w.Seed, 0))
-	chosen, err := choose(kinds(), w.Only, w.Faults, random)
+	chosen, err := choose(w.kinds(), w.Only, w.Faults, random)
 	if err != nil {
 		return nil, err
 	}

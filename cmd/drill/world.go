@@ -62,6 +62,9 @@ func (w *world) buildNodes(ctx context.Context) error {
 			return err
 		}
 		n := &node{machine: m, settings: settings{bin: postgres, synchronous: w.Without != "synchronous", strict: w.Without != "strict"}}
+		if w.streams() {
+			n.settings.nats = w.self
+		}
 		w.cluster.nodes = append(w.cluster.nodes, n)
 	}
 	for _, n := range w.cluster.nodes {
@@ -93,8 +96,11 @@ func (w *world) buildReceivers(ctx context.Context) error {
 		}
 		settings := []string{"UPCALL_DATABASE_URL=" + w.cluster.url(), "UPCALL_TOKEN_KEYS=" + loadgen.TokenKeys,
 			"UPCALL_TRUST_KEY_URLS=" + w.keys.KeyURL}
-		if w.Engine == engineSpool {
+		switch {
+		case w.Engine == engineSpool:
 			settings = append(settings, "UPCALL_SPOOL_DIR="+filepath.Join(m.dir, "spool"))
+		case w.streams():
+			settings = append(settings, w.streamSettings()...)
 		}
 		r := &receiver{machine: m, program: filepath.Join(w.dir, "receiver"), settings: settings}
 		w.receivers = append(w.receivers, r)
@@ -147,8 +153,11 @@ func (w *world) mend(ctx context.Context) (roles, error) {
 // drain waits until no callback waits in a fallback.
 func (w *world) drain(ctx context.Context) error {
 	metric := "upcall_spool_depth"
-	if w.Engine == engineNone {
+	switch {
+	case w.Engine == engineNone:
 		return nil
+	case w.streams():
+		metric = "upcall_stream_depth"
 	}
 	deadline := time.Now().Add(settle)
 	for {

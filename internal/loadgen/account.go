@@ -20,6 +20,9 @@ const (
 	// that it goes to all at once.
 	repeatChance = 0.05
 	bothChance   = 0.02
+	// connectTimeout is shorter than OSS's patience, so that a receiver that is cut off does not occupy all
+	// senders, and long for a busy machine.
+	connectTimeout = 3 * time.Second
 )
 
 // An Account sends callbacks as OSS does, and keeps how each was answered, so that it can be
@@ -104,7 +107,7 @@ func (a *Account) Deliver(i int, message []byte, random *rand.Rand, addrs ...str
 
 // Send sends callback i once and reports whether it was acknowledged.
 func (a *Account) Send(addr string, i int, message []byte) bool {
-	client := Client{Addr: addr, Closing: true, ConnectTimeout: time.Second, Timeout: a.Patience}
+	client := Client{Addr: addr, Closing: true, ConnectTimeout: min(connectTimeout, a.Patience), Timeout: a.Patience}
 	began := time.Now()
 	status, body, err := client.Send(message)
 	ended := time.Now()
