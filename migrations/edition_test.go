@@ -24,6 +24,7 @@ var editions = []string{
 	"d73e2996ed55a049",
 	"8ef6863e4958b8fe",
 	"761aea6cc6b7ced0",
+	"e06e997f35b22a15",
 }
 
 func TestEditionIsRaised(t *testing.T) {

@@ -10,6 +10,7 @@ func helpTexts() kong.Vars {
 		"content_md5":  "MD5 of the only content accepted.",
 		"crc64":        "Expected CRC-64 (ECMA-182) of the object, as a decimal number.",
 		"header":       "Another x-oss-* header, or one that OSS stores, such as Cache-Control. Repeatable.",
+		"key_prefix":   "What every key begins with, instead of --key. The uploader chooses the rest.",
 		"part_size":    "Size of each part except the last, 100 KB to 5 GB. By default it follows from the size.",
 		"parts":        "Maximum number of parts, up to 10000, if the size is unknown.",
 		"size":         "Exact size of the object, up to 48.8 TB. OSS then rejects parts of other sizes.",

@@ -14,6 +14,7 @@ func main() { cli.Main("issuer", run) }
 // commands is the command line.
 type commands struct {
 	Put       putCommand       `cmd:"" help:"Presign one upload: a PUT to OSS that ends in a callback."`
+	Form      formCommand      `cmd:"" help:"Sign a form with which a web page uploads to OSS."`
 	Multipart multipartCommand `cmd:"" help:"Create, complete or abort a multipart upload."`
 	Upload    uploadCommand    `cmd:"" help:"Upload files, large ones in parallel parts, and print their callbacks' results."`
 	Serve     serveCommand     `cmd:"" help:"Run the HTTP API that issues uploads to applications."`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -42,6 +43,7 @@ import (
 //
 // After each command the test uses what was printed, or written to a file that ends in .json,
 // as an uploader would:
+//   - JSON of issuer form or of the API: it posts exampleobject.txt with those fields;
 //   - JSON of issuer put or of the API: it sends exampleobject.txt with those headers twice. OSS rejects
 //     the second upload if overwriting is forbidden;
 //   - a manifest of issuer multipart create: it sends the parts;
@@ -51,7 +53,7 @@ import (
 // with the status 0.
 const (
 	uploadsPage    = "../../docs/uploads.md"
-	documented     = 54 // rows
+	documented     = 59 // rows
 	documentedKeys = "k1:hunter-0123456789abcdef"
 )
 
@@ -250,6 +252,13 @@ func (r *reader) upload(t *testing.T, command string, printed []byte) {
 		}
 		r.send(t, command, http.StatusOK, one.Method, one.URL, one.Headers, r.content)
 		r.send(t, command, again, one.Method, one.URL, one.Headers, r.content)
+	case bytes.Contains(printed, []byte(`"fields":{`)):
+		var form manifest.Form
+		if err := json.Unmarshal(printed, &form); err != nil {
+			t.Fatal(err)
+		}
+		body, kind := formBody(form.Fields, "exampleobject.txt", string(r.content))
+		r.send(t, command, http.StatusOK, form.Method, form.URL, map[string]string{"Content-Type": kind}, body)
 	case bytes.Contains(printed, []byte("\ncurl ")):
 		if out := runCurl(t, string(printed), string(r.content)); out != answer+"\n200\n" {
 			t.Errorf("%s\ncurl printed %q", command, out)

@@ -79,6 +79,13 @@ func (c *column) add(pointer any) {
 		if *v != nil {
 			wire = strconv.AppendUint(wire, **v, 10)
 		}
+	case *bool: // never null
+		var bit byte
+		if *v {
+			bit = 1
+		}
+		value(c, []byte{bit})
+		return
 	case *netip.Addr:
 		if v.IsValid() {
 			wire = v.WithZone("").AppendTo(wire) // inet has no zones

@@ -43,7 +43,8 @@ var supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads
 	OR object_key IS NULL
 ) THEN coalesce((
 	SELECT r.event_id FROM upcall.recovered_uploads r
-	WHERE r.upload_id = upload_events.upload_id AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C") AND ` + lesser + `
+	WHERE r.upload_id = upload_events.upload_id AND r.etag = upper(btrim(upload_events.etag, '"') COLLATE "C")
+		AND coalesce(r.object_key = upload_events.object_key, true) AND ` + lesser + `
 ), (
 	SELECT r.event_id FROM upcall.recovered_uploads r WHERE r.request_id = upload_events.request_id AND ` + lesser + `
 ), (
@@ -56,9 +57,10 @@ var supersedes = `CASE WHEN (SELECT EXISTS (SELECT FROM upcall.recovered_uploads
 )) END`
 
 // placed returns the column bucket or object_key of the object of an event. A callback that names none, as a template
-// of the operator's own may have it, is of the object that its upload was issued for.
+// of the operator's own may have it, is of the object that its upload was issued for; one of a form under a prefix
+// always names one.
 func placed(event, column string) string {
-	return fmt.Sprintf("coalesce(%[1]s.%[2]s, (SELECT i.%[2]s FROM upcall.issued_uploads i WHERE i.upload_id = %[1]s.upload_id))",
+	return fmt.Sprintf("coalesce(%[1]s.%[2]s, (SELECT i.%[2]s FROM upcall.issued_uploads i WHERE i.upload_id = %[1]s.upload_id AND NOT i.by_prefix))",
 		event, column)
 }
 

@@ -110,3 +110,53 @@ func TestChooseIssued(t *testing.T) {
 		t.Errorf("without a time: got %s, want the latest", got.ID)
 	}
 }
+
+// TestFindIssuedByPrefix finds uploads under a prefix, and prefers those to the key itself.
+func TestFindIssuedByPrefix(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t, Open)
+	l := newLedger(t, Config{Pool: pool})
+	of := func(key string, byPrefix bool) IssuedUpload {
+		u := smallUpload()
+		u.ID, u.Object, u.ByPrefix = uuid.New(), key, byPrefix
+		return u
+	}
+	under, deeper, exact, folder := of("a/", true), of("a/b/", true), of("a/b/c", false), of("a/b/", false)
+	issue(t, l, under, deeper, exact, folder, of("b/", true), of("a/b/c", true), of("a/b/c/", true))
+	ids := func(key string) (found map[uuid.UUID]bool) {
+		t.Helper()
+		all, err := FindIssued(t.Context(), pool, []StoredObject{{Object: Object{"demo", key}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = make(map[uuid.UUID]bool)
+		for _, u := range all {
+			if found[u.ID] = true; u.Object != key {
+				t.Errorf("%s: an upload of %s", key, u.Object)
+			}
+		}
+		return found
+	}
+	for key, want := range map[string][]IssuedUpload{
+		"a/b/c": {under, deeper, exact}, "a/b/": {under, folder}, "a/x": {under}, "a": {}, "ax": {}, "x/a/b": {},
+	} {
+		got := ids(key)
+		for _, u := range want {
+			if !got[u.ID] {
+				t.Errorf("%s: the upload to %s (by prefix %t) is missing", key, u.Object, u.ByPrefix)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %d uploads, want %d", key, len(got), len(want))
+		}
+	}
+	choose := func(used bool) uuid.UUID {
+		found := []FoundUpload{{IssuedUpload: deeper}, {IssuedUpload: exact, Used: used}}
+		found[0].Object, found[0].Used = "a/b/c", true
+		chosen, _ := ChooseIssued(found, Object{"demo", "a/b/c"}, time.Time{}, nil)
+		return chosen.ID
+	}
+	if choose(false) != exact.ID || choose(true) != deeper.ID {
+		t.Error("an unused upload to the key comes first, then one under a prefix, then a used one")
+	}
+}

@@ -49,11 +49,11 @@ func (u *Uploads) Get(ctx context.Context, id uuid.UUID) (IssuedStatus, error) {
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, u.pool, snapshot, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
-			SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, coalesce(u.content_type, ''), u.size,
-				u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), s.status, s.revoked_at
+			SELECT u.upload_id, u.issued_at, u.expires_at, u.bucket, u.object_key, u.by_prefix,
+				coalesce(u.content_type, ''), u.size, u.vars, coalesce(u.api_key_id, ''), coalesce(u.oss_upload_id, ''), s.status, s.revoked_at
 			FROM upcall.issued_uploads u JOIN upcall.upload_status s USING (upload_id)
 			WHERE upload_id = $1`, id).
-			Scan(&s.ID, &s.IssuedAt, &s.ExpiresAt, &s.Bucket, &s.Object, &s.ContentType, &s.Size,
+			Scan(&s.ID, &s.IssuedAt, &s.ExpiresAt, &s.Bucket, &s.Object, &s.ByPrefix, &s.ContentType, &s.Size,
 				&s.Vars, &s.APIKeyID, &s.OSSUploadID, &s.Status, (*zeronull.Timestamptz)(&s.RevokedAt))
 		if err != nil {
 			return err

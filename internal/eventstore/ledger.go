@@ -17,7 +17,8 @@ type IssuedUpload struct {
 	IssuedAt    time.Time // PostgreSQL keeps microseconds of both times
 	ExpiresAt   time.Time // OSS accepts no upload that begins later
 	Bucket      string
-	Object      string            // the full object key
+	Object      string            // the full object key, or its beginning
+	ByPrefix    bool              // the uploader chooses what follows Object, again and again until it expires
 	ContentType string            // the only one that OSS accepts; "" allows any
 	Size        *int64            // of the whole object, in bytes; nil if unknown
 	Vars        map[string]string // custom variables by name without "x:"
@@ -97,6 +98,7 @@ var issuedFields = []field[issuedRow]{
 	{name: "expires_at", pointer: func(u *issuedRow) any { return &u.ExpiresAt }},
 	{name: "bucket", pointer: func(u *issuedRow) any { return &u.Bucket }},
 	{name: "object_key", pointer: func(u *issuedRow) any { return &u.Object }},
+	{name: "by_prefix", pointer: func(u *issuedRow) any { return &u.ByPrefix }},
 	{name: "content_type", pointer: func(u *issuedRow) any { return &u.ContentType }},
 	{name: "size", pointer: func(u *issuedRow) any { return &u.Size }},
 	{name: "vars", pointer: func(u *issuedRow) any { return &u.vars }},

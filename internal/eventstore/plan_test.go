@@ -88,7 +88,7 @@ func planCall[T any](s statement, fields []field[T], given map[string][]uuid.UUI
 		array := typeOf(f.pointer(new(T))).array
 		constant := map[string]string{
 			"timestamptz[]": "'" + at.Format("2006-01-02 15:04:05Z07:00") + "'", "text[]": "'1'", "bigint[]": "1", "integer[]": "1",
-			"jsonb[]": "'{}'", "uuid[]": "NULL",
+			"jsonb[]": "'{}'", "uuid[]": "NULL", "boolean[]": "false",
 		}[array]
 		if f.name == "clock" {
 			constant = "now()"

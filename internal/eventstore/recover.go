@@ -26,7 +26,7 @@ const (
 
 // Recover records events of other sources than callbacks, at most about 1,000, in one short transaction, and
 // returns which of them are recorded now. Not recorded are: an event whose upload another event tells of, by
-// its upload and ETag or by its request id; one whose upload was revoked; and one that was received before what
+// its upload, object and ETag or by its request id; one whose upload was revoked; and one that was received before what
 // retention has dropped. Callers leave out what retention is about to drop, see [KeptSince].
 //
 // A listing does not say of which upload an object is, if several were issued for its key. So what it told is also
@@ -265,7 +265,8 @@ func newRecoveredRow(e *event.Event) (recoveredRow, error) {
 // same reports whether two events tell of the same upload.
 func (r *recoveredRow) same(other *recoveredRow) bool {
 	return r.ID == other.ID || r.shortID != "" && r.shortID == other.shortID ||
-		r.UploadID.Valid && r.UploadID == other.UploadID && r.plainETag != "" && r.plainETag == other.plainETag
+		r.UploadID.Valid && r.UploadID == other.UploadID && r.plainETag != "" && r.plainETag == other.plainETag &&
+			(r.Callback.Object == "" || other.Callback.Object == "" || r.Callback.Object == other.Callback.Object)
 }
 
 // recoveredFields are the columns of events and the other parameters.
@@ -324,9 +325,10 @@ var lookKind = kind[recoveredRow]{
 			SELECT id, CASE
 				WHEN EXISTS (SELECT FROM upcall.callback_ids c WHERE c.upload_id = coalesce(g.upload_id, `+noUpload+`) AND c.id = g.id)
 					OR EXISTS (SELECT FROM upcall.callback_ids c CROSS JOIN LATERAL (
-						SELECT etag, request_id FROM upcall.upload_events there
+						SELECT etag, request_id, object_key FROM upcall.upload_events there
 						WHERE there.received_at = c.received_at AND there.id = c.id OFFSET 0
-					) AS e WHERE c.upload_id = g.upload_id AND (`+plainETag+` = g.plain_etag OR e.request_id = g.short_id))
+					) AS e WHERE c.upload_id = g.upload_id
+						AND (`+plainETag+` = g.plain_etag AND coalesce(e.object_key = g.object_key, true) OR e.request_id = g.short_id))
 					OR EXISTS (SELECT FROM unread e WHERE e.request_id = g.short_id OR `+sameObject+`)
 					OR EXISTS (SELECT FROM upcall.recovered_uploads r WHERE r.request_id = g.short_id)
 					OR (g.source = 'reconcile' OR g.upload_id IS NULL) AND EXISTS (SELECT FROM upcall.recovered_uploads r
@@ -368,7 +370,8 @@ var recoveredKind = kind[recoveredRow]{
 			FROM unnest({id}, {received_at}, {bucket}, {object_key}, {upload_id}, {source}, {plain_etag}, {short_id})
 				AS g (id, received_at, bucket, object_key, upload_id, source, plain_etag, short_id)
 			WHERE NOT `+isRevoked+` AND NOT EXISTS (SELECT FROM recent e WHERE e.request_id = g.short_id
-				OR e.upload_id = g.upload_id AND e.plain_etag = g.plain_etag OR `+sameObject+`)
+				OR e.upload_id = g.upload_id AND e.plain_etag = g.plain_etag AND coalesce(e.object_key = g.object_key, true)
+				OR `+sameObject+`)
 			ON CONFLICT DO NOTHING
 			RETURNING id
 		), recorded AS (

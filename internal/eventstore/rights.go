@@ -95,12 +95,13 @@ func ReceiverRights() Rights {
 // IssuerRights returns those of issuer serve and of the commands that issue uploads.
 func IssuerRights() Rights {
 	return Rights{
-		"schema_migrations": {"SELECT"},
-		"issued_uploads":    {"SELECT", "INSERT"},
-		"revoked_uploads":   {"SELECT", "INSERT"},
-		"api_keys":          {"SELECT"},
-		"upload_events":     {"SELECT"},
-		"upload_status":     {"SELECT"},
+		"schema_migrations":   {"SELECT"},
+		"issued_uploads":      {"SELECT", "INSERT"},
+		"revoked_uploads":     {"SELECT", "INSERT"},
+		"api_keys":            {"SELECT"},
+		"upload_events":       {"SELECT"},
+		"upload_status":       {"SELECT"},
+		"repeatable_requests": {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	}
 }
 

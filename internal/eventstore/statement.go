@@ -74,6 +74,8 @@ func typeOf(pointer any) fieldType {
 		return fieldType{pgtype.Int8OID, "bigint[]", ""}
 	case **int32:
 		return fieldType{pgtype.Int4OID, "integer[]", ""}
+	case *bool:
+		return fieldType{pgtype.BoolOID, "boolean[]", ""}
 	case **uint64: // PostgreSQL has no unsigned type
 		return fieldType{pgtype.TextOID, "text[]", "::numeric"}
 	case *netip.Addr:

@@ -147,19 +147,16 @@ func (i *Issuer) prepareAs(
 		return row, oss.CallbackHeaders{}, nil
 	}
 	row.Vars = spec.Vars
-	draft, token := spec.draft(i.cfg.Tokens != nil), ""
-	if draft.withToken {
-		if token, err = i.mint(row, expires, draft); err != nil {
-			return row, oss.CallbackHeaders{}, err
-		}
-	}
-	callback, err = draft.encode(i.hosts, token)
+	callback, _, err = i.documents(row, expires, spec)
 	return row, callback, err
 }
 
 // mint returns the token of an upload with this callback.
 func (i *Issuer) mint(row eventstore.IssuedUpload, expires time.Duration, draft draft) (string, error) {
-	known := callbackspec.Values{"bucket": row.Bucket, "object": row.Object}
+	known := callbackspec.Values{"bucket": row.Bucket}
+	if !row.ByPrefix {
+		known["object"] = row.Object
+	}
 	if row.Size != nil {
 		known["size"] = strconv.FormatInt(*row.Size, 10)
 	}
@@ -169,7 +166,8 @@ func (i *Issuer) mint(row eventstore.IssuedUpload, expires time.Duration, draft 
 	}
 	token, err := i.cfg.Tokens.Mint(uploadtoken.Claims{
 		UploadID: row.ID, Expires: row.IssuedAt.Add(expires + TokenGrace),
-		Bucket: row.Bucket, Object: row.Object, ContentType: row.ContentType, Size: row.Size, Terms: uploadtoken.Terms(terms),
+		Bucket: row.Bucket, Object: row.Object, Prefix: row.ByPrefix, ContentType: row.ContentType, Size: row.Size,
+		Terms: uploadtoken.Terms(terms),
 	})
 	if errors.Is(err, uploadtoken.ErrTooLong) {
 		err = fault.New(callbackspec.ErrTemplate, "callbackBody",

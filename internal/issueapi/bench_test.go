@@ -77,7 +77,7 @@ func benchServer(b *testing.B, withLedger bool) (addr string, rows func() int, t
 	}
 	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
 	cfg := Config{
-		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Keys: fixedKeys{key},
+		Issuer: newIssuer(b, nil, nil), Ledger: noLedger{}, Repeats: noRepeats{}, Keys: fixedKeys{key},
 		Policies: parsePolicies(b, policies), Metrics: NewMetrics(),
 		Rate: 1e6, Burst: 1e6,
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),

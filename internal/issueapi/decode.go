@@ -32,6 +32,15 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
+// A form is the way in which an upload is sent.
+type form int
+
+const (
+	atOnce  form = iota // by one PUT
+	inParts             // of a multipart upload
+	asForm              // by a form of a web page
+)
+
 // An uploadRequest is what an application asks for.
 type uploadRequest struct {
 	policy.Request
@@ -41,10 +50,10 @@ type uploadRequest struct {
 // decodeUpload reads the body of a request strictly. It refuses misspelt or duplicate fields
 // and wrong types, because ignoring them could drop a limit that the application meant to set. The
 // error is a problem with all mistakes.
-func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
-	var r uploadRequest
+func decodeUpload(body []byte, of form) (uploadRequest, error) {
+	r := uploadRequest{Request: policy.Request{Form: of == asForm}}
 	d := &decoder{}
-	fields := uploadFields(&r, multipart, d)
+	fields := uploadFields(&r, of, d)
 	d.object(body, "", func(name string, raw json.RawMessage) {
 		into, ok := fields[name]
 		if !ok {
@@ -66,7 +75,7 @@ func decodeUpload(body []byte, multipart bool) (uploadRequest, error) {
 
 // uploadFields returns, for each field of a request, a function that reads its value into r
 // and returns what is wrong with it, or "".
-func uploadFields(r *uploadRequest, multipart bool, d *decoder) map[string]strictjson.Reader {
+func uploadFields(r *uploadRequest, of form, d *decoder) map[string]strictjson.Reader {
 	fields := map[string]strictjson.Reader{
 		"bucket":       strictjson.Text(&r.Bucket),
 		"key":          strictjson.Text(&r.Key),
@@ -74,15 +83,21 @@ func uploadFields(r *uploadRequest, multipart bool, d *decoder) map[string]stric
 		// A file name in a browser may be invalid Unicode; the policy replaces such characters.
 		"filename":     strictjson.AnyText(&r.Filename),
 		"content_type": strictjson.Text(&r.ContentType),
-		"size":         strictjson.Whole(&r.Size),
 		"expires_in":   durationInto(&r.Expires),
 		"vars": func(raw json.RawMessage) string {
 			d.vars(raw, &r.Vars) // notes each mistake itself
 			return ""
 		},
 	}
-	if multipart {
+	switch of {
+	case asForm:
+		fields["key_prefix"] = strictjson.Text(&r.KeyPrefix)
+		fields["min_size"], fields["max_size"] = strictjson.Whole(&r.MinSize), strictjson.Whole(&r.MaxSize)
+	case inParts:
 		fields["part_size"] = strictjson.Whole(&r.PartSize)
+		fallthrough
+	default:
+		fields["size"] = strictjson.Whole(&r.Size)
 	}
 	return fields
 }

@@ -55,7 +55,7 @@ func TestDescription(t *testing.T) {
 	if got.status != http.StatusOK || got.raw != string(openAPIDocument) || got.header.Get("Content-Type") != "application/yaml" {
 		t.Errorf("%d %v", got.status, got.header)
 	}
-	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
+	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Repeats: noRepeats{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
 		Metrics: NewMetrics(), Logger: discard})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestDescribedProblems(t *testing.T) {
 	var labels []string
 	for _, k := range []kind{
 		kindMalformed, kindUnauthenticated, kindPolicy, kindNotFound, kindMethod, kindTooLarge, kindMediaType, kindUnissuable,
-		kindRate, kindOSS, kindUnavailable,
+		kindRate, kindOSS, kindUnavailable, kindInProgress, kindReused,
 	} {
 		labels = append(labels, k.label)
 		if k.rule != "" && !slices.Contains(rules, any(k.rule)) {
@@ -87,10 +87,10 @@ func TestDescribedProblems(t *testing.T) {
 // TestExamples checks that the API accepts the examples in the description.
 func TestExamples(t *testing.T) {
 	t.Parallel()
-	for path, multipart := range map[string]bool{"/v1/uploads": false, "/v1/uploads/multipart": true} {
+	for path, of := range map[string]form{"/v1/uploads": atOnce, "/v1/uploads/multipart": inParts, "/v1/uploads/form": asForm} {
 		media := documentOf(t).Paths.Value(path).Post.RequestBody.Value.Content["application/json"]
 		text := marshal(t, media.Example)
-		if _, err := decodeUpload(text, multipart); err != nil || len(text) < 50 {
+		if _, err := decodeUpload(text, of); err != nil || len(text) < 50 {
 			t.Errorf("%s: %v in %s", path, err, text)
 		}
 	}
@@ -99,8 +99,8 @@ func TestExamples(t *testing.T) {
 // TestDescribedRequests checks that the API reads exactly the described fields.
 func TestDescribedRequests(t *testing.T) {
 	t.Parallel()
-	for name, multipart := range map[string]bool{"UploadRequest": false, "MultipartRequest": true} {
-		read := slices.Sorted(maps.Keys(uploadFields(&uploadRequest{}, multipart, &decoder{})))
+	for name, of := range map[string]form{"UploadRequest": atOnce, "MultipartRequest": inParts, "FormRequest": asForm} {
+		read := slices.Sorted(maps.Keys(uploadFields(&uploadRequest{}, of, &decoder{})))
 		described := slices.Sorted(maps.Keys(documentOf(t).Components.Schemas[name].Value.Properties))
 		if diff := cmp.Diff(read, described); diff != "" || len(read) < 8 {
 			t.Errorf("%s (-read +described):\n%s", name, diff)

@@ -99,6 +99,7 @@ func start(t testing.TB, change func(*Config)) *service {
 	s.photos, s.films = s.addKey(t, "web", "photos"), s.addKey(t, "app", "films")
 	cfg := Config{
 		Issuer: newIssuer(t, s.ledger, nil), CallbackHosts: callbackspec.AnyHost, Ledger: s.ledger, Keys: s.keys,
+		Repeats:  eventstore.NewRepeatables(pool),
 		Policies: parsePolicies(t, policies), Metrics: metrics, Rate: 1e6, Burst: 1e6, Logger: logger,
 	}
 	if change != nil {

@@ -37,6 +37,7 @@ import (
 type Issuer interface {
 	Issue(ctx context.Context, r issue.Request) (manifest.Upload, oss.ExpiryCause, error)
 	IssueMultipart(ctx context.Context, r issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error)
+	IssueForm(ctx context.Context, r issue.FormRequest) (manifest.Form, oss.ExpiryCause, error)
 }
 
 // A Ledger returns the status of the uploads that the Issuer entered in it. It is an
@@ -62,6 +63,8 @@ type Config struct {
 	CallbackHosts callbackspec.Hosts
 	// Ledger holds what the Issuer issued. Required.
 	Ledger Ledger
+	// Repeats keeps answers for requests with an Idempotency-Key. Required.
+	Repeats Repeats
 	// Keys are the API keys. Required.
 	Keys Keys
 	// Policies say what each key may do. Required.
@@ -106,8 +109,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	switch {
-	case cfg.Issuer == nil || cfg.Ledger == nil || cfg.Keys == nil || cfg.Policies == nil || cfg.Metrics == nil || cfg.Logger == nil:
-		return nil, errors.New("issueapi: Issuer, Ledger, Keys, Policies, Metrics and Logger are required")
+	case cfg.Issuer == nil || cfg.Ledger == nil || cfg.Repeats == nil || cfg.Keys == nil || cfg.Policies == nil || cfg.Metrics == nil || cfg.Logger == nil:
+		return nil, errors.New("issueapi: Issuer, Ledger, Repeats, Keys, Policies, Metrics and Logger are required")
 	case cfg.Rate < 0 || cfg.Burst < 1:
 		return nil, errors.New("issueapi: Rate and Burst must be positive")
 	}
@@ -123,11 +126,12 @@ func (s *Server) API() http.Handler {
 	engine := httpserver.NewEngine()
 	engine.HandleMethodNotAllowed = true
 	engine.Use(httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
-	engine.POST("/v1/uploads", s.authenticated(http.StatusCreated, s.postUpload))              // an application, before an upload
-	engine.POST("/v1/uploads/multipart", s.authenticated(http.StatusCreated, s.postMultipart)) // the same, before one in parts
-	engine.GET("/v1/uploads/:id", s.authenticated(http.StatusOK, s.getUpload))                 // the application that requested it
-	engine.DELETE("/v1/uploads/:id", s.authenticated(http.StatusOK, s.deleteUpload))           // the same
-	engine.GET("/openapi.yaml", s.openAPI)                                                     // the author of an application
+	engine.POST("/v1/uploads", s.authenticated(http.StatusCreated, s.repeatable(s.postUpload)))              // an application, before an upload
+	engine.POST("/v1/uploads/multipart", s.authenticated(http.StatusCreated, s.repeatable(s.postMultipart))) // the same, before one in parts
+	engine.POST("/v1/uploads/form", s.authenticated(http.StatusCreated, s.repeatable(s.postForm)))           // the same, before one by a web page's form
+	engine.GET("/v1/uploads/:id", s.authenticated(http.StatusOK, s.getUpload))                               // the application that requested it
+	engine.DELETE("/v1/uploads/:id", s.authenticated(http.StatusOK, s.deleteUpload))                         // the same
+	engine.GET("/openapi.yaml", s.openAPI)                                                                   // the author of an application
 	engine.NoMethod(func(c *gin.Context) { refuse(c, problemOf(kindMethod, "see the Allow header")) })
 	engine.NoRoute(func(c *gin.Context) { refuse(c, problemOf(kindNotFound, "there is nothing at this path")) })
 	if s.cfg.Page != nil {

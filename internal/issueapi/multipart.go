@@ -19,7 +19,7 @@ type issuedMultipart struct {
 // postMultipart issues one multipart upload. It checks everything before it asks OSS to
 // initiate the upload.
 func (s *Server) postMultipart(ctx context.Context, c *gin.Context, who *caller) (any, error) {
-	r, grant, violations, err := s.apply(c.Request, who, true)
+	r, grant, violations, err := s.apply(c.Request, who, inParts)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,6 @@
 package issueapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"log/slog"
 	"strconv"
 	"time"
@@ -88,16 +86,14 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 
 // writeJSON marshals the answer completely before it writes it.
 func writeJSON(c *gin.Context, status int, contentType string, answer any) {
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // URLs are full of ampersands
-	if err := enc.Encode(answer); err != nil {
+	body, err := marshalAnswer(answer)
+	if err != nil {
 		panic("issueapi: answers always marshal: " + err.Error())
 	}
 	header := c.Writer.Header()
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	// Until it expires, a presigned URL is as sensitive as a password: no cache may keep it.
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	c.Data(status, contentType, body.Bytes())
+	c.Data(status, contentType, body)
 }

@@ -151,7 +151,7 @@ func ossRules(err error) []policy.Violation {
 		// Expired credentials are for the operator to fix, not for the caller.
 		if f.Field != "" && !errors.Is(f, oss.ErrCredentials) {
 			fix := f.Fix
-			if errors.Is(f, oss.ErrContentLength) {
+			if errors.Is(f, oss.ErrContentLength) && f.Field == "content-length" {
 				fix += ": POST /v1/uploads/multipart"
 			}
 			rules = append(rules, policy.Violation{Rule: ruleOSS, Field: requestField(f.Field), Detail: f.Problem + "; " + fix})
@@ -171,6 +171,7 @@ func requestField(field string) string {
 // requestFields are the fields that have another name in the API than in the packages below.
 var requestFields = map[string]string{
 	"content-length": "size", "content-type": "content_type", "expires": "expires_in", "part-size": "part_size", "callback-var": "vars",
+	"key-prefix": "key_prefix", "min-size": "min_size", "max-size": "max_size",
 }
 
 // refuse answers with a problem.

@@ -255,8 +255,8 @@ func FuzzDecodeUpload(f *testing.F) {
 	}
 	set := parsePolicies(f, policies)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, multipart := range []bool{false, true} {
-			r, err := decodeUpload(body, multipart)
+		for _, of := range []form{atOnce, inParts, asForm} {
+			r, err := decodeUpload(body, of)
 			if err != nil {
 				p := asProblem(err)
 				if p.kind != kindMalformed || len(p.errors) == 0 || p.cause != nil {
@@ -265,7 +265,7 @@ func FuzzDecodeUpload(f *testing.F) {
 				continue
 			}
 			if strings.ContainsRune(r.Key+r.Bucket+r.ContentType, '\ufffd') || r.Expires != nil && *r.Expires <= 0 ||
-				r.PartSize != nil && *r.PartSize < 1 {
+				r.PartSize != nil && *r.PartSize < 1 || r.Form != (of == asForm) {
 				t.Errorf("%q: %+v", body, r)
 			}
 			r.APIKeyID = "web"

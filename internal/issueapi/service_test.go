@@ -169,6 +169,9 @@ type cannedIssuer struct{ err error }
 func (i cannedIssuer) Issue(context.Context, issue.Request) (manifest.Upload, oss.ExpiryCause, error) {
 	return manifest.Upload{}, 0, i.err
 }
+func (i cannedIssuer) IssueForm(context.Context, issue.FormRequest) (manifest.Form, oss.ExpiryCause, error) {
+	return manifest.Form{}, 0, i.err
+}
 func (i cannedIssuer) IssueMultipart(context.Context, issue.MultipartRequest) (manifest.Multipart, oss.ExpiryCause, error) {
 	return manifest.Multipart{}, 0, i.err
 }
@@ -204,7 +207,7 @@ func TestManifestsAtOnce(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	keys := endingKeys{fixedKeys{{ID: "app", Policy: "films", Hash: hash[:]}}, cancel}
-	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: keys, Policies: parsePolicies(t, policies),
+	server, err := New(Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Repeats: noRepeats{}, Keys: keys, Policies: parsePolicies(t, policies),
 		Metrics: NewMetrics(), Logger: discard})
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +239,7 @@ func (k endingKeys) List(ctx context.Context) ([]eventstore.APIKey, error) {
 
 func TestNewRejections(t *testing.T) {
 	t.Parallel()
-	good := Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
+	good := Config{Issuer: cannedIssuer{}, Ledger: noLedger{}, Repeats: noRepeats{}, Keys: fixedKeys{}, Policies: parsePolicies(t, policies),
 		Metrics: NewMetrics(), Logger: discard}
 	for name, change := range map[string]func(*Config){
 		"Issuer": func(c *Config) { c.Issuer = nil }, "Ledger": func(c *Config) { c.Ledger = nil },
@@ -263,3 +266,6 @@ func TestLargeFileIsToldOfParts(t *testing.T) {
 		t.Errorf("%d: %s", got.status, got.raw)
 	}
 }
+
+// noRepeats keeps nothing.
+type noRepeats struct{ Repeats }

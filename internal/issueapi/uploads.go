@@ -60,7 +60,7 @@ type issuedUpload struct {
 
 // postUpload issues one upload.
 func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (any, error) {
-	_, grant, violations, err := s.apply(c.Request, who, false)
+	_, grant, violations, err := s.apply(c.Request, who, atOnce)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +76,12 @@ func (s *Server) postUpload(ctx context.Context, c *gin.Context, who *caller) (a
 }
 
 // apply reads a request and checks it against the policy of the key.
-func (s *Server) apply(request *http.Request, who *caller, multipart bool) (uploadRequest, policy.Grant, []policy.Violation, error) {
+func (s *Server) apply(request *http.Request, who *caller, of form) (uploadRequest, policy.Grant, []policy.Violation, error) {
 	body, err := readBody(request)
 	if err != nil {
 		return uploadRequest{}, policy.Grant{}, nil, err
 	}
-	r, err := decodeUpload(body, multipart)
+	r, err := decodeUpload(body, of)
 	if err != nil {
 		return r, policy.Grant{}, nil, err
 	}
@@ -149,6 +149,7 @@ type uploadState struct {
 	Status    eventstore.Status `json:"status"`
 	Bucket    string            `json:"bucket"`
 	Key       string            `json:"key"`
+	ByPrefix  bool              `json:"by_prefix"`
 	IssuedAt  time.Time         `json:"issued_at"`
 	ExpiresAt time.Time         `json:"expires_at"`
 	RevokedAt *time.Time        `json:"revoked_at"`
@@ -179,8 +180,9 @@ func (e *uploadEvent) MarshalJSON() ([]byte, error) {
 
 func newUploadState(s eventstore.IssuedStatus) uploadState {
 	state := uploadState{
-		UploadID: s.ID, Status: s.Status, Bucket: s.Bucket, Key: s.Object, IssuedAt: s.IssuedAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
-		Event: (*uploadEvent)(s.Event),
+		UploadID: s.ID, Status: s.Status, Bucket: s.Bucket, Key: s.Object, ByPrefix: s.ByPrefix, IssuedAt: s.IssuedAt.UTC(),
+		ExpiresAt: s.ExpiresAt.UTC(),
+		Event:     (*uploadEvent)(s.Event),
 	}
 	if !s.RevokedAt.IsZero() {
 		state.RevokedAt = new(s.RevokedAt.UTC())

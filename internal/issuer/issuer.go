@@ -109,6 +109,7 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	}
 	server, err := issueapi.New(issueapi.Config{
 		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: eventstore.NewUploads(pool),
+		Repeats:  eventstore.NewRepeatables(pool),
 		Keys:     eventstore.NewAPIKeys(pool),
 		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage, Proxies: cfg.Proxies,
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,

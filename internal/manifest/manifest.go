@@ -97,6 +97,26 @@ func (m *Multipart) Lists() []PresignedRequest {
 	return append([]PresignedRequest{m.ListParts}, m.ListPartsNext...)
 }
 
+// A Form is an upload by an HTML form. Its JSON is what `issuer form` prints.
+type Form struct {
+	ID        uuid.UUID `json:"upload_id"`
+	Bucket    string    `json:"bucket"`
+	Key       string    `json:"key,omitempty"`        // either the object key
+	KeyPrefix string    `json:"key_prefix,omitempty"` // or what every key begins with; the file's name follows
+	Method    string    `json:"method"`
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expires_at"` // RFC 3339, UTC, whole seconds
+	MinSize   int64     `json:"min_size"`   // bytes that OSS accepts
+	MaxSize   int64     `json:"max_size"`
+
+	// Fields are all that is to be sent before the file, which is the last field and has the name file.
+	Fields map[string]string `json:"fields"`
+
+	// Callback and CallbackVar are as in [Upload].
+	Callback    json.RawMessage `json:"callback"`
+	CallbackVar json.RawMessage `json:"callback_var"`
+}
+
 // CallbackDocuments returns Callback and CallbackVar, ready to be sent again. The error wraps
 // ErrManifest.
 func (m *Multipart) CallbackDocuments() (callback, vars callbackspec.Document, err error) {

@@ -55,12 +55,15 @@ func parse(text []byte) (m Manifest, err error) {
 	var kind struct {
 		URL   *anything `json:"url"`
 		Parts *anything `json:"parts"`
+		Form  *anything `json:"fields"`
 	}
 	if err := json.Unmarshal(text, &kind); err != nil {
 		return m, badManifest("it is neither a URL nor a JSON object; " +
 			"give the JSON of `issuer put --format json` or `issuer multipart create`")
 	}
 	switch {
+	case kind.Form != nil:
+		return m, badManifest("it is a form, which a web page sends; give the JSON of `issuer put --format json` or `issuer multipart create`")
 	case kind.URL != nil && kind.Parts != nil:
 		return m, badManifest("it has both a url and parts; give one upload")
 	case kind.URL != nil:

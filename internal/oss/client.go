@@ -50,6 +50,7 @@ type Client struct {
 	sdk    *sdk.Client
 	source Source
 	host   string
+	region string
 
 	// plain is sdk for requests without any of additionalHeaders, which most are: the SDK
 	// spends a twentieth of its time looking for those.
@@ -88,7 +89,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	full := sdk.NewClient(c)
 	c.AdditionalHeaders = nil
-	return &Client{sdk: full, plain: sdk.NewClient(c), source: source, host: cfg.Host()}, nil
+	return &Client{sdk: full, plain: sdk.NewClient(c), source: source, host: cfg.Host(), region: cfg.Region}, nil
 }
 
 // Refresh takes fresh credentials from where they come from, if that has others. OSS may refuse

@@ -125,3 +125,49 @@ func FuzzFaults(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPolicyHolds: a policy is either refused with an answer of OSS, or limits the form: every condition in it is one that is
+// checked, so that none is passed over because it was not understood.
+func FuzzPolicyHolds(f *testing.F) {
+	for _, seed := range []string{
+		`{"expiration":"2026-11-28T00:00:00.000Z","conditions":[{"bucket":"demo"},["eq","$key","a"],["content-length-range",0,5]]}`,
+		`{"expiration":"2026-11-28T00:00:00Z","conditions":[["starts-with","$key","a/"],["in","$content-type",["a","b"]]]}`,
+		`{"expiration":"2026-11-28T00:00:00Z","conditions":[["not-in","$cache-control",["no-cache"]],["EQ","$X:Var","1"]]}`,
+		`{"expiration":"2026-11-28T00:00:00Z","conditions":[["eq","$key"]]}`, `{"expiration":1,"conditions":2}`, `[]`, `{}`, `{"conditions":[[]]}`,
+		`{"expiration":"2026-11-28T00:00:00Z","conditions":[["content-length-range",9223372036854775807,0]]}`,
+		`{"expiration":"2026-11-28T00:00:00Z","conditions":[["content-length-range",-1,"5"],{"a":"b","c":"d"},{"a":1},3,null]}`,
+	} {
+		f.Add(seed)
+	}
+	now := time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, document string) {
+		p, err := parsePolicy(base64.StdEncoding.EncodeToString([]byte(document)))
+		if err != nil {
+			if e := asAPIError(err); e == errInternal {
+				t.Fatalf("%q: not an answer: %v", document, err)
+			}
+			return
+		}
+		var read struct{ Conditions []json.RawMessage }
+		if err := json.Unmarshal([]byte(document), &read); err != nil || len(read.Conditions) < len(p.conditions) {
+			t.Fatalf("%q has %d conditions, and %d were read (%v)", document, len(read.Conditions), len(p.conditions), err)
+		}
+		if p.minSize < 0 {
+			t.Fatalf("%q: at least %d bytes", document, p.minSize)
+		}
+		// What no form can have is refused, unless a condition is about what must not be.
+		form := formFields{}
+		for _, c := range p.conditions {
+			if c.operator != "not-in" {
+				form[c.field] = "\x00 is in no condition" + document
+			}
+		}
+		if err := p.check("\x00 is in no condition"+document, form, now); err == nil && len(form) > 0 {
+			for _, c := range p.conditions {
+				if c.operator != "not-in" && !(c.operator == "starts-with" && c.values[0] == "") {
+					t.Fatalf("%q: a form that says something else is accepted", document)
+				}
+			}
+		}
+	})
+}

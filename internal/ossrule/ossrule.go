@@ -4,6 +4,7 @@ package ossrule
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -91,6 +92,37 @@ func CheckBucket(name string) error {
 		return bad("OSS allows 3 to 63", "has %d characters", len(name))
 	case strings.Trim(name, "-") != name:
 		return bad("start and end with a letter or digit", "starts or ends with a hyphen")
+	}
+	return nil
+}
+
+// MaxFolders is how many folders a prefix may name. The ledger is searched for each of them, so there must be a limit.
+const MaxFolders = 16
+
+// maxPrefix leaves a key enough bytes for the name of a file.
+const maxPrefix = maxKey - 255
+
+// CheckPrefix returns a [fault.Fault] if text cannot be the beginning of keys of a form. It is a folder, so that no
+// prefix is also that of a neighbor: user1 would also be the beginning of user10/cat.jpg.
+func CheckPrefix(text string) error {
+	bad := func(fix, problem string, args ...any) error {
+		return fault.New(ErrKey, "key-prefix", fix, problem, args...)
+	}
+	switch {
+	case text == "":
+		return bad("give a folder, such as photos/42/", "is empty")
+	case !strings.HasSuffix(text, "/"):
+		return bad("write "+fault.Short(text)+"/", "does not end with a slash")
+	case len(text) > maxPrefix:
+		return bad(fmt.Sprintf("give at most %d, which leaves room for a file name", maxPrefix), "has %d bytes", len(text))
+	case strings.Count(text, "/") > MaxFolders:
+		return bad(fmt.Sprintf("give at most %d", MaxFolders), "has %d folders", strings.Count(text, "/"))
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return bad("give it in UTF-8", "is not UTF-8, or holds a NUL")
+	case text[0] == '/' || text[0] == '\\':
+		return bad("leave it out: keys have no leading separator", "starts with %q", text[0])
+	case strings.Contains(text, "${"):
+		return bad("leave it out: OSS would fill in the file's name", "holds ${")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // key returns the object key: the one that the application chose under one of the
@@ -21,6 +22,8 @@ import (
 func (c *check) key() string {
 	r := &c.request
 	switch {
+	case r.KeyPrefix != "":
+		return c.prefix()
 	case r.Key != "" && r.KeyTemplate != "":
 		c.violate(RuleKey, "key_template", "is given together with key; leave one out")
 		return r.Key
@@ -40,6 +43,25 @@ func (c *check) key() string {
 	c.violate(RuleKey, "key", "is missing; the policy has no template to make one from, so give a key under %s",
 		orNone(c.policy.KeyPrefixes))
 	return ""
+}
+
+// prefix returns what the keys of a form begin with. Whoever has the form may write any key under it, also over what others
+// have uploaded there, and again until it expires.
+func (c *check) prefix() string {
+	prefix := c.request.KeyPrefix
+	if c.request.Key != "" || c.request.KeyTemplate != "" {
+		c.violate(RuleKey, "key_prefix", "is given together with key or key_template; leave one out")
+		return prefix
+	}
+	if err := plain(ossrule.CheckPrefix(prefix)); err != nil {
+		c.violate(RuleKey, "key_prefix", "%s %s", fault.Quote(prefix), err)
+	} else if err := checkShape(strings.TrimSuffix(prefix, "/")); err != nil {
+		c.violate(RuleKey, "key_prefix", "%s %s", fault.Quote(prefix), err)
+	} else if !c.underPrefix(prefix + "x") {
+		c.violate(RuleKeyPrefixes, "key_prefix", "%s is under none of the policy's prefixes: %s",
+			fault.Quote(prefix), orNone(c.policy.KeyPrefixes))
+	}
+	return prefix
 }
 
 // chosenTemplate expands the template that the request names: one of the policy's, or one

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"upcall/internal/fault"
+	"upcall/internal/ossrule"
 )
 
 // The rules that a request may break: fields of the policy, and RuleKey.
@@ -77,6 +78,11 @@ type Request struct {
 	Size        *int64         // bytes
 	Expires     *time.Duration // of the URL
 	Vars        map[string]string
+
+	// Form asks for a form instead of a URL. It has no Size, but limits, and the key may be left to the uploader.
+	Form             bool
+	KeyPrefix        string // of all keys, instead of Key and KeyTemplate
+	MinSize, MaxSize *int64 // bytes; nil is 0, and the policy's
 }
 
 // A Grant is what a request gets.
@@ -88,6 +94,10 @@ type Grant struct {
 	Expires      time.Duration
 	CallbackURLs []string
 	Vars         map[string]string
+
+	// Of forms:
+	ByPrefix         bool // Key is only the beginning
+	MinSize, MaxSize int64
 }
 
 // A Violation is one broken rule, as the issuer's API shows it.
@@ -109,7 +119,9 @@ func (p *Policy) Apply(r Request, now time.Time) (Grant, []Violation) {
 		Expires:      c.expires(),
 		CallbackURLs: p.CallbackURLs,
 		Vars:         r.Vars,
+		ByPrefix:     r.KeyPrefix != "",
 	}
+	grant.MinSize, grant.MaxSize = c.sizes()
 	c.vars()
 	return grant, c.violations
 }
@@ -177,6 +189,9 @@ func (c *check) contentType() string {
 // what an uploader sends.
 func (c *check) size() int64 {
 	size := c.request.Size
+	if c.request.Form {
+		return 0
+	}
 	if size == nil {
 		c.violate(RuleMaxSize, "size", "is missing; give the exact size in bytes, at most %d", c.policy.MaxSize)
 		return 0
@@ -188,6 +203,33 @@ func (c *check) size() int64 {
 		c.violate(RuleMaxSize, "size", "%d is over the policy's %d bytes", *size, c.policy.MaxSize)
 	}
 	return *size
+}
+
+// sizes are the limits of a form, which OSS keeps: a form can fix a range where a URL fixes the size.
+func (c *check) sizes() (least, most int64) {
+	if !c.request.Form {
+		return 0, 0
+	}
+	most = min(c.policy.MaxSize, ossrule.MaxPut)
+	if c.request.MinSize != nil {
+		least = *c.request.MinSize
+	}
+	if c.request.MaxSize != nil {
+		most = *c.request.MaxSize
+	}
+	switch {
+	case least < 0:
+		c.violate(RuleMaxSize, "min_size", "%d is not a size; give bytes, at most %d", least, c.policy.MaxSize)
+	case least > c.policy.MaxSize:
+		c.violate(RuleMaxSize, "min_size", "%d is over the policy's %d bytes", least, c.policy.MaxSize)
+	}
+	switch {
+	case most < least:
+		c.violate(RuleMaxSize, "max_size", "%d is less than min_size", most)
+	case most > c.policy.MaxSize:
+		c.violate(RuleMaxSize, "max_size", "%d is over the policy's %d bytes", most, c.policy.MaxSize)
+	}
+	return least, most
 }
 
 // expires limits how long a leaked URL can be used.

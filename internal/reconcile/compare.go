@@ -182,12 +182,13 @@ func (r *run) issued(ctx context.Context, objects []object) ([]judgement, error)
 	judged := make([]judgement, len(objects))
 	var numbers []int32
 	var ids []uuid.UUID
-	var etags []string
+	var etags, keys []string
 	for i, o := range objects {
 		judged[i].object = o
 		for _, u := range byKey[o.key] {
 			if u.Used {
 				numbers, ids, etags = append(numbers, int32(i)), append(ids, u.ID), append(etags, o.etag)
+				keys = append(keys, o.key)
 			}
 		}
 		chosen, _ := eventstore.ChooseIssued(byKey[o.key], places[i].Object, o.modified, o.size)
@@ -197,14 +198,16 @@ func (r *run) issued(ctx context.Context, objects []object) ([]judgement, error)
 		return judged, nil
 	}
 	_, err = eventstore.Exec(ctx, r.Pool, "upcall_reconcile_told", `
-		SELECT DISTINCT g.number FROM unnest($1::int[], $2::uuid[], $3::text[]) AS g (number, upload_id, etag)
+		SELECT DISTINCT g.number FROM unnest($1::int[], $2::uuid[], $3::text[], $4::text[])
+			AS g (number, upload_id, etag, object_key)
 		CROSS JOIN LATERAL (SELECT FROM upcall.upload_events e WHERE e.upload_id = g.upload_id
+			AND coalesce(e.object_key = g.object_key, true)
 			AND (g.etag = '' OR e.etag IS NULL OR upper(btrim(e.etag, '"') COLLATE "C") = g.etag) LIMIT 1) AS told`,
 		func(rows pgx.Rows) error {
 			var number int32
 			_, err := pgx.ForEachRow(rows, []any{&number}, func() error { judged[number].told = true; return nil })
 			return err
-		}, numbers, ids, etags)
+		}, numbers, ids, etags, keys)
 	if err != nil {
 		return nil, fmt.Errorf("look for events: %w", eventstore.Unavailable(err))
 	}

@@ -9,7 +9,7 @@ import (
 // placeOf is the object of an event of some upload, ETag and request id that names none: what its upload was issued
 // for, else that of the recovered upload that it supersedes, see the same in package eventstore.
 const placeOf = `
-	SELECT i.bucket, i.object_key FROM upcall.issued_uploads i WHERE i.upload_id = e.upload_id
+	SELECT i.bucket, i.object_key FROM upcall.issued_uploads i WHERE i.upload_id = e.upload_id AND NOT i.by_prefix
 	UNION ALL
 	SELECT r.bucket, r.object_key FROM upcall.recovered_uploads r
 	WHERE r.upload_id = e.upload_id AND r.etag = upper(btrim(e.etag, '"') COLLATE "C")

@@ -60,9 +60,22 @@ func (w *work) end(dst []byte, size int) []byte {
 	return append(dst, w.sum[:size]...)
 }
 
+// keyPurpose is that of the tag over the object key, or over its beginning. They differ, because whoever may upload to
+// the key photos/ must not be able to upload to photos/cat.jpg, nor the other way round.
+func keyPurpose(prefix bool) string {
+	if prefix {
+		return "prefix"
+	}
+	return "key"
+}
+
 // whole appends the tag over all of a callback.
-func (w *work) whole(dst []byte, bucket, object, media string, vars, rest, query []byte) []byte {
-	w.start("whole").text(bucket).text(object).text(media)
+func (w *work) whole(dst []byte, prefix bool, bucket, object, media string, vars, rest, query []byte) []byte {
+	purpose := "whole"
+	if prefix {
+		purpose = "whole prefix"
+	}
+	w.start(purpose).text(bucket).text(object).text(media)
 	return w.bytes(vars).bytes(rest).bytes(query).end(dst, tagLen)
 }
 

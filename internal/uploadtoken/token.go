@@ -8,7 +8,7 @@
 // A token is
 //
 //	kid ".2." base64url( head | tags )
-//	head = upload id [16] | expiry [5] | flags [1] | size [6] | shape
+//	head = upload id [16] | expiry [5] | flags [1] | size [6] | prefix length [2] | shape
 //	tags = token | bucket | key | vars | rest | whole | type, each [12] | queries, each [8]
 //
 // where the expiry is in seconds since 1970, big endian like the size. The size and the
@@ -17,7 +17,8 @@
 // the beginning of an HMAC-SHA-256 under the secret that kid names, over the key id, the
 // head and what the tag is for:
 //
-//   - bucket, key: where the upload goes;
+//   - bucket, key: where the upload goes. A token over a prefix of the key has a tag of another
+//     purpose in the place of the key's, and in that of the whole: neither reads as the other;
 //   - vars: the custom variables with their values;
 //   - rest: whatever else the template fixes, and the query if all callback URLs have the same;
 //   - type: the media type;
@@ -53,6 +54,7 @@ const (
 	idLen     = 16
 	expiryLen = 5
 	sizeLen   = 6
+	prefixLen = 2
 	tagLen    = 12
 	queryLen  = 8
 )
@@ -73,7 +75,8 @@ const (
 	hasSize    = 1 << 0
 	hasType    = 1 << 1
 	queryShift = 2 // three bits: how many queries follow
-	knownFlags = hasSize | hasType | 7<<queryShift
+	hasPrefix  = 1 << 5
+	knownFlags = hasSize | hasType | 7<<queryShift | hasPrefix
 )
 
 const version2 = "2."
@@ -111,7 +114,8 @@ type Claims struct {
 	UploadID    [16]byte  // a UUID
 	Expires     time.Time // whole seconds; the token is valid until then
 	Bucket      string
-	Object      string // the full object key
+	Object      string // the full object key, or its beginning
+	Prefix      bool   // the uploader chooses what follows Object, at least one byte. Receivers before it refuse such a token
 	ContentType string // "" leaves it open; parameters do not count
 	Size        *int64 // bytes, below 2^48; nil leaves it open
 	Terms
@@ -164,6 +168,8 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 		return "", fmt.Errorf("mint upload token: expiry %s is out of range", c.Expires.UTC().Format(time.RFC3339))
 	case c.Size != nil && (*c.Size < 0 || *c.Size >= 1<<(8*sizeLen)):
 		return "", fmt.Errorf("mint upload token: size %d is out of range", *c.Size)
+	case c.Prefix && len(c.Object) >= 1<<(8*prefixLen):
+		return "", fmt.Errorf("mint upload token: a prefix of %d bytes is too long", len(c.Object))
 	case len(c.Queries) > MaxQueries:
 		return "", fmt.Errorf("mint upload token: %d queries are too many", len(c.Queries))
 	}
@@ -185,6 +191,10 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 		flags |= hasSize
 		blob = appendUint(blob, uint64(*c.Size), sizeLen)
 	}
+	if c.Prefix {
+		flags |= hasPrefix
+		blob = appendUint(blob, uint64(len(c.Object)), prefixLen)
+	}
 	if media != "" {
 		flags |= hasType
 	}
@@ -196,10 +206,10 @@ func (k *Keyring) Mint(c Claims) (string, error) {
 	defer key.works.Put(w)
 	blob = w.start("token").end(blob, tagLen)
 	blob = w.start("bucket").text(c.Bucket).end(blob, tagLen)
-	blob = w.start("key").text(c.Object).end(blob, tagLen)
+	blob = w.start(keyPurpose(c.Prefix)).text(c.Object).end(blob, tagLen)
 	blob = w.start("vars").bytes(c.Vars).end(blob, tagLen)
 	blob = w.start("rest").bytes(c.Rest).bytes(query).end(blob, tagLen)
-	blob = w.whole(blob, c.Bucket, c.Object, media, c.Vars, c.Rest, query)
+	blob = w.whole(blob, c.Prefix, c.Bucket, c.Object, media, c.Vars, c.Rest, query)
 	if media != "" {
 		blob = w.start("type").text(media).end(blob, tagLen)
 	}
@@ -278,7 +288,10 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 	if flags&hasType != 0 {
 		tags += tagLen
 	}
-	queries := int(flags>>queryShift) * queryLen
+	if flags&hasPrefix != 0 {
+		shape += prefixLen
+	}
+	queries := int(flags>>queryShift&7) * queryLen
 	if n < shape+tags+queries {
 		return start, ErrForged
 	}
@@ -296,20 +309,28 @@ func (k *key) check2(encoded string, c Callback) (start head, err error) {
 	if queries > 0 {
 		query = nil
 	}
-	otherSize := flags&hasSize != 0 && c.Size != nil && uint64(*c.Size) != uintOf(head[len(start)+1:shape])
+	prefix, object, otherKey := flags&hasPrefix != 0, c.Object, false
+	if prefix {
+		length := int(uintOf(head[shape-prefixLen : shape]))
+		// Of the prefix alone nothing would be the uploader's, and without a key nothing would be of the prefix.
+		otherKey = len(object) <= length
+		object = object[:min(length, len(object))]
+	}
+	otherSize := flags&hasSize != 0 && c.Size != nil && uint64(*c.Size) != uintOf(head[len(start)+1:][:sizeLen])
 	w := k.work(domain2, head)
 	defer k.works.Put(w)
 	var space [tagLen]byte
 	want := space[:0]
 	// hmac.Equal takes the same time wherever the first difference is, so that a
 	// forger cannot find a tag byte by byte.
-	if c.Notified || !hmac.Equal(tag(wholeTag), w.whole(want, c.Bucket, c.Object, media, vars, others, query)) {
+	whole := hmac.Equal(tag(wholeTag), w.whole(want, prefix, c.Bucket, object, media, vars, others, query))
+	if c.Notified || otherKey || !whole {
 		switch {
 		case !hmac.Equal(tag(tokenTag), w.start("token").end(want, tagLen)):
 			return start, ErrForged
 		case c.Bucket != "" && !hmac.Equal(tag(bucketTag), w.start("bucket").text(c.Bucket).end(want, tagLen)):
 			return start, ErrForeignBucket
-		case c.Object != "" && !hmac.Equal(tag(keyTag), w.start("key").text(c.Object).end(want, tagLen)):
+		case otherKey, object != "" && !hmac.Equal(tag(keyTag), w.start(keyPurpose(prefix)).text(object).end(want, tagLen)):
 			return start, ErrForeignKey
 		case flags&hasType != 0 && c.MimeType != "" && !hmac.Equal(tag(typeTag), w.start("type").text(media).end(want, tagLen)):
 			return start, ErrForeignType

@@ -26,8 +26,9 @@ SELECT u.upload_id, u.bucket, u.object_key, u.issued_at, u.expires_at, r.revoked
     used.events,
     used.first_at AS uploaded_at,
     used.first_at - u.issued_at AS time_to_upload,
-    used.events > 1
-        OR used.events = 1 AND coalesce(o.received_at >= used.first_at AND o.upload_id IS DISTINCT FROM u.upload_id, false) AS overwritten
+    NOT u.by_prefix AND (used.events > 1
+        OR used.events = 1 AND coalesce(o.received_at >= used.first_at AND o.upload_id IS DISTINCT FROM u.upload_id, false)) AS overwritten,
+    u.by_prefix
 FROM upcall.issued_uploads u
 LEFT JOIN LATERAL (
     SELECT count(*) AS events, min(c.received_at) AS first_at FROM upcall.callback_ids c WHERE c.upload_id = u.upload_id
@@ -47,7 +48,7 @@ CROSS JOIN LATERAL (
 COMMENT ON VIEW upcall.upload_status IS 'What became of each issued upload. Give a range of issued_at.';
 COMMENT ON COLUMN upcall.upload_status.upload_id      IS 'Identity of the upload, which its token carries. Never null.';
 COMMENT ON COLUMN upcall.upload_status.bucket         IS 'Bucket of the object. Never null.';
-COMMENT ON COLUMN upcall.upload_status.object_key     IS 'Full object key. Never null.';
+COMMENT ON COLUMN upcall.upload_status.object_key     IS 'Full object key, or its beginning, see by_prefix. Never null.';
 COMMENT ON COLUMN upcall.upload_status.issued_at      IS 'When it was issued, by the issuer''s clock. Never null.';
 COMMENT ON COLUMN upcall.upload_status.expires_at     IS 'Until when OSS lets the upload begin, by the issuer''s clock. Never null.';
 COMMENT ON COLUMN upcall.upload_status.revoked_at     IS 'Since when its callbacks are refused, by PostgreSQL''s clock. Null if it was not revoked.';
@@ -56,4 +57,5 @@ COMMENT ON COLUMN upcall.upload_status.status         IS 'The first that is true
 COMMENT ON COLUMN upcall.upload_status.events         IS 'How often it was used, each time once. Never null.';
 COMMENT ON COLUMN upcall.upload_status.uploaded_at    IS 'When the first of them was received, by the receiver''s clock. Null if there is none.';
 COMMENT ON COLUMN upcall.upload_status.time_to_upload IS 'From issued_at to uploaded_at; negative if the two clocks differ by more. Null if it was not uploaded.';
-COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another upload to the same object that the roll-ups have read. Never null.';
+COMMENT ON COLUMN upcall.upload_status.overwritten    IS 'Whether what it uploaded first was replaced, by using it again or by another upload to the same object that the roll-ups have read; false if by_prefix. Never null.';
+COMMENT ON COLUMN upcall.upload_status.by_prefix      IS 'Whether object_key is only the beginning of the keys of what was uploaded. Never null.';
