@@ -21,7 +21,9 @@ import (
 	"upcall/internal/fault"
 	"upcall/internal/feed"
 	"upcall/internal/hooks"
+	"upcall/internal/spool"
 	"upcall/internal/story"
+	"upcall/internal/vitals"
 )
 
 const (
@@ -43,6 +45,12 @@ type Config struct {
 	Endpoints *hooks.Endpoints
 	// Stories tell what became of uploads. Required.
 	Stories *story.Stories
+	// Vitals are the receiver's own metrics. Required.
+	Vitals *vitals.Sampler
+	// Ready is what /readyz asks. Required.
+	Ready func(context.Context) (note string, err error)
+	// Spool is the receiver's. Default none.
+	Spool *spool.Spool
 	// Behind are functions that return a line for each thing that has work to do. Default none.
 	Behind []func(context.Context) ([]string, error)
 	// Ping is how often a stream sends a comment. Default 15 s.
@@ -68,8 +76,9 @@ type Server struct {
 
 // New returns a Server. The error says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Log == nil || cfg.Keys == nil || cfg.Endpoints == nil || cfg.Stories == nil || cfg.Logger == nil {
-		return nil, errors.New("api: Log, Keys, Endpoints, Stories and Logger are required")
+	if cfg.Log == nil || cfg.Keys == nil || cfg.Endpoints == nil || cfg.Stories == nil ||
+		cfg.Vitals == nil || cfg.Ready == nil || cfg.Logger == nil {
+		return nil, errors.New("api: Log, Keys, Endpoints, Stories, Vitals, Ready and Logger are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -127,6 +136,14 @@ func (s *Server) routes() []route {
 		{"POST /v1/hooks/{id}/rotate", Operator, s.postRotate},
 		{"POST /v1/hooks/{id}/redeliver", Operator, s.postRedeliver},
 		{"GET /v1/hooks/{id}/attempts", Viewer, s.getAttempts},
+		{"GET /v1/health", Viewer, s.getHealth},
+		{"GET /v1/consumers", Viewer, s.getConsumers},
+		{"GET /v1/refusals", Viewer, s.getRefusals},
+		{"GET /v1/reconcile/runs", Viewer, s.getRuns},
+		{"GET /v1/loss", Viewer, s.getLoss},
+		{"GET /v1/spool", Viewer, s.getSpool},
+		{"POST /v1/spool/retry", Operator, s.postRetry},
+		{"POST /v1/spool/discard", Operator, s.postDiscard},
 		{"GET /openapi.yaml", "", s.openAPI}, // the author of an application
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/apikey"
 	"upcall/internal/dbtest"
@@ -24,6 +25,7 @@ import (
 	"upcall/internal/hooks"
 	"upcall/internal/story"
 	"upcall/internal/testing/wait"
+	"upcall/internal/vitals"
 )
 
 // A world is an API on a database of its own, over real HTTP.
@@ -77,6 +79,7 @@ func (w *world) another(t *testing.T, change func(*Config)) (*Server, string) {
 		t.Fatal(err)
 	}
 	cfg := Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: endpoints, Stories: stories, Logger: discard,
+		Vitals: vitals.New(prometheus.NewRegistry()), Ready: func(context.Context) (string, error) { return "all is well", nil },
 		Behind: []func(context.Context) ([]string, error){endpoints.Behind}}
 	if change != nil {
 		change(&cfg)

@@ -47,6 +47,8 @@ type Endpoint struct {
 	ChangedAt    time.Time // by an operator
 	Waiting      int       // deliveries that failed and will be tried again, as Get and List know
 	DeadLetters  int       // deliveries that will not
+	Delivered    int       // attempts that succeeded in the last 24 hours, and the part of an hour before
+	Failed       int       // attempts that failed in that time
 
 	version  int64          // of the settings and the state
 	secret   webhook.Secret // signs
@@ -81,6 +83,8 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 		ProbeAt      *time.Time        `json:"probe_at"`
 		Waiting      int               `json:"waiting"`
 		DeadLetters  int               `json:"dead_letters"`
+		Delivered    int               `json:"delivered_24h"`
+		Failed       int               `json:"failed_24h"`
 		On           []webhook.Kind    `json:"on"`
 		Buckets      []string          `json:"buckets"`
 		KeyPrefixes  []string          `json:"key_prefixes"`
@@ -94,6 +98,7 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 		ChangedAt    time.Time         `json:"changed_at"`
 	}{
 		e.ID, e.Name, e.URL, e.State, text(e.Reason), moment(e.FailingSince), moment(e.ProbeAt), e.Waiting, e.DeadLetters,
+		e.Delivered, e.Failed,
 		e.On, e.Buckets, e.KeyPrefixes, e.KeyGlobs, e.MimeTypes, e.Vars, e.MaxInFlight,
 		append([]string{}, slices.Sorted(maps.Keys(e.Headers))...),
 		moment(e.RotatedUntil), e.CreatedAt.UTC(), e.ChangedAt.UTC(),

@@ -109,6 +109,21 @@ func (e *Endpoints) load(ctx context.Context, condition string, args ...any) ([]
 			})
 			return err
 		}, ids)
+	if err == nil {
+		// Rows of an hour, as the view hook_status counts them.
+		_, err = eventstore.Exec(ctx, e.config.Pool, "", `
+			SELECT endpoint_id, coalesce(sum(attempts) FILTER (WHERE outcome = 'delivered'), 0)::bigint,
+				coalesce(sum(attempts) FILTER (WHERE outcome <> 'delivered'), 0)::bigint
+			FROM upcall.hook_counts WHERE endpoint_id = ANY($1) AND hour > now() - interval '25 hours' GROUP BY endpoint_id`,
+			func(rows pgx.Rows) error {
+				var delivered, failed int
+				_, err := pgx.ForEachRow(rows, []any{&id, &delivered, &failed}, func() error {
+					all[place[id]].Delivered, all[place[id]].Failed = delivered, failed
+					return nil
+				})
+				return err
+			}, ids)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read endpoints: %w", unavailable(err))
 	}

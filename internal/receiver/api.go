@@ -10,12 +10,15 @@ import (
 	"upcall/internal/feed"
 	"upcall/internal/fold"
 	"upcall/internal/rollup"
+	"upcall/internal/spool"
 	"upcall/internal/story"
+	"upcall/internal/vitals"
 )
 
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
-	folds *fold.Worker, confirming *confirm.Worker, queue fallback) (*api.Server, error) {
+	folds *fold.Worker, confirming *confirm.Worker, queue fallback, signs *vitals.Sampler,
+	ready func(context.Context) (string, error)) (*api.Server, error) {
 	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
 	// further on.
 	var behind []func(context.Context) ([]string, error)
@@ -36,6 +39,7 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 	if err != nil {
 		return nil, err
 	}
+	disk, _ := queue.(*spool.Spool) // nil if callbacks wait elsewhere
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,
-		Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
+		Vitals: signs, Ready: ready, Spool: disk, Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
 }

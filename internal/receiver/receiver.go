@@ -28,6 +28,7 @@ import (
 	"upcall/internal/spool"
 	"upcall/internal/stream"
 	"upcall/internal/verify"
+	"upcall/internal/vitals"
 	"upcall/migrations"
 )
 
@@ -257,7 +258,9 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer within(closeTimeout, closeComparisons)
-	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue)
+	isReady := func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue, cfg.durable()) }
+	signs := vitals.New(registry)
+	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue, signs, isReady)
 	if err != nil {
 		return err
 	}
@@ -286,7 +289,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		workers.Go(func() { comparisons.Run(working) })
 	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run,
-		folds.Run, func(ctx context.Context) {
+		folds.Run, signs.Run, func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 			defer cancel()
 			_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
@@ -307,7 +310,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	})
 	cfg.Logger.InfoContext(ctx, "serving",
 		slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
-	private := httpserver.Admin(func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue, cfg.durable()) }, registry)
+	private := httpserver.Admin(isReady, registry)
 	calls.Register(private)
 	adminServer := httpserver.New(private, cfg.Logger)
 	adminServer.RegisterOnShutdown(calls.Stop)

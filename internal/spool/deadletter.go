@@ -2,7 +2,10 @@ package spool
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 
 	"upcall/internal/kept"
 
@@ -96,4 +99,27 @@ func takeDeadLetter(tx *bolt.Tx, id uuid.UUID) ([]byte, error) {
 		return nil, err
 	}
 	return frame, addCount(tx, deadBucket, -1)
+}
+
+// DeadLetters returns dead letters for display, at most so many, in no order that matters.
+func (s *Spool) DeadLetters(most int) ([]kept.Entry, error) {
+	ids := s.deadLetters()
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	entries, err := s.entries(ids[:min(len(ids), most)])
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return entries, nil
+}
+
+// Change carries out a request, as [Change] does from another process. What was changed is logged.
+func (s *Spool) Change(ctx context.Context, r Request, visit func(kept.Entry) error) error {
+	changed := 0
+	err := s.change(ctx, r, func(e kept.Entry) error { changed++; return visit(e) })
+	attrs := []slog.Attr{slog.String("action", r.Action), slog.Int("changed", changed)}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "dead letters changed on request", attrs...)
+	return err
 }
