@@ -86,6 +86,19 @@ func (r *Ring[T]) Check(ctx context.Context, header http.Header) (*Holder[T], er
 	return found, nil
 }
 
+// Valid returns the holder of a key that was checked before, with what it owns now. The error wraps
+// [ErrInvalid] if the key was revoked, or another one has its ID.
+func (r *Ring[T]) Valid(ctx context.Context, id string, hash Hash) (*Holder[T], error) {
+	found, err := r.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil || found.Hash != hash {
+		return nil, fmt.Errorf("%w: it was revoked", ErrInvalid)
+	}
+	return found, nil
+}
+
 // find returns the holder with that ID, or nil.
 func (r *Ring[T]) find(ctx context.Context, id string) (*Holder[T], error) {
 	s := r.current.Load()

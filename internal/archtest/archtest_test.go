@@ -139,6 +139,7 @@ var layers = [][]string{
 	{"internal/story"},
 	{"internal/intake", "internal/notify", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
 		"internal/reconcile", "internal/webhook/listen", "internal/sample", "internal/confirm"},
+	{"internal/console"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"upcall/internal/admission"
+	"upcall/internal/console"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/fault"
@@ -265,6 +266,10 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	registry.MustRegister(calls.Collectors()...)
+	pages, err := console.New(console.Config{API: calls, Logger: cfg.Logger, Now: cfg.Now})
+	if err != nil {
+		return err
+	}
 	if away == nil {
 		deliveries.declare(ctx)
 	}
@@ -312,6 +317,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		slog.String("listen", public.Addr().String()), slog.String("admin_listen", admin.Addr().String()))
 	private := httpserver.Admin(isReady, registry)
 	calls.Register(private)
+	pages.Register(private)
 	adminServer := httpserver.New(private, cfg.Logger)
 	adminServer.RegisterOnShutdown(calls.Stop)
 	defer context.AfterFunc(ctx, calls.Stop)()
@@ -320,16 +326,6 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return cause
 	}
 	return err
-}
-
-// within calls end and waits for it, but no longer than so long.
-func within(timeout time.Duration, end func()) {
-	ended := make(chan struct{})
-	go func() { end(); close(ended) }()
-	select {
-	case <-ended:
-	case <-time.After(timeout):
-	}
 }
 
 // ready returns an error if neither PostgreSQL nor the fallback can take callbacks, or PostgreSQL
