@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos drill lost fuzz build
+.PHONY: web help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos drill lost fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ drill: ## ten faults, three times over, of three database nodes and two receiver
 
 lost: ## lose callbacks and notifications of UPLOADS=1000 uploads, also while the receiver is killed, and find all again
 	UPCALL_TEST_LOST=$(or $(UPLOADS),1000) go test -count=1 -timeout 15m -v -run '^TestLostCallbacks$$' ./internal/e2e
+
+web: ## upload FILES=1000 files on the page over a connection that answers 429 and 503 and breaks
+	UPCALL_TEST_WEB_FILES=$(or $(FILES),1000) go test -count=1 -timeout 20m -v -run '^TestPageBadConnection$$' ./internal/e2e
 
 fuzz: ## fuzz every parser, 20 seconds each
 	@set -e; go list ./... | while read -r pkg; do \

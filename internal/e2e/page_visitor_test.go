@@ -27,10 +27,14 @@ func visit(t *testing.T, s *site) visitor {
 	t.Helper()
 	v := visitor{t, s, browser.Start(t)}
 	v.do(chromedp.EmulateViewport(1000, 900), chromedp.Navigate(s.url+"/"),
-		chromedp.Focus(chromedp.CSS("#key")), chromedp.KeyEvent(s.apiKey),
-		chromedp.Focus(chromedp.CSS("#name1")), chromedp.KeyEvent("uid\t42"))
+		chromedp.Focus(chromedp.CSS("#key")), chromedp.KeyEvent(s.apiKey))
+	v.do(fillIn...)
 	return v
 }
+
+// fillIn fills in the variable that the policy requires, once the page asks for it.
+var fillIn = []chromedp.Action[chromedp.Void]{chromedp.WaitVisible(chromedp.CSS("[data-variable=uid] input[required]")),
+	chromedp.Focus(chromedp.CSS("[data-variable=uid] input[required]")), chromedp.KeyEvent("42")}
 
 func (v visitor) do(actions ...chromedp.Action[chromedp.Void]) {
 	v.t.Helper()

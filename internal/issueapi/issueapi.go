@@ -77,6 +77,8 @@ type Config struct {
 	Proxies httpserver.Proxies
 	// Page is the upload page, served at /. Default none.
 	Page http.Handler
+	// Module is upcall-uploader.js, with which pages upload, and Types are its types. Default none.
+	Module, Types http.Handler
 	// Metrics counts. Required.
 	Metrics *Metrics
 	// Logger gets one event for each request. Required.
@@ -131,17 +133,21 @@ func (s *Server) API() http.Handler {
 	engine.POST("/v1/uploads/form", s.authenticated(http.StatusCreated, s.repeatable(s.postForm)))           // the same, before one by a web page's form
 	engine.GET("/v1/uploads/:id", s.authenticated(http.StatusOK, s.getUpload))                               // the application that requested it
 	engine.DELETE("/v1/uploads/:id", s.authenticated(http.StatusOK, s.deleteUpload))                         // the same
+	engine.GET("/v1/policy", s.authenticated(http.StatusOK, s.getPolicy))                                    // a page, to offer what is allowed
 	engine.GET("/openapi.yaml", s.openAPI)                                                                   // the author of an application
 	engine.NoMethod(func(c *gin.Context) { refuse(c, problemOf(kindMethod, "see the Allow header")) })
 	engine.NoRoute(func(c *gin.Context) { refuse(c, problemOf(kindNotFound, "there is nothing at this path")) })
-	if s.cfg.Page != nil {
-		engine.GET("/", s.page) // people with a browser
-		engine.HEAD("/", s.page)
+	for path, handler := range map[string]http.Handler{
+		"/": s.cfg.Page, "/upcall-uploader.js": s.cfg.Module, "/upcall-uploader.d.ts": s.cfg.Types, // people with a browser
+	} {
+		if handler != nil {
+			serve := func(c *gin.Context) {
+				eventOf(c).outcome = outcomePage
+				handler.ServeHTTP(c.Writer, c.Request)
+			}
+			engine.GET(path, serve)
+			engine.HEAD(path, serve)
+		}
 	}
 	return engine
-}
-
-func (s *Server) page(c *gin.Context) {
-	eventOf(c).outcome = outcomePage
-	s.cfg.Page.ServeHTTP(c.Writer, c.Request)
 }

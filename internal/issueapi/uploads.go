@@ -85,15 +85,23 @@ func (s *Server) apply(request *http.Request, who *caller, of form) (uploadReque
 	if err != nil {
 		return r, policy.Grant{}, nil, err
 	}
-	p := s.cfg.Policies.Policy(who.policy)
-	if p == nil {
-		// The policy may have been removed from the file. Without one, nothing is allowed.
-		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
-		return r, policy.Grant{}, nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}
+	p, err := s.policyOf(who)
+	if err != nil {
+		return r, policy.Grant{}, nil, err
 	}
 	r.APIKeyID = who.id
 	grant, violations := p.Apply(r.Request, s.cfg.Now())
 	return r, grant, violations, nil
+}
+
+// policyOf returns the policy of a caller. It may have been removed from the file; without one, nothing is allowed.
+func (s *Server) policyOf(who *caller) (*policy.Policy, error) {
+	p := s.cfg.Policies.Policy(who.policy)
+	if p == nil {
+		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
+		return nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}
+	}
+	return p, nil
 }
 
 func object(g policy.Grant) oss.Object {

@@ -111,7 +111,8 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		Issuer: uploads, CallbackHosts: issue.CallbackHosts(cfg.OSS.Host()), Ledger: eventstore.NewUploads(pool),
 		Repeats:  eventstore.NewRepeatables(pool),
 		Keys:     eventstore.NewAPIKeys(pool),
-		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage, Proxies: cfg.Proxies,
+		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage, Module: page.Module(false), Types: page.Module(true),
+		Proxies: cfg.Proxies,
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	})
 	if err != nil {

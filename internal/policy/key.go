@@ -120,6 +120,16 @@ func (c *check) underPrefix(key string) bool {
 	})
 }
 
+// Prefixes returns the prefixes under which an API key may choose object keys at a time; "*" is any.
+func (p *Policy) Prefixes(apiKeyID string, now time.Time) []string {
+	c := check{policy: p, request: Request{APIKeyID: apiKeyID}, now: now}
+	prefixes := make([]string, len(p.KeyPrefixes))
+	for i, prefix := range p.KeyPrefixes {
+		prefixes[i] = os.Expand(prefix, c.value)
+	}
+	return prefixes
+}
+
 // checkShape refuses keys that some programs read differently. OSS stores any bytes, but
 // a key with .. or empty segments leaves its prefix wherever it becomes a path: in a proxy
 // or CDN before the bucket, or in a tool that copies the bucket to a disk. Control
