@@ -78,7 +78,7 @@ func TestUpAndDown(t *testing.T) {
 		"0001_upload_events", "0002_issued_uploads", "0003_refusals", "0004_callback_ids_order", "0005_views", "0006_comments",
 		"0007_token_comments", "0008_log", "0009_hooks", "0010_key_roles", "0011_rollup", "0012_views",
 		"0013_erasures", "0014_days", "0015_same_upload", "0016_notifications", "0017_findings",
-		"0018_reconcile", "0019_lookups"}}
+		"0018_reconcile", "0019_lookups", "0020_forms"}}
 	after := latest
 
 	wantState(t, url, before)
