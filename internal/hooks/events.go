@@ -12,7 +12,9 @@ import (
 	"upcall/internal/feed"
 )
 
-// loadEvents reads the events and the findings of retries. Those that were dropped stay nil.
+// loadEvents reads the events and the findings of retries, and returns when a synchronous standby has them:
+// a redelivery may be of an event whose own commit was interrupted while it waited for that. Those that were
+// dropped stay nil.
 func (l *lane) loadEvents(ctx context.Context, due []*delivery) error {
 	c := retryColumns{}
 	byID := make(map[uuid.UUID]*delivery, len(due))
@@ -22,7 +24,7 @@ func (l *lane) loadEvents(ctx context.Context, due []*delivery) error {
 	}
 	// OFFSET 0 has PostgreSQL look up each by its key, whatever the statistics say.
 	_, err := eventstore.Exec(ctx, l.pump.config.Pool, "", `
-		SELECT wanted.id, about.found, about.found_at, entry.*
+		SELECT (SELECT `+eventstore.ReadBarrier+`), wanted.id, about.found, about.found_at, entry.*
 		FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS wanted (id, at, kind)
 		LEFT JOIN LATERAL (SELECT event_id, found, found_at FROM upcall.findings f WHERE f.id = wanted.id AND f.kind = wanted.kind OFFSET 0)
 			AS about ON wanted.kind <> 'recorded'
@@ -34,7 +36,7 @@ func (l *lane) loadEvents(ctx context.Context, due []*delivery) error {
 			for rows.Next() {
 				var id uuid.UUID
 				one, finding := new(event.Event), feed.Finding{}
-				fields := []any{&id, (*[]byte)(&finding.Found), (*zeronull.Timestamptz)(&finding.At)}
+				fields := []any{nil, &id, (*[]byte)(&finding.Found), (*zeronull.Timestamptz)(&finding.At)}
 				if err := rows.Scan(append(fields, eventstore.EventFields(one)...)...); err != nil {
 					return err
 				}
