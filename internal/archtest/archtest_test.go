@@ -92,7 +92,7 @@ var confined = map[string][]string{
 	"upcall/internal/embeddedpg":          {"upcall/cmd/", "upcall/internal/dbtest"},
 	"upcall/internal/cli":                 {"upcall/cmd/"},
 	"upcall/internal/dbtest":              {},
-	"upcall/internal/testing":             {"upcall/cmd/testdeps"}, // toolchain
+	"upcall/internal/testing":             {"upcall/cmd/testdeps", "upcall/internal/dbtest"}, // toolchain, pgbouncer
 	"upcall/internal/ossemu":              {"upcall/cmd/ossemu", "upcall/cmd/demo", "upcall/internal/loadgen"},
 	"upcall/cmd":                          {},
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/embeddedpg"
+	"upcall/internal/testing/pgbouncer"
 	"upcall/migrations"
 )
 
@@ -58,7 +59,7 @@ func Pool(t testing.TB, open Opener) *pgxpool.Pool {
 }
 
 // Open returns a pool with longer timeouts than a program's, because tests may run on a slow,
-// busy machine. It is closed at the test's end.
+// busy machine. It is closed at the test's end. With UPCALL_TEST_POOLER=1 it goes through PgBouncer.
 func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -71,7 +72,7 @@ func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	query.Set("lock_timeout", "30s")
 	query.Set("idle_in_transaction_session_timeout", "0")
 	u.RawQuery = query.Encode()
-	pool, err := open(context.Background(), u.String())
+	pool, err := open(context.Background(), pgbouncer.Between(t, u.String()))
 	if err != nil {
 		t.Fatalf("open test database: %v", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"upcall/internal/stream"
 	"upcall/internal/testing/natstest"
 	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/pgbouncer"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/servetest"
 )
@@ -39,6 +40,7 @@ func start(t *testing.T, cfg Config) *servetest.Service {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.Admission.TokenPolicy = admission.TokenOff
+	cfg.DatabaseURL = pgbouncer.Between(t, cfg.DatabaseURL)
 	return servetest.Start(t, func(ctx context.Context, public, admin net.Listener) error { return Run(ctx, cfg, public, admin) })
 }
 
@@ -48,6 +50,7 @@ func check(t *testing.T, cfg Config) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.DatabaseURL = pgbouncer.Between(t, cfg.DatabaseURL)
 	janitor, err := cfg.openJanitor(t.Context())
 	if err != nil {
 		t.Fatal(err)

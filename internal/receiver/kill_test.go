@@ -18,6 +18,7 @@ import (
 	"upcall/internal/kept"
 	"upcall/internal/spool"
 	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/pgbouncer"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/wait"
 )
@@ -33,7 +34,7 @@ func TestReceiverKilled(t *testing.T) {
 		if round == 2 {
 			database.Restart(t)
 		}
-		child := proc.Start(t, "receiver", database.URL(), dir, keyURL)
+		child := proc.Start(t, "receiver", pgbouncer.Between(t, database.URL()), dir, keyURL)
 		l := startLoad(t, "http://"+child.FirstLine(t), keyURL, 8, func(r answered) bool { return r.err != nil || r.late() })
 		wait.Until(t, "callbacks are acknowledged", func() bool { return l.answers("spool")+l.answers("postgres") >= 400 })
 		child.Kill(t)
@@ -78,7 +79,7 @@ func TestReceiverKilledWhileRetrying(t *testing.T) {
 	retry := spool.Request{Action: spool.ActionRetry, All: true}
 	cfg.LockTimeout = time.Second // it is the receiver's
 	for _, killAt := range []int{1, 400, math.MaxInt} {
-		child := proc.Start(t, "receiver", url, cfg.Dir, keyURL)
+		child := proc.Start(t, "receiver", pgbouncer.Between(t, url), cfg.Dir, keyURL)
 		status(t, "http://"+child.FirstLine(t)) // it serves
 		changed := 0
 		_, err := spool.Change(t.Context(), cfg, retry, func(kept.Entry) error {

@@ -10,11 +10,40 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"upcall/internal/testing/wait"
 )
+
+// Variable is set to 1 to have the tests of many packages go through a PgBouncer in transaction mode.
+const Variable = "UPCALL_TEST_POOLER"
+
+// poolers are the addresses of those that Start has started.
+var poolers sync.Map
+
+// Between returns a database's URL as it is, or with [Variable] one that leads there through a
+// PgBouncer in transaction mode, with a server session that changes from one transaction to the
+// next. It leaves alone what a pooler cannot stand before: several servers, and nobody's.
+func Between(t testing.TB, databaseURL string) string {
+	t.Helper()
+	if os.Getenv(Variable) != "1" {
+		return databaseURL
+	}
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return databaseURL
+	}
+	if _, hasPassword := u.User.Password(); !hasPassword || strings.Contains(u.Host, ",") {
+		return databaseURL
+	}
+	if _, pooled := poolers.Load(u.Host); pooled {
+		return databaseURL
+	}
+	// By default PgBouncer waits 15 s after a failed login before it tries again.
+	return Start(t, databaseURL, "transaction", "server_round_robin = 1", "server_login_retry = 1")
+}
 
 // Start starts a PgBouncer that pools in a mode, "session" or "transaction", until the test's
 // end, and returns the URL that leads through it to the database of databaseURL. Settings are
@@ -75,6 +104,7 @@ func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
 		}
 	})
 	u.Host = address.String()
+	poolers.Store(u.Host, true)
 	wait.Until(t, "pgbouncer listens", func() bool {
 		conn, err := net.DialTimeout("tcp", u.Host, time.Second)
 		if err != nil {
