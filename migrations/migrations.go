@@ -269,7 +269,7 @@ func locked(ctx context.Context, databaseURL string, work func(context.Context, 
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // releases the lock
-	if err := checkPooler(ctx, conn); err != nil {
+	if err := CheckPooler(ctx, conn); err != nil {
 		return err
 	}
 	if err := lock(ctx, conn); err != nil {

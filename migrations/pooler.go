@@ -14,8 +14,8 @@ import (
 var ErrPooler = errors.New("migrations do not work through a pooler in transaction mode: " +
 	"give them the address of PostgreSQL itself in UPCALL_DATABASE_URL")
 
-// checkPooler returns [ErrPooler] if that is so.
-func checkPooler(ctx context.Context, conn *pgx.Conn) error {
+// CheckPooler returns [ErrPooler] if the connection is through such a pooler.
+func CheckPooler(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	session := func(db interface {

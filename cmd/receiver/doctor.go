@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,9 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/cli"
+	"upcall/internal/dbcheck"
 	"upcall/internal/doctor"
+	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 )
 
@@ -27,6 +30,8 @@ type doctorCommand struct {
 	Token        string   `setting:"UPCALL_TOKEN" enum:"required,optional,off" default:"required" placeholder:"POLICY" help:"${token}"`
 	At           string   `placeholder:"TIME" help:"${at}"`
 	JSON         bool     `name:"json" help:"Print the report as JSON."`
+	Database     bool     `help:"Examine the database instead of a callback."`
+	database
 	admissionFlags
 }
 
@@ -34,7 +39,10 @@ type doctorCommand struct {
 func (cmd *doctorCommand) Help() string {
 	return `Without token keys, upload tokens are not checked.
 
-Exit status: 0 if the receiver would accept the callback as it is; 1 if it verifies only after a repair,
+With --database, it says what PostgreSQL really promises: a line for each finding, with what to do.
+Exit status: 0 if it finds nothing, 1 if there is a finding or the database cannot be asked.
+
+Exit status for a callback: 0 if the receiver would accept the callback as it is; 1 if it verifies only after a repair,
 or not at all, or is refused for another reason; 2 if the flags or the capture cannot be read.`
 }
 
@@ -47,6 +55,9 @@ var verdicts = map[doctor.Verdict]error{
 }
 
 func (cmd *doctorCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+	if cmd.Database {
+		return cmd.with(ctx, env, std, func(url string) error { return examineDatabase(ctx, url, std.Out) })
+	}
 	examiner, err := cmd.doctor(env, std.In)
 	if err != nil {
 		return cli.Usage(err)
@@ -66,6 +77,32 @@ func (cmd *doctorCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) e
 		return nil
 	}
 	return verdicts[report.Verdict]
+}
+
+// errFindings ends the program with status 1.
+var errFindings = errors.New("the database promises less than it could")
+
+// examineDatabase prints a line for each finding.
+func examineDatabase(ctx context.Context, url string, out io.Writer) error {
+	pool, err := eventstore.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	findings, err := dbcheck.Check(ctx, pool, time.Now)
+	if err != nil {
+		return cmp.Or(eventstore.Mistake(err), err)
+	}
+	for _, f := range findings {
+		if _, err := fmt.Fprintln(out, f); err != nil {
+			return fmt.Errorf("print findings: %w", err)
+		}
+	}
+	if len(findings) > 0 {
+		return errFindings
+	}
+	_, err = fmt.Fprintln(out, "ok")
+	return err
 }
 
 func (cmd *doctorCommand) print(out io.Writer, report *doctor.Report) error {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"upcall/internal/cli"
+	"upcall/internal/dbtest"
 	"upcall/internal/testing/clitest"
 )
 
@@ -130,5 +131,21 @@ func TestCapturesAreListed(t *testing.T) {
 		if name := filepath.Base(file); name != "README.md" && name[0] != '.' && !strings.Contains(string(list), "`"+name+"`") {
 			t.Errorf("%s is not described", name)
 		}
+	}
+}
+
+// TestDoctorDatabase: a line for each finding, and a status that scripts can use.
+func TestDoctorDatabase(t *testing.T) {
+	t.Parallel()
+	stdout, _, err := program.Execute(t, clitest.Env{"UPCALL_DATABASE_URL": dbtest.URL(t)}, "doctor", "--database")
+	if statusOf(err) != 1 || !strings.Contains(stdout, "synchronous_standby_names: ") || !strings.Contains(stdout, "months: ") {
+		t.Errorf("status %d: %v\n%s", statusOf(err), err, stdout)
+	}
+	if _, _, err := program.Execute(t, clitest.Env{}, "doctor", "--database"); statusOf(err) != 2 {
+		t.Errorf("without a database: %v", err)
+	}
+	_, _, err = program.Execute(t, clitest.Env{"UPCALL_DATABASE_URL": "postgres://u:p@127.0.0.1:1/none"}, "doctor", "--database")
+	if statusOf(err) != 1 {
+		t.Errorf("no server: %v", err)
 	}
 }

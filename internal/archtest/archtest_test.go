@@ -72,7 +72,7 @@ var groundFloor = slices.Concat(standardOnly, []string{
 var confined = map[string][]string{
 	"github.com/gin-gonic/gin":                     {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/notify", "upcall/internal/issueapi"},
 	"github.com/aliyun/alibabacloud-oss-go-sdk-v2": {"upcall/internal/oss"},
-	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/story", "upcall/internal/sample", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/internal/pgdial", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos", "upcall/cmd/drill"},
+	"github.com/jackc/pgx":                         {"upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/story", "upcall/internal/sample", "upcall/internal/embeddedpg", "upcall/internal/dbtest", "upcall/internal/pgdial", "upcall/internal/dbcheck", "upcall/migrations", "upcall/cmd/bench", "upcall/cmd/chaos", "upcall/cmd/drill"},
 	"github.com/golang-migrate/migrate":            {"upcall/migrations"},
 	"github.com/fergusstrange/embedded-postgres":   {"upcall/internal/embeddedpg"},
 	arithmetic:                            {"upcall/internal/verify"},
@@ -137,7 +137,7 @@ var layers = [][]string{
 	{"internal/issue", "internal/spool", "internal/stream", "internal/loadgen", "internal/feed"},
 	{"internal/recorder", "internal/hooks", "internal/reply", "internal/rollup", "internal/fold"},
 	{"internal/story"},
-	{"internal/intake", "internal/notify", "internal/doctor", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
+	{"internal/intake", "internal/notify", "internal/doctor", "internal/dbcheck", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
 		"internal/reconcile", "internal/webhook/listen", "internal/sample", "internal/confirm"},
 	{"internal/console"},
 	{"internal/receiver", "internal/issuer", "internal/cli"},
