@@ -187,7 +187,7 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	faults.Add(fault.In("UPCALL_RETENTION", err))
 	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
-	cfg.Stream, err = cmd.streamServeFlags.config(env)
+	cfg.Stream, cfg.StreamFront, err = cmd.streamServeFlags.config(env)
 	faults.Add(err)
 	cfg.Hooks, err = cmd.hookServeFlags.config()
 	faults.Add(err)

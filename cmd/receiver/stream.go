@@ -32,15 +32,17 @@ func (f *streamFlags) config(env cli.Env) (*stream.Config, error) {
 	return &stream.Config{URL: url, CredsFile: strings.TrimSpace(f.StreamCredsFile), Name: strings.TrimSpace(f.StreamName)}, nil
 }
 
-func (f *streamServeFlags) config(env cli.Env) (*stream.Config, error) {
-	cfg, err := f.streamFlags.config(env)
+// config returns the settings, and whether the stream is in front of PostgreSQL.
+func (f *streamServeFlags) config(env cli.Env) (cfg *stream.Config, front bool, err error) {
+	cfg, err = f.streamFlags.config(env)
 	faults := checkCounts(count{"UPCALL_STREAM_MAX_BYTES", f.StreamMaxBytes, 1, "give a limit: a full disk stops the servers"})
 	faults.Add(err)
-	if mode := strings.TrimSpace(f.StreamMode); mode != "fallback" {
-		faults.AddNew(nil, "UPCALL_STREAM_MODE", "write fallback", "%s is no mode", fault.Quote(mode))
+	mode := strings.TrimSpace(f.StreamMode)
+	if mode != "fallback" && mode != "front" {
+		faults.AddNew(nil, "UPCALL_STREAM_MODE", "write fallback or front", "%s is neither", fault.Quote(mode))
 	}
 	if cfg != nil {
 		cfg.MaxBytes, cfg.MonitorURL = f.StreamMaxBytes, strings.TrimSpace(f.StreamMonitorURL)
 	}
-	return cfg, faults.Err()
+	return cfg, mode == "front", faults.Err()
 }

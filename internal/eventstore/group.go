@@ -34,6 +34,10 @@ type Config struct {
 	// Each recorder knows only those that it is about to commit, so several may exceed it.
 	MaxEvents int
 
+	// LimitAcknowledged makes MaxEvents hold for acknowledged events, too: they were acknowledged before anyone
+	// could count them.
+	LimitAcknowledged bool
+
 	// Queue is the most rows that wait for a writer; default 4096. Callers with more get
 	// event.ErrQueueFull.
 	Queue int

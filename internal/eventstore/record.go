@@ -146,7 +146,7 @@ var eventKind = kind[eventRow]{
 	insert: newStatement("upcall_record", insertEvents, eventFields),
 	join: func(kept, repeat *eventRow) {
 		if repeat.Acknowledged {
-			kept.Acknowledged, kept.until, kept.room = true, repeat.until, nil
+			kept.Acknowledged, kept.until, kept.room = true, repeat.until, repeat.room // which has none, unless it is limited
 		}
 	},
 	// Some of the rows have no partition.

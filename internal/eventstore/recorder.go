@@ -68,7 +68,7 @@ func (r *Recorder) Record(ctx context.Context, e *event.Event) (duplicate bool, 
 		row.ReceivedAt = now // else it would be dropped within the hour
 	}
 	row.most = r.most
-	limited := r.most != nil && e.UploadID.Valid && !e.Acknowledged
+	limited := r.most != nil && e.UploadID.Valid && (!e.Acknowledged || r.group.config.LimitAcknowledged)
 	if limited {
 		row.room = new(max(*r.most-r.under.begin(e.UploadID.UUID, e.ID), 0))
 		defer r.under.end(e.UploadID.UUID, e.ID)

@@ -2,11 +2,15 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"upcall/internal/admission"
 	"upcall/internal/event"
+	"upcall/internal/eventstore"
 	"upcall/internal/fault"
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
@@ -35,10 +39,13 @@ func (cfg Config) durable() recorder.Durable {
 
 // checkStream returns the mistakes in the settings of the stream.
 func (cfg Config) checkStream() error {
-	if cfg.Stream == nil {
-		return nil
-	}
 	var faults fault.List
+	if cfg.Stream == nil && cfg.StreamFront {
+		faults.AddNew(nil, "UPCALL_STREAM_MODE", "set UPCALL_STREAM_URL", "there is no stream")
+	}
+	if cfg.Stream == nil {
+		return faults.Err()
+	}
 	if cfg.SpoolDir != "" {
 		faults.AddNew(nil, "UPCALL_SPOOL_DIR", "move what is in it with receiver spool drain, then unset it",
 			"UPCALL_STREAM_URL takes the place of the spool")
@@ -48,11 +55,14 @@ func (cfg Config) checkStream() error {
 }
 
 // openFallback returns the fallback, nil if there is none, and the function that closes it.
-func (cfg Config) openFallback(ctx context.Context) (fallback, func(), error) {
+func (cfg Config) openFallback(ctx context.Context, janitor *eventstore.Janitor) (fallback, func(), error) {
 	switch cfg.durable() {
 	case recorder.InStream:
 		config := *cfg.Stream
 		config.Logger, config.Now = cfg.Logger, cfg.Now
+		if cfg.StreamFront {
+			config.Refused = cfg.refusedAfter(janitor)
+		}
 		queue, err := stream.Open(ctx, config)
 		if err != nil {
 			return nil, nil, err
@@ -71,4 +81,30 @@ func (cfg Config) openFallback(ctx context.Context) (fallback, func(), error) {
 		}, nil
 	}
 	return nil, func() {}, nil
+}
+
+// markTimeout bounds the writing of a mark.
+const markTimeout = 5 * time.Second
+
+// refusedAfter returns what leaves a mark of an event that PostgreSQL refused although its callback was answered 200. The
+// refusal itself, for a revoked upload, was committed by the recorder.
+func (cfg Config) refusedAfter(janitor *eventstore.Janitor) func(context.Context, *event.Event, error) {
+	return func(ctx context.Context, e *event.Event, why error) {
+		reason := admission.ReasonRevokedAfter
+		if errors.Is(why, event.ErrOverused) {
+			reason = admission.ReasonOverusedAfter
+		}
+		cfg.Logger.WarnContext(ctx, "acknowledged callback refused", slog.String("event_id", e.ID.String()),
+			slog.String("upload_id", e.UploadID.UUID.String()), slog.String("reason", string(reason)))
+		if janitor.Refusals == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
+		defer cancel()
+		err := janitor.Refusals.Keep(ctx, []event.RefusedCallback{{Digest: e.ID, Reason: string(reason), At: e.ReceivedAt, Source: e.SourceAddr,
+			Bucket: e.Callback.Bucket, Object: e.Callback.Object, RequestID: e.Callback.RequestID, UploadID: e.UploadID}})
+		if err != nil {
+			cfg.Logger.WarnContext(ctx, "refusal was not kept", slog.String("error", err.Error()))
+		}
+	}
 }

@@ -69,6 +69,8 @@ type Config struct {
 
 	// Stream takes the place of the spool, and cannot be used with one. Default none.
 	Stream *stream.Config
+	// StreamFront puts callbacks into the stream first, for bursts beyond PostgreSQL.
+	StreamFront bool
 
 	// RetentionDays is how long events are kept, at least eventstore.MinRetention; whole
 	// months are dropped. Default 0: all are kept.
@@ -166,7 +168,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 
-	queue, closeQueue, err := cfg.openFallback(ctx)
+	queue, closeQueue, err := cfg.openFallback(ctx, janitor)
 	if err != nil {
 		return err
 	}
@@ -208,6 +210,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if queue != nil {
 		registry.MustRegister(queue.Collectors()...)
 		storeConfig.CommitTimeout = primaryTimeout // callers wait no longer
+		storeConfig.LimitAcknowledged = cfg.StreamFront
 	}
 	store, err := eventstore.NewRecorder(storeConfig)
 	if err != nil {
@@ -215,7 +218,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	}
 	defer within(closeTimeout, store.Close)
 	failover := recorder.New(store, queue, recorder.Config{
-		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Durable: cfg.durable(), Logger: cfg.Logger,
+		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Durable: cfg.durable(), Front: cfg.StreamFront,
+		Logger: cfg.Logger,
 	})
 	slots := &eventstore.SlotLag{Pool: janitor.Pool}
 	registry.MustRegister(slots)

@@ -19,6 +19,8 @@ const (
 	// moveAtOnce is how many events of the fallback go to PostgreSQL at once. They wait in
 	// the same queue as new events, and delay those by less than one commit.
 	moveAtOnce = 256
+	// moveInFront is the same of a fallback that is in front of PostgreSQL, which commits nothing else.
+	moveInFront = 512
 	// moveTimeout limits one attempt to reach PostgreSQL.
 	moveTimeout = 5 * time.Second
 	// firstPause and longestPause limit the pauses between attempts to reach PostgreSQL.
@@ -35,6 +37,8 @@ type Config struct {
 	PrimaryTimeout time.Duration
 	// Durable is what the fallback is. Default InSpool.
 	Durable Durable
+	// Front puts callbacks into the fallback first. They move to PostgreSQL from there.
+	Front bool
 	// MaxEvents is the most events of one upload that go into the fallback before it is empty
 	// again, so that one token cannot fill it. Default 0: no limit.
 	MaxEvents int
@@ -55,9 +59,10 @@ type Failover struct {
 	config   Config
 	full     expiry // of those with PostgreSQL's full share of the time
 
-	away   atomic.Bool
-	unfit  atomic.Bool   // PostgreSQL answered that it accepts no row at all
-	awaken chan struct{} // tells Run that there is work; has room for one message
+	away      atomic.Bool
+	skipUntil atomic.Int64  // when a fallback in front is tried again, in nanoseconds since 1970
+	unfit     atomic.Bool   // PostgreSQL answered that it accepts no row at all
+	awaken    chan struct{} // tells Run that there is work; has room for one message
 
 	mu     sync.Mutex
 	events map[uuid.UUID]int // that went into the fallback, by upload
@@ -84,6 +89,9 @@ var (
 // An event may end up in both, because PostgreSQL can commit it too late. Moving it then
 // finds a duplicate.
 func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
+	if f.config.Front && e.Source != event.SourceNotification { // nobody waits for those
+		return f.front(ctx, e)
+	}
 	if f.fallback != nil && (f.fallback.Has(e.ID) || f.fallback.HasDeadLetter(e.ID)) {
 		return Outcome{Durable: f.config.Durable, Duplicate: true}, nil
 	}
@@ -145,14 +153,8 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 	if f.away.Load() {
 		return false, errAway
 	}
-	now, left := time.Now(), f.config.PrimaryTimeout+fallbackShare
-	if deadline, ok := ctx.Deadline(); ok {
-		left = deadline.Sub(now)
-	}
-	share := left
-	if f.fallback != nil {
-		share = min(f.config.PrimaryTimeout, max(left-fallbackShare, left/2))
-	}
+	now := time.Now()
+	share := f.share(ctx, now)
 	var bounded context.Context
 	if share == f.config.PrimaryTimeout { // nearly always; a sender that goes away meanwhile makes no difference
 		bounded = f.full.begin(now, share)
@@ -167,6 +169,18 @@ func (f *Failover) commit(ctx context.Context, e *event.Event) (duplicate bool, 
 		f.failOver(ctx, err)
 	}
 	return duplicate, err
+}
+
+// share returns how long the first of the two may take.
+func (f *Failover) share(ctx context.Context, now time.Time) time.Duration {
+	left := f.config.PrimaryTimeout + fallbackShare
+	if deadline, ok := ctx.Deadline(); ok {
+		left = deadline.Sub(now)
+	}
+	if f.fallback == nil {
+		return left
+	}
+	return min(f.config.PrimaryTimeout, max(left-fallbackShare, left/2))
 }
 
 // record notes whether PostgreSQL accepts rows.
@@ -280,12 +294,20 @@ func (f *Failover) Run(ctx context.Context) {
 		case moved == 0: // all that wait were tried just now
 			f.rest(ctx, firstPause, nil)
 		default:
-			pause, most = firstPause, min(2*most, moveAtOnce)
-			if f.primary.Depth() > 0 { // leave half of the time to new events
+			pause, most = firstPause, min(2*most, f.atOnce())
+			if f.primary.Depth() > 0 && !f.config.Front { // leave half of the time to new events
 				f.rest(ctx, time.Since(started), nil)
 			}
 		}
 	}
+}
+
+// atOnce returns how many events move together.
+func (f *Failover) atOnce() int {
+	if f.config.Front {
+		return moveInFront
+	}
+	return moveAtOnce
 }
 
 // rest waits for a time, until ctx ends, or until it is awakened.

@@ -45,6 +45,7 @@ func (s *Stream) Put(ctx context.Context, e *event.Event) (duplicate bool, err e
 	if err == nil && !duplicate {
 		s.mu.Lock()
 		s.stats.Queued++ // until it is measured
+		s.puts++
 		s.mu.Unlock()
 	}
 	return duplicate, err

@@ -62,6 +62,7 @@ type Stream struct {
 		unchecked string    // what was logged as unchecked
 	}
 	stats    Stats
+	puts     int // that Put has added since the stream was opened
 	dead     map[uuid.UUID]struct{}
 	refused  map[uuid.UUID]int // attempts to move an event that ended as kept.Refused
 	erasures []event.Erasure   // the latest first. It is replaced, not changed

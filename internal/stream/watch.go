@@ -62,7 +62,7 @@ func (s *Stream) look(ctx context.Context) {
 // measure notes what the stream holds. Without an answer, it holds what it held.
 func (s *Stream) measure(ctx context.Context) {
 	s.mu.Lock()
-	stream, queue := s.stream, s.queue
+	stream, queue, puts := s.stream, s.queue, s.puts
 	s.mu.Unlock()
 	waits, err := queue.Info(ctx)
 	if err != nil {
@@ -88,6 +88,7 @@ func (s *Stream) measure(ctx context.Context) {
 	}
 	now.DeadLetters = len(dead)
 	s.mu.Lock()
+	now.Queued += s.puts - puts // that were put meanwhile, and perhaps not counted
 	s.stats, s.dead = now, dead
 	s.mu.Unlock()
 }
