@@ -29,6 +29,8 @@ type commands struct {
 	Log     logCommand     `cmd:"" help:"Measure what the log and its readers cost the intake."`
 	Rollup  rollupCommand  `cmd:"" help:"Measure what the roll-ups cost the intake, and how far they are behind."`
 
+	Stream streamCommand `cmd:"" help:"Measure the replicated stream beside PostgreSQL, alone and with a synchronous standby."`
+
 	Reconcile reconcileCommand `cmd:"" help:"Compare a bucket of ten million objects with the log, and kill the receiver meanwhile."`
 
 	AnalystData analystDataCommand `cmd:"" help:"Fill a database with a year of plausible uploads, and count them."`
@@ -37,6 +39,7 @@ type commands struct {
 
 	Serve serveCommand `cmd:"" hidden:"" help:"Run the receiver of one variant until standard input ends."`
 
+	Nats     natsCommand     `cmd:"" hidden:"" help:"Be a server of the stream until standard input ends."`
 	Sink     sinkCommand     `cmd:"" hidden:"" help:"Be endpoints until standard input ends."`
 	Requests requestsCommand `cmd:"" hidden:"" help:"Write callbacks as they are on the wire."`
 }

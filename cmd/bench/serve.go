@@ -20,6 +20,7 @@ import (
 	"upcall/internal/notify"
 	"upcall/internal/oss"
 	"upcall/internal/receiver"
+	"upcall/internal/stream"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/verify"
 )
@@ -33,8 +34,10 @@ type serveCommand struct {
 	KeyURL  string `name:"key-url" required:""`
 	Profile string // file for a CPU profile; "" takes none
 
-	TokensOff bool
-	Finding   bool // with what finds uploads whose callbacks were lost
+	TokensOff   bool
+	StreamURL   string `name:"stream-url"`
+	StreamFront bool
+	Finding     bool // with what finds uploads whose callbacks were lost
 }
 
 // Run runs the receiver of one variant.
@@ -80,6 +83,9 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		Hooks: receiver.HooksConfig{Rules: loopback},
 	}
+	if cmd.StreamURL != "" {
+		cfg.Stream, cfg.StreamFront = &stream.Config{URL: cmd.StreamURL}, cmd.StreamFront
+	}
 	if cmd.TokensOff {
 		cfg.Admission.TokenPolicy = admission.TokenOff
 	}
@@ -101,6 +107,9 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 
 // receive runs the receiver as shipped, with a spool and its own defaults.
 func receive(ctx context.Context, cfg receiver.Config, public, admin net.Listener) error {
+	if cfg.Stream != nil {
+		return receiver.Run(ctx, cfg, public, admin)
+	}
 	spool, err := os.MkdirTemp("", "upcall-bench-")
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
