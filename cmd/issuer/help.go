@@ -38,10 +38,19 @@ func helpTexts() kong.Vars {
 		"put_format":      "text, json, or the uploader's program: curl, python, java, go, node, browser, csharp, cpp, android or php.",
 
 		// issuer upload.
-		"attempts": "How often to try each request, 1 to 100. Eight attempts take about a minute if nothing answers.",
-		"parallel": "How many files or parts to send at once, 1 to 64.",
-		"state_dir": "Directory that remembers unfinished multipart uploads. " +
+		"again":        "Upload all files, also those that the same command has uploaded before.",
+		"follow_links": "With --recursive, upload what symbolic links in a folder lead to. By default they are left out.",
+		"limit_rate": "Bytes per second of all files together, such as 500k, 2M or 10MiB (k and M are powers of 1000, " +
+			"Ki and Mi of 1024). Default no limit.",
+		"recursive": "Upload the files in folders, and in the folders in them.",
+		"attempts":  "How often to try each request, 1 to 100. Eight attempts take about a minute if nothing answers.",
+		"parallel":  "How many files or parts to send at once, 1 to 64.",
+		"state_dir": "Directory that remembers finished files and unfinished multipart uploads. " +
 			"By default upcall/uploads in $XDG_STATE_HOME or ~/.local/state.",
+
+		// issuer check.
+		"check_origin": "Check that pages of this origin, such as https://app.example.com, may upload to the bucket.",
+		"check_prefix": "Beginning of the key of the object.",
 
 		// issuer serve and issuer keys.
 		"api_admin_listen": "Private listener: /livez, /readyz, /metrics.",

@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
@@ -22,7 +21,12 @@ import (
 
 // uploadCommand uploads with a given manifest, or with manifests that it makes itself.
 type uploadCommand struct {
-	Files []string `arg:"" name:"file" help:"The files to upload."`
+	Files []string `arg:"" name:"file" help:"The files to upload; with --recursive, folders too."`
+
+	Recursive   bool   `short:"r" setting:"UPCALL_RECURSIVE" help:"${recursive}"`
+	FollowLinks bool   `setting:"UPCALL_FOLLOW_LINKS" help:"${follow_links}"`
+	Again       bool   `setting:"UPCALL_AGAIN" help:"${again}"`
+	LimitRate   string `placeholder:"RATE" setting:"UPCALL_LIMIT_RATE" help:"${limit_rate}"`
 
 	Manifest string `placeholder:"FILE" setting:"UPCALL_MANIFEST" help:"${given_manifest}"`
 	Parallel int    `default:"4" placeholder:"4" setting:"UPCALL_PARALLEL" help:"${parallel}"`
@@ -37,12 +41,26 @@ type uploadCommand struct {
 
 // Help is shown below the summary of the command.
 func (*uploadCommand) Help() string {
-	return `A key that ends in / gets the file's name appended; several files need such a key.
+	return `A key that ends in / gets the file's name appended; several files need such a key. The key / alone
+appends it to nothing.
+
+With --recursive, a folder's files get their path within the folder appended: --key in/ makes in/2026/a.jpg of
+photos/2026/a.jpg if the folder is photos. Empty folders are passed over, and so are symbolic links, pipes,
+sockets and devices in a folder, each with a line that says so. What cannot be read, and a name that no key
+can have, fails alone, and the other files are uploaded.
 
 Standard output gets the callback receiver's answers, one line of JSON for each file, in the order of the
-files. Without a callback it gets nothing. Everything else goes to standard error.
+files, with the file's name as the member "file" added. An answer that is no JSON object, or has such a member
+itself, is in the member "answer" instead. Without a callback nothing is printed. Everything else goes to
+standard error.
 
-If a multipart upload was interrupted, run the same command again to resume it: parts that OSS has already,
+Files that the same command has uploaded before are not uploaded again: their answer is printed once more. The
+same command is one with the same object settings, callback and endpoint; a file is the same if its content is,
+which is read only if size or times have changed; and OSS is asked whether the object is still there as it
+was, if the credentials allow that (oss:GetObject). So an interrupted command is simply run again. A file that
+was being sent when the program was killed is uploaded again. --again uploads all.
+
+A multipart upload that was interrupted is resumed by the same command: parts that OSS has already,
 and that are as in the file, are not sent again. With --manifest, this works until the manifest expires;
 without it, the command then starts a new upload. The parts of an upload that is never resumed stay in the
 bucket until the upload is aborted or a lifecycle rule of the bucket deletes them.
@@ -55,25 +73,17 @@ The exit status is 0 if every file is stored with the right CRC-64 and, if it ha
 failed (203 CallbackFailed). The message then says what may still record the upload.`
 }
 
-// An uploadJob is one file to upload.
-type uploadJob struct {
-	name   string // as it was given
-	source *uploader.Source
-
-	// task finds or makes the manifest. It is called when the upload starts, because URLs
-	// expire.
-	task func(ctx context.Context, up *uploader.Uploader, w fileMeter) (uploader.Task, error)
-}
-
 // Run uploads the files. kong calls it.
 func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, line *kong.Context) error {
 	// Half as much garbage as usual, so that the program stays small even with a manifest of
 	// 10,000 parts, which is most of what it keeps in memory.
 	debug.SetGCPercent(50)
 	signs := c.Manifest == ""
-	up, err := uploader.New(uploader.Config{Parallel: c.Parallel, Attempts: c.Attempts, Signs: signs, Unlisted: signs && !hasLedger(env)})
-	jobs, openErr := c.open()
-	defer closeAll(jobs)
+	rate, rateErr := parseRate("--limit-rate", c.LimitRate)
+	up, err := uploader.New(uploader.Config{
+		Parallel: c.Parallel, Attempts: c.Attempts, Rate: rate, Signs: signs, Unlisted: signs && !hasLedger(env),
+	})
+	jobs, openErr := c.find(std.Err)
 	closeLedger, manifestErr := func() {}, error(nil)
 	if c.Manifest != "" {
 		manifestErr = c.useManifest(jobs, env, std.In, line)
@@ -81,43 +91,32 @@ func (c *uploadCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, lin
 		closeLedger, manifestErr = c.makeManifests(ctx, jobs, env, std.Err)
 	}
 	defer closeLedger()
-	if err := fault.Join(fault.Prefix("--", err), openErr, manifestErr); err != nil {
+	if err := fault.Join(rateErr, fault.Prefix("--", err), openErr, manifestErr); err != nil {
+		return cli.Usage(err)
+	}
+	if len(jobs) == 0 {
+		fmt.Fprintln(std.Err, "issuer: there is no file in it, so nothing was uploaded")
+		return nil
+	}
+	if err := jobs[0].finished.load(ctx); err != nil {
 		return cli.Usage(err)
 	}
 	var total int64
 	for _, job := range jobs {
-		total += job.source.Size()
+		total += job.size
 	}
 	meter := newMeter(std.Err, total, cli.IsTerminal(std.Err))
 	defer meter.end()
-	return uploadAll(ctx, up, jobs, c.Parallel, meter, std.Out)
-}
-
-// open opens all files, so that a wrong name is found before the first file is sent.
-func (c *uploadCommand) open() ([]*uploadJob, error) {
-	var jobs []*uploadJob
-	var faults fault.List
-	for _, name := range c.Files {
-		source, err := uploader.OpenSource(name)
-		if err != nil {
-			faults.Add(err)
-			continue
-		}
-		jobs = append(jobs, &uploadJob{name: name, source: source})
-	}
-	return jobs, faults.Err()
-}
-
-func closeAll(jobs []*uploadJob) {
-	for _, job := range jobs {
-		job.source.Close() // it was only read
-	}
+	return c.uploadAll(ctx, up, jobs, meter, std.Out)
 }
 
 // useManifest gives the manifest to the only job.
 func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader, line *kong.Context) error {
 	faults := checkAlone(line)
-	if len(c.Files) > 1 {
+	switch {
+	case c.Recursive:
+		faults.AddAt("--manifest", "it is for one file; leave out --recursive")
+	case len(c.Files) > 1:
 		faults.AddAt("--manifest", "it is for one file, but there are %d", len(c.Files))
 	}
 	m, err := readManifest(c.Manifest, in)
@@ -126,12 +125,12 @@ func (c *uploadCommand) useManifest(jobs []*uploadJob, env cli.Env, in io.Reader
 	}
 	var state *uploader.State
 	for _, job := range jobs {
-		faults.Add(fault.In("--manifest", uploader.Fit(m, job.source.Size())))
+		faults.Add(fault.In("--manifest", uploader.Fit(m, job.size)))
 		if m.Multipart != nil {
 			state, err = c.state(env, job.name, m.Multipart.Bucket, m.Multipart.Key, m.Multipart.OSSUploadID)
 			faults.Add(err)
 		}
-		job.task = func(context.Context, *uploader.Uploader, fileMeter) (uploader.Task, error) {
+		job.task = func(context.Context, *uploader.Uploader, fileMeter, *uploader.Source) (uploader.Task, error) {
 			return uploader.Task{Manifest: m, State: state}, nil
 		}
 	}
@@ -164,7 +163,7 @@ func checkAlone(line *kong.Context) fault.List {
 
 // uploadAll uploads the jobs, several at once. It prints the answers in the order of the
 // files, each as soon as all before it are printed.
-func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, parallel int, meter *meter, out io.Writer) error {
+func (c *uploadCommand) uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, meter *meter, out io.Writer) error {
 	type result struct {
 		answer json.RawMessage
 		err    error
@@ -174,7 +173,7 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 		results[i] = make(chan result, 1)
 	}
 	var group errgroup.Group
-	group.SetLimit(parallel)
+	group.SetLimit(c.Parallel)
 	go func() {
 		for i, job := range jobs {
 			group.Go(func() error {
@@ -185,15 +184,11 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 		}
 	}()
 	var errs []error
-	var open []string // the files that are not uploaded
 	for i, done := range results {
 		got := <-done
 		errs = append(errs, got.err)
-		if got.err != nil {
-			open = append(open, fault.Readable(jobs[i].name))
-		}
 		if got.answer != nil {
-			errs = append(errs, printJSON(out, got.answer))
+			errs = append(errs, meter.print(out, named(jobs[i].name, got.answer)))
 		}
 	}
 	if ctx.Err() == nil {
@@ -201,34 +196,8 @@ func uploadAll(ctx context.Context, up *uploader.Uploader, jobs []*uploadJob, pa
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ctx.Err()) })
 	again := errors.New("interrupted; run the same command again")
-	if len(open) < len(jobs) {
-		again = fmt.Errorf("interrupted; run the command again with only the files that are not uploaded yet: %s", strings.Join(open, " "))
+	if c.Again {
+		again = fmt.Errorf("%w, without --again, which would upload everything once more", again)
 	}
 	return errors.Join(slices.Insert(errs, 0, again)...)
-}
-
-// run uploads one file and returns the callback's answer, nil without a callback.
-func (job *uploadJob) run(ctx context.Context, up *uploader.Uploader, meter *meter) (json.RawMessage, error) {
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	watcher := meter.file(job.name)
-	task, err := job.task(ctx, up, watcher)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", fault.Readable(job.name), err)
-	}
-	task.Source, task.Watcher = job.source, watcher
-	result, err := up.Upload(ctx, task)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", fault.Readable(job.name), err)
-	}
-	parts := ""
-	if result.Parts > 0 {
-		parts = fmt.Sprintf(" in %d parts", result.Parts)
-	}
-	if result.Kept > 0 {
-		parts += fmt.Sprintf(", of which %d were there already", result.Kept)
-	}
-	watcher.Remark(fmt.Sprintf("uploaded %d bytes%s; CRC-64 %d, as in the file", job.source.Size(), parts, result.CRC64))
-	return result.Answer, nil
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,29 +46,28 @@ func (c *uploadCommand) makeManifests(ctx context.Context, jobs []*uploadJob, en
 			break // the mistake is in the flags, so the next file has it too
 		}
 	}
-	err := fault.Join(setupErr, flagsErr, c.checkKeys(), jobErr)
+	err := fault.Join(setupErr, flagsErr, c.checkKeys(jobs), jobErr, m.checkState(jobs, env))
 	if err != nil {
 		return closeLedger, err
 	}
-	if m.issuer, err = setup.issuer(); err != nil {
+	client, err := oss.New(setup.oss)
+	if err != nil {
+		return closeLedger, err
+	}
+	if m.issuer, err = issue.New(issue.Config{OSS: client, Tokens: setup.tokens, Ledger: setup.ledger}); err != nil {
+		return closeLedger, err
+	}
+	finished, err := c.remembered(env, client, remarks)
+	if err != nil {
 		return closeLedger, err
 	}
 	for _, job := range jobs {
-		job.task = func(ctx context.Context, _ *uploader.Uploader, w fileMeter) (uploader.Task, error) {
-			return m.put(ctx, w, job)
-		}
-		if job.source.Size() <= m.largest {
-			continue
-		}
-		// The same command finds the same state, with other credentials, too.
-		where := c.OSSFlags
-		where.CredentialFlags = cli.CredentialFlags{}
-		state, err := c.state(env, job.name, c.keyOf(job.name), c.objectFlags, c.PartSize, c.callbackFlags, where)
-		if err != nil {
-			return closeLedger, err
-		}
-		job.task = func(ctx context.Context, up *uploader.Uploader, w fileMeter) (uploader.Task, error) {
-			return m.multipart(ctx, up, w, job, state)
+		job.finished = finished
+		job.task = func(ctx context.Context, up *uploader.Uploader, w fileMeter, source *uploader.Source) (uploader.Task, error) {
+			if source.Size() <= m.largest {
+				return m.put(ctx, w, job.key, source.Size())
+			}
+			return m.multipart(ctx, up, w, job, source, env)
 		}
 	}
 	warnRegion(remarks, c.Region)
@@ -94,50 +93,87 @@ func (c *uploadCommand) uploadIssuer() (*uploadIssuer, error) {
 	return m, fault.Join(objectErr, callbackErr, err)
 }
 
-// keyOf returns the key of a file's object.
+// keyOf returns the key of the object of a file, whose name may hold folders.
 func (c *uploadCommand) keyOf(name string) string {
-	if strings.HasSuffix(c.Key, "/") {
-		return c.Key + filepath.Base(name)
+	switch {
+	case c.Key == "/": // keys do not begin with it
+		return name
+	case strings.HasSuffix(c.Key, "/"):
+		return c.Key + name
 	}
 	return c.Key
 }
 
 // checkKeys finds files that would overwrite each other.
-func (c *uploadCommand) checkKeys() error {
-	if len(c.Files) > 1 && c.Key != "" && !strings.HasSuffix(c.Key, "/") {
-		return fault.At("--key", "%q is one key for %d files; end it in / to append their names", c.Key, len(c.Files))
+func (c *uploadCommand) checkKeys(jobs []*uploadJob) error {
+	if c.Key == "" {
+		return nil // that is the mistake
 	}
-	taken := make(map[string]string)
-	for _, name := range c.Files {
-		key := c.keyOf(name)
-		if other, ok := taken[key]; ok && c.Key != "" {
-			return fmt.Errorf("the files %q and %q would get the same key %q; upload them one by one", other, name, key)
+	if !strings.HasSuffix(c.Key, "/") {
+		switch {
+		case len(c.Files) > 1:
+			return fault.At("--key", "%q is one key for %d files; end it in / to append their names", c.Key, len(c.Files))
+		case len(jobs) > 0 && jobs[0].fromFolder:
+			return fault.At("--key", "%q is one key for a folder; end it in / to append the names of its files", c.Key)
 		}
-		taken[key] = name
+	}
+	taken := make(map[string]string, len(jobs))
+	for _, job := range jobs {
+		if job.err != nil {
+			continue
+		}
+		if other, ok := taken[job.key]; ok {
+			return fmt.Errorf("the files %q and %q would get the same key %q; upload them one by one", other, job.name, job.key)
+		}
+		taken[job.key] = job.name
 	}
 	return nil
 }
 
-func (m *uploadIssuer) check(job *uploadJob, hosts callbackspec.Hosts, withToken bool) error {
-	if job.source.Size() <= m.largest {
-		return m.putRequest(job).Check(hosts, withToken)
+// checkState finds out whether there is a place for the state of uploads in parts, if there are any.
+func (m *uploadIssuer) checkState(jobs []*uploadJob, env cli.Env) error {
+	if !slices.ContainsFunc(jobs, func(job *uploadJob) bool { return job.size > m.largest }) {
+		return nil
 	}
-	return m.multipartRequest(job).Check(hosts, withToken)
+	dir, err := m.flags.stateDir(env)
+	if err == nil {
+		forgetOld(dir, ".json*", stateKept)
+	}
+	return err
 }
 
-func (m *uploadIssuer) putRequest(job *uploadJob) issue.Request {
-	r := issue.Request{Object: m.object, Expires: m.expires, ContentLength: new(job.source.Size()), Callback: m.callback}
-	r.Object.Key = m.flags.keyOf(job.name)
+// check checks what will be requested for a job. The job's error becomes that of its key, if it
+// comes from a folder, whose names nobody chose for keys.
+func (m *uploadIssuer) check(job *uploadJob, hosts callbackspec.Hosts, withToken bool) error {
+	if job.err != nil {
+		return nil
+	}
+	var err error
+	if job.size <= m.largest {
+		err = m.putRequest(job.key, job.size).Check(hosts, withToken)
+	} else {
+		err = m.multipartRequest(job.key, job.size).Check(hosts, withToken)
+	}
+	other := slices.ContainsFunc(fault.Of(err), func(f fault.Fault) bool { return !errors.Is(f, ossrule.ErrKey) })
+	if err != nil && job.fromFolder && m.flags.Key != "" && !other {
+		job.err, err = err, nil
+	}
+	return err
+}
+
+func (m *uploadIssuer) putRequest(key string, size int64) issue.Request {
+	r := issue.Request{Object: m.object, Expires: m.expires, ContentLength: &size, Callback: m.callback}
+	r.Object.Key = key
 	return r
 }
 
-func (m *uploadIssuer) multipartRequest(job *uploadJob) issue.MultipartRequest {
-	r := m.putRequest(job)
+func (m *uploadIssuer) multipartRequest(key string, size int64) issue.MultipartRequest {
+	r := m.putRequest(key, size)
 	return issue.MultipartRequest{Object: r.Object, Expires: r.Expires, Size: r.ContentLength, PartSize: m.partSize, Callback: r.Callback}
 }
 
-func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (uploader.Task, error) {
-	upload, cause, err := m.issuer.Issue(ctx, m.putRequest(job))
+func (m *uploadIssuer) put(ctx context.Context, w fileMeter, key string, size int64) (uploader.Task, error) {
+	upload, cause, err := m.issuer.Issue(ctx, m.putRequest(key, size))
 	if err != nil {
 		return uploader.Task{}, err
 	}
@@ -148,18 +184,26 @@ func (m *uploadIssuer) put(ctx context.Context, w fileMeter, job *uploadJob) (up
 // multipart resumes the upload that the same command started before, if that is possible.
 // Otherwise it starts a new one.
 func (m *uploadIssuer) multipart(ctx context.Context, up *uploader.Uploader, w fileMeter, job *uploadJob,
-	state *uploader.State) (uploader.Task, error) {
+	source *uploader.Source, env cli.Env) (uploader.Task, error) {
+	// The same command finds the same state, with other credentials, too.
+	c, where := m.flags, m.flags.OSSFlags
+	where.CredentialFlags = cli.CredentialFlags{}
+	state, err := c.state(env, job.name, job.key, c.objectFlags, c.PartSize, c.callbackFlags, where)
+	if err != nil {
+		return uploader.Task{}, err
+	}
+	request := m.multipartRequest(job.key, source.Size())
 	renew := func(ctx context.Context, old manifest.Multipart) (manifest.Multipart, error) {
-		r := m.multipartRequest(job)
+		r := request
 		r.PartSize = old.PartSize
 		return m.issuer.RenewMultipart(ctx, r, old)
 	}
-	resumed, err := up.Resume(ctx, uploader.Task{Source: job.source, State: state, Watcher: w, Renew: renew})
+	resumed, err := up.Resume(ctx, uploader.Task{Source: source, State: state, Watcher: w, Renew: renew})
 	if err != nil {
 		return uploader.Task{}, err
 	}
 	if !resumed {
-		made, cause, err := m.issuer.IssueMultipart(ctx, m.multipartRequest(job))
+		made, cause, err := m.issuer.IssueMultipart(ctx, request)
 		if err != nil {
 			return uploader.Task{}, err
 		}

@@ -2,11 +2,10 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"upcall/internal/cli"
@@ -42,25 +41,23 @@ func (c *uploadCommand) state(env cli.Env, file string, upload ...any) (*uploade
 	if err != nil {
 		return nil, fmt.Errorf("find file: %w", err)
 	}
-	identity, err := json.Marshal(append(upload, path))
+	name, err := digestOf(append(upload, path)...)
 	if err != nil {
-		return nil, fmt.Errorf("name state of the upload: %w", err)
+		return nil, err
 	}
-	sum := sha256.Sum256(identity)
-	forgetOld(dir)
-	return uploader.LoadState(filepath.Join(dir, hex.EncodeToString(sum[:])+".json"))
+	return uploader.LoadState(filepath.Join(dir, name+".json"))
 }
 
-// forgetOld deletes the states of uploads that were not resumed. A state that cannot be
-// deleted does no harm.
-func forgetOld(dir string) {
+// forgetOld deletes files that a digest names if nobody used them for so long, such as the states
+// of uploads that were not resumed. A file that cannot be deleted does no harm.
+func forgetOld(dir, suffix string, kept time.Duration) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return // the directory does not exist yet, or its use will fail and say why
 	}
 	for _, entry := range entries {
-		named, _ := filepath.Match("????????????????????????????????????????????????????????????????.json*", entry.Name())
-		if info, err := entry.Info(); named && err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > stateKept {
+		named, _ := filepath.Match(strings.Repeat("?", 2*sha256.Size)+suffix, entry.Name())
+		if info, err := entry.Info(); named && err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > kept {
 			_ = os.Remove(filepath.Join(dir, entry.Name()))
 		}
 	}

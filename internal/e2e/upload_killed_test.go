@@ -91,7 +91,7 @@ func TestUploadKilled(t *testing.T) {
 
 			w.gate.Open()
 			stdout, stderr, status := execute(t, env, command...)
-			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, "in 10 parts, of which 5 were there already") {
+			if status != 0 || stdout != said(paths["big.bin"]) || !strings.Contains(stderr, "in 10 parts, of which 5 were there already") {
 				t.Errorf("status %d: %s%s", status, stdout, stderr)
 			}
 			if want := []string{"PUT 10", "PUT 6", "PUT 7", "PUT 8", "PUT 9"}; !slices.Equal(w.gate.Puts(), want) {
@@ -139,7 +139,7 @@ func TestUploadKilledAtTheEnd(t *testing.T) {
 		t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 	}
 	stdout, stderr, status = execute(t, w.env, command...)
-	if status != 0 || stdout != answer+"\n" || len(w.gate.Puts()) != 3 {
+	if status != 0 || stdout != said(paths["big.bin"]) || len(w.gate.Puts()) != 3 {
 		t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 	}
 }
@@ -218,7 +218,7 @@ func TestUploadBegunAnew(t *testing.T) {
 			w.gate.Open()
 			tt.change(t, w, paths["big.bin"])
 			stdout, stderr, status := execute(t, w.env, command...)
-			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, tt.says) || len(w.gate.Puts()) != tt.sent ||
+			if status != 0 || stdout != said(paths["big.bin"]) || !strings.Contains(stderr, tt.says) || len(w.gate.Puts()) != tt.sent ||
 				strings.Contains(stderr, "stay in the bucket") {
 				t.Errorf("status %d, sent %v: %s%s", status, w.gate.Puts(), stdout, stderr)
 			}
@@ -306,7 +306,7 @@ func TestUploadBegunAnewAfterCompletion(t *testing.T) {
 			}
 			w.gate.Open()
 			if stdout, stderr, status := execute(t, w.env, command...); tt.state == 0 &&
-				(status != 0 || tt.callback != (stdout == answer+"\n")) {
+				(status != 0 || tt.callback != (stdout == said(paths["big.bin"]))) {
 				t.Errorf("a third run: status %d: %s%s", status, stdout, stderr)
 			}
 		})

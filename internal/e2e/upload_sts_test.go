@@ -149,7 +149,7 @@ func TestUploadOutlivesCredentials(t *testing.T) {
 			t.Parallel()
 			s := newSlowWorld(t)
 			stdout, stderr, status := s.upload(t, "--credentials-process", s.sts("3s")+" | "+filter)
-			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, "signed the rest of the upload again") {
+			if status != 0 || stdout != said(s.file) || !strings.Contains(stderr, "signed the rest of the upload again") {
 				t.Fatalf("status %d: %s%s", status, stdout, stderr)
 			}
 			s.note(func() {
@@ -215,7 +215,7 @@ func TestUploadWithoutFreshCredentials(t *testing.T) {
 			})
 			// The credentials are not what identifies the upload.
 			stdout, stderr, status = s.upload(t, "--credentials-process", s.sts("1m"))
-			if status != 0 || stdout != answer+"\n" || !strings.Contains(stderr, "were there already") {
+			if status != 0 || stdout != said(s.file) || !strings.Contains(stderr, "were there already") {
 				t.Fatalf("status %d: %s%s", status, stdout, stderr)
 			}
 			s.done(t)

@@ -158,6 +158,7 @@ func (s *session) try(ctx context.Context, m message) (answer, error) {
 			stall.Reset(m.patience)
 			s.watcher.Sent(n)
 		})
+		content.pace = func(n int) (int, error) { return paced(attempt, s.pace, n) }
 		request.Body, request.ContentLength, request.GetBody = content, m.piece.size, nil
 		if m.piece.size >= expectFrom {
 			// OSS then rejects the request before gigabytes are sent, and the answer is not lost among them.

@@ -168,6 +168,8 @@ func (l *log) Sent(n int64) {
 	l.sent += n
 }
 
+func (l *log) Kept(n int64) { l.Sent(n) }
+
 func (l *log) Remark(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -138,7 +138,7 @@ func (s *session) sendPart(ctx context.Context, p piece, there storedPart) (sent
 		}
 		sameCRC := there.HashCrc64ecma == "" || there.HashCrc64ecma == strconv.FormatUint(crc, 10)
 		if strings.EqualFold(strings.Trim(there.ETag, `"`), etag) && sameCRC {
-			s.watcher.Sent(p.size)
+			s.watcher.Kept(p.size)
 			return sentPart{there.ETag, crc, true}, nil
 		}
 	}

@@ -30,7 +30,7 @@ func OpenSource(path string) (*Source, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		reason := "is not a regular file; copy it to one first"
 		if info.IsDir() {
-			reason = "is a directory; pass the files in it"
+			reason = "is a directory; pass the files in it, or give --recursive"
 		}
 		err = &fs.PathError{Op: "open", Path: path, Err: errors.New(reason)}
 	}
@@ -92,7 +92,8 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // that are sent.
 type body struct {
 	source *Source
-	moved  func(n int64) // called after each n bytes
+	moved  func(n int64)            // called after each n bytes
+	pace   func(n int) (int, error) // waits until some of n bytes may be sent; nil does not
 
 	mu      sync.Mutex // net/http may continue to read after an early answer
 	section *io.SectionReader
@@ -108,6 +109,10 @@ func newBody(s *Source, p piece, moved func(int64)) *body {
 // Read returns the last bytes only if the file has not changed, so that OSS never gets, stores
 // or reports a whole section that mixes two versions of the file.
 func (b *body) Read(p []byte) (int, error) {
+	p, err := b.wait(p)
+	if err != nil {
+		return 0, err // the attempt is over, and says why itself
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	left := b.section.Size() - b.sent
@@ -133,6 +138,24 @@ func (b *body) Read(p []byte) (int, error) {
 	b.crc = crc64.Update(b.crc, crcTable, p[:n])
 	b.moved(int64(n))
 	return n, nil
+}
+
+// wait waits for its turn, without the lock, which finish needs. It returns what may be read then.
+func (b *body) wait(p []byte) ([]byte, error) {
+	if b.pace == nil {
+		return p, nil
+	}
+	b.mu.Lock()
+	n := int(min(int64(len(p)), b.section.Size()-b.sent))
+	if b.err != nil {
+		n = 0
+	}
+	b.mu.Unlock()
+	if n == 0 {
+		return p, nil
+	}
+	n, err := b.pace(n)
+	return p[:n], err
 }
 
 // Close does nothing: the file is needed again.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"upcall/internal/fault"
 	"upcall/internal/manifest"
@@ -43,6 +44,10 @@ type Config struct {
 	// the upload of an object again. Default false.
 	Unlisted bool
 
+	// Rate limits how many bytes of files are sent per second, by all requests together; at
+	// least MinRate. Default 0, no limit.
+	Rate int64
+
 	// Stall is how long a connection may be idle. Default two minutes. OSS gets three
 	// times that to complete an upload and call back.
 	Stall time.Duration
@@ -56,6 +61,9 @@ func (c Config) check() error {
 	if c.Attempts < 1 || c.Attempts > 100 {
 		faults.AddAt("attempts", "%d is out of range; give 1 to 100", c.Attempts)
 	}
+	if c.Rate != 0 && c.Rate < MinRate {
+		faults.AddAt("limit-rate", "%d bytes a second is too slow; give at least %d", c.Rate, MinRate)
+	}
 	if c.Pause < 0 || c.Stall < 0 {
 		faults.AddAt("pause, stall", "a duration is negative; leave it out for the default")
 	}
@@ -67,6 +75,7 @@ type Uploader struct {
 	cfg    Config
 	client *http.Client
 	slots  *semaphore.Weighted // one for each file or part that is being sent
+	pace   *rate.Limiter       // nil if there is no limit
 }
 
 // New returns an uploader. The error joins all mistakes in cfg.
@@ -75,14 +84,16 @@ func New(cfg Config) (*Uploader, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Uploader{cfg: cfg, client: newClient(cfg.Parallel), slots: semaphore.NewWeighted(int64(cfg.Parallel))}, nil
+	return &Uploader{cfg: cfg, client: newClient(cfg.Parallel), slots: semaphore.NewWeighted(int64(cfg.Parallel)), pace: newPace(cfg.Rate)}, nil
 }
 
 // A Watcher is told about the progress of an upload, by several goroutines at once.
 type Watcher interface {
-	// Sent says that n more bytes of the file are sent, or were there already; n is
-	// negative if they have to be sent again.
+	// Sent says that n more bytes of the file are sent; n is negative if they have to be sent
+	// again.
 	Sent(n int64)
+	// Kept says that n bytes of the file were there already.
+	Kept(n int64)
 	// Remark says in one line what happened, for example that a request is retried.
 	Remark(line string)
 }
