@@ -24,6 +24,7 @@ import (
 type serveCommand struct {
 	serviceFlags `group:"service"`
 	databaseFlags
+	cli.LogFlags `group:"service"`
 	cli.OSSFlags `group:"oss"`
 }
 
@@ -41,7 +42,8 @@ type serviceFlags struct {
 func (*serveCommand) Help() string {
 	return `/openapi.yaml describes the API. To create an API key, run issuer keys add.
 
-The policy file is read when the program starts:
+The policy file is read when the program starts, and again after SIGHUP; if it has a mistake then, the
+log says so and the policies from before apply:
 
   policies:
     photos:
@@ -57,12 +59,20 @@ The policy file is read when the program starts:
 }
 
 // Run serves until ctx ends. kong calls it.
-func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, settings cli.Settings) error {
 	cfg, err := c.config(env)
 	if err != nil {
 		return cli.Usage(err)
 	}
-	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
+	if cfg.Logger, err = c.Logger(std.Err); err != nil {
+		return cli.Usage(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reloads := make(chan *policy.Set)
+	cfg.Reloads = reloads
+	cli.OnHangup(ctx, func() { c.reload(ctx, cfg, reloads) })
+	defer cli.Started(ctx, cfg.Logger, settings)()
 	warnRegion(std.Err, c.Region)
 	warn(std.Err, true, cfg.Tokens)
 	api, admin, err := httpserver.Listen("applications", c.APIListen, c.APIAdminListen)
@@ -78,6 +88,19 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) erro
 	return err
 }
 
+// reload reads the policy file again. A file with a mistake changes nothing.
+func (c *serveCommand) reload(ctx context.Context, cfg issuer.Config, reloads chan<- *policy.Set) {
+	policies, err := readPolicies(c.Policies, issue.CallbackHosts(cfg.OSS.Host()))
+	if err != nil {
+		cfg.Logger.WarnContext(ctx, "policies were not reloaded; those from before apply", slog.String("error", fault.Line(err.Error())))
+		return
+	}
+	select {
+	case reloads <- policies:
+	case <-ctx.Done():
+	}
+}
+
 // Check returns all mistakes in the settings.
 func (c *serveCommand) Check(env cli.Env) error {
 	_, err := c.config(env)
@@ -88,13 +111,13 @@ func (c *serveCommand) Check(env cli.Env) error {
 func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	cfg := issuer.Config{Page: c.Page}
 	var faults fault.List
-	faults.Add(cli.CheckListener("--api-listen", c.APIListen, "8082"),
+	_, err := cli.ParseLevel("--log-level", c.LogLevel)
+	faults.Add(err, cli.CheckListener("--api-listen", c.APIListen, "8082"),
 		cli.CheckListener("--api-admin-listen", c.APIAdminListen, "8083"))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
 		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach",
 			c.APIAdminListen)
 	}
-	var err error
 	cfg.OSS, err = c.OSSFlags.Config(env)
 	faults.Add(err)
 	cfg.Tokens, err = cli.TokenKeys("", env)

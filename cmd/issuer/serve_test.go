@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"upcall/internal/dbtest"
@@ -81,6 +83,45 @@ func TestServe(t *testing.T) {
 	} {
 		if code, answer := servetest.Get(t, url); code != want {
 			t.Errorf("%s: %d %s", url, code, answer)
+		}
+	}
+	if err := running.Stop(); err != nil {
+		t.Errorf("after Stop: %v", err)
+	}
+}
+
+// TestServeReload changes the policy file while the service runs. A file with a mistake changes nothing.
+func TestServeReload(t *testing.T) {
+	t.Parallel()
+	env := serveEnv(t)
+	made, stderr, status := execute(t, env, "keys", "add", "--policy", "photos", "--id", "web")
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	api, _, running := startServe(t, env)
+	stricter := strings.ReplaceAll(goodPolicies, "content_types: [image/*]", "content_types: [video/*]")
+	for _, step := range []struct {
+		policies, says string
+		want           int
+	}{
+		{goodPolicies, "policies reloaded", http.StatusCreated},
+		{stricter, "policies reloaded", http.StatusForbidden},
+		{goodPolicies + "nope: 1\n", "policies were not reloaded; those from before apply", http.StatusForbidden},
+		{strings.ReplaceAll(goodPolicies, "photos:", "other:"), "policies reloaded", http.StatusForbidden},
+		{goodPolicies, "policies reloaded", http.StatusCreated},
+	} {
+		if err := os.WriteFile(env["UPCALL_POLICIES"], []byte(step.policies), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		line := running.Line(t, func(line string) bool { return strings.Contains(line, "reloaded") })
+		if !strings.Contains(line, `"msg":"`+step.says+`"`) {
+			t.Errorf("%s: %s", step.policies, line)
+		}
+		if code, answer := post(t, api+"/v1/uploads", strings.TrimSpace(made), wanted); code != step.want {
+			t.Errorf("%s: %d %s", step.policies, code, answer)
 		}
 	}
 	if err := running.Stop(); err != nil {

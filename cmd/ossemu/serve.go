@@ -38,6 +38,8 @@ type serveCommand struct {
 	NotifyFormat string        `default:"XML" placeholder:"FORMAT" setting:"OSSEMU_NOTIFY_FORMAT" help:"${notify_format}"`
 	NotifyDelay  time.Duration `default:"0s" placeholder:"DURATION" setting:"OSSEMU_NOTIFY_DELAY" help:"${notify_delay}"`
 
+	LogLevel string `default:"info" placeholder:"LEVEL" setting:"OSSEMU_LOG_LEVEL" help:"Least level to log: debug, info, warn or error."`
+
 	AllowedOrigins []string `placeholder:"ORIGIN" setting:"OSSEMU_ALLOWED_ORIGINS" help:"${allowed_origins}"`
 }
 
@@ -86,15 +88,18 @@ func (s serveCommand) config(env cli.Env, log *slog.Logger) (ossemu.Config, erro
 // Check returns all mistakes in the settings.
 func (s serveCommand) Check(env cli.Env) error {
 	cfg, err := s.config(env, slog.New(slog.DiscardHandler))
-	return fault.Join(cli.CheckListener("OSSEMU_LISTEN", s.Listen, "9000"), err, cfg.Check())
+	_, levelErr := cli.ParseLevel("OSSEMU_LOG_LEVEL", s.LogLevel)
+	return fault.Join(cli.CheckListener("OSSEMU_LISTEN", s.Listen, "9000"), levelErr, err, cfg.Check())
 }
 
 // Run serves until ctx is done, then answers what is under way.
-func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+func (s serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, settings cli.Settings) error {
 	if err := s.Check(env); err != nil {
 		return cli.Usage(err)
 	}
-	cfg, _ := s.config(env, slog.New(slog.NewTextHandler(std.Err, nil)))
+	level, _ := cli.ParseLevel("", s.LogLevel)
+	cfg, _ := s.config(env, slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level})))
+	defer cli.Started(ctx, cfg.Logger, settings)()
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

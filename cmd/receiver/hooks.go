@@ -69,6 +69,22 @@ func (f *hookServeFlags) config() (cfg receiver.HooksConfig, err error) {
 	return cfg, fault.Join(rulesErr, fault.In("UPCALL_HOOKS_SCHEDULE", err), fault.In("UPCALL_HOOKS_FILE", fileErr))
 }
 
+// reload reads the hooks file again. A file with a mistake changes nothing.
+func (f *hookServeFlags) reload(ctx context.Context, logger *slog.Logger, redeclare chan<- []hooks.Declared) {
+	cfg, err := f.config()
+	switch {
+	case f.HooksFile == "":
+		logger.InfoContext(ctx, "nothing to reload: there is no hooks file")
+	case err != nil:
+		logger.WarnContext(ctx, "hooks file was not reloaded", slog.String("error", fault.Line(err.Error())))
+	default:
+		select {
+		case redeclare <- cfg.Declared:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // hookFlags are those of every command about endpoints.
 type hookFlags struct {
 	database

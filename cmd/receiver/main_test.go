@@ -97,7 +97,7 @@ func TestMigrate(t *testing.T) {
 	if got := output("status"); strings.Contains(got, "pending") {
 		t.Errorf("status after up: %s", got)
 	}
-	if got := output("down", "--steps", "1"); !strings.Contains(got, "pending") {
+	if got := output("down", "--steps", "1", "--yes"); !strings.Contains(got, "pending") {
 		t.Errorf("down: %s", got)
 	}
 }
@@ -144,6 +144,7 @@ func TestMistakes(t *testing.T) {
 			"UPCALL_NOTIFY_TOKEN": "x", "UPCALL_NOTIFY_TOKEN_FILE": "y"}, []string{"UPCALL_NOTIFY_TOKEN_FILE: set one of them only"}},
 		"no command":         {nil, nil, []string{"expected one of"}},
 		"unknown flag":       {[]string{"serve", "--nope"}, nil, []string{"unknown flag --nope; see receiver serve --help"}},
+		"down without --yes": {[]string{"migrate", "down", "--steps", "1"}, clitest.Env{"UPCALL_DATABASE_URL": dbtest.URL(t)}, []string{"give --yes"}},
 		"down without steps": {[]string{"migrate", "down"}, nil, []string{"--steps"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,8 @@ type migrateUpCommand struct{ database }
 
 type migrateDownCommand struct {
 	database
-	Steps int `required:"" help:"How many migrations to roll back."`
+	Steps int  `required:"" help:"How many migrations to roll back."`
+	Yes   bool `help:"Do not ask."`
 }
 
 type migrateStatusCommand struct{ database }
@@ -30,7 +31,21 @@ func (cmd *migrateUpCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio
 }
 
 func (cmd *migrateDownCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.migrate(ctx, env, std, func(url string) error { return migrations.Down(ctx, url, cmd.Steps) })
+	ask := func(question string) error { return cli.Confirm(std, question, "--yes") }
+	if cmd.Yes {
+		ask = func(string) error { return nil }
+	}
+	return cmd.migrate(ctx, env, std, func(url string) error {
+		status, err := migrations.Status(ctx, url)
+		if err != nil {
+			return err
+		}
+		question := fmt.Sprintf("Roll back %d of the %d migrations of this database, and delete the data in them?", cmd.Steps, status.Version)
+		if err := ask(question); err != nil {
+			return err
+		}
+		return migrations.Down(ctx, url, cmd.Steps)
+	})
 }
 
 func (cmd *migrateStatusCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {

@@ -13,6 +13,7 @@ import (
 	"upcall/internal/cli"
 	"upcall/internal/embeddedpg"
 	"upcall/internal/fault"
+	"upcall/internal/hooks"
 	"upcall/internal/httpserver"
 	"upcall/internal/ossrule"
 	"upcall/internal/receiver"
@@ -42,6 +43,7 @@ type serveCommand struct {
 	reconcileServeFlags
 	NotifyGrace time.Duration `name:"notify-grace" setting:"UPCALL_NOTIFY_GRACE" default:"2m" placeholder:"TIME" help:"${notify_grace}"`
 
+	cli.LogFlags
 	cli.OSSFlags `group:"oss"`
 }
 
@@ -112,12 +114,20 @@ func (d *database) at(ctx context.Context, url string, logger *slog.Logger, work
 	return errors.Join(work(server.URL()), server.Stop())
 }
 
-func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
+func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, settings cli.Settings) error {
 	cfg, err := cmd.config(env)
 	if err != nil {
 		return cli.Usage(err)
 	}
-	cfg.Logger = slog.New(slog.NewJSONHandler(std.Err, nil))
+	if cfg.Logger, err = cmd.Logger(std.Err); err != nil {
+		return cli.Usage(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	redeclare := make(chan []hooks.Declared)
+	cfg.Hooks.Redeclare = redeclare
+	cli.OnHangup(ctx, func() { cmd.reload(ctx, cfg.Logger, redeclare) })
+	defer cli.Started(ctx, cfg.Logger, settings)()
 	if cfg.Admission.Tokens != nil { // with tokens required, config has refused them
 		for _, kid := range cfg.Admission.Tokens.Weak() {
 			cfg.Logger.WarnContext(ctx, "token secret is short enough to be guessed",
@@ -181,7 +191,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 		_, err = migrations.ParseURL(cfg.DatabaseURL)
 		err = fault.In("UPCALL_DATABASE_URL", err)
 	}
-	faults.Add(err, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
+	_, levelErr := cli.ParseLevel("UPCALL_LOG_LEVEL", cmd.LogLevel)
+	faults.Add(err, levelErr, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
 		cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
 	faults.Add(fault.In("UPCALL_RETENTION", err))

@@ -192,7 +192,7 @@ func (s *Server) finish(a *answer, r *http.Request, to route, id string, err err
 		}
 	}
 	s.metrics.ended(to, a.status)
-	attrs = append(attrs, slog.Int("status", a.status), slog.Duration("took", took))
+	attrs = append(attrs, slog.Int("status", a.status), slog.Float64("took_ms", float64(took.Microseconds())/1000))
 	s.cfg.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "api request", attrs...)
 }
 

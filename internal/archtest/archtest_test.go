@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -127,7 +129,7 @@ var fakes = map[string][]string{
 // layers are the packages from the bottom up. A package imports only packages of lower
 // layers, so that dependencies go one way. Programs are above all of them.
 var layers = [][]string{
-	{"internal/fault", "internal/filelock", "internal/pgdial"},
+	{"internal/fault", "internal/filelock", "internal/pgdial", "internal/buildinfo"},
 	{"internal/ossrule", "internal/strictjson"},
 	{"internal/callbackspec", "internal/verify", "internal/uploadtoken", "internal/apikey", "internal/embeddedpg",
 		"internal/httpserver", "internal/vitals", "internal/issueapi/page", "migrations", "internal/natsserver"},
@@ -269,6 +271,24 @@ func TestPackageComments(t *testing.T) {
 			t.Errorf("%[1]s: the command's comment is %[3]q; start it with %[2]q", p.ImportPath, name, p.Doc)
 		case !program && !strings.HasPrefix(p.Doc, "Package "+name+" "):
 			t.Errorf("%[1]s: the package comment is %[3]q; start it with %[2]q", p.ImportPath, "Package "+name, p.Doc)
+		}
+	}
+}
+
+// TestLoggedDurations holds that durations are logged as milliseconds: slog's JSON has nanoseconds, its
+// text another unit for each size, and nobody can compare them.
+func TestLoggedDurations(t *testing.T) {
+	t.Parallel()
+	for _, p := range load(t) {
+		for _, name := range p.GoFiles {
+			path := filepath.Join("../..", strings.TrimPrefix(p.ImportPath, "upcall"), name)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), "slog"+".Duration(") {
+				t.Errorf("%s logs a duration; log milliseconds as a number, under a name that ends in _ms", path)
+			}
 		}
 	}
 }

@@ -62,7 +62,7 @@ type Program struct {
 
 // Run reads args and env into commands, a pointer to a struct of kong's, and runs the
 // chosen command, or commands itself if it has none. Its Run method may take a
-// context.Context, an [Env] and a [Stdio]. Run does not print its error, which is an
+// context.Context, an [Env], a [Stdio], and [Settings]. Run does not print its error, which is an
 // [ErrUsage] if the command line or the name of a variable is wrong; it then has what the
 // command's Check method finds as well.
 func (p Program) Run(ctx context.Context, commands any, args []string, env Env, std Stdio) error {
@@ -73,7 +73,8 @@ func (p Program) Run(ctx context.Context, commands any, args []string, env Env, 
 		kong.ExplicitGroups(p.Groups),
 		p.Vars,
 		kong.Writers(std.Out, std.Err),
-		kong.Exit(func(int) { helped = true }), // --help comes through here
+		kong.Exit(func(int) { helped = true }), // --help and --version come through here
+		kong.Embed(&rootFlags{}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(env, std),
 	)...)
@@ -101,5 +102,5 @@ func (p Program) Run(ctx context.Context, commands any, args []string, env Env, 
 		}
 		return Usage(err)
 	}
-	return selected.Run()
+	return selected.Run(settingsOf(selected, env))
 }

@@ -107,6 +107,9 @@ func TestVariablesOfAll(t *testing.T) {
 		if shares(t, files, "cli.OSSFlags") {
 			files = append(files, "oss.go")
 		}
+		if shares(t, files, "cli.LogFlags") {
+			files = append(files, "log.go")
+		}
 		for _, path := range files {
 			text, err := os.ReadFile(path)
 			if err != nil {

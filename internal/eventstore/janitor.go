@@ -62,7 +62,7 @@ func (j *Janitor) repeat(ctx context.Context, failed string, work func(context.C
 			if !errors.Is(err, ErrMistake) { // which no trying fixes
 				next = cleanAgain
 			}
-			j.Logger.WarnContext(ctx, failed, slog.Duration("next_try_in", next), slog.String("error", err.Error()))
+			j.Logger.WarnContext(ctx, failed, slog.Int64("next_try_in_ms", next.Milliseconds()), slog.String("error", err.Error()))
 		}
 		if pause(ctx, next) != nil {
 			return

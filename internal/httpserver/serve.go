@@ -44,7 +44,7 @@ func Serve(ctx context.Context, logger *slog.Logger, drain time.Duration, sites 
 		})
 	}
 	<-running.Done()
-	logger.InfoContext(ctx, "draining", slog.Duration("at_most", drain))
+	logger.InfoContext(ctx, "draining", slog.Int64("at_most_ms", drain.Milliseconds()))
 	// ctx has ended, but draining must go on.
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()

@@ -3,6 +3,7 @@ package intake
 import (
 	"cmp"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -49,7 +50,11 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 		s.cfg.Metrics.ObserveKnown(seen.event, seen.event.ReceivedAt)
 	}
 	level := slog.LevelInfo
-	if seen.refusal != nil {
+	switch r := seen.refusal; {
+	case r == nil:
+	case isScan(r, c.Request):
+		level = slog.LevelDebug
+	default:
 		level = slog.LevelWarn
 	}
 	if !s.cfg.Logger.Enabled(c.Request.Context(), level) {
@@ -88,4 +93,10 @@ func (s *Server) observe(c *gin.Context, seen *logEvent, took time.Duration) {
 			slog.String("request_id", e.Callback.RequestID))
 	}
 	httpserver.Log(c, s.cfg.Logger, level, "callback", attrs...)
+}
+
+// isScan reports whether a refused request is not even meant as a callback. Scanners of the whole
+// internet ask for everything; a callback for a path that is not ours is a mistake in a setting.
+func isScan(r *admission.Refusal, request *http.Request) bool {
+	return (r.Code == admission.NotFound || r.Code == admission.MethodNotAllowed) && request.Header.Get("X-Oss-Pub-Key-Url") == ""
 }

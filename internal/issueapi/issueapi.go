@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -67,7 +68,7 @@ type Config struct {
 	Repeats Repeats
 	// Keys are the API keys. Required.
 	Keys Keys
-	// Policies say what each key may do. Required.
+	// Policies say what each key may do, until others are set. Required.
 	Policies *policy.Set
 	// Rate is how many requests a second each key may make, and Burst how many at once.
 	// Defaults 100 and 200.
@@ -92,6 +93,9 @@ type Server struct {
 	cfg        Config
 	keys       *keyring
 	multiparts chan struct{} // holds a token for each multipart upload being issued
+
+	policies atomic.Pointer[policy.Set]   // those of cfg, or later ones
+	shown    atomic.Pointer[http.Handler] // the page that fits them
 }
 
 // maxMultiparts is how many multipart uploads may be issued at once, and maxKeyMultiparts how
@@ -116,11 +120,20 @@ func New(cfg Config) (*Server, error) {
 	case cfg.Rate < 0 || cfg.Burst < 1:
 		return nil, errors.New("issueapi: Rate and Burst must be positive")
 	}
-	return &Server{
+	s := &Server{
 		cfg:        cfg,
 		keys:       newKeyring(cfg.Keys, cfg.Rate, cfg.Burst, cfg.Now),
 		multiparts: make(chan struct{}, maxMultiparts),
-	}, nil
+	}
+	s.SetPolicies(cfg.Policies, cfg.Page)
+	return s, nil
+}
+
+// SetPolicies replaces the policies, and the page, whose rules depend on them. Requests that are
+// under way keep theirs. A server without a page gets none.
+func (s *Server) SetPolicies(policies *policy.Set, page http.Handler) {
+	s.policies.Store(policies)
+	s.shown.Store(&page)
 }
 
 // API returns the handler for the listener that applications reach.
@@ -137,8 +150,12 @@ func (s *Server) API() http.Handler {
 	engine.GET("/openapi.yaml", s.openAPI)                                                                   // the author of an application
 	engine.NoMethod(func(c *gin.Context) { refuse(c, problemOf(kindMethod, "see the Allow header")) })
 	engine.NoRoute(func(c *gin.Context) { refuse(c, problemOf(kindNotFound, "there is nothing at this path")) })
+	var page http.Handler
+	if s.cfg.Page != nil {
+		page = http.HandlerFunc(s.page)
+	}
 	for path, handler := range map[string]http.Handler{
-		"/": s.cfg.Page, "/upcall-uploader.js": s.cfg.Module, "/upcall-uploader.d.ts": s.cfg.Types, // people with a browser
+		"/": page, "/upcall-uploader.js": s.cfg.Module, "/upcall-uploader.d.ts": s.cfg.Types, // people with a browser
 	} {
 		if handler != nil {
 			serve := func(c *gin.Context) {
@@ -151,3 +168,6 @@ func (s *Server) API() http.Handler {
 	}
 	return engine
 }
+
+// page answers with the page that fits the policies now.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) { (*s.shown.Load()).ServeHTTP(w, r) }

@@ -61,7 +61,10 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 	s.cfg.Metrics.requests.WithLabelValues(route(c), event.outcome).Inc()
 	s.cfg.Metrics.seconds.WithLabelValues(route(c)).Observe(took.Seconds())
 	level, failure := slog.LevelInfo, ""
-	if event.rules != "" {
+	switch {
+	case c.FullPath() == "": // a scanner asks for everything
+		level = slog.LevelDebug
+	case event.rules != "":
 		level = slog.LevelWarn
 	}
 	if event.err != nil {
@@ -74,7 +77,7 @@ func (s *Server) observe(c *gin.Context, event *logEvent, took time.Duration) {
 		slog.String("outcome", event.outcome),
 		slog.String("remote", remote),
 		slog.String("peer", peer),
-		slog.Duration("took", took),
+		slog.Float64("took_ms", float64(took.Microseconds())/1000),
 		slog.String("api_key", event.keyID),
 		slog.String("rules", event.rules),
 		slog.String("error", failure),

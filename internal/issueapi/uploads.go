@@ -96,7 +96,7 @@ func (s *Server) apply(request *http.Request, who *caller, of form) (uploadReque
 
 // policyOf returns the policy of a caller. It may have been removed from the file; without one, nothing is allowed.
 func (s *Server) policyOf(who *caller) (*policy.Policy, error) {
-	p := s.cfg.Policies.Policy(who.policy)
+	p := s.policies.Load().Policy(who.policy)
 	if p == nil {
 		detail := fmt.Sprintf("the policy %q of this API key is not in the issuer's policy file", who.policy)
 		return nil, &problem{kind: kindPolicy, errors: []policy.Violation{{Rule: "policy", Detail: detail}}}

@@ -39,6 +39,9 @@ type Config struct {
 	Rate     rate.Limit
 	Burst    int
 
+	// Reloads takes sets of policies that replace Policies. Default none.
+	Reloads <-chan *policy.Set
+
 	// Proxies are our own, between the applications and us. Default none.
 	Proxies httpserver.Proxies
 	// Page serves the upload page at /. Default off.
@@ -120,8 +123,29 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	}
 	cfg.Logger.InfoContext(ctx, "serving", slog.String("api_listen", api.Addr().String()),
 		slog.String("admin_listen", admin.Addr().String()), slog.Any("policies", cfg.Policies.Names()))
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go cfg.reload(ctx, client, server)
 	private := httpserver.New(httpserver.Admin(httpserver.Plain(ready), registry), cfg.Logger)
 	return server.Serve(ctx, api, httpserver.Site{Server: private, Listener: admin})
+}
+
+// reload replaces the policies until ctx ends.
+func (cfg Config) reload(ctx context.Context, client *oss.Client, server *issueapi.Server) {
+	for {
+		select {
+		case cfg.Policies = <-cfg.Reloads:
+		case <-ctx.Done():
+			return
+		}
+		uploadPage, err := cfg.page(ctx, client)
+		if err != nil {
+			cfg.Logger.WarnContext(ctx, "policies were not reloaded; those from before apply", slog.String("error", err.Error()))
+			continue
+		}
+		server.SetPolicies(cfg.Policies, uploadPage)
+		cfg.Logger.InfoContext(ctx, "policies reloaded", slog.Any("policies", cfg.Policies.Names()))
+	}
 }
 
 // page returns the upload page, or nil if it is off. The page may upload only to the buckets

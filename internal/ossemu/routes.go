@@ -165,7 +165,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.note(slog.String("method", r.Method), slog.String("bucket", c.bucket), slog.String("object", c.key),
 		slog.Int("status", c.w.status), slog.String("request_id", c.id),
-		slog.Duration("duration", s.cfg.Now().Sub(now)))
+		slog.Float64("took_ms", float64(s.cfg.Now().Sub(now).Microseconds())/1000))
 	s.cfg.Logger.LogAttrs(r.Context(), level, "oss request", c.log...)
 }
 

@@ -21,6 +21,8 @@ type HooksConfig struct {
 	Schedule hooks.Schedule
 	// Declared are the endpoints of a file, made or changed at the start.
 	Declared []hooks.Declared
+	// Redeclare takes the endpoints of a file that has changed. Default none.
+	Redeclare <-chan []hooks.Declared
 }
 
 // A hookWorker sends deliveries.
@@ -29,6 +31,7 @@ type hookWorker struct {
 	consumers *feed.Consumers
 	endpoints *hooks.Endpoints
 	declared  []hooks.Declared
+	redeclare <-chan []hooks.Declared
 	logger    *slog.Logger
 	close     func()
 }
@@ -54,7 +57,7 @@ func (cfg Config) newHooks(ctx context.Context, log *feed.Log, janitor *eventsto
 	if err != nil {
 		return nil, err
 	}
-	return &hookWorker{pump, consumers, endpoints, cfg.Hooks.Declared, cfg.Logger, leases.Close}, nil
+	return &hookWorker{pump, consumers, endpoints, cfg.Hooks.Declared, cfg.Hooks.Redeclare, cfg.Logger, leases.Close}, nil
 }
 
 // declare makes the endpoints of the file, so that they are told of the first callback. What
@@ -78,13 +81,19 @@ func (h *hookWorker) run(ctx context.Context) {
 	declared := make(chan struct{})
 	go func() {
 		defer close(declared)
-		for len(h.declared) > 0 {
+		for {
+			var again <-chan time.Time
+			if len(h.declared) > 0 {
+				again = time.After(declareAgain)
+			}
 			select {
-			case <-time.After(declareAgain):
-				h.declare(ctx)
+			case <-again:
+			case h.declared = <-h.redeclare:
+				h.logger.InfoContext(ctx, "hooks file reloaded", slog.Int("endpoints", len(h.declared)))
 			case <-ctx.Done():
 				return
 			}
+			h.declare(ctx)
 		}
 	}()
 	h.pump.Run(ctx)
