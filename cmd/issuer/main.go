@@ -17,6 +17,7 @@ type commands struct {
 	Form      formCommand      `cmd:"" help:"Sign a form with which a web page uploads to OSS."`
 	Multipart multipartCommand `cmd:"" help:"Create, complete or abort a multipart upload."`
 	Upload    uploadCommand    `cmd:"" help:"Upload files, large ones in parallel parts, and print their callbacks' results."`
+	Check     checkCommand     `cmd:"" help:"Upload a small object to find out which link between here and the receiver is broken."`
 	Serve     serveCommand     `cmd:"" help:"Run the HTTP API that issues uploads to applications."`
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke the API keys of issuer serve."`
 }

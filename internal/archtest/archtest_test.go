@@ -142,7 +142,7 @@ var layers = [][]string{
 	{"internal/intake", "internal/notify", "internal/doctor", "internal/dbcheck", "internal/issueapi", "internal/uploader", "internal/api", "internal/export",
 		"internal/reconcile", "internal/webhook/listen", "internal/sample", "internal/confirm"},
 	{"internal/console"},
-	{"internal/receiver", "internal/issuer", "internal/cli"},
+	{"internal/receiver", "internal/issuer", "internal/cli", "internal/check"},
 }
 
 func TestLayers(t *testing.T) {
