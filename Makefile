@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: web help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export reconcile-scale soak chaos drill lost fuzz build
+.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ analyst-queries: ## measure how long the questions of docs/queries.md take on DA
 analyst-export: ## export DATABASE_URL in each format; measure memory, and compare sums with DuckDB's
 	@test -n "$(DATABASE_URL)" || { echo "set DATABASE_URL"; exit 1; }
 	UPCALL_TEST_EXPORT_URL="$(DATABASE_URL)" go test -count=1 -timeout 3h -v -run '^TestExport$$' ./internal/e2e
+
+hand-over: ## hand over a month of EVENTS=3000000 events before it is dropped; measure memory, and compare sums with DuckDB's
+	UPCALL_TEST_HANDOVER=$(or $(EVENTS),3000000) go test -count=1 -timeout 1h -v -run '^TestHandOver$$' ./internal/e2e
 
 reconcile-scale: ## compare a bucket of ten million objects with as many rows, killed twice; measure memory and time
 	go run ./cmd/bench reconcile --objects $(or $(OBJECTS),10000000)

@@ -115,7 +115,6 @@ func (cmd *exportCommand) config(env cli.Env, out io.Writer) (cfg export.Config,
 
 // target reads --out.
 func (cmd *exportCommand) target(env cli.Env, out io.Writer) (export.Target, error) {
-	rest, inOSS := strings.CutPrefix(cmd.Out, "oss://")
 	switch {
 	case cmd.Out == "":
 		return export.Target{}, fault.At("--out", "give a file, a directory, oss://BUCKET/PREFIX, or - for standard output")
@@ -123,17 +122,25 @@ func (cmd *exportCommand) target(env cli.Env, out io.Writer) (export.Target, err
 		return export.Target{}, fault.At("--out", "Parquet is binary, and standard output is a terminal; give a file")
 	case cmd.Out == standardOutput:
 		return export.Standard(out), nil
-	case !inOSS && strings.Contains(cmd.Out, "://"):
-		return export.Target{}, fault.At("--out", "%q is of a scheme that is unknown; write oss://BUCKET/PREFIX", cmd.Out)
+	}
+	return targetAt("--out", cmd.Out, &cmd.OSSFlags, env)
+}
+
+// targetAt reads a path, or a place in OSS, that a setting names.
+func targetAt(setting, place string, access *cli.OSSFlags, env cli.Env) (export.Target, error) {
+	rest, inOSS := strings.CutPrefix(place, "oss://")
+	switch {
+	case !inOSS && strings.Contains(place, "://"):
+		return export.Target{}, fault.At(setting, "%q is of a scheme that is unknown; write oss://BUCKET/PREFIX", place)
 	case !inOSS:
-		return export.Local(cmd.Out), nil
+		return export.Local(place), nil
 	}
 	bucket, prefix, _ := strings.Cut(rest, "/")
-	cfg, err := cmd.OSSFlags.Config(env)
+	cfg, err := access.Config(env)
 	if prefix != "" {
-		err = fault.Join(err, fault.In("--out", ossrule.CheckKey(prefix)))
+		err = fault.Join(err, fault.In(setting, ossrule.CheckKey(prefix)))
 	}
-	if err := fault.Join(fault.In("--out", ossrule.CheckBucket(bucket)), err); err != nil {
+	if err := fault.Join(fault.In(setting, ossrule.CheckBucket(bucket)), err); err != nil {
 		return export.Target{}, err
 	}
 	client, err := oss.New(cfg)

@@ -44,6 +44,8 @@ func helpTexts() kong.Vars {
 			"Default none.",
 		"retention": "Drop events that are this many days old, whole months at a time, for example 400d. " +
 			"At least 31d. By default events are never dropped.",
+		"retention_export": "Before a month is dropped, write it to Parquet files, day=YYYY-MM-DD/part-N.parquet, in a directory or " +
+			"below oss://BUCKET/PREFIX, and read them back. If that fails, nothing is dropped. Default off.",
 		"spool_dir": "Where callbacks wait while PostgreSQL is unavailable. Each receiver needs its own directory on a local disk. " +
 			"Without one, callbacks are refused, and OSS tries its next URL.",
 		"spool_max":      "How much disk space the spool may use.",

@@ -194,8 +194,8 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	_, levelErr := cli.ParseLevel("UPCALL_LOG_LEVEL", cmd.LogLevel)
 	faults.Add(err, levelErr, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
 		cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
-	cfg.RetentionDays, err = receiver.ParseRetention(cmd.Retention)
-	faults.Add(fault.In("UPCALL_RETENTION", err))
+	cfg.RetentionDays, cfg.Keeper, err = cmd.retention(&cmd.OSSFlags, env, true)
+	faults.Add(err)
 	cfg.Admission, err = cmd.admission(env)
 	faults.Add(err)
 	cfg.Stream, cfg.StreamFront, err = cmd.streamServeFlags.config(env)

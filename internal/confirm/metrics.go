@@ -17,6 +17,14 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
+	m := makeMetrics()
+	for _, o := range []outcome{confirmed, disputed, gone, overwritten} {
+		m.outcomes.WithLabelValues(string(o)) // 0 rather than absent, so that the first one shows as an increase
+	}
+	return m
+}
+
+func makeMetrics() *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}

@@ -65,7 +65,7 @@ func TestExport(t *testing.T) {
 	} {
 		t.Run(tt.format, func(t *testing.T) {
 			dir := t.TempDir()
-			took, peak := runExport(t, program, url, "--format", tt.format, "--since", since, "--out", dir)
+			took, peak := runMeasured(t, program, url, "export", "--format", tt.format, "--since", since, "--out", dir)
 			files, bytes := filesIn(t, dir, tt.format)
 			rows, err := strconv.ParseFloat(want[0], 64)
 			if err != nil {
@@ -113,10 +113,10 @@ func postgresSums(t *testing.T, url, since string) (got []string) {
 	return got
 }
 
-// runExport exports, and returns how long it took and the peak memory in bytes.
-func runExport(t *testing.T, program, url string, args ...string) (took time.Duration, peak int64) {
+// runMeasured runs a receiver's command, and returns how long it took and the peak memory in bytes.
+func runMeasured(t *testing.T, program, url string, args ...string) (took time.Duration, peak int64) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, append([]string{"export"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = append(os.Environ(), "UPCALL_DATABASE_URL="+url)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -11,16 +11,19 @@ import (
 // findings without a word to readers, who have lost the events, too.
 func (x *expirer) dropFound(ctx context.Context, m month) error {
 	for _, table := range []string{"findings", "confirmations", "confirm_retries", "recovered_uploads"} {
-		received := "event_received_at"
+		received, since := "event_received_at", m.begins
 		if table == "recovered_uploads" {
 			received = "received_at"
+			if x.keeper != nil { // which is yet to get events of the next month that supersede some of this one
+				since = since.AddDate(0, -1, 0)
+			}
 		}
 		for {
 			began := time.Now()
 			tag, err := x.conn.Exec(ctx, fmt.Sprintf(`
 				DELETE FROM upcall.%[1]s WHERE ctid = ANY (ARRAY(
 					SELECT ctid FROM upcall.%[1]s WHERE %[2]s >= $1 AND %[2]s < $2 LIMIT $3))`, table, received),
-				m.begins, m.begins.AddDate(0, 1, 0), trimStep)
+				since, since.AddDate(0, 1, 0), trimStep)
 			if err != nil {
 				return err
 			}

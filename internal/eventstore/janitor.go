@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"sync"
@@ -25,16 +26,31 @@ const (
 type Janitor struct {
 	Pool          *pgxpool.Pool    // from [Open]
 	RetentionDays int              // how long events are kept; 0 keeps them all
+	Keeper        Keeper           // takes them before they are dropped; nil if none does
 	Refusals      *Refusals        // nil if none are kept
 	Now           func() time.Time // the clock
 	Logger        *slog.Logger
 
 	last atomic.Pointer[time.Time] // the last month that has a partition, without a gap from now on
+	held atomic.Pointer[time.Time] // since when expired events cannot be handed over
+	kept atomic.Int64              // events that were handed over
 }
 
-// Collectors returns what /metrics shows of the partitions.
+// Collectors returns what /metrics shows of the partitions and of what is handed over.
 func (j *Janitor) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "upcall_retention_held_back_seconds",
+		Help: "For how long this receiver could not hand over expired events, which are not dropped therefore; 0 if it could.",
+	}, func() float64 {
+		since := j.held.Load()
+		if since == nil {
+			return 0
+		}
+		return max(0, j.Now().Sub(*since).Seconds())
+	}), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "upcall_retention_handed_over_events_total",
+		Help: "Events that this receiver has handed over, read back, and dropped.",
+	}, func() float64 { return float64(j.kept.Load()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "upcall_partitions_ahead_months",
 		Help: "Months after this one that have a partition; -1 if this month has none; NaN while it is not known.",
 	}, func() float64 {
@@ -59,7 +75,8 @@ func (j *Janitor) repeat(ctx context.Context, failed string, work func(context.C
 	for {
 		next := cleanEvery
 		if err := work(ctx); err != nil && ctx.Err() == nil {
-			if !errors.Is(err, ErrMistake) { // which no trying fixes
+			// No trying fixes a mistake, and to hand over a month means to read much of it each time.
+			if !errors.Is(err, ErrMistake) && !errors.Is(err, ErrHeldBack) {
 				next = cleanAgain
 			}
 			j.Logger.WarnContext(ctx, failed, slog.Int64("next_try_in_ms", next.Milliseconds()), slog.String("error", err.Error()))
@@ -101,12 +118,38 @@ func (j *Janitor) dropExpired(ctx context.Context) error {
 		errs = append(errs, j.Refusals.Trim(ctx))
 	}
 	if j.RetentionDays > 0 {
-		dropped, err := DropExpired(ctx, j.Pool, j.Now(), j.RetentionDays)
-		if len(dropped.Months) > 0 || dropped.Issued > 0 {
-			j.Logger.InfoContext(ctx, "expired events dropped", slog.Any("months", dropped.Months),
-				slog.Int("callback_ids", dropped.IDs), slog.Int("issued_uploads", dropped.Issued))
-		}
-		errs = append(errs, err)
+		errs = append(errs, j.dropMonth(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// dropMonth drops the oldest month that has expired. It looks whether one could be handed over even if none has, so
+// that what is wrong shows before a month waits for it.
+func (j *Janitor) dropMonth(ctx context.Context) error {
+	if j.Keeper != nil {
+		if err := j.Keeper.Ready(ctx); err != nil {
+			j.hold(true)
+			return fmt.Errorf("%w: %w", ErrHeldBack, err)
+		}
+	}
+	dropped, err := DropKept(ctx, j.Pool, j.Now(), j.RetentionDays, j.Keeper)
+	j.kept.Add(dropped.Kept)
+	if held := errors.Is(err, ErrHeldBack); held || err == nil {
+		j.hold(held)
+	}
+	if len(dropped.Months) > 0 || dropped.Issued > 0 {
+		j.Logger.InfoContext(ctx, "expired events dropped", slog.Any("months", dropped.Months),
+			slog.Int("callback_ids", dropped.IDs), slog.Int("issued_uploads", dropped.Issued), slog.Int64("handed_over", dropped.Kept))
+	}
+	return err
+}
+
+// hold notes whether events could not be handed over.
+func (j *Janitor) hold(back bool) {
+	if !back {
+		j.held.Store(nil)
+		return
+	}
+	now := j.Now()
+	j.held.CompareAndSwap(nil, &now)
 }

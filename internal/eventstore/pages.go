@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,11 +32,21 @@ type Place struct {
 // takes, it holds back neither VACUUM nor retention, and on a standby not the replay of WAL.
 type Pages struct {
 	pool  *pgxpool.Pool
+	table string        // one month's, or "" for all
 	pause time.Duration // before a page is tried again
 }
 
 // NewPages returns a reader. The pool is from [OpenPages].
-func NewPages(pool *pgxpool.Pool) *Pages { return &Pages{pool, time.Second} }
+func NewPages(pool *pgxpool.Pool) *Pages { return &Pages{pool, "", time.Second} }
+
+// query returns a statement and its name. That of a month differs in both.
+func (p *Pages) query(name, sql string) (string, string) {
+	if p.table == "" {
+		return name, sql
+	}
+	return name + "_" + p.table, strings.Replace(sql, allEvents,
+		" FROM "+pgx.Identifier{"upcall", p.table}.Sanitize()+" AS upload_events", 1)
+}
 
 // OpenPages is for [Pages]: its statements read the index of a partition in order, whatever the
 // statistics say.
@@ -51,7 +62,9 @@ func OpenPages(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 }
 
 const (
-	inSpan   = " FROM upcall.upload_events WHERE received_at >= $1 AND received_at < $2 AND ($3::text = '' OR bucket = $3)"
+	allEvents = " FROM upcall.upload_events"
+
+	inSpan   = allEvents + " WHERE received_at >= $1 AND received_at < $2 AND ($3::text = '' OR bucket = $3)"
 	inOrder  = " ORDER BY received_at, id LIMIT "
 	firstSQL = "SELECT received_at" + inSpan + inOrder + "1"
 
@@ -67,7 +80,8 @@ var pageSQL = "SELECT " + eventColumns + inSpan + " AND (received_at, id) > ($4,
 
 // First returns when the first event of a span was received, and whether there is one.
 func (p *Pages) First(ctx context.Context, span Span) (first time.Time, there bool, err error) {
-	err = p.read(ctx, "upcall_first", firstSQL, func(rows pgx.Rows) error {
+	name, sql := p.query("upcall_first", firstSQL)
+	err = p.read(ctx, name, sql, func(rows pgx.Rows) error {
 		if there = rows.Next(); there {
 			return rows.Scan(&first)
 		}
@@ -88,7 +102,8 @@ func (p *Pages) Next(ctx context.Context, span Span, after Place, limit int) ([]
 		since = after.At // with which PostgreSQL finds the first row in the index, and the partition
 	}
 	var page []*event.Event
-	err := p.read(ctx, "upcall_page", pageSQL, func(rows pgx.Rows) error {
+	name, sql := p.query("upcall_page", pageSQL)
+	err := p.read(ctx, name, sql, func(rows pgx.Rows) error {
 		page = page[:0]
 		for size := 0; size < pageBytes && rows.Next(); {
 			for _, value := range rows.RawValues() {

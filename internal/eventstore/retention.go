@@ -39,6 +39,7 @@ type Dropped struct {
 	IDs      int      // rows of callback_ids
 	Issued   int      // rows of issued_uploads
 	Refusals int      // rows of refused_callbacks
+	Kept     int64    // events that a [Keeper] has
 }
 
 // DropExpired drops the oldest month of events if all of it is older than that many days. It
@@ -53,6 +54,12 @@ type Dropped struct {
 // month could be recorded again. While another process does this, it does nothing. A late
 // event of a dropped month makes the month again.
 func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days int) (Dropped, error) {
+	return DropKept(ctx, pool, now, days, nil)
+}
+
+// DropKept is [DropExpired], but hands each month over before it drops it; a nil keeper takes none. If that fails,
+// nothing is dropped, and the error wraps [ErrHeldBack].
+func DropKept(ctx context.Context, pool *pgxpool.Pool, now time.Time, days int, keeper Keeper) (Dropped, error) {
 	if days < MinRetention {
 		return Dropped{}, fmt.Errorf("drop expired events: %d days are less than %d", days, MinRetention)
 	}
@@ -81,7 +88,7 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 		defer cancel()
 		_ = lock.Rollback(bounded)
 	}()
-	x := expirer{conn: conn, lock: lock}
+	x := expirer{conn: conn, lock: lock, pool: pool, keeper: keeper}
 	if err := x.run(ctx, now, days); err != nil {
 		if migrations.ServerError(err).Code == insufficientPrivilege {
 			err = fault.New(ErrMistake, "", "run receiver maintain --retention with the role that owns the tables, every day",
@@ -96,6 +103,8 @@ func DropExpired(ctx context.Context, pool *pgxpool.Pool, now time.Time, days in
 type expirer struct {
 	conn    *pgx.Conn
 	lock    pgx.Tx // ends the lock when it ends
+	pool    *pgxpool.Pool
+	keeper  Keeper // nil if none takes what expires
 	dropped Dropped
 }
 
@@ -149,6 +158,10 @@ func (x *expirer) run(ctx context.Context, now time.Time, days int) error {
 			}
 		default:
 			one = true
+			// While the month is there for everyone, because this may fail for a long time.
+			if _, err := x.keep(ctx, m, partitionName(m.begins)); err != nil {
+				return err
+			}
 			if err := x.detach(ctx, m); err != nil {
 				return err
 			}
@@ -265,6 +278,10 @@ func (x *expirer) detachLocked(ctx context.Context, m month) error {
 
 // drop deletes the ids of a detached month and what was found about its events, and then the month.
 func (x *expirer) drop(ctx context.Context, m month) error {
+	kept, err := x.handDetached(ctx, m)
+	if err != nil {
+		return err
+	}
 	// Again, because events may have been recorded since.
 	if err := x.noteGone(ctx, m.begins, m.expired()); err != nil {
 		return err
@@ -306,7 +323,7 @@ func (x *expirer) drop(ctx context.Context, m month) error {
 	if err := x.dropFound(ctx, m); err != nil {
 		return err
 	}
-	if _, err := x.conn.Exec(ctx, "DROP TABLE "+m.expired()); err != nil {
+	if err := x.dropTable(ctx, m, kept); err != nil {
 		return err
 	}
 	x.dropped.Months = append(x.dropped.Months, m.begins.Format("2006_01"))

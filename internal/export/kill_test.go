@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	proc.Main(map[string]func(){"export": exportUntilKilled})
+	proc.Main(map[string]func(){"export": exportUntilKilled, "handover": handOverUntilKilled})
 	os.Exit(m.Run())
 }
 

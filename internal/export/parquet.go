@@ -78,40 +78,73 @@ func nodeOf(c event.Column) parquet.Node {
 // A table writes Parquet.
 type table struct {
 	w       *parquet.GenericWriter[any]
+	values  values
 	pending []parquet.Row // not yet given to w
-	text    []byte        // what pending refers to
 	rows    int           // of the row group
-	bytes   int           // of the row group, roughly
-	levels  []int         // of each column: the definition level of a value, 1 if it can be null
+	content content       // of all rows
 }
 
-func beginParquet(w io.Writer) (encoder, error) {
-	t := &table{w: parquet.NewGenericWriter[any](w, schema(),
+// values are what events are in Parquet.
+type values struct {
+	levels []int  // of each column: the definition level of a value, 1 if it can be null
+	text   []byte // what rows refer to
+	bytes  int    // of all rows, roughly
+}
+
+func newValues() values {
+	var v values
+	for _, c := range event.Members {
+		level := 1
+		if !nullable(c) {
+			level = 0
+		}
+		v.levels = append(v.levels, level)
+	}
+	return v
+}
+
+func beginParquet(w io.Writer) (encoder, error) { return newTable(w), nil }
+
+func newTable(w io.Writer) *table {
+	return &table{values: newValues(), w: parquet.NewGenericWriter[any](w, schema(),
 		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}),
 		parquet.DictionaryMaxBytes(dictionaryBytes),
 		parquet.PageBufferSize(128<<10))}
-	for _, c := range event.Members {
-		t.levels = append(t.levels, 1)
-		if !nullable(c) {
-			t.levels[len(t.levels)-1] = 0
-		}
-	}
-	return t, nil
 }
 
 func (t *table) add(e *event.Event) error {
-	row := make(parquet.Row, 0, len(event.Members))
-	for i, c := range event.Members {
-		v, err := t.value(c, e)
-		if err != nil {
-			return err
-		}
-		level := t.levels[i]
-		if v.IsNull() {
-			level = 0
-		}
-		row = append(row, v.Level(0, level, i))
+	row, err := t.values.row(e)
+	if err != nil {
+		return err
 	}
+	return t.addRow(row)
+}
+
+// row returns the values of an event, which are valid until text is reset.
+func (v *values) row(e *event.Event) (parquet.Row, error) {
+	row := make(parquet.Row, len(event.Members))
+	for i, c := range event.Members {
+		one, err := v.value(c, e)
+		if err != nil {
+			return nil, err
+		}
+		row[i] = v.place(one, i)
+	}
+	return row, nil
+}
+
+// place returns a value as that of a column.
+func (v *values) place(one parquet.Value, column int) parquet.Value {
+	level := v.levels[column]
+	if one.IsNull() {
+		level = 0
+	}
+	return one.Level(0, level, column)
+}
+
+// addRow writes a row.
+func (t *table) addRow(row parquet.Row) error {
+	t.content.add(row)
 	t.pending = append(t.pending, row)
 	t.rows++
 	if len(t.pending) == rowsAtOnce {
@@ -119,11 +152,11 @@ func (t *table) add(e *event.Event) error {
 			return err
 		}
 	}
-	if t.rows == groupRows || t.bytes >= groupBytes {
+	if t.rows == groupRows || t.values.bytes >= groupBytes {
 		if err := t.pass(); err != nil {
 			return err
 		}
-		t.rows, t.bytes = 0, 0
+		t.rows, t.values.bytes = 0, 0
 		return t.w.Flush()
 	}
 	return nil
@@ -133,7 +166,7 @@ func (t *table) add(e *event.Event) error {
 func (t *table) pass() error {
 	_, err := t.w.WriteRows(t.pending)
 	clear(t.pending)
-	t.pending, t.text = t.pending[:0], t.text[:0]
+	t.pending, t.values.text = t.pending[:0], t.values.text[:0]
 	return err
 }
 
@@ -141,6 +174,7 @@ func (t *table) end() error {
 	if err := t.pass(); err != nil {
 		return err
 	}
+	t.w.SetKeyValueMetadata(contentKey, t.content.String())
 	return t.w.Close()
 }
 
@@ -153,43 +187,43 @@ func nullable(c event.Column) bool {
 	return true
 }
 
-func (t *table) value(c event.Column, e *event.Event) (v parquet.Value, err error) {
+func (v *values) value(c event.Column, e *event.Event) (one parquet.Value, err error) {
 	switch field := c.Field(e).(type) {
 	case *uuid.UUID:
-		v = parquet.FixedLenByteArrayValue(field[:])
+		one = parquet.FixedLenByteArrayValue(field[:])
 	case *uuid.NullUUID:
 		if field.Valid {
-			v = parquet.FixedLenByteArrayValue(field.UUID[:])
+			one = parquet.FixedLenByteArrayValue(field.UUID[:])
 		}
 	case *time.Time:
-		v = parquet.Int64Value(field.UnixMicro())
+		one = parquet.Int64Value(field.UnixMicro())
 	case *string:
 		if *field != "" {
-			v = parquet.ByteArrayValue([]byte(*field))
-			t.bytes += len(*field)
+			one = parquet.ByteArrayValue([]byte(*field))
+			v.bytes += len(*field)
 		}
 	case **int64:
 		if *field != nil {
-			v = parquet.Int64Value(**field)
+			one = parquet.Int64Value(**field)
 		}
 	case **int32:
 		if *field != nil {
-			v = parquet.Int32Value(**field)
+			one = parquet.Int32Value(**field)
 		}
 	case **uint64:
 		if *field != nil {
-			v = parquet.Int64Value(int64(**field)) // the same 64 bits
+			one = parquet.Int64Value(int64(**field)) // the same 64 bits
 		}
 	default:
-		begins := len(t.text)
-		if t.text, err = appendText(t.text, c, e); err != nil {
+		begins := len(v.text)
+		if v.text, err = appendText(v.text, c, e); err != nil {
 			return parquet.Value{}, err
 		}
-		if value := t.text[begins:]; len(value) > 0 {
-			v = parquet.ByteArrayValue(value)
-			t.bytes += len(value)
+		if value := v.text[begins:]; len(value) > 0 {
+			one = parquet.ByteArrayValue(value)
+			v.bytes += len(value)
 		}
 	}
-	t.bytes += 8
-	return v, nil
+	v.bytes += 8
+	return one, nil
 }

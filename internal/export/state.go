@@ -30,13 +30,20 @@ type done struct {
 	Bytes int64 `json:"bytes"`
 }
 
-func (r *run) stateName() string { return "_export-" + r.Format.extension + ".json" }
+func (r *run) stateName() string { return stateName(r.Format) }
+
+func stateName(f Format) string { return "_export-" + f.extension + ".json" }
 
 // resume returns the state of a run that was interrupted and is the same as this one, or else a
 // new state, which is saved.
 func (r *run) resume(ctx context.Context) (*state, error) {
 	s := &state{Format: r.Format.extension, Bucket: r.Bucket, Columns: columnNames(), Since: r.Since.UTC(), Asked: r.Until.UTC(),
 		Until: r.span.Until.UTC(), BegunAt: r.Now().UTC(), Days: make(map[string]done)}
+	if mark, err := r.Target.load(ctx, markName); err != nil {
+		return nil, err
+	} else if mark != nil {
+		return nil, fault.New(ErrOther, markName, "choose another directory", "the directory has what retention has handed over")
+	}
 	text, err := r.Target.load(ctx, r.stateName())
 	if err != nil {
 		return nil, err
@@ -72,11 +79,16 @@ func (t Target) save(ctx context.Context, name string, s *state) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+	return t.write(ctx, name, append(text, '\n'))
+}
+
+// write writes a small file.
+func (t Target) write(ctx context.Context, name string, text []byte) error {
 	f, err := t.create(ctx, name)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(append(text, '\n')); err != nil {
+	if _, err := f.Write(text); err != nil {
 		return errors.Join(err, f.discard(context.WithoutCancel(ctx)))
 	}
 	return f.commit(ctx)

@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,23 @@ type Target struct {
 	daily bool // a file for each day, beside a state
 	// create begins a file; the name is relative to a directory, and "" if there is but one.
 	create func(ctx context.Context, name string) (file, error)
+	// The rest is of directories. createNew is create, but what it begins never takes the place of another.
+	createNew func(ctx context.Context, name string) (file, error)
+	// check returns an error if the directory must be made first, by whoever knows where it is.
+	check func() error
 	// load returns the content of a file of the directory, nil if there is none.
 	load func(ctx context.Context, name string) ([]byte, error)
+	// list returns the files in a folder of the directory, none if it is not there.
+	list func(ctx context.Context, folder string) ([]stored, error)
+	// open opens one of them; nobody else changes what is read.
+	open func(ctx context.Context, s stored) (*io.SectionReader, io.Closer, error)
+}
+
+// A stored is a file that is there.
+type stored struct {
+	name string // relative to the directory
+	size int64
+	etag string // in OSS
 }
 
 // A file is there, under its name, once it is committed.
@@ -51,17 +67,46 @@ func Local(path string) Target {
 	if IsFile(path) {
 		return Target{create: func(context.Context, string) (file, error) { return createFile(path) }}
 	}
+	at := func(name string) string { return filepath.Join(path, filepath.FromSlash(name)) }
 	return Target{
-		daily: true,
-		create: func(_ context.Context, name string) (file, error) {
-			return createFile(filepath.Join(path, filepath.FromSlash(name)))
+		daily:     true,
+		create:    func(_ context.Context, name string) (file, error) { return createFile(at(name)) },
+		createNew: func(_ context.Context, name string) (file, error) { return createNewFile(at(name)) },
+		check: func() error {
+			info, err := os.Stat(path)
+			if err == nil && !info.IsDir() {
+				err = fmt.Errorf("%s is not a directory", path)
+			}
+			return err
 		},
 		load: func(_ context.Context, name string) ([]byte, error) {
-			text, err := os.ReadFile(filepath.Join(path, name))
+			text, err := os.ReadFile(at(name))
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, nil
 			}
 			return text, err
+		},
+		list: func(_ context.Context, folder string) (found []stored, err error) {
+			entries, err := os.ReadDir(at(folder))
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, nil
+			}
+			for _, entry := range entries {
+				found = append(found, stored{name: folder + "/" + entry.Name()})
+			}
+			return found, err
+		},
+		open: func(_ context.Context, s stored) (*io.SectionReader, io.Closer, error) {
+			f, err := os.Open(at(s.name))
+			if err != nil {
+				return nil, nil, err
+			}
+			info, err := f.Stat()
+			if err != nil {
+				f.Close()
+				return nil, nil, err
+			}
+			return io.NewSectionReader(f, 0, info.Size()), f, nil
 		},
 	}
 }
@@ -69,8 +114,8 @@ func Local(path string) Target {
 // Bucket writes to an object, if [IsFile] says so, or to objects whose keys begin with the
 // prefix and a slash.
 func Bucket(client *oss.Client, bucket, prefix string) Target {
-	begin := func(ctx context.Context, key string) (file, error) {
-		o := oss.Object{Bucket: bucket, Key: key, ContentType: "application/json"}
+	begin := func(ctx context.Context, key string, isNew bool) (file, error) {
+		o := oss.Object{Bucket: bucket, Key: key, ContentType: "application/json", ForbidOverwrite: isNew}
 		for _, f := range Formats {
 			if strings.HasSuffix(key, "."+f.extension) {
 				o.ContentType = f.contentType
@@ -83,14 +128,16 @@ func Bucket(client *oss.Client, bucket, prefix string) Target {
 		return object{s}, nil
 	}
 	if IsFile(prefix) {
-		return Target{create: func(ctx context.Context, _ string) (file, error) { return begin(ctx, prefix) }}
+		return Target{create: func(ctx context.Context, _ string) (file, error) { return begin(ctx, prefix, false) }}
 	}
 	if prefix = strings.TrimSuffix(prefix, "/"); prefix != "" {
 		prefix += "/"
 	}
 	return Target{
-		daily:  true,
-		create: func(ctx context.Context, name string) (file, error) { return begin(ctx, prefix+name) },
+		daily:     true,
+		create:    func(ctx context.Context, name string) (file, error) { return begin(ctx, prefix+name, false) },
+		createNew: func(ctx context.Context, name string) (file, error) { return begin(ctx, prefix+name, true) },
+		check:     func() error { return nil },
 		load: func(ctx context.Context, name string) ([]byte, error) {
 			text, err := client.Read(ctx, bucket, prefix+name)
 			if errors.Is(err, oss.ErrNoObject) {
@@ -98,7 +145,40 @@ func Bucket(client *oss.Client, bucket, prefix string) Target {
 			}
 			return text, err
 		},
+		list: func(ctx context.Context, folder string) (found []stored, err error) {
+			l := oss.Listing{Bucket: bucket, Prefix: prefix + folder + "/"}
+			for {
+				page, err := client.List(ctx, l)
+				if err != nil {
+					return nil, err
+				}
+				for _, o := range page.Objects {
+					found = append(found, stored{strings.TrimPrefix(o.Key, prefix), o.Size, o.ETag})
+					l.After = o.Key
+				}
+				if !page.More {
+					return found, nil
+				}
+			}
+		},
+		open: func(ctx context.Context, s stored) (*io.SectionReader, io.Closer, error) {
+			whole := objectReader(func(p []byte, offset int64) error {
+				return client.ReadAt(ctx, bucket, prefix+s.name, s.etag, p, offset)
+			})
+			return io.NewSectionReader(whole, 0, s.size), io.NopCloser(nil), nil
+		},
 	}
+}
+
+// An objectReader reads a part of an object, all of p.
+type objectReader func(p []byte, offset int64) error
+
+// ReadAt is as in [io.ReaderAt], for what is within the object.
+func (read objectReader) ReadAt(p []byte, offset int64) (int, error) {
+	if err := read(p, offset); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 const writeBuffer = 64 << 10
@@ -162,6 +242,18 @@ func createFile(path string) (file, error) {
 		return fail(err)
 	}
 	return &localFile{bufio.NewWriterSize(locked, writeBuffer), locked, path}, nil
+}
+
+// createNewFile is createFile for a file that takes the place of no other: whoever writes it has its lock.
+func createNewFile(path string) (file, error) {
+	f, err := createFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("create %s: %w", path, cmp.Or(err, fs.ErrExist)), f.discard(context.Background()))
+	}
+	return f, nil
 }
 
 // commit returns when the file would survive a loss of power.

@@ -97,9 +97,12 @@ func (s *Stream) Commit(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := s.client.sdk.CompleteMultipartUpload(ctx, &sdk.CompleteMultipartUploadRequest{Bucket: &s.object.Bucket, Key: &s.object.Key,
-		UploadId: &s.upload.ID, CompleteMultipartUpload: &sdk.CompleteMultipartUpload{Parts: s.parts}})
-	if err != nil {
+	request := &sdk.CompleteMultipartUploadRequest{Bucket: &s.object.Bucket, Key: &s.object.Key,
+		UploadId: &s.upload.ID, CompleteMultipartUpload: &sdk.CompleteMultipartUpload{Parts: s.parts}}
+	if s.object.ForbidOverwrite {
+		request.ForbidOverwrite = sdk.Ptr("true")
+	}
+	if _, err := s.client.sdk.CompleteMultipartUpload(ctx, request); err != nil {
 		return failed("complete multipart upload", err)
 	}
 	return nil
@@ -130,6 +133,26 @@ func (c *Client) Read(ctx context.Context, bucket, key string) ([]byte, error) {
 		return nil, fmt.Errorf("get object: %s is larger than %d bytes", key, mostRead)
 	}
 	return content, nil
+}
+
+// ReadAt reads a part of an object whose ETag is still this one. It reads all of p, or returns an error.
+func (c *Client) ReadAt(ctx context.Context, bucket, key, etag string, p []byte, offset int64) error {
+	if len(p) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, partTimeout)
+	defer cancel()
+	part := sdk.HTTPRange{Offset: offset, Count: int64(len(p))}
+	result, err := c.sdk.GetObject(ctx, &sdk.GetObjectRequest{Bucket: &bucket, Key: &key, IfMatch: sdk.Ptr(`"` + etag + `"`),
+		Range: part.FormatHTTPRange(), RangeBehavior: sdk.Ptr("standard")}) // else a range beyond the end is all of the object
+	if err != nil {
+		return failed("get object", err)
+	}
+	defer result.Body.Close()
+	if _, err := io.ReadFull(result.Body, p); err != nil {
+		return fmt.Errorf("get object: %w", err)
+	}
+	return nil
 }
 
 // Open returns the content of an object as a stream. The error wraps [ErrNoObject] if there is none.

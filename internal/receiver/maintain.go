@@ -36,7 +36,7 @@ func (cfg Config) openJanitor(ctx context.Context) (*eventstore.Janitor, error) 
 	if err != nil {
 		return nil, err
 	}
-	j := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Now: cfg.Now, Logger: cfg.Logger}
+	j := &eventstore.Janitor{Pool: pool, RetentionDays: cfg.RetentionDays, Keeper: cfg.Keeper, Now: cfg.Now, Logger: cfg.Logger}
 	if cfg.MaxRefusals < 0 {
 		return j, nil
 	}

@@ -75,6 +75,8 @@ type Config struct {
 	// RetentionDays is how long events are kept, at least eventstore.MinRetention; whole
 	// months are dropped. Default 0: all are kept.
 	RetentionDays int
+	// Keeper takes events over before they are dropped. Default none.
+	Keeper eventstore.Keeper
 	// MaxEvents is the most callbacks to record for one upload, so that one token cannot fill
 	// the database. Default DefaultMaxEvents; below 0 is no limit.
 	MaxEvents int
