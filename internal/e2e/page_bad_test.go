@@ -125,7 +125,8 @@ func checkTold(t *testing.T, v visitor, files int, trouble int32) (failed int) {
 		if !good {
 			failed++
 		}
-		if want := map[bool]int{true: 1}[good]; recorded[name] != want {
+		unsure := strings.Contains(row[2], "does not say whether it was recorded") && recorded[name] <= 1
+		if want := map[bool]int{true: 1}[good]; recorded[name] != want && !unsure {
 			t.Errorf("%s is recorded %d times, and the page says %s", name, recorded[name], row[2])
 		}
 		delete(recorded, name)

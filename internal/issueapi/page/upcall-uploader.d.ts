@@ -105,7 +105,7 @@ export class Uploader {
   /** By default all. */
   cancel(upload?: Upload): void;
   /** The issuer's status of an upload; undefined before it is issued. */
-  status(upload: Upload): Promise<UploadStatus | undefined>;
+  status(upload: Upload, most?: number): Promise<UploadStatus | undefined>;
   /** Asks the issuer, with retries. */
   ask(method: string, path: string, body?: unknown, signal?: AbortSignal,
     options?: { most?: number; waits?: (seconds: number) => void }): Promise<any>;

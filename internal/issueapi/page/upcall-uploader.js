@@ -11,6 +11,7 @@ export class UploadError extends Error {
   }
 }
 
+// lookUpTries is how often a row is asked for that only is to be shown; what decides whether a file failed is asked for longer.
 const lookUpTries = 3;
 const partsAtOnce = 3;
 const never = new AbortController().signal;
@@ -168,9 +169,9 @@ export class Uploader {
   }
 
   /** Looks up an upload's status and event, or returns undefined if the issuer does not say. */
-  async status(upload) {
+  async status(upload, most = lookUpTries) {
     if (!upload.issued) return undefined;
-    return this.ask("GET", "/v1/uploads/" + encodeURIComponent(upload.issued.upload_id), undefined, never, { most: lookUpTries });
+    return this.ask("GET", "/v1/uploads/" + encodeURIComponent(upload.issued.upload_id), undefined, never, { most });
   }
 
   #begin(some) {
@@ -392,7 +393,7 @@ export class Uploader {
     return false;
   }
 
-  #lookUp(u) { return this.options.lookUp ? this.options.lookUp(u.issued.upload_id) : this.status(u); }
+  #lookUp(u) { return this.options.lookUp ? this.options.lookUp(u.issued.upload_id) : this.status(u, this.options.tries); }
 
   #succeed(u, text, message) {
     try { u.answer = text ? JSON.parse(text) : null; } catch { u.answer = text; }
