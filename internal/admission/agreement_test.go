@@ -228,15 +228,17 @@ func (a *trial) recording(t *testing.T) {
 	}
 	saying := func(errs ...error) func() error { return func() error { return errors.Join(errs...) } }
 	for want, say := range map[answer]func() error{
-		{admission.BadToken, admission.ReasonTokenOverused}:      saying(event.ErrOverused),
-		{admission.BadToken, admission.ReasonTokenRevoked}:       saying(event.ErrRevoked),
-		{admission.Malformed, admission.ReasonNotStorable}:       saying(event.ErrUnstorable),
-		{admission.Unavailable, admission.ReasonDatabase}:        saying(event.ErrUnavailable),
-		{admission.Unavailable, admission.ReasonSpoolFull}:       saying(event.ErrUnavailable, event.ErrSpoolFull),
-		{admission.Unavailable, admission.ReasonSpoolUnwritable}: saying(event.ErrUnavailable, event.ErrSpoolUnwritable),
-		{admission.Unavailable, admission.ReasonDeadline}:        saying(context.DeadlineExceeded),
-		{admission.Unavailable, admission.ReasonInternal}:        saying(io.ErrShortWrite),
-		{admission.Unavailable, admission.ReasonPanic}:           func() error { panic("broken") },
+		{admission.BadToken, admission.ReasonTokenOverused}:       saying(event.ErrOverused),
+		{admission.BadToken, admission.ReasonTokenRevoked}:        saying(event.ErrRevoked),
+		{admission.Malformed, admission.ReasonNotStorable}:        saying(event.ErrUnstorable),
+		{admission.Unavailable, admission.ReasonDatabase}:         saying(event.ErrUnavailable),
+		{admission.Unavailable, admission.ReasonSpoolFull}:        saying(event.ErrUnavailable, event.ErrSpoolFull),
+		{admission.Unavailable, admission.ReasonSpoolUnwritable}:  saying(event.ErrUnavailable, event.ErrSpoolUnwritable),
+		{admission.Unavailable, admission.ReasonStreamFull}:       saying(event.ErrUnavailable, event.ErrStreamFull),
+		{admission.Unavailable, admission.ReasonStreamUnwritable}: saying(event.ErrUnavailable, event.ErrStreamUnwritable),
+		{admission.Unavailable, admission.ReasonDeadline}:         saying(context.DeadlineExceeded),
+		{admission.Unavailable, admission.ReasonInternal}:         saying(io.ErrShortWrite),
+		{admission.Unavailable, admission.ReasonPanic}:            func() error { panic("broken") },
 	} {
 		a.tried[want] = true
 		if got := c.receive(t, t.Context(), strings.NewReader(c.body), say); got != want {

@@ -55,6 +55,13 @@ var recording = []struct {
 	{context.DeadlineExceeded, Unavailable, ReasonDeadline, late},
 }
 
+// Why a callback that the stream had already acknowledged was refused when it was to be recorded. They mark rows
+// of refused callbacks; no request is answered with them.
+const (
+	ReasonRevokedAfter  Reason = "token_revoked_after_answer"
+	ReasonOverusedAfter Reason = "token_overused_after_answer"
+)
+
 const late = "the callback could not be recorded in time"
 
 // NotRecorded says why a callback that was admitted is refused after all. An error that is

@@ -63,8 +63,6 @@ const (
 	ReasonDatabase         Reason = "database"
 	ReasonSpoolFull        Reason = "spool_full"
 	ReasonSpoolUnwritable  Reason = "spool_unwritable"
-	ReasonRevokedAfter     Reason = "token_revoked_after_answer"
-	ReasonOverusedAfter    Reason = "token_overused_after_answer"
 	ReasonStreamFull       Reason = "stream_full"
 	ReasonStreamUnwritable Reason = "stream_unwritable"
 	ReasonDeadline         Reason = "deadline"
