@@ -13,11 +13,16 @@ import (
 	"upcall/internal/spool"
 )
 
-// deadLetterFlags name the dead letters to change. None is chosen by default.
+// chosenLetters name the dead letters to change. None is chosen by default.
+type chosenLetters struct {
+	Events []string `arg:"" optional:"" name:"event" help:"IDs of the events, as list shows them."`
+	All    bool     `help:"All dead letters."`
+}
+
+// deadLetterFlags name dead letters of a spool.
 type deadLetterFlags struct {
 	spoolDir
-	Events []string `arg:"" optional:"" name:"event" help:"IDs of the events, as receiver spool list shows them."`
-	All    bool     `help:"All dead letters."`
+	chosenLetters
 }
 
 type spoolRetryCommand struct{ deadLetterFlags }
@@ -39,7 +44,7 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, action, don
 	if err != nil {
 		return err
 	}
-	wanted, err := c.wanted()
+	wanted, err := c.wanted("receiver spool list")
 	if err != nil {
 		return cli.Usage(err)
 	}
@@ -58,16 +63,16 @@ func (c *deadLetterFlags) change(ctx context.Context, std cli.Stdio, action, don
 	return errors.Join(err, table.end("%d %s, %d waiting, %d dead\n", changed, done, stats.Queued, stats.DeadLetters))
 }
 
-// wanted returns the given IDs.
-func (c *deadLetterFlags) wanted() ([]uuid.UUID, error) {
+// wanted returns the given IDs. list is the command that shows them.
+func (c *chosenLetters) wanted(list string) ([]uuid.UUID, error) {
 	if c.All == (len(c.Events) > 0) {
-		return nil, errors.New("give the IDs of dead letters, as receiver spool list shows them, or --all")
+		return nil, fmt.Errorf("give the IDs of dead letters, as %s shows them, or --all", list)
 	}
 	var wanted []uuid.UUID
 	for _, given := range c.Events {
 		id, err := uuid.Parse(given)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not an event ID: receiver spool list shows them", given)
+			return nil, fmt.Errorf("%q is not an event ID: %s shows them", given, list)
 		}
 		wanted = append(wanted, id)
 	}

@@ -14,12 +14,13 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/clitest"
+	"upcall/internal/testing/natstest"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/wait"
 )
 
 func TestMain(m *testing.M) {
-	proc.Main(map[string]func(){"receiver": main})
+	proc.Main(map[string]func(){"receiver": main, natstest.Child: natstest.Serve})
 	os.Exit(m.Run())
 }
 

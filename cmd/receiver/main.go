@@ -39,6 +39,7 @@ type commands struct {
 	Migrate     migrateCommand     `cmd:"" help:"Change the database schema, or show its version."`
 	Maintain    maintainCommand    `cmd:"" help:"Make the partitions of the coming months and drop what has expired, once."`
 	Spool       spoolCommand       `cmd:"" help:"Inspect the callbacks that wait for PostgreSQL, or move them there."`
+	Stream      streamCommand      `cmd:"" help:"Inspect the callbacks in the replicated stream, and deal with its dead letters."`
 	Feed        feedCommand        `cmd:"" help:"Show how far the log of events can be read, or repair it after a restore."`
 	Rebuild     rebuildCommand     `cmd:"" help:"Count all events again for hourly counts and objects, while receivers serve."`
 	Export      exportCommand      `cmd:"" help:"Write events to CSV, JSON lines or Parquet, here or in OSS."`
