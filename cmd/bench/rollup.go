@@ -14,21 +14,22 @@ import (
 )
 
 type rollupCommand struct {
-	Parts     []string      `default:"rate,latency,lag,backlog" enum:"rate,latency,lag,backlog" help:"What to measure."`
-	At        float64       `help:"Callbacks a second at which latencies are compared. Default: half of the rate without roll-ups."`
-	Clients   int           `default:"128" help:"Keep-alive clients."`
-	Requests  int           `default:"30000" help:"Callbacks that each receiver gets in a round."`
-	Rounds    int           `default:"20" help:"Rounds; in each, the receivers take turns."`
-	LeastRate float64       `default:"0.9" help:"Fail if the roll-ups leave less than this part of the rate."`
-	MostP99   float64       `name:"most-p99" default:"1.1" help:"Fail if, at half the rate, they make the 99th percentile this many times longer."`
-	Intake    float64       `default:"5000" help:"Callbacks a second while the lag is watched."`
-	For       time.Duration `default:"20s" help:"How long it is watched."`
-	MostLag   time.Duration `default:"2s" help:"Fail if an event is not counted in so long."`
-	MostRest  time.Duration `default:"1s" help:"Fail if, at rest, one is not counted in so long."`
-	Rests     int           `default:"20" help:"How many events are recorded at rest."`
-	Backlog   int           `default:"200000" help:"Events that a receiver finds when it starts."`
-	LeastRows float64       `default:"12000" help:"Fail if fewer of them are counted in a second."`
-	ProfileTo string        `help:"Write a CPU profile of the receiver whose lag is watched to this file."`
+	Parts       []string      `default:"rate,latency,lag,backlog" enum:"rate,latency,lag,backlog" help:"What to measure."`
+	At          float64       `help:"Callbacks a second at which latencies are compared. Default: half of the rate without roll-ups."`
+	Clients     int           `default:"128" help:"Keep-alive clients."`
+	Requests    int           `default:"30000" help:"Callbacks that each receiver gets in a round."`
+	Rounds      int           `default:"20" help:"Rounds; in each, the receivers take turns."`
+	LeastRate   float64       `default:"0.9" help:"Fail if the roll-ups leave less than this part of the rate."`
+	MostP99     float64       `name:"most-p99" default:"1.1" help:"Fail if, at half the rate, they make the 99th percentile this many times longer."`
+	Intake      float64       `default:"5000" help:"Callbacks a second while the lag is watched."`
+	For         time.Duration `default:"20s" help:"How long it is watched."`
+	MostLag     time.Duration `default:"2s" help:"Fail if an event is not counted in so long."`
+	MostRest    time.Duration `default:"1s" help:"Fail if, at rest, one is not counted in so long."`
+	Rests       int           `default:"20" help:"How many events are recorded at rest."`
+	Backlog     int           `default:"200000" help:"Events that a receiver finds when it starts."`
+	LeastRows   float64       `default:"12000" help:"Fail if fewer of them are counted in a second."`
+	LeastIntake float64       `default:"0.98" placeholder:"SHARE" help:"Fail if clients get less of the rate that is asked for."`
+	ProfileTo   string        `help:"Write a CPU profile of the receiver whose lag is watched to this file."`
 }
 
 // Run measures what the roll-ups cost the intake, and how far they are behind it.
@@ -190,7 +191,7 @@ func (cmd *rollupCommand) lag(ctx context.Context, out io.Writer, l *lab) error 
 	if most > cmd.MostLag {
 		failures = append(failures, fmt.Errorf("%w: roll-ups are up to %s behind, more than %s", errCost, most, cmd.MostLag))
 	}
-	if got.rate() < .98*cmd.Intake {
+	if got.rate() < cmd.LeastIntake*cmd.Intake {
 		failures = append(failures, fmt.Errorf("%w: %.0f callbacks/s instead of %.0f", errCost, got.rate(), cmd.Intake))
 	}
 	return errors.Join(append(failures, cmd.rest(ctx, out, s, requests[1+n:], 1+n))...)
