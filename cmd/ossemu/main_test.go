@@ -20,11 +20,11 @@ import (
 
 var program = clitest.Program(run)
 
-// boot starts the program and returns its address and its first line.
+// boot starts the program and returns its address and the line that says so.
 func boot(t *testing.T, env clitest.Env, args ...string) (address, line string, running *clitest.Running) {
 	t.Helper()
 	running = program.Start(t, env, args...)
-	line = running.Line(t, func(string) bool { return true })
+	line = running.Line(t, func(line string) bool { return strings.HasPrefix(line, "ossemu: serving ") })
 	_, rest, _ := strings.Cut(line, "http://")
 	host, _, _ := strings.Cut(rest, ",")
 	return "http://" + host, line, running
@@ -38,7 +38,7 @@ func TestServe(t *testing.T) {
 		"OSSEMU_ACCESS_KEY_SECRET_FILE": secret, "OSSEMU_BUCKETS": "one,two", "OSSEMU_DATA_DIR": t.TempDir(),
 	}, "--region", "cn-beijing")
 	if want := "callback key at " + address + "/_ossemu/callback_pub_key.pem\n"; !strings.HasSuffix(line, want) {
-		t.Errorf("first line %q", line)
+		t.Errorf("it says %q", line)
 	}
 	client := ossclient.New(address, "cn-beijing", "id", "from-file")
 	if _, err := client.PutObject(t.Context(), &sdk.PutObjectRequest{Bucket: sdk.Ptr("two"), Key: sdk.Ptr("k"),
