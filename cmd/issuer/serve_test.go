@@ -220,10 +220,10 @@ func TestServeRefusals(t *testing.T) {
 			if status != tt.status || stdout != "" {
 				t.Errorf("status %d, standard output %q", status, stdout)
 			}
-			checkLines(t, stderr, tt.want)
 			if strings.Contains(stderr, "hunter") {
 				t.Errorf("a secret is shown: %s", stderr)
 			}
+			checkLines(t, withoutLog(stderr), tt.want)
 		})
 	}
 }
@@ -237,4 +237,15 @@ func TestServeHelp(t *testing.T) {
 	if fmt.Sprint(strings.Count(help, "127.0.0.1:808")) != "2" {
 		t.Errorf("the help does not show the listeners:\n%s", help)
 	}
+}
+
+// withoutLog removes the lines of the log, that the program starts and stops.
+func withoutLog(stderr string) string {
+	var others strings.Builder
+	for line := range strings.Lines(stderr) {
+		if !strings.HasPrefix(line, "{") {
+			others.WriteString(line)
+		}
+	}
+	return others.String()
 }
