@@ -46,6 +46,8 @@ func TestMetricsOfMonitoring(t *testing.T) {
 	(&eventstore.SlotLag{}).Describe(described) // the server has no slot
 	there = append(there, regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch((<-described).String())[1])
 
+	there = append(there, optional(t)...)
+
 	files, err := filepath.Glob("../../deploy/*/*")
 	if err != nil {
 		t.Fatal(err)
@@ -73,4 +75,23 @@ func TestMetricsOfMonitoring(t *testing.T) {
 	if named < 30 {
 		t.Errorf("only %d metrics were found in %q", named, files)
 	}
+}
+
+// optional returns the metrics of what the receiver of this test has turned off, or what has counted nothing there.
+func optional(t *testing.T) (names []string) {
+	t.Helper()
+	for _, name := range []string{"confirm", "notify", "reconcile"} {
+		text, err := os.ReadFile("../" + name + "/metrics.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := regexp.MustCompile(`"(upcall_[a-z_]+)"`).FindAllSubmatch(text, -1)
+		if len(all) == 0 {
+			t.Fatalf("package %s has no metrics; nothing would be compared", name)
+		}
+		for _, found := range all {
+			names = append(names, string(found[1]))
+		}
+	}
+	return names
 }
