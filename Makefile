@@ -19,7 +19,7 @@ test: ## run everything CI runs: formatting, vet, and all tests with the race de
 	go vet ./...
 	@UPCALL_TEST_MISSING=$$(go run ./cmd/testdeps names) || exit; export UPCALL_TEST_MISSING; \
 	case " $$UPCALL_TEST_MISSING " in *" race "*) race= ;; *) race="-race " ;; esac; \
-	echo "go test $$race-timeout 15m ./..."; go test $$race-timeout 15m ./...; status=$$?; \
+	echo "go test $$race-timeout 25m ./..."; go test $$race-timeout 25m ./...; status=$$?; \
 	go run ./cmd/testdeps && exit $$status
 
 test-deps: ## install what the tests run besides Go (on Debian, as root)
