@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A kind is a fault that a drill can make. The world is whole when it begins, and is mended when it
+// A kind is a fault that a drill can make. The world is whole when it begins, and is repaired when it
 // ends.
 type kind struct {
 	name string

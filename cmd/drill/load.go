@@ -14,7 +14,7 @@ import (
 // A load sends callbacks at a steady rate to the two URLs, from outside.
 type load struct {
 	loadgen.Account
-	gate  sync.RWMutex // each callback in flight holds it to read, and whoever pauses the load to write
+	gate  sync.RWMutex // each callback in flight holds it to read, and the code that pauses the load to write
 	make  *loadgen.Generator
 	addrs []string
 	one   bool // each callback has one URL only

@@ -229,7 +229,7 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// TestLeash checks that the drill ends if whoever started it does.
+// TestLeash checks that the drill ends if the program that started it does.
 func TestLeash(t *testing.T) {
 	t.Parallel()
 	read, write := io.Pipe()

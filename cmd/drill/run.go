@@ -56,7 +56,7 @@ func (w *world) run(ctx context.Context) (*report, error) {
 	return report, <-ended
 }
 
-// one makes a fault, mends everything, and compares.
+// one makes a fault, repairs everything, and compares.
 func (w *world) one(ctx context.Context, k kind, l *load, random *rand.Rand, report *report) error {
 	began := time.Now()
 	r, err := w.cluster.await(ctx, settle)
@@ -70,7 +70,7 @@ func (w *world) one(ctx context.Context, k kind, l *load, random *rand.Rand, rep
 	if err := k.make(ctx, &fault{world: w, kind: k, random: random, roles: r}); err != nil {
 		return err
 	}
-	next, err := w.mend(ctx)
+	next, err := w.repair(ctx)
 	if err != nil {
 		return err
 	}

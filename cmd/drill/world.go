@@ -124,8 +124,8 @@ func (w *world) machines() string {
 	return w.dir
 }
 
-// mend ends every fault and returns when all machines do their work again.
-func (w *world) mend(ctx context.Context) (roles, error) {
+// repair ends every fault and returns when all machines do their work again.
+func (w *world) repair(ctx context.Context) (roles, error) {
 	for _, n := range w.cluster.nodes {
 		if err := n.heal(ctx); err != nil {
 			return roles{}, err

@@ -23,7 +23,7 @@ type Target struct {
 	create func(ctx context.Context, name string) (file, error)
 	// The rest is of directories. createNew is create, but what it begins never takes the place of another.
 	createNew func(ctx context.Context, name string) (file, error)
-	// check returns an error if the directory must be made first, by whoever knows where it is.
+	// check returns an error if the directory must be made first, by the code that knows where it is.
 	check func() error
 	// load returns the content of a file of the directory, nil if there is none.
 	load func(ctx context.Context, name string) ([]byte, error)
@@ -244,7 +244,7 @@ func createFile(path string) (file, error) {
 	return &localFile{bufio.NewWriterSize(locked, writeBuffer), locked, path}, nil
 }
 
-// createNewFile is createFile for a file that takes the place of no other: whoever writes it has its lock.
+// createNewFile is createFile for a file that takes the place of no other: the one that writes it has its lock.
 func createNewFile(path string) (file, error) {
 	f, err := createFile(path)
 	if err != nil {

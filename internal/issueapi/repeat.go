@@ -114,7 +114,7 @@ func digest(parts ...string) []byte {
 }
 
 // A box encrypts answers with a key that only the application has: until they expire, presigned URLs are as sensitive as
-// passwords, and whoever reads the database or its backups must not be able to upload.
+// passwords, and a reader of the database or its backups must not be able to upload.
 type box struct{ sealer cipher.AEAD }
 
 func newBox(authorization, name string) (box, error) {

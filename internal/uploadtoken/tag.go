@@ -60,7 +60,7 @@ func (w *work) end(dst []byte, size int) []byte {
 	return append(dst, w.sum[:size]...)
 }
 
-// keyPurpose is that of the tag over the object key, or over its beginning. They differ, because whoever may upload to
+// keyPurpose is that of the tag over the object key, or over its beginning. They differ, because a person who may upload to
 // the key photos/ must not be able to upload to photos/cat.jpg, nor the other way round.
 func keyPurpose(prefix bool) string {
 	if prefix {
