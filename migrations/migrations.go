@@ -121,7 +121,7 @@ func ParseURL(databaseURL string) (*pgxpool.Config, error) {
 	}
 	config.ConnConfig.DialFunc = pgdial.Dial
 	if config.ConnConfig.ValidateConnect == nil && pgdial.Several(config.ConnConfig) {
-		// Without target_session_attrs, a standby that comes first would be asked for ever.
+		// Without target_session_attrs, a standby that comes first would be asked again and again.
 		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	return config, nil

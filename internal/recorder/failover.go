@@ -89,7 +89,7 @@ var (
 // An event may end up in both, because PostgreSQL can commit it too late. Moving it then
 // finds a duplicate.
 func (f *Failover) Record(ctx context.Context, e *event.Event) (Outcome, error) {
-	if f.config.Front && e.Source != event.SourceNotification { // nobody waits for those
+	if f.config.Front && e.Source != event.SourceNotification { // no uploader waits for a notification
 		return f.front(ctx, e)
 	}
 	if f.fallback != nil && (f.fallback.Has(e.ID) || f.fallback.HasDeadLetter(e.ID)) {

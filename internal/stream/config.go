@@ -147,7 +147,7 @@ func (c Config) options(told func(error)) ([]nats.Option, error) {
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
 		// What cannot be sent now fails now, instead of arriving when its sender has gone.
 		nats.ReconnectBufSize(-1),
-		// Credentials that are refused for a moment, while they are replaced, must not end the connection for ever.
+		// Credentials that are refused for a moment, while they are replaced, must not end the connection permanently.
 		nats.IgnoreAuthErrorAbort(),
 		// The operator has named the servers. Addresses that one of them advertises get neither credentials nor callbacks.
 		nats.IgnoreDiscoveredServers(),
