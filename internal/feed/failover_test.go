@@ -86,6 +86,30 @@ func follows(t *testing.T, w *world, standby *dbtest.Server) {
 	})
 }
 
+// TestMarkIsAboveTransaction: a mark that was made while a transaction was open does not count for cursors
+// within that transaction. After a failover, all of its entries would come again.
+func TestMarkIsAboveTransaction(t *testing.T) {
+	t.Parallel()
+	w := at(t, dbtest.NewServer(t).URL())
+	tx := begin(t, w.pool)
+	ids := add(t, tx, time.Now(), 5)
+	start := must(w.Now(t.Context()))(t)
+	mark(t, w)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	readSome(t, w.Log, start, len(ids))
+	mark(t, w)
+	var above bool
+	const query = "SELECT read_until > ALL (SELECT recorded_xid FROM upcall.upload_events WHERE id = ANY ($1)) FROM upcall.feed_timelines"
+	if err := w.pool.QueryRow(t.Context(), query, ids).Scan(&above); err != nil {
+		t.Fatal(err)
+	}
+	if !above {
+		t.Error("after a failover, readers would get what they have read once more")
+	}
+}
+
 // TestFailoverUnderAReader: a reader that waits at the head of a primary that is lost goes on
 // with the standby, with the same log.
 func TestFailoverUnderAReader(t *testing.T) {

@@ -50,7 +50,7 @@ type Log struct {
 	reading  chan struct{} // has room for the readers that are behind and read at once
 	tail     *tail
 	decoder  decoder
-	handed   atomic.Uint64 // the highest xid of a cursor that was handed out
+	handed   atomic.Uint64 // the lowest xid that is above all that cursors that were handed out have passed
 	marked   atomic.Uint64 // where the last mark is
 	lag      atomic.Pointer[Lag]
 }
@@ -210,9 +210,14 @@ func wanted(rows []*row, wants func(*Sight) bool) (found []*row) {
 	return found
 }
 
-// hand notes that a cursor leaves the process.
+// hand notes that a cursor leaves the process. A mark at the xid of an entry is before that entry, and
+// before all others of its transaction.
 func (l *Log) hand(c Cursor) {
-	for old := l.handed.Load(); c.xid > old && !l.handed.CompareAndSwap(old, c.xid); old = l.handed.Load() {
+	above := c.xid
+	if c.position != (position{xid: c.xid}) {
+		above++
+	}
+	for old := l.handed.Load(); above > old && !l.handed.CompareAndSwap(old, above); old = l.handed.Load() {
 	}
 }
 

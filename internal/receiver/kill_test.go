@@ -101,6 +101,7 @@ func TestReceiverKilledWhileRetrying(t *testing.T) {
 		wantRows(t, url, recorded, len(ids))
 	}
 	receiver := start(t, Config{DatabaseURL: url, TrustKeyURLs: []string{keyURL}, SpoolDir: cfg.Dir, SpoolMinFreeBytes: -1})
+	status(t, receiver.Public) // it serves, so the spool is locked by it, not by what follows
 	wait.Until(t, "the rest is queued", func() bool {
 		_, err := spool.Change(t.Context(), cfg, retry, func(kept.Entry) error { return nil })
 		return err == nil && receiver.Metric(t, "upcall_spool_rejected") == 0

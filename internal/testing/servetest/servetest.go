@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A Service runs until Stop, or until the test's end.
@@ -30,7 +31,13 @@ func Start(t testing.TB, serve func(ctx context.Context, public, admin net.Liste
 	public, admin := Listen(t), Listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, public, admin) }()
+	go func() {
+		err := serve(ctx, public, admin)
+		// A request to a service that has ended is refused, rather than left to wait.
+		public.Close()
+		admin.Close()
+		ended <- err
+	}()
 	s := &Service{
 		Public: "http://" + public.Addr().String(), Admin: "http://" + admin.Addr().String(),
 		cancel: cancel, wait: sync.OnceValue(func() error { return <-ended }),
@@ -95,10 +102,13 @@ func Get(t testing.TB, url string) (status int, body string) {
 	return Do(t, r)
 }
 
+// client gives up on a server that does not answer, so that a test names it instead of never ending.
+var client = &http.Client{Timeout: 2 * time.Minute}
+
 // Do sends the request and returns the status and the body of the answer.
 func Do(t testing.TB, r *http.Request) (status int, body string) {
 	t.Helper()
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
