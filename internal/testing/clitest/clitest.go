@@ -23,6 +23,27 @@ type Program func(ctx context.Context, args []string, env cli.Env, std cli.Stdio
 // Env is a program's environment.
 type Env = cli.Env
 
+// ReadEnv reads a sample of a file of variables, with those that are commented out: # without a space
+// after it.
+func ReadEnv(t testing.TB, path string) Env {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := make(Env)
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "#")
+		if name, value, found := strings.Cut(line, "="); found && !strings.Contains(name, " ") {
+			env[name] = value
+		}
+	}
+	if len(env) == 0 {
+		t.Fatalf("%s sets no variable", path)
+	}
+	return env
+}
+
 // Execute runs the program to its end with an empty standard input.
 func (p Program) Execute(t testing.TB, env Env, args ...string) (stdout, stderr string, err error) {
 	t.Helper()

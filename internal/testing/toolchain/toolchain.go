@@ -62,6 +62,7 @@ func Tools() []Tool {
 		{"nginx", "the API behind nginx (internal/api)", "nginx-light", "command -v nginx || ls /usr/sbin/nginx"},
 		{"caddy", "the API behind Caddy (internal/api)", "caddy", "command -v caddy"},
 		{"promtool", "alerts and queries for Prometheus (deploy)", "prometheus", "command -v promtool"},
+		{"systemd", "the units of systemd (deploy)", "systemd", "command -v systemd-analyze"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}
