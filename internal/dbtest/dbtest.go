@@ -62,6 +62,35 @@ func Pool(t testing.TB, open Opener) *pgxpool.Pool {
 // busy machine. It is closed at the test's end. With UPCALL_TEST_POOLER=1 it goes through PgBouncer.
 func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	t.Helper()
+	return openAt(t, pgbouncer.Between(t, patient(t, databaseURL)), open)
+}
+
+// Beside returns another pool on the same database.
+func Beside(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
+	t.Helper()
+	return Open(t, pool.Config().ConnString(), open)
+}
+
+// Direct is [Beside] for tests of what a session keeps, such as the plans of prepared statements:
+// it never goes through PgBouncer.
+func Direct(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
+	t.Helper()
+	return openAt(t, pgbouncer.Direct(patient(t, pool.Config().ConnString())), open)
+}
+
+func openAt(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
+	t.Helper()
+	pool, err := open(context.Background(), databaseURL)
+	if err != nil {
+		t.Fatalf("open test database: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// patient returns a URL with longer timeouts.
+func patient(t testing.TB, databaseURL string) string {
+	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatalf("open test database: %v", err)
@@ -72,18 +101,7 @@ func Open(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	query.Set("lock_timeout", "30s")
 	query.Set("idle_in_transaction_session_timeout", "0")
 	u.RawQuery = query.Encode()
-	pool, err := open(context.Background(), pgbouncer.Between(t, u.String()))
-	if err != nil {
-		t.Fatalf("open test database: %v", err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
-// Beside returns another pool on the same database.
-func Beside(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
-	t.Helper()
-	return Open(t, pool.Config().ConnString(), open)
+	return u.String()
 }
 
 // shared is the server that all tests of this process share.
@@ -177,7 +195,7 @@ func create(t testing.TB, template string) string {
 func execute(base, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), setUpTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, base)
+	conn, err := pgx.Connect(ctx, pgbouncer.Direct(base))
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

@@ -61,7 +61,7 @@ func Grants(t testing.TB, page, role string) []string {
 	return statements
 }
 
-// Execute runs a statement on the database of a URL.
+// Execute runs a statement on the database of a URL, in a session of its own: past any pooler.
 func Execute(t testing.TB, databaseURL, statement string) {
 	t.Helper()
 	if err := execute(databaseURL, statement); err != nil {

@@ -169,7 +169,7 @@ func TestPlan(t *testing.T) {
 					execute(t, pool, "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 				}
 			}
-			conn, err := dbtest.Beside(t, pool, OpenRecorder).Acquire(t.Context())
+			conn, err := dbtest.Direct(t, pool, OpenRecorder).Acquire(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

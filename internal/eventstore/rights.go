@@ -21,7 +21,7 @@ const (
 	invalidPassword       = "28P01"
 	noSuchDatabase        = "3D000"
 	insufficientPrivilege = "42501"
-	protocolViolation     = "08P01" // of a pooler: it refuses the user, the database or a setting
+	protocolViolation     = "08P01" // of a pooler, whatever it is
 )
 
 // ErrMistake says that a person must change the database URL or the database.
@@ -33,17 +33,46 @@ func Mistake(err error) error {
 	server, fix := migrations.ServerError(err), ""
 	switch server.Code {
 	case invalidPassword, invalidAuthorization:
-		fix = "set UPCALL_DATABASE_URL to postgres://USER:PASSWORD@HOST/DATABASE with a user that may log in"
+		fix = fixUser
 	case noSuchDatabase:
-		fix = "create it, or name another one; then run receiver migrate up"
+		fix = fixDatabase
 	case insufficientPrivilege:
 		fix = "grant the rights that docs/database.md lists under Roles"
 	case protocolViolation:
-		fix = "it is a pooler that says so: leave what it names out of the URL, or add it to the pooler's configuration"
-	default:
+		fix = poolerFix(server.Message)
+	}
+	if fix == "" {
 		return nil
 	}
 	return fault.New(ErrMistake, "UPCALL_DATABASE_URL", fix, "%s (SQLSTATE %s)", fault.Line(server.Message), server.Code)
+}
+
+const (
+	fixUser     = "set UPCALL_DATABASE_URL to postgres://USER:PASSWORD@HOST/DATABASE with a user that may log in"
+	fixDatabase = "create it, or name another one; then run receiver migrate up"
+)
+
+// poolerFix returns what to change if a pooler refuses what the URL says; "" if PostgreSQL may be
+// away. PgBouncer has one SQLSTATE for both and passes PostgreSQL's own words on with it, so that
+// only the text tells them apart: "server login has been failing, try again later" is an outage.
+// Its own texts are not translated. One that is not known here counts as an outage, because a
+// receiver that waits with its fallback loses nothing.
+func poolerFix(message string) string {
+	has := func(texts ...string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(message, text) })
+	}
+	switch {
+	case has("password authentication failed", "SASL authentication failed", "no such user"),
+		has("role \"") && has("does not exist", "is not permitted to log in"):
+		return fixUser + ", which the pooler knows, too"
+	case has("no such database"), has("database \"") && has("does not exist"):
+		return fixDatabase + "; the pooler must know it, too"
+	case has("unsupported startup parameter"):
+		return "it is a pooler that says so: leave what it names out of the URL, or add it to the pooler's configuration"
+	case has("statement pooling mode"):
+		return "set pool_mode = transaction in the pooler's configuration"
+	}
+	return ""
 }
 
 // Rights are what a program's role needs, of each table in the schema upcall.

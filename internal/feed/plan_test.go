@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"upcall/internal/eventstore"
 )
 
 // TestPagesOfOneTransaction: a page from the middle of one large transaction, over many
@@ -35,18 +38,19 @@ func TestPagesOfOneTransaction(t *testing.T) {
 // buffers returns how many buffers a page of 100 entries takes, with the plan that the log has.
 func buffers(t *testing.T, w *world, after position) int {
 	t.Helper()
-	conn, err := w.config.Pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(t.Context(), "PREPARE page AS "+readAll); err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Exec(t.Context(), "DEALLOCATE page")
 	var text []byte
-	if err := conn.QueryRow(t.Context(), fmt.Sprintf("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page('%d', '%s', 100)",
-		after.xid, after.id)).Scan(&text); err != nil {
+	err := eventstore.Transact(t.Context(), w.config.Pool, func(tx pgx.Tx) error { // in one session, through a pooler as well
+		if _, err := tx.Exec(t.Context(), "PREPARE page AS "+readAll); err != nil {
+			return err
+		}
+		const explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page('%d', '%s', 100)"
+		if err := tx.QueryRow(t.Context(), fmt.Sprintf(explain, after.xid, after.id), pgx.QueryExecModeExec).Scan(&text); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "DEALLOCATE page")
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	var plans []struct {

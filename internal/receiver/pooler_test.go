@@ -155,6 +155,36 @@ func TestPoolerMistakes(t *testing.T) {
 	}
 }
 
+// TestPoolerWithoutPostgres: a pooler that cannot log in to PostgreSQL says so with the SQLSTATE that it has for
+// mistakes, too. It is an outage all the same: the receiver starts, and records when PostgreSQL is back.
+func TestPoolerWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "pgbouncer")
+	server, keyURL := dbtest.NewServer(t), ossfake.KeyURL(t)
+	through := pgbouncer.Start(t, server.URL(), "transaction", "server_login_retry = 1")
+	if err := check(t, Config{DatabaseURL: through}); err != nil { // after which the pooler knows what PostgreSQL says to a client
+		t.Fatal(err)
+	}
+	server.Kill(t)
+	wait.Until(t, "the pooler says that it cannot log in", func() bool {
+		err := check(t, Config{DatabaseURL: through})
+		if isMistake(err) {
+			t.Fatalf("an outage is taken for a mistake: %v", err)
+		}
+		return err != nil && strings.Contains(err.Error(), "server login has been failing")
+	})
+	receiver := start(t, Config{DatabaseURL: through, TrustKeyURLs: []string{keyURL}, SpoolDir: t.TempDir(), SpoolMinFreeBytes: -1})
+	got := call(http.DefaultClient, receiver.Public, keyURL, "bucket=demo&object=a&reqId=1")
+	if got.code != 200 || !strings.Contains(got.body, `"durable":"spool"`) {
+		t.Errorf("without PostgreSQL: %+v", got)
+	}
+	server.Restart(t)
+	wait.Until(t, "the callback is recorded", func() bool { return receiver.Metric(t, "upcall_spool_depth") == 0 })
+	if n := count(t, server.URL(), "SELECT count(*) FROM upcall.upload_events"); n != 1 {
+		t.Errorf("%d events are recorded", n)
+	}
+}
+
 // TestMigratePooled: migrations refuse to run where their lock would be left behind.
 func TestMigratePooled(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/wait"
 )
@@ -263,7 +264,7 @@ func TestMarkingReadsFewRows(t *testing.T) {
 		", now(), 'b', n::text, 'callback', "+number+" FROM generate_series(1, 50000) n")
 	w.exec(t, "INSERT INTO upcall.rollup_days (day) SELECT (now() AT TIME ZONE 'UTC')::date - n FROM generate_series(1, 30) n")
 	w.exec(t, "ANALYZE upcall.upload_events, upcall.issued_uploads, upcall.rollup_days")
-	conn, err := w.pool.Acquire(t.Context())
+	conn, err := dbtest.Direct(t, w.pool, eventstore.Open).Acquire(t.Context())
 	if err == nil {
 		_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_sort = off")
 	}

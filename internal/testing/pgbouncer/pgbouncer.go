@@ -20,8 +20,21 @@ import (
 // Variable is set to 1 to have the tests of many packages go through a PgBouncer in transaction mode.
 const Variable = "UPCALL_TEST_POOLER"
 
-// poolers are the addresses of those that Start has started.
+// poolers has the addresses of those that Start has started, each with that of its PostgreSQL.
 var poolers sync.Map
+
+// Direct returns a URL that leads to PostgreSQL itself instead of through one of this process's
+// poolers.
+func Direct(databaseURL string) string {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return databaseURL
+	}
+	if direct, pooled := poolers.Load(u.Host); pooled {
+		u.Host = direct.(string)
+	}
+	return u.String()
+}
 
 // Between returns a database's URL as it is, or with [Variable] one that leads there through a
 // PgBouncer in transaction mode, with a server session that changes from one transaction to the
@@ -103,8 +116,9 @@ func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
 			t.Logf("pgbouncer:\n%s", &log)
 		}
 	})
+	direct := u.Host
 	u.Host = address.String()
-	poolers.Store(u.Host, true)
+	poolers.Store(u.Host, direct)
 	wait.Until(t, "pgbouncer listens", func() bool {
 		conn, err := net.DialTimeout("tcp", u.Host, time.Second)
 		if err != nil {
