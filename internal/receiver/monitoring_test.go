@@ -80,7 +80,7 @@ func TestMetricsOfMonitoring(t *testing.T) {
 // optional returns the metrics of what the receiver of this test has turned off, or what has counted nothing there.
 func optional(t *testing.T) (names []string) {
 	t.Helper()
-	for _, name := range []string{"confirm", "notify", "reconcile"} {
+	for _, name := range []string{"confirm", "notify", "reconcile", "stream"} {
 		text, err := os.ReadFile("../" + name + "/metrics.go")
 		if err != nil {
 			t.Fatal(err)

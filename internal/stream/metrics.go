@@ -21,13 +21,20 @@ func (s *Stream) Collectors() []prometheus.Collector {
 			}),
 		gauge("upcall_stream_rejected", "Dead letters: callbacks in the stream that PostgreSQL cannot hold.",
 			func(st Stats) float64 { return float64(st.DeadLetters) }),
+		gauge("upcall_stream_max_bytes", "The most that the stream may hold; 0 if it has no limit.",
+			func(st Stats) float64 { return float64(st.MaxBytes) }),
+		gauge("upcall_stream_replicas", "Servers that have the messages of the stream and keep up with it.",
+			func(st Stats) float64 { return float64(st.Replicas) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "upcall_stream_usable",
-			Help: "1 while this receiver is connected to the stream and has found it fit; else 0."}, func() float64 {
-			if s.usable() != nil || !s.conn.IsConnected() {
+			Help: "1 while this receiver is connected to the stream, which answers and was found fit; else 0."}, func() float64 {
+			if s.usable() != nil || !s.conn.IsConnected() || s.silent.Load() {
 				return 0
 			}
 			return 1
 		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "upcall_stream_put_failures_total",
+			Help: "Callbacks that the stream did not keep, because it was full or could not be reached in time."},
+			func() float64 { return float64(s.failures.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "upcall_stream_refused_total",
 			Help: "Acknowledged callbacks that PostgreSQL then refused, because their upload was revoked or has too many."},
 			func() float64 { return float64(s.refusals.Load()) }),

@@ -38,17 +38,20 @@ func (s *Stream) Put(ctx context.Context, e *event.Event) (duplicate bool, err e
 	if len(frame) > maxFrame {
 		return false, fmt.Errorf("%w: it has more than %d bytes", event.ErrUnstorable, maxFrame)
 	}
-	if err := s.usable(); err != nil {
+	if err = s.usable(); err == nil {
+		duplicate, err = s.put(ctx, e.ID, frame)
+	}
+	if err != nil {
+		s.failures.Add(1)
 		return false, err
 	}
-	duplicate, err = s.put(ctx, e.ID, frame)
-	if err == nil && !duplicate {
+	if !duplicate {
 		s.mu.Lock()
 		s.stats.Queued++ // until it is measured
 		s.puts++
 		s.mu.Unlock()
 	}
-	return duplicate, err
+	return duplicate, nil
 }
 
 // put publishes a record under its ID.

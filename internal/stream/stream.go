@@ -41,6 +41,8 @@ type Stats struct {
 	Oldest      time.Time // when the first of them arrived; zero if none waits
 	Bytes       int64     // of all messages
 	DeadLetters int       // callbacks that PostgreSQL cannot hold; they stay until Retry or Discard
+	MaxBytes    int64     // that it may hold; 0 is no limit
+	Replicas    int       // servers that have its messages and keep up; 0 if it has no leader
 }
 
 // A Stream is a connection to a stream. Its methods may be called concurrently.
@@ -51,6 +53,8 @@ type Stream struct {
 	watching sync.WaitGroup
 	stop     context.CancelFunc
 	refusals atomic.Int64 // callbacks that Config.Refused was called with
+	failures atomic.Int64 // callbacks that Put could not keep
+	silent   atomic.Bool  // nobody answers for the stream: it has no leader, or no server can be reached
 	noticed  atomic.Pointer[error]
 
 	mu     sync.Mutex // guards the fields below, briefly

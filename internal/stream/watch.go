@@ -32,6 +32,8 @@ func (s *Stream) watch(ctx context.Context) {
 		}
 		if s.conn.IsConnected() {
 			s.look(ctx)
+		} else {
+			s.silent.Store(true)
 		}
 	}
 }
@@ -64,15 +66,17 @@ func (s *Stream) measure(ctx context.Context) {
 	s.mu.Lock()
 	stream, queue, puts := s.stream, s.queue, s.puts
 	s.mu.Unlock()
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.config.dead("*")))
+	s.silent.Store(err != nil)
+	if err != nil {
+		return
+	}
 	waits, err := queue.Info(ctx)
 	if err != nil {
 		return
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.config.dead("*")))
-	if err != nil {
-		return
-	}
-	now := Stats{Queued: int(waits.NumPending) + waits.NumAckPending, Bytes: int64(info.State.Bytes)}
+	now := Stats{Queued: int(waits.NumPending) + waits.NumAckPending, Bytes: int64(info.State.Bytes),
+		MaxBytes: max(info.Config.MaxBytes, 0), Replicas: keepUp(info.Cluster)}
 	if now.Queued > 0 {
 		if first, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(s.config.waiting())); err == nil {
 			if h, err := kept.Check(first.Data); err == nil {
@@ -91,4 +95,25 @@ func (s *Stream) measure(ctx context.Context) {
 	now.Queued += s.puts - puts // that were put meanwhile, and perhaps not counted
 	s.stats, s.dead = now, dead
 	s.mu.Unlock()
+}
+
+const (
+	// mostSilent is how long a server that keeps up may have told its leader nothing, and mostBehind how many messages
+	// it may lack: while callbacks come, the last ones are always on their way.
+	mostSilent = 10 * time.Second
+	mostBehind = 1000
+)
+
+// keepUp returns how many servers of the stream have its messages and take new ones.
+func keepUp(c *jetstream.ClusterInfo) int {
+	if c == nil || c.Leader == "" {
+		return 0
+	}
+	n := 1
+	for _, peer := range c.Replicas {
+		if !peer.Offline && peer.Active < mostSilent && peer.Lag <= mostBehind {
+			n++
+		}
+	}
+	return n
 }

@@ -173,7 +173,7 @@ func (r *reading) add(name string, m *dto.Metric) {
 	switch name {
 	case "upcall_requests_total":
 		switch label(m, "outcome") {
-		case "recorded", "spooled", "streamed", "duplicate":
+		case "recorded", "spooled", "duplicate":
 			r.recorded += m.GetCounter().GetValue()
 		default:
 			r.refused += m.GetCounter().GetValue()
