@@ -23,9 +23,9 @@ func TestPlaces(t *testing.T) {
 		"migrations/0001_upload_events.up.sql": true, // the migration that makes the column
 		"migrations/views/02_upload_log.sql":   true, // the view that analysts read
 	}
-	// These simulate OSS or a receiver of others, show a few columns, or try the names that templates of others have.
+	// These simulate OSS or a receiver of others, show a few columns, try the names that templates of others have, or are for tests.
 	others := map[string]bool{"cmd/bench/sample.go": true, "cmd/demo/show.go": true, "internal/loadgen/callbacks.go": true, "internal/ossemu/image.go": true,
-		"internal/doctor/restored.go": true, "internal/sample/upload.go": true}
+		"internal/doctor/restored.go": true, "internal/sample/upload.go": true, "internal/testing/fallbacktest/fallbacktest.go": true}
 	probe := regexp.MustCompile(`(?i)image_?width|imageInfo\.width`)
 	got := make(map[string]bool)
 	module := os.DirFS("../..")

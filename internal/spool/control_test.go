@@ -16,6 +16,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/kept"
+	"upcall/internal/testing/fallbacktest"
 	"upcall/internal/testing/proc"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
@@ -111,7 +112,7 @@ func TestChangeMany(t *testing.T) {
 	s := open(t, c)
 	const n = 2*changeAtOnce + 1
 	putMany(t, s, n)
-	m := &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}
+	m := &fallbacktest.Memory{Fail: func(*event.Event) error { return event.ErrUnstorable }}
 	if _, err := s.Move(t.Context(), m.Record, n); err != nil {
 		t.Fatal(err)
 	}

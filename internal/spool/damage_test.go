@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/testing/fallbacktest"
+
 	"github.com/google/uuid"
 )
 
@@ -78,10 +80,10 @@ func TestDamage(t *testing.T) {
 				t.Errorf("log: %s", l)
 			}
 			fill(t, s, 1000, 1005)
-			m := new(memory)
+			m := new(fallbacktest.Memory)
 			moveAll(t, s, m, 64)
-			if len(m.order) != stats.Queued+5 {
-				t.Errorf("%d moved", len(m.order))
+			if len(m.Order) != stats.Queued+5 {
+				t.Errorf("%d moved", len(m.Order))
 			}
 			s.Close()
 			if again := open(t, c).Stats(); again.Damaged != 1 || again.Queued != 0 {
@@ -134,9 +136,9 @@ func TestFlippedBits(t *testing.T) {
 			t.Errorf("%s: %d are missing, stats %+v", name, missing, stats)
 		}
 		set += s.Stats().Damaged
-		m := new(memory)
+		m := new(fallbacktest.Memory)
 		moveAll(t, s, m, waiting)
-		for id, e := range m.events {
+		for id, e := range m.Events {
 			if id == uuid.Nil || e.Callback.Bucket != "demo" {
 				t.Errorf("%s: a strange event %+v", name, e)
 			}
@@ -189,10 +191,10 @@ func TestInterruptedSalvage(t *testing.T) {
 					t.Errorf("the damaged file was changed: %v", err)
 				}
 			}
-			m := new(memory)
+			m := new(fallbacktest.Memory)
 			moveAll(t, s, m, 64)
-			if len(m.order) != waiting {
-				t.Errorf("%d moved", len(m.order))
+			if len(m.Order) != waiting {
+				t.Errorf("%d moved", len(m.Order))
 			}
 			s.Close()
 			s = open(t, c) // all records have been recovered
@@ -228,9 +230,9 @@ func TestNoRoomForCopy(t *testing.T) {
 		t.Errorf("stats %+v, log %s", got, l)
 	}
 	fill(t, s, 20, 30)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	moveAll(t, s, m, 7)
-	if len(m.order) != 30 {
-		t.Errorf("%d moved", len(m.order))
+	if len(m.Order) != 30 {
+		t.Errorf("%d moved", len(m.Order))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/kept"
+	"upcall/internal/testing/fallbacktest"
 )
 
 // deadLetters returns a spool in which the first events are dead letters and as many others
@@ -20,7 +21,7 @@ func deadLetters(t *testing.T, c Config, dead int) *Spool {
 	t.Helper()
 	s := open(t, c)
 	fill(t, s, 0, dead)
-	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 100)
+	moveAll(t, s, &fallbacktest.Memory{Fail: func(*event.Event) error { return event.ErrUnstorable }}, 100)
 	fill(t, s, dead, 2*dead)
 	return s
 }
@@ -71,12 +72,12 @@ func TestRetry(t *testing.T) {
 	s.Close()
 	s = open(t, c) // the file and the memory agree
 	wantStats(t, s, 6, 2)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	moveAll(t, s, m, 1)
-	if want := ids(4, 5, 6, 7, 2, 0); !slices.Equal(m.order, want) {
-		t.Errorf("moved %v, want %v", m.order, want)
+	if want := ids(4, 5, 6, 7, 2, 0); !slices.Equal(m.Order, want) {
+		t.Errorf("moved %v, want %v", m.Order, want)
 	}
-	if e := m.events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged ||
+	if e := m.Events[numbered(2).ID]; e.Callback.Object != numbered(2).Callback.Object || !e.Acknowledged ||
 		!e.ReceivedAt.Equal(numbered(2).ReceivedAt) {
 		t.Errorf("it was moved as %+v", e)
 	}
@@ -85,7 +86,7 @@ func TestRetry(t *testing.T) {
 		t.Errorf("oldest %s, %v", s.Stats().Oldest, err)
 	}
 	// It can become a dead letter again.
-	moveAll(t, s, &memory{fail: func(*event.Event) error { return event.ErrUnstorable }}, 1)
+	moveAll(t, s, &fallbacktest.Memory{Fail: func(*event.Event) error { return event.ErrUnstorable }}, 1)
 	wantStats(t, s, 0, 2)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"upcall/internal/event"
+	"upcall/internal/testing/fallbacktest"
 	"upcall/internal/testing/toolchain"
 )
 
@@ -75,10 +76,10 @@ func TestDiskFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	moveAll(t, s, m, 50)
 	for _, n := range taken {
-		if _, there := m.events[numbered(n).ID]; !there {
+		if _, there := m.Events[numbered(n).ID]; !there {
 			t.Errorf("%d was acknowledged and is lost", n)
 		}
 	}
@@ -112,10 +113,10 @@ func TestNoRoomForSalvage(t *testing.T) {
 	}
 	s := open(t, c)
 	wantStats(t, s, waiting+6, 0)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	moveAll(t, s, m, 100)
 	for n := range waiting {
-		if _, there := m.events[numbered(n).ID]; !there {
+		if _, there := m.Events[numbered(n).ID]; !there {
 			t.Fatalf("%d was acknowledged and is lost", n)
 		}
 	}
@@ -173,7 +174,7 @@ func TestFailedSync(t *testing.T) {
 	c.Now = func() time.Time { return now } // called under the spool's locks, or by this test
 	s := open(t, c)
 	fill(t, s, 0, 40)
-	if _, err := s.Move(t.Context(), new(memory).Record, 20); err != nil { // this leaves free pages
+	if _, err := s.Move(t.Context(), new(fallbacktest.Memory).Record, 20); err != nil { // this leaves free pages
 		t.Fatal(err)
 	}
 	restore := failSyncs(t, filepath.Join(c.Dir, fileName))
@@ -203,9 +204,9 @@ func TestFailedSync(t *testing.T) {
 	if err := s.Retry(nil); !errors.Is(err, event.ErrSpoolUnwritable) {
 		t.Errorf("another write: %v", err)
 	}
-	m := new(memory)
-	if _, err := s.Move(t.Context(), m.Record, 10); !errors.Is(err, event.ErrSpoolUnwritable) || len(m.order) != 10 {
-		t.Errorf("move: %d recorded, %v; want 10 recorded and none removed", len(m.order), err)
+	m := new(fallbacktest.Memory)
+	if _, err := s.Move(t.Context(), m.Record, 10); !errors.Is(err, event.ErrSpoolUnwritable) || len(m.Order) != 10 {
+		t.Errorf("move: %d recorded, %v; want 10 recorded and none removed", len(m.Order), err)
 	}
 	if stats := s.Stats(); stats.Queued != 20 {
 		t.Errorf("stats %+v", stats)
@@ -234,7 +235,7 @@ func TestFailedSyncOfDirectory(t *testing.T) {
 	s := open(t, c)
 	fillLarge(t, s)
 	restore := failSyncs(t, c.Dir)
-	moveAll(t, s, new(memory), 100)
+	moveAll(t, s, new(fallbacktest.Memory), 100)
 	restore()
 	if named, err := os.Stat(s.path(fileName)); err != nil || named.Size() > 1<<20 {
 		t.Errorf("the file was not replaced: %v, %v", named, err)
@@ -267,7 +268,7 @@ func TestShrinkNotPossible(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(c.Dir, newFileName, "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	moveAll(t, s, new(memory), 100)
+	moveAll(t, s, new(fallbacktest.Memory), 100)
 	if !strings.Contains(l.String(), "could not be shrunk") {
 		t.Errorf("log: %s", l)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/kept"
+	"upcall/internal/testing/fallbacktest"
 )
 
 func TestRead(t *testing.T) {
@@ -21,7 +22,7 @@ func TestRead(t *testing.T) {
 	}
 	s := open(t, c)
 	fill(t, s, 0, 5)
-	m := &memory{fail: func(*event.Event) error { return event.ErrRevoked }}
+	m := &fallbacktest.Memory{Fail: func(*event.Event) error { return event.ErrRevoked }}
 	if _, err := s.Move(t.Context(), m.Record, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"upcall/internal/event"
+	"upcall/internal/testing/fallbacktest"
 )
 
 func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
@@ -19,7 +19,7 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 	s := open(t, c)
 	fill(t, s, 0, 10)
 	away := fmt.Errorf("%w: gone", event.ErrUnavailable)
-	m := &memory{fail: func(e *event.Event) error {
+	m := &fallbacktest.Memory{Fail: func(e *event.Event) error {
 		switch e.ID {
 		case numbered(2).ID, numbered(9).ID:
 			return away
@@ -52,8 +52,8 @@ func TestMoveKeepsWhatIsNotTaken(t *testing.T) {
 	if s.Has(numbered(4).ID) {
 		t.Error("a dead letter counts as waiting")
 	}
-	if len(m.order) != 8 {
-		t.Errorf("%d moved", len(m.order))
+	if len(m.Order) != 8 {
+		t.Errorf("%d moved", len(m.Order))
 	}
 }
 
@@ -64,10 +64,10 @@ func TestInterruptedMove(t *testing.T) {
 	c, _ := config(t.TempDir())
 	s := open(t, c)
 	fill(t, s, 0, 20)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	before := t.TempDir()
 	var once sync.Once
-	m.fail = func(*event.Event) error {
+	m.Fail = func(*event.Event) error {
 		once.Do(func() { copyFile(t, filepath.Join(c.Dir, fileName), filepath.Join(before, fileName)) })
 		return nil
 	}
@@ -80,8 +80,8 @@ func TestInterruptedMove(t *testing.T) {
 		t.Fatalf("%d queued in the copy", got)
 	}
 	moveAll(t, again, m, 7)
-	if len(m.order) != 20 {
-		t.Errorf("%d events for 20", len(m.order))
+	if len(m.Order) != 20 {
+		t.Errorf("%d events for 20", len(m.Order))
 	}
 }
 
@@ -93,64 +93,5 @@ func copyFile(t testing.TB, from, to string) {
 	}
 	if err != nil {
 		t.Error(err)
-	}
-}
-
-// TestMoveStopped: when the receiver stops, nothing becomes a dead letter.
-func TestMoveStopped(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	fill(t, s, 0, 3)
-	ctx, cancel := context.WithCancel(t.Context())
-	m := &memory{fail: func(*event.Event) error { cancel(); return ctx.Err() }}
-	if moved, err := s.Move(ctx, m.Record, 3); moved != 0 || !errors.Is(err, context.Canceled) {
-		t.Errorf("moved %d: %v", moved, err)
-	}
-	if stats := s.Stats(); stats.Queued != 3 || stats.DeadLetters != 0 {
-		t.Errorf("stats %+v", stats)
-	}
-}
-
-// TestPutAndMoveAtOnce: many clients put events, with repeats, while another moves them. No
-// event is lost.
-func TestPutAndMoveAtOnce(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	const clients, each = 16, 40
-	m := new(memory)
-	var putters, mover sync.WaitGroup
-	done := make(chan struct{})
-	mover.Go(func() {
-		for {
-			if _, err := s.Move(t.Context(), m.Record, 10); err != nil {
-				t.Error(err)
-				return
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	})
-	for client := range clients {
-		putters.Go(func() {
-			for i := range each {
-				n := client/2*each + i // two clients put the same events
-				if _, err := s.Put(t.Context(), numbered(n)); err != nil {
-					t.Error(err)
-				}
-				s.Stats()
-			}
-		})
-	}
-	putters.Wait()
-	close(done)
-	mover.Wait()
-	moveAll(t, s, m, 100)
-	if len(m.events) != clients/2*each {
-		t.Errorf("%d events, want %d", len(m.events), clients/2*each)
 	}
 }

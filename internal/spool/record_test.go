@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"upcall/internal/event"
 	"upcall/internal/kept"
 )
 
@@ -53,26 +51,5 @@ func TestRecordHoldsWholeEvent(t *testing.T) {
 		if _, err := kept.Decode(bad); err == nil || !strings.Contains(err.Error(), "the wrong length") {
 			t.Errorf("%d bytes as a record: %v", len(bad), err)
 		}
-	}
-}
-
-func TestPutRefusesWhatPostgresCannotHold(t *testing.T) {
-	t.Parallel()
-	c, _ := config(t.TempDir())
-	s := open(t, c)
-	for name, change := range map[string]func(*event.Event){
-		"not UTF-8":          func(e *event.Event) { e.Callback.Object = "\xff" },
-		"NUL":                func(e *event.Event) { e.Callback.RequestID = "a\x00" },
-		"variable not JSON":  func(e *event.Event) { e.Callback.Vars["x"] = []byte("{") },
-		"variable not UTF-8": func(e *event.Event) { e.Callback.Vars["x"] = []byte("\"\xff\"") },
-	} {
-		e := numbered(1)
-		change(e)
-		if _, err := s.Put(t.Context(), e); !errors.Is(err, event.ErrUnstorable) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	if got := s.Stats().Queued; got != 0 {
-		t.Errorf("%d queued", got)
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"upcall/internal/event"
+	"upcall/internal/testing/fallbacktest"
 )
 
-var sameEvent = cmp.Options{cmpopts.EquateComparable(numbered(0).SourceAddr)}
+var sameEvent = fallbacktest.SameEvent
 
 // TestKeepsOrderAcrossRestarts: a process moves the events that the last one left, in order.
 func TestKeepsOrderAcrossRestarts(t *testing.T) {
@@ -46,7 +46,7 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 		t.Errorf("a repeat: %v, duplicate %v", err, duplicate)
 	}
 	fill(t, s, 150, 200)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	if moved, err := s.Move(t.Context(), m.Record, 1); err != nil || moved != 1 {
 		t.Fatalf("moved %d: %v", moved, err)
 	}
@@ -62,11 +62,11 @@ func TestKeepsOrderAcrossRestarts(t *testing.T) {
 		want[n] = numbered(n).ID
 		put := *numbered(n)
 		put.Acknowledged = true
-		if diff := cmp.Diff(put, m.events[want[n]], sameEvent); diff != "" {
+		if diff := cmp.Diff(put, m.Events[want[n]], sameEvent); diff != "" {
 			t.Fatalf("event %d (-put +moved):\n%s", n, diff)
 		}
 	}
-	if !slices.Equal(m.order, want) {
+	if !slices.Equal(m.Order, want) {
 		t.Error("they moved in another order")
 	}
 	if stats := s.Stats(); stats.Queued != 0 || !stats.Oldest.IsZero() {
@@ -99,7 +99,7 @@ func TestLimits(t *testing.T) {
 	if duplicate, err := s.Put(t.Context(), numbered(0)); err != nil || !duplicate {
 		t.Errorf("a repeat while full: %v, duplicate %v", err, duplicate)
 	}
-	moveAll(t, s, new(memory), 16)
+	moveAll(t, s, new(fallbacktest.Memory), 16)
 	if err := s.Ready(); err != nil {
 		t.Errorf("after all has moved: %v", err)
 	}
@@ -173,7 +173,7 @@ func TestShrinks(t *testing.T) {
 	c, _ := config(t.TempDir())
 	s := open(t, c)
 	fillLarge(t, s)
-	moveAll(t, s, new(memory), 100)
+	moveAll(t, s, new(fallbacktest.Memory), 100)
 	path := filepath.Join(c.Dir, fileName)
 	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
 		t.Errorf("an empty spool takes %d bytes, %v", info.Size(), err)

@@ -12,6 +12,7 @@ import (
 
 	"upcall/internal/event"
 	"upcall/internal/kept"
+	"upcall/internal/testing/fallbacktest"
 )
 
 // framedText returns a frame of a numbered event with this text instead of its JSON.
@@ -72,14 +73,14 @@ func TestUndecodable(t *testing.T) {
 			s = open(t, c) // a restart keeps it
 			wantStats(t, s, 4, 0)
 			wantListed(t, c.Dir, tt.text, tt.why)
-			m := new(memory)
+			m := new(fallbacktest.Memory)
 			for _, most := range []int{1, 1, 100} { // it is at the head, and alone
 				if _, err := s.Move(t.Context(), m.Record, most); err != nil {
 					t.Fatal(err)
 				}
 			}
 			for _, id := range ids(1, 2, 3) {
-				if !slices.Contains(m.order, id) {
+				if !slices.Contains(m.Order, id) {
 					t.Errorf("%s was not moved", id)
 				}
 			}
@@ -148,7 +149,7 @@ func TestDeadLetterThatCannotBeEncoded(t *testing.T) {
 	c, _ := config(t.TempDir())
 	s := open(t, c)
 	fill(t, s, 0, 2)
-	m := &memory{fail: func(e *event.Event) error {
+	m := &fallbacktest.Memory{Fail: func(e *event.Event) error {
 		if e.ID == numbered(0).ID {
 			e.Callback.Object = "\xff"
 			return event.ErrUnstorable

@@ -14,6 +14,7 @@ import (
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/kept"
+	"upcall/internal/testing/fallbacktest"
 )
 
 // version1 returns a directory from a receiver that wrote records of version 1.
@@ -106,7 +107,7 @@ func TestVersion1(t *testing.T) {
 	}
 	c, _ := config(dir)
 	s := open(t, c)
-	m := new(memory)
+	m := new(fallbacktest.Memory)
 	moveAll(t, s, m, 1)
 	if err := s.Retry([]uuid.UUID{dead.ID}); err != nil {
 		t.Fatal(err)
@@ -114,8 +115,8 @@ func TestVersion1(t *testing.T) {
 	moveAll(t, s, m, 1)
 	dead.ReceivedAt = epoch // Retry writes it again, with microseconds
 	var got []event.Event
-	for _, id := range m.order {
-		got = append(got, m.events[id])
+	for _, id := range m.Order {
+		got = append(got, m.Events[id])
 	}
 	if diff := cmp.Diff(append(waiting, dead), got, sameEvent); diff != "" {
 		t.Errorf("events (-put +moved):\n%s", diff)

@@ -2,10 +2,8 @@ package stream
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -16,9 +14,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
-	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/natsserver"
+	"upcall/internal/testing/fallbacktest"
 	"upcall/internal/testing/logtest"
 	"upcall/internal/testing/natstest"
 	"upcall/internal/testing/proc"
@@ -65,24 +63,16 @@ func cluster(t testing.TB) *natsserver.Cluster {
 	return shared.cluster
 }
 
-// epoch has microseconds, as PostgreSQL keeps them.
-var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123456000, time.UTC)
-
 // numbered returns the nth event of a test.
-func numbered(n int) *event.Event {
-	return &event.Event{
-		ID:         uuid.NewSHA1(uuid.Nil, fmt.Append(nil, n)),
-		ReceivedAt: epoch.Add(time.Duration(n) * time.Millisecond),
-		UploadID:   uuid.NullUUID{UUID: uuid.NewSHA1(uuid.Max, fmt.Append(nil, n)), Valid: true},
-		Source:     event.SourceCallback,
-		SourceAddr: netip.MustParseAddr("198.51.100.7"),
-		Callback: callbackspec.Callback{
-			Bucket: "demo", Object: fmt.Sprintf("photos/<%d>.jpg", n), ETag: "D8E8FCA2DC0F896FD7CB4CB0031BA249",
-			Size: new(int64(n)), MimeType: "image/jpeg", CRC64: new(^uint64(0)), ClientIP: netip.MustParseAddr("2001:db8::1"),
-			RequestID: fmt.Sprint("R", n), Operation: "PutObject",
-			Vars: map[string]json.RawMessage{"user": json.RawMessage(`{"id":12345678901234567890}`)},
-		},
-	}
+func numbered(n int) *event.Event { return fallbacktest.Numbered(n) }
+
+// putting gives Put more time than a callback has, because the machine is busy.
+func putting(t testing.TB) context.Context { return fallbacktest.Context(t) }
+
+// fill puts events into a stream.
+func fill(t testing.TB, s *Stream, from, to int) {
+	t.Helper()
+	fallbacktest.Fill(t, s, from, to)
 }
 
 // config returns that of a stream of the test's own in a cluster.
@@ -90,7 +80,7 @@ func config(t testing.TB, c *natsserver.Cluster) (Config, *logtest.Buffer) {
 	l := new(logtest.Buffer)
 	return Config{URL: c.URL(), MonitorURL: c.MonitorURL(), Name: "T" + strings.ReplaceAll(uuid.NewString(), "-", ""), MaxBytes: 64 << 20,
 		Logger: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		Now:    func() time.Time { return epoch.Add(time.Hour) }}, l
+		Now:    func() time.Time { return fallbacktest.Epoch.Add(time.Hour) }}, l
 }
 
 // open opens a stream. Where the servers are busy, the check at the start takes its time.
@@ -103,61 +93,6 @@ func open(t testing.TB, c Config) *Stream {
 	t.Cleanup(s.Close)
 	wait.Until(t, "the stream is usable", func() bool { return s.usable() == nil })
 	return s
-}
-
-// putting gives Put more time than a callback has, because the machine is busy.
-func putting(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// fill puts events into a stream.
-func fill(t testing.TB, s *Stream, from, to int) {
-	t.Helper()
-	var group sync.WaitGroup
-	for n := from; n < to; n++ {
-		group.Go(func() {
-			if duplicate, err := s.Put(putting(t), numbered(n)); err != nil || duplicate {
-				t.Errorf("put %d: %v, duplicate %v", n, err, duplicate)
-			}
-		})
-	}
-	group.Wait()
-}
-
-// memory is a store that notes its events.
-type memory struct {
-	mu     sync.Mutex
-	events map[uuid.UUID]event.Event
-	repeat int
-	fail   func(*event.Event) error // nil means never
-}
-
-func (m *memory) Record(_ context.Context, e *event.Event) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fail != nil {
-		if err := m.fail(e); err != nil {
-			return false, err
-		}
-	}
-	if _, there := m.events[e.ID]; there {
-		m.repeat++
-		return true, nil
-	}
-	if m.events == nil {
-		m.events = make(map[uuid.UUID]event.Event)
-	}
-	m.events[e.ID] = *e
-	return false, nil
-}
-
-func (m *memory) has(n int) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, there := m.events[numbered(n).ID]
-	return there
 }
 
 // held asks the servers how many messages there are, under the subject of those that wait and that of the dead.
@@ -179,7 +114,7 @@ func held(t testing.TB, s *Stream) (waiting, dead int) {
 }
 
 // moveAll moves events until the servers hold none that wait.
-func moveAll(t testing.TB, s *Stream, m *memory, most int) {
+func moveAll(t testing.TB, s *Stream, m *fallbacktest.Memory, most int) {
 	t.Helper()
 	wait.Until(t, "all are moved", func() bool {
 		if _, err := s.Move(putting(t), m.Record, most); err != nil {
