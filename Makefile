@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
+.PHONY: help demo dev test test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ bench: ## measure receiver and issuer against what a user would run instead, and
 	go run ./cmd/bench
 	go test -run '^$$' -bench Issue ./internal/issue
 	go test -run '^$$' -bench Serve ./internal/issueapi
+
+stream: ## measure the replicated stream beside PostgreSQL, alone and with a synchronous standby
+	go run ./cmd/bench stream
+	go test -run '^$$' -bench Put ./internal/stream
 
 versus: ## compare the CPU time of a callback with that of an earlier commit, BEFORE
 	go run ./cmd/bench versus --before $(or $(BEFORE),HEAD~1)

@@ -18,6 +18,9 @@ import (
 	"upcall/migrations"
 )
 
+// maxConnections are what each PostgreSQL lets in.
+const maxConnections = 200
+
 // spoolPatience is how long the receiver may take to drain its spool.
 const spoolPatience = 30 * time.Second
 
@@ -35,7 +38,7 @@ type lab struct {
 }
 
 func newLab(ctx context.Context) (*lab, error) {
-	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{MaxConnections: 200, CommitTimes: true})
+	postgres, err := embeddedpg.Start(ctx, embeddedpg.Config{MaxConnections: maxConnections, CommitTimes: true})
 	if err != nil {
 		return nil, err
 	}

@@ -149,6 +149,14 @@ func TestIsolate(t *testing.T) {
 	fails(t, errNotIsolated, append(lenient, "--p99", "1ns")...)
 }
 
+func TestStream(t *testing.T) {
+	t.Parallel()
+	text := output(t, "stream", "--clients", "2", "--requests", "40", "--rounds", "1")
+	const figures = ` +[1-9]\d*( +[\d.]+(µs|ms|s)){7} *$`
+	expectLines(t, text, map[string]int{"^ *PostgreSQL" + figures: 1, "^ *PostgreSQL with a synchronous standby" + figures: 1,
+		"^ *stream in front of PostgreSQL" + figures: 1, "^ *stream, PostgreSQL away" + figures: 1})
+}
+
 func TestLog(t *testing.T) {
 	t.Parallel()
 	args := []string{"log", "--clients", "2", "--requests", "600", "--rounds", "2", "--endpoints", "3"}

@@ -160,6 +160,16 @@ func (s *Server) Kill() error {
 	return err
 }
 
+// PIDs returns the processes of the servers that run.
+func (c *Cluster) PIDs() (pids []int) {
+	for _, s := range c.Servers {
+		if s.cmd != nil {
+			pids = append(pids, s.cmd.Process.Pid)
+		}
+	}
+	return pids
+}
+
 // Process returns the server's process, to stop it for a while.
 func (s *Server) Process() *os.Process { return s.cmd.Process }
 
