@@ -21,7 +21,6 @@ import (
 	"upcall/internal/fault"
 	"upcall/internal/feed"
 	"upcall/internal/hooks"
-	"upcall/internal/spool"
 	"upcall/internal/story"
 	"upcall/internal/vitals"
 )
@@ -49,8 +48,8 @@ type Config struct {
 	Vitals *vitals.Sampler
 	// Ready is what /readyz asks. Required.
 	Ready func(context.Context) (note string, err error)
-	// Spool is the receiver's. Default none.
-	Spool *spool.Spool
+	// Fallback is where callbacks wait. Default none.
+	Fallback Fallback
 	// Behind are functions that return a line for each thing that has work to do. Default none.
 	Behind []func(context.Context) ([]string, error)
 	// Ping is how often a stream sends a comment. Default 15 s.

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/fault"
-	"upcall/internal/kept"
 	"upcall/internal/spool"
 	"upcall/internal/story"
 	"upcall/internal/strictjson"
@@ -38,8 +36,11 @@ type Health struct {
 	Series      vitals.Series `json:"series"`
 }
 
-// A SpoolState is what the spool of this receiver holds.
+// A SpoolState is what the spool of this receiver holds, or the stream in its place.
 type SpoolState struct {
+	Kind        string     `json:"kind"`     // spool or stream
+	Problem     *string    `json:"problem"`  // why it takes no callbacks now, as far as it is known
+	Replicas    *int       `json:"replicas"` // servers that keep up with the stream; null for a spool
 	Waiting     int        `json:"waiting"`
 	Oldest      *time.Time `json:"oldest"` // when the first of them arrived
 	Bytes       int64      `json:"bytes"`
@@ -54,7 +55,7 @@ func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()
-	h := Health{Now: s.cfg.Vitals.Now(), Series: s.cfg.Vitals.Series(), Spool: s.spoolState()}
+	h := Health{Now: s.cfg.Vitals.Now(), Series: s.cfg.Vitals.Series(), Spool: s.fallbackState()}
 	note, err := s.cfg.Ready(ctx)
 	if h.Ready, h.ReadyDetail = err == nil, note; err != nil {
 		h.ReadyDetail = fault.Line(err.Error())
@@ -77,16 +78,11 @@ func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, h)
 }
 
-func (s *Server) spoolState() *SpoolState {
-	if s.cfg.Spool == nil {
+func (s *Server) fallbackState() *SpoolState {
+	if s.cfg.Fallback == nil {
 		return nil
 	}
-	stats := s.cfg.Spool.Stats()
-	state := &SpoolState{Waiting: stats.Queued, Bytes: stats.Bytes, DeadLetters: stats.DeadLetters, Damaged: stats.Damaged}
-	if !stats.Oldest.IsZero() {
-		state.Oldest = new(stats.Oldest.UTC())
-	}
-	return state
+	return new(s.cfg.Fallback.state())
 }
 
 // getConsumers says how far each consumer of the log is, and what holds them.
@@ -158,7 +154,7 @@ func (s *Server) getLoss(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"days": losses})
 }
 
-// A DeadLetter is a callback that PostgreSQL cannot hold, in the spool of this receiver.
+// A DeadLetter is a callback that PostgreSQL cannot hold, in the spool of this receiver or in the stream.
 type DeadLetter struct {
 	EventID    uuid.UUID `json:"event_id"`
 	ReceivedAt time.Time `json:"received_at"`
@@ -167,20 +163,22 @@ type DeadLetter struct {
 	Reason     string    `json:"reason"`
 }
 
-// errNoSpool says that there is no spool.
-var errNoSpool = &problem{kind: kindNotFound, detail: "this receiver has no spool; see UPCALL_SPOOL_DIR"}
+// errNoSpool says that there is neither.
+var errNoSpool = &problem{kind: kindNotFound, detail: "this receiver has neither a spool nor a stream; see UPCALL_SPOOL_DIR and UPCALL_STREAM_URL"}
 
-// getSpool says what the spool of this receiver holds.
+// getSpool says what the spool of this receiver holds, or the stream.
 func (s *Server) getSpool(w http.ResponseWriter, r *http.Request) error {
 	p := parseQuery(r.URL.RawQuery, "limit")
 	limit := p.number("limit", someRecords, 1, story.MostRecords)
 	if err := p.faults.Err(); err != nil {
 		return err
 	}
-	if s.cfg.Spool == nil {
+	if s.cfg.Fallback == nil {
 		return errNoSpool
 	}
-	entries, err := s.cfg.Spool.DeadLetters(limit)
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	entries, err := s.cfg.Fallback.letters(ctx, limit)
 	if err != nil {
 		return err
 	}
@@ -189,7 +187,7 @@ func (s *Server) getSpool(w http.ResponseWriter, r *http.Request) error {
 		letters = append(letters, DeadLetter{e.ID, e.ReceivedAt.UTC(), strings.ToValidUTF8(e.Bucket, "\uFFFD"),
 			strings.ToValidUTF8(e.Object, "\uFFFD"), strings.ToValidUTF8(e.Reason, "\uFFFD")})
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"spool": s.spoolState(), "dead_letters": letters})
+	return writeJSON(w, http.StatusOK, map[string]any{"spool": s.fallbackState(), "dead_letters": letters})
 }
 
 func (s *Server) postRetry(w http.ResponseWriter, r *http.Request) error {
@@ -212,22 +210,23 @@ func boolean(to *bool) strictjson.Reader {
 
 // changeSpool does what an operator asks for with dead letters, while the receiver runs.
 func (s *Server) changeSpool(w http.ResponseWriter, r *http.Request, action string) error {
-	if s.cfg.Spool == nil {
+	if s.cfg.Fallback == nil {
 		return errNoSpool
 	}
-	what := spool.Request{Action: action}
+	var all bool
 	var texts []string
-	known := members{"all": boolean(&what.All), "events": strictjson.Texts(&texts)}
+	known := members{"all": boolean(&all), "events": strictjson.Texts(&texts)}
 	if err := read(r, known.read); err != nil {
 		return err
 	}
 	var faults fault.List
+	var ids []uuid.UUID
 	for _, text := range texts {
 		id, err := parseEventID(text)
-		what.Events = append(what.Events, id)
+		ids = append(ids, id)
 		faults.Add(fault.In("events", err))
 	}
-	if what.All == (len(texts) > 0) {
+	if all == (len(texts) > 0) {
 		faults.AddNew(errMember, "events", "give all or events", "it must say which dead letters")
 	}
 	if err := faults.Err(); err != nil {
@@ -235,12 +234,9 @@ func (s *Server) changeSpool(w http.ResponseWriter, r *http.Request, action stri
 	}
 	ctx, cancel := changing(r)
 	defer cancel()
-	changed := 0
-	err := s.cfg.Spool.Change(ctx, what, func(kept.Entry) error { changed++; return nil })
-	if errors.Is(err, spool.ErrNoDeadLetter) {
-		return &problem{kind: kindNotFound, detail: fault.Line(err.Error())}
-	} else if err != nil {
+	changed, err := s.cfg.Fallback.change(ctx, action, all, ids)
+	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"changed": changed, "spool": s.spoolState()})
+	return writeJSON(w, http.StatusOK, map[string]any{"changed": changed, "spool": s.fallbackState()})
 }

@@ -81,9 +81,9 @@ func TestSpool(t *testing.T) {
 		ids = append(ids, e.ID.String())
 	}
 	deadLetters(t, queue)
-	w := newWorld(t, func(cfg *Config) { cfg.Spool = queue })
+	w := newWorld(t, func(cfg *Config) { cfg.Fallback = OfSpool(queue) })
 	if got := w.call(t, http.MethodGet, "/v1/spool?limit=2", w.viewer, ""); strings.Count(got.text, `"event_id"`) != 2 ||
-		!strings.Contains(got.text, `"dead_letters":3`) {
+		!strings.Contains(got.text, `"dead_letters":3`) || !strings.Contains(got.text, `"kind":"spool","problem":null,"replicas":null`) {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 	for _, act := range []string{"retry", "discard"} {

@@ -32,6 +32,7 @@ type page struct {
 	Language string
 	Caller   *api.Caller // nil before someone has logged in
 	Error    string
+	Waits    string // what the page is called on which callbacks wait: Spool or Stream
 	Data     any
 }
 
@@ -76,7 +77,10 @@ func (v *visit) show(w http.ResponseWriter, status int, name, title string, data
 // render writes a page in the language of the request, as a whole or not at all.
 func (c *Console) render(w http.ResponseWriter, r *http.Request, status int, name string, p page) {
 	set := c.pages[languageOf(r.Header.Get("Accept-Language"))]
-	p.Path, p.Language = r.URL.Path, set.language
+	p.Path, p.Language, p.Waits = r.URL.Path, set.language, "Spool"
+	if c.cfg.API.Waits() == "stream" {
+		p.Waits = "Stream"
+	}
 	var out bytes.Buffer
 	if err := set.byName[name].ExecuteTemplate(&out, "layout.html", p); err != nil {
 		c.cfg.Logger.ErrorContext(r.Context(), "console: page cannot be shown", slog.String("page", name), slog.String("error", err.Error()))

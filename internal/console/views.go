@@ -107,12 +107,16 @@ func (c *Console) loss(w http.ResponseWriter, v *visit) {
 	}
 }
 
-// spool shows what the spool of this receiver holds.
+// spool shows what the spool of this receiver holds, or the stream.
 func (c *Console) spool(w http.ResponseWriter, v *visit) {
 	status, answer := v.call(http.MethodGet, "/v1/spool", nil, nil)
 	switch status {
 	case http.StatusOK:
-		v.show(w, status, "spool", "Spool", answer)
+		title := "Spool"
+		if answer["spool"].(object)["kind"] == "stream" {
+			title = "Stream"
+		}
+		v.show(w, status, "spool", title, answer)
 	case http.StatusNotFound:
 		v.show(w, http.StatusOK, "spool", "Spool", object{"spool": nil, "dead_letters": nil})
 	default:

@@ -12,6 +12,7 @@ import (
 	"upcall/internal/rollup"
 	"upcall/internal/spool"
 	"upcall/internal/story"
+	"upcall/internal/stream"
 	"upcall/internal/vitals"
 )
 
@@ -39,7 +40,13 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 	if err != nil {
 		return nil, err
 	}
-	disk, _ := queue.(*spool.Spool) // nil if callbacks wait elsewhere
+	var waiting api.Fallback
+	switch queue := queue.(type) {
+	case *spool.Spool:
+		waiting = api.OfSpool(queue)
+	case *stream.Stream:
+		waiting = api.OfStream(queue)
+	}
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,
-		Vitals: signs, Ready: ready, Spool: disk, Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
+		Vitals: signs, Ready: ready, Fallback: waiting, Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
 }

@@ -16,14 +16,17 @@ import (
 )
 
 // viewerKey makes a key of the API.
-func viewerKey(t *testing.T, databaseURL string) string {
+func viewerKey(t *testing.T, databaseURL string) string { return roleKey(t, databaseURL, "viewer") }
+
+// roleKey makes a key of the API with a role, which is also its id.
+func roleKey(t *testing.T, databaseURL, role string) string {
 	t.Helper()
-	text, hash, err := apikey.New("viewer")
+	text, hash, err := apikey.New(role)
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := eventstore.NewRoleKeys(dbtest.Open(t, databaseURL, eventstore.Open))
-	if err := keys.Add(t.Context(), eventstore.APIKey{ID: "viewer", Hash: hash[:], Role: "viewer", CreatedAt: time.Now()}); err != nil {
+	if err := keys.Add(t.Context(), eventstore.APIKey{ID: role, Hash: hash[:], Role: role, CreatedAt: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return text

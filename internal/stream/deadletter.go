@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/google/uuid"
@@ -113,7 +114,7 @@ func show(id uuid.UUID, frame []byte) kept.Entry {
 // Retry queues dead letters again, and calls visit for each that is. Unless all IDs are those of dead letters, nothing
 // changes, and the error wraps [ErrNoDeadLetter].
 func (s *Stream) Retry(ctx context.Context, ids []uuid.UUID, visit func(kept.Entry) error) error {
-	return s.change(ctx, ids, visit, func(d deadMessage) error {
+	return s.change(ctx, "retry", ids, visit, func(d deadMessage) error {
 		frame := d.frame
 		if _, err := kept.Check(frame); err == nil {
 			frame = kept.Flagged(frame, false)
@@ -132,11 +133,23 @@ func (s *Stream) Retry(ctx context.Context, ids []uuid.UUID, visit func(kept.Ent
 
 // Discard deletes dead letters permanently, and calls visit for each. Its errors are those of [Stream.Retry].
 func (s *Stream) Discard(ctx context.Context, ids []uuid.UUID, visit func(kept.Entry) error) error {
-	return s.change(ctx, ids, visit, func(deadMessage) error { return nil })
+	return s.change(ctx, "discard", ids, visit, func(deadMessage) error { return nil })
 }
 
-// change works on each of the dead letters with these IDs, then takes it away, with all messages that there were of it.
-func (s *Stream) change(ctx context.Context, ids []uuid.UUID, visit func(kept.Entry) error, work func(deadMessage) error) error {
+// change changes dead letters, and logs that.
+func (s *Stream) change(ctx context.Context, action string, ids []uuid.UUID, visit func(kept.Entry) error, work func(deadMessage) error) error {
+	changed := 0
+	err := s.takeAway(ctx, ids, func(e kept.Entry) error { changed++; return visit(e) }, work)
+	attrs := []slog.Attr{slog.String("action", action), slog.Int("changed", changed)}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	s.config.Logger.LogAttrs(ctx, slog.LevelInfo, "dead letters changed on request", attrs...)
+	return err
+}
+
+// takeAway works on each of the dead letters with these IDs, then takes it away, with all messages that there were of it.
+func (s *Stream) takeAway(ctx context.Context, ids []uuid.UUID, visit func(kept.Entry) error, work func(deadMessage) error) error {
 	last := make(map[uuid.UUID]deadMessage)
 	err := s.eachDead(ctx, func(d deadMessage) error { last[d.id] = d; return nil })
 	if err != nil {

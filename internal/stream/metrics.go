@@ -1,6 +1,12 @@
 package stream
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"upcall/internal/event"
+)
 
 // Collectors returns the metrics of the stream. They ask no server. All receivers tell the same of one stream.
 func (s *Stream) Collectors() []prometheus.Collector {
@@ -27,7 +33,7 @@ func (s *Stream) Collectors() []prometheus.Collector {
 			func(st Stats) float64 { return float64(st.Replicas) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "upcall_stream_usable",
 			Help: "1 while this receiver is connected to the stream, which answers and was found fit; else 0."}, func() float64 {
-			if s.usable() != nil || !s.conn.IsConnected() || s.silent.Load() {
+			if s.reachable() != nil {
 				return 0
 			}
 			return 1
@@ -39,4 +45,26 @@ func (s *Stream) Collectors() []prometheus.Collector {
 			Help: "Acknowledged callbacks that PostgreSQL then refused, because their upload was revoked or has too many."},
 			func() float64 { return float64(s.refusals.Load()) }),
 	}
+}
+
+// Trouble returns why the stream takes no callbacks, as far as it is known; nil if it does. It asks no server.
+func (s *Stream) Trouble() error {
+	if err := s.reachable(); err != nil {
+		return err
+	}
+	if st := s.Stats(); st.MaxBytes > 0 && st.Bytes+maxFrame > st.MaxBytes {
+		return fmt.Errorf("%w: it may take %d bytes", event.ErrStreamFull, st.MaxBytes)
+	}
+	return nil
+}
+
+// reachable returns why the stream could not be used when it was last looked at, or nil.
+func (s *Stream) reachable() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if !s.conn.IsConnected() || s.silent.Load() {
+		return fmt.Errorf("%w: no server answers for it, or most of them are down", event.ErrStreamUnwritable)
+	}
+	return nil
 }

@@ -48,7 +48,7 @@ type Series struct {
 	Recorded         []Value `json:"recorded"` // callbacks, in PostgreSQL or the fallback
 	Refused          []Value `json:"refused"`  // requests that were not recorded
 	CommitP99Seconds []Value `json:"commit_p99_seconds"`
-	SpoolDepth       []Value `json:"spool_depth"`
+	SpoolDepth       []Value `json:"spool_depth"` // or that of the stream
 	FeedLagSeconds   []Value `json:"feed_lag_seconds"`
 	HooksDelivered   []Value `json:"hooks_delivered"`
 	HooksFailed      []Value `json:"hooks_failed"`
@@ -186,7 +186,7 @@ func (r *reading) add(name string, m *dto.Metric) {
 		}
 	case "upcall_commit_seconds":
 		r.commits = m.GetHistogram().GetBucket()
-	case "upcall_spool_depth":
+	case "upcall_spool_depth", "upcall_stream_depth":
 		r.spooled = float64(gauge)
 	case "upcall_database_away":
 		r.now.DatabaseAway = gauge != 0
