@@ -111,7 +111,7 @@ func (w *Worker) serve(ctx context.Context) {
 		lease, err := w.acquire(ctx)
 		if err == nil && lease != nil {
 			err = w.work(ctx, lease)
-			_ = lease.Release(context.WithoutCancel(ctx)) // or it runs out
+			_ = lease.Release(ctx) // or it runs out
 		}
 		if err != nil && ctx.Err() == nil && !errors.Is(err, feed.ErrLost) {
 			w.warn(ctx, "uploads are not confirmed", err)

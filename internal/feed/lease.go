@@ -67,10 +67,10 @@ func (c *Consumers) Run(ctx context.Context) {
 			_ = c.renew(bounded) // the leases end if that fails too often
 			cancel()
 		case <-ctx.Done():
-			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
 			for _, l := range c.held() {
-				_ = l.Release(bounded) // or it ends by itself
+				if l.Release(ctx) != nil {
+					break // they run out by themselves
+				}
 			}
 			return
 		}
@@ -291,9 +291,15 @@ func (l *Lease) Commit(ctx context.Context, to Cursor, work func(tx pgx.Tx) erro
 	return fmt.Errorf("commit consumer %s: %w", l.name, err)
 }
 
-// Release ends the lease, so that another receiver can acquire it at once.
+// releaseTimeout bounds the end of a lease: without an answer, it runs out by itself.
+const releaseTimeout = time.Second
+
+// Release ends the lease, so that another receiver can acquire it at once. It does so after the end of
+// ctx, too, but waits for PostgreSQL no longer than a second.
 func (l *Lease) Release(ctx context.Context) error {
 	l.end(context.Canceled)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
 	_, err := eventstore.Exec(ctx, l.consumers.config.Pool, "", `UPDATE upcall.feed_consumers SET lease_holder = NULL, lease_until = NULL
 		WHERE name = $1 AND lease_holder = $2`, nil, l.name, l.consumers.config.Holder)
 	if err != nil {

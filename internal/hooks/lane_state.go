@@ -151,9 +151,7 @@ func (l *lane) finishUp(ctx context.Context) {
 }
 
 func (l *lane) release(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := l.lease.Release(bounded); err != nil {
+	if err := l.lease.Release(ctx); err != nil {
 		l.pump.warn(ctx, "lease of an endpoint was not released", err)
 	}
 }

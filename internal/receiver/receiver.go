@@ -42,9 +42,9 @@ const (
 	// schemaTimeout bounds the check of the database, and startTimeout how long the first
 	// callbacks wait for it.
 	schemaTimeout, startTimeout = 5 * time.Second, time.Second
-	// closeTimeout bounds the end of each connection pool: one to a PostgreSQL that stalls takes
-	// seconds. Nothing that was acknowledged depends on it.
-	closeTimeout = 300 * time.Millisecond
+	// workTimeout bounds the end of what runs besides the server, and closeTimeout that of all connection
+	// pools: a PostgreSQL that stalls would take seconds of each. Nothing that was acknowledged depends on it.
+	workTimeout, closeTimeout = 3 * time.Second, 500 * time.Millisecond
 )
 
 // Config configures a receiver.
@@ -148,7 +148,8 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, janitor.Pool.Close)
+	var leaving farewell
+	defer leaving.to(janitor.Pool.Close)
 	checked := make(chan error, 1)
 	go func() { checked <- checkDatabase(ctx, janitor) }()
 	away := error(nil)
@@ -179,12 +180,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, writers.Close)
+	defer leaving.to(writers.Close)
 	readers, err := eventstore.OpenFeed(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, readers.Close)
+	defer leaving.to(readers.Close)
 	log, err := feed.New(feed.Config{Pool: readers, Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return err
@@ -193,12 +194,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, deliveries.close)
+	defer leaving.to(deliveries.close)
 	rollups, closeRollups, err := cfg.newRollups(ctx, log)
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, closeRollups)
+	defer leaving.to(closeRollups)
 	metrics, batches, registry := intake.NewMetrics(), eventstore.NewBatches("upcall", "Callbacks"), httpserver.NewRegistry()
 	folds, err := cfg.newFold(janitor, metrics, log)
 	if err != nil {
@@ -218,7 +219,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, store.Close)
+	defer leaving.to(store.Close)
 	failover := recorder.New(store, queue, recorder.Config{
 		PrimaryTimeout: primaryTimeout, MaxEvents: storeConfig.MaxEvents, Away: away != nil, Durable: cfg.durable(), Front: cfg.StreamFront,
 		Logger: cfg.Logger,
@@ -259,12 +260,12 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, closeConfirm)
+	defer leaving.to(closeConfirm)
 	comparisons, closeComparisons, err := cfg.newComparisons(ctx, metrics, log)
 	if err != nil {
 		return err
 	}
-	defer within(closeTimeout, closeComparisons)
+	defer leaving.to(closeComparisons)
 	isReady := func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue, cfg.durable()) }
 	signs := vitals.New(registry)
 	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue, signs, isReady)
@@ -307,7 +308,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		}} {
 		workers.Go(func() { work(working) })
 	}
-	defer func() { stop(); workers.Wait() }()
+	defer func() { stop(); within(workTimeout, workers.Wait) }()
 	ctx, mistaken := context.WithCancelCause(ctx)
 	defer mistaken(nil)
 	workers.Go(func() {

@@ -11,3 +11,13 @@ func within(timeout time.Duration, end func()) {
 	case <-time.After(timeout):
 	}
 }
+
+// A farewell ends one after the other, in closeTimeout altogether.
+type farewell struct{ until time.Time }
+
+func (f *farewell) to(end func()) {
+	if f.until.IsZero() {
+		f.until = time.Now().Add(closeTimeout)
+	}
+	within(time.Until(f.until), end)
+}

@@ -109,7 +109,7 @@ func (w *Worker) serve(ctx context.Context, name string) {
 		lease, err := w.acquire(ctx, name)
 		if err == nil && lease != nil {
 			err = w.work(ctx, lease)
-			_ = lease.Release(context.WithoutCancel(ctx)) // or it runs out
+			_ = lease.Release(ctx) // or it runs out
 		}
 		w.warn(ctx, name, err)
 		sleep(ctx, lookEvery)
