@@ -3,7 +3,10 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
+.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
+
+# What works through a pooler, besides receivers.
+POOLED = api confirm dbcheck export feed fold hooks issueapi issuer reconcile recorder rollup story
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +24,10 @@ test: ## run everything CI runs: formatting, vet, and all tests with the race de
 	case " $$UPCALL_TEST_MISSING " in *" race "*) race= ;; *) race="-race " ;; esac; \
 	echo "go test $$race-timeout 25m ./..."; go test $$race-timeout 25m ./...; status=$$?; \
 	go run ./cmd/testdeps && exit $$status
+
+test-pooled: ## run the tests of receivers and of the log with PgBouncer before PostgreSQL
+	UPCALL_TEST_POOLER=1 go test -race -timeout 25m ./internal/receiver $(POOLED:%=./internal/%)
+	UPCALL_TEST_POOLER=session go test -race -timeout 25m ./internal/receiver
 
 test-deps: ## install what the tests run besides Go (on Debian, as root)
 	@packages=$$(go run ./cmd/testdeps packages) || exit; test -z "$$packages" || { \

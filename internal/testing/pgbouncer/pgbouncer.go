@@ -17,7 +17,8 @@ import (
 	"upcall/internal/testing/wait"
 )
 
-// Variable is set to 1 to have the tests of many packages go through a PgBouncer in transaction mode.
+// Variable is set to 1 to have the tests of many packages go through a PgBouncer in transaction mode,
+// and to session for one in session mode.
 const Variable = "UPCALL_TEST_POOLER"
 
 // poolers has the addresses of those that Start has started, each with that of its PostgreSQL.
@@ -37,11 +38,12 @@ func Direct(databaseURL string) string {
 }
 
 // Between returns a database's URL as it is, or with [Variable] one that leads there through a
-// PgBouncer in transaction mode, with a server session that changes from one transaction to the
+// PgBouncer, in transaction mode with a server session that changes from one transaction to the
 // next. It leaves alone what a pooler cannot stand before: several servers, and nobody's.
 func Between(t testing.TB, databaseURL string) string {
 	t.Helper()
-	if os.Getenv(Variable) != "1" {
+	mode := map[string]string{"1": "transaction", "session": "session"}[os.Getenv(Variable)]
+	if mode == "" {
 		return databaseURL
 	}
 	u, err := url.Parse(databaseURL)
@@ -55,7 +57,7 @@ func Between(t testing.TB, databaseURL string) string {
 		return databaseURL
 	}
 	// By default PgBouncer waits 15 s after a failed login before it tries again.
-	return Start(t, databaseURL, "transaction", "server_round_robin = 1", "server_login_retry = 1")
+	return Start(t, databaseURL, mode, "server_round_robin = 1", "server_login_retry = 1")
 }
 
 // Start starts a PgBouncer that pools in a mode, "session" or "transaction", until the test's
@@ -67,6 +69,20 @@ func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Run(t, u, func(address *net.TCPAddr, users string) string {
+		return strings.Join(append([]string{
+			"[databases]", fmt.Sprintf("* = host=%s port=%s", u.Hostname(), u.Port()),
+			"[pgbouncer]", "listen_addr = 127.0.0.1", fmt.Sprintf("listen_port = %d", address.Port), "unix_socket_dir =",
+			"auth_type = scram-sha-256", "auth_file = " + users, "pool_mode = " + mode, "default_pool_size = 20",
+		}, settings...), "\n") + "\n"
+	})
+}
+
+// Run starts a PgBouncer before the PostgreSQL of a URL, until the test's end, and returns the URL
+// that leads through it. Its configuration is made of the address on which it is to listen and
+// the path of a file with the user of the URL.
+func Run(t testing.TB, u *url.URL, configure func(address *net.TCPAddr, users string) string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "upcall-pgbouncer-") // that of t.TempDir is closed to the user that it runs as
 	if err != nil {
 		t.Fatal(err)
@@ -80,13 +96,8 @@ func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
 	listener.Close()
 	password, _ := u.User.Password()
 	users := filepath.Join(dir, "users.txt")
-	config := strings.Join(append([]string{
-		"[databases]", fmt.Sprintf("* = host=%s port=%s", u.Hostname(), u.Port()),
-		"[pgbouncer]", "listen_addr = 127.0.0.1", fmt.Sprintf("listen_port = %d", address.Port), "unix_socket_dir =",
-		"auth_type = scram-sha-256", "auth_file = " + users, "pool_mode = " + mode, "default_pool_size = 20",
-	}, settings...), "\n") + "\n"
 	for path, text := range map[string]string{
-		users: fmt.Sprintf("%q %q\n", u.User.Username(), password), filepath.Join(dir, "pgbouncer.ini"): config,
+		users: fmt.Sprintf("%q %q\n", u.User.Username(), password), filepath.Join(dir, "pgbouncer.ini"): configure(address, users),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -116,15 +127,15 @@ func Start(t testing.TB, databaseURL, mode string, settings ...string) string {
 			t.Logf("pgbouncer:\n%s", &log)
 		}
 	})
-	direct := u.Host
-	u.Host = address.String()
-	poolers.Store(u.Host, direct)
+	through := *u
+	through.Host = address.String()
+	poolers.Store(through.Host, u.Host)
 	wait.Until(t, "pgbouncer listens", func() bool {
-		conn, err := net.DialTimeout("tcp", u.Host, time.Second)
+		conn, err := net.DialTimeout("tcp", through.Host, time.Second)
 		if err != nil {
 			return false
 		}
 		return conn.Close() == nil
 	})
-	return u.String()
+	return through.String()
 }

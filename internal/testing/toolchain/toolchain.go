@@ -38,6 +38,9 @@ func Tools() []Tool {
 		{"postgresql", "", "postgresql", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"}, // or fetched
 		{"pgbouncer", "receivers behind a connection pooler (internal/eventstore, internal/receiver)", "pgbouncer",
 			"command -v pgbouncer || ls /usr/sbin/pgbouncer"},
+		{"haproxy", "receivers behind HAProxy (deploy/high-availability)", "haproxy", "command -v haproxy || ls /usr/sbin/haproxy"},
+		{"patroni", "a check of Patroni's settings (deploy/high-availability)", "postgresql patroni python3-etcd",
+			"ls /usr/lib/postgresql/*/bin/postgres && command -v patroni && /usr/bin/python3 -I -c 'import etcd'"},
 		{"standby", "failover to a standby (internal/receiver, cmd/chaos)", "postgresql",
 			"command -v pg_basebackup || ls /usr/lib/postgresql/*/bin/pg_basebackup"},
 		{"drill", "three database nodes on one machine (cmd/drill)", "postgresql patroni python3-etcd etcd-server iptables iproute2 util-linux",
