@@ -30,7 +30,7 @@ func (l protocolListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &protocolConn{Conn: conn, metrics: l.metrics}, nil
+	return newProtocolConn(conn, l.metrics), nil
 }
 
 // A protocolConn is a connection to the public listener.
@@ -40,6 +40,24 @@ type protocolConn struct {
 	begun   atomic.Bool // bytes have arrived
 	handled atomic.Bool // a request has reached a handler
 	refused atomic.Bool // the answer was written here, and the connection ends
+
+	reads, writes deadline
+}
+
+// SetReadDeadline is net.Conn's, see [deadline].
+func (c *protocolConn) SetReadDeadline(t time.Time) error { return c.reads.want(t) }
+
+// SetWriteDeadline is net.Conn's, see [deadline].
+func (c *protocolConn) SetWriteDeadline(t time.Time) error { return c.writes.want(t) }
+
+// SetDeadline is net.Conn's.
+func (c *protocolConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.reads.want(t), c.writes.want(t))
+}
+
+func newProtocolConn(conn net.Conn, metrics *Metrics) *protocolConn {
+	return &protocolConn{Conn: conn, metrics: metrics,
+		reads: deadline{set: conn.SetReadDeadline}, writes: deadline{set: conn.SetWriteDeadline}}
 }
 
 type protocolKey struct{}
@@ -58,7 +76,19 @@ func markHandled(c *gin.Context) {
 }
 
 // Read answers a first request whose headers began and then stalled.
+//
+// It reads nothing when it has no deadline. The server sets one whenever it needs something from the
+// sender. Without one, net/http only looks, in a goroutine of its own for each request, whether the
+// sender goes away while we answer, and that makes no difference to a callback: what it says is
+// true, and is recorded. Waiting for it and waking it up takes as long as parsing the callback.
 func (c *protocolConn) Read(p []byte) (int, error) {
+	if c.reads.none() {
+		return 0, nil
+	}
+	if err := c.reads.begin(); err != nil {
+		return 0, err
+	}
+	defer c.reads.end()
 	if !c.begun.Load() {
 		growStack()
 	}
@@ -100,6 +130,10 @@ func (c *protocolConn) Write(p []byte) (int, error) {
 	if c.refused.Load() {
 		return len(p), nil
 	}
+	if err := c.writes.begin(); err != nil {
+		return 0, err
+	}
+	defer c.writes.end()
 	version, status, _ := bytes.Cut(p, []byte(" "))
 	switch {
 	case !bytes.HasPrefix(version, []byte("HTTP/1.")):
