@@ -132,8 +132,8 @@ func (s *Server) Public() http.Handler {
 // callback answers one callback.
 func (s *Server) callback(c *gin.Context) {
 	started := s.cfg.Now()
-	ctx, cancel := context.WithTimeout(c.Request.Context(), Deadline)
-	defer cancel()
+	ctx := newExpiring(c.Request.Context(), time.Now().Add(Deadline))
+	defer ctx.end()
 	seen := seenIn(c)
 	accepted, refusal := s.take(ctx, c.Request, started, seen)
 	if refusal != nil {
