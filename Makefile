@@ -14,7 +14,7 @@ help: ## list the targets
 demo: ## run the whole loop once and show the recorded rows
 	go run ./cmd/demo
 
-dev: ## keep PostgreSQL, emulator and receiver up, and print commands to try
+dev: ## keep everything up, from PostgreSQL to the console, and print URLs, keys and commands to try
 	go run ./cmd/demo --stay
 
 test: ## run everything CI runs: formatting, vet, and all tests with the race detector

@@ -7,8 +7,14 @@ import (
 
 // printCommands prints what is running and what to try.
 func (l *loop) printCommands(out io.Writer) {
-	fmt.Fprintf(out, `Everything is up until Ctrl-C: PostgreSQL, the OSS emulator at %[1]s, the receiver at %[2]s,
-the issuer at %[9]s, and an application at %[10]s, which is told of each upload and prints it here.
+	fmt.Fprintf(out, `Everything is up until Ctrl-C. Upload a file on the page, and see it and its hook in the console:
+
+  upload page   %[9]s/            API key %[13]s
+  console       %[14]s/console/    key     %[15]s
+
+The OSS emulator is at %[1]s, the receiver at %[2]s,
+the issuer at %[9]s, and an application at %[10]s, which is told of each upload.
+Each callback and each hook has a line below.
 
 Request an upload, upload a file, and see the receiver's answer:
 
@@ -16,10 +22,11 @@ Request an upload, upload a file, and see the receiver's answer:
   export UPCALL_CALLBACK_URL=%[2]s UPCALL_TOKEN_KEYS='%[6]s'
   export UPCALL_DATABASE_URL='%[8]s'
   go run ./cmd/issuer put --bucket %[7]s --key hello.txt --var uid=42
+  go run ./cmd/issuer upload --bucket %[7]s --key docs/ -r docs
 
 Or request an upload over HTTP, as an application does:
 
-  KEY=$(go run ./cmd/issuer keys add --policy demo)
+  KEY=%[13]s
   curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' %[9]s/v1/uploads \
     -d '{"key":"hello.txt","content_type":"text/plain","size":12,"vars":{"uid":"42"}}'
 
@@ -44,7 +51,8 @@ Lose the next callback; OSS's event notification tells of the upload %[12]s late
 
   curl -X PUT %[1]s/_ossemu/faults -d '{"drop": true, "count": 1}'
 
-The uploads:
+Callbacks and hooks:
 
-`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL, l.appURL, thisMachine, notifyGrace)
+`, l.ossURL, l.callbackURL, region, keyID, keySecret, tokenKeys, bucket, l.databaseURL, l.apiURL, l.appURL, thisMachine, notifyGrace,
+		l.pageKey, l.adminURL, l.operatorKey)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -14,7 +13,7 @@ import (
 	"upcall/internal/httpserver"
 	"upcall/internal/receiver"
 	"upcall/internal/webhook"
-	"upcall/internal/webhook/listen"
+	applisten "upcall/internal/webhook/listen"
 )
 
 const (
@@ -27,7 +26,7 @@ const (
 // told is what the application was told.
 type told struct {
 	first chan http.Header // of the first delivery
-	lines chan string      // that it prints
+	lines chan string      // that it prints, with --stay between those for callbacks
 	ended chan struct{}    // nobody reads any more
 }
 
@@ -51,13 +50,13 @@ func (l *loop) startApp(ctx context.Context, opts *command) error {
 	if err != nil {
 		return err
 	}
-	app, err := listen.New(listen.Config{Secret: secret, Out: l.told})
+	app, err := applisten.New(applisten.Config{Secret: secret, Out: l.told})
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", opts.AppListen)
+	listener, err := listen("hooks", opts.AppPort, 8090)
 	if err != nil {
-		return fmt.Errorf("listen for hooks: %w", err)
+		return err
 	}
 	l.appURL = "http://" + listener.Addr().String() + "/"
 	server := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,8 +107,8 @@ func (l *loop) printHook(ctx context.Context, out io.Writer, uploads int) error 
 	return nil
 }
 
-// printDeliveries prints the application's lines until a signal or the end of a part.
-func (l *loop) printDeliveries(ctx context.Context, out io.Writer) {
+// printLines prints a line for each callback and each delivery until a signal or the end of a part.
+func (l *loop) printLines(ctx context.Context, out io.Writer) {
 	for {
 		select {
 		case line := <-l.told.lines:

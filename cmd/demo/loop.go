@@ -26,7 +26,6 @@ import (
 )
 
 const (
-	anyPort   = "127.0.0.1:0"
 	bucket    = "demo"
 	region    = "cn-hangzhou"
 	keyID     = "ossemu"
@@ -43,6 +42,7 @@ const policies = `policies:
   demo:
     buckets: [demo]
     key_prefixes: ["*"]
+    key_templates: ["uploads/${date}/${uuid}-${filename}"]
     content_types: ["*/*"]
     max_size: 1GiB
     max_expiry: 7d
@@ -57,11 +57,14 @@ type loop struct {
 	databaseURL string
 	public      net.Listener // of the receiver, once it is known where OSS calls back and notifies
 	admin       net.Listener
+	adminURL    string // of the receiver's API and console
 	callbackURL string
 	ossURL      string
 	apiURL      string // of the issuer
 	appURL      string // of the application that is told of uploads
 	told        *told
+	pageKey     string // of the upload page and the issuer's API
+	operatorKey string // of the console and the receiver's API
 
 	ended chan struct{} // closed once a part ends, by itself or because it is stopped
 	end   func()        // closes ended
@@ -77,7 +80,7 @@ func start(ctx context.Context, opts *command, logger *slog.Logger) (*loop, erro
 	l := &loop{logger: logger, tokens: tokens, ended: make(chan struct{}), told: newTold()}
 	l.end = sync.OnceFunc(func() { close(l.ended) })
 	for _, part := range []func(context.Context, *command) error{
-		l.startPostgres, l.listen, l.startOSS, l.startApp, l.startReceiver, l.startIssuer} {
+		l.startPostgres, l.listenReceiver, l.startOSS, l.startApp, l.startReceiver, l.startIssuer, l.makeKeys} {
 		if err := part(ctx, opts); err != nil {
 			return nil, errors.Join(err, l.stop())
 		}
@@ -119,13 +122,17 @@ func (l *loop) startPostgres(ctx context.Context, opts *command) error {
 	return migrations.Up(ctx, l.databaseURL)
 }
 
-// listen opens the receiver's listeners, which what comes before it must know. What waits there is
+// listenReceiver opens the receiver's listeners, which what comes before it must know. What waits there is
 // served once the receiver is.
-func (l *loop) listen(_ context.Context, opts *command) error {
+func (l *loop) listenReceiver(_ context.Context, opts *command) error {
 	var err error
-	if l.public, l.admin, err = httpserver.Listen("callbacks", opts.Listen, opts.AdminListen); err != nil {
+	if l.public, err = listen("callbacks", opts.ReceiverPort, 8080); err != nil {
 		return err
 	}
+	if l.admin, err = listen("the console", opts.AdminPort, 8081); err != nil {
+		return errors.Join(err, l.public.Close())
+	}
+	l.adminURL = "http://" + l.admin.Addr().String()
 	l.callbackURL = "http://" + l.public.Addr().String() + "/oss/callback"
 	l.stops = append(l.stops, func() error { // the receiver closes them, if it was started
 		_, _ = l.public.Close(), l.admin.Close()
@@ -135,7 +142,7 @@ func (l *loop) listen(_ context.Context, opts *command) error {
 }
 
 func (l *loop) startOSS(ctx context.Context, opts *command) error {
-	listener, err := net.Listen("tcp", opts.OSSListen)
+	listener, err := listen("the emulator", opts.OSSPort, 9000)
 	if err != nil {
 		return err
 	}
@@ -161,7 +168,7 @@ func (l *loop) startOSS(ctx context.Context, opts *command) error {
 	return nil
 }
 
-func (l *loop) startReceiver(ctx context.Context, _ *command) error {
+func (l *loop) startReceiver(ctx context.Context, opts *command) error {
 	topics, err := notify.ParseTopics([]string{ossemu.DefaultTopic})
 	if err != nil {
 		return err
@@ -174,6 +181,9 @@ func (l *loop) startReceiver(ctx context.Context, _ *command) error {
 	if cfg.Hooks, err = l.hooks(); err != nil {
 		return err
 	}
+	if opts.Stay {
+		cfg.Logger = slog.New(callbackLines{l.logger.Handler(), l.told})
+	}
 	l.background(ctx, func(ctx context.Context) error { return receiver.Run(ctx, cfg, l.public, l.admin) })
 	return nil
 }
@@ -183,13 +193,17 @@ func (l *loop) startIssuer(ctx context.Context, opts *command) error {
 	if err != nil {
 		return err
 	}
-	api, admin, err := httpserver.Listen("applications", opts.APIListen, anyPort)
+	api, err := listen("applications", opts.IssuerPort, 8082)
 	if err != nil {
 		return err
 	}
+	admin, err := listen("the issuer's health", new(int), 0)
+	if err != nil {
+		return errors.Join(err, api.Close())
+	}
 	l.apiURL = "http://" + api.Addr().String()
 	cfg := issuer.Config{
-		DatabaseURL: l.databaseURL, Tokens: l.tokens, Policies: allowed, Logger: l.logger,
+		DatabaseURL: l.databaseURL, Tokens: l.tokens, Policies: allowed, Page: true, Logger: l.logger,
 		OSS: oss.Config{Region: region, Endpoint: l.ossURL, AccessKeyID: keyID, AccessKeySecret: keySecret},
 	}
 	l.background(ctx, func(ctx context.Context) error { return issuer.Run(ctx, cfg, api, admin) })

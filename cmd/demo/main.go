@@ -5,7 +5,7 @@
 // running.
 //
 //	demo          run once
-//	demo --stay   keep everything up until Ctrl-C, and print commands to try
+//	demo --stay   keep everything up until Ctrl-C, and print the URLs, keys and commands to try
 package main
 
 import (
@@ -18,16 +18,17 @@ import (
 
 func main() { cli.Main("demo", run) }
 
-// command is the command line.
+// command is the command line. A port that is not given is the usual one with --stay, or a free one
+// if another program has that; without --stay all are free ones.
 type command struct {
-	Stay        bool   `help:"Keep everything up until Ctrl-C, and print commands to try."`
-	DataDir     string `default:".upcall" help:"Directory for PostgreSQL's data and the objects with --stay."`
-	Listen      string `default:"127.0.0.1:8080" help:"Receiver's public listener with --stay."`
-	AdminListen string `default:"127.0.0.1:8081" help:"Receiver's private listener with --stay."`
-	OSSListen   string `name:"oss-listen" default:"127.0.0.1:9000" help:"Emulator's listener with --stay."`
-	APIListen   string `name:"api-listen" default:"127.0.0.1:8082" help:"Issuer's listener for applications with --stay."`
-	AppListen   string `name:"app-listen" default:"127.0.0.1:8090" help:"Application's listener for hooks with --stay."`
-	Verbose     bool   `short:"v" help:"Show the programs' own logs."`
+	Stay         bool   `help:"Keep everything up until Ctrl-C, and print the URLs and commands to try."`
+	DataDir      string `default:".upcall" help:"Directory for PostgreSQL's data, the objects and the keys with --stay."`
+	ReceiverPort *int   `setting:"RECEIVER_PORT" placeholder:"PORT" help:"Port of the receiver; usually 8080, or else a free one."`
+	AdminPort    *int   `name:"receiver-admin-port" setting:"RECEIVER_ADMIN_PORT" placeholder:"PORT" help:"Port of API and console; usually 8081."`
+	IssuerPort   *int   `setting:"ISSUER_PORT" placeholder:"PORT" help:"Port of the issuer and its upload page; usually 8082."`
+	AppPort      *int   `setting:"APP_PORT" placeholder:"PORT" help:"Port of the application that is told of uploads; usually 8090."`
+	OSSPort      *int   `name:"ossemu-port" setting:"OSSEMU_PORT" placeholder:"PORT" help:"Port of the emulator; usually 9000."`
+	Verbose      bool   `short:"v" help:"Show the programs' own logs."`
 }
 
 // run is everything but signals and the exit code.
@@ -43,7 +44,8 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 		logger = slog.New(slog.NewTextHandler(std.Err, nil))
 	}
 	if !c.Stay {
-		*c = command{Listen: anyPort, AdminListen: anyPort, OSSListen: anyPort, APIListen: anyPort, AppListen: anyPort}
+		free := new(int)
+		*c = command{ReceiverPort: free, AdminPort: free, IssuerPort: free, AppPort: free, OSSPort: free}
 	}
 	loop, err := start(ctx, c, logger)
 	if err != nil {
@@ -51,7 +53,7 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	if c.Stay {
 		loop.printCommands(std.Out)
-		loop.printDeliveries(ctx, std.Out)
+		loop.printLines(ctx, std.Out)
 		return loop.stop()
 	}
 	return errors.Join(loop.show(ctx, std.Out), loop.stop())

@@ -42,6 +42,7 @@ var variables = map[string]string{
 		OSSEMU_DATA_DIR OSSEMU_LISTEN OSSEMU_LOG_LEVEL OSSEMU_NOTIFY_DELAY OSSEMU_NOTIFY_FORMAT OSSEMU_NOTIFY_TOPIC OSSEMU_NOTIFY_URL
 		OSSEMU_PUBLIC_URL OSSEMU_REGION OSSEMU_SECURITY_TOKEN OSSEMU_SECURITY_TOKEN_FILE
 		OSSEMU_TIMEOUT`,
+	"demo": "OSSEMU_PORT", // of docker-compose.yml, too
 }
 
 // ours matches what looks like a variable of a program of ours. Not in it are those of the

@@ -32,7 +32,6 @@ import (
 const shim = `#!/bin/sh
 set -eu
 test "$COMPOSE_FILE" = docker-compose.yml:compose.test.yaml
-test "$COMPOSE_PROFILES" = hooks
 case "$*" in
 "compose up --build --wait" | "compose down --volumes") ;;
 "compose exec -T receiver receiver "*) shift 4; exec "$@" ;;
