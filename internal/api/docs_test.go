@@ -27,16 +27,6 @@ func blocks(t *testing.T, language string) (all []string) {
 	return all
 }
 
-// block returns the only one.
-func block(t *testing.T, language string) string {
-	t.Helper()
-	all := blocks(t, language)
-	if len(all) != 1 {
-		t.Fatalf("docs/api.md has %d blocks in %s", len(all), language)
-	}
-	return all[0]
-}
-
 // TestDocumentedCommands runs the commands of docs/api.md.
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
