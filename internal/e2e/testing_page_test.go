@@ -45,10 +45,20 @@ case "$*" in
 esac
 `
 
-// TestTestingPage runs what docs/testing.md shows, with its files: the whole loop, offline, while
-// the application fails at first. It says how long that takes.
-func TestTestingPage(t *testing.T) {
-	t.Parallel()
+// A testingStack is what docker compose starts for docs/testing.md.
+type testingStack struct {
+	blocks          map[string][]string // of the page, by language
+	dir             string
+	env             []string // of programs with the database and the token keys
+	emulator, admin string   // URL, address
+	public          string   // address of the receiver
+	attempts        *atomic.Int32
+}
+
+// startTestingStack starts the receiver with the files of docs/testing.md, the emulator, and an application whose
+// first answer is a failure.
+func startTestingStack(t *testing.T) *testingStack {
+	t.Helper()
 	text, err := os.ReadFile("../../docs/testing.md")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +67,7 @@ func TestTestingPage(t *testing.T) {
 	for _, block := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
 		blocks[block[1]] = append(blocks[block[1]], block[2])
 	}
-	if len(blocks["sh"]) != 3 || len(blocks["yaml"]) != 2 {
+	if len(blocks["sh"]) != 3 || len(blocks["yaml"]) != 3 {
 		t.Fatalf("the page has %d and %d blocks", len(blocks["sh"]), len(blocks["yaml"]))
 	}
 	var override struct {
@@ -110,7 +120,7 @@ func TestTestingPage(t *testing.T) {
 	// The application, and before it what makes the first attempt fail.
 	app := free()
 	run(open("app.log"), nil, "hooks", "listen", "--listen", app, "--secret-file", secretFile)
-	var attempts atomic.Int32
+	attempts := new(atomic.Int32)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: app})
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if attempts.Add(1) == 1 {
@@ -119,7 +129,7 @@ func TestTestingPage(t *testing.T) {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
-	defer front.Close()
+	t.Cleanup(front.Close)
 
 	hooks := strings.NewReplacer("http://app:8090/", front.URL+"/", "/run/secrets/hook_secret", secretFile).Replace(blocks["yaml"][1])
 	public, admin := free(), free()
@@ -148,6 +158,15 @@ func TestTestingPage(t *testing.T) {
 	})
 
 	write("docker", shim, 0o700)
+	return &testingStack{blocks, dir, env, emulator, admin, public, attempts}
+}
+
+// TestTestingPage runs what docs/testing.md shows, with its files: the whole loop, offline, while
+// the application fails at first. It says how long that takes.
+func TestTestingPage(t *testing.T) {
+	t.Parallel()
+	stack := startTestingStack(t)
+	blocks, dir, env, emulator, admin := stack.blocks, stack.dir, stack.env, stack.emulator, stack.admin
 	script := blocks["sh"][0] + "cat > test.sh <<'EOF'\n" + blocks["sh"][1] + "EOF\nsh test.sh\n" + blocks["sh"][2]
 	shell := exec.CommandContext(t.Context(), "sh", "-euc", script)
 	shell.Dir = dir
@@ -162,7 +181,7 @@ func TestTestingPage(t *testing.T) {
 	if !strings.Contains(string(out), `"callbacks":2,"multipart_uploads":0,"objects":1`) || !strings.Contains(string(out), `{"idle":true}`) {
 		t.Errorf("printed %s", out)
 	}
-	if attempts.Load() != 2 {
+	if attempts := stack.attempts; attempts.Load() != 2 {
 		t.Errorf("%d attempts, and the first failed", attempts.Load())
 	}
 }
