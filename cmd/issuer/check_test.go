@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -140,6 +142,17 @@ func TestCheckBroken(t *testing.T) {
 			r.StartTLS()
 			return r.URL
 		}, nil, "TLS and SNI", "the TLS handshake fails from here, too"},
+		"a server that needs the server name": {func(t *testing.T, _ clitest.Env, _ *ossfake.Gate) string {
+			r := receiverfake.NewUnstarted(t)
+			r.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				if hello.ServerName == "" {
+					return nil, errors.New("no server name")
+				}
+				return nil, nil
+			}}
+			r.StartTLS()
+			return strings.Replace(r.URL, "127.0.0.1", "localhost", 1) // addresses are not sent as names
+		}, []string{"--no-callback-sni"}, "TLS and SNI", "may need the name: leave out --no-callback-sni"},
 		"a refusal without a reason": {answering(403, ""), nil, "receiver", "most likely UPCALL_TOKEN_KEYS differ"},
 		"a refusal without keys": {func(t *testing.T, env clitest.Env, g *ossfake.Gate) string {
 			env["UPCALL_TOKEN_KEYS"] = ""

@@ -182,6 +182,9 @@ func (c *checker) handshake(ctx context.Context, conn net.Conn, host string, tel
 	case err == nil:
 	case wrongName && !sni:
 		c.fail(TLS, tell("without a server name the server shows another certificate ("+fault.Line(name.Error())+"): leave out --no-callback-sni"))
+	case !sni:
+		c.fail(TLS, tell("without a server name the TLS handshake fails from here, too ("+fault.Line(err.Error())+
+			"); the server may need the name: leave out --no-callback-sni"))
 	default:
 		c.fail(TLS, tell("the TLS handshake fails from here, too: "+fault.Line(err.Error())))
 	}
