@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
+	"upcall/internal/testing/pgbouncer"
 	"upcall/migrations"
 )
 
@@ -38,12 +39,12 @@ func addAnalyst(t *testing.T, pool *pgxpool.Pool) (name, databaseURL string) {
 		t.Fatal(err)
 	}
 	u.User, u.RawQuery = url.UserPassword(name, password), ""
-	return name, u.String()
+	return name, pgbouncer.Direct(u.String()) // a pooler does not know the role
 }
 
 func connectAs(t *testing.T, databaseURL string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), databaseURL)
+	conn, err := pgx.Connect(t.Context(), pgbouncer.Direct(databaseURL))
 	if err != nil {
 		t.Fatal(err)
 	}

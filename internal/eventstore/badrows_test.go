@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
@@ -82,7 +83,7 @@ func TestBadRows(t *testing.T) {
 			if name == "row security" || name == "missing right" {
 				execute(t, pool, "DO $do$ BEGIN "+limitedRole+"; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $do$")
 				execute(t, pool, strings.SplitN(limitedRole, ";", 2)[1])
-				recorders = dbtest.Open(t, pool.Config().ConnString()+"&role=upcall_test_limited", OpenRecorder)
+				recorders = as(t, pool, "upcall_test_limited", "")
 			}
 			execute(t, pool, ddl)
 			w := newWriter(patient(Config{Pool: recorders}).withDefaults(), eventKind)
@@ -197,6 +198,17 @@ func TestOnlyOnce(t *testing.T) {
 	}
 }
 
+// as returns a recorder's pool whose sessions take on a role, which a pooler could not keep for them.
+func as(t *testing.T, pool *pgxpool.Pool, role, settings string) *pgxpool.Pool {
+	t.Helper()
+	recorders, err := OpenRecorder(t.Context(), dbtest.Direct(t, pool, OpenRecorder).Config().ConnString()+"&role="+role+settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recorders.Close)
+	return recorders
+}
+
 // TestMonthMissing: a late callback, for whose month there is no partition, and whose role may
 // not make one, fails alone. If the partition of this month is missing, no callback is a dead
 // letter, although there are events of an earlier month.
@@ -208,7 +220,7 @@ func TestMonthMissing(t *testing.T) {
 	}
 	execute(t, pool, "DO $do$ BEGIN "+limitedRole+"; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $do$")
 	execute(t, pool, strings.SplitN(limitedRole, ";", 2)[1])
-	recorders := dbtest.Open(t, pool.Config().ConnString()+"&role=upcall_test_limited", OpenRecorder)
+	recorders := as(t, pool, "upcall_test_limited", "")
 	answers := func(clock time.Time, events ...*event.Event) []string {
 		batch := requests(t, events...)
 		for _, q := range batch {
@@ -250,11 +262,11 @@ func TestNotOfRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			execute(t, pool, ddl)
-			url := pool.Config().ConnString() + "&role=upcall_test_norights"
+			settings := ""
 			if name == "read only" {
-				url += "&default_transaction_read_only=on"
+				settings = "&default_transaction_read_only=on"
 			}
-			w := newWriter(patient(Config{Pool: dbtest.Open(t, url, OpenRecorder)}).withDefaults(), eventKind)
+			w := newWriter(patient(Config{Pool: as(t, pool, "upcall_test_norights", settings)}).withDefaults(), eventKind)
 			for _, got := range answersOf(w, requests(t, smallEvent(), smallEvent())) {
 				if got != "unavailable" {
 					t.Errorf("got %s", got)

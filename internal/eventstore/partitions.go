@@ -54,7 +54,7 @@ func ensureMonths(ctx context.Context, pool *pgxpool.Pool, times []time.Time) er
 			months = append(months, month)
 		}
 	}
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	err := Transact(ctx, pool, func(tx pgx.Tx) error {
 		missing, err := missingMonths(ctx, tx, months)
 		if err != nil || len(missing) == 0 {
 			return err

@@ -107,7 +107,7 @@ func (r *Refusals) Trim(ctx context.Context) error {
 }
 
 func (r *Refusals) trimOnce(ctx context.Context) (deleted int64, err error) {
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err = Transact(ctx, r.pool, func(tx pgx.Tx) error {
 		// A process that waits here adds no rows.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrations.LockRefusals); err != nil {
 			return err
