@@ -21,8 +21,8 @@ const barrier = Barrier + " IS NULL"
 
 // ReadBarrier is an expression for the result of a statement that only reads what is about to
 // leave the process: it has the effect of the barrier where commits wait for a synchronous standby.
-// Elsewhere, what is visible was flushed already.
-const ReadBarrier = "CASE WHEN current_setting('synchronous_standby_names') <> '' THEN " + Barrier + " END"
+// Elsewhere, what is visible was flushed already, as on a standby, which cannot write.
+const ReadBarrier = "CASE WHEN current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() THEN " + Barrier + " END"
 
 // errNotReplicated says that a transaction may be committed on this server only.
 var errNotReplicated = errors.New("committed, but possibly not on the synchronous standby")

@@ -81,7 +81,7 @@ var pageSQL = "SELECT " + eventColumns + inSpan + " AND (received_at, id) > ($4,
 // First returns when the first event of a span was received, and whether there is one.
 func (p *Pages) First(ctx context.Context, span Span) (first time.Time, there bool, err error) {
 	name, sql := p.query("upcall_first", firstSQL)
-	err = p.read(ctx, name, sql, func(rows pgx.Rows) error {
+	err = p.read(ctx, name, sql, "", func(rows pgx.Rows) error {
 		if there = rows.Next(); there {
 			return rows.Scan(&first)
 		}
@@ -93,7 +93,8 @@ func (p *Pages) First(ctx context.Context, span Span) (first time.Time, there bo
 	return first.UTC(), there, nil
 }
 
-// Next returns the events of a span after a place, at most limit of them, and none at the end.
+// Next returns the events of a span after a place, at most limit of them, and none at the end, when
+// a synchronous standby has them, too.
 // It may return fewer than there are, so that what it returns fits into memory.
 func (p *Pages) Next(ctx context.Context, span Span, after Place, limit int) ([]*event.Event, error) {
 	limit = min(limit, pageRows)
@@ -103,7 +104,9 @@ func (p *Pages) Next(ctx context.Context, span Span, after Place, limit int) ([]
 	}
 	var page []*event.Event
 	name, sql := p.query("upcall_page", pageSQL)
-	err := p.read(ctx, name, sql, func(rows pgx.Rows) error {
+	// What is read here leaves the process: the barrier comes last, so that its transaction, which readers of the log
+	// wait for, is short.
+	err := p.read(ctx, name, sql, "SELECT "+ReadBarrier, func(rows pgx.Rows) error {
 		page = page[:0]
 		for size := 0; size < pageBytes && rows.Next(); {
 			for _, value := range rows.RawValues() {
@@ -130,7 +133,7 @@ func (p *Pages) Month(ctx context.Context, at time.Time) (id int64, err error) {
 	err = p.read(ctx, "upcall_month", `
 		SELECT coalesce(max(c.oid::bigint), 0) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'upcall.upload_events'::regclass AND c.relname = $1
-			AND (to_jsonb(i)->>'inhdetachpending')::boolean IS NOT TRUE`, func(rows pgx.Rows) error {
+			AND (to_jsonb(i)->>'inhdetachpending')::boolean IS NOT TRUE`, "", func(rows pgx.Rows) error {
 		if !rows.Next() {
 			return rows.Err()
 		}
@@ -142,10 +145,10 @@ func (p *Pages) Month(ctx context.Context, at time.Time) (id int64, err error) {
 	return id, nil
 }
 
-// read runs a statement, again if that may help.
-func (p *Pages) read(ctx context.Context, name, sql string, read func(pgx.Rows) error, args ...any) error {
+// read runs a statement, and another one at the end of its transaction, again if that may help.
+func (p *Pages) read(ctx context.Context, name, sql, last string, read func(pgx.Rows) error, args ...any) error {
 	for try := 1; ; try++ {
-		_, err := Exec(ctx, p.pool, name, sql, read, args...)
+		_, err := execThen(ctx, p.pool, name, sql, last, read, args...)
 		passing := err != nil && Mistake(err) == nil &&
 			(migrations.ServerError(err).Code == "" || hasClass(err, "08", "25", "26", "40", "53", "57", "58"))
 		if !passing || try == pageTries {

@@ -146,6 +146,12 @@ func execOne(ctx context.Context, pool *pgxpool.Pool, read func(pgx.Rows) error,
 // a statement with a name is planned once for each connection. A nil read ignores what it
 // returns.
 func Exec(ctx context.Context, pool *pgxpool.Pool, name, sql string, read func(pgx.Rows) error, args ...any) (pgconn.CommandTag, error) {
+	return execThen(ctx, pool, name, sql, "", read, args...)
+}
+
+// execThen is Exec with another statement at the end of the same transaction; "" is none.
+func execThen(ctx context.Context, pool *pgxpool.Pool, name, sql, last string, read func(pgx.Rows) error, args ...any,
+) (pgconn.CommandTag, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return pgconn.CommandTag{}, fmt.Errorf("connect: %w", err)
@@ -172,6 +178,9 @@ func Exec(ctx context.Context, pool *pgxpool.Pool, name, sql string, read func(p
 		tag = rows.CommandTag()
 		return rows.Err()
 	})
+	if last != "" {
+		batch.Queue(last)
+	}
 	err = replicated(conn.Conn(), func() error { return conn.SendBatch(ctx, &batch).Close() })
 	return tag, closeSuspect(ctx, conn.Conn(), err)
 }

@@ -8,8 +8,9 @@
 //
 // Events are read in the order of their receipt, in short statements and not in one snapshot. An
 // export has each event, once, that was committed before its day was begun. An event that is
-// committed later, as those that waited in a spool are, may be in it or not. If retention drops
-// events while they are read, the export ends with [ErrDropped].
+// committed later, as those that waited in a spool are, may be in it or not. An event is written when
+// a synchronous standby, if commits wait for one, has it, too, so that no failover takes it back.
+// If retention drops events while they are read, the export ends with [ErrDropped].
 //
 // # Files
 //
