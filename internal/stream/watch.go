@@ -67,7 +67,7 @@ func (s *Stream) measure(ctx context.Context) {
 	stream, queue, puts := s.stream, s.queue, s.puts
 	s.mu.Unlock()
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(s.config.dead("*")))
-	s.silent.Store(err != nil)
+	s.silent.Store(err != nil || keepUp(info.Cluster) == 0)
 	if err != nil {
 		return
 	}
