@@ -51,7 +51,7 @@ func helpTexts() kong.Vars {
 		"spool_max":      "How much disk space the spool may use.",
 		"spool_min_free": "How much disk space the spool leaves free.",
 		"stream_creds":   "File with the credentials for the servers of the stream. Default none.",
-		"stream_max":     "How much the stream may hold, if the receiver makes it.",
+		"stream_max":     "How much the three streams may hold together, if the receiver makes them.",
 		"stream_mode": "fallback: callbacks go to the stream while PostgreSQL does not take them, as they go to a spool. " +
 			"front: they go there first, and are recorded from it, for bursts beyond PostgreSQL.",
 		"stream_monitor": "Monitoring addresses of all servers of the stream, http://a:8222,http://b:8222,http://c:8222, to check that they " +

@@ -36,7 +36,7 @@ type streamDiscardCommand struct {
 }
 
 // with calls work with the stream. A command neither makes a stream nor changes its settings.
-func (f *streamFlags) with(ctx context.Context, env cli.Env, std cli.Stdio, work func(*stream.Stream) error) error {
+func (f *streamFlags) with(ctx context.Context, env cli.Env, std cli.Stdio, work func(*stream.Group) error) error {
 	config, err := f.config(env)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func (f *streamFlags) with(ctx context.Context, env cli.Env, std cli.Stdio, work
 		return cli.Usage(errors.New("no stream: set UPCALL_STREAM_URL to that of the receivers"))
 	}
 	config.Logger = slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: slog.LevelError}))
-	s, err := stream.Inspect(ctx, *config)
+	s, err := stream.InspectGroup(ctx, *config)
 	if err != nil {
 		return err
 	}
@@ -54,10 +54,10 @@ func (f *streamFlags) with(ctx context.Context, env cli.Env, std cli.Stdio, work
 }
 
 func (cmd *streamListCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.with(ctx, env, std, func(s *stream.Stream) error { return listStream(ctx, std, s) })
+	return cmd.with(ctx, env, std, func(s *stream.Group) error { return listStream(ctx, std, s) })
 }
 
-func listStream(ctx context.Context, std cli.Stdio, s *stream.Stream) error {
+func listStream(ctx context.Context, std cli.Stdio, s *stream.Group) error {
 	table, waiting, dead := newEntryTable(std.Out), 0, 0
 	err := s.Read(ctx, func(e kept.Entry) error {
 		if e.Reason == "" {
@@ -74,7 +74,7 @@ func listStream(ctx context.Context, std cli.Stdio, s *stream.Stream) error {
 }
 
 func (cmd *streamExportCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.with(ctx, env, std, func(s *stream.Stream) error {
+	return cmd.with(ctx, env, std, func(s *stream.Group) error {
 		out := bufio.NewWriter(std.Out)
 		err := s.Read(ctx, func(e kept.Entry) error {
 			out.Write(e.JSON)
@@ -85,22 +85,22 @@ func (cmd *streamExportCommand) Run(ctx context.Context, env cli.Env, std cli.St
 }
 
 func (cmd *streamRetryCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.change(ctx, env, std, &cmd.chosenLetters, (*stream.Stream).Retry, "to be retried")
+	return cmd.change(ctx, env, std, &cmd.chosenLetters, (*stream.Group).Retry, "to be retried")
 }
 
 func (cmd *streamDiscardCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) error {
-	return cmd.change(ctx, env, std, &cmd.chosenLetters, (*stream.Stream).Discard, "discarded")
+	return cmd.change(ctx, env, std, &cmd.chosenLetters, (*stream.Group).Discard, "discarded")
 }
 
 // change applies an action to the chosen dead letters and prints them.
 func (f *streamFlags) change(ctx context.Context, env cli.Env, std cli.Stdio, chosen *chosenLetters,
-	action func(*stream.Stream, context.Context, []uuid.UUID, func(kept.Entry) error) error, done string,
+	action func(*stream.Group, context.Context, []uuid.UUID, func(kept.Entry) error) error, done string,
 ) error {
 	ids, err := chosen.wanted("receiver stream list")
 	if err != nil {
 		return cli.Usage(err)
 	}
-	return f.with(ctx, env, std, func(s *stream.Stream) error {
+	return f.with(ctx, env, std, func(s *stream.Group) error {
 		if chosen.All {
 			if ids, err = s.DeadLetters(ctx); err != nil {
 				return err

@@ -29,7 +29,7 @@ type Fallback interface {
 func OfSpool(s *spool.Spool) Fallback { return spoolFallback{s} }
 
 // OfStream returns the stream that all receivers share.
-func OfStream(s *replicated.Stream) Fallback { return streamFallback{s} }
+func OfStream(s *replicated.Group) Fallback { return streamFallback{s} }
 
 // Waits returns the kind of where callbacks wait: "spool", "stream", or "" without either.
 func (s *Server) Waits() string {
@@ -63,7 +63,7 @@ func (s spoolFallback) change(ctx context.Context, action string, all bool, ids 
 	return changed, err
 }
 
-type streamFallback struct{ *replicated.Stream }
+type streamFallback struct{ *replicated.Group }
 
 func (s streamFallback) state() SpoolState {
 	stats := s.Stats()
@@ -96,7 +96,7 @@ func (s streamFallback) change(ctx context.Context, action string, all bool, ids
 		work = s.Discard
 	}
 	if all {
-		if ids, err = s.Stream.DeadLetters(ctx); err != nil {
+		if ids, err = s.Group.DeadLetters(ctx); err != nil {
 			return 0, silent(err)
 		}
 	}

@@ -44,7 +44,7 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 	switch queue := queue.(type) {
 	case *spool.Spool:
 		waiting = api.OfSpool(queue)
-	case *stream.Stream:
+	case *stream.Group:
 		waiting = api.OfStream(queue)
 	}
 	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,

@@ -63,7 +63,7 @@ func (cfg Config) openFallback(ctx context.Context, janitor *eventstore.Janitor)
 		if cfg.StreamFront {
 			config.Refused = cfg.refusedAfter(janitor)
 		}
-		queue, err := stream.Open(ctx, config)
+		queue, err := stream.OpenGroup(ctx, config)
 		if err != nil {
 			return nil, nil, err
 		}

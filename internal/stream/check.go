@@ -36,10 +36,12 @@ func (c Config) settings() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: c.Name, Subjects: []string{c.waiting(), c.dead("*")}, Description: "Upcall: callbacks that wait for PostgreSQL",
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: replicas,
-		Discard: jetstream.DiscardNew, MaxBytes: c.MaxBytes, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: maxFrame,
+		Discard: jetstream.DiscardNew, MaxBytes: c.MaxBytes / int64(c.all), MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: maxFrame,
 		MaxConsumers: -1, Duplicates: 2 * time.Minute,
 	}
 }
+
+var errMissing = errors.New("there is no stream")
 
 // check finds out whether the stream keeps what was acknowledged. If there is none, and make says so, it makes it.
 func (s *Stream) check(ctx context.Context, make bool) error {
@@ -72,7 +74,7 @@ func (s *Stream) find(ctx context.Context, make bool) (jetstream.Stream, jetstre
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, nil, fmt.Errorf("%w: there is no stream %s: a receiver makes it", ErrUnfit, name)
+		return nil, nil, fmt.Errorf("%w: %w %s: a receiver makes it", ErrUnfit, errMissing, name)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		isAPI(err, notClustered):
 		return nil, nil, fmt.Errorf("%w: %w: it needs a cluster of three servers with JetStream", ErrUnfit, err)
@@ -120,7 +122,7 @@ func (c Config) wrong(is jetstream.StreamConfig) []string {
 		{is.MaxAge != 0, "it drops messages after max_age"},
 		{is.MaxMsgs > 0, "it has a limit max_msgs"},
 		{is.MaxMsgsPerSubject > 0, "it has a limit max_msgs_per_subject"},
-		{is.MaxBytes > 0 && is.MaxBytes < minMaxBytes, fmt.Sprintf("its max_bytes is below %d", minMaxBytes)},
+		{is.MaxBytes > 0 && is.MaxBytes < minMaxBytes/int64(c.all), fmt.Sprintf("its max_bytes is below %d", minMaxBytes/c.all)},
 		{is.MaxMsgSize > 0 && is.MaxMsgSize < maxFrame, fmt.Sprintf("its max_msg_size is below %d", maxFrame)},
 		{is.NoAck, "no_ack: it acknowledges nothing"},
 		{is.Sealed, "it is sealed"},

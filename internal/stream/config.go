@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,14 +25,17 @@ const (
 	DefaultMaxBytes = 8 << 30
 )
 
-// minMaxBytes is the least that a stream may hold: less would be full at once.
+// minMaxBytes is the least that the streams of a group may hold together: less would be full at once.
 const minMaxBytes = 16 << 20
 
 const (
 	// dialTimeout bounds one attempt to reach a server, and redial is the pause before the next.
 	dialTimeout, redial = time.Second, 250 * time.Millisecond
 	// pingEvery is how often a silent connection is tried. After two pings without an answer, it is left.
-	pingEvery = 2 * time.Second
+	pingEvery = time.Second
+	// writeTimeout is how long a server may take nothing before its connection is left. Whoever sends waits for that,
+	// whatever time they have, because the connection is locked meanwhile.
+	writeTimeout = time.Second
 	// checkTimeout bounds the check at the start, and readyTimeout that of /readyz.
 	checkTimeout, readyTimeout = 5 * time.Second, 500 * time.Millisecond
 )
@@ -56,10 +60,14 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+
+	place int // in a group: which of the streams it is, and to which of the servers the connection is if that is there
+	all   int // streams that the group has; default 1
 }
 
 func (c Config) withDefaults() Config {
 	c.Name, c.MaxBytes = cmp.Or(c.Name, DefaultName), cmp.Or(c.MaxBytes, DefaultMaxBytes)
+	c.all = cmp.Or(c.all, 1)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -81,7 +89,7 @@ func (c Config) Check() error {
 			faults.AddNew(nil, "UPCALL_STREAM_MONITOR_URL", "write http://a:8222,http://b:8222,http://c:8222", "%s", err)
 		}
 	}
-	if !names.MatchString(c.Name) {
+	if c.place == 0 && !names.MatchString(c.Name) {
 		faults.AddNew(nil, "UPCALL_STREAM_NAME", "use up to 64 letters, digits, _ and -", "%q cannot be a stream's name", c.Name)
 	}
 	if c.MaxBytes < minMaxBytes {
@@ -132,7 +140,14 @@ func split(list string) []string {
 	return servers
 }
 
-func (c Config) urls() string { return strings.Join(split(c.URL), ",") }
+// servers returns all servers, the one first that the connection is to.
+func (c Config) servers() []string {
+	all := split(c.URL)
+	first := c.place % len(all)
+	return slices.Concat(all[first:], all[:first])
+}
+
+func (c Config) urls() string { return strings.Join(c.servers(), ",") }
 
 // subjects of the messages.
 func (c Config) waiting() string         { return c.Name + ".waiting" }
@@ -144,7 +159,7 @@ func (c Config) deadID(s string) string  { return strings.TrimPrefix(s, c.dead("
 func (c Config) options(told func(error)) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name("upcall receiver"), nats.Timeout(dialTimeout), nats.ReconnectWait(redial), nats.MaxReconnects(-1),
-		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.FlusherTimeout(writeTimeout), nats.ReconnectOnFlusherError(),
 		// What cannot be sent now fails now, instead of arriving when its sender has gone.
 		nats.ReconnectBufSize(-1),
 		// Credentials that are refused for a moment, while they are replaced, must not end the connection permanently.
@@ -160,6 +175,9 @@ func (c Config) options(told func(error)) ([]nats.Option, error) {
 		nats.ReconnectHandler(func(conn *nats.Conn) {
 			c.Logger.Info("stream: connected again", slog.String("server", conn.ConnectedServerName()))
 		}),
+	}
+	if len(c.servers()) > 1 { // else it may be one name for all, of which any address will do
+		options = append(options, nats.DontRandomize())
 	}
 	if c.CredsFile == "" {
 		return options, nil

@@ -64,15 +64,7 @@ func (s *Stream) each(ctx context.Context, subject string, visit func(*jetstream
 
 // Read calls visit for each callback in the stream: those that wait, in order, then the dead letters.
 func (s *Stream) Read(ctx context.Context, visit func(kept.Entry) error) error {
-	seen := make(map[uuid.UUID]bool)
-	err := s.each(ctx, s.config.waiting(), func(m *jetstream.RawStreamMsg) error {
-		e := show(uuid.NewSHA1(uuid.NameSpaceOID, m.Data), m.Data)
-		if e.Reason != "" || seen[e.ID] { // what is no record will be a dead letter
-			return nil
-		}
-		seen[e.ID] = true
-		return visit(e)
-	})
+	err := s.readWaiting(ctx, once(visit))
 	if err == nil {
 		err = s.ReadDead(ctx, visit)
 	}
@@ -82,16 +74,33 @@ func (s *Stream) Read(ctx context.Context, visit func(kept.Entry) error) error {
 	return nil
 }
 
-// ReadDead calls visit for each dead letter.
-func (s *Stream) ReadDead(ctx context.Context, visit func(kept.Entry) error) error {
-	seen := make(map[uuid.UUID]bool)
-	return s.eachDead(ctx, func(d deadMessage) error {
-		if seen[d.id] {
+// readWaiting calls visit for each callback that waits.
+func (s *Stream) readWaiting(ctx context.Context, visit func(kept.Entry) error) error {
+	return s.each(ctx, s.config.waiting(), func(m *jetstream.RawStreamMsg) error {
+		e := show(uuid.NewSHA1(uuid.NameSpaceOID, m.Data), m.Data)
+		if e.Reason != "" { // what is no record will be a dead letter
 			return nil
 		}
-		seen[d.id] = true
-		return visit(show(d.id, d.frame))
+		return visit(e)
 	})
+}
+
+// once returns a visit that does nothing with an entry that it has seen before.
+func once(visit func(kept.Entry) error) func(kept.Entry) error {
+	seen := make(map[uuid.UUID]bool)
+	return func(e kept.Entry) error {
+		if seen[e.ID] {
+			return nil
+		}
+		seen[e.ID] = true
+		return visit(e)
+	}
+}
+
+// ReadDead calls visit for each dead letter.
+func (s *Stream) ReadDead(ctx context.Context, visit func(kept.Entry) error) error {
+	visit = once(visit)
+	return s.eachDead(ctx, func(d deadMessage) error { return visit(show(d.id, d.frame)) })
 }
 
 // show returns the entry of a message.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -10,8 +11,12 @@ import (
 
 // Collectors returns the metrics of the stream. They ask no server. All receivers tell the same of one stream.
 func (s *Stream) Collectors() []prometheus.Collector {
+	return collectors(s.config.Now, s.Stats, s.reachable, s.failures.Load, s.refusals.Load)
+}
+
+func collectors(now func() time.Time, stats func() Stats, reachable func() error, failures, refused func() int64) []prometheus.Collector {
 	gauge := func(name, help string, value func(Stats) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(s.Stats()) })
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) })
 	}
 	return []prometheus.Collector{
 		gauge("upcall_stream_depth", "Callbacks in the stream that wait for PostgreSQL.",
@@ -23,7 +28,7 @@ func (s *Stream) Collectors() []prometheus.Collector {
 				if st.Oldest.IsZero() {
 					return 0
 				}
-				return max(0, s.config.Now().Sub(st.Oldest).Seconds())
+				return max(0, now().Sub(st.Oldest).Seconds())
 			}),
 		gauge("upcall_stream_rejected", "Dead letters: callbacks in the stream that PostgreSQL cannot hold.",
 			func(st Stats) float64 { return float64(st.DeadLetters) }),
@@ -33,17 +38,17 @@ func (s *Stream) Collectors() []prometheus.Collector {
 			func(st Stats) float64 { return float64(st.Replicas) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "upcall_stream_usable",
 			Help: "1 while this receiver is connected to the stream, which answers and was found fit; else 0."}, func() float64 {
-			if s.reachable() != nil {
-				return 0
+			if reachable() == nil {
+				return 1
 			}
-			return 1
+			return 0
 		}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "upcall_stream_put_failures_total",
 			Help: "Callbacks that the stream did not keep, because it was full or could not be reached in time."},
-			func() float64 { return float64(s.failures.Load()) }),
+			func() float64 { return float64(failures()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "upcall_stream_refused_total",
 			Help: "Acknowledged callbacks that PostgreSQL then refused, because their upload was revoked or has too many."},
-			func() float64 { return float64(s.refusals.Load()) }),
+			func() float64 { return float64(refused()) }),
 	}
 }
 

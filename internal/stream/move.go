@@ -19,6 +19,11 @@ import (
 // meanwhile.
 const tryAgain = 300 * time.Millisecond
 
+// silence is how long the client waits for an answer to a request for messages that wait now.
+const silence = time.Second
+
+var errHandOut = errors.New("stream hands out no callbacks")
+
 // handed is a message that was handed out to this receiver.
 type handed struct {
 	jetstream.Msg
@@ -63,18 +68,22 @@ func (s *Stream) fetch(ctx context.Context, most int) ([]*handed, error) {
 	queue := s.queue
 	s.mu.Unlock()
 	if queue == nil {
-		return nil, fmt.Errorf("move callbacks of the stream: %w", s.usable())
+		return nil, fmt.Errorf("%w: %w", errHandOut, s.usable())
 	}
+	began := time.Now()
 	batch, err := queue.FetchNoWait(most)
 	if err != nil {
-		return nil, fmt.Errorf("move callbacks of the stream: %w", err)
+		return nil, fmt.Errorf("%w: %w", errHandOut, err)
 	}
 	var events []*handed
 	for message := range batch.Messages() {
 		events = append(events, receive(message))
 	}
 	if err := batch.Error(); err != nil && ctx.Err() == nil {
-		return events, fmt.Errorf("move callbacks of the stream: %w", err)
+		return events, fmt.Errorf("%w: %w", errHandOut, err)
+	}
+	if len(events) == 0 && time.Since(began) >= silence {
+		return nil, fmt.Errorf("%w: no answer", errHandOut)
 	}
 	return events, nil
 }

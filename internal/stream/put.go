@@ -29,29 +29,44 @@ const (
 // An error wraps [event.ErrStreamFull], [event.ErrStreamUnwritable], or [event.ErrUnstorable] for an event that
 // PostgreSQL could not hold. When ctx ends, the event may still get into the stream.
 func (s *Stream) Put(ctx context.Context, e *event.Event) (duplicate bool, err error) {
+	frame, err := s.encode(e)
+	if err != nil {
+		return false, err
+	}
+	duplicate, err = s.add(ctx, e.ID, frame)
+	if err != nil {
+		s.failures.Add(1)
+	}
+	return duplicate, err
+}
+
+// encode returns the record of an event that was received just now.
+func (s *Stream) encode(e *event.Event) ([]byte, error) {
 	r := kept.Record{Event: *e}
 	s.erase(&r.Event) // received before that was asked for
 	frame, err := kept.Encode(&r)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if len(frame) > maxFrame {
-		return false, fmt.Errorf("%w: it has more than %d bytes", event.ErrUnstorable, maxFrame)
+		return nil, fmt.Errorf("%w: it has more than %d bytes", event.ErrUnstorable, maxFrame)
 	}
-	if err = s.usable(); err == nil {
-		duplicate, err = s.put(ctx, e.ID, frame)
-	}
-	if err != nil {
-		s.failures.Add(1)
+	return frame, nil
+}
+
+// add puts a record into the stream and counts it.
+func (s *Stream) add(ctx context.Context, id uuid.UUID, frame []byte) (duplicate bool, err error) {
+	if err := s.usable(); err != nil {
 		return false, err
 	}
-	if !duplicate {
+	duplicate, err = s.put(ctx, id, frame)
+	if err == nil && !duplicate {
 		s.mu.Lock()
 		s.stats.Queued++ // until it is measured
 		s.puts++
 		s.mu.Unlock()
 	}
-	return duplicate, nil
+	return duplicate, err
 }
 
 // put publishes a record under its ID.

@@ -1,7 +1,7 @@
 // Package stream is the replicated queue for callbacks: a stream of NATS JetStream, on the disks of several
 // servers. Each callback is fsynced on a majority of them before it is acknowledged, and moves to PostgreSQL later.
 //
-// All receivers share one stream. Its messages are the records of package kept, under two subjects:
+// All receivers share a [Group] of streams. The messages of each are the records of package kept, under two subjects:
 //
 //	NAME.waiting  the callbacks that wait. The consumer "receivers" hands each to one receiver, which acknowledges
 //	              it to the stream after its commit; then the stream deletes it
@@ -54,6 +54,7 @@ type Stream struct {
 	stop     context.CancelFunc
 	refusals atomic.Int64 // callbacks that Config.Refused was called with
 	failures atomic.Int64 // callbacks that Put could not keep
+	late     atomic.Int64 // until when a group asks it last, in nanoseconds since 1970
 	silent   atomic.Bool  // nobody answers for the stream: it has no leader, or no server can be reached
 	noticed  atomic.Pointer[error]
 
@@ -70,6 +71,9 @@ type Stream struct {
 	dead     map[uuid.UUID]struct{}
 	refused  map[uuid.UUID]int // attempts to move an event that ended as kept.Refused
 	erasures []event.Erasure   // the latest first. It is replaced, not changed
+	cluster  *jetstream.ClusterInfo
+	// clusterAt is when the servers said who leads the stream.
+	clusterAt time.Time
 }
 
 var errUnchecked = errors.New("the stream was not checked yet")

@@ -1,9 +1,12 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -22,6 +25,7 @@ const (
 
 // watch works until ctx ends.
 func (s *Stream) watch(ctx context.Context) {
+	var there time.Time // since when the server that the connection is to be to has been there again
 	ticker := time.NewTicker(measureEvery)
 	defer ticker.Stop()
 	for {
@@ -31,11 +35,64 @@ func (s *Stream) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if s.conn.IsConnected() {
+			there = s.goHome(ctx, there)
 			s.look(ctx)
 		} else {
 			s.silent.Store(true)
 		}
 	}
+}
+
+// greetTimeout bounds the question whether a server is there.
+const greetTimeout = 300 * time.Millisecond
+
+// homeAfter is how long a server has to be there again before a connection moves back to it: when it returns to the
+// others, its routes and its knowledge of their streams are old for a moment. If the one that the connection is to does
+// not answer, it moves at once.
+const homeAfter = 10 * time.Second
+
+// goHome moves the connection back to the server that it is to be to, if that has been there again since a while ago, and
+// returns since when. Otherwise the connections of a group would meet at one server in the end.
+func (s *Stream) goHome(ctx context.Context, since time.Time) time.Time {
+	servers := s.config.servers()
+	home := address(servers[0])
+	switch {
+	case home == "" || home == address(s.conn.ConnectedUrl()) || !greets(ctx, home):
+		return time.Time{}
+	case s.isLate(time.Now()): // where it is now is no better
+	case since.IsZero():
+		return time.Now()
+	case time.Since(since) < homeAfter:
+		return since
+	}
+	if s.conn.SetServerPool(servers) == nil {
+		_ = s.conn.ForceReconnect() // to the first, because it is connected to another one
+	}
+	return time.Time{}
+}
+
+// address returns a server's host and port.
+func address(server string) string {
+	u, err := url.Parse(server)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "4222"))
+}
+
+// greets reports whether a server says something to a new connection. One that has stopped does not, though its kernel
+// takes the connection.
+func greets(ctx context.Context, address string) bool {
+	conn, err := (&net.Dialer{Timeout: greetTimeout}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if conn.SetReadDeadline(time.Now().Add(greetTimeout)) != nil {
+		return false
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return err == nil
 }
 
 // look checks the stream if that is due, and measures it.
@@ -92,6 +149,7 @@ func (s *Stream) measure(ctx context.Context) {
 	}
 	now.DeadLetters = len(dead)
 	s.mu.Lock()
+	s.cluster, s.clusterAt = info.Cluster, time.Now()
 	now.Queued += s.puts - puts // that were put meanwhile, and perhaps not counted
 	s.stats, s.dead = now, dead
 	s.mu.Unlock()
