@@ -83,9 +83,10 @@ chaos: ## kill receivers, stop PostgreSQL and fail over under callbacks and deli
 	go run ./cmd/chaos rollup --verbose
 	go run ./cmd/chaos --verbose
 
-drill: ## ten faults, three times over, of three database nodes and two receivers on this machine (as root); nothing is lost
+drill: ## ten faults a seed of three database nodes and two receivers on this machine (as root), with spools and with a replicated log; nothing is lost
 	@mkdir -p bin; go build -o bin/drill ./cmd/drill
-	for seed in 1 2 3; do bin/drill --seed $$seed --verbose || exit; done
+	for engine in spool fallback; do for seed in 1 2 3; do bin/drill --engine $$engine --seed $$seed --verbose || exit; done; done
+	bin/drill --engine front --verbose
 	for safeguard in barrier synchronous strict; do bin/drill --without $$safeguard --verbose || exit; done
 
 lost: ## lose callbacks and notifications of UPLOADS=1000 uploads, also while the receiver is killed, and find all again

@@ -54,7 +54,14 @@ func TestFsync(t *testing.T) {
 			t.Error(strings.Join(mistakes, "\n"))
 		}
 	})
-	// A PostgreSQL that does not write to the disk must be noticed, or this shows nothing.
+	// Servers that do not write to the disk must be noticed, or this shows nothing.
+	t.Run("stream without fsync", func(t *testing.T) {
+		t.Parallel()
+		calls, callbacks := traced(t, program, func(t *testing.T) ([]string, []int) { return tracedNATS(t, "2m") })
+		if mistakes := early(calls, callbacks, 2, natsServer); len(mistakes) != len(callbacks) {
+			t.Errorf("%d of %d callbacks were acknowledged too early, want all", len(mistakes), len(callbacks))
+		}
+	})
 	t.Run("postgres without fsync", func(t *testing.T) {
 		t.Parallel()
 		calls, callbacks := traced(t, program, func(t *testing.T) ([]string, []int) { return tracedPostgres(t, embeddedpg.Config{NoFsync: true}) })
@@ -186,8 +193,11 @@ func tracedNATS(t *testing.T, interval string) (settings []string, pids []int) {
 	for _, s := range cluster.Servers {
 		pids = append(pids, s.Process().Pid)
 	}
-	return []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable",
-		"UPCALL_STREAM_URL=" + cluster.URL(), "UPCALL_STREAM_MONITOR_URL=" + cluster.MonitorURL()}, pids
+	settings = []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable", "UPCALL_STREAM_URL=" + cluster.URL()}
+	if interval == "always" { // a receiver that knows better refuses them
+		settings = append(settings, "UPCALL_STREAM_MONITOR_URL="+cluster.MonitorURL())
+	}
+	return settings, pids
 }
 
 var natsDir = regexp.MustCompile(`/(n\d)/`)

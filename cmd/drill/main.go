@@ -38,18 +38,19 @@ type commands struct {
 const (
 	engineSpool    = "spool"
 	engineFallback = "fallback" // of three NATS servers
+	engineFront    = "front"    // the same in front of PostgreSQL
 	engineNone     = "none"
 )
 
 // streams reports whether there is a replicated log.
-func (c config) streams() bool { return c.Engine == engineFallback }
+func (c config) streams() bool { return c.Engine == engineFallback || c.Engine == engineFront }
 
 // settle is how long the machines may take to recover from a fault.
 const settle = 5 * time.Minute
 
 // config says what to do.
 type config struct {
-	Engine  string        `default:"spool" enum:"spool,fallback,none" help:"${engine}"`
+	Engine  string        `default:"spool" enum:"spool,fallback,front,none" help:"${engine}"`
 	Seed    uint64        `default:"1" help:"Seed for the order of the faults and the machines they hit."`
 	Faults  int           `default:"10" help:"How many faults there are."`
 	Only    []string      `placeholder:"NAME" help:"Only these faults."`
@@ -110,7 +111,7 @@ func (c config) build(ctx context.Context, dir string) error {
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 	program := cli.Program{Name: "drill", Description: "Proves that nothing acknowledged is lost or doubled past one machine.",
-		Vars: kong.Vars{"engine": "What receivers have besides PostgreSQL: a spool each, a replicated log for both, or nothing."}}
+		Vars: kong.Vars{"engine": "What receivers have besides PostgreSQL: a spool each, a replicated log for both as the fallback or in front, or nothing."}}
 	all := &commands{Run: config{arguments: args}}
 	return program.Run(ctx, all, args, env, std)
 }

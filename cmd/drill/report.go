@@ -143,6 +143,8 @@ func (r *report) backing() string {
 		return "no fallback"
 	case engineFallback:
 		return "three NATS servers as their fallback"
+	case engineFront:
+		return "three NATS servers in front of PostgreSQL"
 	}
 	return "a spool each"
 }

@@ -48,7 +48,10 @@ func newWorld(ctx context.Context, c config, dir string, progress io.Writer) (*w
 	if err := migrations.Up(ctx, w.cluster.url()); err != nil {
 		return nil, err
 	}
-	return w, w.buildReceivers(ctx)
+	if err := w.buildReceivers(ctx); err != nil || !w.streams() {
+		return w, err
+	}
+	return w, w.awaitStreams(ctx)
 }
 
 func (w *world) buildNodes(ctx context.Context) error {
@@ -147,8 +150,17 @@ func (w *world) repair(ctx context.Context) (roles, error) {
 			return roles{}, err
 		}
 	}
+	if w.streams() {
+		if err := w.awaitStreams(ctx); err != nil {
+			return roles{}, err
+		}
+	}
 	return w.cluster.await(ctx, settle)
 }
+
+// looks is how often a stream must have been empty: receivers look at it once a second, and what one has put there the
+// other may not know of.
+const looks = 10
 
 // drain waits until no callback waits in a fallback.
 func (w *world) drain(ctx context.Context) error {
@@ -160,7 +172,7 @@ func (w *world) drain(ctx context.Context) error {
 		metric = "upcall_stream_depth"
 	}
 	deadline := time.Now().Add(settle)
-	for {
+	for empty := 0; ; {
 		total, failure := 0.0, error(nil)
 		for _, r := range w.receivers {
 			depth, err := r.waiting(ctx, metric)
@@ -170,7 +182,11 @@ func (w *world) drain(ctx context.Context) error {
 			total += depth
 		}
 		if total == 0 && failure == nil {
-			return nil
+			if empty++; !w.streams() || empty == looks {
+				return nil
+			}
+		} else {
+			empty = 0
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%.0f callbacks still wait for PostgreSQL: %w", total, failure)

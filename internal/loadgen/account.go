@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -105,12 +106,18 @@ func (a *Account) Deliver(i int, message []byte, random *rand.Rand, addrs ...str
 	a.tally.Unheard++
 }
 
+// errGone is that of an answer that came when OSS, which counts from the beginning of its connection, had given up.
+var errGone = errors.New("the answer came too late")
+
 // Send sends callback i once and reports whether it was acknowledged.
 func (a *Account) Send(addr string, i int, message []byte) bool {
 	client := Client{Addr: addr, Closing: true, ConnectTimeout: min(connectTimeout, a.Patience), Timeout: a.Patience}
 	began := time.Now()
 	status, body, err := client.Send(message)
 	ended := time.Now()
+	if err == nil && ended.Sub(began) > a.Patience {
+		err = errGone
+	}
 	var answer struct {
 		EventID uuid.UUID `json:"event_id"`
 		Durable string    `json:"durable"`
