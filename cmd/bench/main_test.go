@@ -69,30 +69,25 @@ func TestRival(t *testing.T) {
 	for _, name := range []string{"no database", "OSS's sample, tuned", "Upcall", "with roll-ups and 2 endpoints"} {
 		lines["^ *"+name+figures] = 2
 	}
-	expectLines(t, output(t, args...), lines)
+	expectLines(t, output(t, append(args, "--rounds", "1")...), lines)
 	lines = map[string]int{"^ *no database HEAD" + figures: 2, "^ *Upcall HEAD" + figures: 2, "^ *Upcall" + figures: 2}
 	expectLines(t, output(t, append(args, "--before", "HEAD")...), lines)
 }
 
-// TestVersus compares the last commit with the code under test.
+// TestVersus compares the last commit with the code under test, and exceeds a limit, which is an error.
 func TestVersus(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "git")
-	text := output(t, "versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "2")
-	expectLines(t, text, map[string]int{
+	var text bytes.Buffer
+	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "2", "--limit", "0.001"}
+	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &text, Err: os.Stderr}); !errors.Is(err, errSlower) {
+		t.Errorf("error %v, want %v", err, errSlower)
+	}
+	expectLines(t, text.String(), map[string]int{
 		`^ *[12]( +[\d.]+(µs|ms|s)){6} +\d+\.\d{3} +\d+\.\d{3} *$`:                   2,
 		`^median of the ratios: \d+\.\d{3} of the CPU time, \d+\.\d{3} of the rate$`: 1,
 	})
-}
-
-// TestVersusFails checks that exceeding the limit is an error.
-func TestVersusFails(t *testing.T) {
-	t.Parallel()
-	toolchain.Need(t, "git")
-	args := []string{"versus", "--before", "HEAD", "--clients", "2", "--requests", "400", "--rounds", "1", "--limit", "0.001"}
-	if err := run(t.Context(), args, cli.Environ(), cli.Stdio{Out: &bytes.Buffer{}, Err: os.Stderr}); !errors.Is(err, errSlower) {
-		t.Errorf("error %v, want %v", err, errSlower)
-	}
+	fails(t, nil, "versus", "--before", "HEAD", "--clients", "2", "--requests", "100", "--rounds", "1")
 }
 
 func TestGrowth(t *testing.T) {
@@ -159,7 +154,7 @@ func TestStream(t *testing.T) {
 
 func TestLog(t *testing.T) {
 	t.Parallel()
-	args := []string{"log", "--clients", "2", "--requests", "600", "--rounds", "2", "--endpoints", "3"}
+	args := []string{"log", "--clients", "2", "--requests", "200", "--rounds", "2", "--endpoints", "3"}
 	text := output(t, append(args, "--most-cpu", "1e9", "--least-rate", "0", "--most-p99", "1e9")...)
 	expectLines(t, text, map[string]int{
 		`^ *[12]( +[\d.]+(µs|ms|s)){6}( +\d+\.\d{3}){2} *$`:                                                       4,
@@ -168,6 +163,7 @@ func TestLog(t *testing.T) {
 		`^median of the ratios: \d+\.\d{3} of the rate; an event costs the reader -?[\d.]+(µs|ms|s) of CPU time$`: 1,
 		`^median of the ratios: \d+\.\d{3} of the 99th percentile of turns, \d+\.\d{3} of that of rounds$`:        1,
 	})
+	args = append(args, "--requests", "100", "--rounds", "1")
 	fails(t, errCost, append(args, "--parts", "index", "--most-cpu", "0.001")...)
 	fails(t, errCost, append(args, "--parts", "finding", "--most-cpu", "0.001")...)
 	fails(t, errCost, append(args, "--parts", "readers", "--least-rate", "1e9")...)
@@ -196,7 +192,7 @@ func TestAnalystData(t *testing.T) {
 
 func TestRollup(t *testing.T) {
 	t.Parallel()
-	args := []string{"rollup", "--clients", "2", "--requests", "300", "--rounds", "2", "--backlog", "1000", "--for", "1s",
+	args := []string{"rollup", "--clients", "2", "--requests", "100", "--rounds", "2", "--backlog", "1000", "--for", "1s",
 		"--intake", "50", "--rests", "2"}
 	lenient := append(args, "--least-rate", "0", "--most-p99", "1e9", "--most-lag", "1m", "--most-rest", "1m", "--least-rows", "0",
 		"--least-intake", "0")
@@ -208,9 +204,10 @@ func TestRollup(t *testing.T) {
 		`^at rest, 2 callbacks one by one were counted within [\d.]+m?s of their answers; median [\d.]+m?s$`:                1,
 		`^ *(100|1000) +\d+( +[\d.]+(µs|ms)){2} *$`:                                                                         2,
 	})
+	lenient = append(lenient, "--rounds", "1")
 	fails(t, errCost, append(lenient, "--parts", "backlog", "--least-rows", "1e9")...)
 	fails(t, errCost, append(lenient, "--parts", "lag", "--most-lag", "1ns")...)
-	fails(t, errCost, append(lenient, "--parts", "latency", "--at", "200", "--rounds", "1", "--most-p99", "0.000001")...)
+	fails(t, errCost, append(lenient, "--parts", "latency", "--at", "200", "--most-p99", "0.000001")...)
 }
 
 // TestTailRatio: a moment in which the machine stood still meets one turn, and decides nothing.
