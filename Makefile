@@ -6,7 +6,7 @@
 .PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
 
 # What works through a pooler, besides receivers.
-POOLED = api confirm dbcheck export feed fold hooks issueapi issuer reconcile recorder rollup story
+POOLED = api confirm dbcheck eventstore export feed fold hooks issueapi issuer reconcile recorder rollup story
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

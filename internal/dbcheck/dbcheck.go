@@ -111,6 +111,8 @@ func poolerFinding(ctx context.Context, conn *pgx.Conn) (Finding, error) {
 	case errors.Is(err, migrations.ErrPooler):
 		f.What = "a pooler in transaction mode is in between"
 		f.Fix += ", and receiver migrate and receiver index do not work"
+	case err == nil:
+		f.Fix += ", and a receiver keeps up to 30 of its sessions (default_pool_size)"
 	case err != nil:
 		return Finding{}, fmt.Errorf("ask the pooler: %w", err)
 	}

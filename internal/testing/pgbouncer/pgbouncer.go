@@ -56,8 +56,9 @@ func Between(t testing.TB, databaseURL string) string {
 	if _, pooled := poolers.Load(u.Host); pooled {
 		return databaseURL
 	}
-	// By default PgBouncer waits 15 s after a failed login before it tries again.
-	return Start(t, databaseURL, mode, "server_round_robin = 1", "server_login_retry = 1")
+	// By default PgBouncer waits 15 s after a failed login before it tries again. In session mode each
+	// connection of a receiver's pools has one of PostgreSQL.
+	return Start(t, databaseURL, mode, "server_round_robin = 1", "server_login_retry = 1", "default_pool_size = 60")
 }
 
 // Start starts a PgBouncer that pools in a mode, "session" or "transaction", until the test's
