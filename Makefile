@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build
+.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build release
 
 # What works through a pooler, besides receivers.
 POOLED = api confirm dbcheck eventstore export feed fold hooks issueapi issuer reconcile recorder rollup story
@@ -103,3 +103,6 @@ fuzz: ## fuzz every parser, 20 seconds each
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/issuer ./cmd/receiver ./cmd/ossemu
+
+release: ## build the archives, checksums and SBOMs of VERSION=v1.2.3 into dist/ (with GNU tar)
+	deploy/release/build.sh $(or $(VERSION),$$(git describe --tags --always)) dist

@@ -65,6 +65,7 @@ func Tools() []Tool {
 		{"nginx", "programs behind nginx (internal/api, internal/e2e, deploy)", "nginx-light", "command -v nginx || ls /usr/sbin/nginx"},
 		{"caddy", "programs behind Caddy (internal/api, internal/e2e, deploy)", "caddy", "command -v caddy"},
 		{"promtool", "alerts and queries for Prometheus (deploy)", "prometheus", "command -v promtool"},
+		{"gnutar", "the build of a release (deploy)", "tar", "test $(uname -sm | tr -d ' ') = Linuxx86_64 && tar --sort=name --version"},
 		{"systemd", "the units of systemd (deploy)", "systemd", "command -v systemd-analyze"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},

@@ -1,0 +1,93 @@
+// Package release_test builds a release.
+package release_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"upcall/internal/testing/toolchain"
+)
+
+// environ has what a release takes from Git; the bill of materials needs the network.
+func environ() []string {
+	return append(os.Environ(), "SBOM=no", "COMMIT="+strings.Repeat("ab", 20), "SOURCE_DATE_EPOCH=1767323045")
+}
+
+// TestReproducible builds the same sources in two directories, and gets the same bytes. What is in the archive runs
+// in a directory that has nothing else, so it needs no library and no file of the machine.
+func TestReproducible(t *testing.T) {
+	t.Parallel()
+	toolchain.Need(t, "gnutar")
+	first, second := build(t, "../.."), build(t, moved(t))
+	if !bytes.Equal(first, second) {
+		t.Error("two directories make different archives")
+	}
+	dir := t.TempDir()
+	unpack := exec.CommandContext(t.Context(), "tar", "-xz", "--strip-components=1", "-C", dir)
+	unpack.Stdin = bytes.NewReader(first)
+	if out, err := unpack.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, path := range []string{"README.md", "systemd/upcall-receiver.service", "proxy/Caddyfile", "ram/issuer.json"} {
+		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"issuer", "receiver", "ossemu"} {
+		want := name + " v1.2.3 (commit abababababab of 2026-01-02T03:04:05Z, go"
+		run := []string{filepath.Join(dir, name), "--version"}
+		if os.Getuid() == 0 { // who may: a machine with the program alone
+			bare := t.TempDir()
+			if out, err := exec.CommandContext(t.Context(), "cp", run[0], bare).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			run = []string{"chroot", bare, "/" + name, "--version"}
+		}
+		out, err := exec.CommandContext(t.Context(), run[0], run[1:]...).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("%v: %s, want %s", err, out, want)
+		}
+	}
+}
+
+// moved returns another directory with the sources.
+func moved(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"cmd", "internal", "migrations", "deploy", "examples"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join("../..", name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum", "README.md", "CHANGELOG.md", "SECURITY.md"} {
+		if out, err := exec.CommandContext(t.Context(), "cp", filepath.Join("../..", name), dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	return dir
+}
+
+// build returns the archive for this kind of machine, whose checksum is in SHA256SUMS.
+func build(t *testing.T, sources string) []byte {
+	t.Helper()
+	out := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(sources, "deploy/release/build.sh"), "v1.2.3", out, "linux/amd64")
+	cmd.Env = environ()
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "SHA256SUMS")
+	check.Dir = out
+	if text, err := check.CombinedOutput(); err != nil || strings.Count(string(text), ": OK") != 1 {
+		t.Errorf("%v: %s", err, text)
+	}
+	archive, err := os.ReadFile(filepath.Join(out, "upcall-v1.2.3-linux-amd64.tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archive
+}
