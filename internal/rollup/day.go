@@ -29,11 +29,12 @@ var defaultDayTimes = dayTimes{settle: time.Hour, again: 30 * time.Second, look:
 // it stays as it is.
 const firstDay = "coalesce((SELECT (dropped_before AT TIME ZONE 'UTC')::date FROM upcall.feed_log), '-infinity')"
 
-// overDays has the days that are over at the time $1, from the first that there is.
+// overDays has the days that are over at the time $1, from the first that there is; none while there is none.
 const overDays = `
 	SELECT first + number AS day FROM (
-		SELECT greatest(` + firstDay + `, (least((SELECT min(issued_at) FROM upcall.issued_uploads),
-			(SELECT min(received_at) FROM upcall.upload_events)) AT TIME ZONE 'UTC')::date) AS first
+		SELECT greatest(` + firstDay + `, (oldest AT TIME ZONE 'UTC')::date) AS first FROM (
+			SELECT least((SELECT min(issued_at) FROM upcall.issued_uploads), (SELECT min(received_at) FROM upcall.upload_events)) AS oldest
+		) AS rows WHERE oldest IS NOT NULL
 	) AS days CROSS JOIN LATERAL generate_series(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - 1 - first) AS number`
 
 // A dayLook is when a stint looked for days that are over, and for revocations.

@@ -385,3 +385,16 @@ func TestDroppedDaysStay(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestNoDays: while there is neither an event nor an upload, no day is over, whether months were dropped or not.
+func TestNoDays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, dropped := range []string{"NULL", "now() - interval '2 months'"} {
+		w.exec(t, "UPDATE upcall.feed_log SET dropped_before = "+dropped)
+		var days int
+		if err := w.pool.QueryRow(t.Context(), "SELECT count(*) FROM ("+overDays+") AS over", time.Now()).Scan(&days); err != nil || days != 0 {
+			t.Errorf("dropped before %s: %d days, %v", dropped, days, err)
+		}
+	}
+}
