@@ -97,7 +97,7 @@ func TestGroupMovesWhatWasPut(t *testing.T) {
 // one before any election can end.
 func TestGroupOutlivesLeader(t *testing.T) {
 	t.Parallel()
-	const election = 4 * time.Second // it takes that at least
+	const election = 2 * time.Second // it takes four at least, since the last heartbeat, of which there is one a second
 	servers := natstest.Start(t, nil)
 	c, _ := config(t, servers)
 	c.MonitorURL = "" // one of them will not answer
