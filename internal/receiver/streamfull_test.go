@@ -38,7 +38,7 @@ func TestFullStream(t *testing.T) {
 	receiver := start(t, Config{DatabaseURL: database.URL(), TrustKeyURLs: []string{keyURL}, Stream: &config})
 	wait.Until(t, "the stream is usable", func() bool { return receiver.Metric(t, "upcall_stream_usable") == 1 })
 	config.Logger = slog.New(slog.DiscardHandler)
-	other, err := stream.Open(t.Context(), config) // another receiver
+	other, err := stream.OpenGroup(t.Context(), config) // another receiver
 	if err != nil {
 		t.Fatal(err)
 	}
