@@ -98,7 +98,8 @@ func (cmd *streamCommand) Run(ctx context.Context, std cli.Stdio) error {
 
 func (cmd *streamCommand) print(out io.Writer, l *lab, how load, ways []*way) error {
 	fmt.Fprintf(out, "PostgreSQL %s, fsync=on; three NATS servers with sync_interval: always; all on one machine with receivers and clients\n"+
-		"%s, %d clients, %d callbacks a turn, %d rounds; the median by rate; CPU time is of one callback\n\n", l.postgres.Version(), how, cmd.Clients, cmd.Requests, cmd.Rounds)
+		"%s, %d clients, %d callbacks a turn, %d rounds; the median by rate; CPU time is of one callback\n\n",
+		l.postgres.Version(), how, cmd.Clients, cmd.Requests, cmd.Rounds)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "kept by\tcallbacks/s\tp50\tp99\tp99.9\treceiver CPU\tPostgreSQL CPU\tstream CPU\tall in PostgreSQL after\t")
 	for _, w := range ways {

@@ -129,7 +129,7 @@ func (l *loop) listenReceiver(_ context.Context, opts *command) error {
 	if l.public, err = listen("callbacks", opts.ReceiverPort, 8080); err != nil {
 		return err
 	}
-	if l.admin, err = listen("the console", opts.AdminPort, 8081); err != nil {
+	if l.admin, err = listen("the console", opts.ReceiverAdminPort, 8081); err != nil {
 		return errors.Join(err, l.public.Close())
 	}
 	l.adminURL = "http://" + l.admin.Addr().String()

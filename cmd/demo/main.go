@@ -21,14 +21,14 @@ func main() { cli.Main("demo", run) }
 // command is the command line. A port that is not given is the usual one with --stay, or a free one
 // if another program has that; without --stay all are free ones.
 type command struct {
-	Stay         bool   `help:"Keep everything up until Ctrl-C, and print the URLs and commands to try."`
-	DataDir      string `default:".upcall" help:"Directory for PostgreSQL's data, the objects and the keys with --stay."`
-	ReceiverPort *int   `setting:"RECEIVER_PORT" placeholder:"PORT" help:"Port of the receiver; usually 8080, or else a free one."`
-	AdminPort    *int   `name:"receiver-admin-port" setting:"RECEIVER_ADMIN_PORT" placeholder:"PORT" help:"Port of API and console; usually 8081."`
-	IssuerPort   *int   `setting:"ISSUER_PORT" placeholder:"PORT" help:"Port of the issuer and its upload page; usually 8082."`
-	AppPort      *int   `setting:"APP_PORT" placeholder:"PORT" help:"Port of the application that is told of uploads; usually 8090."`
-	OSSPort      *int   `name:"ossemu-port" setting:"OSSEMU_PORT" placeholder:"PORT" help:"Port of the emulator; usually 9000."`
-	Verbose      bool   `short:"v" help:"Show the programs' own logs."`
+	Stay              bool   `help:"Keep everything up until Ctrl-C, and print the URLs and commands to try."`
+	DataDir           string `default:".upcall" help:"Directory for PostgreSQL's data, the objects and the keys with --stay."`
+	ReceiverPort      *int   `setting:"RECEIVER_PORT" placeholder:"PORT" help:"Port of the receiver; usually 8080, or else a free one."`
+	ReceiverAdminPort *int   `setting:"RECEIVER_ADMIN_PORT" placeholder:"PORT" help:"Port of API and console; usually 8081."`
+	IssuerPort        *int   `setting:"ISSUER_PORT" placeholder:"PORT" help:"Port of the issuer and its upload page; usually 8082."`
+	AppPort           *int   `setting:"APP_PORT" placeholder:"PORT" help:"Port of the application that is told of uploads; usually 8090."`
+	OSSPort           *int   `name:"ossemu-port" setting:"OSSEMU_PORT" placeholder:"PORT" help:"Port of the emulator; usually 9000."`
+	Verbose           bool   `short:"v" help:"Show the programs' own logs."`
 }
 
 // run is everything but signals and the exit code.
@@ -45,7 +45,7 @@ func (c *command) Run(ctx context.Context, std cli.Stdio) error {
 	}
 	if !c.Stay {
 		free := new(int)
-		*c = command{ReceiverPort: free, AdminPort: free, IssuerPort: free, AppPort: free, OSSPort: free}
+		*c = command{ReceiverPort: free, ReceiverAdminPort: free, IssuerPort: free, AppPort: free, OSSPort: free}
 	}
 	loop, err := start(ctx, c, logger)
 	if err != nil {

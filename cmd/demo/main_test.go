@@ -139,7 +139,8 @@ func TestCallbackLine(t *testing.T) {
 func uploadOnPage(t *testing.T, issuer, key string) string {
 	t.Helper()
 	headers := map[string]string{"Authorization": "Bearer " + key, "Content-Type": "application/json"}
-	status, answer, err := send(t.Context(), "POST", issuer+"/v1/uploads", headers, []byte(`{"filename":"hello.txt","content_type":"text/plain","size":5}`))
+	wanted := `{"filename":"hello.txt","content_type":"text/plain","size":5}`
+	status, answer, err := send(t.Context(), "POST", issuer+"/v1/uploads", headers, []byte(wanted))
 	var issued manifest.Upload
 	if status != http.StatusCreated || json.Unmarshal([]byte(answer), &issued) != nil {
 		t.Fatalf("%d %s, %v", status, answer, err)
@@ -147,7 +148,8 @@ func uploadOnPage(t *testing.T, issuer, key string) string {
 	if status, answer, err := send(t.Context(), issued.Method, issued.URL, issued.Headers, []byte("hello")); status != http.StatusOK {
 		t.Fatalf("%d %s, %v", status, answer, err)
 	}
-	if status, page, err := send(t.Context(), "GET", issuer+"/", nil, nil); status != http.StatusOK || !strings.Contains(page, "<!doctype html>") {
+	status, page, err := send(t.Context(), "GET", issuer+"/", nil, nil)
+	if status != http.StatusOK || !strings.Contains(page, "<!doctype html>") {
 		t.Errorf("the upload page: %d, %v", status, err)
 	}
 	return issued.ID.String()

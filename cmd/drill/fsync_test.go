@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"upcall/internal/embeddedpg"
 	"upcall/internal/loadgen"
 	"upcall/internal/natsserver"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 	"upcall/migrations"
@@ -81,7 +81,7 @@ func traced(t *testing.T, program string, start func(t *testing.T) ([]string, []
 	if len(pids) > 0 {
 		there = trace(t, pids...) // before there are connections, so that none is missed
 	}
-	public, admin := freeAddr(t), freeAddr(t)
+	public, admin := servetest.FreeAddress(t), servetest.FreeAddress(t)
 	cmd := exec.CommandContext(t.Context(), program, "serve")
 	cmd.Env = append(append(os.Environ(), settings...), "UPCALL_LISTEN="+public, "UPCALL_ADMIN_LISTEN="+admin,
 		"UPCALL_TOKEN_KEYS="+loadgen.TokenKeys, "UPCALL_TRUST_KEY_URLS="+keys.KeyURL)
@@ -122,19 +122,9 @@ func traced(t *testing.T, program string, start func(t *testing.T) ([]string, []
 		if i == 20 {
 			break // strace may not have seen all of the last one
 		}
-		callbacks = append(callbacks, acknowledged{e.Callback.RequestID, answer.EventID})
+		callbacks = append(callbacks, acknowledged{e.Callback.RequestID, e.Callback.Object, answer.EventID})
 	}
 	return append(there(), here()...), callbacks
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // tracedPostgres starts a PostgreSQL and returns its processes, all of which may write the log.
@@ -174,7 +164,8 @@ func tracedPostgres(t *testing.T, config embeddedpg.Config) (settings []string, 
 
 // spooled is a receiver that has no PostgreSQL.
 func spooled(t *testing.T) (settings []string, pids []int) {
-	return []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable", "UPCALL_SPOOL_DIR=" + t.TempDir()}, nil
+	return []string{"UPCALL_DATABASE_URL=postgres://upcall@" + servetest.FreeAddress(t) + "/upcall?sslmode=disable",
+		"UPCALL_SPOOL_DIR=" + t.TempDir()}, nil
 }
 
 // tracedNATS starts three NATS servers, of which two must have a callback on their disks, and returns their processes.
@@ -193,7 +184,8 @@ func tracedNATS(t *testing.T, interval string) (settings []string, pids []int) {
 	for _, s := range cluster.Servers {
 		pids = append(pids, s.Process().Pid)
 	}
-	settings = []string{"UPCALL_DATABASE_URL=postgres://upcall@" + freeAddr(t) + "/upcall?sslmode=disable", "UPCALL_STREAM_URL=" + cluster.URL()}
+	settings = []string{"UPCALL_DATABASE_URL=postgres://upcall@" + servetest.FreeAddress(t) + "/upcall?sslmode=disable",
+		"UPCALL_STREAM_URL=" + cluster.URL()}
 	if interval == "always" { // a receiver that knows better refuses them
 		settings = append(settings, "UPCALL_STREAM_MONITOR_URL="+cluster.MonitorURL())
 	}

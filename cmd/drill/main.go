@@ -111,7 +111,8 @@ func (c config) build(ctx context.Context, dir string) error {
 // run is everything but signals and the exit code.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Stdio) error {
 	program := cli.Program{Name: "drill", Description: "Proves that nothing acknowledged is lost or doubled past one machine.",
-		Vars: kong.Vars{"engine": "What receivers have besides PostgreSQL: a spool each, a replicated log for both as the fallback or in front, or nothing."}}
+		Vars: kong.Vars{"engine": "What receivers have besides PostgreSQL: a spool each, " +
+			"a replicated log for both as the fallback or in front, or nothing."}}
 	all := &commands{Run: config{arguments: args}}
 	return program.Run(ctx, all, args, env, std)
 }

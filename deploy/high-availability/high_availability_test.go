@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,6 +30,7 @@ import (
 	"upcall/internal/receiver"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/pgbouncer"
+	"upcall/internal/testing/proc"
 	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
@@ -62,46 +62,17 @@ func written(t *testing.T, name, text string) string {
 	return path
 }
 
-// freeAddress is one where nothing listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-func program(name string) string {
-	if path, err := exec.LookPath(name); err == nil {
-		return path
-	}
-	return "/usr/sbin/" + name // where Debian has it, outside many a PATH
-}
-
 // haproxy starts HAProxy with the file here before some servers, each with its Patroni, and returns its address.
 func haproxy(t *testing.T, servers ...*node) string {
 	t.Helper()
-	address := freeAddress(t)
+	address := servetest.FreeAddress(t)
 	pairs := []string{"127.0.0.1:5000", address}
 	for i, n := range servers {
 		_, port, _ := net.SplitHostPort(n.patroni)
 		pairs = append(pairs, fmt.Sprintf("10.0.0.1%d:5432 check port 8008", i+1), n.address+" check port "+port)
 	}
-	cmd := exec.Command(program("haproxy"), "-db", "-f", written(t, "haproxy.cfg", replaced(t, "haproxy.cfg", pairs...)))
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-		if t.Failed() {
-			t.Logf("haproxy:\n%s", &log)
-		}
-	})
+	cmd := exec.Command(toolchain.Path("haproxy"), "-db", "-f", written(t, "haproxy.cfg", replaced(t, "haproxy.cfg", pairs...)))
+	proc.Program(t, cmd, os.Kill)
 	return address
 }
 
@@ -164,20 +135,13 @@ func serve(t *testing.T, databaseURL, keyURL string) *servetest.Service {
 // answer sends a callback and returns the body of the answer.
 func answer(t *testing.T, s *servetest.Service, keyURL, request string) string {
 	t.Helper()
-	r, err := ossfake.Callback(t.Context(), s.Public, "/oss/callback", string(callbackspec.Form), "bucket=demo&object=a&reqId="+request, keyURL)
+	body := "bucket=demo&object=a&reqId=" + request
+	r, err := ossfake.Callback(t.Context(), s.Public, "/oss/callback", string(callbackspec.Form), body, keyURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
+	_, said := servetest.Do(t, r)
+	return said
 }
 
 const recorded = `"durable":"postgres"`
@@ -269,12 +233,12 @@ func TestPgBouncer(t *testing.T) {
 func TestHAProxyAccepts(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "haproxy")
-	if out, err := exec.CommandContext(t.Context(), program("haproxy"), "-c", "-f", "haproxy.cfg").CombinedOutput(); err != nil ||
+	if out, err := exec.CommandContext(t.Context(), toolchain.Path("haproxy"), "-c", "-f", "haproxy.cfg").CombinedOutput(); err != nil ||
 		strings.Contains(string(out), "WARNING") {
 		t.Errorf("%v: %s", err, out)
 	}
 	broken := written(t, "haproxy.cfg", replaced(t, "haproxy.cfg", "shutdown-sessions", "shutdown-session"))
-	if exec.CommandContext(t.Context(), program("haproxy"), "-c", "-f", broken).Run() == nil {
+	if exec.CommandContext(t.Context(), toolchain.Path("haproxy"), "-c", "-f", broken).Run() == nil {
 		t.Error("haproxy -c accepts a misspelt setting")
 	}
 }
@@ -289,12 +253,12 @@ func TestPatroniAccepts(t *testing.T) {
 		t.Fatalf("no PostgreSQL: %v", err)
 	}
 	etcd := servetest.Listen(t).Addr().String()
-	pairs := []string{"listen: 10.0.0.11:8008", "listen: " + freeAddress(t),
-		"listen: 10.0.0.11,127.0.0.1:5432", "listen: 127.0.0.1," + freeAddress(t),
+	pairs := []string{"listen: 10.0.0.11:8008", "listen: " + servetest.FreeAddress(t),
+		"listen: 10.0.0.11,127.0.0.1:5432", "listen: 127.0.0.1," + servetest.FreeAddress(t),
 		"10.0.0.11:2379", etcd, "10.0.0.12:2379", etcd, "10.0.0.13:2379", etcd,
 		"/usr/lib/postgresql/15/bin", bin[0], "/var/lib/postgresql/15/upcall", filepath.Join(t.TempDir(), "data")}
 	validate := func(pairs []string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), program("patroni"), "--validate-config",
+		out, err := exec.CommandContext(t.Context(), toolchain.Path("patroni"), "--validate-config",
 			written(t, "patroni.yml", replaced(t, "patroni.yml", pairs...))).CombinedOutput()
 		return string(out), err
 	}

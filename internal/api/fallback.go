@@ -67,7 +67,8 @@ type streamFallback struct{ *replicated.Group }
 
 func (s streamFallback) state() SpoolState {
 	stats := s.Stats()
-	state := SpoolState{Kind: "stream", Waiting: stats.Queued, Bytes: stats.Bytes, DeadLetters: stats.DeadLetters, Replicas: new(stats.Replicas)}
+	state := SpoolState{Kind: "stream", Waiting: stats.Queued, Bytes: stats.Bytes,
+		DeadLetters: stats.DeadLetters, Replicas: new(stats.Replicas)}
 	if !stats.Oldest.IsZero() {
 		state.Oldest = new(stats.Oldest.UTC())
 	}

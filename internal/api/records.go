@@ -164,7 +164,8 @@ type DeadLetter struct {
 }
 
 // errNoSpool says that there is neither.
-var errNoSpool = &problem{kind: kindNotFound, detail: "this receiver has neither a spool nor a stream; see UPCALL_SPOOL_DIR and UPCALL_STREAM_URL"}
+var errNoSpool = &problem{kind: kindNotFound,
+	detail: "this receiver has neither a spool nor a stream; see UPCALL_SPOOL_DIR and UPCALL_STREAM_URL"}
 
 // getSpool says what the spool of this receiver holds, or the stream.
 func (s *Server) getSpool(w http.ResponseWriter, r *http.Request) error {

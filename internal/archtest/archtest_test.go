@@ -118,13 +118,14 @@ const scaffolding = "upcall/internal/testing"
 
 // fakes says what each of them may import besides the standard library: what it fakes.
 var fakes = map[string][]string{
-	scaffolding + "/browser":      {"github.com/chromedp/chromedp"},
-	scaffolding + "/clitest":      {"upcall/internal/cli"},
-	scaffolding + "/fallbacktest": {"upcall/internal/callbackspec", "upcall/internal/event", "upcall/internal/kept", "upcall/internal/recorder", "github.com/google/uuid", "github.com/google/go-cmp"},
-	scaffolding + "/openapitest":  {"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "upcall/internal/event"},
-	scaffolding + "/natstest":     {"upcall/internal/natsserver"},
-	scaffolding + "/ossclient":    {"github.com/aliyun/alibabacloud-oss-go-sdk-v2"},
-	scaffolding + "/ossfake":      {"upcall/internal/loadgen", "upcall/internal/ossemu"},
+	scaffolding + "/browser": {"github.com/chromedp/chromedp"},
+	scaffolding + "/clitest": {"upcall/internal/cli"},
+	scaffolding + "/fallbacktest": {"upcall/internal/callbackspec", "upcall/internal/event", "upcall/internal/kept",
+		"upcall/internal/recorder", "github.com/google/uuid", "github.com/google/go-cmp"},
+	scaffolding + "/openapitest": {"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "upcall/internal/event"},
+	scaffolding + "/natstest":    {"upcall/internal/natsserver"},
+	scaffolding + "/ossclient":   {"github.com/aliyun/alibabacloud-oss-go-sdk-v2"},
+	scaffolding + "/ossfake":     {"upcall/internal/loadgen", "upcall/internal/ossemu"},
 }
 
 // layers are the packages from the bottom up. A package imports only packages of lower

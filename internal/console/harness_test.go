@@ -84,8 +84,9 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.spool.Close() })
 	signs := signs(t)
-	server, err := api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: w.endpoints, Stories: stories, Fallback: api.OfSpool(w.spool),
-		Vitals: signs, Ready: func(context.Context) (string, error) { return "partitions: 3 months ahead", nil }, Logger: logger})
+	server, err := api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: w.endpoints, Stories: stories,
+		Fallback: api.OfSpool(w.spool), Vitals: signs, Logger: logger,
+		Ready: func(context.Context) (string, error) { return "partitions: 3 months ahead", nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

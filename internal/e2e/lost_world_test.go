@@ -59,7 +59,7 @@ type pushed struct {
 func newLostWorld(t *testing.T) *lostWorld {
 	t.Helper()
 	w := &lostWorld{database: dbtest.URL(t), pushes: make(map[string]*pushed), told: make(map[string]map[uuid.UUID]bool)}
-	w.public, w.admin = freeAddress(t), freeAddress(t)
+	w.public, w.admin = servetest.FreeAddress(t), servetest.FreeAddress(t)
 	mns := httptest.NewServer(http.HandlerFunc(w.push))
 	t.Cleanup(mns.Close)
 	app := httptest.NewServer(http.HandlerFunc(w.tell))
@@ -90,15 +90,6 @@ func newLostWorld(t *testing.T) *lostWorld {
 	w.start(t)
 	t.Cleanup(func() { w.kill(t) })
 	return w
-}
-
-// freeAddress returns an address of the loopback that nothing listens on, so that a receiver can
-// come back to it.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener := servetest.Listen(t)
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // makeIssuer makes an issuer with a ledger within this process.

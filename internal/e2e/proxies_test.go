@@ -44,7 +44,8 @@ func TestProxySamples(t *testing.T) {
 			})
 			issues := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, "http://127.0.0.1:9", `
 policies:
-  people: {buckets: [demo], key_prefixes: ["inbox/"], content_types: ["*/*"], max_size: 1MiB, max_expiry: 1h, callback_urls: ["http://127.0.0.1:9/x"]}
+  people: {buckets: [demo], key_prefixes: ["inbox/"], content_types: ["*/*"], max_size: 1MiB, max_expiry: 1h,
+    callback_urls: ["http://127.0.0.1:9/x"]}
 `)
 			front := proxytest.Start(t, name, proxytest.Upstreams{Callbacks: received.Public, API: received.Admin, Uploads: issues})
 
@@ -63,8 +64,10 @@ policies:
 				t.Errorf("%d rows", len(rows))
 			}
 			for url, want := range map[string]int{
-				front.API + "/openapi.yaml": http.StatusOK, front.API + "/v1/events": http.StatusUnauthorized, front.Callbacks + "/metrics": http.StatusNotFound,
-				front.Uploads + "/": http.StatusOK, front.Uploads + "/openapi.yaml": http.StatusOK, front.Uploads + "/v1/policy": http.StatusUnauthorized,
+				front.API + "/openapi.yaml": http.StatusOK, front.API + "/v1/events": http.StatusUnauthorized,
+				front.Callbacks + "/metrics": http.StatusNotFound,
+				front.Uploads + "/":          http.StatusOK, front.Uploads + "/openapi.yaml": http.StatusOK,
+				front.Uploads + "/v1/policy": http.StatusUnauthorized,
 			} {
 				if status, body := servetest.Get(t, url); status != want {
 					t.Errorf("%s: %d %.100s", url, status, body)

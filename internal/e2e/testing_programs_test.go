@@ -21,7 +21,8 @@ func TestTestingPrograms(t *testing.T) {
 	t.Parallel()
 	stack := startTestingStack(t)
 	issuer := stack.startIssuer(t)
-	env := append(slices.Clone(stack.env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"), proc.QuickExit, "ISSUER="+issuer, "RECEIVER=http://"+stack.admin,
+	env := append(slices.Clone(stack.env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"),
+		proc.QuickExit, "ISSUER="+issuer, "RECEIVER=http://"+stack.admin,
 		"EMULATOR="+stack.emulator, "API_KEY="+stack.key(t, "issuer", "--policy", "demo"), "KEY="+stack.key(t, "receiver", "--role", "viewer"))
 	for _, one := range []struct {
 		language, file, needs string

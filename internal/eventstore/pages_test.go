@@ -101,7 +101,8 @@ func TestPagesOfAReplica(t *testing.T) {
 	if err := EnsurePartitions(t.Context(), pool, at); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, pool, "INSERT INTO upcall.upload_events (id, received_at, source) VALUES (gen_random_uuid(), '"+at.Format(time.RFC3339)+"', 'callback')")
+	execute(t, pool, "INSERT INTO upcall.upload_events (id, received_at, source) VALUES (gen_random_uuid(), '"+
+		at.Format(time.RFC3339)+"', 'callback')")
 	execute(t, pool, "ALTER SYSTEM SET synchronous_standby_names = '*'") // which a copy has, too
 	replica := dbtest.NewStandby(t, server.URL())
 	reader := dbtest.Open(t, replica.URL(), OpenPages)

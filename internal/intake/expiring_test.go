@@ -27,7 +27,7 @@ func TestExpiring(t *testing.T) {
 	parent := func(t *testing.T) (context.Context, context.CancelFunc) {
 		return context.WithCancel(context.WithValue(t.Context(), expiringKey{}, "value"))
 	}
-	t.Run("nobody waits", func(t *testing.T) {
+	t.Run("no one waits", func(t *testing.T) {
 		t.Parallel()
 		above, cancel := parent(t)
 		defer cancel()
@@ -44,7 +44,8 @@ func TestExpiring(t *testing.T) {
 				t.Fatal("it does not end")
 			}
 		}
-		if time.Now().Before(until) || !errors.Is(ctx.Err(), context.DeadlineExceeded) || !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		if time.Now().Before(until) || !errors.Is(ctx.Err(), context.DeadlineExceeded) ||
+			!errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			t.Errorf("ended with %v", ctx.Err())
 		}
 		ended(t, ctx, context.DeadlineExceeded)

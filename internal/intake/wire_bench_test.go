@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -16,32 +15,15 @@ import (
 	"testing"
 	"time"
 
-	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
 	"upcall/internal/testing/servetest"
-	"upcall/internal/verify"
 )
 
 // BenchmarkServe measures the server on keep-alive connections, without database. It reports the
 // CPU time of the best of its runs, with that of the clients: other work on the machine adds to it.
 func BenchmarkServe(b *testing.B) {
-	o := newOSS(b)
-	verifier, err := verify.New(verify.Config{TrustKeyURLs: []string{o.keyURL}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	server, err := New(Config{
-		Verifier: verifier, Recorder: instant{}, Metrics: NewMetrics(),
-		Admission: admission.Config{Tokens: keyring(b), Buckets: []string{"demo"}},
-		Logger:    slog.New(slog.NewJSONHandler(io.Discard, nil)),
-		Now:       func() time.Time { return noon },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	o, server, u := measured(b)
 	running := servetest.Start(b, func(ctx context.Context, public, _ net.Listener) error { return server.Serve(ctx, public) })
-	u := upload{bucket: "demo", object: "photos/cat.jpg", reqID: "5C3D9175B6FC201293AD0001", vars: map[string]string{"uid": "42"}}
-	u.mint(b, callbackspec.Form)
 	var message bytes.Buffer
 	if err := o.request(b, running.Public, path, string(callbackspec.Form), u.body(b, callbackspec.Form)).Write(&message); err != nil {
 		b.Fatal(err)
@@ -49,6 +31,7 @@ func BenchmarkServe(b *testing.B) {
 	conns := make([]net.Conn, 32)
 	var size int
 	for i := range conns {
+		var err error
 		if conns[i], err = net.Dial("tcp", strings.TrimPrefix(running.Public, "http://")); err != nil {
 			b.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,8 +31,10 @@ func FuzzDecode(f *testing.F) {
 	payload := good[HeaderSize:]
 	f.Add(byte(version), payload)
 	f.Add(byte(1), payload)
-	f.Add(byte(1), append(bytes.Clone(payload[:HeadSize]), `{"id":"00000000-0000-0000-0000-000000000000","crc64":18446744073709551615,"rejected":{"reason":"x"}}`...))
-	f.Add(byte(version), append(bytes.Clone(payload[:HeadSize]), `{"event":{},"source_addr":"::1%x","dead_letter":{"at":"2026-11-28T00:00:00Z"}}`...))
+	f.Add(byte(1), slices.Concat(payload[:HeadSize],
+		[]byte(`{"id":"00000000-0000-0000-0000-000000000000","crc64":18446744073709551615,"rejected":{"reason":"x"}}`)))
+	f.Add(byte(version), slices.Concat(payload[:HeadSize],
+		[]byte(`{"event":{},"source_addr":"::1%x","dead_letter":{"at":"2026-11-28T00:00:00Z"}}`)))
 	f.Add(byte(0), []byte(nil))
 	f.Fuzz(func(t *testing.T, v byte, payload []byte) {
 		for _, frame := range [][]byte{payload, framed(v, payload)} {

@@ -15,6 +15,7 @@ import (
 
 	"upcall/internal/dbtest"
 	"upcall/internal/pgdial"
+	"upcall/internal/testing/servetest"
 )
 
 // silent listens and says nothing, like the port of a server that is stopped.
@@ -25,17 +26,6 @@ func silent(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	return listener.Addr().String()
-}
-
-// refusing is the address of a port where nothing listens.
-func refusing(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
 	return listener.Addr().String()
 }
 
@@ -54,11 +44,11 @@ func TestConnect(t *testing.T) {
 	for name, before := range map[string][]string{
 		"first":         nil,
 		"silent":        {silent(t)},
-		"refused":       {refusing(t)},
-		"both":          {refusing(t), silent(t)},
+		"refused":       {servetest.FreeAddress(t)},
+		"both":          {servetest.FreeAddress(t), silent(t)},
 		"silent thrice": {silent(t), silent(t), silent(t)},
 		"nobody's":      {"256.256.256.256:5432"},
-		"both TLS ways": {silent(t), refusing(t)},
+		"both TLS ways": {silent(t), servetest.FreeAddress(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -104,10 +94,10 @@ func TestConnectFails(t *testing.T) {
 		ends  bool // when the context does
 		code  string
 	}{
-		"refused":               {hosts: []string{refusing(t), refusing(t)}, user: direct.User},
+		"refused":               {hosts: []string{servetest.FreeAddress(t), servetest.FreeAddress(t)}, user: direct.User},
 		"silent":                {hosts: []string{silent(t), silent(t)}, user: direct.User, ends: true},
-		"refused, then unknown": {hosts: []string{refusing(t), direct.Host}, user: wrong.User, code: "28"},
-		"unknown, then refused": {hosts: []string{direct.Host, refusing(t)}, user: wrong.User, code: "28"},
+		"refused, then unknown": {hosts: []string{servetest.FreeAddress(t), direct.Host}, user: wrong.User, code: "28"},
+		"unknown, then refused": {hosts: []string{direct.Host, servetest.FreeAddress(t)}, user: wrong.User, code: "28"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +127,7 @@ func TestConnectFails(t *testing.T) {
 func TestPreferStandby(t *testing.T) {
 	t.Parallel()
 	u, _ := url.Parse(dbtest.URL(t))
-	u.Host = refusing(t) + "," + u.Host
+	u.Host = servetest.FreeAddress(t) + "," + u.Host
 	config := parse(t, u.String()+"&target_session_attrs=prefer-standby")
 	conn, err := pgdial.Connect(t.Context(), config.Copy())
 	if err != nil {

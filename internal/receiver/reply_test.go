@@ -22,6 +22,7 @@ import (
 	"upcall/internal/oss"
 	"upcall/internal/ossemu"
 	"upcall/internal/testing/ossfake"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 	"upcall/internal/uploadtoken"
 	"upcall/internal/webhook"
@@ -123,16 +124,7 @@ func put(t *testing.T, emulator, callbackURL string) (status int, answer string)
 	for name, value := range upload.Headers {
 		r.Header.Set(name, value)
 	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return servetest.Do(t, r)
 }
 
 // TestReplyOfRepeatsAndSpooled holds that the application is asked about these, too, and about

@@ -14,6 +14,7 @@ import (
 	"upcall/internal/testing/natstest"
 	"upcall/internal/testing/ossfake"
 	"upcall/internal/testing/proc"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/wait"
 )
 
@@ -81,16 +82,25 @@ func TestStreamOutlivesReceiver(t *testing.T) {
 	wantRows(t, database.URL(), l.ids, l.refused)
 }
 
-// TestStreamWithoutMajority: with two of three servers down, nothing is acknowledged from the stream.
-func TestStreamWithoutMajority(t *testing.T) {
-	t.Parallel()
-	keyURL, cluster := ossfake.KeyURL(t), natstest.Start(t, nil)
-	receiver := start(t, Config{DatabaseURL: "postgres://nobody@127.0.0.1:1/none", TrustKeyURLs: []string{keyURL},
+// withoutPostgres starts a receiver that has only the stream, and returns it, the stream's servers, and what sends it a
+// callback.
+func withoutPostgres(t *testing.T) (receiver *servetest.Service, cluster *natsserver.Cluster, send func() answered) {
+	t.Helper()
+	keyURL := ossfake.KeyURL(t)
+	cluster = natstest.Start(t, nil)
+	receiver = start(t, Config{DatabaseURL: "postgres://nobody@127.0.0.1:1/none", TrustKeyURLs: []string{keyURL},
 		Stream: &stream.Config{URL: cluster.URL()}})
-	send := func() answered {
+	send = func() answered {
 		return call(http.DefaultClient, receiver.Public, keyURL, "bucket=demo&object=a&reqId="+uuid.NewString())
 	}
 	wait.Until(t, "the stream takes callbacks", func() bool { return strings.Contains(send().body, `"durable":"stream"`) })
+	return receiver, cluster, send
+}
+
+// TestStreamWithoutMajority: with two of three servers down, nothing is acknowledged from the stream.
+func TestStreamWithoutMajority(t *testing.T) {
+	t.Parallel()
+	receiver, cluster, send := withoutPostgres(t)
 	for _, s := range cluster.Servers[1:] {
 		if err := s.Kill(); err != nil {
 			t.Fatal(err)

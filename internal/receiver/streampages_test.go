@@ -108,7 +108,8 @@ func TestStreamPages(t *testing.T) {
 		}
 	}
 	dead(2)
-	if code, text := w.call(t, http.MethodPost, "/v1/spool/retry", w.operator, `{"all":true}`); code != 200 || !strings.Contains(text, `"changed":2`) {
+	code, text := w.call(t, http.MethodPost, "/v1/spool/retry", w.operator, `{"all":true}`)
+	if code != 200 || !strings.Contains(text, `"changed":2`) {
 		t.Errorf("retry: %d %s", code, text)
 	}
 	dead(2) // again, because they are no callbacks

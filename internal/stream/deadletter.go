@@ -146,7 +146,9 @@ func (s *Stream) Discard(ctx context.Context, ids []uuid.UUID, visit func(kept.E
 }
 
 // change changes dead letters, and logs that.
-func (s *Stream) change(ctx context.Context, action string, ids []uuid.UUID, visit func(kept.Entry) error, work func(deadMessage) error) error {
+func (s *Stream) change(ctx context.Context, action string, ids []uuid.UUID, visit func(kept.Entry) error,
+	work func(deadMessage) error,
+) error {
 	changed := 0
 	err := s.takeAway(ctx, ids, func(e kept.Entry) error { changed++; return visit(e) }, work)
 	attrs := []slog.Attr{slog.String("action", action), slog.Int("changed", changed)}

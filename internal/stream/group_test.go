@@ -157,7 +157,10 @@ func TestGroupDeadLetters(t *testing.T) {
 	if !g.HasDeadLetter(numbered(numbers[3]).ID) {
 		t.Error("a dead letter is not known")
 	}
-	for name, bad := range map[string][]uuid.UUID{"unknown": append(fallbacktest.IDs(numbers...), uuid.New()), "repeated": fallbacktest.IDs(numbers[0], numbers[0])} {
+	for name, bad := range map[string][]uuid.UUID{
+		"unknown":  append(fallbacktest.IDs(numbers...), uuid.New()),
+		"repeated": fallbacktest.IDs(numbers[0], numbers[0]),
+	} {
 		for _, err := range []error{g.Retry(putting(t), bad, ignore), g.Discard(putting(t), bad, ignore)} {
 			if !errors.Is(err, ErrNoDeadLetter) {
 				t.Errorf("%s: got %v", name, err)

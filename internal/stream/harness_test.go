@@ -98,10 +98,18 @@ func open(t testing.TB, c Config) *Stream {
 // held asks the servers how many messages there are, under the subject of those that wait and that of the dead.
 func held(t testing.TB, s *Stream) (waiting, dead int) {
 	t.Helper()
-	ctx := putting(t)
-	info, err := s.handle().Info(ctx, jetstream.WithSubjectFilter(">"))
+	waiting, dead, err := count(putting(t), s)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return waiting, dead
+}
+
+// count is held, while servers may be away.
+func count(ctx context.Context, s *Stream) (waiting, dead int, err error) {
+	info, err := s.handle().Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return 0, 0, err
 	}
 	for subject, n := range info.State.Subjects {
 		if subject == s.config.waiting() {
@@ -110,7 +118,7 @@ func held(t testing.TB, s *Stream) (waiting, dead int) {
 			dead += int(n)
 		}
 	}
-	return waiting, dead
+	return waiting, dead, nil
 }
 
 // moveAll moves events until the servers hold none that wait.
@@ -120,7 +128,7 @@ func moveAll(t testing.TB, s *Stream, m *fallbacktest.Memory, most int) {
 		if _, err := s.Move(putting(t), m.Record, most); err != nil {
 			t.Log(err)
 		}
-		waiting, _ := held(t, s)
-		return waiting == 0
+		waiting, _, err := count(putting(t), s)
+		return err == nil && waiting == 0
 	})
 }

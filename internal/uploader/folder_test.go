@@ -77,19 +77,3 @@ func TestWalk(t *testing.T) {
 		t.Errorf("no folder: got %q, want %q", got, want)
 	}
 }
-
-// TestWalkUnreadable holds that a folder which cannot be read is told, and the others are still found.
-func TestWalkUnreadable(t *testing.T) {
-	t.Parallel()
-	if os.Getuid() == 0 {
-		t.Skip("root reads everything")
-	}
-	root := tree(t, "a/1", "b/1", "c/1")
-	if err := os.Chmod(filepath.Join(root, "b"), 0); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Chmod(filepath.Join(root, "b"), 0o700)
-	if got, want := walked(root, false), []string{"a/1 3", "b: " + fs.ErrPermission.Error(), "c/1 3"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}

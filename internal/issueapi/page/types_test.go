@@ -23,7 +23,10 @@ const options: Options = {
     const response = await fetch(path, { method: "POST", body: JSON.stringify(body), signal });
     return upload.issued ?? await response.json();
   },
-  onchange: (upload) => { const share: number = upload.loaded / upload.file.size; const state: State = upload.state; console.log(share, state); },
+  onchange: (upload) => {
+    const share: number = upload.loaded / upload.file.size, state: State = upload.state;
+    console.log(share, state);
+  },
 };
 const uploader = new Uploader(options);
 const [first] = uploader.add(new DataTransfer().files, { vars: { uid: "7" } });
@@ -59,7 +62,8 @@ func TestTypes(t *testing.T) {
 	toolchain.Need(t, "node")
 	toolchain.Need(t, "npm")
 	dir := t.TempDir()
-	install := exec.CommandContext(t.Context(), "npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline",
+	install := exec.CommandContext(t.Context(), "npm", "install", "--prefix", dir,
+		"--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline",
 		"typescript@5.9.3")
 	if out, err := install.CombinedOutput(); err != nil {
 		toolchain.NotRun(t, fmt.Sprintf("npm install: %v: %s", err, out))
@@ -79,7 +83,8 @@ func TestTypes(t *testing.T) {
 		}
 	}
 	compile := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict",
-		"--noUncheckedIndexedAccess", "--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler", "--lib", "es2022,dom,dom.iterable",
+		"--noUncheckedIndexedAccess", "--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler",
+		"--lib", "es2022,dom,dom.iterable",
 		"user.ts")
 	compile.Dir = dir
 	if out, err := compile.CombinedOutput(); err != nil {

@@ -2,7 +2,6 @@
 package pgbouncer
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -14,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"upcall/internal/testing/proc"
+	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 )
 
@@ -111,23 +112,7 @@ func Run(t testing.TB, u *url.URL, configure func(address *net.TCPAddr, users st
 	if os.Getuid() == 0 {
 		args = append(args, "-u", "nobody")
 	}
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // where Debian has it, outside many a PATH
-	}
-	cmd := exec.Command(program, args...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-		if t.Failed() {
-			t.Logf("pgbouncer:\n%s", &log)
-		}
-	})
+	proc.Program(t, exec.Command(toolchain.Path("pgbouncer"), args...), os.Kill)
 	through := *u
 	through.Host = address.String()
 	poolers.Store(through.Host, u.Host)

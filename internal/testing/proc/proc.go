@@ -1,9 +1,10 @@
-// Package proc runs parts of a test in child processes, which can be killed. A child runs the
-// test binary, whose TestMain knows the children by name.
+// Package proc runs parts of a test in child processes, which can be killed, and other programs beside
+// it. A child runs the test binary, whose TestMain knows the children by name.
 package proc
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -96,6 +97,24 @@ func Start(t testing.TB, name string, args ...string) *Child {
 	c := &Child{cmd, bufio.NewScanner(out)}
 	t.Cleanup(c.end)
 	return c
+}
+
+// Program starts a program that runs until the test's end, and then gets a signal. What it printed is shown
+// if the test fails.
+func Program(t testing.TB, cmd *exec.Cmd, end os.Signal) {
+	t.Helper()
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(end)
+		_ = cmd.Wait() // it was ended
+		if t.Failed() {
+			t.Logf("%s:\n%s", cmd.Path, &output)
+		}
+	})
 }
 
 // Line returns the next line of the child's standard output, and whether there is one.

@@ -2,7 +2,6 @@
 package proxytest
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"upcall/internal/testing/proc"
+	"upcall/internal/testing/servetest"
 	"upcall/internal/testing/toolchain"
 	"upcall/internal/testing/wait"
 )
@@ -53,7 +54,7 @@ func Start(t testing.TB, name string, to Upstreams) Front {
 	toolchain.Need(t, name)
 	dir, text := t.TempDir(), Sample(t, name)
 	config := filepath.Join(dir, "config")
-	front := Front{free(t), free(t), free(t)}
+	front := Front{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t)}
 	var cmd *exec.Cmd
 	if name == "nginx" {
 		text = nginx(t, dir, text, front)
@@ -73,18 +74,7 @@ func Start(t testing.TB, name string, to Upstreams) Front {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait() // it was interrupted
-		if t.Failed() {
-			t.Logf("%s:\n%s\n%s", name, text, &log)
-		}
-	})
+	proc.Program(t, cmd, os.Interrupt)
 	for _, address := range []string{front.Callbacks, front.API, front.Uploads} {
 		wait.Until(t, name+" listens", func() bool {
 			conn, err := net.Dial("tcp", address)
@@ -108,17 +98,6 @@ func WaitFor(t testing.TB, url string) {
 		response.Body.Close()
 		return response.StatusCode == http.StatusOK
 	})
-}
-
-// free returns an address on which nothing listens.
-func free(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 var (
@@ -155,7 +134,8 @@ func NginxMain(dir, text string) string {
 
 // caddy has the sample listen without TLS.
 func caddy(text string, front Front) string {
-	text = strings.NewReplacer("default_sni hooks.example.com", "admin off\n\tauto_https off", "\nhooks.example.com {", "\nhttp://"+front.Callbacks+" {",
-		"\napi.example.com {", "\nhttp://"+front.API+" {", "\nuploads.example.com {", "\nhttp://"+front.Uploads+" {").Replace(text)
+	text = strings.NewReplacer("default_sni hooks.example.com", "admin off\n\tauto_https off",
+		"\nhooks.example.com {", "\nhttp://"+front.Callbacks+" {", "\napi.example.com {", "\nhttp://"+front.API+" {",
+		"\nuploads.example.com {", "\nhttp://"+front.Uploads+" {").Replace(text)
 	return text
 }

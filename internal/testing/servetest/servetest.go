@@ -92,6 +92,14 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
+// FreeAddress returns an address of the loopback that nothing listens on, for a server that is started later.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l := Listen(t)
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // Get returns the status and the body of the answer.
 func Get(t testing.TB, url string) (status int, body string) {
 	t.Helper()

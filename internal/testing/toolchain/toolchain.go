@@ -119,3 +119,11 @@ func NotRun(t testing.TB, why any) {
 		t.Skip(why)
 	}
 }
+
+// Path returns where a program is, also where Debian has programs of servers, outside many a PATH.
+func Path(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	return "/usr/sbin/" + name
+}
