@@ -78,13 +78,27 @@ func Direct(t testing.TB, pool *pgxpool.Pool, open Opener) *pgxpool.Pool {
 	return openAt(t, pgbouncer.Direct(patient(t, pool.Config().ConnString())), open)
 }
 
+// closeLimit is generous: connections are closed one after the other.
+const closeLimit = time.Minute
+
+// closePool closes a pool. A test that failed before it released a connection would otherwise never end.
+func closePool(t testing.TB, pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() { pool.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(closeLimit):
+		t.Errorf("%d connections of a pool were not released", pool.Stat().AcquiredConns())
+	}
+}
+
 func openAt(t testing.TB, databaseURL string, open Opener) *pgxpool.Pool {
 	t.Helper()
 	pool, err := open(context.Background(), databaseURL)
 	if err != nil {
 		t.Fatalf("open test database: %v", err)
 	}
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { closePool(t, pool) })
 	return pool
 }
 

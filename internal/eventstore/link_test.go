@@ -73,6 +73,7 @@ func TestLink(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer conn.Release()
 				own := conn.Conn().PgConn().PID()
 				if err := tt.fail(t.Context(), conn); err == nil {
 					t.Fatal("it did not fail")
@@ -102,10 +103,11 @@ func terminate(ctx context.Context, conn *pgxpool.Conn) error {
 	return err
 }
 
-// cut is what the network does.
+// cut is what the network does. If only reading were shut down, an answer that is quicker than the call that waits for it
+// would still arrive.
 func cut(ctx context.Context, conn *pgxpool.Conn) error {
 	socket := conn.Conn().PgConn().Conn().(*watched).Conn.(*net.TCPConn)
-	if err := socket.CloseRead(); err != nil {
+	if err := socket.CloseWrite(); err != nil {
 		return err
 	}
 	_, err := conn.Exec(ctx, "SELECT 1")
