@@ -41,6 +41,7 @@ import (
 // fail.
 type site struct {
 	url, apiKey string
+	largeKey    string // an API key whose policy allows files that go in parts, too
 	database    string
 	oss         *ossfake.Gate                // in front of the emulator
 	issuer      atomic.Pointer[ossfake.Pass] // in front of the issuer; nil lets everything through
@@ -99,7 +100,7 @@ func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 			proxy.ServeHTTP(w, r)
 		}
 	}))
-	s.apiKey = addKey(t, database, "people")
+	s.apiKey, s.largeKey = addKey(t, database, "web", "people"), addKey(t, database, "large", "large")
 	at := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
 policies:
   people:
@@ -108,6 +109,16 @@ policies:
     key_templates: ["inbox/${date}/${uuid}-${filename}"]
     content_types: [image/*, text/plain]
     max_size: 1MiB
+    max_expiry: 1h
+    callback_urls: ["`+hook+`/oss/callback"]
+    required_vars: [uid]
+    allowed_vars: [album]
+  large:
+    buckets: [demo]
+    key_prefixes: ["inbox/"]
+    key_templates: ["inbox/${date}/${uuid}-${filename}"]
+    content_types: [text/plain]
+    max_size: 1GiB
     max_expiry: 1h
     callback_urls: ["`+hook+`/oss/callback"]
     required_vars: [uid]
@@ -121,19 +132,19 @@ policies:
 	return s
 }
 
-// addKey adds an API key with a policy to a database, and returns its text.
-func addKey(t *testing.T, database, policy string) string {
+// addKey adds an API key of that name with a policy to a database, and returns its text.
+func addKey(t *testing.T, database, name, policy string) string {
 	t.Helper()
 	pool, err := eventstore.Open(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	text, hash, err := apikey.New("web")
+	text, hash, err := apikey.New(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: policy, CreatedAt: time.Now()}
+	key := eventstore.APIKey{ID: name, Hash: hash[:], Policy: policy, CreatedAt: time.Now()}
 	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}

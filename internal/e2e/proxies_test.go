@@ -78,7 +78,7 @@ policies:
 					t.Errorf("the proxy shows %s: %.100s", path, body)
 				}
 			}
-			issueOver(t, front.Uploads, addKey(t, database, "people"))
+			issueOver(t, front.Uploads, addKey(t, database, "web", "people"))
 		})
 	}
 }

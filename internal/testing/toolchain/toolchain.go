@@ -55,7 +55,7 @@ func Tools() []Tool {
 		{"python", "Python programs (internal/snippet)", "python3-requests", "/usr/bin/python3 -I -c 'import requests'"},
 		{"java", "Java and Android programs (internal/snippet)", "default-jdk-headless", "command -v javac && command -v java"},
 		{"node", "Node.js programs (internal/snippet, internal/hooks, internal/e2e, internal/export)", "nodejs", "command -v node"},
-		{"npm", "libraries from npm that read deliveries and exports (internal/hooks, internal/export)", "npm", "command -v npm"},
+		{"npm", "libraries from npm that upload, and that read deliveries and exports (internal/e2e, internal/hooks, internal/export)", "npm", "command -v npm"},
 		{"php", "PHP programs (internal/snippet)", "php-cli php-curl", `php -r 'exit(extension_loaded("curl") ? 0 : 1);'`},
 		{"cpp", "C++ programs (internal/snippet)", "g++ libcurl4-openssl-dev",
 			"echo '#include <curl/curl.h>' | g++ -x c++ -fsyntax-only -"},
