@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"net/url"
 	"os"
 	"testing"
 
@@ -23,6 +24,20 @@ func NewServer(t testing.TB) *Server {
 	if err := migrations.Up(t.Context(), s.URL()); err != nil {
 		t.Fatalf("migrate the test's own PostgreSQL: %v", err)
 	}
+	return s
+}
+
+// NewServerAt starts one without any database but its own, at the port of one that is gone.
+func NewServerAt(t testing.TB, port int) *Server {
+	t.Helper()
+	s := &Server{dir: Dir(t)}
+	s.start(t, port)
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/postgres"
+	Execute(t, u.String(), "DROP DATABASE upcall")
 	return s
 }
 
