@@ -49,6 +49,26 @@ type service struct {
 	Healthcheck any                          `yaml:"healthcheck"`
 }
 
+// TestPortsHold: a port that one command alone has makes the next one stop the receiver and the emulator, and start them with
+// other ports. If those are taken, they stay down.
+func TestPortsHold(t *testing.T) {
+	t.Parallel()
+	alone := regexp.MustCompile(`_(?:PORT|URL)=\S+ docker compose`)
+	texts := pages(t)
+	for _, name := range []string{"../docker-compose.yml", "../compose.include.yaml"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(text)
+	}
+	for path, text := range texts {
+		if found := alone.FindString(text); found != "" {
+			t.Errorf("%s has %s: say that it belongs in .env", path, found)
+		}
+	}
+}
+
 // TestComposeFiles holds that the compose files name only services, secrets, files and ports that there are. Where there is
 // Docker, Compose itself reads them too.
 func TestComposeFiles(t *testing.T) {
