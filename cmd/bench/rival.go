@@ -158,7 +158,12 @@ func (cmd *rivalCommand) start(ctx context.Context, l, ceiling *lab, how load) (
 	})
 	add(contender{name: tunedName}, func() (*side, error) { return l.newTunedSide(ctx, database("sample"), how, profile("sample")) })
 	add(contender{name: upcallName}, func() (*side, error) {
-		return l.newRollupSide(ctx, database("upcall"), how, profile("upcall"), func(own *lab) error { return withoutRollups(ctx, own) })
+		return l.newRollupSide(ctx, database("upcall"), how, profile("upcall"), func(own *lab) error {
+			return withoutRollups(ctx, own.quiet())
+		})
+	})
+	add(contender{name: "with a log line a callback"}, func() (*side, error) {
+		return l.newRollupSide(ctx, database("logging"), how, profile("logging"), func(own *lab) error { return withoutRollups(ctx, own) })
 	})
 	if ceiling != l {
 		add(contender{name: upcallName + " " + cmd.Before}, func() (*side, error) {
@@ -170,7 +175,12 @@ func (cmd *rivalCommand) start(ctx context.Context, l, ceiling *lab, how load) (
 		})
 	}
 	with := contender{name: fmt.Sprintf("with roll-ups and %d endpoints", cmd.Endpoints), also: rollupTables}
-	add(with, func() (*side, error) { return l.newRollupSide(ctx, database("readers"), how, profile("readers"), nil) })
+	add(with, func() (*side, error) {
+		return l.newRollupSide(ctx, database("readers"), how, profile("readers"), func(own *lab) error {
+			own.quiet()
+			return nil
+		})
+	})
 	if err != nil {
 		return all, stop, err
 	}
@@ -182,6 +192,12 @@ func (cmd *rivalCommand) start(ctx context.Context, l, ceiling *lab, how load) (
 // again is a lab of the same database, without a connection to it.
 func (l *lab) again() *lab {
 	return &lab{postgres: l.postgres, keys: l.keys, program: l.program, databaseURL: l.databaseURL}
+}
+
+// quiet lets the lab's receivers log no callback that they accept, as the sample does not.
+func (l *lab) quiet() *lab {
+	l.args = append(l.args, "--log-level=warn")
+	return l
 }
 
 // newTunedSide starts the sample with a database of its own.

@@ -34,6 +34,7 @@ type serveCommand struct {
 	KeyURL  string `name:"key-url" required:""`
 	Profile string // file for a CPU profile; "" takes none
 
+	LogLevel    string `name:"log-level" default:"info"`
 	TokensOff   bool
 	StreamURL   string `name:"stream-url"`
 	StreamFront bool
@@ -78,9 +79,13 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio) er
 	if v.name == tunedName {
 		return serveTuned(ctx, env[databaseURLVariable], cmd.KeyURL, public)
 	}
+	level, err := cli.ParseLevel("log-level", cmd.LogLevel)
+	if err != nil {
+		return cli.Usage(err)
+	}
 	cfg := receiver.Config{
 		DatabaseURL: env[databaseURLVariable], TrustKeyURLs: []string{cmd.KeyURL},
-		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Admission: admission.Config{Tokens: keys}, Logger: slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})),
 		Hooks: receiver.HooksConfig{Rules: loopback},
 	}
 	if cmd.StreamURL != "" {
