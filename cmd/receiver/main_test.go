@@ -133,6 +133,8 @@ func TestMistakes(t *testing.T) {
 			"UPCALL_DATABASE_URL": "postgres://x", "UPCALL_MAX_REFUSALS": "-1", "UPCALL_SPOOL_MAX_BYTES": "0", "UPCALL_SPOOL_MIN_FREE_BYTES": "-1"},
 			[]string{"UPCALL_MAX_EVENTS_PER_UPLOAD: -5 is less than 0; give 0", "UPCALL_MAX_REFUSALS",
 				"UPCALL_SPOOL_MAX_BYTES: 0 is less than 1048576", "UPCALL_SPOOL_MIN_FREE_BYTES"}},
+		"a directory of captures that is none": {[]string{"serve", "--token", "off", "--capture-refused", "/dev/null"},
+			clitest.Env{"UPCALL_DATABASE_URL": "postgres://x"}, []string{"UPCALL_CAPTURE_REFUSED: make directory of captures: mkdir /dev/null"}},
 		"a number below what it can be, elsewhere": {[]string{"maintain"}, clitest.Env{"UPCALL_DATABASE_URL": "postgres://x",
 			"UPCALL_MAX_REFUSALS": "-1"}, []string{"UPCALL_MAX_REFUSALS: -1 is less than 0; give 0 to keep none"}},
 		"notifications": {[]string{"serve", "--token", "off", "--notify-path", "/oss/callback", "--notify-topics", "oss-events,1/a,1/a"},

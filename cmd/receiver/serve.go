@@ -30,7 +30,8 @@ type serveCommand struct {
 	TrustKeyURLs   []string `name:"trust-key-urls" setting:"UPCALL_TRUST_KEY_URLS" placeholder:"URL" help:"${trust_key_urls}"`
 	TrustedProxies []string `setting:"UPCALL_TRUSTED_PROXIES" placeholder:"NETWORK" help:"${trusted_proxies}"`
 	admissionFlags
-	MaxEvents int `name:"max-events-per-upload" setting:"UPCALL_MAX_EVENTS_PER_UPLOAD" default:"100" placeholder:"N" help:"${max_events}"`
+	CaptureRefused string `setting:"UPCALL_CAPTURE_REFUSED" placeholder:"DIR" help:"${capture_refused}"`
+	MaxEvents      int    `name:"max-events-per-upload" setting:"UPCALL_MAX_EVENTS_PER_UPLOAD" default:"100" placeholder:"N" help:"${max_events}"`
 	retentionFlags
 	spoolDir
 	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`
@@ -179,6 +180,7 @@ func zeroIsNone[T int | int64](n T) T {
 func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 	cfg := receiver.Config{
 		TrustKeyURLs: trimmed(cmd.TrustKeyURLs),
+		CaptureDir:   cmd.CaptureRefused,
 		SpoolDir:     cmd.SpoolDir, SpoolMaxBytes: cmd.SpoolMaxBytes, SpoolMinFreeBytes: zeroIsNone(cmd.SpoolMinFreeBytes),
 		MaxEvents: zeroIsNone(cmd.MaxEvents), MaxRefusals: zeroIsNone(cmd.MaxRefusals), NotifyGrace: cmd.NotifyGrace,
 	}

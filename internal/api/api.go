@@ -50,6 +50,8 @@ type Config struct {
 	Ready func(context.Context) (note string, err error)
 	// Fallback is where callbacks wait. Default none.
 	Fallback Fallback
+	// Captures are the refused callbacks that are kept as they came. Default none.
+	Captures Captures
 	// Behind are functions that return a line for each thing that has work to do. Default none.
 	Behind []func(context.Context) ([]string, error)
 	// Ping is how often a stream sends a comment. Default 15 s.
@@ -138,6 +140,8 @@ func (s *Server) routes() []route {
 		{"GET /v1/health", Viewer, s.getHealth},
 		{"GET /v1/consumers", Viewer, s.getConsumers},
 		{"GET /v1/refusals", Viewer, s.getRefusals},
+		{"GET /v1/refusals/captured", Viewer, s.getCaptured},
+		{"GET /v1/refusals/captured/{name}", Viewer, s.getCapture},
 		{"GET /v1/reconcile/runs", Viewer, s.getRuns},
 		{"GET /v1/loss", Viewer, s.getLoss},
 		{"GET /v1/spool", Viewer, s.getSpool},

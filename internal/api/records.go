@@ -118,7 +118,7 @@ func (s *Server) getRefusals(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"reasons": reasons, "refusals": refusals})
+	return writeJSON(w, http.StatusOK, map[string]any{"reasons": reasons, "refusals": s.withCaptures(refusals)})
 }
 
 // getRuns lists the latest comparisons of buckets with the log.

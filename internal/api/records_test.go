@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/uuid"
 
 	"upcall/internal/callbackspec"
+	"upcall/internal/capture"
+	"upcall/internal/doctor"
 	"upcall/internal/event"
 	"upcall/internal/spool"
 )
@@ -61,6 +64,67 @@ func TestRecords(t *testing.T) {
 	}
 	if got := w.call(t, http.MethodGet, "/v1/spool", w.viewer, ""); got.status != http.StatusNotFound {
 		t.Errorf("without a spool: %d %s", got.status, got.text)
+	}
+}
+
+// TestCaptures lists captured refusals and tells of one, to a viewer, and of none if captures are off or the
+// name is another.
+func TestCaptures(t *testing.T) {
+	t.Parallel()
+	dir, at := t.TempDir(), time.Now().Truncate(time.Microsecond)
+	logger := slog.New(slog.DiscardHandler)
+	captures, err := capture.Open(capture.Config{Dir: dir, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	captures.Put(&capture.Request{Reason: "signature_missing", At: at, Method: "POST", Target: "/oss/callback", Host: "h",
+		Header: http.Header{"Cookie": {"session=hunter2hunter2"}}, Body: []byte("a=b")})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	captures.Run(ended)
+	examiner, err := capture.NewExaminer(captures, doctor.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { examiner.Run(running); close(done) }()
+	t.Cleanup(func() { stop(); <-done; captures.Close() })
+	w := newWorld(t, func(cfg *Config) { cfg.Captures = examiner })
+	if _, err := w.pool.Exec(t.Context(), `INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr) VALUES
+		(gen_random_uuid(), 'signature_missing', $1, '192.0.2.1'), (gen_random_uuid(), 'signature_missing', $1 + interval '1 s', '192.0.2.1')`,
+		at); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	name := files[0].Name()
+	for path, want := range map[string]string{
+		"/v1/refusals?reason=signature_missing": `"captured":"` + name + `"`,
+		"/v1/refusals/captured":                 `"name":"` + name + `"`,
+		"/v1/refusals/captured?reason=other":    `"captured":[]`,
+		"/v1/refusals/captured/" + name:         `"verdict":"refused","accepted":false,"summary":"no signature: the Authorization header is absent`,
+	} {
+		if got := w.call(t, http.MethodGet, path, w.viewer, ""); got.status != http.StatusOK || !strings.Contains(got.text, want) ||
+			strings.Contains(got.text, "hunter2") {
+			t.Errorf("%s: %d %s, want %s", path, got.status, got.text, want)
+		}
+	}
+	off := newWorld(t, nil)
+	for server, paths := range map[*world][]string{
+		w:   {"/v1/refusals/captured/" + strings.Replace(name, "-", "-x", 1), "/v1/refusals/captured/..%2Fnotes.txt"},
+		off: {"/v1/refusals/captured", "/v1/refusals/captured/" + name},
+	} {
+		for _, path := range paths {
+			if got := server.call(t, http.MethodGet, path, server.viewer, ""); got.status != http.StatusNotFound {
+				t.Errorf("%s: %d %s", path, got.status, got.text)
+			}
+			if got := server.call(t, http.MethodGet, path, "", ""); got.status != http.StatusUnauthorized {
+				t.Errorf("%s without a key: %d", path, got.status)
+			}
+		}
 	}
 }
 

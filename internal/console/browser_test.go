@@ -78,7 +78,7 @@ func TestAccessible(t *testing.T) {
 	watch(t, ctx, w)
 	pages := map[string]string{"login": "login", "404": "nothing", "missing": "uploads/" + uuid.NewString()}
 	for path := range w.paths() {
-		pages[strings.NewReplacer("/", "-", "?", "-", "=", "-", "%", "-", w.upload.String(), "one", w.hook.ID.String(), "one").Replace("page-"+path)] = path
+		pages[strings.NewReplacer("/", "-", "?", "-", "=", "-", "%", "-", w.upload.String(), "one", w.hook.ID.String(), "one", w.captured, "one").Replace("page-"+path)] = path
 	}
 	for name, path := range pages {
 		for _, screen := range []struct {

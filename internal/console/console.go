@@ -88,6 +88,7 @@ func (c *Console) routes() map[string]view {
 		"GET /console/hooks/{id}":        c.hook,
 		"POST /console/hooks/{id}/{act}": c.actOnHook,
 		"GET /console/refusals":          c.refusals,
+		"GET /console/refusals/{name}":   c.capture,
 		"GET /console/loss":              c.loss,
 		"GET /console/spool":             c.spool,
 		"POST /console/spool/{act}":      c.actOnSpool,

@@ -50,6 +50,8 @@ func (w *world) paths() map[string]string {
 		"hooks":                         "98\u202f%",
 		"hooks/" + w.hook.ID.String():   "the application answered 500",
 		"refusals?reason=bad_signature": "192.0.2.1",
+		"refusals":                      "a proxy stripped the beginning of the path",
+		"refusals/" + w.captured:        "/api/AliYunOssCallback",
 		"loss":                          "1\u202f234\u202f567",
 		"spool":                         "database cannot hold this row",
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,10 +20,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"upcall/internal/admission"
 	"upcall/internal/api"
 	"upcall/internal/apikey"
 	"upcall/internal/callbackspec"
+	"upcall/internal/capture"
 	"upcall/internal/dbtest"
+	"upcall/internal/doctor"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
 	"upcall/internal/feed"
@@ -29,6 +34,7 @@ import (
 	"upcall/internal/spool"
 	"upcall/internal/story"
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/wait"
 	"upcall/internal/vitals"
 	"upcall/internal/webhook"
 )
@@ -40,6 +46,8 @@ type world struct {
 	endpoints        *hooks.Endpoints
 	spool            *spool.Spool
 	console          *Console
+	captures         *capture.Dir
+	captured         string // the name of one that a proxy changed
 	logs             *logtest.Buffer
 	viewer, operator string // keys
 	upload           uuid.UUID
@@ -84,8 +92,9 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { w.spool.Close() })
 	signs := signs(t)
+	examiner := w.capture(t, logger)
 	server, err := api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(w.pool), Endpoints: w.endpoints, Stories: stories,
-		Fallback: api.OfSpool(w.spool), Vitals: signs, Logger: logger,
+		Fallback: api.OfSpool(w.spool), Vitals: signs, Logger: logger, Captures: examiner,
 		Ready: func(context.Context) (string, error) { return "partitions: 3 months ahead", nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +111,55 @@ func newWorld(t *testing.T) *world {
 	w.url = listener.URL
 	w.fill(t)
 	return w
+}
+
+// capture captures refused callbacks, and has them examined.
+func (w *world) capture(t *testing.T, logger *slog.Logger) *capture.Examiner {
+	t.Helper()
+	var err error
+	if w.captures, err = capture.Open(capture.Config{Dir: t.TempDir(), Logger: logger}); err != nil {
+		t.Fatal(err)
+	}
+	examiner, err := capture.NewExaminer(w.captures, doctor.Config{Admission: admission.Config{CallbackPaths: []string{"/oss/callback"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now()
+	for _, one := range []struct {
+		reason admission.Reason
+		file   string
+	}{{"digest_mismatch", "stripped"}, {"digest_mismatch", "decoded"}, {"token_missing", "genuine"}} {
+		file, err := os.ReadFile("../../cmd/receiver/testdata/doctor/" + one.file + ".http")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := doctor.Parse(file, doctor.Raw, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := make(http.Header)
+		for _, h := range r.Headers {
+			header.Set(h.Name, h.Value)
+		}
+		header.Set("User-Agent", "<script>alert(1)</script>")
+		at = at.Add(-time.Minute)
+		w.captures.Put(&capture.Request{Reason: one.reason, At: at, Method: r.Method, Target: r.Target, Host: r.Get("Host"), Header: header, Body: r.Body})
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	written, examined := make(chan struct{}), make(chan struct{})
+	go func() { w.captures.Run(ctx); close(written) }()
+	go func() { examiner.Run(ctx); close(examined) }()
+	t.Cleanup(func() { stop(); <-written; <-examined; w.captures.Close() })
+	wait.Until(t, "the captures are written and examined", func() bool {
+		list, err := examiner.List(t.Context(), "", 10)
+		return err == nil && len(list) == 3 && !slices.ContainsFunc(list, func(s capture.Summary) bool { return s.Verdict == nil })
+	})
+	list, err := examiner.List(t.Context(), "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.captured = list[0].Name
+	return examiner
 }
 
 // signs returns metrics with an hour behind them.

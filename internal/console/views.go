@@ -90,9 +90,38 @@ func (c *Console) refusals(w http.ResponseWriter, v *visit) {
 	if reason != "" {
 		query.Set("reason", reason)
 	}
-	if answer := v.get(w, "/v1/refusals", query); answer != nil {
-		answer["reason"] = reason
-		v.show(w, http.StatusOK, "refusals", "Refusals", answer)
+	answer := v.get(w, "/v1/refusals", query)
+	if answer == nil {
+		return
+	}
+	query.Set("limit", "50")
+	status, captured := v.call(http.MethodGet, "/v1/refusals/captured", query, nil)
+	switch status {
+	case http.StatusOK:
+		answer["captured"], answer["verdicts"] = captured["captured"], verdicts(captured)
+	case http.StatusNotFound: // captures are off
+		answer["captured"], answer["verdicts"] = nil, object{}
+	default:
+		v.problem(w, status, captured)
+		return
+	}
+	answer["reason"] = reason
+	v.show(w, http.StatusOK, "refusals", "Refusals", answer)
+}
+
+// verdicts returns the captures of a list by their names.
+func verdicts(list object) object {
+	byName := make(object)
+	for _, one := range list["captured"].([]any) {
+		byName[one.(object)["name"].(string)] = one
+	}
+	return byName
+}
+
+// capture shows what the doctor says about a captured callback.
+func (c *Console) capture(w http.ResponseWriter, v *visit) {
+	if answer := v.get(w, "/v1/refusals/captured/"+url.PathEscape(v.PathValue("name")), nil); answer != nil {
+		v.show(w, http.StatusOK, "capture", "Captured callback", answer)
 	}
 }
 

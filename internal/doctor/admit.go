@@ -116,6 +116,9 @@ func (e *examination) time() (at time.Time, dated bool) {
 	if !e.cfg.At.IsZero() {
 		return e.cfg.At, false
 	}
+	if !e.capture.At.IsZero() {
+		return e.capture.At, false
+	}
 	if date, err := http.ParseTime(e.capture.Get("Date")); err == nil {
 		return date, true
 	}

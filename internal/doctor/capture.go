@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"upcall/internal/admission"
 )
@@ -44,8 +45,9 @@ type Capture struct {
 	Target  string // from the request line
 	Headers []Header
 	Body    []byte
-	NoBody  bool     // the recording does not show the body
-	Notes   []string // what to know about this recording: what it lost, what was ignored
+	NoBody  bool      // the recording does not show the body
+	At      time.Time // when it came; zero if that is not known
+	Notes   []string  // what to know about this recording: what it lost, what was ignored
 }
 
 // Get returns the first header of that name, as net/http does, or "".

@@ -35,8 +35,8 @@ type Config struct {
 	// CallbackURL is the whole callback URL that was given to OSS, with its query; the
 	// search tries its path and query. Default unknown.
 	CallbackURL string
-	// At is the time for which tokens are checked. Default the capture's Date header, or
-	// else now.
+	// At is the time for which tokens are checked. Default when the capture came, its Date
+	// header, or else now.
 	At time.Time
 	// Now is the clock. Default time.Now.
 	Now func() time.Time

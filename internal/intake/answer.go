@@ -62,14 +62,20 @@ func (s *Server) refuse(c *gin.Context, r *admission.Refusal) {
 	switch r.Code {
 	case admission.TooLarge:
 		c.Header("Connection", "close") // the rest of the message is not read
-		seen.request.Body = nil         // and its beginning is of no use
+		// Its beginning is of no use, but for a capture.
+		seen.beginning, seen.request.Body = seen.request.Body, nil
 	case admission.MethodNotAllowed:
 		c.Header("Allow", http.MethodPost)
 	case admission.Unavailable:
 		c.Header("Retry-After", "1")
 	}
+	captured := s.cfg.Captures != nil && isCaptured(r, c.Request)
+	if captured && seen.request.Body == nil {
+		// Otherwise net/http would read the rest of the body and drop it before it answers.
+		_ = http.NewResponseController(c.Writer).EnableFullDuplex() // HTTP/2 needs no such thing
+	}
 	answer(c, r.Code.Status(), r.Body())
-	s.noteRefusal(seen)
+	s.noteRefusal(seen, captured)
 }
 
 // jsonType is shared by all answers, and never changed.

@@ -32,6 +32,9 @@ import (
 // seconds; the rest is for the network.
 const Deadline = 4 * time.Second
 
+// DefaultPath is where callbacks come if no path is configured.
+const DefaultPath = "/oss/callback"
+
 // A Recorder keeps callbacks. It is an interface so that a benchmark can measure this
 // package without a database.
 type Recorder interface {
@@ -54,7 +57,7 @@ type Replier interface {
 
 // Config is what a Server needs.
 type Config struct {
-	// Admission says what is acceptable. Its CallbackPaths default to /oss/callback.
+	// Admission says what is acceptable. Its CallbackPaths default to DefaultPath.
 	Admission admission.Config
 	// Verifier checks OSS signatures. Required.
 	Verifier *verify.Verifier
@@ -68,6 +71,8 @@ type Config struct {
 	ReplyReplaces bool
 	// Refusals keeps some of the refused callbacks. Default none.
 	Refusals RefusalStore
+	// Captures keeps the last of them as they came. Default none.
+	Captures Captures
 	// Metrics counts. Required.
 	Metrics *Metrics
 	// Logger gets one event for each request. Required.
@@ -98,7 +103,7 @@ func (s *Server) Add(routes Routes) { s.others = append(s.others, routes) }
 // New returns a Server. Its error joins all mistakes in the configuration.
 func New(cfg Config) (*Server, error) {
 	if len(cfg.Admission.CallbackPaths) == 0 {
-		cfg.Admission.CallbackPaths = []string{"/oss/callback"}
+		cfg.Admission.CallbackPaths = []string{DefaultPath}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -118,6 +123,9 @@ func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
 	for _, routes := range s.others {
 		routes.Register(engine.Group("", markHandled))
+	}
+	if s.cfg.Captures != nil {
+		engine.Use(s.capture) // around what observes, because it comes after the answer
 	}
 	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	for _, path := range s.cfg.Admission.CallbackPaths {
@@ -185,8 +193,8 @@ func readBody(r *http.Request) ([]byte, error) {
 		return io.ReadAll(io.LimitReader(r.Body, admission.MaxBody+1))
 	}
 	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, body)
-	return body, err
+	n, err := io.ReadFull(r.Body, body)
+	return body[:n], err
 }
 
 // take is the path of one callback. It notes in seen what it learns, even if it refuses.

@@ -28,6 +28,9 @@ type logEvent struct {
 	reply    string            // what became of the call of the reply hook; "" if there was none
 	request  admission.Request // without a body if that was not read
 	event    *event.Event      // what is known of it; nil if the body was not read
+	// captureAt is when it was refused, if it is to be captured.
+	captureAt time.Time
+	beginning []byte // of a body that is too large
 }
 
 // requestID returns the ID in the body, or else the one in the header.

@@ -14,6 +14,7 @@ import (
 
 	"upcall/internal/admission"
 	"upcall/internal/callbackspec"
+	"upcall/internal/capture"
 	"upcall/internal/event"
 	"upcall/internal/verify"
 )
@@ -82,12 +83,22 @@ func isKept(r *admission.Refusal) bool {
 }
 
 // noteRefusal queues a refusal to be kept, unless there are too many. It does not block.
-func (s *Server) noteRefusal(seen *logEvent) {
-	if s.refusals.cfg.Refusals == nil || !isKept(seen.refusal) {
+func (s *Server) noteRefusal(seen *logEvent, captured bool) {
+	kept := s.refusals.cfg.Refusals != nil && isKept(seen.refusal)
+	if !kept && !captured {
 		return
 	}
 	now := s.cfg.Now()
-	if !s.allowRefusal(seen.refusal.Reason, now) {
+	allowed := s.refusals.allow(seen.refusal.Reason, now)
+	if captured && allowed {
+		seen.captureAt = now
+	} else if captured {
+		s.cfg.Captures.Drop(capture.DroppedByRate)
+	}
+	if kept && !allowed {
+		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
+	}
+	if !kept || !allowed {
 		return
 	}
 	f := &refused{reason: seen.refusal.Reason, at: now, request: seen.request, signed: s.policy.Signed(&seen.request)}

@@ -222,7 +222,7 @@ func TestRefusalQueue(t *testing.T) {
 	for i := range refusalQueue {
 		s.refusals.queue <- &refused{reason: admission.Reason(fmt.Sprint(i))}
 	}
-	s.noteRefusal(&logEvent{refusal: &admission.Refusal{Code: admission.BadToken, Reason: admission.ReasonTokenForged}})
+	s.noteRefusal(&logEvent{refusal: &admission.Refusal{Code: admission.BadToken, Reason: admission.ReasonTokenForged}}, false)
 	registry := httpserver.NewRegistry()
 	registry.MustRegister(metrics.Collectors()...)
 	families, err := registry.Gather()

@@ -18,7 +18,7 @@ import (
 
 // newAPI returns the API on the admin listener.
 func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries *hookWorker, rollups *rollup.Worker,
-	folds *fold.Worker, confirming *confirm.Worker, queue fallback, signs *vitals.Sampler,
+	folds *fold.Worker, confirming *confirm.Worker, queue fallback, signs *vitals.Sampler, captures captures,
 	ready func(context.Context) (string, error)) (*api.Server, error) {
 	// What comes first in the path of an upload is looked at first: what leaves it meanwhile is found
 	// further on.
@@ -47,6 +47,10 @@ func (cfg Config) newAPI(log *feed.Log, janitor *eventstore.Janitor, deliveries 
 	case *stream.Group:
 		waiting = api.OfStream(queue)
 	}
-	return api.New(api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,
-		Vitals: signs, Ready: ready, Fallback: waiting, Behind: behind, Logger: cfg.Logger, Now: cfg.Now})
+	config := api.Config{Log: log, Keys: eventstore.NewRoleKeys(janitor.Pool), Endpoints: deliveries.endpoints, Stories: stories,
+		Vitals: signs, Ready: ready, Fallback: waiting, Behind: behind, Logger: cfg.Logger, Now: cfg.Now}
+	if captures.examiner != nil {
+		config.Captures = captures.examiner
+	}
+	return api.New(config)
 }

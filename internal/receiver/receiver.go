@@ -84,6 +84,9 @@ type Config struct {
 	// eventstore.DefaultMaxRefusals; below 0 keeps none.
 	MaxRefusals int
 
+	// CaptureDir is where the last refused callbacks are kept as they came, for the doctor. Default none.
+	CaptureDir string
+
 	// NotifyGrace is how long a notification waits for its callback, up to a day. 0 is not at all.
 	NotifyGrace time.Duration
 
@@ -116,7 +119,7 @@ func (cfg Config) Check() error {
 		spoolErr = fmt.Errorf("spool limit of %d bytes is negative", cfg.SpoolMaxBytes)
 	}
 	return fault.Join(cfg.Admission.Check(), trustErr, spoolErr, cfg.checkStream(), checkRetention(cfg.RetentionDays), cfg.Reply.check(),
-		cfg.notify().Check(), checkGrace(cfg.NotifyGrace), cfg.checkReconcile())
+		cfg.notify().Check(), checkGrace(cfg.NotifyGrace), cfg.checkReconcile(), cfg.checkCaptures())
 }
 
 // gcPercent replaces Go's default of 100, and ballast counts as heap but is never touched, and so
@@ -245,6 +248,15 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		registry.MustRegister(asking.Collectors()...)
 		parts.Reply, parts.ReplyReplaces = asking, cfg.Reply.Replace
 	}
+	captures, err := cfg.openCaptures()
+	if err != nil {
+		return err
+	}
+	defer captures.close()
+	if captures.dir != nil {
+		registry.MustRegister(captures.dir.Collectors()...)
+		parts.Captures = captures.dir
+	}
 	server, err := intake.New(parts)
 	if err != nil {
 		return err
@@ -268,7 +280,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	defer leaving.to(closeComparisons)
 	isReady := func(ctx context.Context) (string, error) { return ready(ctx, failover, janitor, queue, cfg.durable()) }
 	signs := vitals.New(registry)
-	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue, signs, isReady)
+	calls, err := cfg.newAPI(log, janitor, deliveries, rollups, folds, confirming, queue, signs, captures, isReady)
 	if err != nil {
 		return err
 	}
@@ -301,7 +313,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		workers.Go(func() { comparisons.Run(working) })
 	}
 	for _, work := range []func(context.Context){failover.Run, janitor.Run, slots.Run, log.Run, deliveries.run, rollups.Run,
-		folds.Run, signs.Run, func(ctx context.Context) {
+		folds.Run, signs.Run, captures.run, func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, schemaTimeout)
 			defer cancel()
 			_ = failover.Check(ctx) // so that upcall_database_away is true before the first callback
