@@ -20,6 +20,7 @@ dev: ## keep everything up, from PostgreSQL to the console, and print URLs, keys
 test: ## run everything CI runs: formatting, vet, and all tests with the race detector
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	go vet ./...
+	cd deploy/helm && go vet ./... && go test -timeout 15m ./...
 	@UPCALL_TEST_MISSING=$$(go run ./cmd/testdeps names) || exit; export UPCALL_TEST_MISSING; \
 	case " $$UPCALL_TEST_MISSING " in *" race "*) race= ;; *) race="-race " ;; esac; \
 	echo "go test $$race-timeout 25m ./..."; go test $$race-timeout 25m ./...; status=$$?; \

@@ -24,3 +24,10 @@ func TestSampleSettings(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestChart: the Helm chart takes every setting. It sets the first ones itself; credentials are in another place.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	program.CheckChart(t, "issuer", "UPCALL_API_LISTEN", "UPCALL_API_ADMIN_LISTEN", "UPCALL_POLICIES",
+		"UPCALL_CREDENTIALS_FILE", "UPCALL_CREDENTIALS_PROCESS")
+}

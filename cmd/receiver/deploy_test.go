@@ -24,3 +24,10 @@ func TestSampleSettings(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestChart: the Helm chart takes every setting. It sets the first ones itself; credentials and databases are in other places.
+func TestChart(t *testing.T) {
+	t.Parallel()
+	program.CheckChart(t, "receiver", "UPCALL_LISTEN", "UPCALL_ADMIN_LISTEN", "UPCALL_SPOOL_DIR", "UPCALL_HOOKS_FILE",
+		"UPCALL_CREDENTIALS_FILE", "UPCALL_CREDENTIALS_PROCESS", "UPCALL_DATA_DIR", "UPCALL_STREAM_CREDS_FILE")
+}

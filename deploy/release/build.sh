@@ -30,6 +30,11 @@ for platform; do
   fi
   cp README.md CHANGELOG.md SECURITY.md "$out/$name/"
   cp -r deploy/systemd deploy/proxy deploy/ram "$out/$name/"
+  mkdir "$out/$name/helm"
+  cp -r deploy/helm/upcall "$out/$name/helm/"
+  chart=$out/$name/helm/upcall/Chart.yaml
+  sed -i "s/^appVersion: .*/appVersion: \"$version\"/" "$chart"
+  case $version in v[0-9]*.[0-9]*.[0-9]*) sed -i "s/^version: .*/version: ${version#v}/" "$chart" ;; esac
   find "$out/$name" -name '*_test.go' -delete
   find "$out/$name" -type d -exec chmod 755 {} + -o -type f -exec chmod 644 {} +
   chmod 755 "$out/$name/issuer" "$out/$name/receiver" "$out/$name/ossemu"

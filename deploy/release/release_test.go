@@ -22,7 +22,7 @@ func environ() []string {
 func TestReproducible(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "gnutar")
-	first, second := build(t, "../.."), build(t, moved(t))
+	first, second := build(t, "../..", t.TempDir()), build(t, moved(t), t.TempDir())
 	if !bytes.Equal(first, second) {
 		t.Error("two directories make different archives")
 	}
@@ -32,10 +32,15 @@ func TestReproducible(t *testing.T) {
 	if out, err := unpack.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, path := range []string{"README.md", "systemd/upcall-receiver.service", "proxy/Caddyfile", "ram/issuer.json"} {
+	for _, path := range []string{"README.md", "systemd/upcall-receiver.service", "proxy/Caddyfile", "ram/issuer.json",
+		"helm/upcall/templates/receiver.yaml"} {
 		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
 			t.Error(err)
 		}
+	}
+	chart, err := os.ReadFile(filepath.Join(dir, "helm/upcall/Chart.yaml"))
+	if err != nil || !strings.Contains(string(chart), "\nversion: 1.2.3\nappVersion: \"v1.2.3\"\n") {
+		t.Errorf("%v: %s", err, chart)
 	}
 	for _, name := range []string{"issuer", "receiver", "ossemu"} {
 		want := name + " v1.2.3 (commit abababababab of 2026-01-02T03:04:05Z, go"
@@ -71,10 +76,9 @@ func moved(t *testing.T) string {
 	return dir
 }
 
-// build returns the archive for this kind of machine, whose checksum is in SHA256SUMS.
-func build(t *testing.T, sources string) []byte {
+// build makes the archive for this kind of machine in the directory out, and returns it. Its checksum is in SHA256SUMS.
+func build(t *testing.T, sources, out string) []byte {
 	t.Helper()
-	out := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(sources, "deploy/release/build.sh"), "v1.2.3", out, "linux/amd64")
 	cmd.Env = environ()
 	if text, err := cmd.CombinedOutput(); err != nil {
