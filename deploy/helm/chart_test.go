@@ -53,6 +53,7 @@ receiver:
   settings:
     UPCALL_BUCKETS: my-bucket
     UPCALL_LOG_LEVEL: debug
+    UPCALL_CAPTURE_REFUSED: /var/lib/upcall/refused
     UPCALL_RETENTION: 400d
     UPCALL_RETENTION_EXPORT: oss://my-warehouse/history
     UPCALL_REPLY_URL: http://app.default/reply

@@ -32,6 +32,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{"{receiver: {settings: {UPCALL_ADMIN_LISTEN: \":80\"}}}", "'UPCALL_ADMIN_LISTEN' not allowed"},
 		{"{receiver: {settings: {UPCALL_SPOOL_DIR: /tmp}}}", "'UPCALL_SPOOL_DIR' not allowed"},
 		{"{receiver: {settings: {UPCALL_RETENTION_EXPORT: /data/history}}}", "does not match pattern"},
+		{"{receiver: {settings: {UPCALL_CAPTURE_REFUSED: /refused}}}", "does not match pattern"},
 		{"{receiver: {secretFiles: {UPCALL_TOKEN_KEY_FILE: token_keys}}}", "'UPCALL_TOKEN_KEY_FILE' not allowed"},
 		{"{receiver: {secretFiles: {UPCALL_TOKEN_KEYS_FILE: ../token_keys}}}", "does not match pattern"},
 		{"{receiver: {secretFiles: {UPCALL_TOKEN_KEYS_FILE: a/b}}}", "does not match pattern"},
