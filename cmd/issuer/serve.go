@@ -18,6 +18,7 @@ import (
 	"upcall/internal/issue"
 	"upcall/internal/issuer"
 	"upcall/internal/policy"
+	"upcall/internal/tracing"
 	"upcall/migrations"
 )
 
@@ -67,6 +68,9 @@ func (c *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, sett
 	if cfg.Logger, err = c.Logger(std.Err); err != nil {
 		return cli.Usage(err)
 	}
+	if cfg.Traces, err = tracing.New(ctx, "issuer", env, cfg.Logger); err != nil {
+		return cli.Usage(err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reloads := make(chan *policy.Set)
@@ -112,7 +116,7 @@ func (c *serveCommand) config(env cli.Env) (issuer.Config, error) {
 	cfg := issuer.Config{Page: c.Page}
 	var faults fault.List
 	_, err := cli.ParseLevel("--log-level", c.LogLevel)
-	faults.Add(err, cli.CheckListener("--api-listen", c.APIListen, "8082"),
+	faults.Add(err, tracing.Check(env), cli.CheckListener("--api-listen", c.APIListen, "8082"),
 		cli.CheckListener("--api-admin-listen", c.APIAdminListen, "8083"))
 	if c.APIListen == c.APIAdminListen && !strings.HasSuffix(c.APIListen, ":0") {
 		faults.AddAt("--api-admin-listen", "%q is the listener for applications; choose another port, which they do not reach",

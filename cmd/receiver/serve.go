@@ -17,6 +17,7 @@ import (
 	"upcall/internal/httpserver"
 	"upcall/internal/ossrule"
 	"upcall/internal/receiver"
+	"upcall/internal/tracing"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
@@ -123,6 +124,9 @@ func (cmd *serveCommand) Run(ctx context.Context, env cli.Env, std cli.Stdio, se
 	if cfg.Logger, err = cmd.Logger(std.Err); err != nil {
 		return cli.Usage(err)
 	}
+	if cfg.Traces, err = tracing.New(ctx, "receiver", env, cfg.Logger); err != nil {
+		return cli.Usage(err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	redeclare := make(chan []hooks.Declared)
@@ -194,7 +198,7 @@ func (cmd *serveCommand) config(env cli.Env) (receiver.Config, error) {
 		err = fault.In("UPCALL_DATABASE_URL", err)
 	}
 	_, levelErr := cli.ParseLevel("UPCALL_LOG_LEVEL", cmd.LogLevel)
-	faults.Add(err, levelErr, cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
+	faults.Add(err, levelErr, tracing.Check(env), cli.CheckListener("UPCALL_LISTEN", cmd.Listen, "8080"),
 		cli.CheckListener("UPCALL_ADMIN_LISTEN", cmd.AdminListen, "8081"))
 	cfg.RetentionDays, cfg.Keeper, err = cmd.retention(&cmd.OSSFlags, env, true)
 	faults.Add(err)

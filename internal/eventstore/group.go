@@ -52,6 +52,10 @@ type Config struct {
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 
+	// Batch begins to trace a batch, for which callers with these contexts wait. It returns the context of the batch's
+	// statements, and what ends the trace. Default none.
+	Batch func(callers []context.Context) (context.Context, func())
+
 	// OnBatch is called after each committed transaction with the number of its rows and
 	// the time it took. It must be quick. Default none.
 	OnBatch func(rows int, took time.Duration)
@@ -131,7 +135,8 @@ type request[T any] struct {
 	id      uuid.UUID
 	row     T
 	answer  chan answer
-	repeats []*request[T] // of the same batch, with the same id
+	ctx     context.Context // the caller's, if batches are traced
+	repeats []*request[T]   // of the same batch, with the same id
 }
 
 // reply answers the request and its repeats, which were committed along with it or failed
@@ -179,6 +184,9 @@ func (k kind[T]) start(config Config) (*group[T], error) {
 // but the row is still committed if PostgreSQL can be reached.
 func (g *group[T]) commit(ctx context.Context, id uuid.UUID, row T) (outcome, error) {
 	q := &request[T]{id: id, row: row, answer: make(chan answer, 1)}
+	if g.config.Batch != nil {
+		q.ctx = ctx
+	}
 	if err := g.enqueue(q); err != nil {
 		return known, err
 	}
@@ -226,7 +234,7 @@ func (g *group[T]) write() {
 		batch = g.gather(append(batch[:0], first))
 		rows := int64(len(batch))
 		g.underway.Add(rows)
-		w.record(context.Background(), batch)
+		g.record(w, batch)
 		g.underway.Add(-rows)
 		select {
 		case g.ended <- struct{}{}:
@@ -234,6 +242,21 @@ func (g *group[T]) write() {
 		}
 		clear(batch) // so that the answered requests can be freed
 	}
+}
+
+// record commits a batch. Its context is nobody's: a caller that leaves does not take the others' rows along.
+func (g *group[T]) record(w *writer[T], batch []*request[T]) {
+	ctx := context.Background()
+	if g.config.Batch != nil {
+		callers := make([]context.Context, len(batch))
+		for i, q := range batch {
+			callers[i] = q.ctx
+		}
+		var end func()
+		ctx, end = g.config.Batch(callers)
+		defer end()
+	}
+	w.record(ctx, batch)
 }
 
 // gather adds all waiting requests, up to MaxBatch. Because each transaction is costly, it

@@ -36,7 +36,12 @@ func OpenReader(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) 
 // OpenRecorder is only for a [Recorder] and a [Ledger]: its planner settings suit their
 // statements.
 func OpenRecorder(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
-	return open(ctx, databaseURL, map[string]string{
+	return OpenTracedRecorder(ctx, databaseURL, nil)
+}
+
+// OpenTracedRecorder is [OpenRecorder] with a tracer of its statements; nil is none.
+func OpenTracedRecorder(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*pgxpool.Pool, error) {
+	return openTraced(ctx, databaseURL, tracer, map[string]string{
 		"statement_timeout": "5s", "lock_timeout": "2s",
 		// The batch's statement is planned once on each connection. By default PostgreSQL
 		// plans it again for every batch, because the lengths of the arrays differ, and that
@@ -72,11 +77,16 @@ func isRecorders(pool *pgxpool.Pool) bool {
 }
 
 func open(ctx context.Context, databaseURL string, settings map[string]string) (*pgxpool.Pool, error) {
+	return openTraced(ctx, databaseURL, nil, settings)
+}
+
+func openTraced(ctx context.Context, databaseURL string, tracer pgx.QueryTracer, settings map[string]string) (*pgxpool.Pool, error) {
 	config, err := migrations.ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
 	}
 	conn := config.ConnConfig
+	conn.Tracer = tracer
 	if conn.ConnectTimeout == 0 || conn.ConnectTimeout > 5*time.Second {
 		// More is useless because OSS waits only five seconds for an answer.
 		conn.ConnectTimeout = 2 * time.Second

@@ -73,6 +73,8 @@ type Config struct {
 	Refusals RefusalStore
 	// Captures keeps the last of them as they came. Default none.
 	Captures Captures
+	// Trace is middleware around everything. Default none.
+	Trace gin.HandlerFunc
 	// Metrics counts. Required.
 	Metrics *Metrics
 	// Logger gets one event for each request. Required.
@@ -121,6 +123,9 @@ func New(cfg Config) (*Server, error) {
 // Public returns the handler for the listener that OSS reaches.
 func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
+	if s.cfg.Trace != nil {
+		engine.Use(s.cfg.Trace)
+	}
 	for _, routes := range s.others {
 		routes.Register(engine.Group("", markHandled))
 	}

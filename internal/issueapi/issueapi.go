@@ -76,6 +76,8 @@ type Config struct {
 	Burst int
 	// Proxies are our own, between the applications and us. Default none.
 	Proxies httpserver.Proxies
+	// Trace is middleware around everything. Default none.
+	Trace gin.HandlerFunc
 	// Page is the upload page, served at /. Default none.
 	Page http.Handler
 	// Module is upcall-uploader.js, with which pages upload, and Types are its types. Default none.
@@ -140,6 +142,9 @@ func (s *Server) SetPolicies(policies *policy.Set, page http.Handler) {
 func (s *Server) API() http.Handler {
 	engine := httpserver.NewEngine()
 	engine.HandleMethodNotAllowed = true
+	if s.cfg.Trace != nil {
+		engine.Use(s.cfg.Trace)
+	}
 	engine.Use(httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
 	engine.POST("/v1/uploads", s.authenticated(http.StatusCreated, s.repeatable(s.postUpload)))              // an application, before an upload
 	engine.POST("/v1/uploads/multipart", s.authenticated(http.StatusCreated, s.repeatable(s.postMultipart))) // the same, before one in parts

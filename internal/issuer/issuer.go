@@ -20,6 +20,7 @@ import (
 	"upcall/internal/issueapi/page"
 	"upcall/internal/oss"
 	"upcall/internal/policy"
+	"upcall/internal/tracing"
 	"upcall/internal/uploadtoken"
 	"upcall/migrations"
 )
@@ -46,6 +47,8 @@ type Config struct {
 	Proxies httpserver.Proxies
 	// Page serves the upload page at /. Default off.
 	Page bool
+	// Traces traces calls and the batches of the ledger. Default none.
+	Traces *tracing.Traces
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -60,6 +63,7 @@ type Config struct {
 // migrations.ErrTooOld. An unreachable database is not an error: it may come back, and
 // until then the issuer is not ready and answers 503.
 func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
+	defer cfg.Traces.Close()
 	if cfg.Tokens == nil {
 		return errors.New("issuer: Tokens are required")
 	}
@@ -82,12 +86,12 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 	}
 	metrics, batches, registry := issueapi.NewMetrics(), eventstore.NewBatches("upcall_issuer", "Uploads"), httpserver.NewRegistry()
 	registry.MustRegister(append(metrics.Collectors(), batches.Collectors()...)...)
-	writers, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
+	writers, err := eventstore.OpenTracedRecorder(ctx, cfg.DatabaseURL, cfg.Traces.Queries())
 	if err != nil {
 		return err
 	}
 	defer writers.Close()
-	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: writers, OnBatch: batches.Observe})
+	ledger, err := eventstore.NewLedger(eventstore.Config{Pool: writers, OnBatch: batches.Observe, Batch: cfg.Traces.Batch()})
 	if err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func Run(ctx context.Context, cfg Config, api, admin net.Listener) error {
 		Repeats:  eventstore.NewRepeatables(pool),
 		Keys:     eventstore.NewAPIKeys(pool),
 		Policies: cfg.Policies, Rate: cfg.Rate, Burst: cfg.Burst, Page: uploadPage, Module: page.Module(false), Types: page.Module(true),
-		Proxies: cfg.Proxies,
+		Proxies: cfg.Proxies, Trace: cfg.Traces.Calls(),
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"upcall/internal/recorder"
 	"upcall/internal/spool"
 	"upcall/internal/stream"
+	"upcall/internal/tracing"
 	"upcall/internal/verify"
 	"upcall/internal/vitals"
 	"upcall/migrations"
@@ -105,6 +106,8 @@ type Config struct {
 	// Reconcile configures regular comparisons of buckets with the log. Default none.
 	Reconcile ReconcileConfig
 
+	// Traces traces callbacks and the batches that record them. Default none.
+	Traces *tracing.Traces
 	// Logger gets one event for each request. Required.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -143,6 +146,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	defer cfg.Traces.Close()
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(gcPercent)
 		defer runtime.KeepAlive(make([]byte, ballast))
@@ -179,7 +183,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		return err
 	}
 	defer closeQueue()
-	writers, err := eventstore.OpenRecorder(ctx, cfg.DatabaseURL)
+	writers, err := eventstore.OpenTracedRecorder(ctx, cfg.DatabaseURL, cfg.Traces.Queries())
 	if err != nil {
 		return err
 	}
@@ -211,7 +215,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	storeConfig := eventstore.Config{
 		Pool: writers, Now: cfg.Now, KeepDays: cfg.RetentionDays,
 		OnBatch:   func(rows int, took time.Duration) { batches.Observe(rows, took); log.Wake() },
-		MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0),
+		MaxEvents: max(cmp.Or(cfg.MaxEvents, DefaultMaxEvents), 0), Batch: cfg.Traces.Batch(),
 	}
 	if queue != nil {
 		registry.MustRegister(queue.Collectors()...)
@@ -233,7 +237,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 		log.Collectors(), deliveries.pump.Collectors(), rollups.Collectors(), folds.Collectors())...)
 
 	parts := intake.Config{
-		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies,
+		Admission: cfg.Admission, Verifier: verifier, Recorder: failover, Proxies: cfg.Proxies, Trace: cfg.Traces.Callbacks(),
 		Metrics: metrics, Logger: cfg.Logger, Now: cfg.Now,
 	}
 	if janitor.Refusals != nil {
@@ -341,6 +345,7 @@ func Run(ctx context.Context, cfg Config, public, admin net.Listener) error {
 	adminServer.RegisterOnShutdown(calls.Stop)
 	defer context.AfterFunc(ctx, calls.Stop)()
 	err = server.Serve(ctx, public, httpserver.Site{Server: adminServer, Listener: admin})
+	cfg.Traces.Flush()
 	if cause := context.Cause(ctx); isMistake(cause) {
 		return cause
 	}
