@@ -43,6 +43,7 @@ type site struct {
 	url, apiKey string
 	largeKey    string // an API key whose policy allows files that go in parts, too
 	database    string
+	hook        string                       // where OSS calls back
 	oss         *ossfake.Gate                // in front of the emulator
 	issuer      atomic.Pointer[ossfake.Pass] // in front of the issuer; nil lets everything through
 	fail        atomic.Bool                  // callbacks
@@ -50,12 +51,15 @@ type site struct {
 	spools      atomic.Bool                  // callbacks, like a receiver that cannot reach its database
 }
 
+// siteTokens are the token keys of every site.
+const siteTokens = "k1:0123456789abcdef0123456789abcdef"
+
 // loopback are the addresses that hooks may go to.
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 	t.Helper()
-	tokens, err := uploadtoken.ParseKeys("k1:0123456789abcdef0123456789abcdef")
+	tokens, err := uploadtoken.ParseKeys(siteTokens)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +104,7 @@ func newSite(t *testing.T, cors ...func(origin string) ossemu.CORSRule) *site {
 			proxy.ServeHTTP(w, r)
 		}
 	}))
+	s.hook = hook + "/oss/callback"
 	s.apiKey, s.largeKey = addKey(t, database, "web", "people"), addKey(t, database, "large", "large")
 	at := startIssuer(t, issuer.Config{DatabaseURL: database, Tokens: tokens, Page: true}, endpoint, `
 policies:
@@ -110,7 +115,7 @@ policies:
     content_types: [image/*, text/plain]
     max_size: 1MiB
     max_expiry: 1h
-    callback_urls: ["`+hook+`/oss/callback"]
+    callback_urls: ["`+s.hook+`"]
     required_vars: [uid]
     allowed_vars: [album]
   large:
@@ -120,7 +125,7 @@ policies:
     content_types: [text/plain]
     max_size: 1GiB
     max_expiry: 1h
-    callback_urls: ["`+hook+`/oss/callback"]
+    callback_urls: ["`+s.hook+`"]
     required_vars: [uid]
     allowed_vars: [album]
 `)

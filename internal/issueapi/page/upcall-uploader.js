@@ -104,6 +104,7 @@ export class Upload {
     this.event = null;  // the recorded row, where only it told that the upload was recorded
     this.issued = null; // the issuer's answer while OSS may have called back for it
     this.etags = new Map();
+    this.merged = false; // whether OSS has put the parts together, and has none any more
     this.stop = new AbortController();
     this.finished = new Promise(resolve => { this.finish = resolve; });
   }
@@ -228,8 +229,9 @@ export class Uploader {
     try {
       // The upload before may have been recorded since, although it failed here.
       if (u.issued && await this.#found(u, [0])) return;
-      if (!(u.issued && u.issued.parts && Date.parse(u.issued.expires_at) > Date.now() + 60_000)) {
+      if (!(u.issued && u.issued.parts && !u.merged && Date.parse(u.issued.expires_at) > Date.now() + 60_000)) {
         u.issued = null;
+        u.merged = false;
         u.etags.clear();
         u.say("Requesting a URL");
         const inParts = u.file.size > this.options.partsAbove;
@@ -339,6 +341,7 @@ export class Uploader {
     const document = "<CompleteMultipartUpload>" + parts.map(part => "<Part><PartNumber>" + part.number + "</PartNumber><ETag>" +
       escapeXML(u.etags.get(part.number)) + "</ETag></Part>").join("") + "</CompleteMultipartUpload>";
     const answer = await this.#try(u, complete, document, "Completing", () => {});
+    u.merged = answer.status < 300 || answer.status === 404;
     // If the answer to an earlier try was lost, the upload is not there any more, but the object may be.
     return { ...answer, merging: answer.status === 404 };
   }
