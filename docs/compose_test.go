@@ -15,6 +15,7 @@ import (
 
 // A composed file is what the compose files here use of the format, so that a misspelt member fails.
 type composed struct {
+	Built    any                 `yaml:"x-built"`
 	Upcall   any                 `yaml:"x-upcall"`
 	Name     string              `yaml:"name"`
 	Services map[string]*service `yaml:"services"`
@@ -31,6 +32,7 @@ type source struct {
 type service struct {
 	Build       string                       `yaml:"build"`
 	Image       string                       `yaml:"image"`
+	PullPolicy  string                       `yaml:"pull_policy"`
 	ReadOnly    bool                         `yaml:"read_only"`
 	CapDrop     []string                     `yaml:"cap_drop"`
 	SecurityOpt []string                     `yaml:"security_opt"`
@@ -87,6 +89,7 @@ func TestComposeFiles(t *testing.T) {
 		if err := loader.Load(&file); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		checkBuilds(t, name, file)
 		for _, one := range file.Secrets {
 			if _, err := os.Stat(filepath.Join("..", one.File)); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -130,5 +133,22 @@ func TestComposeFiles(t *testing.T) {
 		if out, err := config.CombinedOutput(); err != nil || len(out) != 0 {
 			t.Errorf("docker compose config of %s: %v: %s", name, err, out)
 		}
+	}
+}
+
+// checkBuilds holds that one service builds the image, and that the others use that and none from elsewhere. Of two that build it,
+// Compose takes one for outdated: the next command stops what runs to start it again.
+func checkBuilds(t *testing.T, name string, file composed) {
+	t.Helper()
+	builds := 0
+	for id, s := range file.Services {
+		if s.Build != "" {
+			builds++
+		} else if s.Image == "upcall:dev" && s.PullPolicy != "never" {
+			t.Errorf("%s: %s may pull its image", name, id)
+		}
+	}
+	if builds != 1 {
+		t.Errorf("%s: %d services build the image", name, builds)
 	}
 }

@@ -51,7 +51,9 @@ func TestPageForms(t *testing.T) {
 		}
 		return told
 	}
-	file := func(name, content string) string { return fmt.Sprintf(`new File([%q], %q, { type: "text/plain" })`, content, name) }
+	file := func(name, content string) string {
+		return fmt.Sprintf(`new File([%q], %q, { type: "text/plain" })`, content, name)
+	}
 	const unsure = "The issuer does not say whether it was recorded; Retry asks again."
 	for _, tt := range []struct {
 		name, form, files string
