@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build release
+.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build release images
 
 # What works through a pooler, besides receivers.
 POOLED = api confirm dbcheck eventstore export feed fold hooks issueapi issuer reconcile recorder rollup story
@@ -107,3 +107,7 @@ build: ## build the programs into bin/
 
 release: ## build the archives, checksums and SBOMs of VERSION=v1.2.3 into dist/ (with GNU tar)
 	deploy/release/build.sh $(or $(VERSION),$$(git describe --tags --always)) dist
+
+images: ## build images of VERSION=v1.2.3 for amd64 and arm64, without a base, from archives in dist/ (with Docker and GNU tar)
+	deploy/release/build.sh $(or $(VERSION),$$(git describe --tags --always)) dist linux/amd64 linux/arm64
+	deploy/release/images.sh $(or $(VERSION),$$(git describe --tags --always)) dist

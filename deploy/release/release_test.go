@@ -22,10 +22,12 @@ func environ() []string {
 func TestReproducible(t *testing.T) {
 	t.Parallel()
 	toolchain.Need(t, "gnutar")
-	first, second := build(t, "../..", t.TempDir()), build(t, moved(t), t.TempDir())
+	out := t.TempDir()
+	first, second := build(t, "../..", out), build(t, moved(t), t.TempDir())
 	if !bytes.Equal(first, second) {
 		t.Error("two directories make different archives")
 	}
+	t.Run("image", func(t *testing.T) { checkTree(t, out) })
 	dir := t.TempDir()
 	unpack := exec.CommandContext(t.Context(), "tar", "-xz", "--strip-components=1", "-C", dir)
 	unpack.Stdin = bytes.NewReader(first)
