@@ -3,7 +3,7 @@
 # internal/testing/toolchain.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build release images
+.PHONY: help demo dev test test-pooled test-deps bench stream versus deliveries growth size analyst-data analyst-queries analyst-export hand-over reconcile-scale soak chaos drill lost web fuzz build release images
 
 # What works through a pooler, besides receivers.
 POOLED = api confirm dbcheck eventstore export feed fold hooks issueapi issuer reconcile recorder rollup story
@@ -58,6 +58,9 @@ deliveries: ## measure deliveries, what one bad endpoint costs the others, and w
 growth: ## measure the receiver with 0, 10 and 50 million rows (30 GB of disk), and without tokens
 	go run ./cmd/bench growth --rows 0,10000000,50000000
 	go run ./cmd/bench growth --rows 0,200000,1000000 --tokens-off
+
+size: ## measure what a callback takes in PostgreSQL, and compute what so many a day need
+	go run ./cmd/bench size
 
 analyst-data: ## fill DATABASE_URL with a year of plausible uploads, ROWS=10000000 of them (20 GB of disk)
 	go run ./cmd/bench analyst-data --rows $(or $(ROWS),10000000) --seed $(or $(SEED),1) $(if $(UNTIL),--until $(UNTIL))

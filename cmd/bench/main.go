@@ -22,6 +22,7 @@ type commands struct {
 	Compare compareCommand `cmd:"" default:"withargs" help:"Measure all variants and print the table (the default)."`
 	Rival   rivalCommand   `cmd:"" help:"Measure the receiver beside the sample of OSS's documentation, tuned."`
 	Versus  versusCommand  `cmd:"" help:"Measure the receiver beside that of an earlier commit: CPU time a callback."`
+	Size    sizeCommand    `cmd:"" help:"Measure what a callback takes in PostgreSQL, and compute what so many a day need."`
 	Growth  growthCommand  `cmd:"" help:"Measure the receiver with rows in the table already."`
 	Soak    soakCommand    `cmd:"" help:"Keep the receiver at full load and watch its memory and goroutines."`
 	Deliver deliverCommand `cmd:"" help:"Measure signed deliveries a second to one endpoint while callbacks come in."`

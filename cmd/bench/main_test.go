@@ -98,6 +98,29 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
+func TestSize(t *testing.T) {
+	t.Parallel()
+	text := output(t, "size", "--callbacks", "1000", "--per-day", "100,3000000", "--months", "3")
+	expectLines(t, text, map[string]int{
+		`^ *(event|id|ledger, if it is on|roll-ups, each object new)( +[1-9]\d*){2} *$`: 4,
+		`^write-ahead log +[1-9]\d{2,4} bytes$`:                                         1,
+		`^receiver, peak +[1-9]\d* MiB$`:                                                1,
+		`^ *(100 +0\.0|3000000 +34\.7)( +[1-9][\d.]* [kMGT]B){4} *$`:                    2,
+	})
+	for _, bad := range []string{"--callbacks=999", "--months=0", "--per-day=0", "--per-day=5,-1"} {
+		fails(t, cli.ErrUsage, "size", bad)
+	}
+}
+
+func TestBytesOf(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[float64]string{0: "0.0 B", 999: "999 B", 1000: "1.0 kB", 9_949: "9.9 kB", 9_951: "10 kB", 2.5e9: "2.5 GB", 3.21e15: "3210 TB"} {
+		if got := bytesOf(n); got != want {
+			t.Errorf("%v bytes are %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	text := output(t, "soak", "--for", "1s", "--clients", "4", "--requests", "100")
