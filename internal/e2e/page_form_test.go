@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -60,24 +61,45 @@ func TestPageForms(t *testing.T) {
 		fail              bool // the callbacks
 		told, keys        []string
 	}{
-		{"a fixed key", `key: "inbox/a.txt"`, "[" + file("x.txt", "hello") + "]", false, []string{"done Uploaded and recorded"}, []string{"inbox/a.txt"}},
+		{"a fixed key", `key: "inbox/a.txt"`, "[" + file("x.txt", "hello") + "]", false,
+			[]string{"done Uploaded and recorded"}, []string{"inbox/a.txt"}},
 		{"names behind a prefix", `key_prefix: "inbox/42/"`, "[" + file("é b.txt", "hello") + "," + file("c.txt", "1") + "]", false,
 			[]string{"done Uploaded and recorded", "done Uploaded and recorded"}, []string{"inbox/42/é b.txt", "inbox/42/c.txt"}},
-		{"too large", `key: "inbox/b.txt"`, "[" + file("x.txt", "123456") + "]", false, []string{"failed refused: OSS refused the upload: "}, nil},
+		{"too large", `key: "inbox/b.txt"`, "[" + file("x.txt", "123456") + "]", false,
+			[]string{"failed refused: OSS refused the upload: "}, nil},
 		{"203", `key: "inbox/c.txt"`, "[" + file("x.txt", "hello") + "]", true, []string{"failed unrecorded: Stored, but not recorded"}, nil},
 		{"203 behind a prefix", `key_prefix: "inbox/43/"`, "[" + file("d.txt", "hello") + "]", true,
 			[]string{"failed unrecorded: Stored, but not recorded"}, nil},
+		{"the answer is lost", `key: "inbox/d.txt"`, "[" + file("x.txt", "hello") + "]", false,
+			[]string{"done Uploaded and recorded"}, []string{"inbox/d.txt"}},
+		{"the answer is lost, behind a prefix", `key_prefix: "inbox/44/"`, "[" + file("e.txt", "hello") + "]", false,
+			[]string{"done Uploaded and recorded"}, []string{"inbox/44/e.txt"}},
+		// The row of one file says nothing of another under the same form.
+		{"203 after a row", `key: "inbox/e.txt"`, "[" + file("x.txt", "hello") + "," + file("y.txt", "world") + "]", false,
+			[]string{"done Uploaded and recorded", "failed unrecorded: Stored, but not recorded"}, []string{"inbox/e.txt"}},
+		{"203 after a row behind a prefix", `key_prefix: "inbox/45/"`, "[" + file("x.txt", "hello") + "," + file("y.txt", "world") + "]", false,
+			[]string{"done Uploaded and recorded", "failed unrecorded: Stored, but not recorded"}, []string{"inbox/45/x.txt"}},
 	} {
 		before := len(s.objects(t))
 		s.fail.Store(tt.fail)
+		s.failsLate.Store(strings.Contains(tt.name, "lost"))
+		s.oss.Open()
+		if strings.Contains(tt.name, "after a row") {
+			var posts atomic.Int32
+			s.oss.Between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+				if r.Method == http.MethodPost {
+					s.fail.Store(posts.Add(1) > 1)
+				}
+				serve.ServeHTTP(w, r)
+			})
+		}
 		told := strings.Split(send(tt.form, tt.files), "\n")
 		for i := range tt.told {
 			if i >= len(told) || !strings.HasPrefix(told[i], tt.told[i]) {
 				t.Errorf("%s: told %q, want %q", tt.name, told, tt.told)
 			}
 		}
-		// Behind a prefix, the row of the form says nothing of one file.
-		if tt.name == "203 behind a prefix" && !strings.HasSuffix(told[0], unsure) {
+		if strings.HasSuffix(told[len(told)-1], unsure) != strings.Contains(tt.name, "after a row") {
 			t.Errorf("%s: told %q", tt.name, told)
 		}
 		if keys := s.objects(t)[before:]; strings.Join(keys, "\n") != strings.Join(tt.keys, "\n") {
@@ -119,7 +141,8 @@ func TestPlainForm(t *testing.T) {
 		}
 		before := len(s.objects(t))
 		v := visitor{t, s, tab}
-		v.do(chromedp.Navigate(origin+"/"), chromedp.SetUploadFiles(chromedp.CSS("[type=file]"), []string{path}), chromedp.Click(chromedp.CSS("button")))
+		v.do(chromedp.Navigate(origin+"/"), chromedp.SetUploadFiles(chromedp.CSS("[type=file]"), []string{path}),
+			chromedp.Click(chromedp.CSS("button")))
 		v.until(fmt.Sprintf(`document.readyState === "complete" && document.documentElement.textContent.includes(%q)`, tt.shows))
 		if got := strings.Join(s.objects(t)[before:], "\n"); got != tt.want {
 			t.Errorf("%s %s: recorded %q, want %q", tt.flag, tt.key, got, tt.want)

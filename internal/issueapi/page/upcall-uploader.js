@@ -11,8 +11,9 @@ export class UploadError extends Error {
   }
 }
 
-// lookUpTries is how often a row is asked for that only is to be shown; what decides whether a file failed is asked for longer.
-const lookUpTries = 3;
+// lookUpTries is how often a row is asked for that only is to be shown. What decides whether a file failed is asked for for some
+// five minutes: a file that is told as failed and sent again, but was recorded, is there twice.
+const lookUpTries = 3, decidingTries = 15;
 const partsAtOnce = 3;
 const never = new AbortController().signal;
 
@@ -135,6 +136,7 @@ export class Uploader {
     this.uploads = []; // everything that was added, in order
     this.queue = [];
     this.running = 0;
+    this.told = new Set(); // the ids of the events of uploads that are done
     this.notBefore = 0; // when the issuer may be asked again: its rate limit is for all files together
   }
 
@@ -377,30 +379,38 @@ export class Uploader {
   }
 
   // found asks the issuer after each of some seconds whether the upload was recorded: if OSS's answer was lost or says no,
-  // only the row tells. It returns undefined if the issuer does not say. Only rows of the file's own size count: one form
-  // may serve several files.
+  // only the row tells. It returns undefined if the issuer does not say.
   async #found(u, seconds) {
-    if (u.issued.key_prefix) return undefined;
+    let others = false;
     for (const after of seconds) {
       u.say("Checking whether it was recorded", "checking");
       await pause(after, never);
       try {
         const state = await this.#lookUp(u);
-        if (state.event) {
+        if (state.event && this.#isOf(u, state.event)) {
           u.event = state.event;
           this.#succeed(u, "", "Uploaded and recorded");
           return true;
         }
+        others = Boolean(state.event); // the latest is shown, and one before may be this file's
       } catch { return undefined; }
     }
-    return false;
+    return others ? undefined : false;
   }
 
-  #lookUp(u) { return this.options.lookUp ? this.options.lookUp(u.issued.upload_id) : this.status(u, this.options.tries); }
+  // isOf returns whether a row is of this file. One form may serve several.
+  #isOf(u, event) {
+    const { fields, key_prefix: prefix } = u.issued;
+    return !fields || event.size === u.file.size && !this.told.has(event.event_id) &&
+      (!prefix || event.object_key === prefix + u.file.name);
+  }
+
+  #lookUp(u) { return this.options.lookUp ? this.options.lookUp(u.issued.upload_id) : this.status(u, decidingTries); }
 
   #succeed(u, text, message) {
     try { u.answer = text ? JSON.parse(text) : null; } catch { u.answer = text; }
     u.loaded = u.file.size;
+    this.told.add((u.event || u.answer || {}).event_id);
     // If the database is unavailable, the receiver keeps the callback and records it later.
     u.say(message || { postgres: "Uploaded and recorded", spool: "Uploaded; it will be recorded shortly",
       stream: "Uploaded; it will be recorded shortly" }[u.answer && u.answer.durable] || "Uploaded, and reported to the receiver", "done");
