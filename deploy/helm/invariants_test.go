@@ -96,7 +96,7 @@ func (c *complaints) security(p pod) {
 	c.unless(len(spec.Containers) == 1 && len(spec.InitContainers) == 0, "%s: it has other containers", p.name)
 	for _, volume := range spec.Volumes {
 		c.unless(volume.HostPath == nil, "%s: the volume %s is of the host", p.name, volume.Name)
-		c.unless(volume.Secret == nil || *volume.Secret.DefaultMode&0o007 == 0, "%s: everyone can read %s", p.name, volume.Name)
+		c.unless(volume.Secret == nil || *volume.Secret.DefaultMode == 0o440, "%s: others can read %s, or the user cannot", p.name, volume.Name)
 	}
 	container := spec.Containers[0]
 	c.unless(container.Image != "" && !strings.HasSuffix(container.Image, ":"), "%s: no image", p.name)

@@ -24,7 +24,8 @@ func TestMutations(t *testing.T) {
 		{"_helpers.tpl", "  readOnlyRootFilesystem: true\n", "", "its root can be written"},
 		{"_helpers.tpl", "drop: [ALL]", "drop: [ALL], add: [NET_RAW]", "capabilities"},
 		{"_helpers.tpl", "drop: [ALL]", "drop: [NET_RAW]", "capabilities"},
-		{"_helpers.tpl", "defaultMode: 0440", "defaultMode: 0444", "everyone can read secrets"},
+		{"_helpers.tpl", "defaultMode: 0440", "defaultMode: 0444", "others can read secrets"},
+		{"_helpers.tpl", "defaultMode: 0440", "defaultMode: 440", "others can read secrets"}, // decimal
 		{"_helpers.tpl", "/etc/upcall/secrets/%s", "/etc/upcall/secret/%s", "which is not mounted"},
 		{"_helpers.tpl", "secrets, readOnly: true", "secrets", "is in a Secret"},
 		{"_helpers.tpl", "path: /livez, port: admin}\n  periodSeconds: 10", "path: /healthz, port: admin}\n  periodSeconds: 10", "no probe of /livez"},
