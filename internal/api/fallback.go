@@ -72,6 +72,9 @@ func (s streamFallback) state() SpoolState {
 	if !stats.Oldest.IsZero() {
 		state.Oldest = new(stats.Oldest.UTC())
 	}
+	for _, p := range s.Parts() {
+		state.Streams = append(state.Streams, StreamState{p.Name, p.Stats.Replicas, p.Stats.Queued, p.Stats.Bytes, p.Stats.DeadLetters})
+	}
 	state.explain(s.Trouble())
 	return state
 }

@@ -46,6 +46,17 @@ type SpoolState struct {
 	Bytes       int64      `json:"bytes"`
 	DeadLetters int        `json:"dead_letters"`
 	Damaged     int        `json:"damaged_files"`
+	// Streams are those that share the callbacks; null for a spool.
+	Streams []StreamState `json:"streams"`
+}
+
+// A StreamState is what one stream holds. A dead letter may be in two.
+type StreamState struct {
+	Name        string `json:"name"`
+	Replicas    int    `json:"replicas"`
+	Waiting     int    `json:"waiting"`
+	Bytes       int64  `json:"bytes"`
+	DeadLetters int    `json:"dead_letters"`
 }
 
 // getHealth says how this receiver is.

@@ -296,7 +296,7 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("%s: %q, want %q", value, got, want)
 		}
 	}
-	if number(nil) != none || size(nil) != none || share(nil) != none || moment(nil) != none {
+	if number(nil) != none || size(nil) != none || share(nil) != none || moment(nil) != none || moment("0001-01-01T00:00:00Z") != none {
 		t.Error("null is not shown as a dash")
 	}
 }

@@ -109,7 +109,7 @@ const none = "–"
 func moment(v any) template.HTML {
 	s, ok := v.(string)
 	at, err := time.Parse(time.RFC3339Nano, s)
-	if !ok || err != nil {
+	if !ok || err != nil || at.IsZero() { // of a dead letter that nobody can read
 		return none
 	}
 	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, at.UTC().Format(time.RFC3339Nano), at.UTC().Format("2006-01-02 15:04:05")))

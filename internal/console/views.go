@@ -20,7 +20,19 @@ func (c *Console) health(w http.ResponseWriter, v *visit) {
 	if status != http.StatusOK {
 		log = nil
 	}
-	v.show(w, http.StatusOK, "health", "Health", object{"health": health, "log": log})
+	v.show(w, http.StatusOK, "health", "Health", object{"health": health, "log": log, "names": v.names()})
+}
+
+// names returns the names of endpoints by their ids, as far as they can be read.
+func (v *visit) names() object {
+	names := make(object)
+	if status, answer := v.call(http.MethodGet, "/v1/hooks", nil, nil); status == http.StatusOK {
+		for _, one := range answer["hooks"].([]any) {
+			hook := one.(object)
+			names[hook["id"].(string)] = hook["name"]
+		}
+	}
+	return names
 }
 
 // events shows events as they come, and the search.

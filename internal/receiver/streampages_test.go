@@ -144,7 +144,7 @@ func TestStreamPages(t *testing.T) {
 	}
 	for _, tt := range []struct{ text, want string }{
 		{page(http.MethodPost, "login", url.Values{"key": {w.operator}}), "servers keep up"},
-		{page(http.MethodGet, "spool", nil), "Servers that keep up"},
+		{page(http.MethodGet, "spool", nil), "Servers that keep up"}, {page(http.MethodGet, "spool", nil), "UPCALL_2"},
 	} {
 		if !strings.Contains(tt.text, tt.want) || !strings.Contains(tt.text, ">Stream</") || strings.Contains(tt.text, ">Spool<") {
 			t.Errorf("no %q: %s", tt.want, tt.text)

@@ -265,6 +265,20 @@ func (g *Group) Stats() Stats {
 	return all
 }
 
+// Part is what one stream of a group holds.
+type Part struct {
+	Name  string
+	Stats Stats
+}
+
+// Parts returns what each stream holds.
+func (g *Group) Parts() (all []Part) {
+	for _, p := range g.parts {
+		all = append(all, Part{p.config.Name, p.Stats()})
+	}
+	return all
+}
+
 // Depth returns how many callbacks wait for PostgreSQL.
 func (g *Group) Depth() (depth int) {
 	for _, p := range g.parts {
