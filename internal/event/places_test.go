@@ -33,7 +33,8 @@ func TestPlaces(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || name == "docs" || entry.Name() == "testdata"):
+		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || name == "docs" || entry.Name() == "testdata" ||
+			name == "bin" || name == "dist"): // programs
 			return fs.SkipDir
 		case entry.IsDir() || strings.HasSuffix(name, "_test.go") || path.Ext(name) == ".md" || others[name]:
 			return nil
