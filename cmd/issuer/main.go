@@ -20,6 +20,7 @@ type commands struct {
 	Check     checkCommand     `cmd:"" help:"Upload a small object to find out which link between here and the receiver is broken."`
 	Serve     serveCommand     `cmd:"" help:"Run the HTTP API that issues uploads to applications."`
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke the API keys of issuer serve."`
+	cli.ScriptCommands
 }
 
 const description = `Hands out presigned OSS upload URLs whose callback is tied to the upload.

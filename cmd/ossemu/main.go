@@ -20,6 +20,7 @@ const description = "An emulator of Alibaba Cloud OSS that calls back after uplo
 type commands struct {
 	Serve       serveCommand       `cmd:"" default:"withargs" help:"Run the emulator (the default)."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that an emulator is running: exit code 0 or 1."`
+	cli.ScriptCommands
 }
 
 // run is everything but signals and the exit code.

@@ -16,6 +16,8 @@
 //	receiver doctor       explain why a captured callback was rejected
 //	receiver spool        list, export, drain, retry or discard what the spool holds
 //	receiver healthcheck  check that a receiver is running
+//	receiver completion   print a script that completes commands in a shell
+//	receiver man          print the manual page
 package main
 
 import (
@@ -52,6 +54,7 @@ type commands struct {
 	Erase       eraseCommand       `cmd:"" help:"Erase variables and client addresses of uploads, for example those of a user."`
 	Doctor      doctorCommand      `cmd:"" help:"Explain why a captured callback was rejected and how to fix it."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Check that a receiver is running; for container health checks."`
+	cli.ScriptCommands
 }
 
 // run is everything but signals and the exit code.

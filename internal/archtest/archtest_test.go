@@ -121,7 +121,7 @@ const scaffolding = "upcall/internal/testing"
 // fakes says what each of them may import besides the standard library: what it fakes.
 var fakes = map[string][]string{
 	scaffolding + "/browser": {"github.com/chromedp/chromedp"},
-	scaffolding + "/clitest": {"upcall/internal/cli"},
+	scaffolding + "/clitest": {"upcall/internal/cli", "github.com/alecthomas/kong"},
 	scaffolding + "/fallbacktest": {"upcall/internal/callbackspec", "upcall/internal/event", "upcall/internal/kept",
 		"upcall/internal/recorder", "github.com/google/uuid", "github.com/google/go-cmp"},
 	scaffolding + "/openapitest": {"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "upcall/internal/event"},

@@ -50,18 +50,6 @@ func settings(env Env) []kong.Option {
 			}
 			return values, nil
 		})),
-		kong.ValueFormatter(func(value *kong.Value) string {
-			if value.Help == "" {
-				return ""
-			}
-			text := strings.TrimSuffix(value.Help, ".")
-			if value.HasDefault && value.Tag.PlaceHolder != "" {
-				text += ". Default " + value.Default
-			}
-			if name := value.Tag.Get(settingTag); name != "" {
-				text += " ($" + name + ")"
-			}
-			return text + "."
-		}),
+		kong.ValueFormatter(explain),
 	}
 }

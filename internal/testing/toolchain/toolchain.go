@@ -67,6 +67,10 @@ func Tools() []Tool {
 		{"promtool", "alerts and queries for Prometheus (deploy)", "prometheus", "command -v promtool"},
 		{"gnutar", "the build of a release (deploy)", "tar", "test $(uname -sm | tr -d ' ') = Linuxx86_64 && tar --sort=name --version"},
 		{"systemd", "the units of systemd (deploy)", "systemd", "command -v systemd-analyze"},
+		{"bash", "completion in bash (cmd)", "bash", "command -v bash"},
+		{"zsh", "completion in zsh (cmd)", "zsh", "command -v zsh"},
+		{"fish", "completion in fish (cmd)", "fish", "command -v fish"},
+		{"man", "a check of the manual pages (cmd)", "groff-base mandoc", "command -v groff && command -v mandoc"},
 		{"mount", "tests on a small disk, which only root may mount (internal/spool)", "",
 			`dir=$(mktemp -d); mount -t tmpfs upcall-test "$dir" && umount "$dir"; status=$?; rmdir "$dir"; exit $status`},
 	}
