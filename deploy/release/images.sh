@@ -29,6 +29,7 @@ for arch; do
   $pack --owner=65532 --group=65532 -rf "$at/root.tar" ./var/lib/upcall
   rm -rf "$at/tree"
   cp Dockerfile "$at/"
-  "$docker" build --quiet --platform "linux/$arch" --tag "$image:$version-$arch" \
+  # Without a cache: the old builder's takes no account of the platform.
+  "$docker" build --quiet --no-cache --platform "linux/$arch" --tag "$image:$version-$arch" \
     --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$commit" "$at"
 done

@@ -126,11 +126,13 @@ func ready(t *testing.T, root string) {
 	}
 }
 
-// TestImages builds both images with Docker, where it is, and runs the one for this machine without a network and with
-// a root that cannot be written.
-func TestImages(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
+// checkDocker builds both images with Docker, where it is, and runs the one for this machine without a network and with
+// a root that cannot be written. What is in the other one are the same programs, because compiling takes minutes: this is
+// about images.
+func checkDocker(t *testing.T, out string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	docker := func(args ...string) (string, error) {
 		text, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
 		return strings.TrimSpace(string(text)), err
@@ -138,14 +140,11 @@ func TestImages(t *testing.T) {
 	if text, err := docker("info", "--format", "{{.OSType}}/{{.Architecture}}"); err != nil || text != "linux/x86_64" {
 		t.Skip("there is no Docker engine for linux/amd64")
 	}
-	out := t.TempDir()
-	cmd := exec.CommandContext(ctx, "sh", "build.sh", "v1.2.3", out, "linux/amd64", "linux/arm64")
-	cmd.Env = environ()
-	if text, err := cmd.CombinedOutput(); err != nil {
+	const again = "cd $0 && tar -xzf upcall-v1.2.3-linux-amd64.tar.gz && mv upcall-v1.2.3-linux-amd64 upcall-v1.2.3-linux-arm64 && " +
+		"tar -czf upcall-v1.2.3-linux-arm64.tar.gz upcall-v1.2.3-linux-arm64"
+	if text, err := exec.CommandContext(ctx, "sh", "-c", again, out).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
 	images(t, out, "docker")
 	const name, volume = "upcall-test-image", "upcall-test-image"
 	clean := func() {

@@ -28,6 +28,7 @@ func TestReproducible(t *testing.T) {
 		t.Error("two directories make different archives")
 	}
 	t.Run("image", func(t *testing.T) { checkTree(t, out) })
+	t.Run("docker", func(t *testing.T) { checkDocker(t, out) })
 	dir := t.TempDir()
 	unpack := exec.CommandContext(t.Context(), "tar", "-xz", "--strip-components=1", "-C", dir)
 	unpack.Stdin = bytes.NewReader(first)
