@@ -12,6 +12,19 @@ date=$(date -u -d "@$seconds" +%Y-%m-%dT%H:%M:%SZ)
 at=upcall/internal/buildinfo
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+flags="-s -w -buildid= -X $at.version=$version -X $at.commit=$commit -X $at.date=$date"
+
+# What programs print about themselves is the same on each platform: those of this machine print it.
+pages=$out/.pages
+rm -rf "$pages"
+mkdir -p "$pages/man" "$pages/completions" "$pages/bin"
+CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -ldflags "$flags" -o "$pages/bin/" ./cmd/issuer ./cmd/receiver ./cmd/ossemu
+for program in issuer receiver ossemu; do
+  "$pages/bin/$program" man >"$pages/man/$program.1"
+  for shell in bash zsh fish; do
+    "$pages/bin/$program" completion $shell >"$pages/completions/$program.$shell"
+  done
+done
 
 for platform; do
   os=${platform%/*} arch=${platform#*/}
@@ -19,8 +32,7 @@ for platform; do
   rm -rf "${out:?}/$name"
   mkdir -p "$out/$name"
   GOOS=$os GOARCH=$arch CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -buildid= -X $at.version=$version -X $at.commit=$commit -X $at.date=$date" \
-    -o "$out/$name/" ./cmd/issuer ./cmd/receiver ./cmd/ossemu
+    -ldflags "$flags" -o "$out/$name/" ./cmd/issuer ./cmd/receiver ./cmd/ossemu
   # What is in the programs, as CycloneDX: the tool is run at a version, so that it is not in go.mod.
   if [ "${SBOM:-yes}" = yes ]; then
     for program in issuer receiver ossemu; do
@@ -30,6 +42,7 @@ for platform; do
   fi
   cp README.md CHANGELOG.md SECURITY.md "$out/$name/"
   cp -r deploy/systemd deploy/proxy deploy/ram "$out/$name/"
+  cp -r "$pages/man" "$pages/completions" "$out/$name/"
   mkdir "$out/$name/helm"
   cp -r deploy/helm/upcall "$out/$name/helm/"
   chart=$out/$name/helm/upcall/Chart.yaml
@@ -42,5 +55,6 @@ for platform; do
     gzip -9n >"$out/$name.tar.gz"
   rm -rf "${out:?}/$name"
 done
+rm -r "$pages"
 cd "$out"
 sha256sum -- upcall-"$version"-* >SHA256SUMS

@@ -36,6 +36,7 @@ func TestReproducible(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, path := range []string{"README.md", "systemd/upcall-receiver.service", "proxy/Caddyfile", "ram/issuer.json",
+		"man/receiver.1", "man/issuer.1", "man/ossemu.1", "completions/receiver.bash", "completions/issuer.zsh", "completions/ossemu.fish",
 		"helm/upcall/templates/receiver.yaml"} {
 		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
 			t.Error(err)
