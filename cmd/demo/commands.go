@@ -7,7 +7,7 @@ import (
 
 // printCommands prints what is running and what to try.
 func (l *loop) printCommands(out io.Writer) {
-	fmt.Fprintf(out, `Everything is up until Ctrl-C. Upload a file on the page, and see it and its hook in the console:
+	fmt.Fprintf(out, `Everything is up until Ctrl-C. Open Events in the console, upload a file on the page, and see it and its hook:
 
   upload page   %[9]s/            API key %[13]s
   console       %[14]s/console/    key     %[15]s
