@@ -76,6 +76,7 @@ func refusedRequests(t *testing.T, o *oss, base string) (all []refusedRequest, s
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
 	expiredBody := upload{bucket: "demo", object: "late.txt", reqID: "R2", token: expired}.body(t, callbackspec.Form)
+	foreignBody := upload{bucket: "demo", object: "c.txt", reqID: "R4", token: good.token}.body(t, callbackspec.Form)
 	large := strings.Repeat("a", admission.MaxBody+1)
 	encoded := base64.StdEncoding.EncodeToString([]byte(body))
 	secrets = append(secrets, good.token[3:], expired[3:], encoded, base64.StdEncoding.EncodeToString([]byte("x"+good.token)))
@@ -106,8 +107,7 @@ func refusedRequests(t *testing.T, o *oss, base string) (all []refusedRequest, s
 		{"token_expired", signed(path, form, expiredBody, nil), doctor.Verifies, "token_expired"},
 		{"token_forged", signed(path, form, upload{bucket: "demo", object: "f.txt", reqID: "R3", token: "k1.hunter2"}.body(t, callbackspec.Form), nil),
 			doctor.Verifies, "token_forged"},
-		{"token_foreign_key", signed(path, form, upload{bucket: "demo", object: "c.txt", reqID: "R4", token: good.token}.body(t, callbackspec.Form), nil),
-			doctor.Verifies, "token_foreign_key"},
+		{"token_foreign_key", signed(path, form, foreignBody, nil), doctor.Verifies, "token_foreign_key"},
 		{"token_missing", signed(path, form, "bucket=demo&object=d.txt&reqId=R5", nil), doctor.Verifies, "token_missing"},
 		{"content_type", signed(path, "text/plain", "hello", nil), doctor.Verifies, "content_type"},
 		{"body", signed(path, form, "bucket=demo&object=%f&reqId=R6", nil), doctor.Verifies, "body"},
