@@ -3,6 +3,7 @@
 package helm_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -71,7 +72,7 @@ receiver:
   affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [
     {key: zone, operator: In, values: [a, b]}]}]}}}
 issuer:
-  settings: {UPCALL_PAGE: "true", UPCALL_API_RATE: "50"}
+  settings: {UPCALL_PAGE: "true", UPCALL_API_RATE: "50", OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318"}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 networkPolicy: {enabled: true, adminFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}
 `
@@ -249,11 +250,49 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestReleaseName: names of Services begin with a letter.
+// TestReleaseName: names of Services begin with a letter, and have no dots.
 func TestReleaseName(t *testing.T) {
 	t.Parallel()
-	if _, err := render(load(t), values(t, least), "1st"); err == nil || !strings.Contains(err.Error(), "must begin with a letter") {
-		t.Error(err)
+	for _, bad := range []string{"1st", "up.call", "-upcall"} {
+		if _, err := render(load(t), values(t, least), bad); err == nil || !strings.Contains(err.Error(), "must begin with a letter") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// TestImages: issuers keep a version of their own while receivers are upgraded, and labels are what Kubernetes takes.
+func TestImages(t *testing.T) {
+	t.Parallel()
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	other := strings.Replace(digest, "0", "f", 1)
+	for _, tt := range []struct{ values, receiver, issuer, label string }{
+		{"{image: {tag: v2}}", "upcall:v2", "upcall:v2", "v2"},
+		{"{image: {tag: v2}, issuer: {tag: v1}}", "upcall:v2", "upcall:v1", "v2"},
+		{"{image: {tag: v2, digest: \"" + digest + "\"}, issuer: {tag: v1}}", "upcall@" + digest, "upcall:v1", "v2"},
+		{"{image: {digest: \"" + digest + "\"}, issuer: {digest: \"" + other + "\"}}", "upcall@" + digest, "upcall@" + other, ""},
+		{"{image: {tag: _nightly.}}", "upcall:_nightly.", "upcall:_nightly.", "nightly"},
+		{"{image: {tag: " + strings.Repeat("a", 62) + ".b}}", "upcall:" + strings.Repeat("a", 62) + ".b", "", strings.Repeat("a", 62)},
+	} {
+		texts, err := render(load(t), values(t, least, tt.values), "upcall")
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects, err := decode(texts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range pods(objects) {
+			want := tt.receiver
+			if p.program() == "issuer" {
+				want = cmp.Or(tt.issuer, want)
+			}
+			if got := p.spec.Containers[0].Image; got != want {
+				t.Errorf("%s: %s has %s, want %s", tt.values, p.name, got, want)
+			}
+			if got := p.labels["app.kubernetes.io/version"]; tt.label != "" && p.program() == "receiver" && got != tt.label {
+				t.Errorf("%s: %s is labelled %q, want %q", tt.values, p.name, got, tt.label)
+			}
+		}
 	}
 }
 

@@ -117,7 +117,7 @@ func (c *complaints) variables(p pod, objects []metav1.Object, known []string) {
 	c.unless(len(container.EnvFrom) == 0, "%s: it gets variables that nobody sees", p.name)
 	for _, variable := range container.Env {
 		name := variable.Name
-		c.unless(slices.Contains(known, name), "%s: %s knows no variable %s", p.name, p.program(), name)
+		c.unless(slices.Contains(known, name) || strings.HasPrefix(name, "OTEL_"), "%s: %s knows no variable %s", p.name, p.program(), name)
 		c.unless(variable.ValueFrom == nil && !slices.Contains(known, name+"_FILE"), "%s: the secret %s is a variable", p.name, name)
 		if !strings.HasPrefix(variable.Value, "/") {
 			continue

@@ -60,6 +60,11 @@ func TestSchemaRefuses(t *testing.T) {
 		{"{owner: {existingSecret: \"\"}}", "does not match pattern"},
 		{"{migration: {enabled: 1}}", "want boolean"},
 		{"{maintenance: {schedule: daily}}", "does not match pattern"},
+		{"{issuer: {tag: 1.2}}", "want string"},
+		{"{issuer: {digest: v1}}", "does not match pattern"},
+		{"{receiver: {tag: v1}}", "'tag' not allowed"},                                                                        // it would run before the migration that it needs
+		{"{receiver: {settings: {OTEL_EXPORTER_OTLP_HEADERS: authorization=x}}}", "'OTEL_EXPORTER_OTLP_HEADERS' not allowed"}, // a secret
+		{"{issuer: {settings: {OTEL_TRACE_SAMPLER: always_off}}}", "'OTEL_TRACE_SAMPLER' not allowed"},
 		{"{image: {repository: \"Upcall\"}}", "does not match pattern"},
 		{"{image: {tag: 1.2}}", "want string"},
 		{"{image: {tag: \"a b\"}}", "does not match pattern"},

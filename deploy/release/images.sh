@@ -10,6 +10,7 @@ cd "$(dirname "$0")"
 image=${IMAGE:-upcall} docker=${DOCKER:-docker}
 certificates=${CERTIFICATES:-/etc/ssl/certs/ca-certificates.crt} # of Debian's ca-certificates, for OSS and hooks
 commit=${COMMIT:-$(git rev-parse HEAD)}
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1 # with them each tag would be an index, of which no index can be made
 
 for arch; do
   name=upcall-$version-linux-$arch
@@ -19,14 +20,16 @@ for arch; do
   tar -xzf "$out/$name.tar.gz" -C "$at/tree/usr/local/bin" --strip-components=1 \
     "$name/issuer" "$name/receiver" "$name/ossemu"
   cp "$certificates" "$at/tree/etc/ssl/certs/ca-certificates.crt"
+  # Whatever the umask of whoever builds: another user runs them.
   find "$at/tree" -type d -exec chmod 755 {} +
+  chmod 755 "$at"/tree/usr/local/bin/*
   chmod 644 "$at/tree/etc/ssl/certs/ca-certificates.crt"
   chmod 1777 "$at/tree/tmp"
   # The user's own, so that a new volume there is, too. The spool is a directory in it, that the receiver makes.
   chmod 700 "$at/tree/var/lib/upcall"
-  pack="tar --sort=name --format=ustar --mtime=@0 --numeric-owner -C $at/tree"
-  $pack --owner=0 --group=0 --exclude=./var/lib/upcall -cf "$at/root.tar" .
-  $pack --owner=65532 --group=65532 -rf "$at/root.tar" ./var/lib/upcall
+  pack() { tar --sort=name --format=ustar --mtime=@0 --numeric-owner -C "$at/tree" "$@"; }
+  pack --owner=0 --group=0 --exclude=./var/lib/upcall -cf "$at/root.tar" .
+  pack --owner=65532 --group=65532 -rf "$at/root.tar" ./var/lib/upcall
   rm -rf "$at/tree"
   cp Dockerfile "$at/"
   # Without a cache: the old builder's takes no account of the platform.

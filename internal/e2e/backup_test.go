@@ -224,13 +224,9 @@ func TestBackupPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var blocks []string
-	for _, parts := range strings.Split(string(text), "```sh\n")[1:] {
-		block, _, _ := strings.Cut(parts, "```\n")
-		blocks = append(blocks, block)
-	}
-	if len(blocks) != 3 {
-		t.Fatalf("the page has %d blocks of commands", len(blocks))
+	blocks, statements := blocksOf(string(text), "sh"), blocksOf(string(text), "sql")
+	if len(blocks) != 4 || len(statements) != 1 {
+		t.Fatalf("the page has %d blocks of commands and %d of statements", len(blocks), len(statements))
 	}
 	w := &backupWorld{dir: t.TempDir(), read: make(map[string]int), told: make(map[uuid.UUID]bool)}
 	server := w.start(t)
@@ -244,9 +240,11 @@ func TestBackupPage(t *testing.T) {
 	w.send(t, 40, "spool")
 	w.prepare(t, dbtest.NewServerAt(t, port))
 	w.send(t, 20, "spool")
+	w.takeAway(t, statements[0])
 	w.run(t, blocks[1])
+	w.run(t, blocks[2])
 	w.send(t, 20, "spool")
-	if out := w.run(t, blocks[2]); !strings.Contains(out, "cleared the transaction numbers of 100 events") {
+	if out := w.run(t, blocks[3]); !strings.Contains(out, "cleared the transaction numbers of 100 events") {
 		t.Errorf("there was nothing to repair, so this tests less: %s", out)
 	}
 	wait.Until(t, "the receiver has the restored database, and its spool is empty", func() bool {
@@ -255,6 +253,36 @@ func TestBackupPage(t *testing.T) {
 	})
 	w.send(t, 20, "postgres")
 	w.check(t)
+}
+
+// blocksOf returns the blocks of a page that are in a language.
+func blocksOf(page, language string) (blocks []string) {
+	for _, parts := range strings.Split(page, "```"+language+"\n")[1:] {
+		block, _, _ := strings.Cut(parts, "```\n")
+		blocks = append(blocks, block)
+	}
+	return blocks
+}
+
+// takeAway runs the statements of the page that take a damaged database away, to which someone is connected.
+func (w *backupWorld) takeAway(t *testing.T, statements string) {
+	t.Helper()
+	dbtest.Execute(t, w.url("admin", "postgres"), "CREATE DATABASE upcall")
+	user, err := pgx.Connect(t.Context(), w.url("admin", "upcall"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close(context.WithoutCancel(t.Context()))
+	w.run(t, "psql --no-psqlrc --quiet --output /dev/null --set ON_ERROR_STOP=1 \"$ADMIN/postgres\" <<'END'\n"+statements+"END\n")
+	if err := user.Ping(t.Context()); err == nil {
+		t.Error("who was connected to the damaged database still is")
+	}
+	for _, name := range []string{"upcall", "damaged"} {
+		if conn, err := pgx.Connect(t.Context(), w.url("admin", name)); err == nil {
+			conn.Close(t.Context())
+			t.Errorf("the database %s takes connections", name)
+		}
+	}
 }
 
 // check holds that each consumer has each event.

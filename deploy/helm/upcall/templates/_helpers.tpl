@@ -1,6 +1,6 @@
 {{- /* The prefix of all names: 43 characters leave room for what StatefulSets and CronJobs add, up to 63. */}}
 {{- define "upcall.fullname" -}}
-{{- if not (regexMatch "^[a-z]" .Release.Name) }}{{ fail "the release's name must begin with a letter, as names of Services do" }}{{ end -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" .Release.Name) }}{{ fail "the release's name must begin with a letter, and hold only letters, digits and hyphens, as names of Services do" }}{{ end -}}
 {{- $name := .Release.Name -}}
 {{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
 {{- $name | trunc 43 | trimSuffix "-" -}}
@@ -15,15 +15,23 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "upcall.labels" -}}
 {{ include "upcall.selectorLabels" . }}
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ include "upcall.tag" . | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
 {{- end }}
 
-{{- define "upcall.image" -}}
-{{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- /* The version of a component's image. Issuers may keep one of their own until all receivers are upgraded. Arguments: root,
+component. */}}
+{{- define "upcall.tag" -}}
+{{- $own := "" }}{{ if eq .component "issuer" }}{{ $own = .root.Values.issuer.tag }}{{ end -}}
+{{ $own | default .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
+
+{{- /* Arguments: root, component. */}}
+{{- define "upcall.image" -}}
+{{- $digest := .root.Values.image.digest }}
+{{- if eq .component "issuer" }}{{ with .root.Values.issuer }}{{ if or .digest .tag }}{{ $digest = .digest }}{{ end }}{{ end }}{{ end -}}
+{{ .root.Values.image.repository }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ include "upcall.tag" . }}{{ end }}
 {{- end }}
 
 {{- /* What every pod has. Argument: root. */}}
@@ -44,10 +52,10 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* What every container has. Argument: root. */}}
+{{- /* What every container has. Arguments: root, component. */}}
 {{- define "upcall.container" -}}
 image: {{ include "upcall.image" . | quote }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
