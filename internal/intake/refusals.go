@@ -56,19 +56,29 @@ type refused struct {
 type refusals struct {
 	cfg   Config
 	queue chan *refused
+	// Captures have limits of their own: anyone can have wrong paths captured, which are not kept in the
+	// table, and must not push rows out of it.
+	rows, captures *limits
+}
 
+func newRefusals(cfg Config) *refusals {
+	return &refusals{
+		cfg:      cfg,
+		queue:    make(chan *refused, refusalQueue),
+		rows:     newLimits(),
+		captures: newLimits(),
+	}
+}
+
+// limits let a part of a flood pass.
+type limits struct {
 	mu      sync.Mutex // guards the fields below
 	all     *rate.Limiter
 	reasons map[admission.Reason]*rate.Limiter // few, because senders cannot invent reasons
 }
 
-func newRefusals(cfg Config) *refusals {
-	return &refusals{
-		cfg:     cfg,
-		queue:   make(chan *refused, refusalQueue),
-		all:     rate.NewLimiter(refusalsPerSecond, refusalsAtOnce),
-		reasons: make(map[admission.Reason]*rate.Limiter),
-	}
+func newLimits() *limits {
+	return &limits{all: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce), reasons: make(map[admission.Reason]*rate.Limiter)}
 }
 
 // isKept reports whether a refusal goes to the table. A 503 says nothing about the callback,
@@ -82,26 +92,20 @@ func isKept(r *admission.Refusal) bool {
 	return r.Reason != admission.ReasonTokenRevoked
 }
 
-// noteRefusal queues a refusal to be kept, unless there are too many. It does not block.
+// noteRefusal queues a refusal to be kept, and has it captured, unless there are too many. It does not block.
 func (s *Server) noteRefusal(seen *logEvent, captured bool) {
-	kept := s.refusals.cfg.Refusals != nil && isKept(seen.refusal)
-	if !kept && !captured {
-		return
-	}
-	now := s.cfg.Now()
-	allowed := s.refusals.allow(seen.refusal.Reason, now)
-	if captured && allowed {
+	now, reason := s.cfg.Now(), seen.refusal.Reason
+	switch {
+	case !captured:
+	case s.refusals.captures.allow(reason, now):
 		seen.captureAt = now
-	} else if captured {
+	default:
 		s.cfg.Captures.Drop(capture.DroppedByRate)
 	}
-	if kept && !allowed {
-		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
-	}
-	if !kept || !allowed {
+	if s.refusals.cfg.Refusals == nil || !isKept(seen.refusal) || !s.allowRefusal(reason, now) {
 		return
 	}
-	f := &refused{reason: seen.refusal.Reason, at: now, request: seen.request, signed: s.policy.Signed(&seen.request)}
+	f := &refused{reason: reason, at: now, request: seen.request, signed: s.policy.Signed(&seen.request)}
 	if seen.event != nil {
 		f.uploadID = seen.event.UploadID
 	}
@@ -119,7 +123,7 @@ func (s *Server) Refused(r *admission.Refusal, at time.Time, describe func() eve
 }
 
 func (s *Server) allowRefusal(reason admission.Reason, at time.Time) bool {
-	allowed := s.refusals.allow(reason, at)
+	allowed := s.refusals.rows.allow(reason, at)
 	if !allowed {
 		s.cfg.Metrics.refusalsDropped.WithLabelValues(droppedByRate).Inc()
 	}
@@ -136,13 +140,13 @@ func (s *Server) queueRefusal(f *refused) {
 
 // allow checks the limit of the reason first, so that a flood of one reason leaves room for
 // the others.
-func (f *refusals) allow(reason admission.Reason, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.reasons[reason] == nil {
-		f.reasons[reason] = rate.NewLimiter(refusalsOfReasonPerSecond, refusalsOfOneAtOnce)
+func (l *limits) allow(reason admission.Reason, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reasons[reason] == nil {
+		l.reasons[reason] = rate.NewLimiter(refusalsOfReasonPerSecond, refusalsOfOneAtOnce)
 	}
-	return f.reasons[reason].AllowN(now, 1) && f.all.AllowN(now, 1)
+	return l.reasons[reason].AllowN(now, 1) && l.all.AllowN(now, 1)
 }
 
 // run writes the waiting refusals at every interval until ctx ends, and then once more.

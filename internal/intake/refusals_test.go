@@ -183,7 +183,7 @@ func TestRefusalsDoNotBlock(t *testing.T) {
 // TestRefusalLimits checks the limits for each reason and for all together.
 func TestRefusalLimits(t *testing.T) {
 	t.Parallel()
-	f := newRefusals(Config{})
+	f := newLimits()
 	allowed := func(reason admission.Reason, n int, now time.Time) (yes int) {
 		for range n {
 			if f.allow(reason, now) {
@@ -206,6 +206,28 @@ func TestRefusalLimits(t *testing.T) {
 		if got := allowed(tt.reason, 1000, noon.Add(tt.after)); got != tt.want {
 			t.Errorf("%s after %s: %d, want %d", tt.reason, tt.after, got, tt.want)
 		}
+	}
+}
+
+// TestCapturesTakeNoRows checks that requests that are captured, but not kept in the table, leave its limits alone.
+func TestCapturesTakeNoRows(t *testing.T) {
+	t.Parallel()
+	server := newPlain(t, &stuck{})
+	server.cfg.Captures = make(keeping)
+	note := func(code admission.Code, reason admission.Reason) (captured bool) {
+		seen := &logEvent{refusal: &admission.Refusal{Code: code, Reason: reason}}
+		server.noteRefusal(seen, true)
+		return !seen.captureAt.IsZero()
+	}
+	for range 1000 { // anyone can send these
+		note(admission.NotFound, admission.ReasonPath)
+		note(admission.MethodNotAllowed, admission.ReasonMethod)
+	}
+	if note(admission.BadToken, admission.ReasonTokenForged) {
+		t.Error("captures have no limit of all reasons together")
+	}
+	if n := len(server.refusals.queue); n != 1 {
+		t.Errorf("%d are kept, want the one that was sent as a callback", n)
 	}
 }
 
