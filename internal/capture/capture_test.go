@@ -254,7 +254,7 @@ func TestLostDirectory(t *testing.T) {
 	}
 }
 
-// TestQueue: what does not fit is dropped and counted, and nobody waits.
+// TestQueue: what does not fit is dropped and counted, and Put does not block.
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	logger, _ := logtest.New()
@@ -264,7 +264,7 @@ func TestQueue(t *testing.T) {
 	}
 	defer d.Close()
 	for n := range mostQueued + 7 {
-		d.Put(request(n, "signature_missing", 1)) // would block for ever: nothing writes
+		d.Put(request(n, "signature_missing", 1)) // nothing writes: if it blocked, the test would hang
 	}
 	d.Drop(DroppedByRate)
 	if counted(t, d, DroppedByQueue) != 7 || counted(t, d, DroppedByRate) != 1 {

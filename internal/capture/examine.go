@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,12 +16,15 @@ import (
 const (
 	// patience is how long a list waits for verdicts. An examination may take a second of CPU time.
 	patience = 50 * time.Millisecond
+	// examinedOfList is how many captures of a list are examined because of it: the intake needs the CPU,
+	// too. The others are examined when their reports are asked for.
+	examinedOfList = 10
 	// examinationTime limits an examination that fetches a trusted key.
 	examinationTime = 5 * time.Second
 )
 
-// A Summary is a capture in a list. Verdict and Summary are null until it is examined, which the list
-// does not wait for.
+// A Summary is a capture in a list. Verdict and Summary are null until it is examined. A list has
+// the latest examined, and does not wait for that.
 type Summary struct {
 	Entry
 	Verdict *doctor.Verdict `json:"verdict"`
@@ -57,22 +61,23 @@ func (e *Examiner) Kept() ([]Entry, error) { return e.dir.entries() }
 
 // List returns the latest captures, of one reason if it is not "".
 func (e *Examiner) List(ctx context.Context, reason string, limit int) ([]Summary, error) {
-	kept, err := e.dir.entries()
+	kept, err := e.kept()
 	if err != nil {
 		return nil, err
 	}
-	e.forget(kept)
 	if reason != "" {
 		kept = slices.DeleteFunc(kept, func(one Entry) bool { return one.Reason != reason })
 	}
 	kept = kept[:min(len(kept), limit)]
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	reports := e.examined(ctx, kept)
+	e.examined(ctx, kept[:min(len(kept), examinedOfList)])
 	list := make([]Summary, 0, len(kept))
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for _, one := range kept {
 		s := Summary{Entry: one}
-		if r := reports[one.Name]; r != nil {
+		if r := e.reports[one.Name]; r != nil {
 			s.Verdict, s.Summary = &r.Verdict, &r.Summary
 		}
 		list = append(list, s)
@@ -83,7 +88,7 @@ func (e *Examiner) List(ctx context.Context, reason string, limit int) ([]Summar
 // Report returns what the doctor says about a capture. The error wraps ErrNotKept if there is none, and
 // that of ctx if there is no report in its time.
 func (e *Examiner) Report(ctx context.Context, name string) (*Report, error) {
-	kept, err := e.dir.entries()
+	kept, err := e.kept()
 	if err != nil {
 		return nil, err
 	}
@@ -97,23 +102,24 @@ func (e *Examiner) Report(ctx context.Context, name string) (*Report, error) {
 	return nil, fmt.Errorf("examine capture: %w", ctx.Err())
 }
 
-// forget drops the reports about captures that are no longer kept.
-func (e *Examiner) forget(kept []Entry) {
+// kept lists all captures, the latest first, and drops the reports about others.
+func (e *Examiner) kept() ([]Entry, error) {
+	kept, err := e.dir.entries()
+	if err != nil {
+		return nil, err
+	}
 	names := make(map[string]bool, len(kept))
 	for _, one := range kept {
 		names[one.Name] = true
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for name := range e.reports {
-		if !names[name] {
-			delete(e.reports, name)
-		}
-	}
+	maps.DeleteFunc(e.reports, func(name string, _ *Report) bool { return !names[name] })
+	return kept, nil
 }
 
 // examined waits until there is a report about each of these captures, or ctx ends. They come first in
-// the queue, because someone waits for them; what nobody waits for any more is left out.
+// the queue, because someone waits for them; those asked for longest ago are left out.
 func (e *Examiner) examined(ctx context.Context, some []Entry) map[string]*Report {
 	for first := true; ; first = false {
 		found, missing := make(map[string]*Report), []Entry(nil)
