@@ -5,13 +5,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"upcall/internal/doctor"
 )
 
 // A Report is what the doctor says about a capture, as it is shown to those who may look at
 // everything but must not be able to use it. What it has of the request is masked: of a body, which
-// may hold a token in any spelling, it has nothing, and of headers only those that are no secrets.
+// may hold a token in any spelling, it has nothing but what refusals and notes name (bucket, object key,
+// content type, size, names of fields), of a query no values, as in the log, and of headers only those
+// that are no secrets.
 type Report struct {
 	Entry
 	Verdict  doctor.Verdict `json:"verdict"`
@@ -39,8 +42,8 @@ type Finding struct {
 	Fix  string `json:"fix"`
 }
 
-// A Cause is one thing that was done to the request. Received and Signed are of its path or query; of
-// other parts they are "".
+// A Cause is one thing that was done to the request. Received and Signed are of its path, or of its
+// query with short values only; of other parts they are "".
 type Cause struct {
 	Finding
 	Received string `json:"received"`
@@ -87,8 +90,40 @@ func (m *mask) text(text string) string {
 	for _, secret := range m.secrets {
 		text = strings.ReplaceAll(text, secret, Masked)
 	}
-	return long.ReplaceAllString(text, Masked)
+	text = long.ReplaceAllString(text, Masked)
+	return queryOf.ReplaceAllStringFunc(text, func(found string) string {
+		mark := queryMark.FindString(found)
+		return mark + maskValues(found[len(mark):], 1)
+	})
 }
+
+// A callback URL may hold a secret of an application, such as ?key=hunter2. The question mark and the
+// equals sign may be percent-encoded, more than once.
+var (
+	queryMark = regexp.MustCompile(`\?|%(?:25)*3[fF]`)
+	queryOf   = regexp.MustCompile(`(?:` + queryMark.String() + `)\S+`)
+	equals    = regexp.MustCompile(`=|%(?:25)*3[dD]`)
+)
+
+// maskValues hides the values of a query that have so many characters. What has no equals sign may be a
+// value, too.
+func maskValues(query string, least int) string {
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		begin := 0
+		if at := equals.FindStringIndex(pair); at != nil {
+			begin = at[1]
+		}
+		if utf8.RuneCountInString(pair[begin:]) >= least {
+			pairs[i] = pair[:begin] + Masked
+		}
+	}
+	return strings.Join(pairs, "&")
+}
+
+// longValue is how many characters a value of a query has that is not shown even where the query is
+// what was changed.
+const longValue = 8
 
 // part returns a part of the request as the doctor marks it.
 func (m *mask) part(text string) string { return m.text(doctor.Mark(text)) }
@@ -126,6 +161,9 @@ func show(of Entry, c *doctor.Capture, r *doctor.Report) *Report {
 		one := Cause{Finding: Finding{kind, m.text(cause.What), m.text(cause.Fix)}}
 		if inTarget(kind) {
 			one.Received, one.Signed = m.text(cause.Received), m.text(cause.Signed)
+		}
+		if strings.HasPrefix(kind, "query_") { // a query without its question mark
+			one.Received, one.Signed = maskValues(one.Received, longValue), maskValues(one.Signed, longValue)
 		}
 		shown.Causes = append(shown.Causes, one)
 	}
