@@ -57,6 +57,18 @@ func (w *world) paths() map[string]string {
 	}
 }
 
+// TestCapturesUnreadable: without the directory of captures, the rows are shown, and what is wrong beside them.
+func TestCapturesUnreadable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.captures.Close()
+	got := w.person(t, w.viewer).get(t, "refusals?reason=bad_signature")
+	if got.status != http.StatusOK || !strings.Contains(got.text, "192.0.2.1") || !strings.Contains(got.text, `role="alert"`) ||
+		strings.Contains(got.text, "UPCALL_CAPTURE_REFUSED") {
+		t.Errorf("%d %s", got.status, got.text)
+	}
+}
+
 // TestLogIn holds who gets in, and what their browser keeps.
 func TestLogIn(t *testing.T) {
 	t.Parallel()

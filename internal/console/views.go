@@ -113,9 +113,11 @@ func (c *Console) refusals(w http.ResponseWriter, v *visit) {
 		answer["captured"], answer["verdicts"] = captured["captured"], verdicts(captured)
 	case http.StatusNotFound: // captures are off
 		answer["captured"], answer["verdicts"] = nil, object{}
-	default:
-		v.problem(w, status, captured)
-		return
+	default: // the rows are true without them
+		if captured == nil {
+			captured = problem(http.StatusText(status), "")
+		}
+		answer["captured"], answer["verdicts"], answer["captures_problem"] = nil, object{}, captured
 	}
 	answer["reason"] = reason
 	v.show(w, http.StatusOK, "refusals", "Refusals", answer)
