@@ -26,7 +26,7 @@ func isCaptured(r *admission.Refusal, request *http.Request) bool {
 }
 
 // capture passes a refused callback on after it was answered, and what that needs: nothing of it is
-// before the answer, nor in the time that is measured.
+// before the answer, nor in the time that is measured, or traced.
 func (s *Server) capture(c *gin.Context) {
 	c.Next()
 	seen := seenIn(c)

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 
 	"upcall/internal/admission"
@@ -263,6 +265,33 @@ func TestAnswerBeforeCapture(t *testing.T) {
 		t.Errorf("dropped by %s", cause)
 	}
 }
+
+// TestCaptureIsNotTraced: what a capture takes after the answer is not in the time of the trace.
+func TestCaptureIsNotTraced(t *testing.T) {
+	t.Parallel()
+	var traced atomic.Bool
+	ended := make(chan bool, 1)
+	s := serve(t, newOSS(t), nil, func(c *Config) {
+		c.Trace = func(c *gin.Context) { c.Next(); traced.Store(true) }
+		c.Captures = putter(func(*capture.Request) { ended <- traced.Load() })
+	})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Public+"/elsewhere", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Oss-Pub-Key-Url", "x")
+	if got := do(t, r); got.Code != 404 {
+		t.Errorf("%d %s", got.Code, got.Raw)
+	}
+	if !<-ended {
+		t.Error("the trace has not ended when the request is captured")
+	}
+}
+
+type putter func(*capture.Request)
+
+func (p putter) Put(r *capture.Request) { p(r) }
+func (putter) Drop(string)              {}
 
 // TestBodyCutShort: of a body that ends early, what came is captured.
 func TestBodyCutShort(t *testing.T) {

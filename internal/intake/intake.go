@@ -73,7 +73,7 @@ type Config struct {
 	Refusals RefusalStore
 	// Captures keeps the last of them as they came. Default none.
 	Captures Captures
-	// Trace is middleware around everything. Default none.
+	// Trace is middleware around everything but captures. Default none.
 	Trace gin.HandlerFunc
 	// Metrics counts. Required.
 	Metrics *Metrics
@@ -123,16 +123,17 @@ func New(cfg Config) (*Server, error) {
 // Public returns the handler for the listener that OSS reaches.
 func (s *Server) Public() http.Handler {
 	engine := httpserver.NewEngine()
+	first := []gin.HandlerFunc{markHandled}
 	if s.cfg.Trace != nil {
-		engine.Use(s.cfg.Trace)
+		first = []gin.HandlerFunc{s.cfg.Trace, markHandled}
 	}
 	for _, routes := range s.others {
-		routes.Register(engine.Group("", markHandled))
+		routes.Register(engine.Group("", first...))
 	}
 	if s.cfg.Captures != nil {
-		engine.Use(s.capture) // around what observes, because it comes after the answer
+		engine.Use(s.capture) // around what traces and observes, because it comes after the answer
 	}
-	engine.Use(markHandled, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))
+	engine.Use(append(first, httpserver.Observe(s.cfg.Logger, s.panicked, s.observe))...)
 	for _, path := range s.cfg.Admission.CallbackPaths {
 		if !admission.IsPattern(path) {
 			engine.POST(path, s.callback) // OSS, after an upload
