@@ -55,7 +55,7 @@ func TestPageForms(t *testing.T) {
 	file := func(name, content string) string {
 		return fmt.Sprintf(`new File([%q], %q, { type: "text/plain" })`, content, name)
 	}
-	const unsure = "The issuer does not say whether it was recorded; Retry asks again."
+	const unsure = "The row that the issuer shows may be of another file; Retry sends this one again."
 	for _, tt := range []struct {
 		name, form, files string
 		fail              bool // the callbacks

@@ -259,8 +259,14 @@ func TestPageCancelAndRetry(t *testing.T) {
 	v.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("uploads").replaceChildren()`))
 	v.choose(1)
 	v.waitFor(1, "bad: Stored, but not recorded")
-	s.issuer.Store(nil)
 	s.failsLate.Store(false)
+	sent := s.oss.Count("PUT")
+	v.do(chromedp.Click(chromedp.CSS("#uploads li button"))) // nobody says yet
+	v.waitFor(1, "bad: The issuer does not say whether it was recorded; Retry asks again.")
+	if again := s.oss.Count("PUT"); again != sent {
+		t.Errorf("%d PUTs, then %d, although the file may have been recorded", sent, again)
+	}
+	s.issuer.Store(nil)
 	v.do(chromedp.Click(chromedp.CSS("#uploads li button")))
 	v.waitFor(1, recordedState)
 	if rows := s.rows(t); rows != 5 {

@@ -8,7 +8,7 @@ export class UploadError extends Error {
    * - `refused`: OSS refused it; nothing is stored.
    * - `unrecorded`: OSS answered 203: the object is stored, and no row is recorded yet.
    * - `unreachable`: OSS could not be reached.
-   * - `unknown`: the connection broke, and no row was found.
+   * - `unknown`: the connection broke, and no row was found, or the issuer does not say whether there is one.
    */
   kind: "cancelled" | "issuer" | "forbidden" | "refused" | "unrecorded" | "unreachable" | "unknown";
   /** The HTTP status, or 0. */
@@ -91,7 +91,7 @@ export class Upload {
   /** Resolves when the upload is done, failed or cancelled. */
   readonly finished: Promise<Upload>;
   cancel(): void;
-  /** Tries again after it failed or was cancelled; looks for the row first. */
+  /** Tries again after it failed or was cancelled. Looks for the row first, and sends nothing while the issuer does not say. */
   retry(request?: UploadRequest): void;
 }
 

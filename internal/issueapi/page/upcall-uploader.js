@@ -11,9 +11,11 @@ export class UploadError extends Error {
   }
 }
 
-// lookUpTries is how often a row is asked for that only is to be shown. What decides whether a file failed is asked for for some
-// five minutes: a file that is told as failed and sent again, but was recorded, is there twice.
+// The issuer is asked for a row lookUpTries times if the row is only shown, and decidingTries times, which takes about five minutes,
+// if it decides whether the file failed: a file that was recorded but is shown as failed may be sent again, and recorded twice.
 const lookUpTries = 3, decidingTries = 15;
+const notKnown = "The issuer does not say whether it was recorded; Retry asks again.";
+const notClear = "The row that the issuer shows may be of another file; Retry sends this one again.";
 const partsAtOnce = 3;
 const never = new AbortController().signal;
 
@@ -229,12 +231,14 @@ export class Uploader {
 
   async #run(u) {
     try {
-      // The upload before may have been recorded since, although it failed here.
-      if (u.issued && await this.#found(u, [0])) return;
+      // The upload before may have been recorded since, although it failed here. While nobody says, it is not sent again: that
+      // might record it twice. Of parts that were never completed, OSS cannot have called back.
+      if (u.issued && !(u.issued.parts && u.etags.size < u.issued.parts.length)) {
+        const there = await this.#found(u, [0]);
+        if (there) return;
+        if (there === undefined) throw new UploadError("unknown", notKnown);
+      }
       if (!(u.issued && u.issued.parts && !u.merged && Date.parse(u.issued.expires_at) > Date.now() + 60_000)) {
-        u.issued = null;
-        u.merged = false;
-        u.etags.clear();
         u.say("Requesting a URL");
         const inParts = u.file.size > this.options.partsAbove;
         const { key, ...rest } = u.request;
@@ -244,8 +248,11 @@ export class Uploader {
         };
         const path = "/v1/uploads" + (inParts ? "/multipart" : "");
         const waits = seconds => u.say("Too many requests; trying again in " + seconds + " s");
+        // Until there is another, the upload before remains to be asked about.
         u.issued = this.options.issue ? await this.options.issue(u.file, { path, body, signal: u.stop.signal, upload: u })
           : await this.ask("POST", path, body, u.stop.signal, { waits });
+        u.merged = false;
+        u.etags.clear();
       }
       await this.#upload(u);
     } catch (e) {
@@ -282,10 +289,9 @@ export class Uploader {
     }
     // OSS calls back for five seconds at most, and has done so before it answers.
     const there = await this.#found(u, answered ? [0, 1] : [0, 1, 2, 3]);
-    if (there === undefined && failure.kind !== "cancelled") {
-      failure.message += " The issuer does not say whether it was recorded; Retry asks again.";
-    }
-    if (!there) throw failure;
+    if (there) return;
+    if (there !== false && failure.kind !== "cancelled") failure.message += " " + (there === null ? notClear : notKnown);
+    throw failure;
   }
 
   // single is the request of an upload in one piece: a presigned PUT, or a form.
@@ -379,7 +385,8 @@ export class Uploader {
   }
 
   // found asks the issuer after each of some seconds whether the upload was recorded: if OSS's answer was lost or says no,
-  // only the row tells. It returns undefined if the issuer does not say.
+  // only the row tells. It returns undefined if the issuer does not say, which 404 does not either: the key may be another. It
+  // returns null if the row may be of another file under the same form.
   async #found(u, seconds) {
     let others = false;
     for (const after of seconds) {
@@ -395,7 +402,7 @@ export class Uploader {
         others = Boolean(state.event); // the latest is shown, and one before may be this file's
       } catch { return undefined; }
     }
-    return others ? undefined : false;
+    return others ? null : false;
   }
 
   // isOf returns whether a row is of this file. One form may serve several.
