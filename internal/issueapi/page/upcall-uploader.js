@@ -51,6 +51,8 @@ function reasons(problem) {
 const uuid = () => crypto.randomUUID ? crypto.randomUUID()
   : [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, "0")).join("");
 
+const eventID = u => (u.event || u.answer || {}).event_id;
+
 const xml = (text, name) => {
   const found = new DOMParser().parseFromString(text, "application/xml").querySelector(name);
   return found && found.textContent;
@@ -405,11 +407,14 @@ export class Uploader {
     return others ? null : false;
   }
 
-  // isOf returns whether a row is of this file. One form may serve several.
+  // isOf returns whether a row is of this file for certain. One form may serve several, and those of the same size, and behind a
+  // prefix of the same name, have rows that look alike.
   #isOf(u, event) {
-    const { fields, key_prefix: prefix } = u.issued;
+    const { upload_id: id, fields, key_prefix: prefix } = u.issued;
     return !fields || event.size === u.file.size && !this.told.has(event.event_id) &&
-      (!prefix || event.object_key === prefix + u.file.name);
+      (!prefix || event.object_key === prefix + u.file.name) &&
+      !this.uploads.some(other => other !== u && other.issued && other.issued.upload_id === id && !eventID(other) &&
+        other.file.size === u.file.size && (!prefix || other.file.name === u.file.name));
   }
 
   #lookUp(u) { return this.options.lookUp ? this.options.lookUp(u.issued.upload_id) : this.status(u, decidingTries); }
@@ -417,7 +422,7 @@ export class Uploader {
   #succeed(u, text, message) {
     try { u.answer = text ? JSON.parse(text) : null; } catch { u.answer = text; }
     u.loaded = u.file.size;
-    this.told.add((u.event || u.answer || {}).event_id);
+    this.told.add(eventID(u));
     // If the database is unavailable, the receiver keeps the callback and records it later.
     u.say(message || { postgres: "Uploaded and recorded", spool: "Uploaded; it will be recorded shortly",
       stream: "Uploaded; it will be recorded shortly" }[u.answer && u.answer.durable] || "Uploaded, and reported to the receiver", "done");
