@@ -14,6 +14,7 @@ async function pass(request, response, path) {
   let body;
   if (request.method === "POST") {
     let text = "";
+    request.setEncoding("utf8"); // a character may be in two chunks
     for await (const chunk of request) if ((text += chunk).length > 64 << 10) return response.writeHead(413).end();
     let asked;
     try {
