@@ -208,6 +208,11 @@ func (u uppyPage) inParts() {
 	u.choose("unheard.txt", size+1)
 	u.says("unheard.txt", "failed", "Stored, but not recorded", before+1)
 	s.fail.Store(false)
+	// Uppy aborts what failed, and does not wait for that.
+	aborted := func() bool { return s.oss.Count("DELETE") == 1 }
+	wait.Until(u.t, "the upload that failed is aborted", aborted)
+	u.do(chromedp.Click(chromedp.CSS("#retry")))
+	u.says("unheard.txt", "recorded", "recorded", before+2)
 
 	// Cancelled in the middle, it is aborted in OSS.
 	arrived := make(chan struct{}, 10)
@@ -223,9 +228,9 @@ func (u uppyPage) inParts() {
 	u.choose("cancelled.txt", size+2)
 	<-arrived
 	u.do(chromedp.Click(chromedp.CSS("#cancel")))
-	wait.Until(u.t, "the upload is aborted", func() bool { return s.oss.Count("DELETE") == 1 })
+	wait.Until(u.t, "the upload is aborted", aborted)
 	s.oss.Open()
-	if got := s.rows(u.t); got != before+1 {
+	if got := s.rows(u.t); got != before+2 {
 		u.t.Errorf("%d rows", got)
 	}
 }
