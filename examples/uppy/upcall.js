@@ -117,10 +117,14 @@ export function useUpcall(uppy, AwsS3, { endpoint = "/api", vars = () => ({}), p
     return {};
   }
 
-  async function abortMultipartUpload(file) {
-    const { abort } = issued.get(file.id);
-    await fetch(abort.url, sendable(abort)); // OSS bills for the parts until they are gone; 404 if it was completed
-  }
+  // drop aborts an upload in parts: OSS bills for them until they are gone. It answers 404 if the upload was completed.
+  const drop = (abort) => fetch(abort.url, sendable(abort));
+
+  // A file that is removed and chosen again has the same id, and is another upload.
+  uppy.on("file-removed", ({ id }) => {
+    byURL.delete(issued.get(id)?.url);
+    issued.delete(id);
+  });
 
   // What failed may have been recorded since. Uppy passes over what is complete.
   uppy.addPreProcessor(async (ids) => {
@@ -141,11 +145,12 @@ export function useUpcall(uppy, AwsS3, { endpoint = "/api", vars = () => ({}), p
       getChunkSize: ({ size }) => partSize(size),
       getUploadParameters: async (file, { signal } = {}) => sendable(await issue(file, "/v1/uploads", {}, signal)),
       createMultipartUpload: async (file) => {
-        const { oss_upload_id: uploadId, key } = await issue(file, "/v1/uploads/multipart", { part_size: partSize(file.size) });
-        return { uploadId, key };
+        const answer = await issue(file, "/v1/uploads/multipart", { part_size: partSize(file.size) });
+        return { uploadId: answer.oss_upload_id, key: answer.key, abort: answer.abort };
       },
+      abortMultipartUpload: (_, { abort }) => drop(abort), // Uppy calls it when the file is removed already
       signPart: (file, { partNumber }) => sendable(issued.get(file.id).parts[partNumber - 1]),
-      listParts, completeMultipartUpload, abortMultipartUpload, uploadPartBytes,
+      listParts, completeMultipartUpload, uploadPartBytes,
     });
   }
   // Version 6 sends by itself and takes 203 for success, so the row decides.

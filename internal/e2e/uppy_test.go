@@ -155,11 +155,17 @@ func (u uppyPage) single(version string) {
 	u.do(chromedp.Click(chromedp.CSS("#retry")))
 	u.says("late.txt", "recorded", "recorded", 4)
 
+	// What is removed and chosen again is another upload.
+	u.do(chromedp.Click(chromedp.CSS("#cancel")),
+		chromedp.SetUploadFiles(chromedp.CSS("#choose"), []string{filepath.Join(u.dir, "first.txt")}))
+	u.says("first.txt", "recorded", "recorded", 5)
+	u.row("first.txt", "PutObject", 5)
+
 	if version != "5" { // 6 sends a file again if the connection breaks
 		return
 	}
 	u.brokenAnswer()
-	u.says("fourth.txt", "recorded", "recorded", 5)
+	u.says("fourth.txt", "recorded", "recorded", 6)
 	s.oss.Open()
 }
 
