@@ -21,14 +21,14 @@ export function useUpcall(uppy, AwsS3, { endpoint = "/api", vars = () => ({}), p
   const issued = new Map(); // the issuer's answers by the id of the file, while OSS may have called back
   const byURL = new Map(); // and, of those in one piece, by the URL
 
-  async function ask(path, body, signal) {
+  async function ask(path, body) {
     const name = crypto.randomUUID?.() ?? String(Math.random()); // so that a request which comes twice issues one upload
     for (let n = 1; ; n++) {
       const answer = await fetch(endpoint + path, {
-        method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store", signal,
+        method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store",
         headers: body && { "Content-Type": "application/json", "Idempotency-Key": name },
       }).catch((error) => {
-        if (signal?.aborted || n >= tries) throw error;
+        if (n >= tries) throw error;
       });
       const text = await answer?.json().catch(() => null);
       if (answer?.ok && text) return text;
@@ -39,10 +39,15 @@ export function useUpcall(uppy, AwsS3, { endpoint = "/api", vars = () => ({}), p
     }
   }
 
+  // issue lets the request end after the file was cancelled, because what it began in OSS can be aborted only with its answer.
   async function issue(file, path, more, signal) {
     const answer = await ask(path, {
       filename: file.name, content_type: file.type || "application/octet-stream", size: file.size, vars: vars(file), ...more,
-    }, signal);
+    });
+    if (signal?.aborted) {
+      if (answer.abort) await drop(answer.abort);
+      throw signal.reason;
+    }
     issued.set(file.id, answer);
     if (answer.url) byURL.set(answer.url, answer);
     return answer;
@@ -144,8 +149,8 @@ export function useUpcall(uppy, AwsS3, { endpoint = "/api", vars = () => ({}), p
       shouldUseMultipart: (file) => file.size > partsAbove,
       getChunkSize: ({ size }) => partSize(size),
       getUploadParameters: async (file, { signal } = {}) => sendable(await issue(file, "/v1/uploads", {}, signal)),
-      createMultipartUpload: async (file) => {
-        const answer = await issue(file, "/v1/uploads/multipart", { part_size: partSize(file.size) });
+      createMultipartUpload: async (file, signal) => {
+        const answer = await issue(file, "/v1/uploads/multipart", { part_size: partSize(file.size) }, signal);
         return { uploadId: answer.oss_upload_id, key: answer.key, abort: answer.abort };
       },
       abortMultipartUpload: (_, { abort }) => drop(abort), // Uppy calls it when the file is removed already

@@ -235,7 +235,24 @@ func (u uppyPage) inParts() {
 	<-arrived
 	u.do(chromedp.Click(chromedp.CSS("#cancel")))
 	wait.Until(u.t, "the upload is aborted", aborted)
+
+	// Cancelled while it is issued, too.
 	s.oss.Open()
+	issuing, cancelled := make(chan struct{}), make(chan struct{})
+	pass := ossfake.Pass(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if r.Method == http.MethodPost {
+			close(issuing)
+			<-cancelled
+		}
+		serve.ServeHTTP(w, r)
+	})
+	s.issuer.Store(&pass)
+	u.choose("early.txt", size+3)
+	<-issuing
+	u.do(chromedp.Click(chromedp.CSS("#cancel")))
+	close(cancelled)
+	wait.Until(u.t, "the upload that was not begun is aborted", aborted)
+	s.issuer.Store(nil)
 	if got := s.rows(u.t); got != before+2 {
 		u.t.Errorf("%d rows", got)
 	}
