@@ -52,6 +52,7 @@ func TestTraces(t *testing.T) {
 		r.Header.Set("Authorization", "Bearer "+key)
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Traceparent", "00-"+parent+"-"+caller+"-01")
+		r.Header.Set("Tracestate", "hunter=2")
 		r.Header.Set("Baggage", "hunter=2")
 		_, text := servetest.Do(t, r)
 		return text

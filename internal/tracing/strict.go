@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // rowsKey is the number of rows in a batch.
@@ -74,6 +75,25 @@ func reduce(span sdktrace.ReadOnlySpan) reduced {
 		}
 	}
 	return r
+}
+
+// SpanContext has no tracestate: it is text of the caller, who need not have proved who they are.
+func (r reduced) SpanContext() trace.SpanContext {
+	return r.ReadOnlySpan.SpanContext().WithTraceState(trace.TraceState{})
+}
+
+// Parent has none either.
+func (r reduced) Parent() trace.SpanContext {
+	return r.ReadOnlySpan.Parent().WithTraceState(trace.TraceState{})
+}
+
+// Links have neither tracestates nor attributes.
+func (r reduced) Links() []sdktrace.Link {
+	var bare []sdktrace.Link
+	for _, link := range r.ReadOnlySpan.Links() {
+		bare = append(bare, sdktrace.Link{SpanContext: link.SpanContext.WithTraceState(trace.TraceState{})})
+	}
+	return bare
 }
 
 // Attributes returns those that are in sent.

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"upcall/internal/testing/collector"
@@ -75,6 +76,27 @@ func TestOff(t *testing.T) {
 		}
 		traces.Flush()
 		traces.Close()
+	}
+}
+
+// TestReduce: no tracestate leaves the process, whatever has one.
+func TestReduce(t *testing.T) {
+	t.Parallel()
+	state, err := trace.ParseTraceState("hunter=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled,
+		TraceState: state})
+	got := reduce(tracetest.SpanStub{SpanContext: span, Parent: span, Links: []sdktrace.Link{{SpanContext: span,
+		Attributes: []attribute.KeyValue{attribute.String("hunter", "2")}}}}.Snapshot())
+	if len(got.Links()) != 1 || len(got.Links()[0].Attributes) != 0 {
+		t.Fatalf("links %v", got.Links())
+	}
+	for name, c := range map[string]trace.SpanContext{"span": got.SpanContext(), "parent": got.Parent(), "link": got.Links()[0].SpanContext} {
+		if c.TraceState().Len() != 0 || c.TraceID() != span.TraceID() || c.SpanID() != span.SpanID() || !c.IsSampled() {
+			t.Errorf("%s: %v", name, c)
+		}
 	}
 }
 
