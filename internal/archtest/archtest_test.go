@@ -81,6 +81,7 @@ var confined = map[string][]string{
 	"github.com/prometheus/client_golang": {"upcall/internal/httpserver", "upcall/internal/intake", "upcall/internal/issueapi", "upcall/internal/eventstore", "upcall/internal/feed", "upcall/internal/fold", "upcall/internal/hooks", "upcall/internal/rollup", "upcall/internal/reconcile", "upcall/internal/confirm", "upcall/internal/recorder", "upcall/internal/reply", "upcall/internal/spool", "upcall/internal/api", "upcall/internal/notify", "upcall/internal/stream", "upcall/internal/receiver", "upcall/internal/vitals", "upcall/internal/capture"},
 	"github.com/exaring/otelpgx":          {"upcall/internal/tracing"},
 	"go.opentelemetry.io":                 {"upcall/internal/tracing"},
+	"github.com/go-logr/logr":             {"upcall/internal/tracing"},
 	"github.com/nats-io/nats.go":          {"upcall/internal/stream"},
 	"github.com/nats-io/nats-server":      {"upcall/internal/natsserver"},
 	"upcall/internal/natsserver":          {"upcall/cmd/"},

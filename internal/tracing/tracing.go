@@ -39,19 +39,17 @@ type Traces struct {
 
 // New returns what the variables ask for, nil if they ask for none. The endpoint is from env; all else that the
 // specification names, such as OTEL_EXPORTER_OTLP_HEADERS or OTEL_TRACES_SAMPLER, the SDK reads from the
-// environment of the process. Nothing is sent yet. The error is of all mistakes in the variables.
+// environment of the process, which env must be. Nothing is sent yet. The error is that of [Check].
 //
-// Nothing ever waits for the collector: spans that it does not take in time are dropped, and the logger is told.
+// Nothing ever waits for the collector. Spans that it does not take are dropped, and the logger is told; those that
+// come faster than they can be sent, when the queue is full, are dropped without a word.
 func New(ctx context.Context, service string, env map[string]string, logger *slog.Logger) (*Traces, error) {
 	url, err := endpoint(env)
 	if err != nil || url == "" {
 		return nil, err
 	}
-	var options []otlptracehttp.Option
-	if url != usual {
-		options = append(options, otlptracehttp.WithEndpointURL(url))
-	}
-	exporter, err := otlptracehttp.New(ctx, options...)
+	report(logger)
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(url))
 	if err != nil {
 		return nil, fmt.Errorf("make the exporter of traces: %w", err)
 	}
