@@ -224,7 +224,7 @@ func TestBackupPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, statements := blocksOf(string(text), "sh"), blocksOf(string(text), "sql")
+	blocks, statements := blocksOf(string(text), "sh"), blocksOf(string(text), "postgres")
 	if len(blocks) != 4 || len(statements) != 1 {
 		t.Fatalf("the page has %d blocks of commands and %d of statements", len(blocks), len(statements))
 	}
