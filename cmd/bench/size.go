@@ -90,7 +90,8 @@ func (cmd *sizeCommand) record(ctx context.Context, l *lab) (*size, float64, err
 		return nil, 0, err
 	}
 	each := new(size)
-	if err := s.pool.QueryRow(ctx, "SELECT pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::float8 / $3::int", before, after, cmd.Callbacks).Scan(&each.log); err != nil {
+	err = s.pool.QueryRow(ctx, "SELECT pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::float8 / $3::int", before, after, cmd.Callbacks).Scan(&each.log)
+	if err != nil {
 		return nil, 0, fmt.Errorf("subtract positions of the log: %w", err)
 	}
 	return each, memory, errors.Join(
