@@ -126,10 +126,10 @@ func (cfg Config) Check() error {
 
 // gcPercent replaces Go's default of 100, and ballast counts as heap but is never touched, and so
 // takes no memory. What a callback leaves behind is short-lived and the heap is small: collecting
-// it after some 50 MiB, not after 4, saves more CPU time than the memory is worth.
+// it after some 44 MiB, not after 4, saves more CPU time than the memory is worth.
 const (
 	gcPercent = 200
-	ballast   = 16 << 20 // bytes
+	ballast   = 13 << 20 // bytes
 )
 
 // Run serves callbacks on public and health and metrics on admin until ctx ends, then answers
