@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io/fs"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"upcall/internal/testing/toolchain"
 )
 
 // user is the one that images run as.
@@ -50,9 +53,7 @@ var settings = []string{
 // written its spool and nothing else.
 func checkTree(t *testing.T, out string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root may make another root and be another user")
-	}
+	toolchain.Need(t, "chroot")
 	root := t.TempDir()
 	for _, dir := range []string{filepath.Dir(root), root} { // which the user may enter
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -126,65 +127,79 @@ func ready(t *testing.T, root string) {
 	}
 }
 
-// checkDocker builds both images with Docker, where it is, and runs the one for this machine without a network and with
-// a root that cannot be written. What is in the other one are the same programs, because compiling takes minutes: this is
-// about images.
-func checkDocker(t *testing.T, out string) {
+// checkImages builds both images with Podman, and runs the one for this machine without a network and with a root that
+// cannot be written. What is in the other one are the same programs, because compiling takes minutes: this is about
+// images.
+func checkImages(t *testing.T, out string) {
 	t.Helper()
+	toolchain.Need(t, "podman")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	docker := func(args ...string) (string, error) {
-		text, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
-		return strings.TrimSpace(string(text)), err
-	}
-	if text, err := docker("info", "--format", "{{.OSType}}/{{.Architecture}}"); err != nil || text != "linux/x86_64" {
-		t.Skip("there is no Docker engine for linux/amd64")
-	}
 	const again = "cd $0 && tar -xzf upcall-v1.2.3-linux-amd64.tar.gz && mv upcall-v1.2.3-linux-amd64 upcall-v1.2.3-linux-arm64 && " +
 		"tar -czf upcall-v1.2.3-linux-arm64.tar.gz upcall-v1.2.3-linux-arm64"
 	if text, err := exec.CommandContext(ctx, "sh", "-c", again, out).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	images(t, out, "docker")
-	const name, volume = "upcall-test-image", "upcall-test-image"
-	clean := func() {
-		for _, args := range [][]string{{"rm", "--force", name}, {"volume", "rm", "--force", volume}} {
-			_ = exec.CommandContext(context.WithoutCancel(ctx), "docker", args...).Run() // what is not there needs no cleaning
-		}
+	engine := podman(t)
+	images(t, out, engine)
+	command := func(args ...string) (string, error) {
+		text, err := exec.CommandContext(ctx, engine, args...).CombinedOutput()
+		return strings.TrimSpace(string(text)), err
 	}
-	clean()
-	t.Cleanup(func() {
-		clean()
-		_ = exec.CommandContext(context.WithoutCancel(ctx), "docker", "rmi", "upcall-test:v1.2.3-amd64", "upcall-test:v1.2.3-arm64").Run()
-	})
 	for _, arch := range []string{"amd64", "arm64"} {
-		got, err := docker("image", "inspect", "--format", "{{.Architecture}} {{.Config.User}} {{len .RootFS.Layers}}", "upcall-test:v1.2.3-"+arch)
+		got, err := command("image", "inspect", "--format", "{{.Architecture}} {{.Config.User}} {{len .RootFS.Layers}}", "upcall-test:v1.2.3-"+arch)
 		if want := arch + " 65532:65532 1"; err != nil || got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
 		}
 	}
-	run := []string{"run", "--detach", "--name", name, "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-		"--network", "none", "--volume", volume + ":/var/lib/upcall"}
+	const name = "receiver"
+	run := []string{"run", "--detach", "--name", name, "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL",
+		"--security-opt", "no-new-privileges", "--network", "none", "--volume", "spool:/var/lib/upcall",
+		"--ulimit", "nofile=1024", "--ulimit", "nproc=1024"} // by default more than the machine may allow
 	for _, setting := range settings {
 		run = append(run, "--env", strings.Replace(setting, "ADMIN_LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:8081", 1))
 	}
-	if text, err := docker(append(run, "upcall-test:v1.2.3-amd64")...); err != nil {
+	if text, err := command(append(run, "upcall-test:v1.2.3-amd64")...); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
 	for {
-		text, err := docker("exec", name, "receiver", "healthcheck", "--path", "/readyz", "--admin-listen", "127.0.0.1:8081")
+		text, err := command("exec", name, "receiver", "healthcheck", "--path", "/readyz", "--admin-listen", "127.0.0.1:8081")
 		if err == nil {
 			break
 		}
-		if state, _ := docker("inspect", "--format", "{{.State.Running}}", name); state != "true" || ctx.Err() != nil {
-			logs, _ := docker("logs", name)
+		if state, _ := command("inspect", "--format", "{{.State.Running}}", name); state != "true" || ctx.Err() != nil {
+			logs, _ := command("logs", name)
 			t.Fatalf("%v: %s: %s", err, text, logs)
 		}
 	}
-	if text, err := docker("stop", name); err != nil {
+	if text, err := command("stop", name); err != nil {
 		t.Errorf("%v: %s", err, text)
 	}
-	if code, err := docker("inspect", "--format", "{{.State.ExitCode}}", name); err != nil || code != "0" {
+	if code, err := command("inspect", "--format", "{{.State.ExitCode}}", name); err != nil || code != "0" {
 		t.Errorf("it ended with %s, %v", code, err)
 	}
+}
+
+// podman returns a program that stands for docker, with images, containers and volumes of this test only.
+func podman(t *testing.T) string {
+	t.Helper()
+	// Not in t.TempDir: the paths of its sockets would be too long.
+	dir, err := os.MkdirTemp("", "podman-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := filepath.Join(dir, "engine")
+	// runc works with cgroups of either version, and with both together.
+	script := fmt.Sprintf("#!/bin/sh\nexec podman --root %[1]s/root --runroot %[1]s/run --tmpdir %[1]s/tmp --storage-driver vfs --runtime runc --cgroup-manager cgroupfs \"$@\"\n", dir)
+	if err := os.WriteFile(engine, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, command := range []*exec.Cmd{exec.Command(engine, "rm", "--all", "--force"), exec.Command("rm", "-rf", dir)} {
+			if text, err := command.CombinedOutput(); err != nil {
+				t.Errorf("clean up: %v: %s", err, text)
+			}
+		}
+	})
+	return engine
 }

@@ -27,8 +27,8 @@ func TestReproducible(t *testing.T) {
 	if !bytes.Equal(first, second) {
 		t.Error("two directories make different archives")
 	}
-	t.Run("image", func(t *testing.T) { checkTree(t, out) })
-	t.Run("docker", func(t *testing.T) { checkDocker(t, out) })
+	t.Run("tree", func(t *testing.T) { checkTree(t, out) })
+	t.Run("images", func(t *testing.T) { checkImages(t, out) })
 	dir := t.TempDir()
 	unpack := exec.CommandContext(t.Context(), "tar", "-xz", "--strip-components=1", "-C", dir)
 	unpack.Stdin = bytes.NewReader(first)

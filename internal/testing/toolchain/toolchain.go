@@ -66,6 +66,8 @@ func Tools() []Tool {
 		{"caddy", "programs behind Caddy (internal/api, internal/e2e, deploy)", "caddy", "command -v caddy"},
 		{"promtool", "alerts and queries for Prometheus (deploy)", "prometheus", "command -v promtool"},
 		{"gnutar", "the build of a release (deploy)", "tar", "test $(uname -sm | tr -d ' ') = Linuxx86_64 && tar --sort=name --version"},
+		{"chroot", "what is in an image of a release, which only root may run as its user (deploy)", "", "chroot / true"},
+		{"podman", "images of a release, as root (deploy)", "podman runc", "test $(id -u) = 0 && command -v podman && { command -v runc || ls /usr/sbin/runc; }"},
 		{"systemd", "the units of systemd (deploy)", "systemd", "command -v systemd-analyze"},
 		{"bash", "completion in bash (cmd)", "bash", "command -v bash"},
 		{"zsh", "completion in zsh (cmd)", "zsh", "command -v zsh"},
