@@ -81,7 +81,7 @@ func check(objects []metav1.Object, known map[string][]string) []string {
 	return c
 }
 
-// security: whoever breaks into a program finds nothing to go on with.
+// security: an attacker in a program finds nothing to go on with.
 func (c *complaints) security(p pod) {
 	off := func(b *bool) bool { return b != nil && !*b }
 	on := func(b *bool) bool { return b != nil && *b }

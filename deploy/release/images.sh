@@ -20,7 +20,7 @@ for arch; do
   tar -xzf "$out/$name.tar.gz" -C "$at/tree/usr/local/bin" --strip-components=1 \
     "$name/issuer" "$name/receiver" "$name/ossemu"
   cp "$certificates" "$at/tree/etc/ssl/certs/ca-certificates.crt"
-  # Whatever the umask of whoever builds: another user runs them.
+  # Whatever the umask is here: another user runs them.
   find "$at/tree" -type d -exec chmod 755 {} +
   chmod 755 "$at"/tree/usr/local/bin/*
   chmod 644 "$at/tree/etc/ssl/certs/ca-certificates.crt"

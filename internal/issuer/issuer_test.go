@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"upcall/internal/apikey"
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
@@ -50,6 +52,20 @@ func config(t *testing.T, databaseURL string) Config {
 	}
 }
 
+// addKey adds the API key web and returns it.
+func addKey(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	key, hash, err := apikey.New("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
+	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), added); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func ask(t *testing.T, method, url, key, body string) (int, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -68,19 +84,8 @@ func TestRun(t *testing.T) {
 	owner := dbtest.URL(t)
 	cfg := config(t, dbtest.Role(t, owner, dbtest.Grants(t, databasePage, "upcall_issuer")...))
 	cfg.Page = true
-	pool, err := eventstore.Open(t.Context(), cfg.DatabaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	key, hash, err := apikey.New("web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	added := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
-	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), added); err != nil {
-		t.Fatal(err)
-	}
+	pool := dbtest.Open(t, cfg.DatabaseURL, eventstore.Open)
+	key := addKey(t, pool)
 	running := servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error { return Run(ctx, cfg, api, admin) })
 	base, private := running.Public, running.Admin
 	status, answer := ask(t, http.MethodPost, base+"/v1/uploads", key, `{"key":"a","content_type":"image/png","size":1}`)

@@ -8,9 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
-	"upcall/internal/apikey"
 	"upcall/internal/dbtest"
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/collector"
@@ -28,19 +26,7 @@ func TestTraces(t *testing.T) {
 	if cfg.Traces, err = tracing.New(t.Context(), "issuer", env, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := eventstore.Open(t.Context(), cfg.DatabaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	key, hash, err := apikey.New("web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	added := eventstore.APIKey{ID: "web", Hash: hash[:], Policy: "photos", CreatedAt: time.Now()}
-	if err := eventstore.NewAPIKeys(pool).Add(t.Context(), added); err != nil {
-		t.Fatal(err)
-	}
+	key := addKey(t, dbtest.Open(t, cfg.DatabaseURL, eventstore.Open))
 	running := servetest.Start(t, func(ctx context.Context, api, admin net.Listener) error { return Run(ctx, cfg, api, admin) })
 	const parent, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	do := func(method, path, body string) string {

@@ -26,20 +26,31 @@ type variables struct {
 // value returns a variable as the exporter reads it.
 func (v *variables) value(name string) string { return strings.TrimSpace(v.env[name]) }
 
-// headers checks headers of the exporter. They hold credentials, and one that is written wrong may be a credential
-// as a whole, so neither values nor names are shown.
+// headers checks headers of the exporter. They hold credentials.
 func (v *variables) headers(name string) {
+	v.pairs(name, "a header", func(header, value string) bool {
+		return httpguts.ValidHeaderFieldName(header) && httpguts.ValidHeaderFieldValue(value)
+	})
+}
+
+// resource checks what is said of this program with each span.
+func (v *variables) resource(name string) {
+	v.pairs(name, "an attribute", func(key, _ string) bool { return key != "" })
+}
+
+// pairs checks a list of name=value. A pair that is written wrong may be a credential as a whole, so neither values nor
+// names are shown.
+func (v *variables) pairs(name, what string, valid func(key, value string) bool) {
 	list := v.value(name)
 	if list == "" {
 		return
 	}
-	for i, entry := range strings.Split(list, ",") {
-		header, escaped, found := strings.Cut(entry, "=")
-		text, err := url.PathUnescape(escaped)
-		if !found || err != nil || !httpguts.ValidHeaderFieldName(strings.TrimSpace(header)) ||
-			!httpguts.ValidHeaderFieldValue(strings.TrimSpace(text)) {
+	for i, pair := range strings.Split(list, ",") {
+		key, escaped, found := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(escaped)
+		if !found || err != nil || !valid(strings.TrimSpace(key), strings.TrimSpace(value)) {
 			v.faults.AddNew(nil, name, "write name=value,name=value, with %2C for a comma and %25 for a percent sign in a value",
-				"entry %d is not a header", i+1)
+				"entry %d is not %s", i+1, what)
 		}
 	}
 }
@@ -124,20 +135,5 @@ func (v *variables) sampler(name, argument string) {
 	default:
 		v.faults.AddNew(nil, name, "write parentbased_traceidratio, or another that docs/monitoring.md lists",
 			"there is no sampler %q", sampler)
-	}
-}
-
-// resource checks what is said of this program with each span.
-func (v *variables) resource(name string) {
-	list := v.value(name)
-	if list == "" {
-		return
-	}
-	for i, entry := range strings.Split(list, ",") {
-		key, text, found := strings.Cut(entry, "=")
-		if _, err := url.PathUnescape(strings.TrimSpace(text)); !found || err != nil || strings.TrimSpace(key) == "" {
-			v.faults.AddNew(nil, name, "write name=value,name=value, with %2C for a comma and %25 for a percent sign in a value",
-				"entry %d is not an attribute", i+1)
-		}
 	}
 }

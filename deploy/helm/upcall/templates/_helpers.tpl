@@ -38,7 +38,7 @@ component. */}}
 {{- define "upcall.pod" -}}
 # Without this each Service of the namespace would add variables, and one named upcall-… those that begin with UPCALL_.
 enableServiceLinks: false
-# The programs never call Kubernetes, so whoever breaks into one finds no token for it.
+# The programs never call Kubernetes, so an attacker in one finds no token for it.
 automountServiceAccountToken: false
 securityContext:
   runAsNonRoot: true
