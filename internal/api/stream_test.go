@@ -17,10 +17,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"upcall/internal/apikey"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/testing/wait"
 )
 
@@ -62,7 +62,7 @@ func TestClientsThatTakeNothing(t *testing.T) {
 	wait.Until(t, "all clients that take nothing are dropped", func() bool {
 		runtime.ReadMemStats(&now)
 		most = max(most, now.HeapAlloc-min(before.HeapAlloc, now.HeapAlloc))
-		return w.metric(t, "upcall_api_dropped_total") == stalled
+		return metrictest.Values(t, w.Collectors()...)["upcall_api_dropped_total"] == stalled
 	})
 	if most > stalled*(4<<20) { // a page is 1 MiB; the rest is garbage, and other tests
 		t.Errorf("%d clients that take nothing cost %d MiB", stalled, most>>20)
@@ -75,28 +75,9 @@ func TestClientsThatTakeNothing(t *testing.T) {
 	t.Logf("%d MiB at most; another client took %v", most>>20, took)
 	s.response.Body.Close()
 	wait.Until(t, "nothing is open", func() bool { return len(w.waiting) == 0 })
-	if n := w.metric(t, "upcall_api_open"); n != 0 {
+	if n := metrictest.Values(t, w.Collectors()...)["upcall_api_open"]; n != 0 {
 		t.Errorf("the metric says that %v calls are open", n)
 	}
-}
-
-// metric returns the sum of a metric over its labels.
-func (w *world) metric(t *testing.T, name string) (sum float64) {
-	t.Helper()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(w.Collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			if family.GetName() == name {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return sum
 }
 
 // TestRevoked checks that a stream ends when its key is revoked.

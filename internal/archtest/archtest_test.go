@@ -127,6 +127,7 @@ var fakes = map[string][]string{
 		"upcall/internal/recorder", "github.com/google/uuid", "github.com/google/go-cmp"},
 	scaffolding + "/openapitest": {"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "upcall/internal/event"},
 	scaffolding + "/collector":   {"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"},
+	scaffolding + "/metrictest":  {"github.com/prometheus/client_golang"},
 	scaffolding + "/natstest":    {"upcall/internal/natsserver"},
 	scaffolding + "/ossclient":   {"github.com/aliyun/alibabacloud-oss-go-sdk-v2"},
 	scaffolding + "/ossfake":     {"upcall/internal/loadgen", "upcall/internal/ossemu"},

@@ -9,13 +9,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
+	"upcall/internal/testing/metrictest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -153,21 +153,11 @@ func listed(upload uuid.NullUUID, key, etag string) *event.Event {
 
 func valid(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: true} }
 
-// counted returns how many notifications a worker has counted with an outcome.
+// counted returns how many notifications a worker has counted with an outcome, -1 if it does not show that.
 func counted(t testing.TB, worker *Worker, outcome string) float64 {
 	t.Helper()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(worker.Collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "upcall_notifications_settled_total" && m.GetLabel()[0].GetValue() == outcome {
-				return m.GetCounter().GetValue()
-			}
-		}
+	if n, ok := metrictest.Values(t, worker.Collectors()...)["upcall_notifications_settled_total{"+outcome+"}"]; ok {
+		return n
 	}
 	return -1
 }

@@ -8,33 +8,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/testing/wait"
 )
-
-// series returns what /metrics shows, as name{value of each label}; of histograms, the count.
-func (m *metrics) series(t *testing.T) map[string]float64 {
-	t.Helper()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := make(map[string]float64)
-	for _, family := range families {
-		for _, one := range family.GetMetric() {
-			var labels []string
-			for _, label := range one.GetLabel() {
-				labels = append(labels, label.GetValue())
-			}
-			all[family.GetName()+"{"+strings.Join(labels, ",")+"}"] = one.GetCounter().GetValue() + one.GetGauge().GetValue() +
-				float64(one.GetHistogram().GetSampleCount())
-		}
-	}
-	return all
-}
 
 // number returns how many series a metric has.
 func number(all map[string]float64, metric string) (n int) {
@@ -51,7 +28,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w, a := newWorld(t), newApp(t, nil)
 	pump, _ := w.receiver(t, func(c *PumpConfig) { c.Schedule = Schedule{} })
-	shown := func(name string) float64 { return pump.metrics.series(t)[name] }
+	shown := func(name string) float64 { return metrictest.Values(t, pump.metrics.collectors()...)[name] }
 	w.add(t, "app", a)
 	a.waitFor(t, w.upload(t, "k", 3))
 	wait.Until(t, "they are counted", func() bool { return shown("upcall_hook_attempts_total{app,delivered}") == 3 })
@@ -63,7 +40,7 @@ func TestMetrics(t *testing.T) {
 	wait.Until(t, "the lag is known", func() bool {
 		return shown("upcall_hook_lag_events{app}") >= 5 && shown("upcall_hook_lag_seconds{app}") > 0
 	})
-	all := pump.metrics.series(t)
+	all := metrictest.Values(t, pump.metrics.collectors()...)
 	if n := all["upcall_hook_attempts_total{app,dead}"]; n < openInRow || all["upcall_hook_attempts_total{app,failed}"] != 0 ||
 		all["upcall_hook_attempt_seconds{false}"] != n || all["upcall_hook_attempt_seconds{true}"] != 3 {
 		t.Errorf("%v", all)
@@ -80,7 +57,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait.Until(t, "nothing is shown of a removed endpoint", func() bool {
-		for name := range pump.metrics.series(t) {
+		for name := range metrictest.Values(t, pump.metrics.collectors()...) {
 			if strings.Contains(name, "{app") {
 				return false
 			}
@@ -106,7 +83,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		p.look(t.Context(), s, levels)
 	}
 	p.metrics.show(levels)
-	all, others := p.metrics.series(t), float64(len(endpoints)-maxLabels)
+	all, others := metrictest.Values(t, p.metrics.collectors()...), float64(len(endpoints)-maxLabels)
 	for metric, want := range map[string]int{
 		"upcall_hook_attempts_total": maxLabels + 1, "upcall_hook_state": 4 * (maxLabels + 1), "upcall_hook_lag_events": maxLabels + 1,
 		"upcall_hook_lag_seconds": maxLabels + 1,
@@ -135,7 +112,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	renamed.Name = "renamed"
 	p.metrics.count(&renamed, delivered)
 	p.forget(endpoints[1])
-	if n := number(p.metrics.series(t), "upcall_hook_attempts_total"); n != maxLabels {
+	if n := number(metrictest.Values(t, p.metrics.collectors()...), "upcall_hook_attempts_total"); n != maxLabels {
 		t.Errorf("%d series after one was renamed and one forgotten", n)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"upcall/internal/dbtest"
 	"upcall/internal/event"
 	"upcall/internal/eventstore"
-	"upcall/internal/httpserver"
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/verify"
 )
 
@@ -245,20 +245,10 @@ func TestRefusalQueue(t *testing.T) {
 		s.refusals.queue <- &refused{reason: admission.Reason(fmt.Sprint(i))}
 	}
 	s.noteRefusal(&logEvent{refusal: &admission.Refusal{Code: admission.BadToken, Reason: admission.ReasonTokenForged}}, false)
-	registry := httpserver.NewRegistry()
-	registry.MustRegister(metrics.Collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() != "upcall_refusals_dropped_total" {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			if cause := m.GetLabel()[0].GetValue(); (cause == "queue") != (m.GetCounter().GetValue() == 1) {
-				t.Errorf("%s: %v", cause, m.GetCounter().GetValue())
-			}
+	values := metrictest.Values(t, metrics.Collectors()...)
+	for _, cause := range []string{droppedByRate, droppedByQueue, droppedByDatabase, droppedByPanic} {
+		if n := values["upcall_refusals_dropped_total{"+cause+"}"]; (cause == droppedByQueue) != (n == 1) {
+			t.Errorf("%s: %v", cause, n)
 		}
 	}
 }

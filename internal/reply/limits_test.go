@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/testing/wait"
 	"upcall/internal/webhook"
 )
@@ -37,7 +38,7 @@ func TestMostCalls(t *testing.T) {
 	for range maxCalls {
 		<-arrived
 	}
-	if got := metric(t, h, "upcall_reply_calls_in_flight", ""); got != maxCalls {
+	if got := metrictest.Values(t, h.Collectors()...)["upcall_reply_calls_in_flight"]; got != maxCalls {
 		t.Errorf("%v in flight", got)
 	}
 	if object, outcome := h.Ask(t.Context(), anEvent(), false); object != nil || outcome != busy { // hangs if it waits

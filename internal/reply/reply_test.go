@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"upcall/internal/callbackspec"
 	"upcall/internal/event"
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/webhook"
 )
 
@@ -63,26 +63,6 @@ func serve(t *testing.T, answer http.HandlerFunc) string {
 // says answers with a text.
 func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }
-}
-
-// metric returns a value; outcome is that of its label, if it has one.
-func metric(t *testing.T, h *Hook, name, outcome string) float64 {
-	t.Helper()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(h.Collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			if family.GetName() == name && (outcome == "" || m.GetLabel()[0].GetValue() == outcome) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	t.Fatalf("there is no %s", name)
-	return 0
 }
 
 // TestAsk holds that the question is that of a delivery, signed, and that the answer comes back
@@ -140,7 +120,7 @@ func TestAsk(t *testing.T) {
 			t.Errorf("%s: asked with %s", tt.name, got)
 		}
 	}
-	if got := metric(t, h, "upcall_reply_calls_total", replied); got != 3 {
+	if got := metrictest.Values(t, h.Collectors()...)["upcall_reply_calls_total{"+replied+"}"]; got != 3 {
 		t.Errorf("counted %v", got)
 	}
 }
@@ -256,7 +236,7 @@ func TestNoReply(t *testing.T) {
 			if object != nil || outcome != tt.outcome {
 				t.Errorf("%s: %q", outcome, object)
 			}
-			if got := metric(t, h, "upcall_reply_calls_total", tt.outcome); got != 1 {
+			if got := metrictest.Values(t, h.Collectors()...)["upcall_reply_calls_total{"+tt.outcome+"}"]; got != 1 {
 				t.Errorf("counted %v", got)
 			}
 			if got := log.String(); !strings.Contains(got, tt.log) || strings.Contains(got, "hunter2") || strings.Count(got, "\n") != 1 {
