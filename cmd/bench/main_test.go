@@ -114,7 +114,8 @@ func TestSize(t *testing.T) {
 
 func TestBytesOf(t *testing.T) {
 	t.Parallel()
-	for n, want := range map[float64]string{0: "0.0 B", 999: "999 B", 1000: "1.0 kB", 9_949: "9.9 kB", 9_951: "10 kB", 2.5e9: "2.5 GB", 3.21e15: "3210 TB"} {
+	for n, want := range map[float64]string{0: "0.0 B", 999: "999 B", 1000: "1.0 kB", 9_949: "9.9 kB", 9_951: "10 kB",
+		2.5e9: "2.5 GB", 3.21e15: "3210 TB"} {
 		if got := bytesOf(n); got != want {
 			t.Errorf("%v bytes are %q, want %q", n, got, want)
 		}

@@ -50,7 +50,8 @@ func (cmd *sizeCommand) Run(ctx context.Context, std cli.Stdio) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Out, "PostgreSQL %s; %d callbacks, each of an object of its own, by 128 clients with roll-ups\n\n", l.postgres.Version(), cmd.Callbacks)
+	fmt.Fprintf(std.Out, "PostgreSQL %s; %d callbacks, each of an object of its own, by 128 clients with roll-ups\n\n",
+		l.postgres.Version(), cmd.Callbacks)
 	if err := each.print(std.Out); err != nil {
 		return err
 	}
@@ -90,7 +91,8 @@ func (cmd *sizeCommand) record(ctx context.Context, l *lab) (*size, float64, err
 		return nil, 0, err
 	}
 	each := new(size)
-	err = s.pool.QueryRow(ctx, "SELECT pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::float8 / $3::int", before, after, cmd.Callbacks).Scan(&each.log)
+	err = s.pool.QueryRow(ctx, "SELECT pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::float8 / $3::int",
+		before, after, cmd.Callbacks).Scan(&each.log)
 	if err != nil {
 		return nil, 0, fmt.Errorf("subtract positions of the log: %w", err)
 	}
@@ -131,7 +133,8 @@ func (cmd *sizeCommand) issue(ctx context.Context, l *lab, each *size) error {
 // sizes returns what each of n rows takes in all tables whose name begins so, and in their indexes.
 func (l *lab) sizes(ctx context.Context, begins string, n int, table, indexes *float64) error {
 	err := l.pool.QueryRow(ctx, `SELECT sum(pg_table_size(oid))::float8 / $2::int, sum(pg_indexes_size(oid))::float8 / $2::int
-		FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'r' AND starts_with(relname, $1)`, begins, n).Scan(table, indexes)
+		FROM pg_class WHERE relnamespace = 'upcall'::regnamespace AND relkind = 'r'
+		AND starts_with(relname, $1)`, begins, n).Scan(table, indexes)
 	if err != nil {
 		return fmt.Errorf("read sizes of %s: %w", begins, err)
 	}

@@ -10,8 +10,8 @@ func helpTexts() kong.Vars {
 		"callback_path": "Paths that OSS calls, separated by commas. A path may have parameters: " +
 			"/oss/:session/:key, or /oss/* for all below it.",
 		"buckets": "Accept callbacks for these buckets only, separated by commas. Default any.",
-		"capture_refused": "Keep the last refused callbacks in this directory, as receiver doctor reads them: at most 100 files and 16 MiB. " +
-			"They hold upload tokens. Each receiver needs its own. Default none.",
+		"capture_refused": "Keep the last refused callbacks in this directory, as receiver doctor reads them: " +
+			"at most 100 files and 16 MiB. They hold upload tokens. Each receiver needs its own. Default none.",
 		"database_url_help": "PostgreSQL, or embedded for a private server in the data directory. " +
 			"Better in UPCALL_DATABASE_URL, DATABASE_URL or a file that UPCALL_DATABASE_URL_FILE names.",
 		"fields": "Names in another issuer's template: filename=object,height=imageInfo.height. " +

@@ -32,7 +32,8 @@ type serveCommand struct {
 	TrustedProxies []string `setting:"UPCALL_TRUSTED_PROXIES" placeholder:"NETWORK" help:"${trusted_proxies}"`
 	admissionFlags
 	CaptureRefused string `setting:"UPCALL_CAPTURE_REFUSED" placeholder:"DIR" help:"${capture_refused}"`
-	MaxEvents      int    `name:"max-events-per-upload" setting:"UPCALL_MAX_EVENTS_PER_UPLOAD" default:"100" placeholder:"N" help:"${max_events}"`
+
+	MaxEvents int `name:"max-events-per-upload" setting:"UPCALL_MAX_EVENTS_PER_UPLOAD" default:"100" placeholder:"N" help:"${max_events}"`
 	retentionFlags
 	spoolDir
 	SpoolMaxBytes     int64 `setting:"UPCALL_SPOOL_MAX_BYTES" default:"1073741824" placeholder:"BYTES" help:"${spool_max}"`

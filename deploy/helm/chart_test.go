@@ -141,8 +141,8 @@ func values(t *testing.T, texts ...string) map[string]any {
 
 // render returns the texts that Helm makes of the chart, by file.
 func render(loaded *chart.Chart, values map[string]any, release string) (map[string]string, error) {
-	top, err := util.ToRenderValues(loaded, values, common.ReleaseOptions{Name: release, Namespace: "uploads", Revision: 1, IsInstall: true},
-		common.DefaultCapabilities)
+	top, err := util.ToRenderValues(loaded, values, common.ReleaseOptions{
+		Name: release, Namespace: "uploads", Revision: 1, IsInstall: true}, common.DefaultCapabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -199,10 +199,12 @@ func TestRender(t *testing.T) {
 		values  []string
 		want    string
 	}{
-		"least":      {"upcall", []string{least}, "ConfigMap CronJob Deployment Job PodDisruptionBudget PodDisruptionBudget Service Service Service Service StatefulSet"},
-		"everything": {"prod", []string{least, everything}, "ConfigMap ConfigMap CronJob Deployment Job NetworkPolicy NetworkPolicy PodDisruptionBudget PodDisruptionBudget Service Service Service Service ServiceMonitor StatefulSet"},
-		"streaming":  {"s", []string{streaming}, "PodDisruptionBudget Service Service ServiceMonitor StatefulSet"},
-		"long name":  {"a" + strings.Repeat("-release", 6), []string{least, everything}, ""},
+		"least": {"upcall", []string{least},
+			"ConfigMap CronJob Deployment Job PodDisruptionBudget PodDisruptionBudget Service Service Service Service StatefulSet"},
+		"everything": {"prod", []string{least, everything},
+			"ConfigMap ConfigMap CronJob Deployment Job NetworkPolicy NetworkPolicy PodDisruptionBudget PodDisruptionBudget Service Service Service Service ServiceMonitor StatefulSet"},
+		"streaming": {"s", []string{streaming}, "PodDisruptionBudget Service Service ServiceMonitor StatefulSet"},
+		"long name": {"a" + strings.Repeat("-release", 6), []string{least, everything}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -234,15 +236,16 @@ func TestRender(t *testing.T) {
 // TestDecodeRefuses: the decoder finds what Kubernetes would drop without a word.
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
+	const inPod = "{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {enableService: no}}}}"
 	for document, want := range map[string]string{
-		"{apiVersion: v1, kind: Service, spec: {ports: [], portz: []}}":                          `unknown field "spec.portz"`,
-		"{apiVersion: v1, kind: Service, spec: {Ports: []}}":                                     `unknown field "spec.Ports"`,
-		"{apiVersion: v1, kind: Service, metadata: {name: a, name: b}}":                          `already set`,
-		"{apiVersion: v1, kind: Pod}":                                                            `no kind "Pod"`,
-		"{apiVersion: apps/v1beta1, kind: Deployment}":                                           `in "apps/v1beta1"`,
-		"{apiVersion: monitoring.coreos.com/v1, kind: ServiceMonitor, spec: {endpoint: []}}":     `unknown field "spec.endpoint"`,
-		"{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {enableService: no}}}}": `unknown field "spec.template.spec.enableService"`,
-		"{apiVersion: v1, kind: ConfigMap, data: {a: 1}}":                                        `cannot unmarshal number`,
+		"{apiVersion: v1, kind: Service, spec: {ports: [], portz: []}}":                      `unknown field "spec.portz"`,
+		"{apiVersion: v1, kind: Service, spec: {Ports: []}}":                                 `unknown field "spec.Ports"`,
+		"{apiVersion: v1, kind: Service, metadata: {name: a, name: b}}":                      `already set`,
+		"{apiVersion: v1, kind: Pod}":                                                        `no kind "Pod"`,
+		"{apiVersion: apps/v1beta1, kind: Deployment}":                                       `in "apps/v1beta1"`,
+		"{apiVersion: monitoring.coreos.com/v1, kind: ServiceMonitor, spec: {endpoint: []}}": `unknown field "spec.endpoint"`,
+		inPod: `unknown field "spec.template.spec.enableService"`,
+		"{apiVersion: v1, kind: ConfigMap, data: {a: 1}}": `cannot unmarshal number`,
 	} {
 		if _, err := decodeOne(document); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", document, err, want)

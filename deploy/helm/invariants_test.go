@@ -96,7 +96,8 @@ func (c *complaints) security(p pod) {
 	c.unless(len(spec.Containers) == 1 && len(spec.InitContainers) == 0, "%s: it has other containers", p.name)
 	for _, volume := range spec.Volumes {
 		c.unless(volume.HostPath == nil, "%s: the volume %s is of the host", p.name, volume.Name)
-		c.unless(volume.Secret == nil || *volume.Secret.DefaultMode == 0o440, "%s: others can read %s, or the user cannot", p.name, volume.Name)
+		c.unless(volume.Secret == nil || *volume.Secret.DefaultMode == 0o440,
+			"%s: others can read %s, or the user cannot", p.name, volume.Name)
 	}
 	container := spec.Containers[0]
 	c.unless(container.Image != "" && !strings.HasSuffix(container.Image, ":"), "%s: no image", p.name)
@@ -212,7 +213,8 @@ func (c *complaints) spool(p pod, objects []metav1.Object) {
 	for _, claim := range p.claims {
 		size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 		c.unless(size.Value() > 2*spooled+(256<<20), "%s: a spool of %d bytes does not fit into %s twice", p.name, spooled, size.String())
-		c.unless(slices.Equal(claim.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}), "%s: two may write", p.name)
+		c.unless(slices.Equal(claim.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}),
+			"%s: two may write", p.name)
 	}
 }
 
@@ -222,11 +224,13 @@ func (c *complaints) services(objects []metav1.Object) {
 		led := matching(&metav1.LabelSelector{MatchLabels: s.Spec.Selector}, objects)
 		c.unless(len(led) == 1 && strings.HasPrefix(s.Name, led[0]), "Service %s leads to %v", s.Name, led)
 		private := strings.HasSuffix(s.Name, "-admin")
-		c.unless(len(s.Spec.Ports) == 1 && (s.Spec.Ports[0].TargetPort.String() == "admin") == private, "Service %s: the wrong port", s.Name)
+		c.unless(len(s.Spec.Ports) == 1 && (s.Spec.Ports[0].TargetPort.String() == "admin") == private,
+			"Service %s: the wrong port", s.Name)
 		c.unless(!private || s.Spec.ClusterIP == corev1.ClusterIPNone, "Service %s may be reached from outside", s.Name)
 	}
 	for _, n := range all[*networkingv1.NetworkPolicy](objects) {
-		c.unless(len(matching(&n.Spec.PodSelector, objects)) == 1, "NetworkPolicy %s is about %v", n.Name, matching(&n.Spec.PodSelector, objects))
+		about := matching(&n.Spec.PodSelector, objects)
+		c.unless(len(about) == 1, "NetworkPolicy %s is about %v", n.Name, about)
 		for _, rule := range n.Spec.Ingress {
 			public := len(rule.Ports) == 1 && rule.Ports[0].Port.String() == "http"
 			c.unless(public || len(rule.From) > 0, "NetworkPolicy %s lets everyone in", n.Name)
@@ -242,7 +246,8 @@ func (c *complaints) services(objects []metav1.Object) {
 				c.unless(s.Spec.Ports[0].Name == m.Spec.Endpoints[0].Port, "ServiceMonitor: %s has no such port", s.Name)
 			}
 		}
-		c.unless(slices.Contains(jobs, "upcall") && len(jobs) == len(all[*policyv1.PodDisruptionBudget](objects)), "ServiceMonitor: jobs %v", jobs)
+		c.unless(slices.Contains(jobs, "upcall") && len(jobs) == len(all[*policyv1.PodDisruptionBudget](objects)),
+			"ServiceMonitor: jobs %v", jobs)
 	}
 }
 

@@ -60,7 +60,7 @@ metadata:
 		{"issuer.yaml", "policies.yaml: |", "policy.yaml: |", "policies.yaml, which is in no ConfigMap"},
 		{"issuer.yaml", `resources: {{ toYaml .resources | nindent 12 }}`, "resources: {}", "no resources"},
 		{"receiver.yaml", "labels: {{ include \"upcall.labels\" $labels | nindent 8 }}",
-			"labels: {{ include \"upcall.labels\" (dict \"root\" $ \"component\" \"issuer\") | nindent 8 }}", "its selector does not match"},
+			`labels: {{ include "upcall.labels" (dict "root" $ "component" "issuer") | nindent 8 }}`, "its selector does not match"},
 		{"services.yaml", "targetPort: http", "targetPort: admin", "the wrong port"},
 		{"services.yaml", "clusterIP: None", "type: LoadBalancer", "may be reached from outside"},
 		{"services.yaml", "  selector: {{ include \"upcall.selectorLabels\" $labels | nindent 4 }}\n  ports:\n    - {name: admin",

@@ -61,8 +61,8 @@ func TestSchemaRefuses(t *testing.T) {
 		{"{migration: {enabled: 1}}", "want boolean"},
 		{"{maintenance: {schedule: daily}}", "does not match pattern"},
 		{"{issuer: {tag: 1.2}}", "want string"},
+		{"{receiver: {tag: v1}}", "'tag' not allowed"}, // it would run before the migration that it needs
 		{"{issuer: {digest: v1}}", "does not match pattern"},
-		{"{receiver: {tag: v1}}", "'tag' not allowed"},                                                                        // it would run before the migration that it needs
 		{"{receiver: {settings: {OTEL_EXPORTER_OTLP_HEADERS: authorization=x}}}", "'OTEL_EXPORTER_OTLP_HEADERS' not allowed"}, // a secret
 		{"{issuer: {settings: {OTEL_TRACE_SAMPLER: always_off}}}", "'OTEL_TRACE_SAMPLER' not allowed"},
 		{"{image: {repository: \"Upcall\"}}", "does not match pattern"},

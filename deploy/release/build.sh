@@ -3,7 +3,9 @@
 # the same bytes: no path, no time of the build and no user is in them.
 set -eu
 version=$1 out=$2
-case $version in '' | *[!A-Za-z0-9._+-]*) echo "build.sh: a version has letters, digits, dots, hyphens and plus signs only" >&2; exit 2 ;; esac
+case $version in
+'' | *[!A-Za-z0-9._+-]*) echo "build.sh: a version has letters, digits, dots, hyphens and plus signs only" >&2; exit 2 ;;
+esac
 shift 2
 [ $# -gt 0 ] || set -- linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 cd "$(dirname "$0")/../.."

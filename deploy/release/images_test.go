@@ -147,7 +147,8 @@ func checkImages(t *testing.T, out string) {
 		return strings.TrimSpace(string(text)), err
 	}
 	for _, arch := range []string{"amd64", "arm64"} {
-		got, err := command("image", "inspect", "--format", "{{.Architecture}} {{.Config.User}} {{len .RootFS.Layers}}", "upcall-test:v1.2.3-"+arch)
+		got, err := command("image", "inspect", "--format", "{{.Architecture}} {{.Config.User}} {{len .RootFS.Layers}}",
+			"upcall-test:v1.2.3-"+arch)
 		if want := arch + " 65532:65532 1"; err != nil || got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
 		}
@@ -190,7 +191,8 @@ func podman(t *testing.T) string {
 	}
 	engine := filepath.Join(dir, "engine")
 	// runc works with cgroups of either version, and with both together.
-	script := fmt.Sprintf("#!/bin/sh\nexec podman --root %[1]s/root --runroot %[1]s/run --tmpdir %[1]s/tmp --storage-driver vfs --runtime runc --cgroup-manager cgroupfs \"$@\"\n", dir)
+	script := fmt.Sprintf("#!/bin/sh\nexec podman --root %[1]s/root --runroot %[1]s/run --tmpdir %[1]s/tmp "+
+		"--storage-driver vfs --runtime runc --cgroup-manager cgroupfs \"$@\"\n", dir)
 	if err := os.WriteFile(engine, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

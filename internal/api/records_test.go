@@ -92,8 +92,8 @@ func TestCaptures(t *testing.T) {
 	t.Cleanup(func() { stop(); <-done; captures.Close() })
 	w := newWorld(t, func(cfg *Config) { cfg.Captures = examiner })
 	if _, err := w.pool.Exec(t.Context(), `INSERT INTO upcall.refused_callbacks (digest, reason, refused_at, source_addr) VALUES
-		(gen_random_uuid(), 'signature_missing', $1, '192.0.2.1'), (gen_random_uuid(), 'signature_missing', $1 + interval '1 s', '192.0.2.1')`,
-		at); err != nil {
+		(gen_random_uuid(), 'signature_missing', $1, '192.0.2.1'),
+		(gen_random_uuid(), 'signature_missing', $1 + interval '1 s', '192.0.2.1')`, at); err != nil {
 		t.Fatal(err)
 	}
 	files, err := os.ReadDir(dir)
@@ -105,7 +105,8 @@ func TestCaptures(t *testing.T) {
 		"/v1/refusals?reason=signature_missing": `"captured":"` + name + `"`,
 		"/v1/refusals/captured":                 `"name":"` + name + `"`,
 		"/v1/refusals/captured?reason=other":    `"captured":[]`,
-		"/v1/refusals/captured/" + name:         `"verdict":"refused","accepted":false,"summary":"no signature: the Authorization header is absent`,
+		"/v1/refusals/captured/" + name: `"verdict":"refused","accepted":false,` +
+			`"summary":"no signature: the Authorization header is absent`,
 	} {
 		if got := w.call(t, http.MethodGet, path, w.viewer, ""); got.status != http.StatusOK || !strings.Contains(got.text, want) ||
 			strings.Contains(got.text, "hunter2") {

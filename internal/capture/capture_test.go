@@ -47,8 +47,9 @@ func put(t *testing.T, d *Dir, r *Request) {
 }
 
 func request(n int, reason admission.Reason, size int) *Request {
-	return &Request{Reason: reason, At: noon.Add(time.Duration(n) * time.Second), Method: "POST", Target: "/oss/callback?n=" + fmt.Sprint(n),
-		Host: "cb.example.com", Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, Body: make([]byte, size)}
+	return &Request{Reason: reason, At: noon.Add(time.Duration(n) * time.Second), Method: "POST",
+		Target: "/oss/callback?n=" + fmt.Sprint(n), Host: "cb.example.com",
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, Body: make([]byte, size)}
 }
 
 func names(t *testing.T, dir string) []string {
@@ -115,7 +116,8 @@ func TestWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Format != doctor.Raw || c.Method != r.Method || c.Target != r.Target || string(c.Body) != string(r.Body) || len(c.Notes) > 0 ||
-		c.Get("Host") != r.Host || c.Get("X-Oss-Request-Id") != "../../evil" || c.Get("Injected") != "" || c.Get("Transfer-Encoding") != "" {
+		c.Get("Host") != r.Host || c.Get("X-Oss-Request-Id") != "../../evil" || c.Get("Injected") != "" ||
+		c.Get("Transfer-Encoding") != "" {
 		t.Errorf("%+v", c)
 	}
 }
@@ -178,7 +180,8 @@ func TestOthersFiles(t *testing.T) {
 	capture := string(request(1, "signature_missing", 3).message())
 	for path, text := range map[string]string{
 		secret: capture, filepath.Join(dir, "notes.txt"): "mine", filepath.Join(dir, "x-"+name(1)): "mine",
-		filepath.Join(dir, name(1)+".bak"): "mine", filepath.Join(dir, ".hidden.tmp"): "mine", filepath.Join(dir, "."+name(2)+".tmp"): "half",
+		filepath.Join(dir, name(1)+".bak"): "mine", filepath.Join(dir, ".hidden.tmp"): "mine",
+		filepath.Join(dir, "."+name(2)+".tmp"): "half",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -193,7 +196,8 @@ func TestOthersFiles(t *testing.T) {
 	for n := range 5 {
 		put(t, d, request(n, "signature_missing", 3))
 	}
-	for _, asked := range []string{name(3), name(5), name(6), "notes.txt", "../" + filepath.Base(outside) + "/secret", secret, "", ".", name(9)} {
+	for _, asked := range []string{name(3), name(5), name(6), "notes.txt", "../" + filepath.Base(outside) + "/secret",
+		secret, "", ".", name(9)} {
 		if content, err := d.read(asked); !errors.Is(err, ErrNotKept) {
 			t.Errorf("%q was read: %q, %v", asked, content, err)
 		}

@@ -190,8 +190,8 @@ func (e *Examiner) next() (one Entry, ok bool) {
 // the report, and a panic must not cost the process.
 func (e *Examiner) examine(ctx context.Context, of Entry) (report *Report) {
 	cannot := func(why string) *Report {
-		return &Report{Entry: of, Verdict: doctor.CannotCheck, Summary: why, Causes: []Cause{}, Oddities: []Finding{}, Refusals: []Refusal{},
-			Notes: []string{}, Headers: []Header{}}
+		return &Report{Entry: of, Verdict: doctor.CannotCheck, Summary: why, Causes: []Cause{}, Oddities: []Finding{},
+			Refusals: []Refusal{}, Notes: []string{}, Headers: []Header{}}
 	}
 	defer func() {
 		if p := recover(); p != nil {

@@ -15,7 +15,8 @@ func TestShownHasNoSecret(t *testing.T) {
 	const short, header = "hunter2", "proxy-key-9"
 	long := strings.Repeat("Ab3", 30)
 	c := &doctor.Capture{Method: "POST", Target: "/oss/callback?q=" + long, Body: []byte("password=" + short), Headers: []doctor.Header{
-		{Name: "X-Proxy-Key", Value: header}, {Name: "Authorization", Value: "c2ln"}, {Name: "User-Agent", Value: "agent " + header + " " + long}}}
+		{Name: "X-Proxy-Key", Value: header}, {Name: "Authorization", Value: "c2ln"},
+		{Name: "User-Agent", Value: "agent " + header + " " + long}}}
 	about := "what " + header + " was " + long
 	r := &doctor.Report{
 		Summary: about, Fix: about, Key: about, Notes: []string{about},
@@ -36,7 +37,8 @@ func TestShownHasNoSecret(t *testing.T) {
 			t.Errorf("%q is shown: %s", secret, text)
 		}
 	}
-	if len(shown.Causes) != 2 || shown.Causes[1].Received != "/oss//callback" || len(shown.Headers) != 3 || shown.Headers[0].Name != "X-Proxy-Key" {
+	if len(shown.Causes) != 2 || shown.Causes[1].Received != "/oss//callback" || len(shown.Headers) != 3 ||
+		shown.Headers[0].Name != "X-Proxy-Key" {
 		t.Errorf("too much is hidden: %s", text)
 	}
 }
@@ -50,7 +52,8 @@ func TestShownHasNoQueryValue(t *testing.T) {
 		{Name: "X-Original-Uri", Value: "/api/oss/callback?" + query}, {Name: "X-Forwarded-Uri", Value: "/oss%253Fkey%253D" + key}}}
 	r := &doctor.Report{Causes: []doctor.Cause{
 		{Kind: doctor.QueryReordered, Received: query, Signed: "key=" + key + "&n=1"},
-		{Kind: doctor.PathQueryMark, Fix: "set UPCALL_PUBLIC_URL=https://h/oss%3Fkey=" + key + ", or", Received: "/oss/callback?key=" + key},
+		{Kind: doctor.PathQueryMark, Fix: "set UPCALL_PUBLIC_URL=https://h/oss%3Fkey=" + key + ", or",
+			Received: "/oss/callback?key=" + key},
 		{Kind: doctor.TargetForm, Received: "oss/callback%3fkey=" + key, Signed: "/oss/callback"},
 	}, Refusals: []doctor.Refusal{{What: "the request is for /oss?key=" + key + ", but the receiver answers at /oss/callback"}}}
 	shown := show(Entry{}, c, r)

@@ -9,7 +9,8 @@ import (
 // command it is, and whether a flag waits for its value, and offers what may follow. What it does not know, such as
 // the names of files, is bash's own.
 func bashScript(program string, levels []level) string {
-	return fmt.Sprintf("# Completion of %[1]s for bash: source this, or install it as\n# /usr/share/bash-completion/completions/%[1]s\n", program) +
+	return fmt.Sprintf("# Completion of %[1]s for bash: source this, or install it as\n"+
+		"# /usr/share/bash-completion/completions/%[1]s\n", program) +
 		shellFunction(program, levels) + fmt.Sprintf("complete -o default -F _complete_%[1]s %[1]s\n", program)
 }
 

@@ -52,7 +52,8 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := (Program{Name: "app"}).Run(t.Context(), &typed{}, []string{"completion", "csh"}, nil, Stdio{Out: &out}); err == nil || out.Len() > 0 {
+	err := (Program{Name: "app"}).Run(t.Context(), &typed{}, []string{"completion", "csh"}, nil, Stdio{Out: &out})
+	if err == nil || out.Len() > 0 {
 		t.Errorf("csh: %v, %s", err, &out)
 	}
 }

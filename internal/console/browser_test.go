@@ -49,7 +49,7 @@ func logIn(t *testing.T, tab context.Context, w *world, key string) {
 
 // look sets the size of the screen, whether it is dark, and the language of the browser.
 func look(tab context.Context, on screen) error {
-	return chromedp.Do(tab, chromedp.EmulateViewport(on.width, on.height), func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+	prefer := func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: on.scheme}}})
 		if err == nil {
@@ -57,7 +57,8 @@ func look(tab context.Context, on screen) error {
 				Headers: network.Headers{"Accept-Language": on.language}})
 		}
 		return chromedp.Void{}, err
-	})
+	}
+	return chromedp.Do(tab, chromedp.EmulateViewport(on.width, on.height), prefer)
 }
 
 // value evaluates an expression in the page.
@@ -94,8 +95,10 @@ func TestAccessible(t *testing.T) {
 	logIn(t, ctx, w, w.operator)
 	watch(t, ctx, w)
 	pages := map[string]string{"login": "login", "404": "nothing", "missing": "uploads/" + uuid.NewString()}
+	named := strings.NewReplacer("/", "-", "?", "-", "=", "-", "%", "-",
+		w.upload.String(), "one", w.hook.ID.String(), "one", w.captured, "one")
 	for path := range w.paths() {
-		pages[strings.NewReplacer("/", "-", "?", "-", "=", "-", "%", "-", w.upload.String(), "one", w.hook.ID.String(), "one", w.captured, "one").Replace("page-"+path)] = path
+		pages[named.Replace("page-"+path)] = path
 	}
 	for _, screen := range screens {
 		if err := look(ctx, screen); err != nil {

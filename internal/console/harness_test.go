@@ -143,7 +143,8 @@ func (w *world) capture(t *testing.T, logger *slog.Logger) *capture.Examiner {
 		}
 		header.Set("User-Agent", "<script>alert(1)</script>")
 		at = at.Add(-time.Minute)
-		w.captures.Put(&capture.Request{Reason: one.reason, At: at, Method: r.Method, Target: r.Target, Host: r.Get("Host"), Header: header, Body: r.Body})
+		w.captures.Put(&capture.Request{Reason: one.reason, At: at, Method: r.Method, Target: r.Target,
+			Host: r.Get("Host"), Header: header, Body: r.Body})
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	written, examined := make(chan struct{}), make(chan struct{})

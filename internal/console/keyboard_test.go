@@ -33,7 +33,8 @@ func (k keyboard) to(label string) {
 			Tag, Text, Name string
 			Outline         bool
 		}
-		got := value[focus](k.T, k.tab, `(e => ({Tag: e.tagName, Name: e.name || "", Text: (e.tagName === "SELECT" ? "" : e.textContent || "").trim(),
+		got := value[focus](k.T, k.tab, `(e => ({Tag: e.tagName, Name: e.name || "",
+			Text: (e.tagName === "SELECT" ? "" : e.textContent || "").trim(),
 			Outline: getComputedStyle(e).outlineStyle !== "none"}))(document.activeElement)`)
 		if !got.Outline && got.Tag != "BODY" {
 			k.Errorf("nothing shows that %q has the focus", got.Text+got.Name)
@@ -175,7 +176,8 @@ func (k keyboard) actOnHooks(w *world) {
 		k.Errorf("%d samples were sent", len(w.sent))
 	}
 	id := ""
-	if err := w.pool.QueryRow(k.Context(), "SELECT id::text FROM upcall.upload_events WHERE upload_id = $1", w.upload).Scan(&id); err != nil {
+	err := w.pool.QueryRow(k.Context(), "SELECT id::text FROM upcall.upload_events WHERE upload_id = $1", w.upload).Scan(&id)
+	if err != nil {
 		k.Fatal(err)
 	}
 	k.write("event", id)

@@ -105,7 +105,8 @@ func (w *backupWorld) start(t *testing.T) *dbtest.Server {
 	w.public, w.admin = servetest.FreeAddress(t), servetest.FreeAddress(t)
 	w.env = []string{proc.QuickExit, "UPCALL_DATABASE_URL=" + w.url("upcall_receiver", "upcall"), "UPCALL_TOKEN_KEYS=" + loadgen.TokenKeys,
 		"UPCALL_LISTEN=" + w.public, "UPCALL_ADMIN_LISTEN=" + w.admin, "UPCALL_SPOOL_DIR=" + filepath.Join(w.dir, "spool"),
-		"UPCALL_TRUST_KEY_URLS=" + keys.KeyURL, "UPCALL_LOG_LEVEL=warn", "UPCALL_HOOKS_ALLOW_HTTP=true", "UPCALL_HOOKS_ALLOW_CIDRS=127.0.0.0/8"}
+		"UPCALL_TRUST_KEY_URLS=" + keys.KeyURL, "UPCALL_LOG_LEVEL=warn", "UPCALL_HOOKS_ALLOW_HTTP=true",
+		"UPCALL_HOOKS_ALLOW_CIDRS=127.0.0.0/8"}
 	w.run(t, `export UPCALL_DATABASE_URL=$OWNER/upcall UPCALL_HOOKS_ALLOW_HTTP=true UPCALL_HOOKS_ALLOW_CIDRS=127.0.0.0/8
 		receiver hooks add --name app --url `+app.URL+`/ >/dev/null; receiver keys add --role viewer --id reader >key`)
 	key, err := os.ReadFile(filepath.Join(w.dir, "key"))

@@ -142,7 +142,7 @@ func checkTold(t *testing.T, v visitor, files int, trouble int32) (failed int) {
 	if len(recorded) > 0 {
 		t.Errorf("rows of other files: %v", recorded)
 	}
-	t.Logf("%d files: %d recorded once and told so, %d told as failed and not recorded, of %d not known; %d requests were refused or broken",
-		files, files-failed, failed-unsure, unsure, trouble)
+	t.Logf("%d files: %d recorded once and told so, %d told as failed and not recorded, of %d not known; "+
+		"%d requests were refused or broken", files, files-failed, failed-unsure, unsure, trouble)
 	return failed
 }

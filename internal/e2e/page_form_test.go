@@ -22,7 +22,8 @@ import (
 // objects returns the keys of the recorded uploads that were posted with a form, in the order of their rows.
 func (s *site) objects(t *testing.T) (keys []string) {
 	t.Helper()
-	err := dbtest.Open(t, s.database, eventstore.Open).QueryRow(t.Context(), `SELECT coalesce(array_agg(object_key ORDER BY received_at), '{}')
+	err := dbtest.Open(t, s.database, eventstore.Open).QueryRow(t.Context(),
+		`SELECT coalesce(array_agg(object_key ORDER BY received_at), '{}')
 		FROM upcall.upload_log WHERE operation = 'PostObject'`).Scan(&keys)
 	if err != nil {
 		t.Fatal(err)
@@ -77,8 +78,8 @@ func TestPageForms(t *testing.T) {
 		// The row of one file says nothing of another under the same form.
 		{"203 after a row", `key: "inbox/e.txt"`, "[" + file("x.txt", "hello") + "," + file("y.txt", "world") + "]", false,
 			[]string{"done Uploaded and recorded", "failed unrecorded: Stored, but not recorded"}, []string{"inbox/e.txt"}},
-		{"203 after a row behind a prefix", `key_prefix: "inbox/45/"`, "[" + file("x.txt", "hello") + "," + file("y.txt", "world") + "]", false,
-			[]string{"done Uploaded and recorded", "failed unrecorded: Stored, but not recorded"}, []string{"inbox/45/x.txt"}},
+		{"203 after a row behind a prefix", `key_prefix: "inbox/45/"`, "[" + file("x.txt", "hello") + "," + file("y.txt", "world") + "]",
+			false, []string{"done Uploaded and recorded", "failed unrecorded: Stored, but not recorded"}, []string{"inbox/45/x.txt"}},
 	} {
 		before := len(s.objects(t))
 		s.fail.Store(tt.fail)
@@ -126,8 +127,8 @@ func TestPlainForm(t *testing.T) {
 		{"--key-prefix", "inbox/42/", "é b.txt", "hello", `"durable":"postgres"`, "inbox/42/é b.txt"},
 		{"--key", "inbox/b.txt", "x.txt", "123456", "EntityTooLarge", ""},
 	} {
-		page, stderr, status := execute(t, env, "form", tt.flag, tt.key, "--max-size", "5", "--content-type", "text/plain", "--var", "uid=42",
-			"--format", "html")
+		page, stderr, status := execute(t, env, "form", tt.flag, tt.key, "--max-size", "5", "--content-type", "text/plain",
+			"--var", "uid=42", "--format", "html")
 		if status != 0 {
 			t.Fatalf("status %d: %s", status, stderr)
 		}

@@ -48,10 +48,10 @@ func TestPageRetryLooksFirst(t *testing.T) {
 		{"recorded after issuing failed", `n > 1 ? refuse() : ` + put, `return { event: n > 2 ? { event_id: "e", size: 5 } : null }`,
 			[]string{"hello"}, 3, 2, []string{done}},
 		{"the row of a form", form, `return { event: { event_id: "e", size: 5 } }`, []string{"hello"}, 1, 1, []string{done}},
-		{"the row of one of two files of different sizes", form, `return { event: { event_id: "e", size: 5 } }`, []string{"hello", "1"}, 1, 2,
-			[]string{done, ambiguous}},
-		{"the row of one of two files of the same size", form, `return { event: { event_id: "e", size: 5 } }`, []string{"hello", "world"}, 1, 2,
-			[]string{ambiguous, ambiguous}},
+		{"the row of one of two files of different sizes", form, `return { event: { event_id: "e", size: 5 } }`, []string{"hello", "1"},
+			1, 2, []string{done, ambiguous}},
+		{"the row of one of two files of the same size", form, `return { event: { event_id: "e", size: 5 } }`, []string{"hello", "world"},
+			1, 2, []string{ambiguous, ambiguous}},
 		{"nobody says of a form", form, `throw new Error()`, []string{"hello"}, 2, 1, []string{"failed " + unsure}},
 	} {
 		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`self.told = undefined; import("./upcall-uploader.js").then(async ({ Uploader }) => {

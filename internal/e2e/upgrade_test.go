@@ -198,7 +198,7 @@ func TestUpgradePage(t *testing.T) {
 	w.grant(t, "../../docs/database.md")
 	newPublic, newAdmin := w.serve(t, programs(t))
 	w.send(t, 20, oldPublic, newPublic)
-	if out := w.run(t, programs(t), newAdmin, blocks[1]); !strings.Contains(out, `upcall_build_info{commit=`) || !strings.Contains(out, "rollup") {
+	if out := w.run(t, bin, newAdmin, blocks[1]); !strings.Contains(out, `upcall_build_info{commit=`) || !strings.Contains(out, "rollup") {
 		t.Errorf("printed %s", out)
 	}
 	w.goBack(t, old, blocks[2], oldPublic)

@@ -37,8 +37,8 @@ func buildUppy(t *testing.T, packages ...string) string {
 			t.Fatal(err)
 		}
 	}
-	install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--prefix", dir, "--no-audit", "--no-fund", "--ignore-scripts",
-		"--prefer-offline"}, packages...)...)
+	install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--prefix", dir,
+		"--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"}, packages...)...)
 	if out, err := install.CombinedOutput(); err != nil {
 		toolchain.NotRun(t, fmt.Sprintf("npm install: %v: %s", err, out))
 	}
@@ -94,7 +94,8 @@ func (u uppyPage) choose(name string, size int64) {
 // rows are recorded.
 func (u uppyPage) says(name, class, begins string, rows int) {
 	u.t.Helper()
-	u.until(fmt.Sprintf(`[...document.querySelectorAll("#files li.%s")].some(line => line.textContent.startsWith(%q))`, class, name+": "+begins))
+	u.until(fmt.Sprintf(`[...document.querySelectorAll("#files li.%s")].some(line => line.textContent.startsWith(%q))`,
+		class, name+": "+begins))
 	if got := u.site.rows(u.t); got != rows {
 		u.t.Errorf("%s: %d rows, want %d", name, got, rows)
 	}
@@ -105,7 +106,8 @@ func (u uppyPage) row(name, operation string, size int64) {
 	u.t.Helper()
 	var key, kind, did, vars string
 	var got int64
-	err := dbtest.Open(u.t, u.site.database, eventstore.Open).QueryRow(u.t.Context(), `SELECT object_key, mime_type, operation, vars::text, size
+	err := dbtest.Open(u.t, u.site.database, eventstore.Open).QueryRow(u.t.Context(),
+		`SELECT object_key, mime_type, operation, vars::text, size
 		FROM upcall.upload_log ORDER BY received_at DESC LIMIT 1`).Scan(&key, &kind, &did, &vars, &got)
 	if err != nil || !strings.HasPrefix(key, "inbox/") || !strings.HasSuffix(key, "-"+name) || kind != "text/plain" || did != operation ||
 		got != size || !strings.Contains(vars, `"uid": "42"`) || !strings.Contains(vars, `"album": "7"`) {

@@ -40,7 +40,8 @@ func TestHeldBackIsTold(t *testing.T) {
 	aside := w.dir + ".aside"
 	now := time.Now()
 	logger, logs := logtest.New()
-	janitor := &eventstore.Janitor{Pool: w.pool, RetentionDays: keptDays, Keeper: w.keeper(t), Logger: logger, Now: func() time.Time { return now }}
+	janitor := &eventstore.Janitor{Pool: w.pool, RetentionDays: keptDays, Keeper: w.keeper(t), Logger: logger,
+		Now: func() time.Time { return now }}
 	told := func(when string, held, handedOver float64) {
 		t.Helper()
 		values := gathered(t, janitor)
@@ -81,7 +82,8 @@ func TestHeldBackIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	told("afterwards", 0, float64(len(w.want)))
-	if line := logs.String(); !strings.Contains(line, `"handed_over":`+strconv.Itoa(len(w.want))) || !strings.Contains(line, old().Format("2006_01")) {
+	if line := logs.String(); !strings.Contains(line, `"handed_over":`+strconv.Itoa(len(w.want))) ||
+		!strings.Contains(line, old().Format("2006_01")) {
 		t.Errorf("logged %s", line)
 	}
 	w.wantAll(t)

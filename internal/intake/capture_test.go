@@ -108,8 +108,8 @@ func refusedRequests(t *testing.T, o *oss, base string) (all []refusedRequest, s
 		{"method", with(func(r *http.Request) { r.Method = http.MethodPut }), doctor.Verifies, "method"},
 		{"path", signed("/elsewhere", form, body, nil), doctor.Verifies, "path"},
 		{"token_expired", signed(path, form, expiredBody, nil), doctor.Verifies, "token_expired"},
-		{"token_forged", signed(path, form, upload{bucket: "demo", object: "f.txt", reqID: "R3", token: "k1.hunter2"}.body(t, callbackspec.Form), nil),
-			doctor.Verifies, "token_forged"},
+		{"token_forged", signed(path, form, upload{bucket: "demo", object: "f.txt", reqID: "R3",
+			token: "k1.hunter2"}.body(t, callbackspec.Form), nil), doctor.Verifies, "token_forged"},
 		{"token_foreign_key", signed(path, form, foreignBody, nil), doctor.Verifies, "token_foreign_key"},
 		{"token_missing", signed(path, form, "bucket=demo&object=d.txt&reqId=R5", nil), doctor.Verifies, "token_missing"},
 		{"content_type", signed(path, "text/plain", "hello", nil), doctor.Verifies, "content_type"},
@@ -173,7 +173,8 @@ func TestCaptured(t *testing.T) {
 		for _, r := range report.Refusals {
 			findings = append(findings, r.Reason)
 		}
-		if report.Reason != tt.reason || report.Verdict != tt.verdict || strings.Join(findings, " ") != tt.findings || !report.At.Equal(noon) {
+		if report.Reason != tt.reason || report.Verdict != tt.verdict || strings.Join(findings, " ") != tt.findings ||
+			!report.At.Equal(noon) {
 			t.Errorf("%s: want %s %q, got %+v", tt.reason, tt.verdict, tt.findings, report)
 		}
 		shown, err := json.Marshal(report)

@@ -56,7 +56,8 @@ func (s *strict) failed(ctx context.Context, spans int, err error) {
 	defer s.mu.Unlock()
 	s.lost += spans
 	if now := s.now(); now.Sub(s.logged) >= logPause {
-		s.logger.WarnContext(context.WithoutCancel(ctx), "traces were not sent", slog.Int("spans", s.lost), slog.String("error", err.Error()))
+		s.logger.WarnContext(context.WithoutCancel(ctx), "traces were not sent", slog.Int("spans", s.lost),
+			slog.String("error", err.Error()))
 		s.logged, s.lost = now, 0
 	}
 }

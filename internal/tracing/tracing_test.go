@@ -54,8 +54,10 @@ func TestEndpoint(t *testing.T) {
 		{"query", map[string]string{special: "https://c/v1/traces?k=hunter2"}, "", special + ": it has a user, a query or a fragment"},
 		{"empty query", map[string]string{special: "https://c/v1/traces?"}, "", "give credentials in OTEL_EXPORTER_OTLP_HEADERS"},
 		{"fragment", map[string]string{general: "http://c#hunter2"}, "", general + ": it has a user, a query or a fragment"},
-		{"the one that does not count", map[string]string{general: "http://u:hunter2@c:x", special: "http://c"}, "", general + ": it is not"},
-		{"all wrong", map[string]string{special: "x", exporter: "y", "OTEL_EXPORTER_OTLP_PROTOCOL": "z"}, "", "OTEL_EXPORTER_OTLP_PROTOCOL: "},
+		{"the one that does not count", map[string]string{general: "http://u:hunter2@c:x", special: "http://c"}, "",
+			general + ": it is not"},
+		{"all wrong", map[string]string{special: "x", exporter: "y", "OTEL_EXPORTER_OTLP_PROTOCOL": "z"}, "",
+			"OTEL_EXPORTER_OTLP_PROTOCOL: "},
 	} {
 		got, err := endpoint(tt.env)
 		if tt.err == "" && (err != nil || got != tt.want) {
@@ -99,7 +101,8 @@ func TestReduce(t *testing.T) {
 	if len(got.Links()) != 1 || len(got.Links()[0].Attributes) != 0 {
 		t.Fatalf("links %v", got.Links())
 	}
-	for name, c := range map[string]trace.SpanContext{"span": got.SpanContext(), "parent": got.Parent(), "link": got.Links()[0].SpanContext} {
+	for name, c := range map[string]trace.SpanContext{"span": got.SpanContext(), "parent": got.Parent(),
+		"link": got.Links()[0].SpanContext} {
 		if c.TraceState().Len() != 0 || c.TraceID() != span.TraceID() || c.SpanID() != span.SpanID() || !c.IsSampled() {
 			t.Errorf("%s: %v", name, c)
 		}
@@ -115,8 +118,9 @@ func TestStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, span := traces.tracer.Start(t.Context(), "something")
-	for _, key := range []attribute.Key{"url.path", "url.query", "url.full", "client.address", "network.peer.address", "user_agent.original",
-		"server.address", "http.request.header.authorization", "db.query.text", "pgx.query.parameters", "db.namespace", "exception.message"} {
+	for _, key := range []attribute.Key{"url.path", "url.query", "url.full", "client.address", "network.peer.address",
+		"user_agent.original", "server.address", "http.request.header.authorization", "db.query.text",
+		"pgx.query.parameters", "db.namespace", "exception.message"} {
 		span.SetAttributes(key.String("hunter2"))
 	}
 	span.SetAttributes(attribute.String("http.route", "/oss/callback"))

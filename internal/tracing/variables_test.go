@@ -160,8 +160,9 @@ func TestCheckRefuses(t *testing.T) {
 // TestCheckAll holds that all mistakes are told at once.
 func TestCheckAll(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{generalEndpoint: "http://u:hunter2@c", "OTEL_EXPORTER_OTLP_HEADERS": "hunter2", "OTEL_EXPORTER_OTLP_TIMEOUT": "x",
-		"OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "/hunter2", "OTEL_TRACES_SAMPLER": "y", "OTEL_RESOURCE_ATTRIBUTES": "hunter2"}
+	env := map[string]string{generalEndpoint: "http://u:hunter2@c", "OTEL_EXPORTER_OTLP_HEADERS": "hunter2",
+		"OTEL_EXPORTER_OTLP_TIMEOUT": "x", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "/hunter2", "OTEL_TRACES_SAMPLER": "y",
+		"OTEL_RESOURCE_ATTRIBUTES": "hunter2"}
 	var fields []string
 	for _, f := range fault.Of(Check(env)) {
 		fields = append(fields, f.Field)

@@ -147,8 +147,8 @@ func (p Program) checkManual(t *testing.T, name string, asked []question) {
 			t.Errorf("no %s", heading)
 		}
 		for _, flag := range q.flags {
-			if own := flag != "--help" && flag != "--version"; own && !strings.Contains(section, flag) && !strings.Contains(section, "--[no-]"+flag[2:]) ||
-				!own && !strings.Contains(plain, flag) {
+			if own := flag != "--help" && flag != "--version"; own && !strings.Contains(section, flag) &&
+				!strings.Contains(section, "--[no-]"+flag[2:]) || !own && !strings.Contains(plain, flag) {
 				t.Errorf("no %s in the section of %v", flag, q.at)
 			}
 		}

@@ -1,6 +1,8 @@
 {{- /* The prefix of all names: 43 characters leave room for what StatefulSets and CronJobs add, up to 63. */}}
 {{- define "upcall.fullname" -}}
-{{- if not (regexMatch "^[a-z][-a-z0-9]*$" .Release.Name) }}{{ fail "the release's name must begin with a letter, and hold only letters, digits and hyphens, as names of Services do" }}{{ end -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" .Release.Name) }}
+{{- fail "the release's name must begin with a letter, and hold only letters, digits and hyphens, as names of Services do" }}
+{{- end -}}
 {{- $name := .Release.Name -}}
 {{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
 {{- $name | trunc 43 | trimSuffix "-" -}}
