@@ -149,6 +149,20 @@ func render(loaded *chart.Chart, values map[string]any, release string) (map[str
 	return engine.Engine{Strict: true}.Render(loaded, top)
 }
 
+// objectsOf returns the objects that Helm makes of the chart, and the texts that hold them.
+func objectsOf(t *testing.T, release string, given ...string) ([]metav1.Object, map[string]string) {
+	t.Helper()
+	texts, err := render(load(t), values(t, given...), release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := decode(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects, texts
+}
+
 // decode returns all objects in the texts.
 func decode(texts map[string]string) ([]metav1.Object, error) {
 	var objects []metav1.Object
@@ -208,14 +222,7 @@ func TestRender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			texts, err := render(load(t), values(t, tt.values...), tt.release)
-			if err != nil {
-				t.Fatal(err)
-			}
-			objects, err := decode(texts)
-			if err != nil {
-				t.Fatal(err)
-			}
+			objects, texts := objectsOf(t, tt.release, tt.values...)
 			for _, complaint := range check(objects, known(t)) {
 				t.Error(complaint)
 			}
@@ -276,14 +283,7 @@ func TestImages(t *testing.T) {
 		{"{image: {tag: _nightly.}}", "upcall:_nightly.", "upcall:_nightly.", "nightly"},
 		{"{image: {tag: " + strings.Repeat("a", 62) + ".b}}", "upcall:" + strings.Repeat("a", 62) + ".b", "", strings.Repeat("a", 62)},
 	} {
-		texts, err := render(load(t), values(t, least, tt.values), "upcall")
-		if err != nil {
-			t.Fatal(err)
-		}
-		objects, err := decode(texts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		objects, _ := objectsOf(t, "upcall", least, tt.values)
 		for _, p := range pods(objects) {
 			want := tt.receiver
 			if p.program() == "issuer" {
@@ -311,14 +311,7 @@ func TestPage(t *testing.T) {
 	if !found || block == nil {
 		t.Fatal("docs/deploy.md has no values for Kubernetes")
 	}
-	texts, err := render(load(t), values(t, block[1]), "upcall")
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := decode(texts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	objects, _ := objectsOf(t, "upcall", block[1])
 	made := make(map[string]string)
 	for _, line := range regexp.MustCompile(`(?m)^kubectl create secret generic (\S+) (.*)$`).
 		FindAllStringSubmatch(strings.ReplaceAll(section, "\\\n", " "), -1) {

@@ -98,14 +98,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	programs := build(t)
 	for name, texts := range map[string][]string{"least": {least}, "everything": {least, everything}} {
-		rendered, err := render(load(t), values(t, texts...), "upcall")
-		if err != nil {
-			t.Fatal(err)
-		}
-		objects, err := decode(rendered)
-		if err != nil {
-			t.Fatal(err)
-		}
+		objects, _ := objectsOf(t, "upcall", texts...)
 		for _, p := range pods(objects) {
 			t.Run(name+" "+p.name, func(t *testing.T) {
 				t.Parallel()

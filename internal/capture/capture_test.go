@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"upcall/internal/admission"
 	"upcall/internal/doctor"
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/metrictest"
 	"upcall/internal/testing/wait"
 )
 
@@ -65,21 +64,10 @@ func names(t *testing.T, dir string) []string {
 	return all
 }
 
-// counter returns the value of a metric.
-func counter(t *testing.T, c prometheus.Collector) float64 {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(c)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families[0].GetMetric()[0].GetCounter().GetValue()
-}
-
+// counted returns how many captures are dropped for a cause.
 func counted(t *testing.T, d *Dir, cause string) float64 {
 	t.Helper()
-	return counter(t, d.dropped.WithLabelValues(cause))
+	return metrictest.Values(t, d.Collectors()...)["upcall_captures_dropped_total{"+cause+"}"]
 }
 
 // TestWritten: a file is what receiver doctor reads, byte for byte, for nobody else to read, and its
@@ -280,7 +268,7 @@ func TestQueue(t *testing.T) {
 	if entries, err := d.entries(); err != nil || len(entries) != mostQueued {
 		t.Errorf("%d written, %v", len(entries), err)
 	}
-	if n := counter(t, d.written); n != mostQueued {
+	if n := metrictest.Values(t, d.Collectors()...)["upcall_captures_total"]; n != mostQueued {
 		t.Errorf("counted %v", n)
 	}
 }

@@ -66,6 +66,21 @@ func TestPageManyFiles(t *testing.T) {
 // breakOff ends a request without an answer.
 func breakOff(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 
+// loseAnswer stores what is uploaded in one piece, and breaks off in the middle of the answer, because browsers repeat a
+// request that gets none at all.
+func loseAnswer(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+	if r.Method != http.MethodPut {
+		serve.ServeHTTP(w, r)
+		return
+	}
+	serve.ServeHTTP(discard{}, r)
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	w.Header().Set("Content-Length", "100")
+	fmt.Fprint(w, "{")
+	http.NewResponseController(w).Flush()
+	breakOff(w, r, serve)
+}
+
 // TestPageRecordedIsNoFailure checks that no upload whose row is there is shown as failed.
 func TestPageRecordedIsNoFailure(t *testing.T) {
 	t.Parallel()
@@ -94,21 +109,7 @@ func TestPageRecordedIsNoFailure(t *testing.T) {
 		{"the look-up fails", lookUp(status(http.StatusInternalServerError)), false},
 		{"the look-up finds nothing", lookUp(status(http.StatusNotFound)), false},
 		{"the key is revoked before the look-up", lookUp(status(http.StatusUnauthorized)), false},
-		{"the answer of OSS is lost", func(s *site) {
-			s.oss.Between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
-				if r.Method != http.MethodPut {
-					serve.ServeHTTP(w, r)
-					return
-				}
-				serve.ServeHTTP(discard{}, r)
-				// Half an answer, because browsers repeat a request that gets none at all.
-				w.Header().Set("Access-Control-Allow-Origin", "*")
-				w.Header().Set("Content-Length", "100")
-				fmt.Fprint(w, "{")
-				http.NewResponseController(w).Flush()
-				breakOff(w, r, serve)
-			})
-		}, true},
+		{"the answer of OSS is lost", func(s *site) { s.oss.Between(loseAnswer) }, true},
 		{"the answer of OSS is replaced on the way", func(s *site) {
 			s.oss.Between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
 				if r.Method != http.MethodPut {

@@ -166,27 +166,10 @@ func (u uppyPage) single(version string) {
 	if version != "5" { // 6 sends a file again if the connection breaks
 		return
 	}
-	u.brokenAnswer()
+	s.oss.Between(loseAnswer)
+	u.choose("fourth.txt", 8)
 	u.says("fourth.txt", "recorded", "recorded", 6)
 	s.oss.Open()
-}
-
-// brokenAnswer uploads a file whose answer is lost on the way.
-func (u uppyPage) brokenAnswer() {
-	u.t.Helper()
-	u.site.oss.Between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
-		if r.Method != http.MethodPut {
-			serve.ServeHTTP(w, r)
-			return
-		}
-		serve.ServeHTTP(discard{}, r)
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		w.Header().Set("Content-Length", "100")
-		fmt.Fprint(w, "{")
-		http.NewResponseController(w).Flush()
-		breakOff(w, r, serve)
-	})
-	u.choose("fourth.txt", 8)
 }
 
 // inParts uploads files in parts.

@@ -9,28 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"upcall/internal/eventstore"
 	"upcall/internal/testing/logtest"
+	"upcall/internal/testing/metrictest"
 )
-
-// gathered returns the values of a janitor's metrics by their names.
-func gathered(t *testing.T, janitor *eventstore.Janitor) map[string]float64 {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(janitor.Collectors()...)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := make(map[string]float64)
-	for _, f := range families {
-		m := f.GetMetric()[0]
-		values[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
-	}
-	return values
-}
 
 // TestHeldBackIsTold: metrics and log say since when nothing can be handed over, also before anything has expired, and
 // then what was handed over.
@@ -44,7 +26,7 @@ func TestHeldBackIsTold(t *testing.T) {
 		Now: func() time.Time { return now }}
 	told := func(when string, held, handedOver float64) {
 		t.Helper()
-		values := gathered(t, janitor)
+		values := metrictest.Values(t, janitor.Collectors()...)
 		if got := values["upcall_retention_held_back_seconds"]; got != held {
 			t.Errorf("%s: held back for %v s, want %v", when, got, held)
 		}

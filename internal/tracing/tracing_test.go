@@ -109,14 +109,21 @@ func TestReduce(t *testing.T) {
 	}
 }
 
-// TestStrict: whatever a library puts into a span, only what is known to hold no secret is sent.
-func TestStrict(t *testing.T) {
-	t.Parallel()
+// sending returns traces, and what they are sent to.
+func sending(t *testing.T) (*collector.Collector, *Traces) {
+	t.Helper()
 	sink := collector.Start(t)
-	traces, err := New(t.Context(), "receiver", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL}, slog.New(slog.DiscardHandler))
+	traces, err := New(t.Context(), "receiver", map[string]string{generalEndpoint: sink.URL}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sink, traces
+}
+
+// TestStrict: whatever a library puts into a span, only what is known to hold no secret is sent.
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	sink, traces := sending(t)
 	_, span := traces.tracer.Start(t.Context(), "something")
 	for _, key := range []attribute.Key{"url.path", "url.query", "url.full", "client.address", "network.peer.address",
 		"user_agent.original", "server.address", "http.request.header.authorization", "db.query.text",
@@ -199,11 +206,7 @@ func TestCollectorHangs(t *testing.T) {
 // TestBatchLinks: a batch is a trace of its own, which names those who wait for it.
 func TestBatchLinks(t *testing.T) {
 	t.Parallel()
-	sink := collector.Start(t)
-	traces, err := New(t.Context(), "receiver", map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": sink.URL}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	sink, traces := sending(t)
 	caller, span := traces.tracer.Start(t.Context(), "callback")
 	unsampled := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(
 		trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}))
