@@ -216,7 +216,8 @@ func TestRender(t *testing.T) {
 		"least": {"upcall", []string{least},
 			"ConfigMap CronJob Deployment Job PodDisruptionBudget PodDisruptionBudget Service Service Service Service StatefulSet"},
 		"everything": {"prod", []string{least, everything},
-			"ConfigMap ConfigMap CronJob Deployment Job NetworkPolicy NetworkPolicy PodDisruptionBudget PodDisruptionBudget Service Service Service Service ServiceMonitor StatefulSet"},
+			"ConfigMap ConfigMap CronJob Deployment Job NetworkPolicy NetworkPolicy PodDisruptionBudget PodDisruptionBudget " +
+				"Service Service Service Service ServiceMonitor StatefulSet"},
 		"streaming": {"s", []string{streaming}, "PodDisruptionBudget Service Service ServiceMonitor StatefulSet"},
 		"long name": {"a" + strings.Repeat("-release", 6), []string{least, everything}, ""},
 	} {

@@ -27,7 +27,8 @@ func TestSchemaRefuses(t *testing.T) {
 		{"{receiver: {settings: {UPCALL_NOTIFY_TOKEN: x}}}", "'UPCALL_NOTIFY_TOKEN' not allowed"},
 		{"{receiver: {settings: {UPCALL_STREAM_URL: nats://u:p@nats}}}", "'UPCALL_STREAM_URL' not allowed"},
 		{"{receiver: {settings: {OSS_ACCESS_KEY_SECRET: x}}}", "'OSS_ACCESS_KEY_SECRET' not allowed"},
-		{"{receiver: {settings: {UPCALL_CREDENTIALS_PROCESS: cat /secret}}}", "'UPCALL_CREDENTIALS_PROCESS' not allowed"}, // there is no shell
+		// There is no shell.
+		{"{receiver: {settings: {UPCALL_CREDENTIALS_PROCESS: cat /secret}}}", "'UPCALL_CREDENTIALS_PROCESS' not allowed"},
 		{"{receiver: {settings: {UPCALL_LISTEN: \":80\"}}}", "'UPCALL_LISTEN' not allowed"},
 		{"{receiver: {settings: {UPCALL_ADMIN_LISTEN: \":80\"}}}", "'UPCALL_ADMIN_LISTEN' not allowed"},
 		{"{receiver: {settings: {UPCALL_SPOOL_DIR: /tmp}}}", "'UPCALL_SPOOL_DIR' not allowed"},

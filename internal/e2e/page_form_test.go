@@ -40,12 +40,14 @@ func TestPageForms(t *testing.T) {
 	// send sends files with one form, and returns what is told of each.
 	send := func(form, files string) string {
 		t.Helper()
-		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`self.told = undefined; import("./upcall-uploader.js").then(async ({ Uploader }) => {
+		script := fmt.Sprintf(`self.told = undefined; import("./upcall-uploader.js").then(async ({ Uploader }) => {
 			const uploader = new Uploader({ atOnce: 1, issue: () => self.form, headers: () => ({ Authorization: "Bearer %s" }) });
-			self.form = await uploader.ask("POST", "/v1/uploads/form", { content_type: "text/plain", max_size: 5, vars: { uid: "42" }, %s });
+			self.form = await uploader.ask("POST", "/v1/uploads/form",
+				{ content_type: "text/plain", max_size: 5, vars: { uid: "42" }, %s });
 			const all = await Promise.all(uploader.add(%s).map(u => u.finished));
 			self.told = all.map(u => u.state + " " + (u.error ? u.error.kind + ": " + u.message : u.message)).join("\n");
-		}).catch(e => self.told = String(e)); undefined`, s.apiKey, form, files)))
+		}).catch(e => self.told = String(e)); undefined`, s.apiKey, form, files)
+		v.do(chromedp.Evaluate[chromedp.Void](script))
 		v.until(`self.told !== undefined`)
 		told, err := chromedp.Run(v.tab, chromedp.Evaluate[string](`self.told`))
 		if err != nil {
@@ -68,7 +70,8 @@ func TestPageForms(t *testing.T) {
 			[]string{"done Uploaded and recorded", "done Uploaded and recorded"}, []string{"inbox/42/é b.txt", "inbox/42/c.txt"}},
 		{"too large", `key: "inbox/b.txt"`, "[" + file("x.txt", "123456") + "]", false,
 			[]string{"failed refused: OSS refused the upload: "}, nil},
-		{"203", `key: "inbox/c.txt"`, "[" + file("x.txt", "hello") + "]", true, []string{"failed unrecorded: Stored, but not recorded"}, nil},
+		{"203", `key: "inbox/c.txt"`, "[" + file("x.txt", "hello") + "]", true,
+			[]string{"failed unrecorded: Stored, but not recorded"}, nil},
 		{"203 behind a prefix", `key_prefix: "inbox/43/"`, "[" + file("d.txt", "hello") + "]", true,
 			[]string{"failed unrecorded: Stored, but not recorded"}, nil},
 		{"the answer is lost", `key: "inbox/d.txt"`, "[" + file("x.txt", "hello") + "]", false,

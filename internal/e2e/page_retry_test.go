@@ -54,7 +54,7 @@ func TestPageRetryLooksFirst(t *testing.T) {
 			1, 2, []string{ambiguous, ambiguous}},
 		{"nobody says of a form", form, `throw new Error()`, []string{"hello"}, 2, 1, []string{"failed " + unsure}},
 	} {
-		v.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`self.told = undefined; import("./upcall-uploader.js").then(async ({ Uploader }) => {
+		script := fmt.Sprintf(`self.told = undefined; import("./upcall-uploader.js").then(async ({ Uploader }) => {
 			let n = 0, issued = 0;
 			const refuse = () => { throw new Error("refused") };
 			const uploader = new Uploader({ issue: async () => { issued++; return %s }, lookUp: async () => { %s } });
@@ -64,7 +64,8 @@ func TestPageRetryLooksFirst(t *testing.T) {
 				await Promise.all(uploader.uploads.map(u => u.finished));
 			}
 			self.told = uploader.uploads.map(u => u.state + " " + u.message).concat(issued).join("\n");
-		}).catch(e => self.told = String(e)); undefined`, tt.issue, tt.lookUp, strings.Join(tt.files, " "), tt.tries)))
+		}).catch(e => self.told = String(e)); undefined`, tt.issue, tt.lookUp, strings.Join(tt.files, " "), tt.tries)
+		v.do(chromedp.Evaluate[chromedp.Void](script))
 		v.until(`self.told !== undefined`)
 		told, err := chromedp.Run(v.tab, chromedp.Evaluate[string](`self.told`))
 		if err != nil {
