@@ -17,10 +17,10 @@ for arch; do
   at=$out/images/$arch
   rm -rf "$at"
   mkdir -p "$at/tree/usr/local/bin" "$at/tree/etc/ssl/certs" "$at/tree/tmp" "$at/tree/var/lib/upcall"
-  tar -xzf "$out/$name.tar.gz" -C "$at/tree/usr/local/bin" --strip-components=1 \
+  # For root, too, as for any other user: what is made depends on the umask, and the modes are set below.
+  tar -xzf "$out/$name.tar.gz" --no-same-owner --no-same-permissions -C "$at/tree/usr/local/bin" --strip-components=1 \
     "$name/issuer" "$name/receiver" "$name/ossemu"
   cp "$certificates" "$at/tree/etc/ssl/certs/ca-certificates.crt"
-  # Whatever the umask is here: another user runs them.
   find "$at/tree" -type d -exec chmod 755 {} +
   chmod 755 "$at"/tree/usr/local/bin/*
   chmod 644 "$at/tree/etc/ssl/certs/ca-certificates.crt"

@@ -35,7 +35,9 @@ func images(t *testing.T, out, docker string, arches ...string) string {
 	if err := os.WriteFile(certificates, pem.EncodeToMemory(block), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"images.sh", "v1.2.3", out}, arches...)...)
+	// A strict umask, as some users have, must not keep the images' own user out.
+	strict := []string{"-c", `umask 077; exec sh images.sh "$@"`, "images.sh", "v1.2.3", out}
+	cmd := exec.CommandContext(t.Context(), "sh", append(strict, arches...)...)
 	cmd.Env = append(environ(), "DOCKER="+docker, "IMAGE=upcall-test", "CERTIFICATES="+certificates)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)

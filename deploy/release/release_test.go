@@ -63,6 +63,18 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
+// TestVersions: what would be a path, a flag of a compiler or an expression of sed is no version, and nothing is made of it.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"", "v1/2", "../v1", "v1 2", "v1&", "v1'", "v1\n", "$(id)", "v1\\", "vé"} {
+		out := filepath.Join(t.TempDir(), "out")
+		text, err := exec.CommandContext(t.Context(), "sh", "build.sh", version, out, "linux/amd64").CombinedOutput()
+		if _, statErr := os.Stat(out); err == nil || statErr == nil || !strings.HasPrefix(string(text), "build.sh: a version has") {
+			t.Errorf("%q: %v, %v: %s", version, err, statErr, text)
+		}
+	}
+}
+
 // moved returns another directory with the sources.
 func moved(t *testing.T) string {
 	t.Helper()
